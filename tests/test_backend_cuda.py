@@ -1,0 +1,322 @@
+"""The CUDA device without a card: a CuPy that is NumPy, and watches cards, streams and events.
+
+Its streams keep what they are given in queues. Nothing runs before it must (or, when ``eager``, everything at once), so
+that a missing wait gives wrong numbers here, not only now and then on two cards.
+"""
+
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from tinyalex import alexnet, backend, fake
+from tinyalex.backend import Device
+from tinyalex.errors import DeviceError
+from tinyalex.fake import FakeArray, FakeNumPy
+from tinyalex.health import first_not_finite
+from tinyalex.optimizer import Optimizer
+from tinyalex.randomness import Step, key, normal
+from tinyalex.settings import Init, Net
+
+
+class StubCuPy(types.ModuleType):
+    """What `Device` uses of CuPy; arrays are `FakeArray`s placed on the card that was current when they were made."""
+
+    def __init__(self, cards, eager):
+        super().__init__("cupy")
+        self.history, self.eager, self.cards, self.streams = [], eager, [0], []
+        stub = self
+
+        class CUDARuntimeError(RuntimeError):
+            pass
+
+        class Card:
+            def __init__(self, index):
+                self.index = index
+
+            def __enter__(self):
+                stub.history.append(("enter card", self.index))
+                stub.cards.append(self.index)
+
+            def __exit__(self, *error):
+                stub.history.append(("exit card", self.index))
+                assert stub.cards.pop() == self.index
+
+        class Event:
+            def __init__(self, disable_timing=False):
+                assert disable_timing, "an event with a time stamp is slower"
+
+        class Stream:
+            def __init__(self, non_blocking=False):
+                assert non_blocking, "a blocking stream waits for the default stream"
+                self.card, self.queue, self.done = stub.cards[-1], [], 0
+
+            def __enter__(self):
+                assert stub.cards[-1] == self.card, "a stream of another card"
+                stub.history.append(("enter stream", self.card))
+                stub.streams.append(self)
+
+            def __exit__(self, *error):
+                stub.history.append(("exit stream", self.card))
+                assert stub.streams.pop() is self
+
+            def do(self, what, work):
+                stub.history.append((what, self.card))
+                self.queue.append(work)
+                if stub.eager:
+                    self.synchronize()
+
+            def record(self, event):
+                event.stream, event.position = self, len(self.queue)
+                stub.history.append(("record", self.card))
+                return event
+
+            def wait_event(self, event):
+                self.do("wait", lambda: event.stream.run(event.position))
+
+            def synchronize(self):
+                self.run(len(self.queue))
+
+            def run(self, position):
+                while self.done < position:
+                    self.done += 1
+                    self.queue[self.done - 1]()
+
+        runtime = types.SimpleNamespace(getDeviceCount=lambda: cards, CUDARuntimeError=CUDARuntimeError)
+        self.cuda = types.SimpleNamespace(Device=Card, Event=Event, Stream=Stream, runtime=runtime)
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(FakeNumPy(f"cuda:{self.cards[-1]}"), name)
+
+    def check(self, place):
+        """An operation on an array: its card has to be current, and a stream of that card."""
+        assert place == f"cuda:{self.cards[-1]}", f"{place} is not the current card"
+        assert self.streams and self.streams[-1].card == self.cards[-1], f"{place}: work on the default stream"
+
+
+class Memory:
+    """``array.data`` of CuPy."""
+
+    def __init__(self, array):
+        self.array = array
+
+    def copy_from_device_async(self, source, size, stream):
+        assert size == source.array.nbytes == self.array.nbytes
+        mine, its = self.array._array, source.array._array
+        stream.do("copy", lambda: np.copyto(mine, its))
+
+
+@pytest.fixture
+def plant(monkeypatch):
+    """Put a stub in CuPy's place: ``plant(cards)``."""
+
+    def plant(cards=2, eager=False):
+        stub = StubCuPy(cards, eager)
+        monkeypatch.setitem(sys.modules, "cupy", stub)
+
+        def upload(array, host, stream):
+            assert isinstance(host, np.ndarray) and host.flags.c_contiguous and host.dtype == array.dtype
+            copy = host.copy()
+            stream.do("put", lambda: np.copyto(array._array, copy))
+
+        def download(array, stream):
+            stream.synchronize()
+            return array._array.copy()
+
+        def watched(method):
+            def call(array, *args):
+                stub.check(array.place)
+                return method(array, *args)
+
+            return call
+
+        def checked(place, function, args, kwargs, plain=fake._checked):
+            stub.check(place)
+            return plain(place, function, args, kwargs)
+
+        monkeypatch.setattr(fake, "_checked", checked)
+        for name in ("__setitem__", "__float__", "__int__", "__bool__"):
+            monkeypatch.setattr(FakeArray, name, watched(getattr(FakeArray, name)))
+        for name, value in (("set", upload), ("get", download), ("data", property(Memory))):
+            monkeypatch.setattr(FakeArray, name, value, raising=False)
+        return stub
+
+    return plant
+
+
+# Whether there is a card.
+
+
+def test_no_cupy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(DeviceError) as error:
+        Device("cuda:0")
+    assert str(error.value) == "cuda:0: CuPy is not installed; pip install 'tinyalex[cuda13]' or [cuda12]"
+    assert error.value.exit_code == 8
+
+
+def test_no_driver(plant):
+    stub = plant()
+
+    def fail():
+        raise stub.cuda.runtime.CUDARuntimeError("cudaErrorInsufficientDriver")
+
+    stub.cuda.runtime.getDeviceCount = fail
+    with pytest.raises(DeviceError) as error:
+        Device("cuda:1")
+    assert str(error.value) == (
+        "cuda:1: CUDA does not answer (cudaErrorInsufficientDriver); check the driver, or use cpu"
+    )
+
+
+def test_no_such_card(plant):
+    plant(cards=2)
+    with pytest.raises(DeviceError) as error:
+        Device("cuda:2")
+    assert str(error.value) == "cuda:2: this machine has 2 CUDA device(s), cuda:0 to cuda:1"
+
+
+def test_the_last_card(plant):
+    stub = plant(cards=3)
+    device = Device("cuda:2")
+    assert (device.xp, device.stream.card, device.on_host) == (stub, 2, False)
+
+
+def test_the_host_needs_no_cupy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    Device("cpu"), Device("fake:0")
+
+
+# Where work goes.
+
+
+def test_entering_makes_card_and_stream_current(plant):
+    stub = plant()
+    device = Device("cuda:1")
+    stub.history.clear()
+    with device as same:
+        assert same is device
+        assert (stub.cards[-1], stub.streams[-1]) == (1, device.stream)
+    assert stub.history == [("enter card", 1), ("enter stream", 1), ("exit stream", 1), ("exit card", 1)]
+
+
+def test_contexts_nest_and_end_on_errors(plant):
+    stub = plant()
+    first, second = Device("cuda:0"), Device("cuda:1")
+    with pytest.raises(KeyError), first, second, first:
+        assert stub.streams == [first.stream, second.stream, first.stream]
+        raise KeyError
+    assert (stub.cards, stub.streams) == ([0], [])
+
+
+def test_one_card_twice_is_two_streams(plant):
+    plant()
+    assert Device("cuda:0").stream is not Device("cuda:0").stream
+
+
+def test_memory_and_copies_are_on_the_device_whoever_is_current(plant):
+    stub = plant()
+    device, host = Device("cuda:1"), np.arange(12.0).reshape(3, 4)
+    stub.history.clear()
+    there = device.put(host[:, ::2])
+    assert (there.place, device.empty((3,), "float32").place) == ("cuda:1", "cuda:1")
+    assert [entry for entry in stub.history if entry[0] == "put"] == [("put", 1)]
+    host[...] = 0  # the copy was taken
+    np.testing.assert_array_equal(device.get(there), [[0, 2], [4, 6], [8, 10]])
+    zeros = device.zeros((2, 3), "float32")
+    assert (zeros.place, zeros.dtype) == ("cuda:1", np.float32)
+
+
+def test_a_step_on_a_card_leaves_the_host_arena_alone(plant):
+    plant()
+    device = Device("cuda:0")
+    with device, device.step():
+        device.empty((100,), "float32")
+    assert device._arena.allocated == 0
+
+
+# What crosses.
+
+
+@pytest.mark.parametrize("source, destination", [("cuda:0", "cuda:1"), ("cuda:1", "cuda:0"), ("cuda:0", "cuda:0")])
+@pytest.mark.parametrize("first", ["source", "destination"])
+def test_receive_waits_for_the_producer_and_makes_the_source_wait(plant, source, destination, first):
+    plant()
+    source, destination = Device(source), Device(destination)
+    array = source.put(np.zeros(5))
+    source.synchronize()
+    source.stream.do("produce", lambda: array._array.fill(7))
+    with destination:
+        copy = destination.receive(array, source)
+    source.stream.do("overwrite", lambda: array._array.fill(-1))
+    copy._array.fill(0)
+    {"source": source, "destination": destination}[first].synchronize()  # the one that would like to hurry
+    source.synchronize()
+    np.testing.assert_array_equal(destination.get(copy), np.full(5, 7.0))
+    assert array._array[0] == -1
+    assert copy.place == destination.name
+
+
+def test_receive_step_by_step(plant):
+    stub = plant()
+    source, destination = Device("cuda:0"), Device("cuda:1")
+    array = source.put(np.ones((2, 3)))
+    stub.history.clear()
+    with destination:
+        destination.receive(array, source)
+    order = [entry for entry in stub.history if entry[0] in ("record", "wait", "copy")]
+    assert order == [("record", 0), ("wait", 1), ("copy", 1), ("record", 1), ("wait", 0)]
+
+
+def test_receive_refuses_what_is_not_contiguous(plant):
+    plant()
+    source, destination = Device("cuda:0"), Device("cuda:1")
+    array = source.put(np.ones((2, 3)))
+    with pytest.raises(ValueError, match="^cuda:0 to cuda:1: only contiguous"):
+        destination.receive(array[:, 1:], source)
+
+
+# A whole step: every operation has to run with its own card and a stream of that card.
+
+
+def noise(*shape):
+    return normal(key(0, "cuda", *shape), np.arange(np.prod(shape))).reshape(shape)
+
+
+def a_step(devices, norm, fc8):
+    net = Net(input=67, maps=(6, 16, 24, 24, 16), hidden=16, classes=5, norm=norm, fc8=fc8)
+    network = alexnet.build(net, Init({"default": "he"}), devices, 0, "float64")
+    optimizer = Optimizer(network)
+    host = network.devices[0]
+    images, labels = noise(4, 67, 67, 3), np.array([0, 4, 1, 1])
+    with network.step():
+        loss, logits = network.gradient(images, labels, Step(0, 0))
+        results = {"loss": host.get(loss), "logits": host.get(logits)}
+        optimizer.update(0.01, 0.02)
+    assert first_not_finite(network, images) is None
+    results["p"] = network.predict(images, batch=3)
+    for what, tensors in (("w", network.state()), ("g", network.gradients()), ("v", {name: v for name, _, v in optimizer.tensors()})):
+        for name, tensor in tensors.items():
+            results[what, name] = np.array(getattr(tensor, "_array", tensor))
+    network.load({name: results["v", name] for name in network.state()})
+    return network, results
+
+
+@pytest.mark.parametrize("norm, fc8", [("paper", "a"), ("2012", "split"), ("none", "a")])
+@pytest.mark.parametrize("devices", [["cuda:0", "cuda:1"], ["cuda:1", "cuda:0"], ["cuda:0", "cuda:0"], ["cuda:1"]])
+def test_a_training_step_on_cards(plant, monkeypatch, devices, norm, fc8):
+    monkeypatch.setattr(backend, "_workers", None)
+    backend.set_threads(1)  # one block, as on a card
+    _, expected = a_step(["cpu"] * len(devices), norm, fc8)
+    stub = plant(eager=True)
+    network, results = a_step(devices, norm, fc8)
+    assert results.keys() == expected.keys()
+    for name in expected:
+        np.testing.assert_array_equal(results[name], expected[name], err_msg=str(name))
+    for index, layer in network.layers():
+        for parameter in layer.parameters:
+            assert parameter.value.place == parameter.grad.place == devices[index]
+    assert (stub.cards, stub.streams) == ([0], [])

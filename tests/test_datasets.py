@@ -1,0 +1,504 @@
+"""Data sets from files: CIFAR-10's three forms as folders and tars, and what is refused, in which words."""
+
+import hashlib
+import io
+import os
+import pickle
+import struct
+import tarfile
+import urllib.error
+import urllib.request
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tinyalex import datasets
+from tinyalex.datasets import cifar, download, files, folders, pickled
+from tinyalex.errors import DataError, StorageError
+
+PARTS = [f"data_batch_{k}" for k in range(1, 6)] + ["test_batch"]
+FORMS = ["folder", "tar", "gz", "xz"]
+
+
+def refused(where):
+    with pytest.raises(DataError) as caught:
+        datasets.load(where)
+    message = str(caught.value)
+    assert "\n" not in message and message.startswith(str(where))
+    return message.removeprefix(str(where))
+
+
+@pytest.fixture(scope="module")
+def records():
+    """Six files of 7 pictures with labels, {name: (uint8 (7, 32, 32, 3), labels)}."""
+    rng = np.random.default_rng(0)
+    return {part: (rng.integers(0, 256, (7, 32, 32, 3), dtype=np.uint8), rng.integers(0, 10, 7)) for part in PARTS}
+
+
+def planes(images):
+    return images.transpose(0, 3, 1, 2).reshape(len(images), -1)
+
+
+def binary_form(records):
+    return {
+        f"{part}.bin": b"".join(
+            bytes([label]) + planes(image[None]).tobytes() for image, label in zip(*record, strict=True)
+        )
+        for part, record in records.items()
+    } | {"batches.meta.txt": "\n".join(cifar.CLASSES).encode() + b"\n\n", "readme.html": b"<html>"}
+
+
+def python2_pickle(images, labels):
+    """What Python 2 wrote in 2009, opcode by opcode: strings are bytes, the array comes by way of numpy.core."""
+
+    def text(value):
+        return b"U" + bytes([len(value)]) + value + b"q\x01"
+
+    data = planes(images).tobytes()
+    array = (
+        b"cnumpy.core.multiarray\n_reconstruct\nq\x08cnumpy\nndarray\nq\x09K\x00\x85U\x01b\x87Rq\x0a(K\x01"
+        + (b"M" + struct.pack("<H", len(images)))
+        + b"M\x00\x0c\x86cnumpy\ndtype\nq\x0bU\x02u1K\x00K\x01\x87Rq\x0c"
+        + b"(K\x03U\x01|NNNJ\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00tb"
+        + (b"\x89T" + struct.pack("<i", len(data)) + data + b"tb")
+    )
+    numbers = b"]q\x05(" + b"".join(b"K" + bytes([label]) for label in labels) + b"e"
+    names = b"]q\x0e(" + b"".join(text(b"leptodactylus_%d.png" % k) for k in range(len(labels))) + b"e"
+    batch = text(b"batch_label") + text(b"training batch 1 of 5")
+    body = batch + text(b"labels") + numbers + text(b"data") + array + text(b"filenames") + names
+    return b"\x80\x02}q\x00(" + body + b"u."
+
+
+def python_form(records, protocol):
+    meta = {"num_cases_per_batch": 7, "label_names": cifar.CLASSES, "num_vis": 3072}
+    if protocol == "python 2":
+        made = {part: python2_pickle(*record) for part, record in records.items()}
+        meta = {k.encode(): [n.encode() for n in v] if isinstance(v, list) else v for k, v in meta.items()}
+        return made | {"batches.meta": pickle.dumps(meta, 2)}
+    return {
+        part: pickle.dumps({b"data": planes(images), b"labels": labels.tolist(), "batch_label": "x"}, protocol)
+        for part, (images, labels) in records.items()
+    } | {"batches.meta": pickle.dumps(meta, protocol)}
+
+
+def png(image):
+    stream = io.BytesIO()
+    Image.fromarray(image).save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    """{split/class/file: uint8 (10, 10, 3)}, not in order."""
+    rng = np.random.default_rng(1)
+    names = [
+        f"{split}/{name}/{k}.png" for k in (2, 1, 10) for name in ("dog", "cat", "ant") for split in ("train", "test")
+    ]
+    return {name: rng.integers(0, 256, (10, 10, 3), dtype=np.uint8) for name in names}
+
+
+def store(contents, form, root, inside="set"):
+    """Write {name: bytes} as a folder or a tar; give the path to load."""
+    if form == "folder":
+        for name, content in contents.items():
+            file = root / "data" / inside / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(content)
+        return root / "data"
+    path = root / f"data.tar.{form}"
+    with tarfile.open(path, "w" if form == "tar" else f"w:{form}") as archive:
+        for name, content in contents.items():
+            member = tarfile.TarInfo(f"{inside}/{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return path
+
+
+def holds(dataset, records):
+    assert dataset.name == "cifar10" and dataset.classes == cifar.CLASSES
+    for found, parts in ((dataset.train, PARTS[:5]), (dataset.test, PARTS[5:])):
+        np.testing.assert_array_equal(found.images, np.concatenate([records[part][0] for part in parts]))
+        np.testing.assert_array_equal(found.labels, np.concatenate([records[part][1] for part in parts]))
+        assert found.images.dtype == np.uint8 and found.labels.dtype == np.int64 and found.size == 32
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_cifar_binary(records, form, tmp_path):
+    path = store(binary_form(records), form, tmp_path, "cifar-10-batches-bin")
+    holds(datasets.load(path), records)
+    if form == "folder":
+        holds(datasets.load(str(path / "cifar-10-batches-bin")), records)
+
+
+@pytest.mark.parametrize("protocol", ["python 2", 0, 1, 2, 3, 4])
+def test_cifar_python(records, protocol, tmp_path):
+    if protocol in (0, 1):
+        records = {part: (images[:2], labels[:2]) for part, (images, labels) in records.items()}
+    holds(datasets.load(store(python_form(records, protocol), "gz", tmp_path, "cifar-10-batches-py")), records)
+
+
+def test_an_array_pickled_by_columns():
+    data = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    for order in "CF":
+        found = pickled.read(pickle.dumps({"data": np.array(data, order=order)}, 2), "x")["data"]
+        np.testing.assert_array_equal(found, data)
+
+
+def test_the_python_2_form_is_what_pickle_reads(records):
+    """The hand-written opcodes mean to Python's own pickle what they should."""
+    images, labels = records["test_batch"]
+    found = pickle.loads(python2_pickle(images, labels), encoding="bytes")
+    np.testing.assert_array_equal(found[b"data"], planes(images))
+    assert found[b"labels"] == labels.tolist() and len(found[b"filenames"]) == 7
+
+
+def test_all_forms_have_one_identity(records, tmp_path):
+    binary = datasets.load(store(binary_form(records), "gz", tmp_path))
+    python = datasets.load(store(python_form(records, 2), "folder", tmp_path))
+    assert binary.identity == python.identity
+    changed = binary.train.images.copy()
+    changed[3, 4, 5, 1] ^= 1
+    labels = binary.train.labels.copy()
+    labels[0] += 1
+    for train in (
+        datasets.ImageSet(changed, binary.train.labels),
+        datasets.ImageSet(binary.train.images, labels),
+        datasets.ImageSet(binary.train.images[:-1], binary.train.labels[:-1]),
+    ):
+        assert datasets.Dataset("cifar10", binary.classes, train, binary.test).identity != binary.identity
+    renamed = datasets.Dataset("cifar10", binary.classes[::-1], binary.train, binary.test)
+    assert renamed.identity != binary.identity
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda c: c.pop("data_batch_3.bin"), ": data_batch_3.bin is missing; CIFAR-10 has five"),
+        (lambda c: c.pop("test_batch.bin"), ": test_batch.bin is missing; "),
+        (
+            lambda c: c.update({"test_batch.bin": c["test_batch.bin"][:-1]}),
+            ": test_batch.bin: 21,510 bytes is no whole",
+        ),
+        (lambda c: c.update({"data_batch_1.bin": b""}), ": data_batch_1.bin: 0 bytes is no whole"),
+        (lambda c: c.update({"data_batch_2.bin": b"\x0a" + bytes(3072)}), ": data_batch_2.bin: label 10 where"),
+        (lambda c: c.update({"batches.meta.txt": b"cat\ndog"}), ": batches.meta does not name ten classes"),
+    ],
+)
+def test_damaged_binary(records, spoil, message, tmp_path):
+    contents = binary_form(records)
+    spoil(contents)
+    assert refused(store(contents, "folder", tmp_path)).startswith(message)
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("touch /tmp/never",)
+
+
+BAD_PICKLES = {
+    "system": (pickle.dumps({"data": Evil()}, 2), "the pickle asks for 'posix system', which has no place"),
+    "protocol 5": (
+        pickle.dumps({"data": np.zeros(3, "u1")}, 5),
+        "the pickle asks for 'numpy._core.numeric _frombuffer'",
+    ),
+    "system 4": (pickle.dumps({"data": Evil()}, 4), "the pickle asks for 'posix system', which has no place"),
+    "eval": (b"c__builtin__\neval\n(S'1'\ntR.", "the pickle asks for '__builtin__ eval'"),
+    "instance": (b"(i__main__\nThing\n.", "pickle instruction INST has no place"),
+    "object": (b"(cnumpy\nndarray\no.", "pickle instruction OBJ has no place"),
+    "new": (b"\x80\x02cnumpy\nndarray\n)\x81.", "pickle instruction NEWOBJ has no place"),
+    "persistent": (b"Pthing\n.", "pickle instruction PERSID has no place"),
+    "extension": (b"\x80\x02\x82\x01.", "pickle instruction EXT1 has no place"),
+    "object array": (pickle.dumps({"data": np.array([None]), "labels": []}, 2), "a damaged pickle (TypeError)"),
+    "float array": (pickle.dumps({"data": np.zeros(3), "labels": []}, 2), "a damaged pickle (TypeError)"),
+    "list": (pickle.dumps([1, 2]), "holds a list where a dictionary should be"),
+    "cut off": (pickle.dumps({"data": [1, 2]}, 2)[:-3], "a damaged pickle ("),
+    "empty": (b"", "a damaged pickle ("),
+    "text": (b"<html>not found</html>", "a damaged pickle ("),
+    "pop": (b"\x80\x02].N", "holds a list where"),
+    "no mark": (b"\x80\x02]K\x01e.", "a damaged pickle (IndexError)"),
+    "no memory": (b"\x80\x02}h\x05.", "a damaged pickle (KeyError)"),
+    "dtype called on": (b"cnumpy\ndtype\nK\x01K\x02\x86R.", "a damaged pickle (TypeError)"),
+    "not callable": (b"K\x01)R.", "a damaged pickle (TypeError)"),
+    "unfilled": (
+        b"\x80\x02}U\x04datacnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\n\x85Rs.",
+        "a damaged pickle (",
+    ),
+    "lying shape": (
+        python2_pickle(np.zeros((2, 32, 32, 3), np.uint8), [1, 2]).replace(b"M\x02\x00", b"M\x03\x00"),
+        "a damaged pickle (ValueError)",
+    ),
+    "only marks": (b"\x80\x02((.", "a damaged pickle (ValueError)"),
+    "no data": (pickle.dumps({"labels": [1]}, 2), "has no `data` of 3,072 bytes an image"),
+    "counts": (pickle.dumps({"data": np.zeros((2, 3072), "u1"), "labels": [1]}, 2), "1 labels for 2 images"),
+    "label": (pickle.dumps({"data": np.zeros((1, 3072), "u1"), "labels": [11]}, 2), "label 11 where"),
+    "text label": (pickle.dumps({"data": np.zeros((1, 3072), "u1"), "labels": ["1"]}, 2), "1 labels for 1 images"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_PICKLES)
+def test_hostile_pickles_are_refused_and_never_run(records, name, tmp_path, monkeypatch):
+    content, message = BAD_PICKLES[name]
+    monkeypatch.setattr(os, "system", lambda _: pytest.fail("the pickle was run"))
+    contents = python_form(records, 2) | {"data_batch_4": content}
+    assert refused(store(contents, "folder", tmp_path)).startswith(f": data_batch_4: {message}")
+
+
+def test_any_damaged_byte_of_a_pickle_gives_an_answer(records):
+    """Whatever single byte is changed: a dictionary or a DataError, nothing else."""
+    images, labels = records["test_batch"]
+    whole = bytearray(python2_pickle(images[:1], labels[:1]))
+    places = [k for k in range(len(whole)) if k < 250 or k > len(whole) - 60]
+    for place in places:
+        for value in (0, 40, 82, 98, 255, whole[place] ^ 1):
+            spoilt = bytes(whole[:place]) + bytes([value]) + bytes(whole[place + 1 :])
+            try:
+                assert isinstance(pickled.read(spoilt, "x"), dict)
+            except DataError as error:
+                assert str(error).startswith("x: ")
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("inside", [".", "cifar10"])
+def test_class_folders(pictures, form, inside, tmp_path):
+    contents = {name: png(image) for name, image in pictures.items()}
+    contents |= {"train/dog/.hidden.png": b"", "train/dog/notes.txt": b"x", "readme.png": b"x", "train/stray.png": b"x"}
+    dataset = datasets.load(store(contents, form, tmp_path, inside))
+    assert dataset.classes == ["ant", "cat", "dog"]
+    for split, found in (("train", dataset.train), ("test", dataset.test)):
+        names = sorted(name for name in pictures if name.startswith(split))  # 1, 10, 2: the order of the names
+        np.testing.assert_array_equal(found.images, [pictures[name] for name in names])
+        assert found.labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3 and found.labels.dtype == np.int64
+
+
+def test_all_kinds_of_pictures_become_rgb(pictures, tmp_path):
+    contents = {name: png(image) for name, image in pictures.items()}
+    grey = np.arange(100, dtype=np.uint8).reshape(10, 10)
+    contents["train/ant/0.PNG"] = png(grey)
+    stream = io.BytesIO()
+    Image.fromarray(pictures["test/ant/1.png"]).convert("CMYK").save(stream, "JPEG")
+    contents["train/ant/00.Jpeg"] = stream.getvalue()
+    stream = io.BytesIO()
+    Image.fromarray(pictures["test/ant/1.png"]).quantize(256).save(stream, "PNG")
+    contents["train/ant/000.png"] = stream.getvalue()
+    images = datasets.load(store(contents, "folder", tmp_path)).train.images
+    assert images.shape == (12, 10, 10, 3)
+    np.testing.assert_array_equal(images[0], np.repeat(grey[..., None], 3, axis=2))
+
+
+def broken_cases(pictures):
+    good = png(pictures["train/cat/1.png"])
+    large = png(np.zeros((10, 12, 3), np.uint8))
+    claims = bytearray(good)
+    claims[16:24] = struct.pack(">II", 60_000, 60_000)  # a picture of 10 GB
+    claims[29:33] = struct.pack(">I", zlib.crc32(bytes(claims[12:29])))
+    return {
+        "cut off": (good[: len(good) // 2], ": a broken image (OSError); repair or remove it"),
+        "empty": (b"", ": a broken image (UnidentifiedImageError); repair or remove it"),
+        "html": (b"<html>", ": a broken image (UnidentifiedImageError); repair or remove it"),
+        "size": (large, ": 12 x 10 pixels, but it has to be 10 x 10 like the others; resize it"),
+        "smaller": (
+            png(np.zeros((9, 9, 3), np.uint8)),
+            ": 9 x 9 pixels, but it has to be 10 x 10 like the others; resize it",
+        ),
+        "bomb": (bytes(claims), ": a broken image (DecompressionBombError); repair or remove it"),
+    }
+
+
+@pytest.mark.parametrize("case", ["cut off", "empty", "html", "size", "smaller", "bomb"])
+@pytest.mark.parametrize("form", ["folder", "xz"])
+def test_broken_images(pictures, form, case, tmp_path):
+    content, message = broken_cases(pictures)[case]
+    contents = {name: png(image) for name, image in pictures.items()} | {"train/dog/10.png": content}
+    assert refused(store(contents, form, tmp_path)) == f": set/train/dog/10.png{message}"
+
+
+@pytest.mark.parametrize(("size", "seen"), [((10, 12), "12 x 10"), ((600, 600), "600 x 600")])
+def test_images_that_are_not_square_or_too_large(size, seen):
+    with pytest.raises(
+        DataError, match=f"^a.png: {seen} pixels, but it has to be square and at most 512 a side; resize it$"
+    ):
+        folders.decode(png(np.zeros((*size, 3), np.uint8)), "a.png")
+
+
+@pytest.mark.parametrize(
+    ("keep", "message"),
+    [
+        (lambda name: "ant" in name, ": one class only, 'ant'; there is nothing to tell apart"),
+        (lambda name: name.startswith("train"), ": test/ant has no images, train/ant has; both need the same classes"),
+        (lambda name: name.startswith("test"), ": train/ant has no images, test/ant has; both need the same classes"),
+        (lambda name: "test/cat" not in name, ": test/cat has no images, train/cat has; both need the same classes"),
+        (lambda name: "train/dog" not in name, ": train/dog has no images, test/dog has; both need the same classes"),
+        (
+            lambda name: False,
+            ": no images found; wanted {train,test}/<class>/*.jpg or png, or CIFAR-10's data_batch files",
+        ),
+    ],
+)
+def test_incomplete_class_folders(pictures, keep, message, tmp_path):
+    contents = {name: png(image) for name, image in pictures.items() if keep(name)} | {"notes.txt": b""}
+    assert refused(store(contents, "folder", tmp_path)) == message
+
+
+def test_nothing_there(tmp_path):
+    wanted = ": no such folder or file; give a folder or tar of images, `shapes` or `cifar10`"
+    assert refused(tmp_path / "nothing") == wanted
+    assert refused(tmp_path).startswith(": no images found")
+
+
+@pytest.mark.parametrize("form", ["tar", "gz", "xz"])
+@pytest.mark.parametrize("cut", [0, 3, 700, 0.5, 0.9, -1100])
+def test_archives_cut_off(pictures, form, cut, tmp_path):
+    """Wherever a download stopped, between two files too, a part is never taken for the whole."""
+    path = store({name: png(image) for name, image in pictures.items()}, form, tmp_path)
+    whole = path.read_bytes()
+    if form == "tar":
+        whole = whole[: 18 * 1024 + 1024]  # without the padding after the two blocks that end a tar
+    keep = int(len(whole) * cut) if 0 < cut < 1 else cut if cut >= 0 else len(whole) + cut
+    path.write_bytes(whole[: max(0, keep)])
+    message = refused(path)
+    assert message.startswith(": not a tar archive, or a damaged one (") and message.endswith("); fetch it again")
+
+
+def test_a_tar_cut_off_between_two_files(pictures, tmp_path):
+    path = store({name: png(image) for name, image in pictures.items()}, "tar", tmp_path)
+    with tarfile.open(path) as archive:
+        last = archive.getmembers()[-1].offset
+    for end in (last, last + 100):
+        path.write_bytes(path.read_bytes()[:end])
+        assert refused(path) == ": not a tar archive, or a damaged one (it ends early); fetch it again"
+
+
+def test_hostile_members_are_passed_over(pictures, tmp_path):
+    """Absolute names, names that climb out, links and devices: nothing of them is read, nothing is written."""
+    path = tmp_path / "set.tar"
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(png(np.zeros((10, 10, 3), np.uint8)))
+    with tarfile.open(path, "w") as archive:
+        for name in ("/train/evil/1.png", "../train/evil/1.png", "train/../1.png", "train\\evil/e/1.png"):
+            member = tarfile.TarInfo(name)
+            member.size = 4
+            archive.addfile(member, io.BytesIO(b"evil"))
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE, tarfile.DIRTYPE):
+            member = tarfile.TarInfo("train/evil/2.png")
+            member.type, member.linkname = kind, str(secret)
+            archive.addfile(member)
+        for name, image in pictures.items():
+            member = tarfile.TarInfo(f"./{name}")
+            content = png(image)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    before = sorted(tmp_path.rglob("*"))
+    assert datasets.load(path).classes == ["ant", "cat", "dog"]
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_member_that_claims_a_terabyte(tmp_path):
+    path = tmp_path / "set.tar"
+    member = tarfile.TarInfo("train/cat/1.png")
+    member.size = 1 << 40
+    path.write_bytes(member.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
+    assert (
+        refused(path)
+        == ": train/cat/1.png: 1,099,511,627,776 bytes is more than any file of these data sets has; remove it"
+    )
+
+
+def test_deep_folders_are_not_searched(tmp_path, monkeypatch):
+    (tmp_path / "a/b/c/d/e").mkdir(parents=True)
+    (tmp_path / "loop").symlink_to(tmp_path)
+    walked, walk = [], os.walk
+
+    def noted(*args, **rest):
+        for step in walk(*args, **rest):
+            walked.append(step[0])
+            yield step
+
+    monkeypatch.setattr(os, "walk", noted)
+    assert list(files.read_files(tmp_path, lambda parts: True)) == []
+    assert str(tmp_path / "a/b/c") in walked and str(tmp_path / "a/b/c/d") not in walked
+
+
+@pytest.fixture
+def published(records, tmp_path, monkeypatch):
+    """A public address that is a local file."""
+    (tmp_path / "public").mkdir()
+    path = store(binary_form(records), "gz", tmp_path / "public")
+    md5 = hashlib.md5(path.read_bytes()).hexdigest()
+    monkeypatch.setattr(download, "ADDRESS", path.as_uri())
+    monkeypatch.setitem(download.MD5, "cifar-10-binary.tar.gz", md5)
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    return path
+
+
+def test_cifar_is_downloaded_once(records, published, monkeypatch):
+    holds(datasets.load("cifar10"), records)
+    assert os.listdir("data") == ["cifar-10-binary.tar.gz"]
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: pytest.fail("fetched again"))
+    holds(datasets.load("cifar10"), records)
+
+
+def test_a_download_with_another_md5_is_thrown_away(published, monkeypatch):
+    monkeypatch.setitem(download.MD5, "cifar-10-binary.tar.gz", "0" * 32)
+    md5 = hashlib.md5(published.read_bytes()).hexdigest()
+    with pytest.raises(DataError) as caught:
+        datasets.load("cifar10")
+    address = published.as_uri()
+    assert str(caught.value) == f"{address}: MD5 is {md5}, not {'0' * 32}; a damaged or another file, try again"
+    assert os.listdir("data") == []
+
+
+def test_no_network(published, monkeypatch):
+    def unreachable(*_, **__):
+        raise urllib.error.URLError(OSError("Name or service not known"))
+
+    monkeypatch.setattr(urllib.request, "urlopen", unreachable)
+    with pytest.raises(DataError) as caught:
+        datasets.load("cifar10")
+    assert str(caught.value) == (
+        f"{download.ADDRESS}: cannot be fetched (Name or service not known); "
+        "download it elsewhere and put it at data/cifar-10-binary.tar.gz"
+    )
+    assert os.listdir("data") == []
+
+
+def test_a_download_that_breaks_off(published, monkeypatch):
+    class Breaking(io.BytesIO):
+        headers = {"Content-Length": "100"}
+
+        def read(self, size):
+            raise ConnectionResetError("reset by peer")
+
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: Breaking())
+    with pytest.raises(DataError, match="cannot be fetched"):
+        datasets.load("cifar10")
+    assert os.listdir("data") == []
+
+
+def test_nowhere_to_download_to(published):
+    Path("data").write_text("a file")
+    with pytest.raises(StorageError, match="^data: cannot be written to"):
+        datasets.load("cifar10")
+
+
+def test_the_published_sums():
+    assert download.ADDRESS == "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+    assert download.MD5 == {
+        "cifar-10-binary.tar.gz": "c32a1d4ab5d03f1284b67883e8d87530",
+        "cifar-10-python.tar.gz": "c58f30108f718f92721af3b95e74349a",
+    }
+
+
+def test_real_cifar():
+    folder = os.environ.get("TINYALEX_TEST_DATA")
+    if not folder:
+        pytest.skip("TINYALEX_TEST_DATA does not name a folder with cifar10-jpeg.tar.xz")
+    dataset = datasets.load(Path(folder, "cifar10-jpeg.tar.xz"))
+    assert (len(dataset.train), len(dataset.test), dataset.train.size) == (50_000, 10_000, 32)
+    assert dataset.classes == cifar.CLASSES
+    assert np.bincount(dataset.train.labels).tolist() == [5000] * 10
+    assert np.bincount(dataset.test.labels).tolist() == [1000] * 10
+    np.testing.assert_allclose(dataset.mean.mean(axis=(0, 1)), [125.3, 123.0, 113.9], atol=0.5)  # as is well known

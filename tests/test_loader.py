@@ -1,0 +1,266 @@
+"""Batches: the same bits whatever the timing, all images once an epoch, and no thread left behind."""
+
+import gc
+import hashlib
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tinyalex import randomness, recipe
+from tinyalex.datasets import augment, loader
+from tinyalex.datasets.dataset import Dataset, ImageSet
+from tinyalex.errors import DataError
+
+GOLDEN = "aaf7b42cfa87df64bb04ede0bcb594346f54b38e67a7c04a3a8661259892f9c7"
+FIRST = [3568, 7171, 4423, 3849, 3409]
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    rng = np.random.default_rng(0)
+    train, test = (
+        ImageSet(rng.integers(0, 256, (n, 40, 40, 3), dtype=np.uint8), rng.integers(0, 5, n)) for n in (50, 21)
+    )
+    return Dataset("test", list("abcde"), train, test)
+
+
+def make_recipe(batch=8, **data):
+    made = recipe.load("paper", ["net.input=32"])
+    data = {"flip": True, "shared_crop": 1, "mean": "image", "scale": 1.0, "colour": "none", **data}
+    return replace(made, data=replace(made.data, **data), learning=replace(made.learning, batch=batch))
+
+
+def same(a, b):
+    return all(np.array_equal(x, y) and x.dtype == y.dtype for x, y in zip(a, b, strict=True))
+
+
+def loader_threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("tinyalex-loader")]
+
+
+def test_an_epoch_has_every_image_once(dataset):
+    batches = list(loader.training_batches(dataset, make_recipe(), 0, 0))
+    assert [len(batch.images) for batch in batches] == [8] * 6 + [2]
+    indices = np.concatenate([batch.indices for batch in batches])
+    assert sorted(indices) == list(range(50)) and indices.tolist() != list(range(50))
+    for batch in batches:
+        assert batch.images.dtype == np.float32 and batch.images.shape[1:] == (32, 32, 3)
+        assert batch.labels.dtype == np.int64 and batch.labels.tolist() == dataset.train.labels[batch.indices].tolist()
+
+
+def test_order_changes_with_seed_and_epoch(dataset):
+    orders = [
+        np.concatenate([b.indices for b in loader.training_batches(dataset, make_recipe(), seed, epoch)]).tolist()
+        for seed, epoch in ((0, 0), (0, 1), (1, 0), (0, 0))
+    ]
+    assert orders[0] == orders[3] and len({tuple(order) for order in orders}) == 3
+
+
+def test_golden_order():
+    order = randomness.permutation(randomness.key(0, "order", 0), 9600)
+    assert hashlib.sha256(order.astype("<i8").tobytes()).hexdigest() == GOLDEN
+    assert order[:5].tolist() == FIRST
+
+
+def test_an_image_by_hand(dataset):
+    """Crop, flip, mean, colour and scale of one image, put together from the draws."""
+    made = make_recipe(colour="2012", scale=0.5)
+    batch = list(loader.training_batches(dataset, made, 3, 2))[4]
+    sample = batch.indices[1]
+    (top, left), flip = (draw[0] for draw in augment.draw_crops(3, 2, [sample], 40, 32, True))
+    shift = augment.draw_colours(3, 2, [sample], dataset.colour, "2012", 0.1)[0]
+    image = dataset.train.images[sample].astype(float) - dataset.mean
+    image = image[top : top + 32, left : left + 32]
+    wanted = ((image[:, ::-1] if flip else image) + shift) / 1.1 * 0.5
+    np.testing.assert_allclose(batch.images[1], wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("shared", [1, 4, 20, 64])
+def test_shared_crops(dataset, shared):
+    """Neighbours in the epoch's order share one crop and flip, across batches too; 2012 took 32."""
+    one = np.random.default_rng(1).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    same_images = Dataset("test", ["a"], ImageSet(np.stack([one] * 50), np.zeros(50, int)), None)
+    same_images.__dict__["mean"] = np.zeros((40, 40, 3), np.float32)
+    batches = loader.training_batches(same_images, make_recipe(shared_crop=shared), 0, 0)
+    kinds = [image.tobytes() for batch in batches for image in batch.images]
+    groups = [kinds[start : start + shared] for start in range(0, 50, shared)]
+    assert all(len(set(group)) == 1 for group in groups)
+    assert len(set(kinds)) > 0.8 * len(groups)
+
+
+@pytest.mark.parametrize("first", [0, 1, 5, 6, 7, 9])
+def test_resuming_in_the_middle_of_an_epoch(dataset, first):
+    made = make_recipe(colour="2012", shared_crop=3)
+    whole = list(loader.training_batches(dataset, made, 0, 1))
+    rest = list(loader.training_batches(dataset, made, 0, 1, first_batch=first))
+    assert len(rest) == max(0, 7 - first) and all(map(same, whole[first:], rest))
+
+
+def test_same_bits_whatever_the_timing(dataset, monkeypatch):
+    made = make_recipe(colour="paper")
+    quick = list(loader.training_batches(dataset, made, 0, 0))
+    slow_caller = []
+    for batch in loader.training_batches(dataset, made, 0, 0):
+        time.sleep(0.01)
+        slow_caller.append(batch)
+    cut = augment.cut
+    monkeypatch.setattr(augment, "cut", lambda *args, **rest: (time.sleep(0.01), cut(*args, **rest))[1])
+    assert all(map(same, quick, slow_caller))
+    assert all(map(same, quick, loader.training_batches(dataset, made, 0, 0)))
+
+
+def test_batches_do_not_share_memory(dataset):
+    batches = list(loader.training_batches(dataset, make_recipe(), 0, 0))
+    assert not any(np.shares_memory(a.images, b.images) for a, b in zip(batches, batches[1:], strict=False))
+
+
+def test_images_are_not_changed(dataset):
+    before = dataset.train.images.copy(), dataset.mean.copy()
+    list(loader.training_batches(dataset, make_recipe(colour="2012", scale=0.1), 0, 0))
+    np.testing.assert_array_equal(dataset.train.images, before[0])
+    np.testing.assert_array_equal(dataset.mean, before[1])
+
+
+@pytest.mark.parametrize("colour", ["2012", "paper"])
+def test_a_phase_can_switch_colour_noise_off(dataset, colour):
+    plain = list(loader.training_batches(dataset, make_recipe(), 0, 0))
+    assert all(map(same, plain, loader.training_batches(dataset, make_recipe(colour=colour), 0, 0, colour_noise=0.0)))
+    noisy, stronger = (
+        next(loader.training_batches(dataset, make_recipe(colour=colour), 0, 0, colour_noise=noise)).images
+        for noise in (None, 0.3)
+    )
+    assert not np.array_equal(noisy, plain[0].images) and not np.array_equal(noisy, stronger)
+
+
+def test_the_next_batches_are_made_meanwhile(dataset, monkeypatch):
+    made, cut = [], augment.cut
+
+    def noted(*args, **rest):
+        made.append(threading.current_thread().name)
+        return cut(*args, **rest)
+
+    monkeypatch.setattr(augment, "cut", noted)
+    batches = loader.training_batches(dataset, make_recipe(batch=2), 0, 0)
+    next(batches)
+    deadline = time.monotonic() + 5
+    while len(made) < 3 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    time.sleep(0.05)
+    assert len(made) == 3  # the one we have and two that wait: not the whole epoch
+    assert all(name.startswith("tinyalex-loader") for name in made)
+    batches.close()
+
+
+@pytest.mark.parametrize("leave", ["close", "drop", "exhaust", "raise"])
+def test_no_thread_stays(dataset, leave):
+    batches = loader.training_batches(dataset, make_recipe(batch=2), 0, 0)
+    next(batches)
+    assert loader_threads()
+    if leave == "close":
+        batches.close()
+    elif leave == "exhaust":
+        list(batches)
+    elif leave == "raise":
+        with pytest.raises(KeyboardInterrupt):
+            batches.throw(KeyboardInterrupt)
+    del batches
+    gc.collect()
+    assert not loader_threads()
+
+
+def test_closing_does_not_wait_for_batches_not_begun(dataset, monkeypatch):
+    made, cut = [], augment.cut
+
+    def slow(*args, **rest):
+        made.append(0)
+        time.sleep(0.1)
+        return cut(*args, **rest)
+
+    monkeypatch.setattr(augment, "cut", slow)
+    batches = loader.training_batches(dataset, make_recipe(batch=2), 0, 0)
+    next(batches)
+    batches.close()
+    assert len(made) <= 2  # the one we had and the one that was being made
+
+
+def test_an_iterator_never_begun_starts_no_thread(dataset):
+    loader.training_batches(dataset, make_recipe(), 0, 0)
+    assert not loader_threads()
+
+
+def test_errors_reach_the_caller_in_their_turn(dataset):
+    class Failing(ImageSet):
+        def read(self, indices):
+            if bad in indices:
+                raise OSError("disk gone")
+            return super().read(indices)
+
+    order = randomness.permutation(randomness.key(0, "order", 0), 50)
+    bad = order[17]  # in batch 2
+    failing = Dataset("test", list("abcde"), Failing(dataset.train.images, dataset.train.labels), None)
+    failing.__dict__["mean"] = dataset.mean
+    batches = loader.training_batches(failing, make_recipe(), 0, 0)
+    assert len(next(batches).images) == len(next(batches).images) == 8
+    with pytest.raises(OSError, match="disk gone"):
+        next(batches)
+    assert not loader_threads()
+
+
+def test_test_batches_are_centre_crops(dataset):
+    made = make_recipe(colour="2012", scale=0.25, shared_crop=4)
+    batches = list(loader.test_batches(dataset.test, dataset, made, 8))
+    assert [len(batch.images) for batch in batches] == [8, 8, 5]
+    assert np.concatenate([batch.indices for batch in batches]).tolist() == list(range(21))
+    wanted = (dataset.test.images.astype(np.float32) - dataset.mean)[:, 4:36, 4:36] * np.float32(0.25)
+    np.testing.assert_array_equal(np.concatenate([batch.images for batch in batches]), wanted)
+    assert np.concatenate([batch.labels for batch in batches]).tolist() == dataset.test.labels.tolist()
+
+
+def test_whole_images_where_the_net_takes_them(dataset):
+    made = make_recipe(flip=False)
+    made = replace(made, net=replace(made.net, input=40))
+    batch = next(loader.training_batches(dataset, made, 0, 0))
+    wanted = dataset.train.images[batch.indices].astype(np.float32) - dataset.mean
+    np.testing.assert_array_equal(batch.images, wanted)
+
+
+def test_images_too_small(dataset):
+    made = make_recipe()
+    made = replace(made, net=replace(made.net, input=41))
+    for ask in (
+        lambda: loader.training_batches(dataset, made, 0, 0),
+        lambda: loader.test_batches(dataset.test, dataset, made, 8),
+        lambda: loader.prepare_image(dataset.test.images[0], dataset.mean, made),
+    ):
+        with pytest.raises(DataError) as caught:
+            ask()
+        assert str(caught.value) == ("images: 40 x 40 is too small for crops of 41; use larger images or set net.input")
+
+
+def test_prepare_image_is_a_test_image(dataset):
+    made = make_recipe(scale=0.5, mean="centre")
+    batch = next(loader.test_batches(dataset.test, dataset, made, 2))
+    prepared = loader.prepare_image(dataset.test.images[1], dataset.mean, made)
+    np.testing.assert_array_equal(prepared, batch.images[1])
+    wide = np.full((90, 200, 3), 100, np.uint8)
+    prepared = loader.prepare_image(wide, dataset.mean, made)
+    np.testing.assert_array_equal(prepared, (100 - dataset.mean[4:36, 4:36]) * np.float32(0.5))
+
+
+@pytest.mark.parametrize(
+    ("image", "seen"),
+    [
+        (np.zeros((5, 5), np.uint8), r"uint8 \(5, 5\)"),
+        (np.zeros((5, 5, 4), np.uint8), r"uint8 \(5, 5, 4\)"),
+        (np.zeros((5, 5, 3), np.float32), r"float32 \(5, 5, 3\)"),
+        (np.zeros((0, 5, 3), np.uint8), r"uint8 \(0, 5, 3\)"),
+    ],
+)
+def test_prepare_image_refuses(dataset, image, seen):
+    with pytest.raises(
+        DataError, match=f"^image: {seen} is not uint8 \\(height, width, 3\\); convert it to RGB first$"
+    ):
+        loader.prepare_image(image, dataset.mean, make_recipe())

@@ -1,0 +1,278 @@
+"""Devices: which array module computes, where memory comes from, how arrays move.
+
+``Device("cpu")`` is NumPy, ``Device("cuda:0")`` is CuPy on that card with a stream of its own, ``Device("fake:0")`` is
+NumPy behind arrays that refuse to be mixed (see `tinyalex.fake`). Layers see only ``device.xp`` and ``device.empty``.
+This is the only file that imports CuPy.
+"""
+
+import contextlib
+import importlib
+import os
+import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from tinyalex.errors import DeviceError, UsageError
+from tinyalex.fake import FakeArray, FakeNumPy
+
+
+class Arena:
+    """Host memory that goes round: a block is lent to an array and comes back when nothing views it any more.
+
+    The first training step takes the blocks from the system, every later step finds them here, already mapped. CuPy's
+    memory pool does the same on a card. No array can be overwritten while somebody still holds it.
+
+    Attributes
+    ----------
+    allocated : int
+        Bytes taken from the system so far.
+    """
+
+    _ALIGNMENT = 64
+
+    def __init__(self):
+        self.allocated = 0
+        self._free = {}
+        self._lent = {}
+
+    def empty(self, shape, dtype):
+        dtype = np.dtype(dtype)
+        count = int(np.prod(shape, dtype=np.int64))
+        size = self._round(count * dtype.itemsize)
+        try:
+            block = self._free.setdefault(size, []).pop()
+        except IndexError:
+            block = np.empty(size + self._ALIGNMENT, np.uint8)
+            self.allocated += block.nbytes
+        start = -block.ctypes.data % self._ALIGNMENT
+        # Every view of `array` keeps `array` alive, since NumPy does not look behind a memoryview for an owner.
+        array = np.frombuffer(memoryview(block)[start : start + max(size, 1)], dtype, count) if count else block[:0]
+        reference = weakref.ref(array, lambda ref: self._give_back(ref, size))
+        self._lent[id(reference)] = reference, block
+        return array.view(dtype).reshape(shape)
+
+    def _give_back(self, reference, size):
+        _, block = self._lent.pop(id(reference))
+        self._free[size].append(block)
+
+    @staticmethod
+    def _round(size):
+        # To an eighth of its power of two: a shorter last batch finds the blocks of the full ones.
+        unit = max(64, 1 << max(size.bit_length() - 4, 0))
+        return -(-size // unit) * unit
+
+
+class Workers:
+    """Threads that share a step's work on the CPU, each with a BLAS that uses one thread.
+
+    Two workers with one BLAS thread each beat one with two: everything between the products runs in parallel too.
+    """
+
+    def __init__(self, count):
+        from threadpoolctl import threadpool_limits
+
+        # Before the first product: a BLAS pool that has been awake once keeps spinning beside ours.
+        threadpool_limits(limits=1, user_api="blas")
+        self.count = count
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="tinyalex")
+        self._here = threading.local()
+
+    def run(self, function, arguments):
+        """Call ``function(argument)`` for each argument, in parallel, and return the results in order."""
+        if self.busy or self.count == 1 or len(arguments) == 1:
+            return [function(argument) for argument in arguments]
+        futures = [self._pool.submit(self._inside, function, argument) for argument in arguments]
+        return [future.result() for future in futures]
+
+    @property
+    def busy(self):
+        """Whether the caller is itself one of the workers."""
+        return getattr(self._here, "busy", False)
+
+    def _inside(self, function, argument):
+        self._here.busy = True
+        return function(argument)
+
+
+_workers = None
+
+
+def workers():
+    """Return the process's workers, as many as ``TINYALEX_THREADS`` or the processors it may run on."""
+    global _workers
+    if _workers is None:
+        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        set_threads(int(os.environ.get("TINYALEX_THREADS", 0)) or processors)
+    return _workers
+
+
+def set_threads(count):
+    """Use ``count`` worker threads from now on. Another count gives other last bits."""
+    global _workers
+    if count < 1:
+        raise UsageError(f"threads: {count} is not a number of threads; use 1 or more")
+    if _workers is None or _workers.count != count:
+        _workers = Workers(count)
+
+
+def ranges(size, parts):
+    """Cut ``range(size)`` into at most ``parts`` slices of nearly the same length."""
+    edges = [size * i // parts for i in range(parts + 1)]
+    return [slice(lo, hi) for lo, hi in zip(edges, edges[1:], strict=False) if hi > lo]
+
+
+class Device:
+    """A place where arrays live and are computed with.
+
+    Parameters
+    ----------
+    name : str
+        ``"cpu"``, ``"cuda:N"`` or ``"fake:N"``.
+
+    Attributes
+    ----------
+    xp : module
+        NumPy, CuPy, or the fake NumPy of this device.
+
+    Raises
+    ------
+    UsageError
+        If the name is none of these.
+    DeviceError
+        If the device is not there.
+    """
+
+    def __init__(self, name="cpu"):
+        kind, _, index = name.partition(":")
+        if not (name == "cpu" or (kind in ("cuda", "fake") and index.isdecimal())):
+            raise UsageError(f"device '{name}': no such kind of device; use cpu, cuda:0, cuda:1, ... or fake:0, ...")
+        self.name, self.kind, self.index = name, kind, int(index or 0)
+        self._arena, self._depth = Arena(), 0
+        self.xp = {"cpu": lambda: np, "fake": lambda: FakeNumPy(name), "cuda": self._cupy}[kind]()
+
+    def __repr__(self):
+        return f"Device('{self.name}')"
+
+    @property
+    def on_host(self):
+        """Whether the processor does the computing, and the workers share it."""
+        return self.kind != "cuda"
+
+    def empty(self, shape, dtype):
+        """Return an uninitialised array: from the arena inside ``with device.step()``, fresh elsewhere."""
+        if not self.on_host or not self._depth:
+            with self:  # CuPy takes memory where the current card and stream are
+                return self.xp.empty(shape, dtype)
+        array = self._arena.empty(shape, dtype)
+        return FakeArray(array, self.name) if self.kind == "fake" else array
+
+    def zeros(self, shape, dtype):
+        """Return an array of zeros, from where `empty` takes its memory."""
+        array = self.empty(shape, dtype)
+        with self:
+            array[...] = 0
+        return array
+
+    def put(self, array):
+        """Copy a host array to this device; the copy is contiguous."""
+        copy = self.empty(array.shape, array.dtype)
+        if self.kind == "cpu":
+            copy[...] = array
+        elif self.kind == "fake":
+            copy.fill_from_host(array)
+        else:
+            copy.set(np.ascontiguousarray(array), stream=self.stream)
+        return copy
+
+    def get(self, array):
+        """Copy an array of this device to the host, when all work on it is done."""
+        if self.kind == "cpu":
+            return np.array(array)
+        return array.to_host() if self.kind == "fake" else array.get(stream=self.stream)
+
+    def receive(self, array, source):
+        """Copy a contiguous array here from another column's device, in order with the work on both.
+
+        Parameters
+        ----------
+        array : array of `source`
+        source : Device
+
+        Returns
+        -------
+        array of this device
+        """
+        if not array.flags.c_contiguous:
+            raise ValueError(f"{source.name} to {self.name}: only contiguous arrays cross between devices")
+        copy = self.empty(array.shape, array.dtype)
+        if self.kind == "cpu":
+            copy[...] = array
+        elif self.kind == "fake":
+            copy.fill_from_host(source.get(array))
+        else:
+            # The copy waits for the producer; the source waits for the copy before its memory is written again.
+            self.stream.wait_event(source._event())
+            copy.data.copy_from_device_async(array.data, array.nbytes, self.stream)
+            source.stream.wait_event(self._event())
+        return copy
+
+    def matmul(self, a, b, out):
+        """Write the product of two matrices to ``out``; on the CPU the workers share its longer side."""
+        rows, columns = out.shape
+        if not self.on_host or rows * columns * a.shape[1] < 1 << 22 or workers().busy:
+            self.xp.matmul(a, b, out=out)
+        elif columns >= rows:
+            parts = ranges(columns, workers().count)
+            workers().run(lambda s: self.xp.matmul(a, b[:, s], out=out[:, s]), parts)
+        else:
+            workers().run(lambda s: self.xp.matmul(a[s], b, out=out[s]), ranges(rows, workers().count))
+
+    @contextlib.contextmanager
+    def step(self):
+        """Take memory from the arena until the block ends; may be nested."""
+        self._depth += 1
+        try:
+            yield self
+        finally:
+            self._depth -= 1
+
+    def __enter__(self):
+        """Make this the device, and its stream the stream, that array operations go to."""
+        if self.kind == "cuda":
+            self._card.__enter__()
+            self.stream.__enter__()
+        return self
+
+    def __exit__(self, *error):
+        if self.kind == "cuda":
+            self.stream.__exit__(*error)
+            self._card.__exit__(*error)
+
+    def synchronize(self):
+        """Wait until everything that was asked of this device is done."""
+        if self.kind == "cuda":
+            self.stream.synchronize()
+
+    def _cupy(self):
+        try:
+            cupy = importlib.import_module("cupy")
+        except ImportError as error:
+            raise DeviceError(
+                f"{self.name}: CuPy is not installed; pip install 'tinyalex[cuda13]' or [cuda12]"
+            ) from error
+        try:
+            count = cupy.cuda.runtime.getDeviceCount()
+        except cupy.cuda.runtime.CUDARuntimeError as error:
+            raise DeviceError(f"{self.name}: CUDA does not answer ({error}); check the driver, or use cpu") from error
+        if self.index >= count:
+            raise DeviceError(f"{self.name}: this machine has {count} CUDA device(s), cuda:0 to cuda:{count - 1}")
+        self._card = cupy.cuda.Device(self.index)
+        with self._card:
+            self.stream = cupy.cuda.Stream(non_blocking=True)
+        return cupy
+
+    def _event(self):
+        with self._card:
+            return self.stream.record(self.xp.cuda.Event(disable_timing=True))

@@ -1,0 +1,49 @@
+"""Images to learn from: drawn, read from files, cut, varied and put into batches."""
+
+from pathlib import Path
+
+from tinyalex.datasets.dataset import Dataset, ImageSet
+from tinyalex.errors import DataError
+
+__all__ = ["Dataset", "ImageSet", "load"]
+
+
+def load(where, seed=0):
+    """Load a data set.
+
+    Parameters
+    ----------
+    where : str or Path
+        "shapes": drawn on the spot. "cifar10": from the folder ``data``, downloaded to there if it is absent.
+        A path: CIFAR-10 in its binary or python form, or ``{train,test}/<class>/*.jpg|png``, as a folder or a tar.
+    seed : int
+        Of the drawn data set.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    DataError
+        If there is no such thing, or what is there cannot be used.
+    """
+    from tinyalex.datasets import cifar, download, files, folders, shapes
+
+    if where == "shapes":
+        return shapes.load(seed)
+    path = download.cifar10() if where == "cifar10" else Path(where)
+    batches, images, size = {}, {}, None
+    for parts, content in files.read_files(path, lambda parts: cifar.is_part(parts) or folders.place(parts)):
+        if cifar.is_part(parts):
+            batches[parts[-1]] = content
+        else:
+            images[folders.place(parts)] = image = folders.decode(content, f"{path}: {'/'.join(parts)}", size)
+            size = len(image)
+    if batches:
+        return cifar.assemble(str(path), batches)
+    if images:
+        return folders.assemble(str(path), images)
+    raise DataError(
+        f"{path}: no images found; wanted {{train,test}}/<class>/*.jpg or png, or CIFAR-10's data_batch files"
+    )

@@ -1,0 +1,87 @@
+"""The files of a data set, from a folder or from a tar archive, one after the other.
+
+Archives are read as a stream: nothing is extracted, and only regular files with harmless names count.
+"""
+
+import os
+import tarfile
+from pathlib import Path
+
+from tinyalex.errors import DataError
+
+_LARGEST = 256 << 20  # bytes: CIFAR's own files have 30 MB
+_DEEPEST = 3  # folders: cifar10/train/cat
+
+
+def read_files(path, wanted):
+    """Go through the wanted files below a folder or in a tar (plain, gz, bz2 or xz).
+
+    Parameters
+    ----------
+    path : Path
+    wanted : function of a tuple of str to bool
+        Gets the parts of a file's name, ``("train", "cat", "1.jpg")``.
+
+    Yields
+    ------
+    parts : tuple of str
+    content : bytes
+
+    Raises
+    ------
+    DataError
+        If there is nothing at ``path``, or it cannot be read.
+    """
+    if path.is_dir():
+        return _read_folder(path, wanted)
+    if path.is_file():
+        return _read_tar(path, wanted)
+    raise DataError(f"{path}: no such folder or file; give a folder or tar of images, `shapes` or `cifar10`")
+
+
+def _read_folder(path, wanted):
+    for folder, below, names in os.walk(path, onerror=_unreadable):
+        depth = len(Path(folder).relative_to(path).parts)
+        below[:] = sorted(below) if depth < _DEEPEST else []
+        for name in sorted(names):
+            file = Path(folder, name)
+            parts = file.relative_to(path).parts
+            if wanted(parts) and file.is_file():
+                try:
+                    size = file.stat().st_size
+                    content = file.read_bytes() if size <= _LARGEST else b""
+                except OSError as error:
+                    _unreadable(error)
+                yield parts, _checked(file, size, content)
+
+
+def _unreadable(error):
+    raise DataError(f"{error.filename}: cannot be read ({error.strerror}); check its permissions") from error
+
+
+def _read_tar(path, wanted):
+    try:
+        with tarfile.open(path, "r|*") as archive:
+            for member in archive:
+                parts = tuple(part for part in member.name.split("/") if part not in ("", "."))
+                hostile = member.name.startswith("/") or ".." in parts or "\\" in member.name or "\0" in member.name
+                if member.isreg() and not hostile and parts and wanted(parts):
+                    small = member.size <= _LARGEST
+                    content = archive.extractfile(member).read() if small else b""
+                    yield parts, _checked(f"{path}: {member.name}", member.size, content)
+            # A tar ends with two blocks of zeros; tarfile reads one, and takes a missing or broken one for an end too.
+            if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise tarfile.ReadError("it ends early")
+    except DataError:
+        raise
+    except Exception as error:  # tarfile and the decompressors answer damaged bytes with errors of many kinds
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{path}: not a tar archive, or a damaged one ({reason}); fetch it again") from error
+
+
+def _checked(name, size, content):
+    if size > _LARGEST:
+        raise DataError(f"{name}: {size:,} bytes is more than any file of these data sets has; remove it")
+    if len(content) != size:
+        raise DataError(f"{name}: ends after {len(content):,} of {size:,} bytes; fetch it again")
+    return content

@@ -1,0 +1,13 @@
+"""What people look at: learning curves, first-layer kernels, top-five panels, contact sheets.
+
+Every function returns a matplotlib ``Figure`` that no window and no global state knows of; `save` writes it. Importing
+this package does not import matplotlib: drawing does.
+"""
+
+from tinyalex.figures.contact_sheet import mosaic
+from tinyalex.figures.kernel_grid import kernels
+from tinyalex.figures.learning_curves import curves
+from tinyalex.figures.page import save
+from tinyalex.figures.top_five import panel
+
+__all__ = ["curves", "kernels", "mosaic", "panel", "save"]

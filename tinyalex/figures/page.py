@@ -1,0 +1,107 @@
+"""What all figures share: the colours, the blank page measured in inches, names that fit, and writing to disk."""
+
+import io
+import os
+from pathlib import Path
+
+from tinyalex.errors import StorageError
+
+DPI = 150
+INK, MUTED, PALE, FAINT = "#24292f", "#6e7781", "#b4bac1", "#e9ebee"
+BLUE, VERMILION = "#0072b2", "#d55e00"  # Okabe and Ito's palette, which colour-blind readers can tell apart
+LIGHT_BLUE, PINK = "#b5d3ea", "#f29ca3"
+
+
+def blank(width, height):
+    """Make a white figure of ``width`` x ``height`` inches.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=DPI, facecolor="white")
+
+
+def page(width, height):
+    """Make a white figure and one invisible set of axes over all of it, in inches from the top left corner.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+    axes : matplotlib.axes.Axes
+    """
+    figure = blank(width, height)
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), autoscale_on=False)
+    axes.axis("off")
+    return figure, axes
+
+
+def place(axes, picture, left, top, side):
+    """Put an image, (h, w, 3) or (h, w), on a `page` in a square of ``side`` inches, its proportions kept."""
+    from matplotlib.patches import Rectangle
+
+    h, w = picture.shape[:2]
+    width, height = side * w / max(h, w), side * h / max(h, w)
+    left, top = left + (side - width) / 2, top + (side - height) / 2
+    extent = (left, left + width, top + height, top)
+    smooth = "bicubic" if max(h, w) < side * DPI else "hanning"  # enlarged, or made smaller
+    axes.imshow(picture, "gray", extent=extent, aspect="auto", interpolation=smooth, vmin=0)
+    axes.add_patch(Rectangle((left, top), width, height, fill=False, edgecolor=PALE, linewidth=0.5))
+
+
+def write(axes, x, y, text, size=8.5, color=INK, **style):
+    """Write text on axes as it is: a dollar sign in a class name is no formula."""
+    return axes.text(x, y, text, size=size, color=color, parse_math=False, **style)
+
+
+def text_width(text, size, weight="normal"):
+    """Measure a line of text of ``size`` points; returns inches, rounded up for what hinting adds."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    font = FontProperties(size=size, weight=weight)
+    return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72 * 1.05
+
+
+def short_name(name, width, size, weight="normal"):
+    """Shorten a class name to its part before the first comma (ImageNet lists synonyms) and to ``width`` inches."""
+    name = " ".join(name.split(",")[0].split())[:200]
+    shown = name
+    while shown and text_width(shown, size, weight) > width:
+        name = name[:-1].rstrip()
+        shown = name + "…" if name else ""
+    return shown
+
+
+def save(figure, path):
+    """Write a figure as a PNG file, whole or not at all; the same figure gives the same bytes.
+
+    Parameters
+    ----------
+    figure : matplotlib.figure.Figure
+    path : str or Path
+        In a folder that exists. A file of this name is replaced.
+
+    Raises
+    ------
+    StorageError
+        If the file cannot be written; nothing is left behind then.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    path = Path(path)
+    png = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})  # the version would change the bytes
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        try:
+            with open(beside, "wb") as file:
+                file.write(png.getvalue())
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        reason = error.strerror or error
+        raise StorageError(f"{path}: cannot be written ({reason}); check the folder and the space on it") from error

@@ -1,0 +1,64 @@
+"""Test images with the classes that the net considers most probable: the left half of Figure 4 of the paper."""
+
+import numpy as np
+
+from tinyalex.figures.page import FAINT, INK, LIGHT_BLUE, MUTED, PINK, page, place, short_name, write
+
+A_ROW = 4
+SIDE, CAPTION, BAR, GAP = 2.0, 0.26, 0.19, 0.22  # inches
+SIZE = 8
+
+
+def panel(images, labels, probabilities, classes):
+    """Draw images in rows of four, under each its true class and bars for the most probable classes.
+
+    Parameters
+    ----------
+    images : uint8 array (m, s, s, 3), or list of m images of any sizes
+        The paper shows eight.
+    labels : array of int (m,), or None
+        True classes; without them none is written and no bar is marked.
+    probabilities : array (m, classes)
+    classes : list of str
+        Names; only what stands before the first comma is shown.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        The true class's bar is red where it is among the five, the others are blue; a bar is 0 to 1 long.
+    """
+    probabilities = np.nan_to_num(np.asarray(probabilities, np.float64))
+    m, count = len(images), min(5, probabilities.shape[1])
+    a_row = min(A_ROW, m)
+    caption = CAPTION if labels is not None else GAP / 2
+    height = SIDE + caption + count * BAR
+    width_all, height_all = a_row * (SIDE + GAP) + GAP, -(-m // a_row) * (height + GAP) + GAP
+    figure, axes = page(width_all, height_all)
+    for i in range(m):
+        left, top = GAP + i % a_row * (SIDE + GAP), GAP + i // a_row * (height + GAP)
+        place(axes, images[i], left, top, SIDE)
+        label = None if labels is None else int(labels[i])
+        if label is not None:
+            name = short_name(classes[label], SIDE, SIZE + 1, "bold")
+            x, y = left + SIDE / 2, top + SIDE + CAPTION / 2
+            write(axes, x, y, name, SIZE + 1, weight="bold", ha="center", va="center")
+        bottom = 1 - (top + height) / height_all
+        bars = figure.add_axes((left / width_all, bottom, SIDE / width_all, count * BAR / height_all))
+        _bars(bars, probabilities[i], label, classes, count)
+    return figure
+
+
+def _bars(axes, probabilities, label, classes, count):
+    # Horizontal bars with the names written over them, the most probable class on top.
+    best = np.argsort(-probabilities, kind="stable")[:count]
+    colors = [PINK if c == label else LIGHT_BLUE for c in best]
+    axes.set(xlim=(0, 1), ylim=(count - 0.5, -0.5), xticks=[], yticks=[], facecolor=FAINT)
+    axes.spines[:].set_visible(False)
+    axes.barh(range(count), probabilities[best], height=1, color=colors)
+    axes.hlines(np.arange(1, count) - 0.5, 0, 1, color="white", linewidth=1.5)
+    for row, c in enumerate(best):
+        weight = "bold" if c == label else "normal"
+        name = short_name(classes[c], 0.76 * SIDE, SIZE, weight)
+        write(axes, 0.025, row, name, SIZE, weight=weight, va="center_baseline")
+        percent = f"{100 * probabilities[c]:.0f} %" if probabilities[c] >= 0.005 else "< 1 %"
+        write(axes, 0.975, row, percent, SIZE - 1, INK if c == label else MUTED, ha="right", va="center_baseline")

@@ -1,0 +1,168 @@
+"""What ``tinyalex gradcheck`` checks: every layer in many settings, and small nets with a recipe's switches."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from tinyalex import alexnet, layers, randomness, ranges, recipe
+from tinyalex.gradcheck.layer import check
+from tinyalex.gradcheck.network import check_network
+from tinyalex.randomness import Step
+
+STEP = Step(seed=7, number=3, first=2)
+
+
+class _Case:
+    """A layer in one setting: its label, what makes it, an input's shape and size, and how it is checked."""
+
+    def __init__(self, label, make, shape, size=1.0, step=None, images_alone=True):
+        self.label, self.make, self.shape, self.size = label, make, shape, size
+        self.options = {"step": step, "images_alone": images_alone}
+
+    def check(self, method):
+        layer = self.make().build(dtype="float64")
+        for parameter in layer.parameters:
+            parameter.value = noise(parameter.shape, self.label, parameter.kind) * 0.5
+        x = self.size * noise(self.shape, self.label)
+        return check(layer, x, method=method, name=self.label, **self.options)
+
+
+class _Labelled:
+    """The loss as a layer of one input, scaled by its upstream gradient like any other."""
+
+    parameters = ()
+
+    def __init__(self, labels):
+        self.labels, self.loss = labels, layers.SoftmaxLoss()
+
+    def build(self, dtype):
+        return self
+
+    def forward(self, z):
+        return self.loss.forward(z, self.labels)
+
+    def backward(self, dy):
+        return dy * self.loss.backward()
+
+
+def noise(shape, *purpose):
+    """Draw normal numbers, a function of the purpose alone."""
+    return randomness.normal(randomness.key(0, "gradcheck", *purpose), np.arange(int(np.prod(shape))).reshape(shape))
+
+
+def _conv(label, shape, *arguments, **options):
+    return _Case(f"conv {label}", lambda: layers.Conv2d(shape[3], *arguments, **options), shape)
+
+
+def _pools(kind, make):
+    settings = [(3, 2, "ceil", 6), (3, 2, "floor", 6), (3, 2, "ceil", 7), (2, 2, "ceil", 5), (2, 2, "floor", 5)]
+    return [
+        _Case(f"{kind} {z}/{s} {rounding} of {side}", lambda a=(z, s, rounding): make(*a), (2, side, side + 1, 3))
+        for z, s, rounding, side in settings
+    ]
+
+
+def _norms():
+    shape = (2, 3, 2, 10)
+    for alpha in (1.0, 0.05, 1e-4, 2e-5):
+        for size in (1, 100):
+            yield _Case(f"lrn alpha {alpha:g} x {size}", lambda a=alpha: layers.LRN(alpha=a), shape, float(size))
+    yield _Case("lrn alpha/n 1e-4 x 100", lambda: layers.LRN(average=True), shape, 100.0)
+    yield _Case("lrn k 1", lambda: layers.LRN(k=1.0, alpha=1.0), (1, 2, 3, 7))
+    yield _Case("lrn groups 2", lambda: layers.LRN(alpha=1.0, groups=2), shape)
+    yield _Case("lrn n 4", lambda: layers.LRN(size=4, alpha=1.0), (1, 2, 3, 7))
+    yield _Case("lrn n 5 of 3 maps", lambda: layers.LRN(alpha=1.0), (2, 3, 2, 3))
+
+
+CASES = {
+    "conv": [
+        _conv("11x11/4 ceil", (1, 16, 17, 3), 4, 11, stride=4, rounding="ceil"),
+        _conv("11x11/4 floor pad 2", (2, 15, 19, 2), 3, 11, stride=4, pad=2),
+        _conv("5x5 pad 2 groups 2", (2, 5, 6, 4), 6, 5, pad=2, groups=2),
+        _conv("3x3 pad 1", (3, 5, 4, 2), 4, 3, pad=1),
+        _conv("3x3/2 floor of 6", (2, 6, 8, 3), 2, 3, stride=2),
+        _conv("3x3/2 ceil of 6", (2, 6, 8, 3), 2, 3, stride=2, rounding="ceil"),
+        _conv("4x4/3 pad 1 ceil", (2, 7, 9, 3), 2, 4, stride=3, pad=1, rounding="ceil"),
+        _conv("1x1", (2, 3, 4, 5), 3, 1),
+        _conv("2x2/3 leaves gaps", (2, 8, 5, 2), 3, 2, stride=3),
+        _conv("of one place", (1, 3, 3, 2), 2, 3),
+    ],
+    "relu": [_Case("relu", layers.ReLU, (2, 4, 3, 5)), _Case("relu of units", layers.ReLU, (3, 7))],
+    "tanh": [_Case("tanh", layers.Tanh, (2, 4, 3, 5)), _Case("tanh x 5", layers.Tanh, (3, 7), 5.0)],
+    "lrn": list(_norms()),
+    "spatialnorm": [
+        _Case("spatial norm", layers.SpatialNorm, (2, 6, 7, 2), 100.0),
+        _Case("spatial norm alpha 9", lambda: layers.SpatialNorm(3, alpha=9.0), (2, 4, 5, 3)),
+        _Case("spatial norm n 4", lambda: layers.SpatialNorm(4, alpha=16.0), (1, 5, 6, 2)),
+        _Case("spatial norm of 3x2", lambda: layers.SpatialNorm(alpha=25.0), (2, 3, 2, 3)),
+    ],
+    "maxpool": _pools("max pool", layers.MaxPool),
+    "avgpool": _pools("avg pool", layers.AvgPool),
+    "linear": [
+        _Case("linear", lambda: layers.Linear(7, 5), (3, 7)),
+        _Case("linear of images", lambda: layers.Linear((2, 3, 4), 6), (2, 2, 3, 4)),
+        _Case("linear groups 2", lambda: layers.Linear((2, 3, 4), 6, groups=2), (3, 2, 3, 4)),
+    ],
+    "dropout": [
+        _Case("dropout in training", lambda: layers.Dropout(stream="fc6"), (3, 9), step=STEP, images_alone=False),
+        _Case("dropout 0.2, column b", lambda: layers.Dropout(0.2, "fc6", 9), (3, 9), step=STEP, images_alone=False),
+        _Case("dropout at test", lambda: layers.Dropout(0.3), (3, 9)),
+    ],
+    "softmax": [
+        _Case("softmax loss", lambda: _Labelled(np.array([0, 4, 2])), (3, 5), images_alone=False),
+        _Case("softmax loss x 100", lambda: _Labelled(np.array([1, 1])), (2, 6), 100.0, images_alone=False),
+    ],
+}
+
+
+def suite(name=None, method="complex"):
+    """Check a kind of layer, a recipe's net, or everything.
+
+    Parameters
+    ----------
+    name : str, optional
+        A layer (``conv``, ``lrn``, ...) or a recipe (``original``, a file). Without it: all layers, and the net of
+        ``original`` with its two columns on a device each.
+    method : {"complex", "central"}
+
+    Returns
+    -------
+    list of Result
+
+    Raises
+    ------
+    UsageError
+        For an unknown name.
+    """
+    if name in CASES:
+        return [result for case in CASES[name] for result in case.check(method)]
+    if name is None:
+        return [result for kind in [*CASES, "original"] for result in suite(kind, method)]
+    if name not in recipe.names() and not Path(name).is_file():
+        raise ranges.unknown(name, [*CASES, *recipe.names()], "layer or recipe")
+    return _net(recipe.load(name), method)
+
+
+def _net(full, method):
+    net = small(full.net)
+    network = small_network(full, ["cpu"] * net.columns)
+    size = 1.0 if net.norm == "none" else 60 * full.data.scale  # as the recipe's pixels where they are normalized
+    images = size * noise((2, net.input, net.input, 3), "images")
+    return check_network(network, images, np.array([3, 8]), STEP, method, name=f"{full.name} {net.input}x{net.input}")
+
+
+def small(net):
+    """Scale a recipe's net down: 3/8/12/12/8 maps a column, 16 hidden units, 10 classes, images as small as can be."""
+    if net.kind == "cifar10":
+        return replace(net, input=12, maps=(4, 5, 6), classes=10)
+    places = 15 if net.pool == 3 else 19  # of conv1: then 7, 3, 1 after the pools, or 10, 4, 1
+    side = net.kernels[0] + net.stride * (places - 1)
+    maps = tuple(net.columns * count for count in (3, 8, 12, 12, 8))
+    return replace(net, input=side, maps=maps, hidden=16, classes=10)
+
+
+def small_network(full, devices):
+    """Build a recipe's net, scaled down, in float64, with weights under which every layer has something to say."""
+    init = recipe.Init(weights={"default": "he", "fc8": 0.1}, biases={"default": 0.5} | full.init.biases)
+    return alexnet.build(small(full.net), init, devices, seed=9, dtype="float64")

@@ -1,0 +1,25 @@
+"""The layers of AlexNet, one file a layer, forward and backward side by side."""
+
+from tinyalex.layers.activation import ReLU, Tanh
+from tinyalex.layers.convolution import Conv2d
+from tinyalex.layers.dropout import Dropout
+from tinyalex.layers.layer import Layer, Parameter
+from tinyalex.layers.linear import Linear
+from tinyalex.layers.loss import SoftmaxLoss
+from tinyalex.layers.normalization import LRN, SpatialNorm
+from tinyalex.layers.pooling import AvgPool, MaxPool
+
+__all__ = [
+    "AvgPool",
+    "Conv2d",
+    "Dropout",
+    "LRN",
+    "Layer",
+    "Linear",
+    "MaxPool",
+    "Parameter",
+    "ReLU",
+    "SoftmaxLoss",
+    "SpatialNorm",
+    "Tanh",
+]

@@ -1,0 +1,71 @@
+"""Convolution as one matrix product: patches are rows, kernels are columns (paper §3.5).
+
+n images, h x w pixels, c channels, k x k kernels, o maps, s stride, p padding, g groups, ho x wo places:
+
+    y[n, i, j, o] = b[o] + sum over u, v, c of  x[n, s i + u - p, s j + v - p, c] W[u, v, c, o]
+
+Pixels beyond the image read as zero. With g groups, map o sees only the c/g channels of its own group.
+"""
+
+from tinyalex.layers.layer import Layer, Parameter, grouped
+from tinyalex.layers.patches import col2im, im2col, positions
+
+
+class Conv2d(Layer):
+    """Convolve (n, h, w, c) to (n, ho, wo, o).
+
+    Parameters
+    ----------
+    channels, maps : int
+        c and o.
+    kernel, stride, pad : int
+        k, s and p.
+    groups : int
+        g; 2 where the columns do not talk and both are on one device.
+    rounding : {"floor", "ceil"}
+        "ceil" keeps a last place that hangs over the right or bottom edge (2012: ``layer.py``).
+    std, bias : float
+        First values: the weights' standard deviation (or "he"), the biases' constant.
+    """
+
+    def __init__(self, channels, maps, kernel, stride=1, pad=0, groups=1, rounding="floor", std="he", bias=0.0):
+        self.channels, self.maps, self.groups = channels, maps, groups
+        self.geometry = {"kernel": kernel, "stride": stride, "pad": pad, "rounding": rounding}
+        self.expect(channels % groups == maps % groups == 0, (channels, maps), f"channels and maps in {groups} groups")
+        self.W = Parameter("W", (kernel, kernel, channels // groups, maps), std)
+        self.b = Parameter("b", (maps,), bias)
+
+    def output_shape(self, shape):
+        self.expect(len(shape) == 3 and shape[2] == self.channels, shape, f"(height, width, {self.channels})")
+        k, s, p, rounding = self.geometry.values()
+        return positions(shape[0], k, s, p, rounding), positions(shape[1], k, s, p, rounding), self.maps
+
+    def multiply_adds(self, shape):
+        ho, wo, _ = self.output_shape(shape)
+        return ho * wo * self.W.size
+
+    def forward(self, x, step=None):
+        W, xp = self.W.value.reshape(-1, self.maps), self.device.xp  # (k k c/g, o)
+        ho, wo, o = self.output_shape(x.shape[1:])
+        y = self.device.empty((len(x) * ho * wo, o), xp.result_type(x, W))
+        for inputs, outputs in grouped(self.channels, self.maps, self.groups):
+            patches = im2col(self.device, x[..., inputs], **self.geometry)  # (n ho wo, k k c/g)
+            xp.matmul(patches, W[:, outputs], out=y[:, outputs])
+        y += self.b.value
+        self.saved = x
+        return y.reshape(len(x), ho, wo, o)
+
+    def backward(self, dy):
+        # y = P W + b with patches P:  dW = P' dy,  db sums dy over its rows,  dP = dy W',  dx adds the patches dP up.
+        x, xp = self.recall(), self.device.xp
+        W, dW = self.W.value.reshape(-1, self.maps), self.W.grad.reshape(-1, self.maps)
+        dy = dy.reshape(-1, self.maps)  # (n ho wo, o)
+        self.b.grad[...] = dy.sum(axis=0)
+        dx = self.device.empty(x.shape, dy.dtype) if self.input_gradient else None
+        for inputs, outputs in grouped(self.channels, self.maps, self.groups):
+            patches = im2col(self.device, x[..., inputs], **self.geometry)
+            xp.matmul(patches.T, dy[:, outputs], out=dW[:, outputs])
+            if self.input_gradient:
+                dpatches = xp.matmul(dy[:, outputs], W[:, outputs].T, out=patches)  # P has done its duty
+                dx[..., inputs] = col2im(self.device, dpatches, x[..., inputs].shape, **self.geometry)
+        return dx

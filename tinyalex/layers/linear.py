@@ -1,0 +1,61 @@
+"""Fully connected layer (paper §3.5): every output sees every input.
+
+n images, m inputs, o outputs:    y = x W + b
+"""
+
+import math
+
+from tinyalex.layers.layer import Layer, Parameter, grouped
+
+
+class Linear(Layer):
+    """Map (n, ...) with m numbers an image, read in (h, w, c) order, to (n, o).
+
+    Parameters
+    ----------
+    inputs : tuple of int or int
+        Shape of one image's input, or m.
+    outputs : int
+        o.
+    groups : int
+        2 where the columns do not talk and both are on one device: each half of the channels feeds half the outputs.
+    std, bias : float
+        First values: the weights' standard deviation (or "he"), the biases' constant.
+    """
+
+    def __init__(self, inputs, outputs, groups=1, std="he", bias=0.0):
+        self.inputs = (inputs,) if isinstance(inputs, int) else tuple(inputs)
+        self.outputs, self.groups = outputs, groups
+        self.expect(self.inputs[-1] % groups == 0, self.inputs, f"{groups} equal groups")
+        self.W = Parameter("W", (math.prod(self.inputs) // groups, outputs), std)
+        self.b = Parameter("b", (outputs,), bias)
+
+    def output_shape(self, shape):
+        self.expect(tuple(shape) == self.inputs, shape, f"{self.inputs}")
+        return (self.outputs,)
+
+    def multiply_adds(self, shape):
+        return self.W.size
+
+    def forward(self, x, step=None):
+        self.output_shape(x.shape[1:])
+        W = self.W.value
+        y = self.device.empty((len(x), self.outputs), self.device.xp.result_type(x, W))
+        for inputs, outputs in grouped(self.inputs[-1], self.outputs, self.groups):
+            self.device.matmul(x[..., inputs].reshape(len(x), -1), W[:, outputs], out=y[:, outputs])
+        y += self.b.value
+        self.saved = x
+        return y
+
+    def backward(self, dy):
+        # y = x W + b:  dW = x' dy,  db sums dy over the images,  dx = dy W'
+        x, W, dW = self.recall(), self.W.value, self.W.grad
+        self.b.grad[...] = dy.sum(axis=0)
+        dx = self.device.empty(x.shape, dy.dtype)
+        for inputs, outputs in grouped(self.inputs[-1], self.outputs, self.groups):
+            part = x[..., inputs]
+            self.device.matmul(part.reshape(len(x), -1).T, dy[:, outputs], out=dW[:, outputs])
+            back = self.device.empty((len(x), W.shape[0]), dy.dtype)
+            self.device.matmul(dy[:, outputs], W[:, outputs].T, out=back)
+            dx[..., inputs] = back.reshape(part.shape)
+        return dx

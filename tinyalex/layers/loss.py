@@ -1,0 +1,30 @@
+"""Softmax cross-entropy: the mean over images of minus the log-probability of the right class (paper §3.5).
+
+n images, c classes:    p = softmax(z),    L = -(1/n) sum over i of log p[i, label i]
+"""
+
+from tinyalex.layers.layer import Layer
+
+
+class SoftmaxLoss(Layer):
+    """From logits (n, c) and integer labels (n,) to one number."""
+
+    def forward(self, z, labels, step=None):
+        """Return the mean loss, as an array of no dimensions on the device."""
+        xp, n = self.device.xp, len(z)
+        shifted = z - z.real.max(axis=1)[:, None]  # no exponential overflows
+        total = xp.exp(shifted).sum(axis=1)
+        right = xp.arange(z.shape[1]) == labels[:, None]  # (n, c), one True a row
+        self.saved = shifted, total, right
+        return (xp.log(total) - (shifted * right).sum(axis=1)).sum() / n
+
+    def backward(self):
+        """Return the gradient with respect to the logits, (n, c)."""
+        # dL/dz = (p - [class is right]) / n
+        shifted, total, right = self.recall()
+        return (self.device.xp.exp(shifted) / total[:, None] - right) / len(right)
+
+    def probabilities(self, z):
+        """Return softmax(z), (n, c)."""
+        e = self.device.xp.exp(z - z.max(axis=1)[:, None])
+        return e / e.sum(axis=1)[:, None]

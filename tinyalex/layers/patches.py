@@ -1,0 +1,74 @@
+"""Patches of images as the rows of a matrix, and back: im2col and col2im."""
+
+from tinyalex.errors import ShapeError
+
+
+def positions(size, window, stride, pad, rounding):
+    """Count the places of a window along one side.
+
+    Rounded up ("ceil", as in 2012), 224 pixels hold 55 places of an 11-pixel window at stride 4; rounded down
+    ("floor"), 227 pixels do. What hangs over the edge reads zeros.
+    """
+    span = size + 2 * pad - window
+    if span < 0:
+        raise ShapeError(f"a side of {size} pixels is too small for a {window}-pixel window; feed larger images")
+    return 1 + (-(-span // stride) if rounding == "ceil" else span // stride)
+
+
+def im2col(device, x, kernel, stride=1, pad=0, rounding="floor"):
+    """Write every k x k patch of images as one row.
+
+    Parameters
+    ----------
+    device : Device
+    x : array, shape (n, h, w, c)
+    kernel, stride, pad, rounding
+        As in `Conv2d`.
+
+    Returns
+    -------
+    array, shape (n * ho * wo, k * k * c)
+    """
+    n, h, w, c = x.shape
+    ho, wo = (positions(size, kernel, stride, pad, rounding) for size in (h, w))
+    padded = _pad(device, x, (ho - 1) * stride + kernel, (wo - 1) * stride + kernel, pad)
+    view = device.xp.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), axis=(1, 2))
+    patches = device.empty((n, ho, wo, kernel, kernel, c), x.dtype)
+    patches[...] = view[:, ::stride, ::stride].transpose(0, 1, 2, 4, 5, 3)  # runs of k * c stay together
+    return patches.reshape(n * ho * wo, kernel * kernel * c)
+
+
+def col2im(device, patches, shape, kernel, stride=1, pad=0, rounding="floor"):
+    """Add patches up to images: the adjoint of `im2col`.
+
+    Parameters
+    ----------
+    device : Device
+    patches : array, shape (n * ho * wo, k * k * c)
+    shape : (n, h, w, c)
+        Of the images.
+
+    Returns
+    -------
+    array, shape (n, h, w, c)
+    """
+    n, h, w, c = shape
+    ho, wo = (positions(size, kernel, stride, pad, rounding) for size in (h, w))
+    patches = patches.reshape(n, ho, wo, kernel, kernel, c)
+    height, width = (ho - 1) * stride + kernel, (wo - 1) * stride + kernel
+    x = device.zeros((n, max(height, pad + h), max(width, pad + w), c), patches.dtype)
+    for u in range(kernel):
+        for v in range(kernel):
+            x[:, u : u + stride * ho : stride, v : v + stride * wo : stride] += patches[:, :, :, u, v]
+    return x[:, pad : pad + h, pad : pad + w]
+
+
+def _pad(device, x, height, width, pad):
+    # To exactly what the windows read: zeros left and above by `pad`, right and below as far as they reach.
+    n, h, w, c = x.shape
+    if pad == 0 and height <= h and width <= w:
+        return x[:, :height, :width]
+    padded = device.zeros((n, height, width, c), x.dtype)
+    inside = x[:, : height - pad, : width - pad]
+    padded[:, pad : pad + inside.shape[1], pad : pad + inside.shape[2]] = inside
+    return padded

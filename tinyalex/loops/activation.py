@@ -1,0 +1,38 @@
+"""ReLU and tanh, one number at a time (paper §3.1): f(x) = max(0, x), and f(x) = tanh(x)."""
+
+import math
+
+import numpy as np
+
+
+def relu(x):
+    """Return max(0, x) of every number."""
+    y = np.zeros(x.shape)
+    for place in np.ndindex(x.shape):
+        y[place] = x[place] if x[place] > 0 else 0.0
+    return y
+
+
+def relu_backward(dy, x):
+    """Return dx: the gradient passes where x was positive, and nowhere else, x = 0 included."""
+    dx = np.zeros(x.shape)
+    for place in np.ndindex(x.shape):
+        if x[place] > 0:
+            dx[place] = dy[place]
+    return dx
+
+
+def tanh(x):
+    """Return the hyperbolic tangent of every number."""
+    y = np.zeros(x.shape)
+    for place in np.ndindex(x.shape):
+        y[place] = math.tanh(x[place])
+    return y
+
+
+def tanh_backward(dy, x):
+    """Return dx, from the derivative of tanh: 1 / cosh(x)^2."""
+    dx = np.zeros(x.shape)
+    for place in np.ndindex(x.shape):
+        dx[place] = dy[place] / math.cosh(x[place]) ** 2
+    return dx

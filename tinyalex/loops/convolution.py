@@ -1,0 +1,77 @@
+"""Convolution in seven loops (paper §3.5).
+
+    y[i, row, column, map] = b[map] + sum over u, v, c of  x[i, s row + u - p, s column + v - p, c] W[u, v, c, map]
+
+s is the stride, p the padding; pixels beyond the image are zero. With groups, a map sees its own group's channels only.
+"""
+
+import numpy as np
+
+
+def places(size, window, stride, pad=0, rounding="floor"):
+    """Count the places of a window along a side, by walking it there.
+
+    "floor" stops before the window would hang over the far edge, "ceil" at the first place where nothing is left
+    beyond it.
+    """
+    start, count = -pad, 0
+    if rounding == "floor":
+        while start + window <= size + pad:
+            start, count = start + stride, count + 1
+        return count
+    while start + window < size + pad:
+        start, count = start + stride, count + 1
+    return count + 1
+
+
+def _taps(x, W, stride, pad, groups, rounding):
+    # Every (image, row, column, map) with every (pixel row, pixel column, channel, u, v, c) that it sees.
+    n, h, w, channels = x.shape
+    k, _, c, maps = W.shape
+    for i in range(n):
+        for row in range(places(h, k, stride, pad, rounding)):
+            for column in range(places(w, k, stride, pad, rounding)):
+                for map_ in range(maps):
+                    first = map_ // (maps // groups) * (channels // groups)  # of this group's channels
+                    for u in range(k):
+                        for v in range(k):
+                            r, q = stride * row + u - pad, stride * column + v - pad
+                            if 0 <= r < h and 0 <= q < w:
+                                for channel in range(c):
+                                    yield (i, row, column, map_), (i, r, q, first + channel), (u, v, channel, map_)
+
+
+def conv2d(x, W, b, stride=1, pad=0, groups=1, rounding="floor"):
+    """Convolve.
+
+    Parameters
+    ----------
+    x : ndarray, shape (n, h, w, c)
+    W : ndarray, shape (k, k, c / groups, o)
+    b : ndarray, shape (o,)
+    stride, pad, groups : int
+    rounding : {"floor", "ceil"}
+
+    Returns
+    -------
+    ndarray, shape (n, ho, wo, o)
+    """
+    k = W.shape[0]
+    ho, wo = (places(size, k, stride, pad, rounding) for size in x.shape[1:3])
+    y = np.zeros((len(x), ho, wo, W.shape[3]))
+    for place in np.ndindex(y.shape):
+        y[place] = b[place[-1]]
+    for out, pixel, weight in _taps(x, W, stride, pad, groups, rounding):
+        y[out] += x[pixel] * W[weight]
+    return y
+
+
+def conv2d_backward(dy, x, W, stride=1, pad=0, groups=1, rounding="floor"):
+    """Return dx, dW and db: each product x W of the forward pass hands dy W to its x and dy x to its W."""
+    dx, dW, db = np.zeros(x.shape), np.zeros(W.shape), np.zeros(W.shape[3])
+    for place in np.ndindex(dy.shape):
+        db[place[-1]] += dy[place]
+    for out, pixel, weight in _taps(x, W, stride, pad, groups, rounding):
+        dx[pixel] += dy[out] * W[weight]
+        dW[weight] += dy[out] * x[pixel]
+    return dx, dW, db

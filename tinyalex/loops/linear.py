@@ -1,0 +1,37 @@
+"""Fully connected layer in three loops (paper §3.5):  y[i, o] = b[o] + sum over m of x[i, m] W[m, o]."""
+
+import numpy as np
+
+
+def _pairs(x, W, groups):
+    # Every (image, output) with every (image, place) that it sees and the weight between them. With groups, an output
+    # sees the channels of its own group only, at every place, and its weights are numbered without gaps.
+    outputs, channels = W.shape[1], x.shape[-1]
+    for i in range(len(x)):
+        for o in range(outputs):
+            group, m = o // (outputs // groups), 0
+            for place in np.ndindex(x.shape[1:]):
+                if place[-1] // (channels // groups) == group:
+                    yield (i, o), (i, *place), (m, o)
+                    m += 1
+
+
+def linear(x, W, b, groups=1):
+    """Map x (n, ...), read in (h, w, c) order, to (n, o) by W (m / groups, o) and b (o,)."""
+    y = np.zeros((len(x), W.shape[1]))
+    for i, o in np.ndindex(y.shape):
+        y[i, o] = b[o]
+    for out, place, weight in _pairs(x, W, groups):
+        y[out] += x[place] * W[weight]
+    return y
+
+
+def linear_backward(dy, x, W, groups=1):
+    """Return dx, dW and db."""
+    dx, dW, db = np.zeros(x.shape), np.zeros(W.shape), np.zeros(W.shape[1])
+    for i, o in np.ndindex(dy.shape):
+        db[o] += dy[i, o]
+    for out, place, weight in _pairs(x, W, groups):
+        dx[place] += dy[out] * W[weight]
+        dW[weight] += dy[out] * x[place]
+    return dx, dW, db

@@ -1,0 +1,104 @@
+"""The only source of chance: bits that are a function of what they are for.
+
+No generator lives on between two calls. Every random number is a hash of a key (the seed, the purpose, the epoch or
+step) and of counters (which sample, which unit), in 32-bit integer arithmetic. NumPy and CuPy therefore give the same
+bits, the number of threads or columns cannot change them, and a checkpoint has no random state to keep.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+
+_WORD = 0xFFFFFFFF
+_GOLDEN = 0x9E3779B9  # 2^32 over the golden ratio: takes small counters far apart
+
+
+@dataclass(frozen=True)
+class Step:
+    """Where in a training run a forward pass stands; all that dropout needs to draw its mask.
+
+    Attributes
+    ----------
+    seed : int
+        The run's seed.
+    number : int
+        How many updates came before this one.
+    first : int
+        Position, within the batch, of the first image that is passed.
+    """
+
+    seed: int
+    number: int
+    first: int = 0
+
+
+def key(seed, *purpose):
+    """Hash a seed and a purpose into a 64-bit key.
+
+    Parameters
+    ----------
+    seed : int
+    *purpose : int or str
+        What the bits are for: ``key(seed, "crop", epoch)``.
+
+    Returns
+    -------
+    int
+        The same for the same arguments, on every machine and Python.
+    """
+    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in (int(seed), *purpose))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+
+
+def bits(key, *counters, xp=np):
+    """Draw 32 random bits for every combination of counters.
+
+    Parameters
+    ----------
+    key : int
+        From `key`.
+    *counters : array of integers, broadcast together
+        Say, samples (n, 1) and units (1, m).
+    xp : module
+        ``numpy``, or a device's array module.
+
+    Returns
+    -------
+    array of uint32, the counters' broadcast shape
+    """
+    low, high = key & _WORD, key >> 32 & _WORD
+    state = low
+    with np.errstate(over="ignore"):  # 32-bit products are meant to wrap, for single counters too
+        for counter in counters:
+            state = _mix((xp.asarray(counter).astype(xp.uint32) * _GOLDEN) ^ state)
+            state = _mix(state + high)
+    return state
+
+
+def _mix(x):
+    # Every input bit flips every output bit with a probability near one half ("lowbias32").
+    x = (x ^ (x >> 16)) * 0x7FEB352D
+    x = (x ^ (x >> 15)) * 0x846CA68B
+    return x ^ (x >> 16)
+
+
+def uniform(key, *counters):
+    """Draw float64 numbers from the open interval (0, 1), on the host."""
+    return (bits(key, *counters) + 0.5) * 2.0**-32
+
+
+def below(key, limit, *counters):
+    """Draw integers from 0 to ``limit - 1``, on the host, as int64."""
+    return (bits(key, *counters).astype(np.uint64) * np.uint64(limit) >> np.uint64(32)).astype(np.int64)
+
+
+def normal(key, *counters):
+    """Draw float64 numbers from the standard normal distribution, on the host, by Box and Muller's transform."""
+    radius = np.sqrt(-2.0 * np.log(uniform(key, *counters, 0)))
+    return radius * np.cos(2.0 * np.pi * uniform(key, *counters, 1))
+
+
+def permutation(key, size):
+    """Order the numbers 0 to ``size - 1`` by random keys, on the host, as int64."""
+    return np.argsort(bits(key, np.arange(size)), kind="stable")

@@ -1,0 +1,147 @@
+"""What each key of a recipe may be: its type, its range, and the words that say so."""
+
+import difflib
+import math
+
+from tinyalex.errors import UsageError
+
+
+def _whole(low):
+    def convert(value):
+        if type(value) is not int or value < low:
+            raise ValueError
+        return value
+
+    return f"a whole number, {low} or more", convert
+
+
+def _number(words, fits):
+    def convert(value):
+        if type(value) not in (int, float) or not math.isfinite(value) or not fits(value):
+            raise ValueError
+        return float(value)
+
+    return f"a number {words}", convert
+
+
+def _choice(*options):
+    def convert(value):
+        value = str(value) if type(value) is int and type(options[0]) is str else value  # norm=2012, without quotes
+        if type(value) is not type(options[0]) or value not in options:
+            raise ValueError
+        return value
+
+    return " or ".join(repr(option) for option in options), convert
+
+
+def _text(value):
+    if not isinstance(value, str) or not value.isprintable():
+        raise ValueError
+    return value
+
+
+def _flag(value):
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+def _sequence(rule=None):
+    def convert(value):
+        if not isinstance(value, (list, tuple)):
+            raise ValueError
+        return tuple(value) if rule is None else tuple(rule[1](each) for each in value)
+
+    return ("a list" if rule is None else f"a list, each {rule[0]}"), convert
+
+
+def _by_layer(rule, **default):
+    def convert(value):
+        if not isinstance(value, dict):
+            raise ValueError
+        return default | {layer: rule[1](each) for layer, each in value.items()}
+
+    return f"a table of layers, each {rule[0]}", convert
+
+
+def _or(alternative, rule):
+    def convert(value):
+        return value if value == alternative and type(value) is type(alternative) else rule[1](value)
+
+    return f"{rule[0]}, or {alternative!r}", convert
+
+
+_NOT_NEGATIVE = _number("0 or above", lambda x: x >= 0)
+_POSITIVE = _number("above 0", lambda x: x > 0)
+_BELOW_ONE = _number("from 0 to below 1", lambda x: 0 <= x < 1)
+_WORDS = ("text on one line", _text)
+_YES_NO = ("true or false", _flag)
+
+RULES = {
+    "name": _WORDS,
+    "net.kind": _choice("alexnet", "cifar10"),
+    "net.input": _whole(1),
+    "net.columns": _choice(1, 2),
+    "net.maps": _sequence(_whole(1)),
+    "net.kernels": _sequence(_whole(1)),
+    "net.stride": _whole(1),
+    "net.hidden": _whole(1),
+    "net.classes": _whole(0),
+    "net.talk": _sequence(_WORDS),
+    "net.norm": _choice("paper", "2012", "none"),
+    "net.pool": _choice(2, 3),
+    "net.fc8": _choice("a", "split"),
+    "net.activation": _choice("relu", "tanh"),
+    "net.dropout": _BELOW_ONE,
+    "init.weights": _by_layer(_or("he", _NOT_NEGATIVE), default=0.01),
+    "init.biases": _by_layer(_number("of any size", lambda x: True), default=0.0),
+    "data.set": _WORDS,
+    "data.flip": _YES_NO,
+    "data.shared_crop": _whole(1),
+    "data.mean": _choice("image", "centre"),
+    "data.scale": _POSITIVE,
+    "data.colour": _choice("none", "2012", "paper"),
+    "data.colour_noise": _NOT_NEGATIVE,
+    "learning.batch": _whole(1),
+    "learning.epochs": _whole(1),
+    "learning.rate": _POSITIVE,
+    "learning.bias_rate": _NOT_NEGATIVE,
+    "learning.momentum": _BELOW_ONE,
+    "learning.decay": _NOT_NEGATIVE,
+    "learning.schedule": _choice("phases", "plateau", "cosine"),
+    "learning.warmup": _NOT_NEGATIVE,
+    "learning.patience": _whole(1),
+    "learning.drops": _whole(0),
+    "learning.phases": _sequence(),
+    "learning.phases.epoch": _NOT_NEGATIVE,
+    "learning.phases.rate": _POSITIVE,
+    "learning.phases.bias_rate": _or(None, _NOT_NEGATIVE),
+    "learning.phases.colour_noise": _or(None, _NOT_NEGATIVE),
+    "learning.phases.slow": _by_layer(_NOT_NEGATIVE),
+}
+
+
+def check(key, value):
+    """Return a value as its recipe key holds it (lists as tuples, rates as floats).
+
+    Raises
+    ------
+    UsageError
+        Naming the key and what it may be.
+    """
+    words, convert = RULES[key]
+    try:
+        return convert(value)
+    except ValueError:
+        raise UsageError(f"{key}: {value!r} will not do; give {words}") from None
+
+
+def unknown(key, candidates=RULES, what="key"):
+    """Make the UsageError for a word that is not among the candidates, naming the nearest."""
+
+    def likeness(candidate):
+        whole = difflib.SequenceMatcher(None, key, candidate).ratio()
+        last = difflib.SequenceMatcher(None, key.rpartition(".")[2], candidate.rpartition(".")[2]).ratio()
+        return whole + last
+
+    return UsageError(f'{key}: no such {what}; did you mean "{max(candidates, key=likeness)}"?')

@@ -1,0 +1,168 @@
+"""What a net is made of, layer by layer and column by column, beside the paper's own figures."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from tinyalex.layers import Conv2d, Linear
+
+# Figure 2's caption and §3.5 give neurons a layer, both columns together; the abstract gives the parameters.
+_PAPER_NEURONS = {"conv1": 253_440, "conv2": 186_624, "conv3": 64_896, "conv4": 64_896, "conv5": 43_264,
+                  "fc6": 4096, "fc7": 4096, "fc8": 1000}  # fmt: skip
+_PAPER_SHAPES = {"input": 224, "maps": (96, 256, 384, 384, 256), "hidden": 4096, "classes": 1000}
+
+
+class Row(NamedTuple):
+    """One layer of one column; counts are for one image.
+
+    Attributes
+    ----------
+    layer : str
+    kind : str
+    shape : tuple of int
+        Of the output, (h, w, c) or (units,).
+    neurons, parameters, multiply_adds : int
+        Neurons of layers with weights; 0 elsewhere.
+    activation_bytes : int
+        Of the output in float32.
+    exchanged_bytes : int
+        What this column receives before this layer and sends home after it, forward and backward.
+    """
+
+    layer: str
+    kind: str
+    shape: tuple
+    neurons: int
+    parameters: int
+    multiply_adds: int
+    activation_bytes: int
+    exchanged_bytes: int
+
+
+def rows(network):
+    """Return ``{column index: [Row, ...]}`` of a described network."""
+    table = {index: [] for index in range(len(network.stages[0].columns))}
+    for stage, before in zip(network.stages, network.shapes, strict=False):
+        crossing = stage.exchange.predict(before)
+        shapes = stage.exchange.output_shapes(before)
+        for index, column in enumerate(stage.columns):
+            received = crossing_of(crossing, index)
+            for layer in column:
+                shape = layer.output_shape(shapes[index])
+                weighty = isinstance(layer, Conv2d | Linear)
+                table[index].append(
+                    Row(
+                        layer.name,
+                        type(layer).__name__,
+                        shape,
+                        int(np.prod(shape)) if weighty else 0,
+                        sum(parameter.size for parameter in layer.parameters),
+                        layer.multiply_adds(shapes[index]),
+                        4 * int(np.prod(shape)),
+                        received,
+                    )
+                )
+                shapes[index], received = shape, 0
+    return table
+
+
+def crossing_of(crossing, column):
+    """Bytes that a column receives in forward, and sends home in backward, out of `Exchange.predict`."""
+    return sum(
+        size
+        for (direction, source, destination), size in crossing.items()
+        if (destination if direction == "forward" else source) == column
+    )
+
+
+def exchanged(network, batch):
+    """Return the bytes that cross between columns in one training step."""
+    return batch * sum(
+        sum(s.exchange.predict(b).values()) for s, b in zip(network.stages, network.shapes, strict=False)
+    )
+
+
+def text(recipe, network):
+    """Write the summary of a recipe's net, described with one column a device.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    network : Network
+
+    Returns
+    -------
+    str
+    """
+    lines, table, total = [f"{recipe.name}: {_headline(recipe)}"], rows(network), np.zeros(3, dtype=int)
+    batch = recipe.learning.batch
+    for index, column in table.items():
+        title = f"column {'ab'[index]}" if len(table) > 1 else "layers"
+        lines += ["", f"{title:<22}{'output':>14}{'neurons':>10}{'parameters':>13}{'multiply-adds':>15}"
+                  f"{'KiB out':>9}{'KiB crossed':>12}"]  # fmt: skip
+        sums = np.zeros(5, dtype=int)
+        for row in column:
+            name = f"{row.layer:<8}{row.kind}"
+            lines.append(f"{name:<22}{' x '.join(map(str, row.shape)):>14}" + _numbers(row[3:]))
+            sums += row[3:]
+        lines.append(f"{'sum':<36}" + _numbers(sums))
+        total += sums[:3]
+    crossing = exchanged(network, batch)
+    lines += [
+        "",
+        f"in all: {total[0]:,} neurons, {total[1]:,} parameters, {total[2]:,} multiply-adds an image",
+        f"        {4 * total[1] / 2**20:,.1f} MiB of weights, as much again of momenta and of gradients",
+    ]
+    if len(table) > 1:
+        lines.append(f"        {crossing:,} bytes cross between the columns in a step of {batch} images")
+    return "\n".join(lines + _paper(recipe.net, table, total))
+
+
+def _numbers(row):
+    neurons, parameters, products, size, crossed = row
+    cells = [f"{neurons:,}", f"{parameters:,}", f"{products:,}", f"{size / 1024:,.1f}", f"{crossed / 1024:,.1f}"]
+    cells = ["" if cell in ("0", "0.0") else cell for cell in cells]
+    return "".join(f"{cell:>{width}}" for cell, width in zip(cells, (10, 13, 15, 9, 12), strict=True))
+
+
+def _headline(recipe):
+    net = recipe.net
+    columns = f"{net.columns} columns" if net.columns > 1 else "1 column"
+    talk = f", talking before {', '.join(net.talk)}" if net.columns > 1 and net.talk else ""
+    return f"{columns}{talk}; {net.input} x {net.input} x 3 in, {net.classes} classes out"
+
+
+def _paper(net, table, total):
+    # Side by side with the paper, where the net is the paper's.
+    if net.kind != "alexnet" or net.columns != 2 or any(getattr(net, k) != v for k, v in _PAPER_SHAPES.items()):
+        return []
+    neurons = {}
+    for column in table.values():
+        for row in column:
+            if row.neurons:
+                name = row.layer.rstrip("ab")
+                neurons[name] = neurons.get(name, 0) + row.neurons
+    claimed = sum(_PAPER_NEURONS.values())
+    lines = ["", f"{'neurons':<10}{'here':>10}{'paper':>10}"]
+    for name, count in neurons.items():
+        paper = _PAPER_NEURONS[name]
+        slip = "  a slip: 55 x 55 x 96 = 290,400; 253,440 = 55 x 48 x 96" if count != paper else ""
+        lines.append(f"{name:<10}{count:>10,}{paper:>10,}{slip}")
+    return [
+        *lines,
+        f"{'sum':<10}{sum(neurons.values()):>10,}{claimed:>10,}  the abstract's 650,000 fits ours",
+        f"parameters: the abstract says 60 million, here {total[1]:,}",
+        *_shares(table, total),
+    ]
+
+
+def _shares(table, total):
+    # §1 says that each convolution holds at most 1 % of the parameters.
+    sizes = {}
+    for column in table.values():
+        for row in column:
+            if row.kind == "Conv2d":
+                name = row.layer.rstrip("ab")
+                sizes[name] = sizes.get(name, 0) + row.parameters
+    over = [f"{name} {size / total[1]:.2%}" for name, size in sizes.items() if size > 0.01 * total[1]]
+    return [f"§1 says no convolution holds more than 1 % of them; {' and '.join(over)} do"] if over else []
