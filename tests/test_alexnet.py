@@ -274,9 +274,7 @@ def test_too_many_devices():
     for columns, devices in ((1, ["cpu", "cpu"]), (2, ["cpu"] * 3)):
         with pytest.raises(UsageError) as error:
             alexnet.build(Net(**SMALL, columns=columns), HE, devices)
-        assert str(error.value) == (
-            f"devices: {len(devices)} given, this form of the net has {columns} column(s)"
-        )
+        assert str(error.value) == (f"devices: {len(devices)} given, this form of the net has {columns} column(s)")
 
 
 def test_the_cifar_net_has_one_column():

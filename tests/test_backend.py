@@ -8,8 +8,9 @@ import types
 import numpy as np
 import pytest
 
-from tinyalex import backend
-from tinyalex.backend import Arena, Device
+from tinyalex import parallel
+from tinyalex.arena import Arena
+from tinyalex.backend import Device
 from tinyalex.errors import UsageError
 from tinyalex.randomness import below, key, uniform
 
@@ -17,8 +18,8 @@ from tinyalex.randomness import below, key, uniform
 @pytest.fixture(autouse=True)
 def threads(monkeypatch):
     """Put the process's workers back afterwards."""
-    monkeypatch.setattr(backend, "_workers", backend._workers)
-    return backend.set_threads
+    monkeypatch.setattr(parallel, "_workers", parallel._workers)
+    return parallel.set_threads
 
 
 def address(array):
@@ -254,7 +255,7 @@ def test_matmul_is_the_plain_product(threads, name, count, rows, inner, columns)
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 10, 129])
 @pytest.mark.parametrize("parts", [1, 2, 3, 7])
 def test_ranges_cover_everything_once(size, parts):
-    cuts = backend.ranges(size, parts)
+    cuts = parallel.ranges(size, parts)
     assert [i for cut in cuts for i in range(size)[cut]] == list(range(size))
     lengths = [cut.stop - cut.start for cut in cuts]
     assert len(cuts) == min(size, parts)
@@ -272,14 +273,14 @@ def test_results_come_in_order(threads, count):
         time.sleep(0.02 * (3 - number))
         return number * number
 
-    assert backend.workers().run(late, [0, 1, 2, 3]) == [0, 1, 4, 9]
-    assert backend.workers().run(late, []) == []
+    assert parallel.workers().run(late, [0, 1, 2, 3]) == [0, 1, 4, 9]
+    assert parallel.workers().run(late, []) == []
 
 
 def test_workers_work_at_the_same_time(threads):
     threads(2)
     meeting = threading.Barrier(2, timeout=10)
-    backend.workers().run(lambda _: meeting.wait(), [0, 1])  # breaks if one comes after the other
+    parallel.workers().run(lambda _: meeting.wait(), [0, 1])  # breaks if one comes after the other
 
 
 def test_exceptions_come_back_and_do_not_stop_the_next_run(threads):
@@ -291,46 +292,46 @@ def test_exceptions_come_back_and_do_not_stop_the_next_run(threads):
         return number
 
     with pytest.raises(KeyError, match="this one"):
-        backend.workers().run(fail, [0, 1, 2])
-    assert backend.workers().run(fail, [0, 2]) == [0, 2]
+        parallel.workers().run(fail, [0, 1, 2])
+    assert parallel.workers().run(fail, [0, 2]) == [0, 2]
 
 
 def test_nested_runs_stay_on_their_worker(threads):
     threads(2)
-    assert not backend.workers().busy
+    assert not parallel.workers().busy
 
     def inner(_):
         return threading.get_ident()
 
     def outer(_):
-        assert backend.workers().busy
-        return threading.get_ident(), backend.workers().run(inner, [0, 1, 2])
+        assert parallel.workers().busy
+        return threading.get_ident(), parallel.workers().run(inner, [0, 1, 2])
 
-    for ident, inside in backend.workers().run(outer, [0, 1]):
+    for ident, inside in parallel.workers().run(outer, [0, 1]):
         assert ident != threading.get_ident() and set(inside) == {ident}
-    assert not backend.workers().busy
+    assert not parallel.workers().busy
 
 
 def test_one_worker_is_the_caller(threads):
     threads(1)
-    assert backend.workers().run(lambda _: threading.get_ident(), [0, 1]) == [threading.get_ident()] * 2
+    assert parallel.workers().run(lambda _: threading.get_ident(), [0, 1]) == [threading.get_ident()] * 2
 
 
 def test_blas_gets_one_thread_a_worker(threads):
     from threadpoolctl import threadpool_info, threadpool_limits
 
     with threadpool_limits(limits=2, user_api="blas"):
-        threads(backend.workers().count + 1)
+        threads(parallel.workers().count + 1)
         assert {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"} == {1}
 
 
 def test_number_of_workers(monkeypatch, threads):
-    monkeypatch.setattr(backend, "_workers", None)
+    monkeypatch.setattr(parallel, "_workers", None)
     monkeypatch.setenv("TINYALEX_THREADS", "3")
-    assert backend.workers().count == 3
-    same = backend.workers()
+    assert parallel.workers().count == 3
+    same = parallel.workers()
     threads(3)
-    assert backend.workers() is same
+    assert parallel.workers() is same
     with pytest.raises(UsageError, match="^threads: 0 is not a number of threads; use 1 or more$"):
         threads(0)
 
@@ -338,13 +339,13 @@ def test_number_of_workers(monkeypatch, threads):
 # Names.
 
 
-@pytest.mark.parametrize("name", ["gpu", "cuda", "cuda:", "cuda:x", "cuda:-1", "cpu:0", "fake", "", "cuda:0:1", "CUDA:0"])
+@pytest.mark.parametrize(
+    "name", ["gpu", "cuda", "cuda:", "cuda:x", "cuda:-1", "cpu:0", "fake", "", "cuda:0:1", "CUDA:0"]
+)
 def test_names_that_are_none(name):
     with pytest.raises(UsageError) as error:
         Device(name)
-    assert str(error.value) == (
-        f"device '{name}': no such kind of device; use cpu, cuda:0, cuda:1, ... or fake:0, ..."
-    )
+    assert str(error.value) == (f"device '{name}': no such kind of device; use cpu, cuda:0, cuda:1, ... or fake:0, ...")
 
 
 def test_names_that_are():

@@ -10,7 +10,7 @@ import types
 import numpy as np
 import pytest
 
-from tinyalex import alexnet, backend, fake
+from tinyalex import alexnet, fake, parallel
 from tinyalex.backend import Device
 from tinyalex.errors import DeviceError
 from tinyalex.fake import FakeArray, FakeNumPy
@@ -176,7 +176,7 @@ def test_no_such_card(plant):
     plant(cards=2)
     with pytest.raises(DeviceError) as error:
         Device("cuda:2")
-    assert str(error.value) == "cuda:2: this machine has 2 CUDA device(s), cuda:0 to cuda:1"
+    assert str(error.value) == "cuda:2: not there; this machine has 2 CUDA device(s), counted from cuda:0"
 
 
 def test_the_last_card(plant):
@@ -298,7 +298,11 @@ def a_step(devices, norm, fc8):
         optimizer.update(0.01, 0.02)
     assert first_not_finite(network, images) is None
     results["p"] = network.predict(images, batch=3)
-    for what, tensors in (("w", network.state()), ("g", network.gradients()), ("v", {name: v for name, _, v in optimizer.tensors()})):
+    for what, tensors in (
+        ("w", network.state()),
+        ("g", network.gradients()),
+        ("v", {name: v for name, _, v in optimizer.tensors()}),
+    ):
         for name, tensor in tensors.items():
             results[what, name] = np.array(getattr(tensor, "_array", tensor))
     network.load({name: results["v", name] for name in network.state()})
@@ -308,8 +312,8 @@ def a_step(devices, norm, fc8):
 @pytest.mark.parametrize("norm, fc8", [("paper", "a"), ("2012", "split"), ("none", "a")])
 @pytest.mark.parametrize("devices", [["cuda:0", "cuda:1"], ["cuda:1", "cuda:0"], ["cuda:0", "cuda:0"], ["cuda:1"]])
 def test_a_training_step_on_cards(plant, monkeypatch, devices, norm, fc8):
-    monkeypatch.setattr(backend, "_workers", None)
-    backend.set_threads(1)  # one block, as on a card
+    monkeypatch.setattr(parallel, "_workers", None)
+    parallel.set_threads(1)  # one block, as on a card
     _, expected = a_step(["cpu"] * len(devices), norm, fc8)
     stub = plant(eager=True)
     network, results = a_step(devices, norm, fc8)

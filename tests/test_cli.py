@@ -53,7 +53,7 @@ def one_line(capsys):
 
 
 def names(folder):
-    return sorted(path.name for path in folder.iterdir())
+    return sorted(path.name for path in folder.iterdir() if path.name != ".lock")
 
 
 def test_train_leaves_a_run(place):

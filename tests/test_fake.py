@@ -151,7 +151,9 @@ PLAIN = {
     "concatenate": lambda x, xp: xp.concatenate([x, x], axis=1),
     "like": lambda x, xp: xp.zeros_like(x),
     "parts": lambda x, xp: x.real + x.T.reshape(3, 4),
-    "created": lambda x, xp: x + xp.ones((3, 4)) + xp.full((4,), 2.0) + xp.zeros(4) + xp.eye(3, 4) + xp.linspace(0, 1, 4),
+    "created": lambda x, xp: (
+        x + xp.ones((3, 4)) + xp.full((4,), 2.0) + xp.zeros(4) + xp.eye(3, 4) + xp.linspace(0, 1, 4)
+    ),
     "windows": lambda x, xp: xp.lib.stride_tricks.sliding_window_view(x, (2, 2)),
     "argmax": lambda x, xp: x.argmax(axis=1),
     "cast": lambda x, xp: x.astype("float32"),
@@ -188,9 +190,9 @@ def test_attributes_and_numbers(mine):
     assert (float(mine[0, 1]), int(mine[0, 1]), bool(mine[0, 1] > 3)) == (2.0, 2, False)
     assert "fake:0" in repr(mine)
     with pytest.raises(AttributeError):
-        mine.no_such_thing
+        _ = mine.no_such_thing
     with pytest.raises(AttributeError):
-        mine.__array_interface__  # NumPy would look behind the array through this
+        _ = mine.__array_interface__  # NumPy would look behind the array through this
     with pytest.raises(TypeError):
         hash(mine)
     assert copy.copy(mine).place == "fake:0"

@@ -3,23 +3,25 @@
 import numpy as np
 import pytest
 
-from tinyalex import alexnet, backend
-from tinyalex.errors import ShapeError
+from tinyalex import alexnet, parallel
+from tinyalex.errors import DataError, ShapeError
 from tinyalex.health import first_not_finite
+from tinyalex.layers import Layer
 from tinyalex.optimizer import Optimizer
 from tinyalex.randomness import Step, key, normal
 from tinyalex.settings import Init, Net
 
 FORMS = {"grouped": ["cpu"], "cpu cpu": ["cpu", "cpu"], "fake:0 fake:1": ["fake:0", "fake:1"]}
 SMALL = dict(input=67, maps=(6, 16, 24, 24, 16), hidden=32, classes=10)
+STEP = Step(4, 2)
 HE = Init({"default": "he"}, {"default": 0.1})
 
 
 @pytest.fixture(autouse=True)
 def threads(monkeypatch):
     """Put the process's workers back afterwards."""
-    monkeypatch.setattr(backend, "_workers", backend._workers)
-    return backend.set_threads
+    monkeypatch.setattr(parallel, "_workers", parallel._workers)
+    return parallel.set_threads
 
 
 @pytest.fixture(params=FORMS)
@@ -43,7 +45,7 @@ def batch(count, dtype="float64"):
     return noise(count, 67, 67, 3).astype(dtype), np.arange(count) * 3 % 10
 
 
-def gradient(network, count, step=Step(4, 2), dtype="float64"):
+def gradient(network, count, step=STEP, dtype="float64"):
     with network.step():
         loss, logits = network.gradient(*batch(count, dtype), step)
         results = {"loss": host(loss), "logits": host(logits)}
@@ -125,6 +127,23 @@ def test_every_image_has_its_own_mask_whatever_the_block(threads):
     assert (host(network.forward(images, Step(1, 0))) != rows).any()
     still = host(network.forward(images))
     np.testing.assert_allclose(still, still[[0, 0, 0, 0]], rtol=1e-12)
+
+
+def test_every_block_knows_its_place_in_the_batch(threads, form):
+    threads(2)
+    seen = []
+
+    class Watch(Layer):
+        def forward(self, x, step=None):
+            seen.append((step.seed, step.number, step.first, len(x)))
+            return x
+
+    described = alexnet.describe(Net(**SMALL), HE, len(form))
+    described.stages[0].columns[0].append(Watch())
+    network = described.build(form)
+    network._block = 2
+    network.forward(batch(7, "float32")[0], Step(5, 6, first=100))
+    assert sorted(seen) == [(5, 6, 100, 1), (5, 6, 101, 2), (5, 6, 103, 2), (5, 6, 105, 2)]
 
 
 def test_the_gradient_is_the_mean_of_the_images_gradients(form):
@@ -270,6 +289,7 @@ def test_load_wants_every_tensor():
 # What is wrong is named.
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("sick", ["conv1a/W", "conv2b/b", "conv4a/W", "conv5b/W", "fc6b/W", "fc7a/b", "fc8/W"])
 def test_the_first_layer_that_is_not_finite(form, sick, value):
@@ -282,15 +302,14 @@ def test_the_first_layer_that_is_not_finite(form, sick, value):
     assert name == grouped
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_an_output_that_is_not_finite():
     network, images = build(["cpu", "cpu"]), noise(5, 67, 67, 3)
     network.state()["conv3b/b"][...] = 1e308
     network.state()["conv4b/W"][...] = 1e10
-    with np.errstate(all="ignore"):
-        assert first_not_finite(network, images) == "conv4b"
+    assert first_not_finite(network, images) == "conv4b"
     images[3, 5, 5, 1] = np.nan
-    with np.errstate(all="ignore"):
-        assert first_not_finite(network, images) == "conv1a"
+    assert first_not_finite(network, images) == "conv1a"
 
 
 def test_looking_for_what_is_not_finite_changes_nothing(form):
@@ -312,3 +331,9 @@ def test_backward_without_forward(form):
     gradient(network, 2)
     with pytest.raises(RuntimeError, match="backward needs a forward before it"):
         network.backward(network.devices[0].put(noise(2, 10)))
+
+
+@pytest.mark.parametrize("wrong", [[0, 10], [-1, 0]])
+def test_a_label_outside_the_classes_is_refused(wrong):
+    with pytest.raises(DataError, match=f"labels: {wrong[0]} to {wrong[1]}, but the classes are 0 to 9"):
+        build().gradient(noise(2, 67, 67, 3), np.array(wrong))

@@ -6,10 +6,10 @@ and as two groups where they do not; normalization stays within its column. Name
 parameters are the same in either form.
 """
 
-from tinyalex.backend import ranges
 from tinyalex.columns import Exchange, Stage
 from tinyalex.layers import LRN, Conv2d, Dropout, Linear, MaxPool, ReLU, SpatialNorm, Tanh
 from tinyalex.network import Network
+from tinyalex.parallel import ranges
 from tinyalex.recipe import Init
 
 

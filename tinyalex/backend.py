@@ -7,120 +7,13 @@ This is the only file that imports CuPy.
 
 import contextlib
 import importlib
-import os
-import threading
-import weakref
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from tinyalex.arena import Arena
 from tinyalex.errors import DeviceError, UsageError
 from tinyalex.fake import FakeArray, FakeNumPy
-
-
-class Arena:
-    """Host memory that goes round: a block is lent to an array and comes back when nothing views it any more.
-
-    The first training step takes the blocks from the system, every later step finds them here, already mapped. CuPy's
-    memory pool does the same on a card. No array can be overwritten while somebody still holds it.
-
-    Attributes
-    ----------
-    allocated : int
-        Bytes taken from the system so far.
-    """
-
-    _ALIGNMENT = 64
-
-    def __init__(self):
-        self.allocated = 0
-        self._free = {}
-        self._lent = {}
-
-    def empty(self, shape, dtype):
-        dtype = np.dtype(dtype)
-        count = int(np.prod(shape, dtype=np.int64))
-        size = self._round(count * dtype.itemsize)
-        try:
-            block = self._free.setdefault(size, []).pop()
-        except IndexError:
-            block = np.empty(size + self._ALIGNMENT, np.uint8)
-            self.allocated += block.nbytes
-        start = -block.ctypes.data % self._ALIGNMENT
-        # Every view of `array` keeps `array` alive, since NumPy does not look behind a memoryview for an owner.
-        array = np.frombuffer(memoryview(block)[start : start + max(size, 1)], dtype, count) if count else block[:0]
-        reference = weakref.ref(array, lambda ref: self._give_back(ref, size))
-        self._lent[id(reference)] = reference, block
-        return array.view(dtype).reshape(shape)
-
-    def _give_back(self, reference, size):
-        _, block = self._lent.pop(id(reference))
-        self._free[size].append(block)
-
-    @staticmethod
-    def _round(size):
-        # To an eighth of its power of two: a shorter last batch finds the blocks of the full ones.
-        unit = max(64, 1 << max(size.bit_length() - 4, 0))
-        return -(-size // unit) * unit
-
-
-class Workers:
-    """Threads that share a step's work on the CPU, each with a BLAS that uses one thread.
-
-    Two workers with one BLAS thread each beat one with two: everything between the products runs in parallel too.
-    """
-
-    def __init__(self, count):
-        from threadpoolctl import threadpool_limits
-
-        # Before the first product: a BLAS pool that has been awake once keeps spinning beside ours.
-        threadpool_limits(limits=1, user_api="blas")
-        self.count = count
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix="tinyalex")
-        self._here = threading.local()
-
-    def run(self, function, arguments):
-        """Call ``function(argument)`` for each argument, in parallel, and return the results in order."""
-        if self.busy or self.count == 1 or len(arguments) == 1:
-            return [function(argument) for argument in arguments]
-        futures = [self._pool.submit(self._inside, function, argument) for argument in arguments]
-        return [future.result() for future in futures]
-
-    @property
-    def busy(self):
-        """Whether the caller is itself one of the workers."""
-        return getattr(self._here, "busy", False)
-
-    def _inside(self, function, argument):
-        self._here.busy = True
-        return function(argument)
-
-
-_workers = None
-
-
-def workers():
-    """Return the process's workers, as many as ``TINYALEX_THREADS`` or the processors it may run on."""
-    global _workers
-    if _workers is None:
-        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        set_threads(int(os.environ.get("TINYALEX_THREADS", 0)) or processors)
-    return _workers
-
-
-def set_threads(count):
-    """Use ``count`` worker threads from now on. Another count gives other last bits."""
-    global _workers
-    if count < 1:
-        raise UsageError(f"threads: {count} is not a number of threads; use 1 or more")
-    if _workers is None or _workers.count != count:
-        _workers = Workers(count)
-
-
-def ranges(size, parts):
-    """Cut ``range(size)`` into at most ``parts`` slices of nearly the same length."""
-    edges = [size * i // parts for i in range(parts + 1)]
-    return [slice(lo, hi) for lo, hi in zip(edges, edges[1:], strict=False) if hi > lo]
+from tinyalex.parallel import ranges, workers
 
 
 class Device:
@@ -267,7 +160,7 @@ class Device:
         except cupy.cuda.runtime.CUDARuntimeError as error:
             raise DeviceError(f"{self.name}: CUDA does not answer ({error}); check the driver, or use cpu") from error
         if self.index >= count:
-            raise DeviceError(f"{self.name}: this machine has {count} CUDA device(s), cuda:0 to cuda:{count - 1}")
+            raise DeviceError(f"{self.name}: not there; this machine has {count} CUDA device(s), counted from cuda:0")
         self._card = cupy.cuda.Device(self.index)
         with self._card:
             self.stream = cupy.cuda.Stream(non_blocking=True)

@@ -46,9 +46,9 @@ def main(argv=None):
             parser.print_help()
             return 2
         if getattr(options, "threads", None) is not None:
-            from tinyalex import backend
+            from tinyalex import parallel
 
-            backend.set_threads(options.threads)
+            parallel.set_threads(options.threads)
         from tinyalex import commands
 
         code = getattr(commands, options.command)(options) or 0

@@ -19,7 +19,8 @@ def first_not_finite(network, images, step=None):
     def watch(layer, y):
         tensors = [y, *(parameter.value for parameter in layer.parameters)]
         if not all(bool(layer.device.xp.isfinite(tensor).all()) for tensor in tensors):
-            sick.add(layer.names)
+            sick.add((layer.device, layer.names))  # both columns have a relu2
 
-    network.forward(images, step, watch)
-    return next((layer.name for _, layer in network.layers() if layer.names in sick), None)
+    with network.step():
+        network.forward(images, step, watch)
+    return next((layer.name for _, layer in network.layers() if (layer.device, layer.names) in sick), None)

@@ -9,9 +9,10 @@ import contextlib
 
 import numpy as np
 
-from tinyalex.backend import Device, ranges, workers
-from tinyalex.errors import ShapeError, UsageError
+from tinyalex.backend import Device
+from tinyalex.errors import DataError, ShapeError, UsageError
 from tinyalex.layers import Linear, SoftmaxLoss
+from tinyalex.parallel import ranges, workers
 from tinyalex.randomness import Step
 
 _BLOCK_BYTES = 4 << 20  # of the first layer's output, the largest: a few of them fit in a core's share of the cache
@@ -102,8 +103,9 @@ class Network:
 
     @contextlib.contextmanager
     def step(self):
-        """Let all devices take the memory of what is computed inside from their arenas."""
+        """Let all devices take the memory of what is computed inside from their arenas; overflows raise no warning."""
         with contextlib.ExitStack() as stack:
+            stack.enter_context(np.errstate(over="ignore", invalid="ignore"))
             for device in self.devices:
                 stack.enter_context(device.step())
             yield self
@@ -181,6 +183,8 @@ class Network:
         logits : array, shape (n, classes)
             Both on column a's device.
         """
+        if len(labels) and not 0 <= labels.min() <= labels.max() < self.classes:
+            raise DataError(f"labels: {labels.min()} to {labels.max()}, but the classes are 0 to {self.classes - 1}")
         logits = self.forward(images, step)
         with self.devices[0] as device:
             loss = self.loss.forward(logits, device.put(labels))

@@ -5,7 +5,7 @@
 with the gradient averaged over the batch. Biases have a rate of their own and do not decay (2012: ``epsB``, no ``wc``).
 """
 
-from tinyalex.backend import ranges, workers
+from tinyalex.parallel import ranges, workers
 
 _CHUNK = 1 << 15  # elements: three float32 arrays of this length stay in a core's cache
 

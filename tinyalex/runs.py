@@ -1,6 +1,8 @@
 """A run folder: what training leaves there, and how the other commands read it."""
 
+import contextlib
 import dataclasses
+import fcntl
 import json
 from pathlib import Path
 from typing import NamedTuple
@@ -8,9 +10,9 @@ from typing import NamedTuple
 import numpy as np
 
 from tinyalex import alexnet, checkpoint, recipe
-from tinyalex.errors import CheckpointError
+from tinyalex.errors import BusyError, CheckpointError
 
-LOG, RECIPE = "log.jsonl", "recipe.toml"
+LOG, RECIPE, LOCK = "log.jsonl", "recipe.toml", ".lock"
 
 
 class Run(NamedTuple):
@@ -34,27 +36,64 @@ class Run(NamedTuple):
     metadata: dict
 
 
-def snapshot(network, optimizer, mean):
-    """Return all tensors of a run on the host, under the names that its checkpoint keeps."""
-    tensors = {name: device.get(view) for name, device, view in network.tensors()}
-    tensors |= {f"momentum/{name}": device.get(view) for name, device, view in optimizer.tensors()}
-    return tensors | {"data/mean": mean}
+def snapshot(run):
+    """Return what a checkpoint of a `Training` keeps: all tensors on the host, and the metadata."""
+    tensors = {name: device.get(view) for name, device, view in run.network.tensors()}
+    tensors |= {f"momentum/{name}": device.get(view) for name, device, view in run.optimizer.tensors()}
+    metadata = {
+        "step": run.step,
+        "epoch": run.epoch,
+        "errors": run.errors,
+        "seed": run.seed,
+        "recipe": recipe.to_toml(run.recipe),
+        "classes": list(run.dataset.classes),
+        "dataset": run.dataset.identity,
+    }
+    return tensors | {"data/mean": run.dataset.mean}, metadata
 
 
 def restore(tensors, network, optimizer=None):
     """Copy a checkpoint's tensors into a network, and into an optimizer if there is one."""
-    wanted = {name: tuple(value.shape) for name, value in network.state().items()}
+    shapes = {name: tuple(value.shape) for name, value in network.state().items()}
+    wanted = shapes if optimizer is None else shapes | {f"momentum/{name}": shape for name, shape in shapes.items()}
     for name, shape in wanted.items():
         found = tensors[name].shape if name in tensors else "nothing"
         if found != shape:
             raise CheckpointError(f"checkpoint: {name} is {found}, this net wants {shape}; it is of another net")
     network.load(tensors)
     if optimizer is not None:
-        optimizer.load({name: tensors[f"momentum/{name}"] for name in wanted})
+        optimizer.load({name: tensors[f"momentum/{name}"] for name in shapes})
 
 
-def find(folder, settings, seed, dataset):
+@contextlib.contextmanager
+def lock(folder):
+    """Keep a run folder, made if it is missing, to this process; the kernel lets go when the process ends.
+
+    Raises
+    ------
+    BusyError
+        If another process writes to it.
+    """
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    with (Path(folder) / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError(f"{folder}: another process is training here; wait for it or give another --out") from None
+        yield
+
+
+def find(folder, settings, seed, dataset, show=print):
     """Read the newest checkpoint of a run folder, to go on with it; None if there is none.
+
+    Parameters
+    ----------
+    folder : Path
+    settings : Recipe
+    seed : int
+    dataset : Dataset
+    show : callable
+        Gets a line for every newer checkpoint that is damaged.
 
     Raises
     ------
@@ -63,7 +102,10 @@ def find(folder, settings, seed, dataset):
     """
     if not any(Path(folder).glob("checkpoint-*.safetensors")):
         return None
-    tensors, metadata = checkpoint.read(checkpoint.newest(folder))
+    damaged = []
+    tensors, metadata = checkpoint.read(checkpoint.newest(folder, damaged))
+    for line in damaged:
+        show(f"warning: {line}")
     then = recipe.parse(metadata["recipe"])
     for what, old, new in (
         *_settings(then, settings),
@@ -76,10 +118,10 @@ def find(folder, settings, seed, dataset):
 
 
 def _settings(then, now):
-    # (key, value then, value now) for every setting of two recipes.
+    # (key, value then, value now) for every setting of two recipes; where the data lie does not matter.
     for part in ("net", "init", "data", "learning"):
         old, new = dataclasses.asdict(getattr(then, part)), dataclasses.asdict(getattr(now, part))
-        yield from ((f"{part}.{key}", old[key], new[key]) for key in old)
+        yield from ((f"{part}.{key}", old[key], new[key]) for key in old if key != "set")
 
 
 def load(folder, devices=("cpu",)):
@@ -157,5 +199,5 @@ class Log:
 
 def _plain(value):
     if isinstance(value, float | np.floating):
-        return round(float(value), 6) if np.isfinite(value) else None
+        return float(f"{value:.7g}") if np.isfinite(value) else None
     return value

@@ -80,14 +80,9 @@ class Training:
 
     def save(self, folder):
         """Write a checkpoint from which the run can go on."""
-        tensors = runs.snapshot(self.network, self.optimizer, self.dataset.mean)
-        metadata = {
-            "step": self.step, "epoch": self.epoch, "errors": self.errors, "seed": self.seed,
-            "recipe": to_toml(self.recipe), "classes": list(self.dataset.classes), "dataset": self.dataset.identity,
-        }  # fmt: skip
-        return checkpoint.save(folder, tensors, metadata)
+        return checkpoint.save(folder, *runs.snapshot(self))
 
-    def resume(self, folder):
+    def resume(self, folder, show=print):
         """Go on from the newest checkpoint in a folder, if there is one; return whether there was.
 
         Raises
@@ -95,7 +90,7 @@ class Training:
         CheckpointError
             If it belongs to another recipe, seed or data set.
         """
-        found = runs.find(folder, self.recipe, self.seed, self.dataset)
+        found = runs.find(folder, self.recipe, self.seed, self.dataset, show)
         if found:
             tensors, metadata = found
             runs.restore(tensors, self.network, self.optimizer)
@@ -124,15 +119,12 @@ def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print):
     """
     out = Path(out)
     run = Training(recipe, dataset, devices, seed)
-    out.mkdir(parents=True, exist_ok=True)
-    resumed = run.resume(out)
-    checkpoint.write_text(out / runs.RECIPE, to_toml(run.recipe))
-    total = run.recipe.learning.epochs * run.steps_per_epoch
-    log = runs.Log(out, total, run.step, show)
-    with contextlib.closing(log), Stop() as stop:
-        if resumed:
+    total, result = run.recipe.learning.epochs * run.steps_per_epoch, None
+    with runs.lock(out), Stop() as stop, contextlib.ExitStack() as stack:
+        if run.resume(out, show):
             show(f"going on at step {run.step} of {total}")
-        result = None
+        checkpoint.write_text(out / runs.RECIPE, to_toml(run.recipe))
+        log = stack.enter_context(contextlib.closing(runs.Log(out, total, run.step, show)))
         while run.step < total and not run.rates.finished:
             if len(run.errors) == run.step // run.steps_per_epoch:  # else it was stopped before this epoch's test
                 _epoch(run, out, log, stop)
@@ -165,7 +157,10 @@ def _epoch(run, out, log, stop):
                 path, saved = run.save(out), time.monotonic()
                 log.write("saved", **figures, path=path.name)
             if stop.asked:
-                raise Interrupted(f"stopped at step {run.step}, saved in {path}; the same command goes on from there")
-    loss, error = np.mean(seen, axis=0)
-    log.write("epoch", **figures, loss=loss, top1_error=error, images_per_s=speed)
-    log.say(f"epoch {run.epoch:.0f}  training loss {loss:.3f}  error {error:.2%}  {speed:.0f} images/s")
+                break
+    if run.step % run.steps_per_epoch == 0:
+        loss, error = np.mean(seen, axis=0)
+        log.write("epoch", **figures, loss=loss, top1_error=error, images_per_s=speed)
+        log.say(f"epoch {run.epoch:.0f}  training loss {loss:.3f}  error {error:.2%}  {speed:.0f} images/s")
+    if stop.asked:
+        raise Interrupted(f"stopped at step {run.step}, saved in {path}; the same command goes on from there")

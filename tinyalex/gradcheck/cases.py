@@ -111,7 +111,7 @@ CASES = {
     ],
     "softmax": [
         _Case("softmax loss", lambda: _Labelled(np.array([0, 4, 2])), (3, 5), images_alone=False),
-        _Case("softmax loss x 100", lambda: _Labelled(np.array([1, 1])), (2, 6), 100.0, images_alone=False),
+        _Case("softmax loss x 100", lambda: _Labelled(np.array([0, 2])), (2, 6), 100.0, images_alone=False),
     ],
 }
 

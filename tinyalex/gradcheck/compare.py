@@ -25,7 +25,7 @@ class Method:
 
 
 METHODS = {
-    "complex": Method(step=1e-30, tolerance=1e-12, reach=1e-6, sharp=1e-6),
+    "complex": Method(step=1e-30, tolerance=1e-12, reach=1e-8, sharp=1e-6),
     "central": Method(step=1e-5, tolerance=1e-8, reach=1e-5, sharp=1e-8),
 }
 
@@ -175,8 +175,9 @@ class _Bend:
 
     def along_all(self):
         """Look along one random direction that moves every element; no kink there means none anywhere."""
-        signs = np.where(randomness.bits(0, np.arange(self.value.size)) & 1, 1.0, -1.0) / max(1, self.value.size) ** 0.5
-        direction = signs.reshape(self.value.shape)
+        # No two by the same amount: the largest of several equals has no kink where all move alike.
+        direction = randomness.normal(0, np.arange(self.value.size)).reshape(self.value.shape)
+        direction /= max(1.0, np.linalg.norm(direction))
         return bool(np.any(list(self._bent(lambda step: (self.value + step * direction)[None]))))
 
     def at(self, elements):

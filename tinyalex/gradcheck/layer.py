@@ -99,7 +99,7 @@ class _Subject:
             self._fill(np.float64)
             y = self._forward(x)
             upstream = upstream_for(y.shape, seed, self.name)
-            dx = self._call(self.layer.backward, self._send(upstream))
+            dx = self._call("backward", self._send(upstream))
             gradients = [getattr(slot.owner, slot.gradient) for _, slot in self.slots]
             return y, *(self._fetch(dx), [self._fetch(gradient) for gradient in gradients]), upstream
 
@@ -131,22 +131,22 @@ class _Subject:
             slot.put(self._send(slot.host.astype(dtype)))
 
     def _forward(self, x):
-        y = self._fetch(self._call(self.layer.forward, self._send(x), *self.arguments))
+        y = self._fetch(self._call("forward", self._send(x), *self.arguments))
         if x.dtype.kind == "c" and y.dtype.kind != "c":
             raise UsageError(f"{self.name}: forward drops the imaginary part; {_CENTRAL}")
         return y
 
-    def _call(self, function, *arguments):
+    def _call(self, name, *arguments):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", np.exceptions.ComplexWarning)
-                return function(*arguments)
+                return getattr(self.layer, name)(*arguments)
         except np.exceptions.ComplexWarning as error:
-            raise UsageError(f"{self.name}: {function.__name__} drops an imaginary part; {_CENTRAL}") from error
+            raise UsageError(f"{self.name}: {name} drops an imaginary part; {_CENTRAL}") from error
         except ValueError as error:
             if "read-only" not in str(error):
                 raise
-            raise UsageError(f"{self.name}: {function.__name__} changes its argument; write to a new array") from error
+            raise UsageError(f"{self.name}: {name} changes its argument; write to a new array") from error
 
     def _send(self, array):
         array = self.device.put(array)

@@ -1,4 +1,4 @@
-"""The gradient check of a whole network: every parameter, and the pixels in batches, through the forward code that trains.
+"""The gradient check of a whole network: every parameter, and the pixels in batches, through the code that trains.
 
 A parameter is moved in its own layer only. What that layer then puts out, for many moved elements at a time, goes on
 through all layers and exchanges behind it, as if it were that many more images.
@@ -35,7 +35,8 @@ def check_network(network, images, labels, step=None, method="complex", toleranc
     Returns
     -------
     list of Result
-        The loss's (that of the network against that of its layers one by one), the parameters', each image's.
+        The loss's (the network's against that of its layers one by one), the parameters', each image's: its numbers
+        move in random batches of 9, up or down, and a result counts batches.
     """
     method_named(method)
     refuse_other_dtypes(f"{name} images", images)

@@ -10,16 +10,6 @@ from tinyalex.layers.normalization import LRN, SpatialNorm
 from tinyalex.layers.pooling import AvgPool, MaxPool
 
 __all__ = [
-    "AvgPool",
-    "Conv2d",
-    "Dropout",
-    "LRN",
-    "Layer",
-    "Linear",
-    "MaxPool",
-    "Parameter",
-    "ReLU",
-    "SoftmaxLoss",
-    "SpatialNorm",
-    "Tanh",
-]
+    "AvgPool", "Conv2d", "Dropout", "LRN", "Layer", "Linear", "MaxPool", "Parameter", "ReLU", "SoftmaxLoss",
+    "SpatialNorm", "Tanh",
+]  # fmt: skip

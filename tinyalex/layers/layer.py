@@ -6,8 +6,9 @@ import re
 import numpy as np
 
 from tinyalex import randomness
-from tinyalex.backend import Device, ranges
+from tinyalex.backend import Device
 from tinyalex.errors import ShapeError
+from tinyalex.parallel import ranges
 
 _HOST = Device("cpu")
 
@@ -36,15 +37,15 @@ class Parameter:
     def __init__(self, kind, shape, init):
         self.kind, self.shape, self.init = kind, shape, init
         self.names = ("",)
-        self._owner, self._value, self.grad = self, None, None
+        self._owner, self._value, self.grad = None, None, None
 
     @property
     def value(self):
-        return self._owner._value
+        return (self._owner or self)._value
 
     @value.setter
     def value(self, array):
-        self._owner._value = array
+        (self._owner or self)._value = array
 
     @property
     def size(self):
@@ -79,7 +80,7 @@ class Parameter:
     def replica(self):
         """Return a parameter with the same value and no gradient yet."""
         twin = copy.copy(self)
-        twin.grad = None
+        twin._owner, twin.grad = self._owner or self, None
         return twin
 
 

@@ -51,6 +51,7 @@ class LRN(_ResponseNorm):
         self.groups = groups
 
     def _window_sum(self, x, before):
+        self.expect(x.shape[-1] % self.groups == 0, x.shape, f"maps in {self.groups} equal groups")
         # One row of c/g maps and size - 1 zeros after the other, so that a shift never reaches the next row's maps.
         full, x = x.shape, x.reshape(-1, x.shape[-1] // self.groups)
         shape = (len(x), x.shape[1] + self.size - 1)

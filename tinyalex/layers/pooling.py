@@ -20,6 +20,7 @@ class _Pool(Layer):
 
     def __init__(self, window=3, stride=2, rounding="ceil"):
         self.window, self.stride, self.rounding = window, stride, rounding
+        self.expect(window >= stride, (window,), f"a window of {stride} or more, to leave no pixel out")
 
     def output_shape(self, shape):
         self.expect(len(shape) == 3, shape, "(height, width, channels)")
@@ -43,8 +44,8 @@ class MaxPool(_Pool):
     """Take the largest; in backward the first of several largest, row by row, gets the gradient."""
 
     def forward(self, x, step=None):
-        n, h, w, c = x.shape
         ho, wo, _ = self.output_shape(x.shape[1:])
+        n, h, w, c = x.shape
         rows, y = self.device.empty((n, ho, w, c), x.dtype), self.device.empty((n, ho, wo, c), x.dtype)
         self._maximum([(rows[:, units], x[:, pixels]) for units, pixels in self._offsets(h)])
         self._maximum([(y[:, :, units], rows[:, :, pixels]) for units, pixels in self._offsets(w)])

@@ -9,7 +9,7 @@ def _pairs(x, W, groups):
     outputs, channels = W.shape[1], x.shape[-1]
     for i in range(len(x)):
         for o in range(outputs):
-            group, m = o // (outputs // groups), 0
+            group, m = sum(outputs * g // groups <= o for g in range(1, groups)), 0
             for place in np.ndindex(x.shape[1:]):
                 if place[-1] // (channels // groups) == group:
                     yield (i, o), (i, *place), (m, o)

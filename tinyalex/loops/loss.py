@@ -1,6 +1,6 @@
 """Softmax cross-entropy, image by image (paper §3.5).
 
-    p[c] = exp(z[c]) / sum over k of exp(z[k]),    L = mean over the images of -log p[right class]
+p[c] = exp(z[c]) / sum over k of exp(z[k]),    L = mean over the images of -log p[right class]
 """
 
 import math

@@ -15,11 +15,14 @@ def _units(x, window, stride, rounding):
         for row in range(places(h, window, stride, 0, rounding)):
             for column in range(places(w, window, stride, 0, rounding)):
                 for channel in range(c):
-                    yield (i, row, column, channel), [
-                        (i, r, q, channel)
-                        for r in range(stride * row, min(stride * row + window, h))
-                        for q in range(stride * column, min(stride * column + window, w))
-                    ]
+                    yield (
+                        (i, row, column, channel),
+                        [
+                            (i, r, q, channel)
+                            for r in range(stride * row, min(stride * row + window, h))
+                            for q in range(stride * column, min(stride * column + window, w))
+                        ],
+                    )
 
 
 def _empty(x, window, stride, rounding):

@@ -1,0 +1,29 @@
+"""What all tests share: the devices to run on, and real data if there is some."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tinyalex.backend import Device
+from tinyalex.errors import DeviceError
+
+
+@pytest.fixture(params=["cpu", "fake:0", "cuda:0"])
+def device(request):
+    """Each kind of device in turn; the card only where there is one."""
+    try:
+        device = Device(request.param)
+    except DeviceError as error:
+        pytest.skip(str(error))
+    with device:
+        yield device
+
+
+@pytest.fixture(scope="session")
+def test_data():
+    """The folder that TINYALEX_TEST_DATA names."""
+    folder = os.environ.get("TINYALEX_TEST_DATA")
+    if not folder:
+        pytest.skip("TINYALEX_TEST_DATA is not set: give a folder with cifar10-jpeg.tar.xz and the like")
+    return Path(folder)

@@ -1,0 +1,77 @@
+"""The processor's threads: how a step's work is cut, and who does it."""
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from tinyalex.errors import UsageError
+
+
+class Workers:
+    """Threads that share a step's work on the CPU, each with a BLAS that uses one thread.
+
+    What stands between the products then runs in parallel too.
+    """
+
+    def __init__(self, count):
+        from threadpoolctl import threadpool_limits
+
+        # Before the first product: a BLAS pool that has been awake once keeps spinning beside ours.
+        threadpool_limits(limits=1, user_api="blas")
+        self.count = count
+        self._pool = ThreadPoolExecutor(count, thread_name_prefix="tinyalex")
+        self._here = threading.local()
+
+    def run(self, function, arguments):
+        """Call ``function(argument)`` for each argument, in parallel, and return the results in order."""
+        if self.busy or self.count == 1 or len(arguments) == 1:
+            return [self._quietly(function, argument) for argument in arguments]
+        futures = [self._pool.submit(self._inside, function, argument) for argument in arguments]
+        return [future.result() for future in futures]
+
+    @property
+    def busy(self):
+        """Whether the caller is itself one of the workers."""
+        return getattr(self._here, "busy", False)
+
+    def _inside(self, function, argument):
+        self._here.busy = True
+        return self._quietly(function, argument)
+
+    @staticmethod
+    def _quietly(function, argument):
+        # Numbers that overflow show in the loss, where training looks for them and names the layer.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return function(argument)
+
+
+_workers = None
+
+
+def workers():
+    """Return the process's workers, as many as ``TINYALEX_THREADS`` or the processors it may run on."""
+    global _workers
+    if _workers is None:
+        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        wanted = os.environ.get("TINYALEX_THREADS") or str(processors)
+        if not wanted.isdecimal():
+            raise UsageError(f"TINYALEX_THREADS: {wanted!r} is not a number of threads; use 1 or more")
+        set_threads(int(wanted))
+    return _workers
+
+
+def set_threads(count):
+    """Use ``count`` worker threads from now on. Another count gives other last bits."""
+    global _workers
+    if count < 1:
+        raise UsageError(f"threads: {count} is not a number of threads; use 1 or more")
+    if _workers is None or _workers.count != count:
+        _workers = Workers(count)
+
+
+def ranges(size, parts):
+    """Cut ``range(size)`` into at most ``parts`` slices of nearly the same length."""
+    edges = [size * i // parts for i in range(parts + 1)]
+    return [slice(lo, hi) for lo, hi in zip(edges, edges[1:], strict=False) if hi > lo]
