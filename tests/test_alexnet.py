@@ -283,5 +283,5 @@ def test_the_cifar_net_has_one_column():
 
 
 def test_images_too_small_for_the_net():
-    with pytest.raises(ShapeError, match="too small for a 11-pixel window; feed larger images$"):
+    with pytest.raises(ShapeError, match="wants 11 pixels a side or more: feed larger images$"):
         alexnet.describe(Net(**SMALL | {"input": 9}))

@@ -218,6 +218,13 @@ def test_broken_image_in_the_data(place, tmp_path, capsys):
     assert not out.exists()
 
 
+def test_out_is_below_a_file(place, tmp_path, capsys):
+    (tmp_path / "run").write_text("")
+    command = ["train", str(place / "tiny.toml"), "--data", str(place / "data"), "--out", str(tmp_path / "run" / "x")]
+    assert main(command) == 7
+    one_line(capsys)
+
+
 def test_out_is_a_file(place, tmp_path, capsys):
     (tmp_path / "run").write_text("")
     command = ["train", str(place / "tiny.toml"), "--data", str(place / "data"), "--out", str(tmp_path / "run")]
@@ -229,7 +236,6 @@ def test_out_is_a_file(place, tmp_path, capsys):
     (errors.DivergedError("conv1: NaN; use less"), 5),
     (errors.BusyError("run: in use; wait"), 6),
     (errors.DeviceError("cuda:0: not there; use cpu"), 8),
-    (errors.Interrupted("stopped; go on"), 75),
     (OSError(28, "No space left on device", "run/log.jsonl"), 7),
     (PermissionError(13, "Permission denied", "run"), 7),
     (MemoryError(), 8),
@@ -246,6 +252,15 @@ def test_every_error_is_one_line(error, code, capsys, monkeypatch):
     if isinstance(error, Exception):
         assert main(["summary", "--debug"]) == code
         assert "Traceback" in capsys.readouterr().err
+
+
+def test_stopping_on_request_is_no_error(capsys, monkeypatch):
+    def stop(options):
+        raise errors.Interrupted("stopped; go on")
+
+    monkeypatch.setattr(commands, "summary", stop)
+    assert main(["summary"]) == 75
+    assert capsys.readouterr().err == "tinyalex: stopped; go on\n"
 
 
 def test_alone_shows_help(capsys):

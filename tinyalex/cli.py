@@ -11,10 +11,10 @@ import sys
 import traceback
 
 from tinyalex import __version__
-from tinyalex.errors import DeviceError, StorageError, TinyalexError, UsageError
+from tinyalex.errors import DeviceError, Interrupted, StorageError, TinyalexError, UsageError
 from tinyalex.recipe import names
 
-_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
 
 _DATA = "shapes, cifar10, or a folder or tar: CIFAR-10's files, or {train,test}/CLASS/*.jpg or png"
 _RUN = "the folder of a run, or one of its checkpoints"
@@ -61,6 +61,8 @@ def main(argv=None):
         return 141
     except KeyboardInterrupt:
         return _report("interrupted", 130)
+    except Interrupted as stop:
+        return _report(str(stop), stop.exit_code, "tinyalex:")
     except Exception as error:
         if "--debug" in argv:
             traceback.print_exc()
@@ -80,8 +82,8 @@ def _told(error):
     return f"{type(error).__name__}: {error}; a fault of tinyalex: add --debug and report what it shows", 1
 
 
-def _report(line, code):
-    print("tinyalex: error:", " ".join(line.splitlines()), file=sys.stderr, flush=True)
+def _report(line, code, who="tinyalex: error:"):
+    print(who, " ".join(line.splitlines()), file=sys.stderr, flush=True)
     return code
 
 

@@ -199,5 +199,7 @@ class Log:
 
 def _plain(value):
     if isinstance(value, float | np.floating):
-        return float(f"{value:.7g}") if np.isfinite(value) else None
+        if not np.isfinite(value):
+            return None
+        return float(f"{value:.7g}") if abs(value) < 1e6 else round(float(value), 3)
     return value

@@ -38,6 +38,7 @@ class Conv2d(Layer):
     def output_shape(self, shape):
         self.expect(len(shape) == 3 and shape[2] == self.channels, shape, f"(height, width, {self.channels})")
         k, s, p, rounding = self.geometry.values()
+        self.expect(min(shape[:2]) + 2 * p >= k, shape, f"{k - 2 * p} pixels a side or more: feed larger images")
         return positions(shape[0], k, s, p, rounding), positions(shape[1], k, s, p, rounding), self.maps
 
     def multiply_adds(self, shape):

@@ -24,6 +24,7 @@ class _Pool(Layer):
 
     def output_shape(self, shape):
         self.expect(len(shape) == 3, shape, "(height, width, channels)")
+        self.expect(min(shape[:2]) >= self.window, shape, f"{self.window} pixels a side or more: feed larger images")
         return *(positions(side, self.window, self.stride, 0, self.rounding) for side in shape[:2]), shape[2]
 
     def _offsets(self, size):
