@@ -269,3 +269,11 @@ def test_write_text_replaces(tmp_path):
     checkpoint.write_text(tmp_path / "a" / "recipe.toml", "new\n")
     assert (tmp_path / "a" / "recipe.toml").read_text(encoding="utf-8") == "new\n"
     assert names(tmp_path / "a") == ["recipe.toml"]
+
+
+def test_others_may_read_it_as_the_umask_says(tmp_path, tensors):
+    before = os.umask(0o022)
+    try:
+        assert checkpoint.save(tmp_path, tensors, {"step": 1}).stat().st_mode & 0o777 == 0o644
+    finally:
+        os.umask(before)

@@ -56,7 +56,10 @@ def save(folder, tensors, metadata):
     temporary = path.with_suffix(".part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
+        mode = temporary.stat().st_mode  # as the user's umask has it: safetensors would keep it from everybody else
         save_file(tensors, temporary, metadata=header)
+        temporary.chmod(mode)
         _flush(temporary)
         read(temporary)
         os.replace(temporary, path)
