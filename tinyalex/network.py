@@ -227,9 +227,8 @@ class Network:
             stages = [stage.replica() for stage in self.trunk]
             # A worker's first block keeps the sum of its gradients, the others share one place for theirs.
             lender = self._replica(worker, 1) if number > 1 else None
-            for mine, its in zip(_parameters(stages), _parameters(lender or self.trunk), strict=True):
-                device = mine[0]
-                mine[1].grad = its[1].grad if lender else device.zeros(mine[1].shape, mine[1].value.dtype)
+            for (device, mine), (_, its) in zip(_parameters(stages), _parameters(lender or self.trunk), strict=True):
+                mine.grad = its.grad if lender else device.zeros(mine.shape, mine.value.dtype)
             self._replicas[worker, number] = stages
         return self._replicas[worker, number]
 
