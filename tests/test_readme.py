@@ -1,0 +1,88 @@
+"""What the README says of the project, held to the project."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tinyalex import alexnet, errors, recipe, runs
+from tinyalex.cli import main
+
+ROOT = Path(__file__).parent.parent
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+CODE = re.findall(r"`([^`]+)`", TEXT)
+
+
+def section(title):
+    return TEXT.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+def test_there_is_something_to_check():
+    assert len(CODE) > 60 and "layers/pooling.py" in CODE
+
+
+@pytest.mark.parametrize(
+    "name", sorted({code for code in CODE if re.fullmatch(r"[\w./-]+\.(py|toml|md|cff|png)", code)})
+)
+def test_every_file_it_names_is_there(name):
+    assert (ROOT / name).is_file() or (ROOT / "tinyalex" / name).is_file()
+
+
+@pytest.mark.parametrize("target", re.findall(r"\]\(([^)]+)\)", TEXT))
+def test_every_link_leads_somewhere(target):
+    assert (ROOT / target).is_file()
+
+
+def test_the_tree_names_every_module():
+    tree = section("The house")
+    named = set(re.findall(r"\b(\w+)\.py\b", tree)) | set(re.findall(r"\b(\w+)/", tree))
+    modules = {path.stem for path in (ROOT / "tinyalex").iterdir() if path.stem[0] not in "_." and path.stem != "py"}
+    assert modules - named == set()
+    assert {name for name in named if not (ROOT / "tinyalex" / name).exists()} <= modules | {
+        "tests",
+        "data",
+        "tinyalex",
+    }
+
+
+def test_the_table_of_recipes_is_complete():
+    rows = re.findall(r"^\| (.+?) \|", section("Recipes"), re.M)
+    assert sorted(re.findall(r"`([^`]+)`", " ".join(rows))) == recipe.names()
+
+
+def test_the_table_of_commands_is_complete(capsys):
+    assert main(["--help"]) == 0
+    said = re.findall(r"^    (\w+)", capsys.readouterr().out.split("COMMAND\n")[1], re.M)
+    assert re.findall(r"^\| `tinyalex (\w+)", TEXT, re.M) == said
+
+
+def test_the_exit_codes_are_those_of_the_errors():
+    codes = {each.exit_code for each in vars(errors).values() if isinstance(each, type)} - {1}
+    line = TEXT.split("the exit codes are ")[1].split(".")[0]
+    assert {int(number) for number in re.findall(r"\d+", line)} == codes
+
+
+@pytest.mark.parametrize("code", [code for code in CODE if code.startswith("--set net.")])
+def test_every_switch_it_shows_makes_a_net(code):
+    made = recipe.load("original", re.findall(r'--set "?([^"]+?)"?(?= --|$)', code))
+    assert made != recipe.load("original")
+    alexnet.describe(made.net, made.init)
+
+
+def test_every_section_of_the_paper_has_its_row():
+    rows = re.findall(r"^\| (?:§([\d.]+)|(footnote \d))", section("The paper, section by section"), re.M)
+    found = [a or b for a, b in rows]
+    wanted = {"2", "3", "3.1", "3.2", "3.3", "3.4", "3.5", "4.1", "4.2", "5", "6", "6.1"}
+    assert set(found) == wanted | {f"footnote {n}" for n in (2, 3, 4, 5)}
+
+
+@pytest.mark.parametrize("name", ["shapes", "cifar10-relu"])
+def test_the_recorded_runs_are_those_of_their_table(name):
+    folder = ROOT / "data" / "runs" / name
+    last = [record for record in runs.read_log(folder) if record["event"] == "test"][-1]
+    row = next(line for line in (ROOT / "data" / "README.md").read_text().splitlines() if f"`runs/{name}/`" in line)
+    assert f"{last['top1_error']:.2%}".replace("%", " %") + f" after {last['epoch']:.0f} epochs" in row
+    recorded, shipped = recipe.load(folder / "recipe.toml"), recipe.load(name)
+    assert recorded.learning == shipped.learning and recorded.init == shipped.init and recorded.data == shipped.data
+    if name == "shapes":  # the run that the README tells of
+        assert f"{last['top1_error']:.2%}".replace("%", " %") in TEXT
