@@ -308,6 +308,36 @@ PLACES = {
         "update: slow layers are not slow": ("own *=", "own * "),
         "update: frozen layers decay": ("if own:", "own = own or rate\n        if own:"),
     },
+    "kernels.winograd:cook_toom": {
+        "winograd: denominators forgotten": ("[[value / s for value", "[[value for value"),
+        "winograd: infinity sees the first coefficient": ("Fraction(j == size - 1)", "Fraction(j == 0)"),
+    },
+    "kernels.winograd:WinogradConv2d.forward": {
+        "winograd: bias forgotten": ("xp.add(y, self.b.value,", "xp.add(y, 0,"),
+        "winograd: tiles' rows and columns change places": (
+            "y.reshape(y.shape[0] * OUTPUTS",
+            "y.swapaxes(1, 3).reshape(y.shape[0] * OUTPUTS",
+        ),
+    },
+    "kernels.winograd:WinogradConv2d.backward": {
+        "winograd: bias gradient averaged": ("dy.reshape(-1, o).sum(axis=0)", "dy.reshape(-1, o).mean(axis=0)"),
+        "winograd: gradient transformed as the input": ("_gather(A, padded", "_gather(B.T[:, : len(A.T)], padded"),
+        "winograd: weight gradient adds up": ("self.W.grad[...] =", "self.W.grad +="),
+    },
+    "kernels.winograd:WinogradConv2d._overlap": {
+        "winograd: overlapping rows are written over": ("image[1:, :shared] +=", "image[1:, :shared] ="),
+        "winograd: overlapping columns are lost": ("rows[:, :, 1:, :shared] += tiles[:, :, :, m:]", "pass"),
+    },
+    "kernels.winograd:WinogradConv2d._tiles": {
+        "winograd: padding on one side only": ("padded[:, p : p +", "padded[:, 0 :"),
+        "winograd: blocks of pixels turned": ("transpose(1, 3, 0, 2, 4, 5)", "transpose(1, 3, 0, 4, 2, 5)"),
+    },
+    "kernels.winograd:WinogradConv2d._products": {
+        "winograd: every group is the first": (
+            "kernels[..., outputs], inputs, outputs",
+            "kernels[..., : outputs.stop - outputs.start], inputs, outputs",
+        ),
+    },
     "schedule:rates": {
         "schedule: a phase one epoch late": ("phase.epoch <= epoch", "phase.epoch + 1 <= epoch"),
         "schedule: a phase begins just after its epoch": ("phase.epoch <= epoch", "phase.epoch < epoch or epoch == 0"),

@@ -19,6 +19,7 @@ from layer_cases import (
 )
 
 from tinyalex import alexnet, gradcheck, layers, loops, parallel, recipe, schedule
+from tinyalex.kernels.winograd import WinogradConv2d
 from tinyalex.optimizer import Optimizer
 from tinyalex.randomness import Step
 from tinyalex.settings import Init, Learning, Net, Phase
@@ -184,6 +185,23 @@ def all_forms_agree():
     assert all(np.array_equal(two[name], fake[name]) for name in two)
 
 
+def winograd_is_im2col():
+    for c, o, k, s, p, groups in ((2, 3, 11, 4, 0, 1), (4, 6, 5, 1, 2, 2), (3, 2, 3, 1, 1, 1)):
+        mine, its = (
+            kind(c, o, k, s, p, groups, rounding="ceil", bias=0.5).named("conv").build(dtype="float64", seed=5)
+            for kind in (WinogradConv2d, layers.Conv2d)
+        )
+        x = noise(2, 21, 18, c, purpose="winograd")
+        y = its.forward(x)
+        dy = noise(*y.shape, purpose="winograd dy")
+        dx = its.backward(dy)
+        for _ in range(2):  # nothing is left over from the first time
+            close("y", mine.forward(x), y, 1e-12)
+            close("dx", mine.backward(dy), dx, 1e-12)
+        close("dW", mine.W.grad, its.W.grad, 1e-12)
+        close("db", mine.b.grad, its.b.grad, 1e-12)
+
+
 def bytes_are_those_predicted():
     net, (images, labels) = network(["fake:0", "fake:1"]), batch(3)
     gradients(net, images, labels)
@@ -328,6 +346,7 @@ CHECKS = [
     net_has_the_papers_size,
     columns_see_each_other_where_the_paper_says,
     columns_join_in_order,
+    winograd_is_im2col,
     bytes_are_those_predicted,
     float32_stays_float32,
     all_forms_agree,

@@ -7,6 +7,7 @@ parameters are the same in either form.
 """
 
 from tinyalex.columns import Exchange, Stage
+from tinyalex.kernels.winograd import WinogradConv2d
 from tinyalex.layers import LRN, Conv2d, Dropout, Linear, MaxPool, ReLU, SpatialNorm, Tanh
 from tinyalex.network import Network
 from tinyalex.parallel import ranges
@@ -62,8 +63,10 @@ class Columns:
     def conv(self, name, maps, kernel, stride=1, pad=0):
         groups = 1 if len(self.stages) == 1 and not self.stages[0].columns[0] else self.groups(name)
         values = self.first_values(name)
+        winograd = self.net.convolution == "winograd" and WinogradConv2d.suits(kernel, stride, groups)
+        kind = WinogradConv2d if winograd else Conv2d
         self.add(
-            lambda column, shape: Conv2d(
+            lambda column, shape: kind(
                 shape[2], maps // self.devices, kernel, stride, pad, groups, rounding="ceil", **values
             ).named(*self.names(name, column))
         )

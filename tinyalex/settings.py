@@ -23,7 +23,8 @@ class Net(_Checked):
     """The shape of the net (paper section 3); `maps` and `hidden` are totals over the columns.
 
     `talk` names the layers before which columns exchange their maps; `fc8` is where the last layer lives: on column
-    "a" alone, as in 2012, or "split". `classes` 0 means as many as the data has.
+    "a" alone, as in 2012, or "split". `classes` 0 means as many as the data has. `convolution` is the algorithm:
+    "im2col", or "winograd" where there are transforms for the kernel.
     """
 
     section = "net"
@@ -41,6 +42,7 @@ class Net(_Checked):
     fc8: str = "a"
     activation: str = "relu"
     dropout: float = 0.5
+    convolution: str = "im2col"
 
     def __post_init__(self):
         super().__post_init__()

@@ -1,0 +1,1 @@
+"""Fast forms of layers, one file an operation; each equals the readable form in `tinyalex.layers` and is tested to."""
