@@ -492,11 +492,8 @@ def test_the_published_sums():
     }
 
 
-def test_real_cifar():
-    folder = os.environ.get("TINYALEX_TEST_DATA")
-    if not folder:
-        pytest.skip("TINYALEX_TEST_DATA does not name a folder with cifar10-jpeg.tar.xz")
-    dataset = datasets.load(Path(folder, "cifar10-jpeg.tar.xz"))
+def test_real_cifar(test_data):
+    dataset = datasets.load(test_data / "cifar10-jpeg.tar.xz")
     assert (len(dataset.train), len(dataset.test), dataset.train.size) == (50_000, 10_000, 32)
     assert dataset.classes == cifar.CLASSES
     assert np.bincount(dataset.train.labels).tolist() == [5000] * 10
