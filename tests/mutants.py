@@ -253,7 +253,7 @@ PLACES = {
         "net: conv3 pads nothing": ("pad=kernel // 2 - (loose", "pad=kernel // 2 - (number == 3 or loose"),
     },
     "alexnet:Columns.groups": {
-        "net: conv2 in one group": ("1 if name in self.net.talk else self.grouped", "1"),
+        "net: conv2 in one group": ('1 if name == "conv1" or name in self.net.talk else self.grouped', "1"),
     },
     "alexnet:Columns.norm": {
         "net: LRN crosses the columns": ("groups=self.grouped", "groups=1"),

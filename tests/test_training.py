@@ -121,6 +121,22 @@ def test_stopped_anywhere_it_goes_on_with_the_same_bits(stripes, tmp_path, monke
     assert logs[0][-1]["epoch"] == 3
 
 
+def test_the_log_survives_a_kill_while_it_is_cut_back(stripes, tmp_path, monkeypatch):
+    training.train(small(epochs=1), stripes, tmp_path, show=quiet)
+    before = (tmp_path / "log.jsonl").read_text()
+
+    def killed(*_):
+        raise SystemExit
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(SystemExit):
+        runs.Log(tmp_path, 18, done=3, show=quiet)
+    assert (tmp_path / "log.jsonl").read_text() == before
+    monkeypatch.undo()
+    runs.Log(tmp_path, 18, done=3, show=quiet).close()
+    assert [r["step"] for r in runs.read_log(tmp_path)] == [1, 2, 3]
+
+
 def test_a_finished_run_stays_as_it_is(stripes, tmp_path):
     first = training.train(small(epochs=1), stripes, tmp_path, show=quiet)
     tensors = final(tmp_path)

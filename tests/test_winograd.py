@@ -60,6 +60,17 @@ def test_a_third_of_the_multiplications(size):
     assert (OUTPUTS + size - 1) ** 2 < (OUTPUTS * size) ** 2 / 3
 
 
+def enlarged(points):
+    """The variance of an output's rounding error, that of each product taken as its size."""
+    A, G, B = cook_toom(OUTPUTS, points)
+    return ((A.T**2) @ ((G**2).sum(axis=1) * (B.T**2).sum(axis=1))).max()
+
+
+def test_the_points_enlarge_rounding_errors_little():
+    assert enlarged(POINTS[3]) < 0.5 * enlarged(("0", "1", "-1", "2", "-2"))
+    assert enlarged(POINTS[5]) < 0.5 * enlarged(("0", "1", "-1", "2", "-2", "3", "-3"))
+
+
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-10), ("float32", 1e-5)])
 def test_it_is_im2col_but_for_rounding(name, dtype, tolerance, device):

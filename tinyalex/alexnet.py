@@ -49,8 +49,8 @@ class Columns:
         return [name + letter for letter in (self.letters if self.grouped > 1 else [self.letters[column]])]
 
     def groups(self, name):
-        """Groups of a layer: with both columns on one device, two if it does not see the other column's maps."""
-        return 1 if name in self.net.talk else self.grouped
+        """Groups of a layer: with both columns on one device, two if it does not see what the other column sees."""
+        return 1 if name == "conv1" or name in self.net.talk else self.grouped
 
     def first_values(self, name):
         """Standard deviation and bias that the recipe gives to a layer."""
@@ -61,8 +61,7 @@ class Columns:
         }
 
     def conv(self, name, maps, kernel, stride=1, pad=0):
-        groups = 1 if len(self.stages) == 1 and not self.stages[0].columns[0] else self.groups(name)
-        values = self.first_values(name)
+        groups, values = self.groups(name), self.first_values(name)
         winograd = self.net.convolution == "winograd" and WinogradConv2d.suits(kernel, stride, groups)
         kind = WinogradConv2d if winograd else Conv2d
         self.add(

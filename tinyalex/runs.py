@@ -169,10 +169,10 @@ class Log:
     def __init__(self, folder, steps, done=0, show=print):
         from tqdm import tqdm
 
-        kept = [record for record in read_log(folder) if record["step"] <= done and done]
-        self._file = (Path(folder) / LOG).open("w", encoding="utf-8")
-        for record in kept:
-            self._file.write(json.dumps(record) + "\n")
+        path = Path(folder) / LOG
+        kept = [json.dumps(record) + "\n" for record in read_log(folder) if record["step"] <= done and done]
+        checkpoint.write_text(path, "".join(kept))  # all of it or the one before, whenever somebody pulls the plug
+        self._file = path.open("a", encoding="utf-8")
         self._show = show
         self._bar = tqdm(total=steps, initial=done, unit="step", disable=None, leave=False, dynamic_ncols=True)
 

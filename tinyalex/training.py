@@ -72,7 +72,7 @@ class Training:
             layer = first_not_finite(self.network, batch.images, here) or "loss"
             raise DivergedError(
                 f"{layer}: numbers are no longer finite at step {self.step} (rate {now.rate:g}); "
-                "the last checkpoint is from before; use a smaller learning.rate"
+                "no checkpoint holds them; use a smaller learning.rate"
             )
         self.optimizer.update(now.rate, now.bias_rate, now.slow)
         self.step += 1

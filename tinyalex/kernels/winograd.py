@@ -12,7 +12,7 @@ takes t products instead of m r. In two dimensions a tile of t x t pixels gives 
 
 and since each of the t x t places is summed over all channels, "*" becomes t x t matrix products (tiles, c) (c, o). For
 m = 4 that is 36 products instead of 144 for a 3 x 3 kernel, and 64 instead of 400 for 5 x 5. All of it is linear, so
-backward is the same four matrices, transposed.
+backward is the same matrices, transposed.
 
 n images, c channels, o maps, th x tw tiles. Images lie as (height, width, n, c) here: runs of n c stay together.
 """
@@ -27,7 +27,7 @@ from tinyalex.layers.convolution import Conv2d
 from tinyalex.layers.layer import grouped
 
 OUTPUTS = 4  # m
-# By kernel size r, besides infinity: of small fractions, those whose transforms enlarge rounding errors least.
+# By kernel size r, besides infinity: small fractions whose transforms enlarge rounding errors little.
 POINTS = {3: ("0", "1", "-1", "2", "-1/2"), 5: ("0", "1", "-1", "2", "-2", "1/2", "-1/2")}
 
 
@@ -63,7 +63,7 @@ class WinogradConv2d(Conv2d):
     """`Conv2d` by Winograd's algorithm: the same parameters and, but for rounding, the same numbers.
 
     A stride s becomes 1 first: blocks of s x s pixels are taken for channels, and the kernel shrinks to ceil(k / s).
-    On a CUDA device, where batches of small products are slow, it computes as `Conv2d` does.
+    On a CUDA device it computes as `Conv2d` does.
     """
 
     @staticmethod
