@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinyalex import commands, errors, randomness, recipe, runs
+from tinyalex import errors, randomness, recipe, runs
 from tinyalex.cli import main
+from tinyalex.commands import summary
 
 TINY = """
 [net]
@@ -246,7 +247,7 @@ def test_every_error_is_one_line(error, code, capsys, monkeypatch):
     def fail(options):
         raise error
 
-    monkeypatch.setattr(commands, "summary", fail)
+    monkeypatch.setattr(summary, "run", fail)
     assert main(["summary"]) == code
     one_line(capsys)
     if isinstance(error, Exception):
@@ -258,7 +259,7 @@ def test_stopping_on_request_is_no_error(capsys, monkeypatch):
     def stop(options):
         raise errors.Interrupted("stopped; go on")
 
-    monkeypatch.setattr(commands, "summary", stop)
+    monkeypatch.setattr(summary, "run", stop)
     assert main(["summary"]) == 75
     assert capsys.readouterr().err == "tinyalex: stopped; go on\n"
 

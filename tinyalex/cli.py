@@ -1,4 +1,4 @@
-"""The command line: options in, one function of `tinyalex.commands` called; the only place that prints errors.
+"""The command line: options in, one module of `tinyalex.commands` run; the only place that prints errors.
 
 Exit codes: 0 done; 1 a fault of the program, or a check that failed; 2 usage; 3 data; 4 weights or checkpoint;
 5 diverged; 6 folder in use; 7 disk or permission; 8 device; 75 stopped and saved, can go on; 130 interrupted.
@@ -11,13 +11,10 @@ import sys
 import traceback
 
 from tinyalex import __version__
+from tinyalex.commands import ALL
 from tinyalex.errors import DeviceError, Interrupted, StorageError, TinyalexError, UsageError
-from tinyalex.recipe import names
 
 _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
-
-_DATA = "shapes, cifar10, or a folder or tar: CIFAR-10's files, or {train,test}/CLASS/*.jpg or png"
-_RUN = "the folder of a run, or one of its checkpoints"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -42,16 +39,14 @@ def main(argv=None):
     try:
         parser = _parser()
         options = parser.parse_args(argv)
-        if "command" not in options:
+        if "run_command" not in options:
             parser.print_help()
             return 2
         if getattr(options, "threads", None) is not None:
             from tinyalex import parallel
 
             parallel.set_threads(options.threads)
-        from tinyalex import commands
-
-        code = getattr(commands, options.command)(options) or 0
+        code = options.run_command.run(options) or 0
         sys.stdout.flush()
         return code
     except SystemExit as stop:  # --help and --version
@@ -96,97 +91,10 @@ def _parser():
     parser.add_argument("--version", action="version", version=f"tinyalex {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
-    train = _command(commands, "train", "train a network, or go on with a run that was stopped")
-    _recipe(train, "shapes")
-    train.add_argument("--data", metavar="DIR", help=f"{_DATA} (default: the recipe's)")
-    train.add_argument(
-        "--out",
-        metavar="RUN",
-        help="folder for the log, the checkpoints and the pictures; a run that "
-        "was stopped there goes on (default: runs/RECIPE)",
-    )
-    train.add_argument(
-        "--epochs",
-        type=int,
-        metavar="N",
-        help="passes over the training images; the recipe's phases move in proportion (default: the recipe's)",
-    )
-    train.add_argument("--seed", type=int, default=0, metavar="S", help="of everything random (default: 0)")
-    _machine(train)
-
-    evaluate = _command(commands, "evaluate", "tell the top-1 and top-5 error on the test images")
-    evaluate.add_argument("run", metavar="RUN", help=_RUN)
-    evaluate.add_argument("--data", metavar="DIR", help=f"{_DATA} (default: the run's)")
-    evaluate.add_argument("--json", action="store_true", help="one JSON object, errors as fractions")
-    _machine(evaluate)
-
-    predict = _command(commands, "predict", "name the five most probable classes of pictures")
-    predict.add_argument("images", nargs="+", metavar="IMAGE", help="a picture of any size")
-    predict.add_argument("--run", required=True, metavar="RUN", help=_RUN)
-    predict.add_argument("--json", action="store_true", help="a JSON list, an object for each picture")
-    predict.add_argument("--picture", metavar="FILE", help="draw the pictures and their five classes into a PNG file")
-    _machine(predict)
-
-    summary = _command(commands, "summary", "show a net's layers: shapes, parameters, work, bytes between columns")
-    _recipe(summary, "original")
-
-    gradcheck = _command(commands, "gradcheck", "compare every gradient with one found another way")
-    gradcheck.add_argument(
-        "what",
-        nargs="?",
-        metavar="LAYER|RECIPE",
-        help="a kind of layer (conv, lrn, maxpool, ...), or a recipe, whose net is made small "
-        "(default: every layer, and the net of original with its two columns)",
-    )
-    gradcheck.add_argument(
-        "--method",
-        choices=["complex", "central"],
-        default="complex",
-        help="complex step, good to the last digits, or central differences (default: complex)",
-    )
-    _threads(gradcheck)
-
-    figures = _command(commands, "figures", "draw a run's curves, first-layer kernels and top-5 panel into its folder")
-    figures.add_argument("run", metavar="RUN", help="the folder of a run")
-    figures.add_argument("--data", metavar="DIR", help=f"{_DATA} (default: the run's)")
-    _threads(figures)
+    for module in ALL:
+        name, text = module.__name__.rsplit(".", 1)[1], module.__doc__.split(".\n")[0].rstrip(".")
+        command = commands.add_parser(name, help=text[0].lower() + text[1:], description=f"{text}.")
+        command.set_defaults(run_command=module)
+        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        module.options(command)
     return parser
-
-
-def _command(commands, name, text):
-    command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-    command.set_defaults(command=name)
-    command.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    return command
-
-
-def _recipe(command, default):
-    command.add_argument(
-        "recipe",
-        nargs="?",
-        default=default,
-        metavar="RECIPE",
-        help=f"one of {', '.join(names())}, or the path of a TOML file (default: {default})",
-    )
-    command.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="change a key of the recipe, as in --set learning.rate=0.02; may be repeated",
-    )
-
-
-def _machine(command):
-    command.add_argument(
-        "--devices",
-        nargs="+",
-        default=["cpu"],
-        metavar="D",
-        help="where to compute: cpu, cuda:0 or fake:0; two take one column each (default: cpu)",
-    )
-    _threads(command)
-
-
-def _threads(command):
-    command.add_argument("--threads", type=int, metavar="N", help="threads on the CPU (default: one a processor)")

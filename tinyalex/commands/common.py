@@ -1,0 +1,73 @@
+"""What commands share: printing, the data set of a recipe or a run, a run's pictures."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from tinyalex.errors import DataError, UsageError
+
+
+def say(text):
+    """Print, and let whoever reads a pipe or a log see it at once."""
+    print(text, flush=True)
+
+
+def with_data(recipe, where):
+    """Give the recipe that names the data set used, so that the run's folder and its checkpoints do."""
+    named = {"shapes", "cifar10"}
+    where = where if where is None or where in named else str(Path(where).resolve())
+    if not (where or recipe.data.set):
+        raise UsageError(f"recipe {recipe.name}: names no data set; add --data with a folder or a tar of images")
+    return recipe if where is None else replace(recipe, data=replace(recipe.data, set=where))
+
+
+def load(where, seed):
+    """Load a data set."""
+    from tinyalex import datasets
+
+    return datasets.load(where, seed)
+
+
+def same_classes(run, dataset):
+    """Give the data set if its classes are the run's."""
+    if list(dataset.classes) != list(run.classes):
+        raise DataError(f"{dataset.name}: not the {len(run.classes)} classes of the run; give the data of its training")
+    return dataset
+
+
+def describe(dataset):
+    """Say what a data set holds."""
+    return (
+        f"{dataset.name}: {len(dataset.train):,} training and {len(dataset.test):,} test images of "
+        f"{dataset.train.size} x {dataset.train.size}, {len(dataset.classes)} classes"
+    )
+
+
+def score_line(score):
+    """Say how often a network was wrong."""
+    return f"test error {score.top1_error:.2%}, top-5 error {score.top5_error:.2%}, loss {score.loss:.4f}"
+
+
+def draw(out, dataset):
+    """Draw what a run folder allows; return the paths."""
+    from tinyalex import figures, randomness, runs
+    from tinyalex.datasets.loader import prepare_image
+
+    run = runs.load(out)
+    kernels = {
+        name.split("/")[0][len("conv1") :]: np.asarray(value)
+        for name, value in run.network.state().items()
+        if name.startswith("conv1") and name.endswith("/W")
+    }
+    drawn = {"curves": figures.curves(runs.read_log(out)), "kernels": figures.kernels(kernels)}
+    if dataset is not None:
+        order = randomness.permutation(randomness.key(0, "panel"), len(dataset.test))
+        labels = np.asarray(dataset.test.labels)[order]
+        first = np.sort(np.unique(labels, return_index=True)[1])[:8]  # no class twice
+        images = dataset.test.read(order[first])
+        inputs = np.stack([prepare_image(image, run.mean, run.recipe) for image in images])
+        drawn["panel"] = figures.panel(images, labels[first], run.network.predict(inputs), run.classes)
+    for name, figure in drawn.items():
+        figures.save(figure, out / f"{name}.png")
+    return [out / f"{name}.png" for name in drawn]

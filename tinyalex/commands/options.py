@@ -1,0 +1,41 @@
+"""Options that several commands have."""
+
+from tinyalex.recipe import names
+
+DATA = "shapes, cifar10, or a folder or tar: CIFAR-10's files, or {train,test}/CLASS/*.jpg or png"
+RUN = "the folder of a run, or one of its checkpoints"
+
+
+def recipe(command, default):
+    """Add the recipe and changes to it."""
+    command.add_argument(
+        "recipe",
+        nargs="?",
+        default=default,
+        metavar="RECIPE",
+        help=f"one of {', '.join(names())}, or the path of a TOML file (default: {default})",
+    )
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="change a key of the recipe, as in --set learning.rate=0.02; may be repeated",
+    )
+
+
+def machine(command):
+    """Add where to compute."""
+    command.add_argument(
+        "--devices",
+        nargs="+",
+        default=["cpu"],
+        metavar="D",
+        help="where to compute: cpu, cuda:0 or fake:0; two take one column each (default: cpu)",
+    )
+    threads(command)
+
+
+def threads(command):
+    """Add the number of threads, which `tinyalex.cli` sets."""
+    command.add_argument("--threads", type=int, metavar="N", help="threads on the CPU (default: one a processor)")

@@ -1,0 +1,78 @@
+"""Name the five most probable classes of pictures."""
+
+import json
+import sys
+
+import numpy as np
+
+from tinyalex.commands.common import say
+from tinyalex.commands.options import RUN, machine
+from tinyalex.errors import DataError
+
+
+def options(command):
+    """Add the command's options to its parser."""
+    command.add_argument("images", nargs="+", metavar="IMAGE", help="a picture of any size")
+    command.add_argument("--run", required=True, metavar="RUN", help=RUN)
+    command.add_argument("--json", action="store_true", help="a JSON list, an object for each picture")
+    command.add_argument("--picture", metavar="FILE", help="draw the pictures and their five classes into a PNG file")
+    machine(command)
+
+
+def run(options):
+    """Name the five most probable classes of pictures; a picture that cannot be read does not stop the others."""
+    from tinyalex import runs
+    from tinyalex.datasets.loader import prepare_image
+
+    run = runs.load(options.run, options.devices)
+    pictures, errors = {}, {}
+    for path in options.images:
+        try:
+            pictures[path] = _picture(path)
+        except DataError as error:
+            errors[path] = error
+    inputs = [prepare_image(picture, run.mean, run.recipe) for picture in pictures.values()]
+    shape = (-1, *run.network.input_shape)
+    found = dict(zip(pictures, run.network.predict(np.array(inputs, np.float32).reshape(shape)), strict=True))
+    answers = {
+        path: [(run.classes[i], float(p[i])) for i in np.argsort(-p, kind="stable")[:5]] for path, p in found.items()
+    }
+    if options.json:
+        items = [{"image": path, "error": str(error)} for path, error in errors.items()]
+        for path, best in answers.items():
+            items.append({"image": path, "top5": [{"class": name, "probability": p} for name, p in best]})
+        items.sort(key=lambda item: options.images.index(item["image"]))
+        say(json.dumps(items, indent=2, ensure_ascii=False))
+    else:
+        for path, best in answers.items():
+            say("\n".join([path, *(f"  {p:6.1%}  {_bar(p)}  {name}" for name, p in best)]))
+    if options.picture and pictures:
+        from tinyalex import figures
+
+        figures.save(
+            figures.panel(list(pictures.values()), None, np.array(list(found.values())), run.classes), options.picture
+        )
+    if errors:
+        raise ExceptionGroup("pictures", list(errors.values()))
+
+
+def _picture(path):
+    """Read a picture of any size and kind as RGB, uint8 (h, w, 3)."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            width, height = image.size
+            if width * height <= Image.MAX_IMAGE_PIXELS:
+                return np.asarray(image.convert("RGB"))
+    except OSError as error:
+        reason = error.strerror or "not a picture, or a damaged one"
+        raise DataError(f"{path}: {reason}; give a JPEG or PNG file") from error
+    except Exception as error:  # decoders of hostile bytes raise anything
+        raise DataError(f"{path}: a damaged picture ({type(error).__name__}); give another") from error
+    raise DataError(f"{path}: {width} x {height} pixels are too many; make it smaller")
+
+
+def _bar(probability, width=24):
+    block = "█" if (sys.stdout.encoding or "").lower().startswith("utf") else "#"
+    return (block * round(probability * width)).ljust(width)
