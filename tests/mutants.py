@@ -89,21 +89,29 @@ PLACES = {
         "tanh: derivative of the sigmoid": ("(1 - y * y)", "(y - y * y)"),
     },
     "layers.normalization:_ResponseNorm.backward": {
-        "lrn: cross term dropped": ("dx *= -2 * self.alpha * self.beta", "dx *= 0"),
+        "lrn: cross term dropped": ("cross *= -2 * self.alpha * self.beta", "cross *= 0"),
         "lrn: sign of the cross term": ("-2 * self.alpha", "2 * self.alpha"),
         "lrn: cross term halved": ("-2 * self.alpha", "-self.alpha"),
         "lrn: beta forgotten in the cross term": ("self.alpha * self.beta", "self.alpha"),
         "lrn: cross term without the neighbours": (
-            "self._window_sum(dy * x * q, self.size - 1 - self.size // 2)",
-            "dy * x * q",
+            "self._window_sum(dy[i], q[i], after)",
+            "(dy[i] * q[i], ...)",
         ),
         "lrn: backward's window looks the wrong way": ("self.size - 1 - self.size // 2", "self.size // 2"),
+        "lrn: direct term lost": ("dx[i] += xp.multiply(dy[i], p[i], out=p[i])", "pass"),
     },
     "layers.normalization:_ResponseNorm.forward": {
-        "lrn: exponent of d one off": ("self.saved = x, p, p / d", "self.saved = x, p, p"),
-        "lrn: x not squared": ("x * x,", "x,"),
-        "lrn: k is 1": ("self.k + self.alpha", "1 + self.alpha"),
-        "lrn: beta is 1": ("d**-self.beta", "1 / d"),
+        "lrn: exponent of d one off": ("xp.divide(y[i], d[inside], out=q[i])", "q[i] = y[i]"),
+        "lrn: x not squared": ("self._window_sum(x[i], x[i],", "self._window_sum(x[i], 0 * x[i] + 1,"),
+        "lrn: k is 1": ("d += self.k", "d += 1"),
+    },
+    "layers.normalization:_ResponseNorm._power": {
+        "lrn: beta is 1/2 where it is 3/4": ("out *= d", "pass"),
+        "lrn: beta is always 3/4": ("self.beta != 0.75", "False"),
+        "lrn: other powers multiply": ("xp.power(d, -self.beta", "xp.power(d, self.beta"),
+    },
+    "layers.normalization:_ResponseNorm._add": {
+        "lrn: window of 4": ("terms[1:]", "terms[1:-1]"),
     },
     "layers.normalization:LRN.__init__": {
         "lrn: k defaults to 1": ("k=K", "k=1.0"),
@@ -111,11 +119,12 @@ PLACES = {
         "lrn: alpha always divided by n": ("alpha / size if average else alpha", "alpha / size"),
     },
     "layers.normalization:LRN._window_sum": {
-        "lrn: window of 4": ("range(1, self.size)", "range(1, self.size - 1)"),
         "lrn: window begins one late": (
-            "padded[:, before : before + x.shape[1]] = x",
-            "padded[:, before - 1 : before - 1 + x.shape[1]] = x",
+            "padded[:rows, before : before + maps]",
+            "padded[:rows, before - 1 : before - 1 + maps]",
         ),
+    },
+    "layers.normalization:LRN._apart": {
         "lrn: window crosses the columns": ("x.shape[-1] // self.groups", "x.shape[-1]"),
     },
     "layers.normalization:SpatialNorm.__init__": {
@@ -265,15 +274,15 @@ PLACES = {
     "alexnet:Columns.stage": {
         "net: fc7 does not talk": ("name in self.net.talk", "name in self.net.talk and name != \"fc7\""),
     },
-    "network:Network.backward": {
-        "network: a worker's gradients lost": ("self._add_gradients(self.trunk, self._replica(worker, 0))", "pass"),
+    "blocks:Blocks.backward": {
+        "network: a worker's gradients lost": ("_add_gradients(self.stage, self._replica(worker, 0))", "pass"),
         "network: a block's gradients lost": ("if number > 0:", "if False:"),
     },
-    "network:Network._replica": {
-        "network: blocks share their gradients' place": ("if lender else device", "if number else device"),
+    "blocks:Blocks._replica": {
+        "network: blocks share their gradients' place": ("if number > 1 else device", "if number else device"),
     },
-    "network:Network._add_gradients": {
-        "network: gradients added twice": ("parameter.grad += other.grad", "parameter.grad += 2 * other.grad"),
+    "blocks:_add_gradients": {
+        "network: gradients added twice": ("parameter.grad += its.grad", "parameter.grad += 2 * its.grad"),
     },
     "layers.layer:Parameter.replica": {
         "network: a replica has weights of its own": (
@@ -281,13 +290,13 @@ PLACES = {
             "twin._value, twin._owner = twin.value * 1.01, None; return twin",
         ),
     },
-    "network:Network.forward": {
+    "blocks:Blocks.forward": {
         "network: blocks forget where they begin": ("step.first + block.start", "step.first"),
     },
-    "network:Network._share_out": {
+    "blocks:Blocks.shares": {
         "network: an image lost at the end of a share": (
-            "share.start + b.stop)",
-            "max(share.start + b.start + 1, share.start + b.stop - 1))",
+            "share.start + block.stop)",
+            "max(share.start + block.start + 1, share.start + block.stop - 1))",
         ),
     },
     "network:Network.predict": {
@@ -314,29 +323,30 @@ PLACES = {
     },
     "kernels.winograd:WinogradConv2d.forward": {
         "winograd: bias forgotten": ("xp.add(y, self.b.value,", "xp.add(y, 0,"),
-        "winograd: tiles' rows and columns change places": (
-            "y.reshape(y.shape[0] * OUTPUTS",
-            "y.swapaxes(1, 3).reshape(y.shape[0] * OUTPUTS",
+        "winograd: rows and columns of a tile change places": (
+            "transpose(4, 2, 0, 3, 1, 5)",
+            "transpose(4, 2, 1, 3, 0, 5)",
+        ),
+        "winograd: every group is the first": (
+            "U[i][..., outputs]",
+            "U[i][..., : outputs.stop - outputs.start]",
         ),
     },
     "kernels.winograd:WinogradConv2d.backward": {
         "winograd: bias gradient averaged": ("dy.reshape(-1, o).sum(axis=0)", "dy.reshape(-1, o).mean(axis=0)"),
-        "winograd: gradient transformed as the input": ("_gather(A, padded", "_gather(B.T[:, : len(A.T)], padded"),
+        "winograd: gradient transformed as the input": (
+            "self._across(A, drows[i], m, n)",
+            "self._across(B.T[:, : len(A.T)], drows[i], m, n)",
+        ),
         "winograd: weight gradient adds up": ("self.W.grad[...] =", "self.W.grad +="),
+        "winograd: the first row's kernels everywhere": ("U[i][..., outputs].swapaxes", "U[0][..., outputs].swapaxes"),
     },
     "kernels.winograd:WinogradConv2d._overlap": {
-        "winograd: overlapping rows are written over": ("image[1:, :shared] +=", "image[1:, :shared] ="),
-        "winograd: overlapping columns are lost": ("rows[:, :, 1:, :shared] += tiles[:, :, :, m:]", "pass"),
+        "winograd: overlaps are written over": ("+= lines", "= lines"),
     },
-    "kernels.winograd:WinogradConv2d._tiles": {
-        "winograd: padding on one side only": ("padded[:, p : p +", "padded[:, 0 :"),
+    "kernels.winograd:WinogradConv2d._image": {
+        "winograd: padding on one side only": ("p : p + inside.shape[1], p", "0 : inside.shape[1], p"),
         "winograd: blocks of pixels turned": ("transpose(1, 3, 0, 2, 4, 5)", "transpose(1, 3, 0, 4, 2, 5)"),
-    },
-    "kernels.winograd:WinogradConv2d._products": {
-        "winograd: every group is the first": (
-            "kernels[..., outputs], inputs, outputs",
-            "kernels[..., : outputs.stop - outputs.start], inputs, outputs",
-        ),
     },
     "schedule:rates": {
         "schedule: a phase one epoch late": ("phase.epoch <= epoch", "phase.epoch + 1 <= epoch"),

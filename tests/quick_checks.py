@@ -32,7 +32,8 @@ def network(devices, threads=1, block=None, net=SMALL, dtype="float64"):
     """Build a small net; with so many worker threads, and so many images a block."""
     parallel.set_threads(threads)
     built = alexnet.build(net, INIT, devices, seed=9, dtype=dtype)
-    built._block = block or built._block
+    for run in built.runs[: len(built.trunk)]:
+        run.size = block or run.size
     return built
 
 

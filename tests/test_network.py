@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tinyalex import alexnet, parallel
+from tinyalex import alexnet, blocks, parallel
 from tinyalex.errors import DataError, ShapeError
 from tinyalex.health import first_not_finite
 from tinyalex.layers import Layer
@@ -58,6 +58,12 @@ def agree(mine, its, tolerance):
         assert np.abs(mine[name] - value).max() <= tolerance * np.abs(value).max(), name
 
 
+def in_blocks(network, size):
+    """Set how many images a block has."""
+    for run in network.runs[: len(network.trunk)]:
+        run.size = size
+
+
 # Blocks and workers: another sum, the same gradient.
 
 
@@ -66,13 +72,13 @@ def agree(mine, its, tolerance):
 def test_workers_and_blocks_change_last_bits_only(threads, form, count, block):
     threads(1)
     whole = build(form)
-    whole._block = count
+    in_blocks(whole, count)
     expected = gradient(whole, count)
     assert all(value.any() for value in expected.values())
     for workers in (1, 2, 3):
         threads(workers)
         network = build(form)
-        network._block = block
+        in_blocks(network, block)
         first = gradient(network, count)
         agree(first, expected, 1e-12)
         agree(gradient(network, count), first, 0)  # the same bits, from replicas that have been used
@@ -81,34 +87,38 @@ def test_workers_and_blocks_change_last_bits_only(threads, form, count, block):
 
 def build_like(network, form, block):
     twin = build(form)
-    twin._block = block
+    in_blocks(twin, block)
     return twin
 
 
 def test_the_shares_cover_the_batch_in_order(threads):
     network = build()
-    network._block = 2
+    in_blocks(network, 2)
     for workers in (1, 2, 3):
         threads(workers)
         for count in (1, 2, 3, 7, 12):
-            shares = network._share_out(count)
+            shares = network.runs[0].shares(count)
             assert len(shares) == min(workers, count)
             assert [i for share in shares for block in share for i in range(count)[block]] == list(range(count))
             assert all(block.stop - block.start <= 2 for share in shares for block in share)
 
 
 def test_a_block_stays_in_cache():
-    small = build(dtype="float32")
-    output = 15 * 15 * 6 * 4  # bytes of conv1's maps, an image
-    assert 1 <= small._block * output <= 4 << 20 < (small._block + 1) * output
-    assert build(dtype="float64")._block in (small._block // 2, small._block // 2 + 1)
-    assert build(["cpu", "cpu"], dtype="float32")._block == small._block  # half the maps, twice the columns
+    small, budget = build(dtype="float32").runs, blocks.BYTES
+    for run, side, maps in zip(
+        small, (15, 3), (6, 24), strict=False
+    ):  # conv1's outputs are the first stage's largest, conv3's the second's
+        output = side * side * maps * 4  # bytes, an image
+        assert run.size * output <= budget < (run.size + 1) * output
+    assert small[1].size > small[0].size
+    assert build(dtype="float64").runs[0].size in (small[0].size // 2, small[0].size // 2 + 1)
+    assert build(["cpu", "cpu"], dtype="float32").runs[0].size == small[0].size  # half the maps, twice the columns
 
 
 def test_batches_of_changing_sizes_leave_nothing_behind(threads):
     threads(2)
     network = build(["cpu", "cpu"])
-    network._block = 2
+    in_blocks(network, 2)
     fresh = {count: gradient(build_like(network, ["cpu", "cpu"], 2), count) for count in (13, 1, 6)}
     for count in (13, 1, 6, 1, 13):
         agree(gradient(network, count), fresh[count], 0)
@@ -117,7 +127,7 @@ def test_batches_of_changing_sizes_leave_nothing_behind(threads):
 def test_every_image_has_its_own_mask_whatever_the_block(threads):
     threads(2)
     network = build()
-    network._block = 1
+    in_blocks(network, 1)
     images = np.repeat(noise(1, 67, 67, 3), 4, axis=0)
     rows = host(network.forward(images, Step(0, 0)))
     assert len(np.unique(rows, axis=0)) == 4
@@ -141,7 +151,7 @@ def test_every_block_knows_its_place_in_the_batch(threads, form):
     described = alexnet.describe(Net(**SMALL), HE, len(form))
     described.stages[0].columns[0].append(Watch())
     network = described.build(form)
-    network._block = 2
+    in_blocks(network, 2)
     network.forward(batch(7, "float32")[0], Step(5, 6, first=100))
     assert sorted(seen) == [(5, 6, 100, 1), (5, 6, 101, 2), (5, 6, 103, 2), (5, 6, 105, 2)]
 
@@ -179,7 +189,7 @@ def test_images_and_labels_stay_as_they_are(form):
 def test_only_the_first_step_allocates(threads, form, norm):
     threads(1)
     network = build(form, "float32", norm=norm)
-    network._block = 3
+    in_blocks(network, 3)
     optimizer, taken = Optimizer(network), []
     for number in range(4):
         with network.step():
@@ -196,7 +206,7 @@ def test_two_workers_allocate_a_bounded_amount(threads, form):
     for workers in (1, 2):
         threads(workers)
         network = build(form, "float32")
-        network._block = 2
+        in_blocks(network, 2)
         for number in range(10):
             with network.step():
                 network.gradient(*batch(8, "float32"), Step(0, number))
@@ -262,11 +272,11 @@ def test_state_is_a_view(form):
 def test_load_reaches_the_replicas(threads):
     threads(2)
     network = build()
-    network._block = 1
+    in_blocks(network, 1)
     gradient(network, 6)  # makes replicas
     other = build(seed=9)
     network.load({name: host(value) for name, value in other.state().items()})
-    other._block = 1
+    in_blocks(other, 1)
     agree(gradient(network, 6), gradient(other, 6), 0)
 
 

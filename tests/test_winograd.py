@@ -7,7 +7,7 @@ import pytest
 
 from tinyalex import alexnet, gradcheck, loops
 from tinyalex.errors import UsageError
-from tinyalex.kernels.winograd import OUTPUTS, POINTS, WinogradConv2d, cook_toom
+from tinyalex.kernels.winograd import POINTS, WinogradConv2d, cook_toom
 from tinyalex.layers import Conv2d
 from tinyalex.randomness import Step, key, normal
 from tinyalex.settings import Init, Net
@@ -18,6 +18,7 @@ SHAPES = {
     "conv2": ((6, 4, 5, 1, 2, 2, "ceil"), (13, 9)),
     "conv3": ((4, 6, 3, 1, 1, 1, "ceil"), (13, 6)),
     "one tile": ((2, 3, 3, 1, 0, 1, "floor"), (6, 5)),
+    "sixteen": ((2, 3, 3, 1, 1, 1, "floor"), (16, 15)),
     "stride 2": ((2, 4, 6, 2, 1, 1, "floor"), (12, 17)),
     "stride 2, hangs over": ((3, 2, 5, 2, 2, 1, "ceil"), (9, 10)),
     "stride 2, kernel 9": ((2, 2, 9, 2, 0, 1, "floor"), (20, 14)),
@@ -38,11 +39,11 @@ def results(kind, name, device, dtype, x, dy=None):
     return {"y": y, "dx": dx, "dW": layer.W.grad, "db": layer.b.grad}, layer
 
 
-@pytest.mark.parametrize("size", POINTS)
-def test_transforms_compute_a_convolution(size):
-    A, G, B = cook_toom(OUTPUTS, POINTS[size])
-    g, d = noise(size), noise(OUTPUTS + size - 1)
-    wanted = [sum(g[j] * d[i + j] for j in range(size)) for i in range(OUTPUTS)]
+@pytest.mark.parametrize("outputs, size", POINTS)
+def test_transforms_compute_a_convolution(outputs, size):
+    A, G, B = cook_toom(outputs, POINTS[outputs, size])
+    g, d = noise(size), noise(outputs + size - 1)
+    wanted = [sum(g[j] * d[i + j] for j in range(size)) for i in range(outputs)]
     np.testing.assert_allclose(A.T @ ((G @ g) * (B.T @ d)), wanted, atol=1e-13)
 
 
@@ -54,21 +55,30 @@ def test_transforms_are_the_known_ones():
     assert A.T.tolist() == [[1, 1, 1, 0], [0, 1, -1, 1]]
 
 
-@pytest.mark.parametrize("size", POINTS)
-def test_a_third_of_the_multiplications(size):
-    assert len({Fraction(point) for point in POINTS[size]}) == OUTPUTS + size - 2
-    assert (OUTPUTS + size - 1) ** 2 < (OUTPUTS * size) ** 2 / 3
+@pytest.mark.parametrize("outputs, size", POINTS)
+def test_a_third_of_the_multiplications(outputs, size):
+    assert len({Fraction(point) for point in POINTS[outputs, size]}) == outputs + size - 2
+    assert (outputs + size - 1) ** 2 < (outputs * size) ** 2 / 3
 
 
-def enlarged(points):
+@pytest.mark.parametrize(
+    "kernel, side, outputs, tiles", [(3, 13, 5, 3), (3, 16, 4, 4), (3, 55, 5, 11), (3, 32, 4, 8), (5, 27, 4, 7)]
+)
+def test_the_tiles_are_those_of_the_fewest_products(kernel, side, outputs, tiles):
+    layer = WinogradConv2d(2, 2, kernel, pad=kernel // 2)
+    assert layer.tiling((side, side, 2)) == (outputs, tiles, tiles)
+
+
+def enlarged(outputs, points):
     """The variance of an output's rounding error, that of each product taken as its size."""
-    A, G, B = cook_toom(OUTPUTS, points)
+    A, G, B = cook_toom(outputs, points)
     return ((A.T**2) @ ((G**2).sum(axis=1) * (B.T**2).sum(axis=1))).max()
 
 
 def test_the_points_enlarge_rounding_errors_little():
-    assert enlarged(POINTS[3]) < 0.5 * enlarged(("0", "1", "-1", "2", "-2"))
-    assert enlarged(POINTS[5]) < 0.5 * enlarged(("0", "1", "-1", "2", "-2", "3", "-3"))
+    assert enlarged(4, POINTS[4, 3]) < 0.5 * enlarged(4, ("0", "1", "-1", "2", "-2"))
+    assert enlarged(5, POINTS[5, 3]) < 0.5 * enlarged(5, ("0", "1", "-1", "2", "-2", "3"))
+    assert enlarged(4, POINTS[4, 5]) < 0.5 * enlarged(4, ("0", "1", "-1", "2", "-2", "3", "-3"))
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -135,6 +145,15 @@ def test_a_net_with_it_is_the_same_net(devices, norm):
         found[convolution]["loss"] = network.devices[0].get(loss)
     for name, value in found["im2col"].items():
         assert np.abs(found["winograd"][name] - value).max() <= 1e-10 * np.abs(value).max(), name
+
+
+def test_every_batch_sees_the_weights_as_they_are():
+    net = Net(input=67, maps=(6, 16, 24, 24, 16), hidden=32, classes=10, convolution="winograd")
+    network, fresh = (alexnet.build(net, Init({"default": "he"}), seed=seed, dtype="float64") for seed in (2, 3))
+    images = noise(3, 67, 67, 3)
+    network.forward(images, Step(0, 0))  # in training, and no backward after it
+    network.load(fresh.state())
+    np.testing.assert_array_equal(network.forward(images), fresh.forward(images))
 
 
 def test_another_algorithm_is_refused():

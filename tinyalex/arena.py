@@ -1,5 +1,6 @@
 """Memory for the arrays of a training step, taken from the system once."""
 
+import math
 import weakref
 
 import numpy as np
@@ -25,24 +26,28 @@ class Arena:
         self._lent = {}
 
     def empty(self, shape, dtype):
-        dtype = np.dtype(dtype)
-        count = int(np.prod(shape, dtype=np.int64))
-        size = self._round(count * dtype.itemsize)
+        dtype, count = np.dtype(dtype), math.prod(shape)
+        size = self._round(max(1, count * dtype.itemsize))
         try:
-            block = self._free.setdefault(size, []).pop()
-        except IndexError:
-            block = np.empty(size + self._ALIGNMENT, np.uint8)
-            self.allocated += block.nbytes
-        start = -block.ctypes.data % self._ALIGNMENT
+            block = self._free[size].pop()
+        except (KeyError, IndexError):
+            block = self._new(size)
         # Every view of `array` keeps `array` alive, since NumPy does not look behind a memoryview for an owner.
-        array = np.frombuffer(memoryview(block)[start : start + max(size, 1)], dtype, count) if count else block[:0]
-        reference = weakref.ref(array, lambda ref: self._give_back(ref, size))
+        array = np.frombuffer(block, dtype, count)
+        reference = weakref.ref(array, self._give_back)
         self._lent[id(reference)] = reference, block
-        return array.view(dtype).reshape(shape)
+        return array.reshape(shape)
 
-    def _give_back(self, reference, size):
+    def _new(self, size):
+        whole = np.empty(size + self._ALIGNMENT, np.uint8)
+        self.allocated += whole.nbytes
+        start = -whole.ctypes.data % self._ALIGNMENT
+        self._free.setdefault(size, [])
+        return memoryview(whole)[start : start + size]
+
+    def _give_back(self, reference):
         _, block = self._lent.pop(id(reference))
-        self._free[size].append(block)
+        self._free[block.nbytes].append(block)
 
     @staticmethod
     def _round(size):

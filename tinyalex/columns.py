@@ -110,6 +110,10 @@ class Stage:
             self.name, self.exchange.replica(), [[layer.replica() for layer in column] for column in self.columns]
         )
 
+    def crossed(self):
+        """Return the bytes that the exchange carried so far."""
+        return Counter(self.exchange.crossed)
+
     def output_shapes(self, shapes):
         """Return each column's output shape, (h, w, c) or (units,), from the shapes before the exchange."""
         shapes = self.exchange.output_shapes(shapes)

@@ -1,8 +1,7 @@
 """A network: stages of columns, described first, given arrays by `build`, run forward and backward.
 
-On the CPU the convolutional stages (the trunk) run in blocks of images that stay in cache. Each worker has a fixed
-share of the blocks, and each block a replica of the stages, with shared values and saved state of its own. The fully
-connected stages (the head) take the whole batch at once, with their products shared among the workers.
+On the CPU the convolutional stages (the trunk) run in blocks of images, shared among the workers (`tinyalex.blocks`).
+The fully connected ones (the head) take the whole batch at once, with their products shared among the workers.
 """
 
 import contextlib
@@ -10,12 +9,9 @@ import contextlib
 import numpy as np
 
 from tinyalex.backend import Device
+from tinyalex.blocks import Blocks
 from tinyalex.errors import DataError, ShapeError, UsageError
 from tinyalex.layers import Linear, SoftmaxLoss
-from tinyalex.parallel import ranges, workers
-from tinyalex.randomness import Step
-
-_BLOCK_BYTES = 4 << 20  # of the first layer's output, the largest: a few of them fit in a core's share of the cache
 
 
 class Network:
@@ -75,9 +71,10 @@ class Network:
             with self.devices[index]:
                 layer.build(self.devices[index], seed, self.dtype)
         self.loss.device = self.devices[0]
-        self._replicas = {}
-        largest = np.prod(self.stages[0].columns[0][0].output_shape(self.input_shape))
-        self._block = max(1, _BLOCK_BYTES // int(largest * columns * self.dtype.itemsize))
+        self.runs = list(self.stages)
+        if self.devices[0].on_host:
+            shapes = self.shapes[: len(self.trunk)]
+            self.runs[: len(self.trunk)] = map(Blocks, self.trunk, shapes, [self.dtype.itemsize] * len(self.trunk))
         return self
 
     def tensors(self, kind="value"):
@@ -128,45 +125,16 @@ class Network:
         """
         if images.shape[1:] != self.input_shape:
             raise ShapeError(f"images: got {images.shape[1:]}, this network reads {self.input_shape}")
-        self._shares = self._share_out(len(images))
-        dtype = np.result_type(images.dtype, *(parameter.value.dtype for parameter in self.parameters()))
-        features = [
-            device.empty((len(images), *shape), dtype)
-            for device, shape in zip(self.devices, self.shapes[len(self.trunk)], strict=True)
-        ]
-
-        def run(worker):
-            for number, block in enumerate(self._shares[worker]):
-                xs = [device.put(images[block]) for device in self.devices]
-                here = step and Step(step.seed, step.number, step.first + block.start)
-                for stage in self._replica(worker, number):
-                    xs = stage.forward(xs, self.devices, here, watch)
-                for device, whole, x in zip(self.devices, features, xs, strict=True):
-                    with device:
-                        whole[block] = x
-
-        workers().run(run, range(len(self._shares)))
-        for stage in self.head:
-            features = stage.forward(features, self.devices, step, watch)
-        return features[0]
+        xs = [device.place(images) for device in self.devices]
+        for stage in self.runs:
+            xs = stage.forward(xs, self.devices, step, watch)
+        return xs[0]
 
     def backward(self, dlogits):
         """Compute every parameter's gradient from the loss's gradient with respect to the logits, (n, classes)."""
         dys = [dlogits] + [None] * (len(self.devices) - 1)
-        for stage in reversed(self.head):
+        for stage in reversed(self.runs):
             dys = stage.backward(dys, self.devices)
-
-        def run(worker):
-            for number, block in enumerate(self._shares[worker]):
-                dxs = [dy[block] for dy in dys]
-                for stage in reversed(self._replica(worker, number)):
-                    dxs = stage.backward(dxs, self.devices)
-                if number > 0:
-                    self._add_gradients(self._replica(worker, 0), self._replica(worker, number))
-
-        workers().run(run, range(len(self._shares)))
-        for worker in range(1, len(self._shares)):  # in this order: the same bits every time
-            self._add_gradients(self.trunk, self._replica(worker, 0))
 
     def gradient(self, images, labels, step=None):
         """Run forward, loss and backward for a batch.
@@ -202,45 +170,5 @@ class Network:
 
     def crossed(self):
         """Return the bytes that went between columns so far: ``{stage: Counter((direction, source, destination))}``."""
-        copies = [self.trunk + self.head, *self._replicas.values()]
-        totals = {stage.name: stage.exchange.crossed.copy() for stage in copies[0]}
-        for stages in copies[1:]:
-            for stage in stages:
-                totals[stage.name].update(stage.exchange.crossed)
-        return {name: count for name, count in totals.items() if count}
-
-    def _share_out(self, count):
-        # Each worker's blocks, as slices of the batch.
-        if not self.devices[0].on_host:
-            return [[slice(0, count)]]
-        shares = []
-        for share in ranges(count, workers().count):
-            size = share.stop - share.start
-            blocks = ranges(size, -(-size // self._block))
-            shares.append([slice(share.start + b.start, share.start + b.stop) for b in blocks])
-        return shares
-
-    def _replica(self, worker, number):
-        if worker == number == 0:
-            return self.trunk
-        if (worker, number) not in self._replicas:
-            stages = [stage.replica() for stage in self.trunk]
-            # A worker's first block keeps the sum of its gradients, the others share one place for theirs.
-            lender = self._replica(worker, 1) if number > 1 else None
-            for (device, mine), (_, its) in zip(_parameters(stages), _parameters(lender or self.trunk), strict=True):
-                mine.grad = its.grad if lender else device.zeros(mine.shape, mine.value.dtype)
-            self._replicas[worker, number] = stages
-        return self._replicas[worker, number]
-
-    @staticmethod
-    def _add_gradients(stages, others):
-        for (device, parameter), (_, other) in zip(_parameters(stages), _parameters(others), strict=True):
-            with device:
-                parameter.grad += other.grad
-
-
-def _parameters(stages):
-    for stage in stages:
-        for column in stage.columns:
-            for layer in column:
-                yield from ((layer.device, parameter) for parameter in layer.parameters)
+        counts = {stage.name: run.crossed() for stage, run in zip(self.stages, self.runs, strict=True)}
+        return {name: count for name, count in counts.items() if count}

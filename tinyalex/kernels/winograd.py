@@ -26,9 +26,12 @@ import numpy as np
 from tinyalex.layers.convolution import Conv2d
 from tinyalex.layers.layer import grouped
 
-OUTPUTS = 4  # m
-# By kernel size r, besides infinity: small fractions whose transforms enlarge rounding errors little.
-POINTS = {3: ("0", "1", "-1", "2", "-1/2"), 5: ("0", "1", "-1", "2", "-2", "1/2", "-1/2")}
+# By outputs m and kernel size r, the points besides infinity: small fractions, which enlarge rounding errors little.
+POINTS = {
+    (4, 3): ("0", "1", "-1", "2", "-1/2"),
+    (5, 3): ("0", "1", "2", "1/2", "-3/4", "-4/3"),
+    (4, 5): ("0", "1", "-1", "2", "-2", "1/2", "-1/2"),
+}
 
 
 @cache
@@ -62,66 +65,106 @@ def cook_toom(outputs, points):
 class WinogradConv2d(Conv2d):
     """`Conv2d` by Winograd's algorithm: the same parameters and, but for rounding, the same numbers.
 
-    A stride s becomes 1 first: blocks of s x s pixels are taken for channels, and the kernel shrinks to ceil(k / s).
+    A stride s becomes 1 first: blocks of s x s pixels are taken for channels, and r = ceil(k / s).
     On a CUDA device it computes as `Conv2d` does.
     """
+
+    def __init__(self, *args, **options):
+        super().__init__(*args, **options)
+        self.kept = {}  # U, while a batch is under way; all replicas look here
 
     @staticmethod
     def suits(kernel, stride=1, groups=1):
         """Whether there are transforms for such a convolution."""
-        return -(-kernel // stride) in POINTS and (stride == 1 or groups == 1)
+        return -(-kernel // stride) in {r for _, r in POINTS} and (stride == 1 or groups == 1)
+
+    def tiling(self, shape):
+        """Return a tile's outputs m, those of the known with the fewest products, and the tiles down and across."""
+        (ho, wo, _), r = self.output_shape(shape), -(-self.geometry["kernel"] // self.geometry["stride"])
+        tilings = [(m, -(-ho // m), -(-wo // m)) for m, size in POINTS if size == r]
+        return min(tilings, key=lambda tiling: tiling[1] * tiling[2] * (tiling[0] + r - 1) ** 2)
+
+    def prepare(self, shape):
+        if self.device.on_host:
+            self.kept["U"] = self._kernels(self.tiling(shape)[0])
+
+    def release(self):
+        self.kept.clear()
 
     def forward(self, x, step=None):
         if not self.device.on_host:
             return super().forward(x, step)
-        n, (ho, wo, o) = len(x), self.output_shape(x.shape[1:])
-        A, _, _ = self._transforms(x)
-        V, U = self._tiles(x), self._kernels()
-        M = self.device.empty((*V.shape[:4], n * o), self.device.xp.result_type(V, U))
-        self._products(V, U, M, n)
-        y = self._spread(A.T, M)  # (th, m, tw, m, n o)
-        y = y.reshape(y.shape[0] * OUTPUTS, y.shape[2] * OUTPUTS, n, o)[:ho, :wo].transpose(2, 0, 1, 3)
+        xp, (n, (ho, wo, o)), (m, th, tw) = (
+            self.device.xp,
+            (len(x), self.output_shape(x.shape[1:])),
+            self.tiling(x.shape[1:]),
+        )
+        A, _, B = self._transforms(m, x)
+        U, rows = self._kernels(m), self._down(B.T, self._image(x, m, th, tw), m)
+        t, dtype = len(A), xp.result_type(rows, U)
+        M = self.device.empty((t, th * tw * n, o), dtype)
+        half = self.device.empty((t, m, th * tw * n * o), dtype)
+        for i in range(t):  # one row of the t x t places after the other, while it is in cache
+            V = self._across(B.T, rows[i], m, n)
+            for inputs, outputs in grouped(V.shape[2], o, self.groups):
+                xp.matmul(V[..., inputs], U[i][..., outputs], out=M[..., outputs])
+            xp.matmul(A.T, M.reshape(t, -1), out=half[i])
+        y = xp.matmul(A.T, half.reshape(t, -1), out=self.device.empty((m, m * half.shape[2]), dtype))
+        y = y.reshape(m, m, th, tw, n, o).transpose(4, 2, 0, 3, 1, 5)
+        y = xp.add(y, self.b.value, out=self.device.empty(y.shape, dtype))
         self.saved = x
-        return self.device.xp.add(y, self.b.value, out=self.device.empty(y.shape, y.dtype))
+        return y.reshape(n, th * m, tw * m, o)[:, :ho, :wo]
 
     def backward(self, dy):
         # Y = A' (V * U) A with V = B' D B, U = G W G':
         # dM = A dY A',  dU = V' dM,  dW = G' dU G,  dV = dM U',  dD = B dV B'
         if not self.device.on_host:
             return super().backward(dy)
-        x, (n, ho, wo, o), xp = self.recall(), dy.shape, self.device.xp
-        A, G, B = self._transforms(dy)
-        th, tw, m = -(-ho // OUTPUTS), -(-wo // OUTPUTS), OUTPUTS
+        x, (n, *_, o), xp = self.recall(), dy.shape, self.device.xp
+        m, th, tw = self.tiling(x.shape[1:])
+        A, G, B = self._transforms(m, dy)
+        t, c = len(A), x.shape[3] * self.geometry["stride"] ** 2
         self.b.grad[...] = dy.reshape(-1, o).sum(axis=0)
-        padded = self.device.zeros((th * m, tw * m, n, o), dy.dtype)
-        padded[:ho, :wo] = dy.transpose(1, 2, 0, 3)
-        dM, V = self._gather(A, padded.reshape(th * m, tw * m, n * o)), self._tiles(x)
-        c = V.shape[4] // n
-        dU = self.device.empty((len(B), len(B), c // self.groups, o), dy.dtype)
-        for inputs, outputs in grouped(c, o, self.groups):
-            xp.matmul(_rows(V, n)[..., inputs].swapaxes(2, 3), _rows(dM, n)[..., outputs], out=dU[..., outputs])
-        self.W.grad[...] = self._unfold(_both(xp, G.T, dU))
+        U, rows, drows = (
+            self._kernels(m),
+            self._down(B.T, self._image(x, m, th, tw), m),
+            self._down(A, self._tiled(dy, m, th, tw), m),
+        )
+        dU = self.device.empty((t, t, c // self.groups, o), dy.dtype)
+        dV, back = (self.device.empty((t, th * tw * n, c), dy.dtype) for _ in range(2))
+        dcolumns = self.device.zeros((t, th, tw * m + t - m, n * c), dy.dtype)
+        for i in range(t):
+            V, dM = self._across(B.T, rows[i], m, n), self._across(A, drows[i], m, n)
+            for inputs, outputs in grouped(c, o, self.groups):
+                xp.matmul(V[..., inputs].swapaxes(1, 2), dM[..., outputs], out=dU[i][..., outputs])
+                if self.input_gradient:
+                    xp.matmul(dM[..., outputs], U[i][..., outputs].swapaxes(1, 2), out=dV[..., inputs])
+            if self.input_gradient:
+                xp.matmul(B, dV.reshape(t, -1), out=back.reshape(t, -1))
+                self._overlap(back.reshape(t, th, tw, n * c).swapaxes(1, 2), dcolumns[i].swapaxes(0, 1), m)
+        self.W.grad[...] = self._unfold(self._both(G.T, dU))
         if not self.input_gradient:
             return None
-        dV = V  # V has done its duty
-        self._products(dM, self._kernels(), dV, n, back=True)
-        return self._image(self._overlap(self._spread(B, dV)), x.shape)
+        drows = xp.matmul(B, dcolumns.reshape(t, -1), out=self.device.empty((t, dcolumns[0].size), dy.dtype))
+        image = self.device.zeros((th * m + t - m, *dcolumns.shape[2:]), dy.dtype)
+        self._overlap(drows.reshape(dcolumns.shape), image, m)
+        return self._pixels(image, x.shape)
 
-    def _transforms(self, like):
-        size = -(-self.geometry["kernel"] // self.geometry["stride"])
-        matrices = cook_toom(OUTPUTS, POINTS[size])
-        return [self.device.put(matrix.astype(like.real.dtype)) for matrix in matrices]
+    def _transforms(self, m, like):
+        r = -(-self.geometry["kernel"] // self.geometry["stride"])
+        return [self.device.put(matrix.astype(like.real.dtype)) for matrix in cook_toom(m, POINTS[m, r])]
 
-    def _kernels(self):
+    def _kernels(self, m):
         # U = G W G', (t, t, c/g, o)
+        if "U" in self.kept:
+            return self.kept["U"]
         W, (k, s) = self.W.value, (self.geometry["kernel"], self.geometry["stride"])
         r, (c, o) = -(-k // s), W.shape[2:]
-        _, G, _ = self._transforms(W)
         if s > 1:
             whole = self.device.zeros((r * s, r * s, c, o), W.dtype)
             whole[:k, :k] = W
             W = whole.reshape(r, s, r, s, c, o).transpose(0, 2, 1, 3, 4, 5).reshape(r, r, s * s * c, o)
-        return _both(self.device.xp, G, W)
+        return self._both(self._transforms(m, W)[1], W)
 
     def _unfold(self, dW):
         # (r, r, s s c, o) to (k, k, c, o)
@@ -129,66 +172,31 @@ class WinogradConv2d(Conv2d):
         r, c, o = len(dW), dW.shape[2] // s**2, dW.shape[3]
         return dW.reshape(r, r, s, s, c, o).transpose(0, 2, 1, 3, 4, 5).reshape(r * s, r * s, c, o)[:k, :k]
 
-    def _tiles(self, x):
-        # V = B' D B, (t, t, th, tw, n c)
+    def _both(self, matrix, kernels):
+        # A matrix (q, r) applied in both directions: (r, r, c, o) to (q, q, c, o).
+        xp, (q, r), (_, _, c, o) = self.device.xp, matrix.shape, kernels.shape
+        rows, both = self.device.empty((q, r * c * o), kernels.dtype), self.device.empty((q, q, c * o), kernels.dtype)
+        xp.matmul(matrix, kernels.reshape(r, -1), out=rows)
+        return xp.matmul(matrix, rows.reshape(q, r, c * o), out=both).reshape(q, q, c, o)
+
+    def _image(self, x, m, th, tw):
+        # Padded, and cut into blocks of s x s pixels: (height, width, n s s c).
         (n, _, _, c), (k, s, p, _) = x.shape, self.geometry.values()
-        ho, wo, _ = self.output_shape(x.shape[1:])
-        rest = -(-k // s) - 1
-        height, width = -(-ho // OUTPUTS) * OUTPUTS + rest, -(-wo // OUTPUTS) * OUTPUTS + rest
-        padded = self.device.zeros((n, height * s, width * s, c), x.dtype)
+        height, width = (m * tiles + -(-k // s) - 1 for tiles in (th, tw))
         inside = x[:, : height * s - p, : width * s - p]
-        padded[:, p : p + inside.shape[1], p : p + inside.shape[2]] = inside
-        padded = padded.reshape(n, height, s, width, s, c).transpose(1, 3, 0, 2, 4, 5)
-        image = self.device.empty(padded.shape, x.dtype)
-        image[...] = padded
-        return self._gather(self._transforms(x)[2].T, image.reshape(height, width, n * s * s * c))
+        places = np.s_[p : p + inside.shape[1], p : p + inside.shape[2]]
+        if s == 1:
+            image = self.device.zeros((height, width, n, c), x.dtype)
+            image[places] = inside.transpose(1, 2, 0, 3)
+        else:
+            padded = self.device.zeros((n, height * s, width * s, c), x.dtype)
+            padded[:, *places] = inside
+            image = self.device.empty((height, width, n, s, s, c), x.dtype)
+            image[...] = padded.reshape(n, height, s, width, s, c).transpose(1, 3, 0, 2, 4, 5)
+        return image.reshape(height, width, n * s * s * c)
 
-    def _gather(self, matrix, image):
-        # From (height, width, n c), tile by tile and in both directions: (rows of the matrix twice, th, tw, n c).
-        xp, (q, window), (_, width, size) = self.device.xp, matrix.shape, image.shape
-        windows = xp.lib.stride_tricks.sliding_window_view
-        view = windows(image.reshape(len(image), width * size), window, axis=0)[::OUTPUTS].swapaxes(1, 2)
-        rows = xp.matmul(matrix, view, out=self.device.empty((len(view), q, width * size), image.dtype))
-        view = windows(rows.reshape(len(view), q, width, size), window, axis=2)[:, :, ::OUTPUTS].swapaxes(3, 4)
-        tiles = self.device.empty((q, q, len(view), view.shape[2], size), image.dtype)
-        xp.matmul(matrix, view, out=tiles.transpose(2, 0, 3, 1, 4))
-        return tiles
-
-    def _spread(self, matrix, tiles):
-        # From (t, t, th, tw, n c), in both directions: (th, rows of the matrix, tw, rows of the matrix, n c).
-        xp, q, (t, _, th, tw, size) = self.device.xp, len(matrix), tiles.shape
-        rows = self.device.empty((q, t * th * tw * size), tiles.dtype)
-        rows = xp.matmul(matrix, tiles.reshape(t, -1), out=rows).reshape(q, t, th, tw, size)
-        image = self.device.empty((th, q, tw, q, size), tiles.dtype)
-        xp.matmul(matrix, rows.transpose(0, 2, 3, 1, 4), out=image.transpose(1, 0, 2, 3, 4))
-        return image
-
-    def _products(self, tiles, kernels, out, n, back=False):
-        # At each of the t x t places (th tw n, c) (c, o), group by group; back: (th tw n, o) (o, c).
-        tiles, out = _rows(tiles, n), _rows(out, n)
-        channels = out.shape[3] if back else tiles.shape[3]
-        for inputs, outputs in grouped(channels, self.maps, self.groups):
-            if back:
-                factors, source, target = kernels[..., outputs].swapaxes(2, 3), outputs, inputs
-            else:
-                factors, source, target = kernels[..., outputs], inputs, outputs
-            self.device.xp.matmul(tiles[..., source], factors, out=out[..., target])
-
-    def _overlap(self, tiles):
-        # Neighbouring tiles share r - 1 rows and columns, which add up: to ((th + 1) m, (tw + 1) m, n c).
-        th, t, tw, _, size = tiles.shape
-        m, shared = OUTPUTS, t - OUTPUTS
-        rows = self.device.zeros((th, t, tw + 1, m, size), tiles.dtype)
-        rows[:, :, :tw] = tiles[:, :, :, :m]
-        rows[:, :, 1:, :shared] += tiles[:, :, :, m:]
-        image = self.device.zeros((th + 1, m, (tw + 1) * m * size), tiles.dtype)
-        rows = rows.reshape(th, t, -1)
-        image[:th] = rows[:, :m]
-        image[1:, :shared] += rows[:, m:]
-        return image.reshape((th + 1) * m, (tw + 1) * m, size)
-
-    def _image(self, image, shape):
-        # Back to (n, h, w, c), without the padding.
+    def _pixels(self, image, shape):
+        # The reverse: to (n, h, w, c), without the padding.
         (n, h, w, c), (_, s, p, _) = shape, self.geometry.values()
         height, width, _ = image.shape
         image = image.reshape(height, width, n, s, s, c).transpose(2, 0, 3, 1, 4, 5)
@@ -197,17 +205,36 @@ class WinogradConv2d(Conv2d):
         x[:, : image.shape[1], : image.shape[2]] = image
         return x
 
+    def _tiled(self, dy, m, th, tw):
+        # (n, ho, wo, o) to whole tiles, (th m, tw m, n o)
+        n, ho, wo, o = dy.shape
+        image = self.device.zeros((th * m, tw * m, n, o), dy.dtype)
+        image[:ho, :wo] = dy.transpose(1, 2, 0, 3)
+        return image.reshape(th * m, tw * m, n * o)
 
-def _rows(tiles, n):
-    # (t, t, th, tw, n c) as t x t matrices (th tw n, c)
-    t, _, th, tw, size = tiles.shape
-    return tiles.reshape(t, t, th * tw * n, size // n)
+    def _down(self, matrix, image, m):
+        # From (height, width, n c), in windows of rows: (rows of the matrix, th, width, n c).
+        xp, (q, window), (height, width, size) = self.device.xp, matrix.shape, image.shape
+        windows = xp.lib.stride_tricks.sliding_window_view
+        view = windows(image.reshape(height, width * size), window, axis=0)[::m].swapaxes(1, 2)
+        rows = self.device.empty((q, len(view), width * size), image.dtype)
+        xp.matmul(matrix, view, out=rows.swapaxes(0, 1))
+        return rows.reshape(q, len(view), width, size)
 
+    def _across(self, matrix, row, m, n):
+        # From (th, width, n c), in windows of columns: (rows of the matrix, th tw n, c).
+        xp, (q, window), (th, _, size) = self.device.xp, matrix.shape, row.shape
+        view = xp.lib.stride_tricks.sliding_window_view(row, window, axis=1)[:, ::m].swapaxes(2, 3)
+        tiles = self.device.empty((q, th, view.shape[1], size), row.dtype)
+        xp.matmul(matrix, view, out=tiles.transpose(1, 2, 0, 3))
+        return tiles.reshape(q, -1, size // n)
 
-def _both(xp, matrix, kernels):
-    # A matrix (q, r) applied in both directions: (r, r, c, o) to (q, q, c, o).
-    (q, r), (_, _, c, o) = matrix.shape, kernels.shape
-    return xp.matmul(matrix, xp.matmul(matrix, kernels.reshape(r, -1)).reshape(q, r, c * o)).reshape(q, q, c, o)
+    @staticmethod
+    def _overlap(tiles, image, m):
+        # Add tiles (t, tiles, ...) to lines (tiles m + r - 1, ...): neighbouring tiles share r - 1.
+        last = m * (tiles.shape[1] - 1) + 1
+        for i, lines in enumerate(tiles):
+            image[i : i + last : m] += lines
 
 
 def _inverse(matrix):

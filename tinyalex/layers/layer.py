@@ -136,6 +136,12 @@ class Layer:
                 setattr(twin, name, value.replica())
         return twin
 
+    def prepare(self, shape):
+        """Compute what all blocks of a batch of (n, *shape) share; most layers have nothing to compute."""
+
+    def release(self):
+        """Let go of what `prepare` computed."""
+
     def output_shape(self, shape):
         """Return the shape, without the images, that an input of ``shape`` becomes."""
         return shape

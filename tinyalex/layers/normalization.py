@@ -7,8 +7,12 @@ map for `SpatialNorm`. The paper's text multiplies the sum by alpha; the 2012 co
 window (``layer.py`` divides its scale by the size).
 """
 
-from tinyalex.layers.layer import Layer
+import numpy as np
 
+from tinyalex.layers.layer import Layer
+from tinyalex.parallel import ranges
+
+PIECE = 1 << 17  # numbers
 K, SIZE, ALPHA, BETA = 2.0, 5, 1e-4, 0.75  # paper §3.3: k, n, alpha and beta
 
 
@@ -17,19 +21,47 @@ class _ResponseNorm(Layer):
         self.size, self.k, self.alpha, self.beta = size, k, alpha, beta
 
     def forward(self, x, step=None):
-        d = self.k + self.alpha * self._window_sum(x * x, self.size // 2)
-        p = d**-self.beta
-        self.saved = x, p, p / d
-        return self.device.xp.multiply(x, p, out=self.device.empty(x.shape, x.dtype))
+        xp, shape, x = self.device.xp, x.shape, self._apart(x)
+        y, p, q = (self.device.empty(x.shape, x.dtype) for _ in range(3))
+        for i in self._pieces(x):
+            d, inside = self._window_sum(x[i], x[i], self.size // 2)
+            d *= self.alpha
+            d += self.k
+            p[i] = self._power(d)[inside]
+            xp.multiply(x[i], p[i], out=y[i])
+            xp.divide(y[i], d[inside], out=q[i])
+        self.saved = x, p, q
+        return y.reshape(shape)
 
     def backward(self, dy):
         # y_i = x_i d_i^-beta and d_i takes in x_j:  dx_j = dy_j d_j^-beta - 2 alpha beta x_j S'(dy x d^(-beta - 1))_j
-        x, p, q = self.recall()
-        dx = self._window_sum(dy * x * q, self.size - 1 - self.size // 2)  # S' looks the other way: matters if even
-        dx *= x
-        dx *= -2 * self.alpha * self.beta
-        dx += dy * p
-        return dx
+        (x, p, q), shape, dy, xp = self.recall(), dy.shape, self._apart(dy), self.device.xp
+        dx, after = self.device.empty(dy.shape, dy.dtype), self.size - 1 - self.size // 2
+        for i in self._pieces(x):
+            cross, inside = self._window_sum(dy[i], q[i], after)  # S' looks the other way: matters if even
+            cross *= -2 * self.alpha * self.beta
+            xp.multiply(x[i], cross[inside], out=dx[i])
+            dx[i] += xp.multiply(dy[i], p[i], out=p[i])  # p has done its duty
+        return dx.reshape(shape)
+
+    def _power(self, d):
+        # d^-beta; the paper's beta, 3/4, is two square roots, several times as fast as a power.
+        xp, out = self.device.xp, self.device.empty(d.shape, d.dtype)
+        if self.beta != 0.75:
+            return xp.power(d, -self.beta, out=out)
+        xp.sqrt(d, out=out)
+        out *= d
+        xp.sqrt(out, out=out)
+        return xp.divide(1, out, out=out)
+
+    def _add(self, terms, out):
+        out[...] = terms[0]
+        for term in terms[1:]:
+            out += term
+
+    def _pieces(self, x):
+        # So few rows, or images, at a time that all that is computed of them stays in cache.
+        return ranges(len(x), -(-x.size // PIECE) if self.device.on_host else 1)
 
 
 class LRN(_ResponseNorm):
@@ -50,18 +82,19 @@ class LRN(_ResponseNorm):
         super().__init__(size, k, alpha / size if average else alpha, beta)
         self.groups = groups
 
-    def _window_sum(self, x, before):
+    def _apart(self, x):
+        # The window's rows: c/g maps at one place.
         self.expect(x.shape[-1] % self.groups == 0, x.shape, f"maps in {self.groups} equal groups")
+        return x.reshape(-1, x.shape[-1] // self.groups)
+
+    def _window_sum(self, a, b, before):
         # One row of c/g maps and size - 1 zeros after the other, so that a shift never reaches the next row's maps.
-        full, x = x.shape, x.reshape(-1, x.shape[-1] // self.groups)
-        shape = (len(x), x.shape[1] + self.size - 1)
-        padded, total = self.device.zeros(shape, x.dtype), self.device.empty(shape, x.dtype)
-        padded[:, before : before + x.shape[1]] = x
+        rows, maps = a.shape
+        padded, total = (self.device.zeros((rows + 1, maps + self.size - 1), a.dtype) for _ in range(2))
+        self.device.xp.multiply(a, b, out=padded[:rows, before : before + maps])
         padded, flat = padded.reshape(-1), total.reshape(-1)[: padded.size - self.size + 1]
-        flat[...] = padded[: flat.size]
-        for shift in range(1, self.size):
-            flat += padded[shift : shift + flat.size]
-        return total[:, : x.shape[1]].reshape(full)
+        self._add([padded[shift : shift + flat.size] for shift in range(self.size)], flat)
+        return total, np.s_[:rows, :maps]
 
 
 class SpatialNorm(_ResponseNorm):
@@ -78,9 +111,14 @@ class SpatialNorm(_ResponseNorm):
     def __init__(self, size=5, k=1.0, alpha=1e-3, beta=BETA):
         super().__init__(size, k, alpha / size**2, beta)
 
-    def _window_sum(self, x, before):
-        n, h, w, c = x.shape
-        padded = self.device.zeros((n, h + self.size - 1, w + self.size - 1, c), x.dtype)
-        padded[:, before : before + h, before : before + w] = x
-        rows = sum(padded[:, shift : shift + h] for shift in range(self.size))
-        return sum(rows[:, :, shift : shift + w] for shift in range(self.size))
+    def _apart(self, x):
+        return x
+
+    def _window_sum(self, a, b, before):
+        n, h, w, c = a.shape
+        padded = self.device.zeros((n, h + self.size - 1, w + self.size - 1, c), a.dtype)
+        self.device.xp.multiply(a, b, out=padded[:, before : before + h, before : before + w])
+        rows, total = self.device.empty((n, h, *padded.shape[2:]), a.dtype), self.device.empty(a.shape, a.dtype)
+        self._add([padded[:, shift : shift + h] for shift in range(self.size)], rows)
+        self._add([rows[:, :, shift : shift + w] for shift in range(self.size)], total)
+        return total, ...
