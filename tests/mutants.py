@@ -317,7 +317,7 @@ PLACES = {
         "update: slow layers are not slow": ("own *=", "own * "),
         "update: frozen layers decay": ("if own:", "own = own or rate\n        if own:"),
     },
-    "kernels.winograd:cook_toom": {
+    "kernels.cook_toom:cook_toom": {
         "winograd: denominators forgotten": ("[[value / s for value", "[[value for value"),
         "winograd: infinity sees the first coefficient": ("Fraction(j == size - 1)", "Fraction(j == 0)"),
     },
@@ -340,6 +340,9 @@ PLACES = {
         ),
         "winograd: weight gradient adds up": ("self.W.grad[...] =", "self.W.grad +="),
         "winograd: the first row's kernels everywhere": ("U[i][..., outputs].swapaxes", "U[0][..., outputs].swapaxes"),
+    },
+    "kernels.winograd:WinogradConv2d.prepare": {
+        "winograd: the kernels of the batch before": ("self.release()", "pass"),
     },
     "kernels.winograd:WinogradConv2d._overlap": {
         "winograd: overlaps are written over": ("+= lines", "= lines"),

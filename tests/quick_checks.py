@@ -196,6 +196,9 @@ def winograd_is_im2col():
         y = its.forward(x)
         dy = noise(*y.shape, purpose="winograd dy")
         dx = its.backward(dy)
+        for factor in (2, 0.5):
+            mine.W.value *= factor
+            mine.prepare(x.shape[1:])  # the second time with other weights
         for _ in range(2):  # nothing is left over from the first time
             close("y", mine.forward(x), y, 1e-12)
             close("dx", mine.backward(dy), dx, 1e-12)

@@ -7,7 +7,8 @@ import pytest
 
 from tinyalex import alexnet, gradcheck, loops
 from tinyalex.errors import UsageError
-from tinyalex.kernels.winograd import POINTS, WinogradConv2d, cook_toom
+from tinyalex.kernels.cook_toom import POINTS, cook_toom
+from tinyalex.kernels.winograd import WinogradConv2d
 from tinyalex.layers import Conv2d
 from tinyalex.randomness import Step, key, normal
 from tinyalex.settings import Init, Net

@@ -1,65 +1,22 @@
 """Convolution with less than a third of the multiplications: Winograd's algorithm, as small matrix products.
 
-Two polynomials can be multiplied by their values at a few points: evaluate both, multiply point by point, find the
-product's coefficients again. With m and r coefficients the product has t = m + r - 1, so t points do (Cook and Toom;
-"infinity", the leading coefficient, may be one). The m outputs of an r-tap kernel are the transpose of that:
-
-    y = A' [(G g) * (B' d)],     A (t, m) and G (t, r) evaluate at the points, B' (t, t) is the inverse of that, turned
-
-takes t products instead of m r. In two dimensions a tile of t x t pixels gives m x m outputs,
+In one dimension m outputs of an r-tap kernel take t = m + r - 1 products (`tinyalex.kernels.cook_toom`). In two, a tile
+of t x t pixels gives m x m outputs,
 
     Y = A' [(G W G') * (B' D B)] A,
 
 and since each of the t x t places is summed over all channels, "*" becomes t x t matrix products (tiles, c) (c, o). For
-m = 4 that is 36 products instead of 144 for a 3 x 3 kernel, and 64 instead of 400 for 5 x 5. All of it is linear, so
-backward is the same matrices, transposed.
+m = 5 that is 49 products instead of 225 for a 3 x 3 kernel, and for m = 4 it is 64 instead of 400 for 5 x 5. All of it
+is linear, so backward is the same matrices, transposed.
 
 n images, c channels, o maps, th x tw tiles. Images lie as (height, width, n, c) here: runs of n c stay together.
 """
 
-import math
-from fractions import Fraction
-from functools import cache
-
 import numpy as np
 
+from tinyalex.kernels.cook_toom import POINTS, cook_toom
 from tinyalex.layers.convolution import Conv2d
 from tinyalex.layers.layer import grouped
-
-# By outputs m and kernel size r, the points besides infinity: small fractions, which enlarge rounding errors little.
-POINTS = {
-    (4, 3): ("0", "1", "-1", "2", "-1/2"),
-    (5, 3): ("0", "1", "2", "1/2", "-3/4", "-4/3"),
-    (4, 5): ("0", "1", "-1", "2", "-2", "1/2", "-1/2"),
-}
-
-
-@cache
-def cook_toom(outputs, points):
-    """Derive the transforms of m outputs of an r-tap kernel, in exact fractions.
-
-    Parameters
-    ----------
-    outputs : int
-        m.
-    points : tuple of str
-        Where to evaluate, besides infinity: t - 1 = m + r - 2 different fractions.
-
-    Returns
-    -------
-    A, G, B : ndarray, float64, shapes (t, m), (t, r) and (t, t)
-    """
-    points = [Fraction(point) for point in points]
-    t = len(points) + 1
-    # Lagrange's denominators, moved from B to G, leave small numbers in both.
-    scale = [math.prod((p - q for q in points if q != p), start=Fraction(1)) for p in points] + [1]
-
-    def evaluation(size):
-        return [[p**j for j in range(size)] for p in points] + [[Fraction(j == size - 1) for j in range(size)]]
-
-    G = [[value / s for value in row] for row, s in zip(evaluation(t - outputs + 1), scale, strict=True)]
-    B = [[value * s for value, s in zip(row, scale, strict=True)] for row in _inverse(evaluation(t))]
-    return tuple(np.array(matrix, dtype=np.float64) for matrix in (evaluation(outputs), G, B))
 
 
 class WinogradConv2d(Conv2d):
@@ -85,6 +42,7 @@ class WinogradConv2d(Conv2d):
         return min(tilings, key=lambda tiling: tiling[1] * tiling[2] * (tiling[0] + r - 1) ** 2)
 
     def prepare(self, shape):
+        self.release()
         if self.device.on_host:
             self.kept["U"] = self._kernels(self.tiling(shape)[0])
 
@@ -235,16 +193,3 @@ class WinogradConv2d(Conv2d):
         last = m * (tiles.shape[1] - 1) + 1
         for i, lines in enumerate(tiles):
             image[i : i + last : m] += lines
-
-
-def _inverse(matrix):
-    # By Gauss and Jordan, in fractions.
-    size = len(matrix)
-    rows = [[*row, *(Fraction(i == j) for j in range(size))] for i, row in enumerate(matrix)]
-    for i in range(size):
-        pivot = next(k for k in range(i, size) if rows[k][i])
-        rows[i], rows[pivot] = rows[pivot], rows[i]
-        rows[i] = [value / rows[i][i] for value in rows[i]]
-        for k in set(range(size)) - {i}:
-            rows[k] = [a - rows[k][i] * b for a, b in zip(rows[k], rows[i], strict=True)]
-    return [row[size:] for row in rows]
