@@ -41,7 +41,7 @@ PLACES = {
         "conv: bias gradient missing": ("self.b.grad[...] = dy.sum(axis=0)", "pass"),
         "conv: bias gradient adds up": ("self.b.grad[...] =", "self.b.grad +="),
         "conv: weight gradient adds up": (
-            "xp.matmul(patches.T, dy[:, outputs], out=dW[:, outputs])",
+            "self.device.matmul(patches.T, dy[:, outputs], out=dW[:, outputs])",
             "dW[:, outputs] += patches.T @ dy[:, outputs]",
         ),
         "conv: weight gradient averaged": ("patches.T, dy[:, outputs]", "patches.T, dy[:, outputs] / len(x)"),

@@ -46,27 +46,27 @@ class Conv2d(Layer):
         return ho * wo * self.W.size
 
     def forward(self, x, step=None):
-        W, xp = self.W.value.reshape(-1, self.maps), self.device.xp  # (k k c/g, o)
+        W = self.W.value.reshape(-1, self.maps)  # (k k c/g, o)
         ho, wo, o = self.output_shape(x.shape[1:])
-        y = self.device.empty((len(x) * ho * wo, o), xp.result_type(x, W))
+        y = self.device.empty((len(x) * ho * wo, o), self.device.xp.result_type(x, W))
         for inputs, outputs in grouped(self.channels, self.maps, self.groups):
             patches = im2col(self.device, x[..., inputs], **self.geometry)  # (n ho wo, k k c/g)
-            xp.matmul(patches, W[:, outputs], out=y[:, outputs])
+            self.device.matmul(patches, W[:, outputs], out=y[:, outputs])
         y += self.b.value
         self.saved = x
         return y.reshape(len(x), ho, wo, o)
 
     def backward(self, dy):
         # y = P W + b with patches P:  dW = P' dy,  db sums dy over its rows,  dP = dy W',  dx adds the patches dP up.
-        x, xp = self.recall(), self.device.xp
+        x = self.recall()
         W, dW = self.W.value.reshape(-1, self.maps), self.W.grad.reshape(-1, self.maps)
         dy = dy.reshape(-1, self.maps)  # (n ho wo, o)
         self.b.grad[...] = dy.sum(axis=0)
         dx = self.device.empty(x.shape, dy.dtype) if self.input_gradient else None
         for inputs, outputs in grouped(self.channels, self.maps, self.groups):
             patches = im2col(self.device, x[..., inputs], **self.geometry)
-            xp.matmul(patches.T, dy[:, outputs], out=dW[:, outputs])
+            self.device.matmul(patches.T, dy[:, outputs], out=dW[:, outputs])
             if self.input_gradient:
-                dpatches = xp.matmul(dy[:, outputs], W[:, outputs].T, out=patches)  # P has done its duty
+                dpatches = self.device.matmul(dy[:, outputs], W[:, outputs].T, out=patches)  # P has done its duty
                 dx[..., inputs] = col2im(self.device, dpatches, x[..., inputs].shape, **self.geometry)
         return dx
