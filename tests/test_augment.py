@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from tinyalex.datasets import augment, loader
+from tinyalex.datasets import augment
 from tinyalex.datasets.dataset import Dataset, ImageSet
 
 GOLDEN = "88206dc2a103334bece8880a69ae547f00527c5cd11fb2792276af119be14586"
@@ -72,30 +72,73 @@ def test_golden_draws():
     assert offsets[:4].tolist() == FIRST_OFFSETS and flips[:8].tolist() == FIRST_FLIPS
 
 
+def some_draws(colour=True):
+    """Offsets in all corners, flips and colour shifts of six images."""
+    offsets = np.array([[0, 0], [4, 4], [0, 4], [3, 1], [2, 2], [4, 0]])
+    shifts = np.random.default_rng(2).normal(0, 20, (6, 3)).astype(np.float32) if colour else None
+    return augment.Draws(offsets, np.array([False, True, True, False, True, False]), shifts)
+
+
 @pytest.mark.parametrize("matched", [True, False])
 def test_cut_by_hand(images, mean, matched):
     """Every pixel one by one: the crop's, less the mean at its place in the image, or in the centre crop."""
-    offsets = np.array([[0, 0], [4, 4], [0, 4], [3, 1], [2, 2], [4, 0]])
-    flips = np.array([False, True, True, False, True, False])
+    draws = some_draws(colour=False)
     before = images.copy(), mean.copy()
-    y = augment.cut(images, mean, offsets, flips, 5, matched)
+    y = augment.Cutter(mean, 5, matched)(images, draws)
     assert y.shape == (6, 5, 5, 3) and y.dtype == np.float32
-    for i, (top, left) in enumerate(offsets):
+    for i, (top, left) in enumerate(draws.offsets):
         for row in range(5):
             for column in range(5):
-                source = left + (4 - column if flips[i] else column)
+                source = left + (4 - column if draws.flips[i] else column)
                 lost = mean[top + row, source] if matched else mean[2 + row, 2 + column]
                 np.testing.assert_array_equal(y[i, row, column], images[i, top + row, source].astype(np.float32) - lost)
     np.testing.assert_array_equal(images, before[0])
     np.testing.assert_array_equal(mean, before[1])
 
 
+def test_colours_and_factors_by_hand(images, mean):
+    """Shifts are added to every pixel, then one factor after the other is multiplied, each rounded to float32."""
+    draws = some_draws()
+    y = augment.Cutter(mean, 5, True, [1.0 / 1.1, 1, 0.017])(images, draws)
+    wanted = augment.Cutter(mean, 5, True)(images, some_draws(colour=False)) + draws.shifts[:, None, None, :]
+    wanted = wanted * np.float32(1.0 / 1.1) * np.float32(0.017)
+    np.testing.assert_array_equal(y, wanted)
+    assert y.dtype == wanted.dtype == np.float32
+
+
 def test_cut_of_a_view(images, mean):
-    offsets, flips = np.array([[1, 2]] * 3), np.array([True, False, True])
-    np.testing.assert_array_equal(
-        augment.cut(images[::2], mean, offsets, flips, 6, True),
-        augment.cut(images[::2].copy(), mean, offsets, flips, 6, True),
-    )
+    cutter, draws = augment.Cutter(mean, 6, True), some_draws().part(slice(0, 3))
+    draws = draws._replace(offsets=draws.offsets // 2)
+    np.testing.assert_array_equal(cutter(images[::2], draws), cutter(images[::2].copy(), draws))
+
+
+def test_cut_into_given_memory(images, mean):
+    cutter, draws, space = augment.Cutter(mean, 5, True), some_draws(), np.full((6, 2, 5, 5, 3), np.nan, np.float32)
+    assert np.shares_memory(cutter(images, draws, out=space[:, 1]), space)
+    np.testing.assert_array_equal(space[:, 1], cutter(images, draws))
+    assert np.isnan(space[:, 0]).all()
+
+
+@pytest.mark.parametrize("colour", [True, False])
+@pytest.mark.parametrize("matched", [True, False])
+def test_a_device_cuts_the_same_bits(device, images, mean, matched, colour):
+    cutter, draws = augment.Cutter(mean, 5, matched, [1.0 / 1.1, 0.017]), some_draws(colour)
+    there = [device.put(array) for array in (images, *draws) if array is not None]
+    y = device.get(cutter.on(device)(*there))
+    assert y.dtype == np.float32
+    np.testing.assert_array_equal(y, cutter(images, draws))
+    np.testing.assert_array_equal(device.get(there[0]), images)
+
+
+def test_ten_views_by_hand():
+    """The corners from the top left in reading order, the centre; then these five reflected."""
+    views = augment.views(256, 224, 10)
+    assert [place for place, _ in views[:5]] == [(0, 0), (0, 32), (32, 0), (32, 32), (16, 16)]
+    assert [place for place, _ in views[5:]] == [place for place, _ in views[:5]]
+    assert [flip for _, flip in views] == [False] * 5 + [True] * 5
+    assert augment.views(256, 224, 1) == [((16, 16), False)]
+    with pytest.raises(ValueError, match="use 1 or 10"):
+        augment.views(256, 224, 2)
 
 
 @pytest.mark.parametrize(("size", "crop", "offset"), [(256, 224, 16), (256, 227, 14), (64, 56, 4), (32, 32, 0)])
@@ -130,15 +173,6 @@ def test_colour_draws_belong_to_seed_epoch_and_sample():
         assert shifts[0].tolist() != augment.draw_colours(seed, epoch, [5], colour, "2012", 0.1)[0].tolist()
 
 
-@pytest.mark.parametrize(("reading", "divisor"), [("2012", 1.1), ("paper", 1.0)])
-def test_shift_colours(reading, divisor):
-    x = np.random.default_rng(0).normal(size=(2, 4, 4, 3)).astype(np.float32)
-    shifts = np.array([[1, 2, 3], [-4, 0, 9]], np.float32)
-    wanted = (x.astype(float) + shifts[:, None, None]) / divisor
-    augment.shift_colours(x, shifts, reading, 0.1)
-    np.testing.assert_allclose(x, wanted, atol=1e-6)
-
-
 def test_mean_image_is_exact():
     images = np.random.default_rng(0).integers(0, 256, (1300, 4, 4, 3), dtype=np.uint8)  # more than one chunk
     dataset = Dataset("test", ["a"], ImageSet(images, np.zeros(1300, int)), None)
@@ -166,22 +200,3 @@ def test_colour_of_grey_images():
     grey = np.repeat(np.random.default_rng(0).integers(0, 256, (9, 5, 5, 1), dtype=np.uint8), 3, axis=3)
     deviations, _ = Dataset("test", ["a"], ImageSet(grey, np.zeros(9, int)), None).colour
     np.testing.assert_allclose(deviations, [0, 0, np.sqrt(3) * grey.std()], atol=1e-5)
-
-
-def test_square():
-    """A wide picture keeps its middle; one of the right size is not touched."""
-    picture = np.zeros((8, 14, 3), np.uint8)
-    picture[:, 3:11] = np.random.default_rng(0).integers(0, 256, (8, 8, 3))
-    np.testing.assert_array_equal(loader.square(picture, 8), picture[:, 3:11])
-    np.testing.assert_array_equal(loader.square(picture.transpose(1, 0, 2), 8), picture.transpose(1, 0, 2)[3:11])
-    for shape in ((40, 61), (61, 40), (40, 40), (3, 200), (200, 3), (1, 1)):
-        assert loader.square(np.full((*shape, 3), 77, np.uint8), 16).tolist() == np.full((16, 16, 3), 77).tolist()
-
-
-def test_square_keeps_proportions():
-    """A ramp across 20 x 40 pixels, halved: twice as steep, and its middle is the middle."""
-    ramp = np.zeros((20, 40, 3), np.uint8)
-    ramp[:] = 6 * np.arange(40)[:, None]
-    halved = loader.square(ramp, 10)
-    wanted = 6 * (2 * (np.arange(10) + 5) + 0.5)
-    np.testing.assert_allclose(halved, np.broadcast_to(wanted[:, None], (10, 10, 3)), atol=1.5)

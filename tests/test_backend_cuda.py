@@ -5,19 +5,23 @@ that a missing wait gives wrong numbers here, not only now and then on two cards
 """
 
 import sys
+import threading
 import types
+import weakref
 
 import numpy as np
 import pytest
 
-from tinyalex import alexnet, fake, parallel
+from tinyalex import alexnet, fake, parallel, recipe
 from tinyalex.backend import Device
+from tinyalex.datasets import Dataset, ImageSet, feed, loader
 from tinyalex.errors import DeviceError
 from tinyalex.fake import FakeArray, FakeNumPy
 from tinyalex.health import first_not_finite
 from tinyalex.optimizer import Optimizer
-from tinyalex.randomness import Step, key, normal
+from tinyalex.randomness import Step, key, normal, uniform
 from tinyalex.settings import Init, Net
+from tinyalex.upload import Upload
 
 
 class StubCuPy(types.ModuleType):
@@ -25,7 +29,7 @@ class StubCuPy(types.ModuleType):
 
     def __init__(self, cards, eager):
         super().__init__("cupy")
-        self.history, self.eager, self.cards, self.streams = [], eager, [0], []
+        self.history, self.eager, self.streams, self.threads = [], eager, [], threading.local()
         stub = self
 
         class CUDARuntimeError(RuntimeError):
@@ -46,6 +50,9 @@ class StubCuPy(types.ModuleType):
         class Event:
             def __init__(self, disable_timing=False):
                 assert disable_timing, "an event with a time stamp is slower"
+
+            def synchronize(self):
+                self.stream.run(self.position)
 
         class Stream:
             def __init__(self, non_blocking=False):
@@ -85,6 +92,17 @@ class StubCuPy(types.ModuleType):
 
         runtime = types.SimpleNamespace(getDeviceCount=lambda: cards, CUDARuntimeError=CUDARuntimeError)
         self.cuda = types.SimpleNamespace(Device=Card, Event=Event, Stream=Stream, runtime=runtime)
+        self.cuda.alloc_pinned_memory = self.alloc_pinned_memory
+        self.pinned = []
+
+    @property
+    def cards(self):
+        """The cards that this thread entered, innermost last."""
+        return self.threads.__dict__.setdefault("cards", [0])
+
+    def alloc_pinned_memory(self, size):
+        self.pinned.append((self.cards[-1], size))
+        return Pinned(size)
 
     def __getattr__(self, name):
         if name.startswith("__"):
@@ -95,6 +113,20 @@ class StubCuPy(types.ModuleType):
         """An operation on an array: its card has to be current, and a stream of that card."""
         assert place == f"cuda:{self.cards[-1]}", f"{place} is not the current card"
         assert self.streams and self.streams[-1].card == self.cards[-1], f"{place}: work on the default stream"
+        self.streams[-1].synchronize()  # it comes after what that stream was asked for before, and nothing else
+
+
+class Pinned(bytearray):
+    """Host memory that a card reads by itself, when the copy's turn has come; by then somebody must still hold it."""
+
+    def reader(self, shape, dtype):
+        held = weakref.ref(self)
+
+        def read():
+            assert held() is not None, "the pool had this memory back before it was read"
+            return np.ndarray(shape, dtype, held())
+
+        return read
 
 
 class Memory:
@@ -119,8 +151,9 @@ def plant(monkeypatch):
 
         def upload(array, host, stream):
             assert isinstance(host, np.ndarray) and host.flags.c_contiguous and host.dtype == array.dtype
-            copy = host.copy()
-            stream.do("put", lambda: np.copyto(array._array, copy))
+            pinned = isinstance(host.base, Pinned)
+            read = host.base.reader(host.shape, host.dtype) if pinned else host.copy().view  # staged by the driver
+            stream.do("put", lambda: np.copyto(array._array, read()))
 
         def download(array, stream):
             stream.synchronize()
@@ -277,6 +310,117 @@ def test_receive_refuses_what_is_not_contiguous(plant):
     array = source.put(np.ones((2, 3)))
     with pytest.raises(ValueError, match="^cuda:0 to cuda:1: only contiguous"):
         destination.receive(array[:, 1:], source)
+
+
+# What comes from the host while a card computes.
+
+
+def pinned(device, number):
+    array = device.pinned((2, 3), "float32")
+    array[...] = number
+    return array
+
+
+def test_pinned_memory_is_asked_for_on_its_card_by_any_thread(plant):
+    stub = plant()
+    device = Device("cuda:1")
+    arrays = []
+    with Device("cuda:0"):
+        thread = threading.Thread(target=lambda: arrays.append(pinned(device, 3)))
+        thread.start()
+        thread.join()
+    assert stub.pinned == [(1, 24)]
+    assert arrays[0].shape == (2, 3) and arrays[0].dtype == np.float32 and (arrays[0] == 3).all()
+
+
+def test_work_on_an_upload_waits_for_it(plant):
+    plant()
+    device, seen = Device("cuda:1"), []
+    upload = Upload(device, [pinned(device, 7), pinned(device, 8)])
+    with device, upload as (first, second):
+        device.stream.do("use", lambda: seen.append((first._array.copy(), second._array.copy())))
+    device.stream.synchronize()
+    assert (seen[0][0] == 7).all() and (seen[0][1] == 8).all()
+    assert first.place == second.place == "cuda:1"
+
+
+def test_an_upload_begins_at_once_and_waits_for_no_work(plant):
+    plant()
+    device, seen = Device("cuda:0"), []
+    device.stream.do("compute", lambda: seen.append("computed"))
+    upload = Upload(device, [pinned(device, 7)])
+    device.copying.synchronize()
+    assert (upload._copies[0]._array == 7).all() and not seen
+
+
+def test_host_memory_may_be_written_to_after_waiting(plant):
+    plant()
+    device, host, seen = Device("cuda:0"), pinned(Device("cuda:0"), 7), []
+    upload = Upload(device, [host])
+    upload.wait()
+    host[...] = -1
+    with device, upload as (copy,):
+        device.stream.do("use", lambda: seen.append(copy._array.copy()))
+    device.stream.synchronize()
+    assert (seen[0] == 7).all()
+
+
+def test_a_later_upload_into_the_same_memory_waits_for_the_work_on_the_earlier(plant, monkeypatch):
+    """CuPy gives memory that nobody holds to the next array of the stream that it was made for."""
+    stub = plant()
+    device, seen = Device("cuda:0"), []
+    first = Upload(device, [pinned(device, 7)])
+    with device, first as (copy,):
+        device.stream.do("use", lambda: seen.append(copy._array.copy()))
+
+    def again(shape, dtype):
+        assert stub.streams[-1] is device.copying
+        return copy
+
+    monkeypatch.setattr(stub, "empty", again, raising=False)
+    second = Upload(device, [pinned(device, 8)])
+    device.copying.synchronize()  # the one that would like to hurry
+    assert (seen[0] == 7).all()
+    with device, second as (copy,):
+        assert (device.get(copy) == 8).all()
+
+
+def test_uploads_step_by_step(plant):
+    stub = plant()
+    device = Device("cuda:1")
+    stub.history.clear()
+    arrays = [pinned(device, 7), pinned(device, 8)]
+    upload = Upload(device, arrays)
+    with upload:
+        device.stream.do("use", lambda: None)
+    upload.wait()
+    order = [entry for entry in stub.history if entry[0] not in ("enter card", "exit card")]
+    assert order == [
+        *[("enter stream", 1), ("put", 1), ("put", 1), ("record", 1), ("exit stream", 1)],
+        *[("wait", 1), ("use", 1), ("record", 1), ("wait", 1)],
+    ]
+
+
+@pytest.mark.parametrize("devices", [["cuda:0"], ["cuda:0", "cuda:1"], ["cuda:1", "cuda:1"]])
+@pytest.mark.parametrize("eager", [True, False])
+def test_cards_are_fed_the_bits_of_the_host(plant, devices, eager):
+    """Nothing but the waits that were asked for makes a copy come before the work on it."""
+    stub = plant(eager=eager)
+    images = (uniform(key(0, "feed"), np.arange(20 * 24 * 24 * 3)) * 256).astype(np.uint8).reshape(20, 24, 24, 3)
+    dataset = Dataset("noise", ["a", "b"], ImageSet(images, np.arange(20) % 2), None)
+    made = recipe.load("original", ["net.input=20", "learning.batch=6", "data.scale=0.1"])
+    devices = [Device(name) for name in devices]
+    expected = loader.training_batches(dataset, made, 0, 1)
+    with_them = feed.training_batches(dataset, made, 0, 1, devices=devices)
+    for batch, host in zip(with_them, expected, strict=True):
+        for device in devices:
+            array = device.place(batch.images)
+            assert array.place == device.name
+            np.testing.assert_array_equal(device.get(array), host.images)
+        assert batch.images.shape == host.images.shape and len(batch.images) == len(host.labels)
+        np.testing.assert_array_equal(batch.labels, host.labels)
+    assert (stub.cards, stub.streams) == ([0], [])
+    assert {card for card, _ in stub.pinned} == {devices[0].index}
 
 
 # A whole step: every operation has to run with its own card and a stream of that card.

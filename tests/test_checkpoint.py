@@ -12,7 +12,7 @@ import textwrap
 import numpy as np
 import pytest
 
-from tinyalex import checkpoint, randomness
+from tinyalex import checkpoint, randomness, storage
 from tinyalex.errors import CheckpointError, StorageError
 
 
@@ -237,20 +237,20 @@ def test_failed_write_leaves_nothing(tmp_path, tensors, monkeypatch, name, numbe
     with pytest.raises(StorageError, match=os.strerror(number)):
         checkpoint.save(tmp_path, tensors, {"step": 2})
     with pytest.raises(StorageError, match=os.strerror(number)):
-        checkpoint.write_text(tmp_path / "recipe.toml", "text")
+        storage.write_text(tmp_path / "recipe.toml", "text")
     assert names(tmp_path) == [first.name]
 
 
 def test_bytes_that_come_back_otherwise(tmp_path, tensors, monkeypatch):
     first = checkpoint.save(tmp_path, tensors, {"step": 1})
-    flush = checkpoint._flush
+    flush = storage.flush
 
     def bad_disk(path):
         flush(path)
         if path.suffix == ".part":
             damage(path)
 
-    monkeypatch.setattr(checkpoint, "_flush", bad_disk)
+    monkeypatch.setattr(storage, "flush", bad_disk)
     with pytest.raises(StorageError, match="not as it was written"):
         checkpoint.save(tmp_path, tensors, {"step": 2})
     assert names(tmp_path) == [first.name]
@@ -261,12 +261,12 @@ def test_folder_that_is_a_file(tmp_path, tensors):
     with pytest.raises(StorageError):
         checkpoint.save(tmp_path / "file", tensors, {"step": 1})
     with pytest.raises(StorageError):
-        checkpoint.write_text(tmp_path / "file" / "recipe.toml", "text")
+        storage.write_text(tmp_path / "file" / "recipe.toml", "text")
 
 
 def test_write_text_replaces(tmp_path):
-    checkpoint.write_text(tmp_path / "a" / "recipe.toml", "é\n")
-    checkpoint.write_text(tmp_path / "a" / "recipe.toml", "new\n")
+    storage.write_text(tmp_path / "a" / "recipe.toml", "é\n")
+    storage.write_text(tmp_path / "a" / "recipe.toml", "new\n")
     assert (tmp_path / "a" / "recipe.toml").read_text(encoding="utf-8") == "new\n"
     assert names(tmp_path / "a") == ["recipe.toml"]
 

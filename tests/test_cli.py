@@ -267,11 +267,13 @@ def test_stopping_on_request_is_no_error(capsys, monkeypatch):
 def test_alone_shows_help(capsys):
     assert main([]) == 2
     said = capsys.readouterr().out
-    for command in ("train", "evaluate", "predict", "summary", "gradcheck", "figures"):
+    for command in ("train", "evaluate", "predict", "summary", "gradcheck", "figures", "doctor"):
         assert f"    {command}" in said
 
 
-@pytest.mark.parametrize("command", [[], ["train"], ["evaluate"], ["predict"], ["summary"], ["gradcheck"], ["figures"]])
+@pytest.mark.parametrize(
+    "command", [[], ["train"], ["evaluate"], ["predict"], ["summary"], ["gradcheck"], ["figures"], ["doctor"]]
+)
 def test_help_of_every_command(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
     assert main([*command, "--help"]) == 0

@@ -55,9 +55,20 @@ def test_one_file_imports_cupy():
     assert [name for name, tree in TREES.items() if {"cupy", "cupyx"} & set(imported(tree))] == ["backend.py"]
 
 
+OPPONENTS = {"bench/torch_side.py", "bench/torch_twin.py"}  # what `bench` compares with, where it is installed
+
+
+def test_pytorch_is_imported_to_be_measured_and_only_then():
+    assert {name for name, tree in TREES.items() if "torch" in imported(tree)} == OPPONENTS
+    for name in OPPONENTS:
+        at_once = [node for node in TREES[name].body if isinstance(node, ast.Import | ast.ImportFrom)]
+        assert "torch" not in imported(ast.Module(at_once, []))
+
+
 @pytest.mark.parametrize("name", TREES)
 def test_dependencies_are_the_promised_ones(name):
     allowed = {"tinyalex", "numpy", "PIL", "matplotlib", "tqdm", "threadpoolctl", "safetensors", "cupy"}
+    allowed |= {"torch"} if name in OPPONENTS else set()
     assert set(imported(TREES[name])) <= allowed | sys.stdlib_module_names
 
 

@@ -100,7 +100,7 @@ class Pressed:
         monkeypatch.setattr(training.Training, "learn", counted)
 
 
-@pytest.mark.parametrize("after", [1, 5, 6, 7, 11, 12, 17])
+@pytest.mark.parametrize("after", [1, 5, 6, 7, 11, 12, 17, 18])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_anywhere_it_goes_on_with_the_same_bits(stripes, tmp_path, monkeypatch, number, after):
     whole = tmp_path / "whole"
@@ -168,7 +168,7 @@ def test_a_damaged_checkpoint_is_passed_over_aloud(stripes, tmp_path):
 
 
 def test_two_at_once_are_refused(stripes, tmp_path):
-    with runs.lock(tmp_path), pytest.raises(BusyError, match="another process is training here"):
+    with runs.hold(tmp_path), pytest.raises(BusyError, match="another process is training here"):
         training.train(small(), stripes, tmp_path, show=quiet)
     assert not (tmp_path / "log.jsonl").exists()
 

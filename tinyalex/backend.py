@@ -14,6 +14,7 @@ from tinyalex.arena import Arena
 from tinyalex.errors import DeviceError, UsageError
 from tinyalex.fake import FakeArray, FakeNumPy
 from tinyalex.parallel import ranges, workers
+from tinyalex.upload import Placed
 
 
 class Device:
@@ -79,6 +80,23 @@ class Device:
             copy.set(np.ascontiguousarray(array), stream=self.stream)
         return copy
 
+    def place(self, array):
+        """Return a host array's copy on this device, and an array that is here already as it is."""
+        if isinstance(array, Placed):
+            return array.arrays[self]
+        return self.put(array) if self.kind != "cpu" and isinstance(array, np.ndarray) else array
+
+    def pinned(self, shape, dtype):
+        """Return an uninitialised host array that an `Upload` to this device reads without the processor's help.
+
+        Any thread may ask. The memory goes round when nothing views it any more, in CuPy's pool of such memory.
+        """
+        if self.kind != "cuda":
+            return np.empty(shape, dtype)
+        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        with self.xp.cuda.Device(self.index):  # not self.card, which remembers what the main thread had before it
+            return np.ndarray(shape, dtype, self.xp.cuda.alloc_pinned_memory(size))
+
     def get(self, array):
         """Copy an array of this device to the host, when all work on it is done."""
         if self.kind == "cpu":
@@ -106,13 +124,13 @@ class Device:
             copy.fill_from_host(source.get(array))
         else:
             # The copy waits for the producer; the source waits for the copy before its memory is written again.
-            self.stream.wait_event(source._event())
+            self.stream.wait_event(source.event(source.stream))
             copy.data.copy_from_device_async(array.data, array.nbytes, self.stream)
-            source.stream.wait_event(self._event())
+            source.stream.wait_event(self.event(self.stream))
         return copy
 
     def matmul(self, a, b, out):
-        """Write the product of two matrices to ``out``; on the CPU the workers share its longer side."""
+        """Write the product of two matrices to ``out`` and return it; on the CPU the workers share its longer side."""
         rows, columns = out.shape
         if not self.on_host or rows * columns * a.shape[1] < 1 << 22 or workers().busy:
             self.xp.matmul(a, b, out=out)
@@ -121,6 +139,7 @@ class Device:
             workers().run(lambda s: self.xp.matmul(a, b[:, s], out=out[:, s]), parts)
         else:
             workers().run(lambda s: self.xp.matmul(a[s], b, out=out[s]), ranges(rows, workers().count))
+        return out
 
     @contextlib.contextmanager
     def step(self):
@@ -134,14 +153,14 @@ class Device:
     def __enter__(self):
         """Make this the device, and its stream the stream, that array operations go to."""
         if self.kind == "cuda":
-            self._card.__enter__()
+            self.card.__enter__()
             self.stream.__enter__()
         return self
 
     def __exit__(self, *error):
         if self.kind == "cuda":
             self.stream.__exit__(*error)
-            self._card.__exit__(*error)
+            self.card.__exit__(*error)
 
     def synchronize(self):
         """Wait until everything that was asked of this device is done."""
@@ -161,11 +180,13 @@ class Device:
             raise DeviceError(f"{self.name}: CUDA does not answer ({error}); check the driver, or use cpu") from error
         if self.index >= count:
             raise DeviceError(f"{self.name}: not there; this machine has {count} CUDA device(s), counted from cuda:0")
-        self._card = cupy.cuda.Device(self.index)
-        with self._card:
+        self.card = cupy.cuda.Device(self.index)
+        with self.card:
             self.stream = cupy.cuda.Stream(non_blocking=True)
+            self.copying = cupy.cuda.Stream(non_blocking=True)  # for what comes from the host meanwhile
         return cupy
 
-    def _event(self):
-        with self._card:
-            return self.stream.record(self.xp.cuda.Event(disable_timing=True))
+    def event(self, stream):
+        """Return a card's event that one of its streams reaches when all that was asked of it so far is done."""
+        with self.card:
+            return stream.record(self.xp.cuda.Event(disable_timing=True))

@@ -6,7 +6,6 @@ It is written under another name, flushed to the disk, read back and verified, a
 removed after that. Who reads it trusts nothing: the header is checked before anything is allocated, hashes before use.
 """
 
-import contextlib
 import hashlib
 import json
 import os
@@ -15,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyalex import __version__, tensorfile
+from tinyalex import __version__, storage, tensorfile
 from tinyalex.errors import CheckpointError, StorageError
 
 FORMAT = 1
@@ -60,18 +59,18 @@ def save(folder, tensors, metadata):
         mode = temporary.stat().st_mode  # as the user's umask has it: safetensors would keep it from everybody else
         save_file(tensors, temporary, metadata=header)
         temporary.chmod(mode)
-        _flush(temporary)
+        storage.flush(temporary)
         read(temporary)
         os.replace(temporary, path)
-        _flush(path.parent)
+        storage.flush(path.parent)
     except (OSError, SafetensorError, CheckpointError) as error:
-        _remove(temporary)
+        storage.remove(temporary)
         raise StorageError(
             f"{path}: the checkpoint could not be written ({error}); make room and check the "
             "permissions, older checkpoints are as they were"
         ) from error
     except BaseException:  # Ctrl-C included
-        _remove(temporary)
+        storage.remove(temporary)
         raise
     _prune(path, metadata["step"])
     return path
@@ -133,21 +132,6 @@ def read(path):
     return tensors, metadata
 
 
-def write_text(path, text):
-    """Write a small text file so that a reader finds all of it or the one before; StorageError when that fails."""
-    path = Path(path)
-    temporary = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        _flush(temporary)
-        os.replace(temporary, path)
-        _flush(path.parent)
-    except OSError as error:
-        _remove(temporary)
-        raise StorageError(f"{path}: cannot be written ({error.strerror}); make room and check permissions") from error
-
-
 def _header(path):
     """Check a file's layout, and give its metadata and the hashes of its tensors."""
     try:
@@ -189,7 +173,7 @@ def _prune(path, step):
             continue  # what cannot be read is not ours to remove
         verified += 1
         if verified > KEPT:
-            _remove(other)
+            storage.remove(other)
 
 
 def _made_with():
@@ -209,19 +193,6 @@ def _tensor_hash(array):
 
 def _text_hash(text):
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _flush(path):
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _remove(path):
-    with contextlib.suppress(OSError):
-        os.unlink(path)
 
 
 def _bad(path, what):

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinyalex.datasets.loader import test_batches
+from tinyalex.errors import DataError
 
 
 class Score(NamedTuple):
@@ -46,23 +47,26 @@ def score(probabilities, labels):
     return Score(len(labels), float(loss), float((rank >= 1).mean()), float((rank >= 5).mean()))
 
 
-def evaluate(network, dataset, recipe, images=None):
-    """Score a network on a data set's test images, centre crops only.
+def evaluate(network, images, mean, recipe):
+    """Score a network on test images, centre crops only.
 
     Parameters
     ----------
     network : Network
-    dataset : Dataset
-        Gives the mean image too.
+    images : ImageSet
+    mean : float32 (S, S, 3)
+        The mean image that the network was trained with.
     recipe : Recipe
-    images : ImageSet, optional
-        Other images than the test images.
 
     Returns
     -------
     Score
     """
-    images = dataset.test if images is None else images
-    batches = test_batches(images, dataset, recipe, recipe.learning.batch)
+    if images.size != len(mean):
+        raise DataError(
+            f"images: {images.size} x {images.size}, but the network was trained with {len(mean)} x {len(mean)}; "
+            "prepare them in that size"
+        )
+    batches = test_batches(images, mean, recipe, recipe.learning.batch)
     probabilities = np.concatenate([network.predict(batch.images, recipe.learning.batch) for batch in batches])
     return score(probabilities, np.asarray(images.labels))

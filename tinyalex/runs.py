@@ -2,17 +2,16 @@
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from tinyalex import alexnet, checkpoint, recipe
-from tinyalex.errors import BusyError, CheckpointError
+from tinyalex import alexnet, checkpoint, lock, recipe, storage
+from tinyalex.errors import CheckpointError, DataError
 
-LOG, RECIPE, LOCK = "log.jsonl", "recipe.toml", ".lock"
+LOG, RECIPE = "log.jsonl", "recipe.toml"
 
 
 class Run(NamedTuple):
@@ -23,6 +22,8 @@ class Run(NamedTuple):
     network : Network
     recipe : Recipe
     classes : list of str
+    words : list of str
+        Their names for people.
     mean : ndarray, shape (S, S, 3)
         Mean training image.
     metadata : dict
@@ -32,6 +33,7 @@ class Run(NamedTuple):
     network: object
     recipe: object
     classes: list
+    words: list
     mean: np.ndarray
     metadata: dict
 
@@ -47,6 +49,7 @@ def snapshot(run):
         "seed": run.seed,
         "recipe": recipe.to_toml(run.recipe),
         "classes": list(run.dataset.classes),
+        "words": list(run.dataset.words),
         "dataset": run.dataset.identity,
     }
     return tensors | {"data/mean": run.dataset.mean}, metadata
@@ -65,22 +68,23 @@ def restore(tensors, network, optimizer=None):
         optimizer.load({name: tensors[f"momentum/{name}"] for name in shapes})
 
 
-@contextlib.contextmanager
-def lock(folder):
-    """Keep a run folder, made if it is missing, to this process; the kernel lets go when the process ends.
+def hold(folder):
+    """Keep a run folder, made if it is missing, to this process: see `tinyalex.lock.hold`."""
+    return lock.hold(folder, "training", "--out")
 
-    Raises
-    ------
-    BusyError
-        If another process writes to it.
-    """
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    with (Path(folder) / LOCK).open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BusyError(f"{folder}: another process is training here; wait for it or give another --out") from None
+
+@contextlib.contextmanager
+def saving(run, folder):
+    """Save a `Training` in its folder when its data cannot be read any more, before the DataError goes on."""
+    try:
         yield
+    except DataError as error:
+        if not run.step:
+            raise
+        path = run.save(folder)
+        raise DataError(
+            f"{error}; stopped at step {run.step}, saved in {path}; when the data are whole, the same command goes on"
+        ) from error
 
 
 def find(folder, settings, seed, dataset, show=print):
@@ -137,7 +141,8 @@ def load(folder, devices=("cpu",)):
     settings = recipe.parse(metadata["recipe"])
     network = alexnet.build(settings.net, settings.init, devices, seed=None)
     restore(tensors, network)
-    return Run(network, settings, list(metadata["classes"]), tensors["data/mean"], metadata)
+    classes = list(metadata["classes"])
+    return Run(network, settings, classes, list(metadata.get("words", classes)), tensors["data/mean"], metadata)
 
 
 def read_log(folder):
@@ -171,7 +176,7 @@ class Log:
 
         path = Path(folder) / LOG
         kept = [json.dumps(record) + "\n" for record in read_log(folder) if record["step"] <= done and done]
-        checkpoint.write_text(path, "".join(kept))  # all of it or the one before, whenever somebody pulls the plug
+        storage.write_text(path, "".join(kept))  # all of it or the one before, whenever somebody pulls the plug
         self._file = path.open("a", encoding="utf-8")
         self._show = show
         self._bar = tqdm(total=steps, initial=done, unit="step", disable=None, leave=False, dynamic_ncols=True)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyalex import alexnet, checkpoint, runs
-from tinyalex.datasets.loader import training_batches
+from tinyalex import alexnet, checkpoint, runs, storage
+from tinyalex.datasets.feed import training_batches
 from tinyalex.errors import DivergedError, Interrupted
 from tinyalex.evaluation import evaluate
 from tinyalex.health import first_not_finite
@@ -43,7 +43,7 @@ class Training:
         self.recipe, self.dataset, self.seed = with_classes(recipe, len(dataset.classes)), dataset, seed
         self.network = alexnet.build(self.recipe.net, self.recipe.init, devices, seed)
         self.optimizer = Optimizer(self.network, recipe.learning.momentum, recipe.learning.decay)
-        self.steps_per_epoch = -(-len(dataset.train) // recipe.learning.batch)
+        self.steps_per_epoch = -(-len(dataset.need("train")) // recipe.learning.batch)
         self.step, self.errors = 0, []
 
     @property
@@ -117,30 +117,32 @@ def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print):
     Score
         On the test images, at the end.
     """
-    out = Path(out)
+    out, test = Path(out), dataset.need("test")
     run = Training(recipe, dataset, devices, seed)
     total, result = run.recipe.learning.epochs * run.steps_per_epoch, None
-    with runs.lock(out), Stop() as stop, contextlib.ExitStack() as stack:
+    with runs.hold(out), Stop() as stop, contextlib.ExitStack() as stack:
         if run.resume(out, show):
             show(f"going on at step {run.step} of {total}")
-        checkpoint.write_text(out / runs.RECIPE, to_toml(run.recipe))
+        storage.write_text(out / runs.RECIPE, to_toml(run.recipe))
         log = stack.enter_context(contextlib.closing(runs.Log(out, total, run.step, show)))
-        while run.step < total and not run.rates.finished:
+        stack.enter_context(runs.saving(run, out))
+        while len(run.errors) < run.recipe.learning.epochs and not run.rates.finished:
             if len(run.errors) == run.step // run.steps_per_epoch:  # else it was stopped before this epoch's test
                 _epoch(run, out, log, stop)
-            result = evaluate(run.network, dataset, run.recipe)
+            result = evaluate(run.network, test, dataset.mean, run.recipe)
             run.errors.append(result.top1_error)
             log.write("test", time=time.time(), epoch=run.epoch, step=run.step, **result._asdict())
             log.say(f"epoch {run.epoch:.0f}  test error {result.top1_error:.2%}  top-5 {result.top5_error:.2%}")
             run.save(out)
-        return result or evaluate(run.network, dataset, run.recipe)
+        return result or evaluate(run.network, test, dataset.mean, run.recipe)
 
 
 def _epoch(run, out, log, stop):
     # From where the run stands to the end of the epoch; stops early, with a checkpoint, when asked to.
     epoch, done = divmod(run.step, run.steps_per_epoch)
     every = max(1, run.steps_per_epoch // 20)
-    batches = training_batches(run.dataset, run.recipe, run.seed, epoch, done, run.rates.colour_noise)
+    noise, devices = run.rates.colour_noise, run.network.devices
+    batches = training_batches(run.dataset, run.recipe, run.seed, epoch, done, noise, devices)
     saved = started = time.monotonic()
     images, seen = 0, []
     with contextlib.closing(batches):
@@ -148,8 +150,9 @@ def _epoch(run, out, log, stop):
             seen.append(run.learn(batch))
             images += len(batch.images)
             loss, error = np.mean(seen[-every:], axis=0)
-            speed = images / (time.monotonic() - started)
-            log.step(epoch=f"{run.epoch:.2f}", loss=f"{loss:.3f}", error=f"{error:.1%}", speed=f"{speed:.0f} images/s")
+            speed, waited = np.array([images, batches.waited]) / (time.monotonic() - started)
+            pace = f"{speed:.0f} images/s" + (f", {waited:.0%} of the time waiting for data" if waited > 0.01 else "")
+            log.step(epoch=f"{run.epoch:.2f}", loss=f"{loss:.3f}", error=f"{error:.1%}", speed=pace)
             figures = {"time": time.time(), "epoch": run.epoch, "step": run.step, "rate": run.rates.rate}
             if run.step % every == 0:
                 log.write("train", **figures, loss=loss, top1_error=error, images_per_s=speed)
@@ -160,7 +163,7 @@ def _epoch(run, out, log, stop):
                 break
     if run.step % run.steps_per_epoch == 0:
         loss, error = np.mean(seen, axis=0)
-        log.write("epoch", **figures, loss=loss, top1_error=error, images_per_s=speed)
-        log.say(f"epoch {run.epoch:.0f}  training loss {loss:.3f}  error {error:.2%}  {speed:.0f} images/s")
+        log.write("epoch", **figures, loss=loss, top1_error=error, images_per_s=speed, waited=waited)
+        log.say(f"epoch {run.epoch:.0f}  training loss {loss:.3f}  error {error:.2%}  {pace}")
     if stop.asked:
         raise Interrupted(f"stopped at step {run.step}, saved in {path}; the same command goes on from there")

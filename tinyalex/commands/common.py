@@ -22,6 +22,18 @@ def with_data(recipe, where):
     return recipe if where is None else replace(recipe, data=replace(recipe.data, set=where))
 
 
+def with_shown_classes(recipe):
+    """Give a recipe whose net has as many classes as the data a number of them, without reading data."""
+    from tinyalex import recipe as recipes
+    from tinyalex.datasets import shapes
+
+    if recipe.net.classes == 0 and recipe.data.set == "shapes":
+        return recipes.with_classes(recipe, len(shapes.CLASSES))
+    if recipe.net.classes == 0:
+        raise UsageError("net.classes: 0 means as many as the data has; add --set net.classes=N to see N")
+    return recipe
+
+
 def load(where, seed):
     """Load a data set."""
     from tinyalex import datasets
@@ -32,7 +44,11 @@ def load(where, seed):
 def same_classes(run, dataset):
     """Give the data set if its classes are the run's."""
     if list(dataset.classes) != list(run.classes):
-        raise DataError(f"{dataset.name}: not the {len(run.classes)} classes of the run; give the data of its training")
+        other = sorted(set(dataset.classes) ^ set(run.classes))
+        which = f"{other[0]!r} is not in both" if other else "in another order"
+        raise DataError(
+            f"{dataset.name}: not the {len(run.classes)} classes of the run ({which}); give the data of its training"
+        )
     return dataset
 
 
@@ -62,12 +78,12 @@ def draw(out, dataset):
     }
     drawn = {"curves": figures.curves(runs.read_log(out)), "kernels": figures.kernels(kernels)}
     if dataset is not None:
-        order = randomness.permutation(randomness.key(0, "panel"), len(dataset.test))
+        order = randomness.permutation(randomness.key(0, "panel"), len(dataset.need("test")))
         labels = np.asarray(dataset.test.labels)[order]
         first = np.sort(np.unique(labels, return_index=True)[1])[:8]  # no class twice
         images = dataset.test.read(order[first])
         inputs = np.stack([prepare_image(image, run.mean, run.recipe) for image in images])
-        drawn["panel"] = figures.panel(images, labels[first], run.network.predict(inputs), run.classes)
+        drawn["panel"] = figures.panel(images, labels[first], run.network.predict(inputs), run.words)
     for name, figure in drawn.items():
         figures.save(figure, out / f"{name}.png")
     return [out / f"{name}.png" for name in drawn]

@@ -20,7 +20,7 @@ def run(options):
 
     run = runs.load(options.run, options.devices)
     dataset = same_classes(run, load(with_data(run.recipe, options.data).data.set, run.metadata["seed"]))
-    result = evaluation.evaluate(run.network, dataset, run.recipe)
+    result = evaluation.evaluate(run.network, dataset.need("test"), run.mean, run.recipe)
     if options.json:
         say(json.dumps(result._asdict()))
     else:

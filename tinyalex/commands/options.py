@@ -2,7 +2,10 @@
 
 from tinyalex.recipe import names
 
-DATA = "shapes, cifar10, or a folder or tar: CIFAR-10's files, or {train,test}/CLASS/*.jpg or png"
+DATA = (
+    "shapes, cifar10, a folder that tinyalex prepare made, or a folder or tar: CIFAR-10's files, or "
+    "{train,test}/CLASS/*.jpg or png"
+)
 RUN = "the folder of a run, or one of its checkpoints"
 
 

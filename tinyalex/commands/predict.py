@@ -9,6 +9,8 @@ from tinyalex.commands.common import say
 from tinyalex.commands.options import RUN, machine
 from tinyalex.errors import DataError
 
+_LARGEST = 64 << 20  # bytes of a file
+
 
 def options(command):
     """Add the command's options to its parser."""
@@ -34,43 +36,41 @@ def run(options):
     inputs = [prepare_image(picture, run.mean, run.recipe) for picture in pictures.values()]
     shape = (-1, *run.network.input_shape)
     found = dict(zip(pictures, run.network.predict(np.array(inputs, np.float32).reshape(shape)), strict=True))
-    answers = {
-        path: [(run.classes[i], float(p[i])) for i in np.argsort(-p, kind="stable")[:5]] for path, p in found.items()
-    }
+    answers = {path: [(i, float(p[i])) for i in np.argsort(-p, kind="stable")[:5]] for path, p in found.items()}
     if options.json:
         items = [{"image": path, "error": str(error)} for path, error in errors.items()]
         for path, best in answers.items():
-            items.append({"image": path, "top5": [{"class": name, "probability": p} for name, p in best]})
+            top5 = [{"class": run.classes[i], "words": run.words[i], "probability": p} for i, p in best]
+            items.append({"image": path, "top5": top5})
         items.sort(key=lambda item: options.images.index(item["image"]))
         say(json.dumps(items, indent=2, ensure_ascii=False))
     else:
         for path, best in answers.items():
-            say("\n".join([path, *(f"  {p:6.1%}  {_bar(p)}  {name}" for name, p in best)]))
+            say("\n".join([path, *(f"  {p:6.1%}  {_bar(p)}  {run.words[i]}" for i, p in best)]))
     if options.picture and pictures:
         from tinyalex import figures
 
         figures.save(
-            figures.panel(list(pictures.values()), None, np.array(list(found.values())), run.classes), options.picture
+            figures.panel(list(pictures.values()), None, np.array(list(found.values())), run.words), options.picture
         )
     if errors:
         raise ExceptionGroup("pictures", list(errors.values()))
 
 
 def _picture(path):
-    """Read a picture of any size and kind as RGB, uint8 (h, w, 3)."""
-    from PIL import Image
+    """Read a picture of any size and kind as RGB, uint8 (h, w, 3): as `tinyalex prepare` would."""
+    from tinyalex.prepare import picture
 
     try:
-        with Image.open(path) as image:
-            width, height = image.size
-            if width * height <= Image.MAX_IMAGE_PIXELS:
-                return np.asarray(image.convert("RGB"))
+        with open(path, "rb") as file:
+            content = file.read(_LARGEST + 1)
+        if len(content) > _LARGEST:
+            raise DataError(f"more than {_LARGEST >> 20} MiB")
+        return np.asarray(picture.decode(content)[0].convert("RGB"))
     except OSError as error:
-        reason = error.strerror or "not a picture, or a damaged one"
-        raise DataError(f"{path}: {reason}; give a JPEG or PNG file") from error
-    except Exception as error:  # decoders of hostile bytes raise anything
-        raise DataError(f"{path}: a damaged picture ({type(error).__name__}); give another") from error
-    raise DataError(f"{path}: {width} x {height} pixels are too many; make it smaller")
+        raise DataError(f"{path}: {error.strerror}; give a JPEG or PNG file") from error
+    except DataError as error:
+        raise DataError(f"{path}: {error}; give another") from error
 
 
 def _bar(probability, width=24):

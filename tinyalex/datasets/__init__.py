@@ -15,7 +15,8 @@ def load(where, seed=0):
     ----------
     where : str or Path
         "shapes": drawn on the spot. "cifar10": from the folder ``data``, downloaded to there if it is absent.
-        A path: CIFAR-10 in its binary or python form, or ``{train,test}/<class>/*.jpg|png``, as a folder or a tar.
+        A path: a prepared set; CIFAR-10 in its binary or python form, or ``{train,test}/<class>/*.jpg|png``, as a
+        folder or a tar.
     seed : int
         Of the drawn data set.
 
@@ -28,11 +29,13 @@ def load(where, seed=0):
     DataError
         If there is no such thing, or what is there cannot be used.
     """
-    from tinyalex.datasets import cifar, download, files, folders, shapes
+    from tinyalex.datasets import cifar, download, files, folders, prepared, shapes
 
     if where == "shapes":
         return shapes.load(seed)
     path = download.cifar10() if where == "cifar10" else Path(where)
+    if prepared.is_prepared(path):
+        return prepared.load(path)
     batches, images, size = {}, {}, None
     for parts, content in files.read_files(path, lambda parts: cifar.is_part(parts) or folders.place(parts)):
         if cifar.is_part(parts):

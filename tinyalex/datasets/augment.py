@@ -1,11 +1,36 @@
 """Crops, reflections, colour noise and the mean (paper, sections 2 and 4.1), as pure functions.
 
-Every draw is a function of the seed, the epoch and the image; nothing here remembers anything.
+Every draw is a function of the seed, the epoch and the image; nothing here remembers anything. `Cutter` carries the
+draws out, on the host or on a device, with the same bits.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
 from tinyalex import randomness
+
+
+class Draws(NamedTuple):
+    """What chance decided for n images.
+
+    Attributes
+    ----------
+    offsets : int64 (n, 2)
+        Top and left of every crop.
+    flips : bool (n,)
+        Which crops are reflected.
+    shifts : float32 (n, 3), or None
+        Grey levels to add to every pixel; None without colour noise.
+    """
+
+    offsets: np.ndarray
+    flips: np.ndarray
+    shifts: np.ndarray | None = None
+
+    def part(self, which):
+        """Give the draws of some of the images."""
+        return Draws(*(None if draw is None else draw[which] for draw in self))
 
 
 def positions(size, crop):
@@ -42,40 +67,6 @@ def draw_crops(seed, epoch, units, size, crop, flip):
     return offsets, flips if flip else np.zeros_like(flips)
 
 
-def centre(size, crop):
-    """Give the offset of the centre crop: 16 for 224 from 256."""
-    return (size - crop) // 2
-
-
-def cut(images, mean, offsets, flips, crop, matched):
-    """Cut crops out of images, reflect some, and subtract the mean.
-
-    Parameters
-    ----------
-    images : uint8 (n, S, S, 3)
-    mean : float32 (S, S, 3)
-    offsets : integers (n, 2)
-        Top and left of every crop.
-    flips : bool (n,)
-    crop : int
-    matched : bool
-        True: every pixel loses the mean at its own place, so the mean is cut and reflected with the image.
-        False: the mean's centre crop is subtracted, wherever the crop was cut (as in 2012).
-
-    Returns
-    -------
-    float32 (n, crop, crop, 3)
-    """
-    y = np.empty((len(images), crop, crop, 3), np.float32)
-    middle = centre(images.shape[1], crop)
-    fixed = mean[middle : middle + crop, middle : middle + crop]
-    for image, (top, left), flip, out in zip(images, offsets, flips, y, strict=True):
-        window = np.s_[top : top + crop, left : left + crop]
-        step = -1 if flip else 1
-        np.subtract(image[window][:, ::step], mean[window][:, ::step] if matched else fixed, out=out)
-    return y
-
-
 def draw_colours(seed, epoch, samples, colour, reading, strength):
     """Draw one colour shift an image along the principal components of the training pixels (paper, section 4.1).
 
@@ -103,12 +94,107 @@ def draw_colours(seed, epoch, samples, colour, reading, strength):
     return (strength * ((z * spread)[:, None, :] * vectors).sum(axis=2)).astype(np.float32)
 
 
-def shift_colours(x, shifts, reading, strength):
-    """Add colour shifts (n, 3) to images (n, c, c, 3), in place; in the 2012 reading divide by 1 + strength (1.1) then.
+def centre(size, crop):
+    """Give the offset of the centre crop: 16 for 224 from 256."""
+    return (size - crop) // 2
 
-    Test images were neither shifted nor divided.
+
+def views(size, crop, count):
+    """List the crops that a test image is judged by (paper, section 4.1).
+
+    Parameters
+    ----------
+    size, crop : int
+        Sides of the images and of the crops, in pixels.
+    count : {1, 10}
+        1: the centre. 10: the corners (top left, top right, bottom left, bottom right) and the centre, then the
+        reflections of these five in the same order.
+
+    Returns
+    -------
+    list of ((top, left), flip)
     """
-    for channel in range(3):  # long inner loops: twice as fast as adding (n, 1, 1, 3)
-        x[..., channel] += shifts[:, None, None, channel]
-    if reading == "2012":
-        x *= np.float32(1.0 / (1.0 + strength))
+    middle, end = centre(size, crop), size - crop
+    if count == 1:
+        return [((middle, middle), False)]
+    if count != 10:
+        raise ValueError(f"views: {count} will not do; use 1 or 10")
+    places = [(0, 0), (0, end), (end, 0), (end, end), (middle, middle)]
+    return [(place, flip) for flip in (False, True) for place in places]
+
+
+class Cutter:
+    """Makes a network's input of images: crops, some reflected, less the mean, with shifted colours, scaled.
+
+    Parameters
+    ----------
+    mean : float32 (S, S, 3)
+    crop : int
+        Side of the crops, in pixels.
+    matched : bool
+        True: every pixel loses the mean at its own place, so the mean is cut and reflected with the image.
+        False: the mean's centre crop is subtracted, wherever the crop was cut (as in 2012).
+    factors : sequence of float
+        What the result is multiplied by, one after the other. After a colour shift the 2012 code divides by
+        1 + strength (1.1); test images it neither shifts nor divides.
+    """
+
+    def __init__(self, mean, crop, matched, factors=()):
+        self.crop, self.matched, self.factors = crop, matched, [np.float32(factor) for factor in factors if factor != 1]
+        middle = centre(len(mean), crop)
+        self._mean, self._mirrored = mean, np.ascontiguousarray(mean[:, ::-1])
+        self._fixed = np.ascontiguousarray(mean[middle : middle + crop, middle : middle + crop])
+
+    def __call__(self, images, draws, out=None):
+        """Cut on the host, image by image, so that each stays in cache until it is done.
+
+        Parameters
+        ----------
+        images : uint8 (n, S, S, 3)
+        draws : Draws
+        out : float32 (n, crop, crop, 3), optional
+            Where the results go; each of the n contiguous.
+
+        Returns
+        -------
+        float32 (n, crop, crop, 3)
+        """
+        crop = self.crop
+        out = np.empty((len(images), crop, crop, 3), np.float32) if out is None else out
+        turned = np.empty((crop, crop, 3), np.uint8)
+        shifts = None if draws.shifts is None else np.tile(draws.shifts, (1, crop))  # a shift for a row of pixels
+        for number, (image, (top, left), flip) in enumerate(zip(images, draws.offsets, draws.flips, strict=True)):
+            window, x = image[top : top + crop, left : left + crop], out[number]
+            if flip:
+                for channel in range(3):  # long inner loops: bytes one by one, five times as fast as pixels of three
+                    turned[..., channel] = window[:, ::-1, channel]
+                window, left = turned, images.shape[2] - crop - left
+            mean = self._mirrored if flip else self._mean
+            np.subtract(window, mean[top : top + crop, left : left + crop] if self.matched else self._fixed, out=x)
+            x = x.reshape(crop, 3 * crop)
+            if shifts is not None:
+                x += shifts[number]
+            for factor in self.factors:
+                x *= factor
+        return out
+
+    def on(self, device):
+        """Return the same for images on a device: ``cut(images, offsets, flips, shifts=None)``, all arrays of it."""
+        xp, crop = device.xp, self.crop
+        with device:
+            mean, places = device.put(self._mean if self.matched else self._fixed), xp.arange(crop)
+
+        def cut(images, offsets, flips, shifts=None):
+            across = xp.where(flips[:, None], crop - 1 - places, places)
+            rows = (offsets[:, :1] + places)[:, :, None]  # (n, crop, 1)
+            columns = (offsets[:, 1:] + across)[:, None, :]  # (n, 1, crop)
+            x = images[xp.arange(len(images))[:, None, None], rows, columns] - (
+                mean[rows, columns] if self.matched else mean
+            )
+            if shifts is not None:
+                x += shifts[:, None, None, :]
+            for factor in self.factors:
+                x *= factor
+            return x
+
+        return cut

@@ -9,7 +9,10 @@ from functools import cached_property
 
 import numpy as np
 
-_CHUNK = 512  # images read at once: 512 x 256 x 256 pixels keep float64 products of bytes below 2^53, exact
+from tinyalex.datasets.statistics import mean_image, pixel_sums, principal_colours
+from tinyalex.errors import DataError
+
+_CHUNK = 512  # images read at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +38,9 @@ class ImageSet:
         """Side S of an image, in pixels."""
         return self.images.shape[1]
 
-    def read(self, indices):
-        """Give the images with these numbers, uint8 (len(indices), S, S, 3)."""
-        return self.images[indices]
+    def read(self, indices, out=None):
+        """Give the images with these numbers, uint8 (len(indices), S, S, 3), in ``out`` if it is given."""
+        return np.take(self.images, indices, axis=0, out=out)
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,37 +72,39 @@ class Dataset:
                 digest.update(np.ascontiguousarray(chunk))
         return digest.hexdigest()
 
+    @property
+    def words(self):
+        """Names of the classes for people, where they have others."""
+        return self.classes
+
     @cached_property
     def mean(self):
         """Mean image of the training set, float32 (S, S, 3), 0 to 255."""
-        total = sum(chunk.sum(axis=0, dtype=np.int64) for chunk in _chunks(self.train))
-        return (total / len(self.train)).astype(np.float32)
+        return mean_image(self._sums[0], len(self.train))
 
     @cached_property
     def colour(self):
-        """Principal components of the training pixels' RGB values (paper, section 4.1).
+        """Principal components of the training pixels' RGB values, as `principal_colours` gives them (section 4.1)."""
+        total, products = self._sums
+        return principal_colours(len(self.train) * self.train.size**2, total.sum(axis=(0, 1)), products)
 
-        Returns
-        -------
-        deviations : float64 (3,)
-            Standard deviations along the components in grey levels (0 to 255), smallest first: the square roots of the
-            covariance's eigenvalues. The 2012 files keep these; the paper speaks of the eigenvalues, their squares.
-        vectors : float64 (3, 3)
-            Unit vectors, one a column, each with its largest entry positive.
+    @cached_property
+    def _sums(self):
+        return tuple(map(sum, zip(*map(pixel_sums, _chunks(self.train)), strict=True)))
+
+    def need(self, split):
+        """Give the "train" or the "test" images.
+
+        Raises
+        ------
+        DataError
+            If there are none.
         """
-        count, total, products = 0, np.zeros(3, np.int64), np.zeros((3, 3), np.int64)
-        for chunk in _chunks(self.train):
-            pixels = chunk.reshape(-1, 3).astype(np.float64)
-            count += len(pixels)
-            total += pixels.sum(axis=0).astype(np.int64)
-            products += (pixels.T @ pixels).astype(np.int64)
-        covariance = [
-            [(count * int(products[i, j]) - int(total[i]) * int(total[j])) / count**2 for j in range(3)]
-            for i in range(3)
-        ]
-        variances, vectors = np.linalg.eigh(np.array(covariance))
-        largest = np.take_along_axis(vectors, np.abs(vectors).argmax(axis=0)[None], axis=0)
-        return np.sqrt(np.maximum(variances, 0.0)), vectors * np.where(largest < 0, -1.0, 1.0)
+        images = getattr(self, split)
+        if len(images):
+            return images
+        what = "training images to learn from" if split == "train" else "test images to tell the error by"
+        raise DataError(f"{self.name}: holds no {what}; give a set that has a {split} split")
 
 
 def _chunks(images):

@@ -7,6 +7,7 @@ import tempfile
 import urllib.request
 from pathlib import Path
 
+from tinyalex.datasets.streams import pump
 from tinyalex.errors import DataError, StorageError
 
 ADDRESS = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
@@ -67,17 +68,11 @@ def fetch(address, target, md5):
 
 
 def _copy(address, target, file):
-    from tqdm import tqdm
-
     digest = hashlib.md5(usedforsecurity=False)
     try:
         with urllib.request.urlopen(address, timeout=30) as source:
             total = int(source.headers.get("Content-Length") or 0) or None
-            with tqdm(total=total, unit="B", unit_scale=True, desc=target.name, disable=None) as bar:
-                while block := source.read(1 << 18):
-                    file.write(block)
-                    digest.update(block)
-                    bar.update(len(block))
+            pump(source.read, (file.write, digest.update), target.name, total)
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise DataError(

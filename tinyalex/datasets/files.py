@@ -7,6 +7,7 @@ import os
 import tarfile
 from pathlib import Path
 
+from tinyalex.datasets import tars
 from tinyalex.errors import DataError
 
 _LARGEST = 256 << 20  # bytes: CIFAR's own files have 30 MB
@@ -60,23 +61,11 @@ def _unreadable(error):
 
 
 def _read_tar(path, wanted):
-    try:
-        with tarfile.open(path, "r|*") as archive:
-            for member in archive:
-                parts = tuple(part for part in member.name.split("/") if part not in ("", "."))
-                hostile = member.name.startswith("/") or ".." in parts or "\\" in member.name or "\0" in member.name
-                if member.isreg() and not hostile and parts and wanted(parts):
-                    small = member.size <= _LARGEST
-                    content = archive.extractfile(member).read() if small else b""
-                    yield parts, _checked(f"{path}: {member.name}", member.size, content)
-            # A tar ends with two blocks of zeros; tarfile reads one, and takes a missing or broken one for an end too.
-            if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                raise tarfile.ReadError("it ends early")
-    except DataError:
-        raise
-    except Exception as error:  # tarfile and the decompressors answer damaged bytes with errors of many kinds
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path}: not a tar archive, or a damaged one ({reason}); fetch it again") from error
+    with tars.damage(path), tarfile.open(path, "r|*") as archive:
+        for member in tars.walk(archive):
+            if not tars.refusal(member) and wanted(tars.parts(member)):
+                content = archive.extractfile(member).read() if member.size <= _LARGEST else b""
+                yield tars.parts(member), _checked(f"{path}: {member.name}", member.size, content)
 
 
 def _checked(name, size, content):

@@ -7,7 +7,7 @@ import numpy as np
 from tinyalex.datasets.dataset import Dataset, ImageSet
 from tinyalex.errors import DataError
 
-_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm")
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm")
 _LARGEST = 512  # pixels a side: all images are held in memory
 
 
@@ -15,7 +15,7 @@ def place(parts):
     """Tell where an image belongs: (split, class, file), or None for any other file."""
     split, *_ = where = parts[-3:]
     fits = len(parts) in (3, 4) and split in ("train", "test") and not parts[-1].startswith(".")
-    return where if fits and parts[-1].lower().endswith(_ENDINGS) else None
+    return where if fits and parts[-1].lower().endswith(ENDINGS) else None
 
 
 def decode(content, file, size=None):

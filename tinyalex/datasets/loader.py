@@ -1,20 +1,22 @@
 """Batches of prepared images, made in the background while the network works on the one before.
 
 The order of an epoch, the crops and the colours are functions of the seed and the epoch alone: batch k is the same
-bits whatever the timing, and a run that resumes asks for ``first_batch=k`` and goes on as if it had never stopped.
+bits whatever the timing and the number of threads, and a run that resumes asks for ``first_batch=k`` and goes on as if
+it had never stopped. The arrays of a batch are the holder's for as long as anything views them; then their memory goes
+round, and later batches are made in it.
 """
 
-from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 
 from tinyalex import randomness
+from tinyalex.arena import Arena
 from tinyalex.datasets import augment
+from tinyalex.datasets.background import made_ahead
 from tinyalex.errors import DataError
 
-_AHEAD = 2  # batches that wait for the caller, at most
+_CHUNK = 1 << 20  # bytes of images that are read before they are cut: still in cache then
 
 
 class Batch(NamedTuple):
@@ -25,8 +27,17 @@ class Batch(NamedTuple):
     indices: np.ndarray
 
 
-def training_batches(dataset, recipe, seed, epoch, first_batch=0, colour_noise=None):
-    """Go through the training set once, in the epoch's own order, with the recipe's augmentation.
+class Records(NamedTuple):
+    """Whole images uint8 (n, S, S, 3) as they were read, and what is to be done to them: `augment.Draws`."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    indices: np.ndarray
+    draws: augment.Draws
+
+
+class Epoch:
+    """One pass over the training set, in the epoch's own order, with the recipe's augmentation.
 
     Parameters
     ----------
@@ -34,59 +45,137 @@ def training_batches(dataset, recipe, seed, epoch, first_batch=0, colour_noise=N
     recipe : Recipe
         ``net.input``, ``data`` and ``learning.batch`` are read.
     seed, epoch : int
-    first_batch : int
-        Number of the batch to begin with.
     colour_noise : float, optional
         Strength of the colour noise where a phase of the schedule changes it; 0 switches it off.
+
+    Attributes
+    ----------
+    images : ImageSet
+    cutter : augment.Cutter
+        Makes the network's input of images and draws.
+    """
+
+    def __init__(self, dataset, recipe, seed, epoch, colour_noise=None):
+        self.images, self._data, self._batch = dataset.train, recipe.data, recipe.learning.batch
+        self._seed, self._epoch = seed, epoch
+        self._strength = recipe.data.colour_noise if colour_noise is None else colour_noise
+        noisy = recipe.data.colour != "none" and self._strength > 0
+        self._colour = dataset.colour if noisy else None
+        self._order = randomness.permutation(randomness.key(seed, "order", epoch), len(self.images))
+        factors = [1.0 / (1.0 + self._strength)] if noisy and recipe.data.colour == "2012" else []
+        self.cutter = _cutter(dataset.mean, recipe, factors)
+
+    def __len__(self):
+        """Count the batches."""
+        return -(-len(self.images) // self._batch)
+
+    def draw(self, number):
+        """Return the numbers of the images in a batch, int64 (n,), and their `augment.Draws`."""
+        places = np.arange(number * self._batch, min((number + 1) * self._batch, len(self.images)))
+        indices, data = self._order[places], self._data
+        units = indices if data.shared_crop == 1 else places // data.shared_crop
+        crops = augment.draw_crops(self._seed, self._epoch, units, self.images.size, self.cutter.crop, data.flip)
+        if self._colour is None:
+            return indices, augment.Draws(*crops)
+        noise = augment.draw_colours(self._seed, self._epoch, indices, self._colour, data.colour, self._strength)
+        return indices, augment.Draws(*crops, noise)
+
+
+def training_batches(dataset, recipe, seed, epoch, first_batch=0, colour_noise=None, threads=1):
+    """Go through the training set once and cut the crops on the host.
+
+    Parameters
+    ----------
+    dataset, recipe, seed, epoch, colour_noise
+        See `Epoch`.
+    first_batch : int
+        Number of the batch to begin with.
+    threads : int
+        That make batches; 0: none, each is made when it is asked for.
 
     Yields
     ------
     Batch
-        A fresh one each; the last of an epoch may be short.
+        The last of an epoch may be short.
     """
-    data, crop, images = recipe.data, _crop(recipe, dataset.train.size), dataset.train
-    strength = data.colour_noise if colour_noise is None else colour_noise
-    noisy = data.colour != "none" and strength > 0
-    order = randomness.permutation(randomness.key(seed, "order", epoch), len(images))
-    mean, colour = dataset.mean, dataset.colour if noisy else None
+    made, memory = Epoch(dataset, recipe, seed, epoch, colour_noise), Arena()
 
     def make(number):
-        places = np.arange(number * recipe.learning.batch, min((number + 1) * recipe.learning.batch, len(images)))
-        indices = order[places]
-        units = indices if data.shared_crop == 1 else places // data.shared_crop
-        offsets, flips = augment.draw_crops(seed, epoch, units, images.size, crop, data.flip)
-        x = augment.cut(images.read(indices), mean, offsets, flips, crop, matched=data.mean == "image")
-        if noisy:
-            shifts = augment.draw_colours(seed, epoch, indices, colour, data.colour, strength)
-            augment.shift_colours(x, shifts, data.colour, strength)
-        return Batch(_scale(x, data.scale), images.labels[indices], indices)
+        indices, draws = made.draw(number)
+        x = memory.empty((len(indices), made.cutter.crop, made.cutter.crop, 3), np.float32)
+        for part, images in _read(made.images, indices, memory):
+            made.cutter(images, draws.part(part), out=x[part])
+        return Batch(x, made.images.labels[indices], indices)
 
-    return _in_background(make, range(first_batch, -(-len(images) // recipe.learning.batch)))
+    return made_ahead(make, range(first_batch, len(made)), threads)
 
 
-def test_batches(images, dataset, recipe, batch):
-    """Go through a set in its own order: centre crops less the mean, nothing random.
+def training_records(epoch, first_batch=0, threads=2, empty=None):
+    """Go through the training set once and leave the cutting to a device.
+
+    Parameters
+    ----------
+    epoch : Epoch
+    first_batch, threads : int
+        See `training_batches`.
+    empty : callable, optional
+        ``empty(shape, dtype)`` gives the host memory that the images and draws are put into.
+
+    Yields
+    ------
+    Records
+    """
+    empty = empty or Arena().empty
+
+    def copied(array):
+        copy = empty(array.shape, array.dtype)
+        copy[...] = array
+        return copy
+
+    def make(number):
+        indices, draws = epoch.draw(number)
+        images = empty((len(indices), epoch.images.size, epoch.images.size, 3), np.uint8)
+        epoch.images.read(indices, out=images)
+        draws = augment.Draws(*(None if draw is None else copied(draw) for draw in draws))
+        return Records(images, epoch.images.labels[indices], indices, draws)
+
+    return made_ahead(make, range(first_batch, len(epoch)), threads)
+
+
+def test_batches(images, mean, recipe, batch, views=1, threads=1):
+    """Go through a set in its own order: crops less the mean, nothing random.
 
     Parameters
     ----------
     images : ImageSet
-    dataset : Dataset
-        Gives the mean image, which is the training set's.
+    mean : float32 (S, S, 3)
+        The mean image that is subtracted: that of the training set.
     recipe : Recipe
     batch : int
         Images a batch; the last may be short.
+    views : {1, 10}
+        1: the centre crop. 10: the four corners, the centre, and the reflections of these five (`augment.views`).
+    threads : int
+        See `training_batches`.
 
     Yields
     ------
     Batch
+        With ``views`` crops for each image, side by side: rows ``views * i`` to ``views * (i + 1) - 1`` of the images
+        belong to label ``i``.
     """
-    crop, mean = _crop(recipe, images.size), dataset.mean
+    cutter, memory = _cutter(mean, recipe), Arena()
+    looks = augment.views(images.size, cutter.crop, views)
 
     def make(number):
         indices = np.arange(number * batch, min((number + 1) * batch, len(images)))
-        return Batch(_centred(images.read(indices), mean, crop, recipe), images.labels[indices], indices)
+        x = memory.empty((len(indices), views, cutter.crop, cutter.crop, 3), np.float32)
+        for part, read in _read(images, indices, memory):
+            for view, (place, flip) in enumerate(looks):
+                cutter(read, _alike(len(read), place, flip), out=x[part, view])
+        return Batch(x.reshape(-1, *x.shape[2:]), images.labels[indices], indices)
 
-    return _in_background(make, range(-(-len(images) // batch)))
+    return made_ahead(make, range(-(-len(images) // batch)), threads)
 
 
 def prepare_image(image, mean, recipe):
@@ -107,50 +196,30 @@ def prepare_image(image, mean, recipe):
     image = np.asarray(image)
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
         raise DataError(f"image: {image.dtype} {image.shape} is not uint8 (height, width, 3); convert it to RGB first")
-    size = len(mean)
-    return _centred(square(image, size)[None], mean, _crop(recipe, size), recipe)[0]
+    from PIL import Image
+
+    from tinyalex.prepare.picture import square
+
+    cutter = _cutter(mean, recipe)
+    ((place, flip),) = augment.views(len(mean), cutter.crop, 1)
+    return cutter(square(Image.fromarray(image), len(mean))[None], _alike(1, place, flip))[0]
 
 
-def square(image, size):
-    """Resize a picture (h, w, 3) so that its shorter side is ``size``, and cut the middle square (paper, section 2)."""
-    h, w = image.shape[:2]
-    if min(h, w) != size:
-        from PIL import Image
-
-        h, w = (max(size, round(side * size / min(h, w))) for side in (h, w))
-        image = np.asarray(Image.fromarray(image).resize((w, h), Image.Resampling.BICUBIC))
-    top, left = (h - size) // 2, (w - size) // 2
-    return image[top : top + size, left : left + size]
+def _cutter(mean, recipe, factors=()):
+    size, crop = len(mean), recipe.net.input
+    if crop > size:
+        raise DataError(f"images: {size} x {size} is too small for crops of {crop}; use larger images or set net.input")
+    return augment.Cutter(mean, crop, recipe.data.mean == "image", [*factors, recipe.data.scale])
 
 
-def _crop(recipe, size):
-    if recipe.net.input > size:
-        raise DataError(
-            f"images: {size} x {size} is too small for crops of {recipe.net.input}; use larger images or set net.input"
-        )
-    return recipe.net.input
+def _alike(count, place, flip):
+    return augment.Draws(np.full((count, 2), place), np.full(count, flip))
 
 
-def _centred(images, mean, crop, recipe):
-    middle = np.full((len(images), 2), augment.centre(images.shape[1], crop))
-    return _scale(augment.cut(images, mean, middle, np.zeros(len(images), bool), crop, True), recipe.data.scale)
-
-
-def _scale(x, scale):
-    if scale != 1.0:
-        x *= np.float32(scale)
-    return x
-
-
-def _in_background(make, numbers):
-    # One thread makes batches in order; a generator that is closed or dropped cancels what was not begun.
-    waiting, thread = deque(), ThreadPoolExecutor(1, thread_name_prefix="tinyalex-loader")
-    try:
-        for number in numbers:
-            waiting.append(thread.submit(make, number))
-            if len(waiting) > _AHEAD:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        thread.shutdown(wait=True, cancel_futures=True)
+def _read(images, indices, memory):
+    # Yield (slice, images), a few at a time, all in the same piece of memory.
+    few = max(1, _CHUNK // (images.size**2 * 3))
+    space = memory.empty((min(few, len(indices)), images.size, images.size, 3), np.uint8)
+    for start in range(0, len(indices), few):
+        part = slice(start, min(start + few, len(indices)))
+        yield part, images.read(indices[part], out=space[: part.stop - start])

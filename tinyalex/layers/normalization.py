@@ -7,8 +7,6 @@ map for `SpatialNorm`. The paper's text multiplies the sum by alpha; the 2012 co
 window (``layer.py`` divides its scale by the size).
 """
 
-import numpy as np
-
 from tinyalex.layers.layer import Layer
 from tinyalex.parallel import ranges
 
@@ -94,7 +92,7 @@ class LRN(_ResponseNorm):
         self.device.xp.multiply(a, b, out=padded[:rows, before : before + maps])
         padded, flat = padded.reshape(-1), total.reshape(-1)[: padded.size - self.size + 1]
         self._add([padded[shift : shift + flat.size] for shift in range(self.size)], flat)
-        return total, np.s_[:rows, :maps]
+        return total, (slice(rows), slice(maps))
 
 
 class SpatialNorm(_ResponseNorm):

@@ -1,0 +1,1 @@
+"""One-time work: from image files of any layout to shards."""

@@ -1,0 +1,175 @@
+"""The end of a preparation: what the records of all shards say together, and the manifest that makes a set of them."""
+
+import math
+from collections import Counter
+
+import numpy as np
+
+from tinyalex import storage
+from tinyalex.datasets import manifest, shards, statistics
+from tinyalex.errors import DataError, UsageError
+from tinyalex.prepare import records
+from tinyalex.prepare.shard import PER_SHARD
+
+MAX_BAD = "0.01%"
+SKIPPED = "skipped.tsv"
+
+
+def allowed(text, images):
+    """Tell how many of so many images may be left out.
+
+    Parameters
+    ----------
+    text : str
+        "20"; or "0.5%", rounded down. The default share forgives one image however few there are.
+    images : int
+
+    Raises
+    ------
+    UsageError
+        If the text is neither.
+    """
+    try:
+        share = text.endswith("%")
+        number = float(text[:-1]) / 100 if share else int(text)
+        if not 0 <= number <= (1 if share else math.inf):
+            raise ValueError
+    except ValueError:
+        raise UsageError(f"--max-bad: {text!r} is no number of images, as 20, or share of them, as 0.5%") from None
+    least = 1 if text == MAX_BAD else 0
+    return max(least, math.floor(number * images)) if share else number
+
+
+def header(task, record, classes):
+    """Give what `shards.Shard` has to know of a set to open one shard of it."""
+    entry = {"file": task.path.name, "count": record.count, "hash": record.hash}
+    return {
+        "plan": task.plan,
+        "size": task.size,
+        "classes": classes,
+        "splits": {task.split: {"shards": {task.number: entry}}},
+    }
+
+
+def write(out, index, names, tasks, settings, mean_from=None):
+    """Write all that a set has besides its shards; the manifest last.
+
+    Parameters
+    ----------
+    out : Path
+    index : Index
+    names : list of str
+        Of the sources.
+    tasks : list of Task
+        All of the set; each has its shard and its record.
+    settings : Settings
+    mean_from : dict, optional
+        Manifest of the set in ``settings.mean_from``.
+
+    Raises
+    ------
+    DataError
+        If more images than allowed could not be decoded.
+    """
+    sums = _Sums(tasks, index.classes)
+    rows = [("", *row) for row in index.skipped]
+    rows += [(split, *row) for split in shards.SPLITS for row in sums.skipped[split]]
+    if rows:
+        storage.write_text(out / SKIPPED, "".join("\t".join(map(_one_line, row)) + "\n" for row in rows))
+    _check_bad(out, sums, settings.max_bad)
+    manifest.write(
+        out,
+        {
+            "plan": tasks[0].plan,
+            "kind": index.kind,
+            "sources": names,
+            "size": tasks[0].size,
+            "seed": settings.seed,
+            "per_shard": PER_SHARD,
+            "classes": index.classes,
+            "words": index.words,
+            "splits": {
+                split: {
+                    "count": sum(shard["count"] for shard in sums.shards[split]),
+                    "shards": sums.shards[split],
+                    "skipped": [{"name": name, "reason": reason} for name, reason in sums.skipped[split]],
+                }
+                for split in shards.SPLITS
+            },
+            "statistics": _borrowed(out, settings.mean_from, mean_from) if mean_from else _own(out, sums),
+            "odd": dict(sorted(sums.odd.items())),
+            "duplicates": sums.duplicates(),
+            "decoder": {name: " and ".join(sorted(versions)) for name, versions in sums.decoders.items()},
+        },
+    )
+
+
+class _Sums:
+    # What all records say together.
+    def __init__(self, tasks, classes):
+        self.shards, self.skipped = ({split: [] for split in shards.SPLITS} for _ in range(2))
+        self.totals, self.products, self.odd, self.decoders = {}, {}, Counter(), {}
+        self.images, self._names, self._hashes = 0, [], []
+        for task in tasks:
+            self._add(task, records.read(task.record, task.size), classes)
+
+    def _add(self, task, record, classes):
+        shard = header(task, record, classes)
+        self.shards[task.split].append(shard["splits"][task.split]["shards"][task.number])
+        self.skipped[task.split] += record.skipped
+        self.totals[task.split] = self.totals.get(task.split, 0) + record.total.astype(np.int64)
+        self.products[task.split] = self.products.get(task.split, 0) + np.array(record.products)
+        self.odd.update(record.odd)
+        for name, version in record.decoder.items():
+            self.decoders.setdefault(name, set()).add(version)
+        self.images += len(task.entries)
+        left_out = {name for name, _ in record.skipped}
+        self._names += [(task.split, entry.name) for entry in task.entries if entry.name not in left_out]
+        self._hashes.append(shards.Shard(task.path.parent, shard, task.split, task.number).hashes)
+
+    def duplicates(self):
+        """Give groups of images with the same pixels, each a sorted list of names such as "train/cat/1.png"."""
+        hashes = np.concatenate(self._hashes)
+        order = np.argsort(hashes, kind="stable")
+        same = np.diff(hashes[order]) == 0
+        inside = np.concatenate([[False], same, [False]])
+        begins, ends = np.flatnonzero(~inside[:-1] & inside[1:]), np.flatnonzero(inside[:-1] & ~inside[1:]) + 1
+        groups = [order[begin:end] for begin, end in zip(begins, ends, strict=True)]
+        return sorted(sorted("/".join(self._names[i]) for i in group) for group in groups)
+
+
+def _check_bad(out, sums, text):
+    bad = [row for split in shards.SPLITS for row in sums.skipped[split]]
+    if len(bad) > allowed(text, sums.images):
+        name, reason = bad[0]
+        raise DataError(
+            f"{out}: {len(bad):,} of {sums.images:,} images cannot be used, as {name}: {reason}; all are in "
+            f"{out / SKIPPED}; mend them and prepare into another folder, or allow them: --max-bad {len(bad)}"
+        )
+    for split in shards.SPLITS:
+        for shard in sums.shards[split]:
+            if not shard["count"]:
+                raise DataError(f"{out}: {shard['file']}: not one of its images can be used; see {out / SKIPPED}")
+
+
+def _own(out, sums):
+    # The mean is that of the training images (paper, section 2), if there are any.
+    split = next(split for split in shards.SPLITS if sums.shards[split])
+    count, total = sum(shard["count"] for shard in sums.shards[split]), sums.totals[split]
+    return {
+        "from": split,
+        "images": count,
+        "pixels": count * total.shape[0] ** 2,
+        "sum": total.sum(axis=(0, 1)).tolist(),
+        "products": sums.products[split].tolist(),
+        "mean": manifest.write_mean(out, statistics.mean_image(total, count)),
+    }
+
+
+def _borrowed(out, folder, other):
+    mean = manifest.write_mean(out, manifest.read_mean(folder, other))
+    return other["statistics"] | {"from": other["identity"], "mean": mean}
+
+
+def _one_line(text):
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

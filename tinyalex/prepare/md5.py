@@ -1,0 +1,35 @@
+"""The sums of the archives as their authors publish them, for who wants to be sure before a night's work."""
+
+import hashlib
+
+from tinyalex.datasets.download import MD5
+from tinyalex.datasets.streams import pump
+from tinyalex.errors import DataError
+
+KNOWN = MD5 | {
+    "ILSVRC2012_img_train.tar": "1d675b47d978889d74fa0da5fadfb00e",
+    "ILSVRC2012_img_train_t3.tar": "ccaf1013018ac1037801578038d370da",
+    "ILSVRC2012_img_val.tar": "29b22e2961454d5413ddabcf34fc5622",
+    "ILSVRC2012_devkit_t12.tar.gz": "fa75699e90414af021442c21a62c3abf",
+    "tiny-imagenet-200.zip": "90528d7ca1a48142e341f4ef8d21d0de",
+}
+
+
+def verify(path, show):
+    """Refuse an archive that is none of the published ones, or is another one than its name says.
+
+    Raises
+    ------
+    DataError
+        With the sum that was found, and those that are known.
+    """
+    digest = hashlib.md5(usedforsecurity=False)
+    with open(path, "rb") as file:
+        pump(file.read, [digest.update], f"MD5 of {path.name}", path.stat().st_size)
+    found = digest.hexdigest()
+    name = next((name for name, known in KNOWN.items() if known == found), None)
+    if name == path.name or name and path.name not in KNOWN:
+        show(f"{path}: MD5 is that of {name}")
+        return
+    wanted = ", ".join(f"{known} {name}" for name, known in KNOWN.items())
+    raise DataError(f"{path}: MD5 is {found}, {f'that of {name}' if name else 'of no known archive'}; known: {wanted}")

@@ -1,0 +1,47 @@
+"""How far it is and how long it will take: a bar on a terminal, a line now and then elsewhere."""
+
+import time
+
+_EVERY = 10.0  # seconds between two lines
+
+
+class Progress:
+    """Shows how many images are done.
+
+    Parameters
+    ----------
+    total, done : int
+        Images of the set, and those that were done before.
+    show : function of str
+        Gets the lines where there is no terminal.
+    """
+
+    def __init__(self, total, done, show):
+        from tqdm import tqdm
+
+        self._bar = tqdm(total=total, initial=done, unit="image", disable=None, leave=False, dynamic_ncols=True)
+        self._total, self._first, self._show = total, done, show
+        self._begun = self._said = time.monotonic()
+
+    def at(self, done):
+        """Note that so many images are done."""
+        now = time.monotonic()
+        if not self._bar.disable:
+            self._bar.update(done - self._bar.n)
+        elif now - self._said >= _EVERY and done > self._first:
+            self._said = now
+            rate = (done - self._first) / (now - self._begun)
+            left = (self._total - done) / rate
+            self._show(f"{done:,} of {self._total:,} images, {rate:.0f} a second, {duration(left)} left")
+
+    def close(self):
+        """Take the bar away."""
+        self._bar.close()
+
+
+def duration(seconds):
+    """Say how long something takes: "40 s", "12 min", "3 h 05 min"."""
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,67 @@
+"""What was done for a shard, kept beside the shards until all are there: a resumed preparation goes on from these.
+
+16 bytes of hash over all that follows; the sum of the shard's images, uint32 (S, S, 3), little-endian; then JSON.
+"""
+
+import hashlib
+import json
+from typing import NamedTuple
+
+import numpy as np
+
+from tinyalex import storage
+
+
+class Record(NamedTuple):
+    """What a worker found while it made a shard.
+
+    Attributes
+    ----------
+    count : int
+        Images that are in the shard.
+    hash : str
+        The shard's.
+    products : list of list of int, (3, 3)
+        Of the shard's pixels, as `tinyalex.datasets.statistics.pixel_sums` has them.
+    skipped : list of [name, reason]
+        Images that could not be decoded.
+    odd : dict of str to int
+        How often something unusual was met.
+    decoder : dict of str to str
+        Versions on which the pixels depend.
+    total : integers (S, S, 3)
+        Sum of the shard's images.
+    """
+
+    count: int
+    hash: str
+    products: list
+    skipped: list
+    odd: dict
+    decoder: dict
+    total: np.ndarray
+
+
+def write(path, record):
+    """Write a record, whole or not at all."""
+    fields = record._asdict()
+    content = fields.pop("total").astype("<u4").tobytes() + json.dumps(fields).encode()
+    with storage.whole(path) as file:
+        file.write(_digest(content) + content)
+
+
+def read(path, size):
+    """Read the record of a shard of images of side ``size``; None if there is none, or only a damaged one."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    sums = 12 * size**2
+    if content[:16] != _digest(content[16:]) or len(content) <= 16 + sums:
+        return None
+    total = np.frombuffer(content, "<u4", 3 * size**2, 16).reshape(size, size, 3)
+    return Record(total=total, **json.loads(content[16 + sums :]))
+
+
+def _digest(content):
+    return hashlib.blake2b(content, digest_size=16).digest()

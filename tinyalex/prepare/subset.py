@@ -1,0 +1,92 @@
+"""A part of an index: a share of every class to test on, or a few classes and images for trying things out."""
+
+import dataclasses
+import re
+
+from tinyalex import randomness
+from tinyalex.errors import UsageError
+
+
+def parse(text):
+    """Read a subset as the command line has it.
+
+    Parameters
+    ----------
+    text : str
+        "10": the first ten classes; "10x50": at most fifty images of each, a split.
+
+    Returns
+    -------
+    classes : int
+    per_class : int or None
+    """
+    found = re.fullmatch(r"(\d{1,9})(?:x(\d{1,9}))?", text)
+    if not found:
+        raise UsageError(f"--subset {text}: wanted a number of classes, or classes and images of each, like 10x50")
+    return int(found[1]), int(found[2]) if found[2] else None
+
+
+def check(test_share, classes, per_class):
+    """Refuse numbers that cannot be meant."""
+    if not 0 <= test_share < 1:
+        raise UsageError(f"--test-share {test_share}: wanted a number from 0 up to, but not including, 1")
+    if classes is not None and classes < 2:
+        raise UsageError(f"--subset {classes}: wanted two classes or more, for there is nothing to tell apart in one")
+    if per_class is not None and per_class < 1:
+        raise UsageError(f"--subset: {per_class} images a class; wanted one or more")
+
+
+def share_out(index, share, seed):
+    """Make a share of every class's training images the test split.
+
+    Parameters
+    ----------
+    index : Index
+    share : float
+        At least one image of a class is taken, and one left, if it has two.
+    seed : int
+
+    Returns
+    -------
+    Index
+    """
+    if not share:
+        return index
+    if index.splits["test"]:
+        raise UsageError(f"--test-share {share}: the sources have test images of their own; leave it out")
+    test = set()
+    for label, entries in _by_class(index.splits["train"]).items():
+        count = min(max(1, round(share * len(entries))), len(entries) - 1)
+        test |= set(_drawn(entries, count, seed, "test share", index.classes[label]))
+    train = index.splits["train"]
+    kept, taken = ([entry for entry in train if (entry in test) == out] for out in (False, True))
+    return dataclasses.replace(index, splits={"train": kept, "test": taken})
+
+
+def few(index, classes, per_class, seed):
+    """Keep the first ``classes`` classes, and at most ``per_class`` images of each in either split; None: all."""
+    if classes is not None and classes > len(index.classes):
+        raise UsageError(f"--subset {classes}: the set has {len(index.classes):,} classes; ask for fewer")
+    names, splits = index.classes[:classes], {}
+    for split, entries in index.splits.items():
+        chosen = [entry for entry in entries if entry.label < len(names)]
+        if per_class is not None:
+            chosen = [
+                entry
+                for label, each in _by_class(chosen).items()
+                for entry in _drawn(each, min(per_class, len(each)), seed, "subset", split, names[label])
+            ]
+        splits[split] = sorted(chosen)
+    return dataclasses.replace(index, classes=names, words=index.words[:classes], splits=splits)
+
+
+def _by_class(entries):
+    found = {}
+    for entry in entries:
+        found.setdefault(entry.label, []).append(entry)
+    return found
+
+
+def _drawn(entries, count, *purpose):
+    order = randomness.permutation(randomness.key(*purpose), len(entries))
+    return [entries[k] for k in order[:count]]
