@@ -8,6 +8,7 @@ import pytest
 
 from tinyalex import alexnet, layers
 from tinyalex.backend import Device
+from tinyalex.bench.torch_twin import overhang, spatial_norm
 from tinyalex.randomness import Step, bits, key, normal
 from tinyalex.settings import Init, Net
 
@@ -64,11 +65,6 @@ def dtype(request):
 
 def kernel_first(W):
     return W.transpose(3, 2, 0, 1)
-
-
-def overhang(size, window, stride, pad=0):
-    """Zeros to add to the right or below for PyTorch's rounding down to give what rounding up gives."""
-    return -(size + 2 * pad - window) % stride
 
 
 @pytest.mark.parametrize(
@@ -133,12 +129,6 @@ def test_lrn_stays_inside_its_column(dtype):
         return torch.cat([F.local_response_norm(half, 5, 5.0, 0.75, 2.0) for half in x.chunk(2, 1)], 1)
 
     compare(dtype, layers.LRN(alpha=1.0, groups=2), (2, 4, 5, 12), oracle)
-
-
-def spatial_norm(x, alpha, k=1.0, size=5):
-    # 2012 divides by the whole window's area, at the edges too: zeros outside, counted.
-    mean = F.avg_pool2d(F.pad(x * x, (size // 2,) * 4), size, stride=1)
-    return x * (k + alpha * mean) ** -0.75
 
 
 @pytest.mark.parametrize("alpha, k, size", [(1e-3, 1.0, 5), (2.0, 1.0, 5), (2.0, 0.5, 3)])

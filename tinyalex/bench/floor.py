@@ -1,0 +1,53 @@
+"""The least time that direct convolution can take here, from the machine's own rates of products and copies."""
+
+import numpy as np
+
+from tinyalex import summary
+
+FLOP = 2  # a multiply-add is a multiplication and an addition
+
+
+def floors(network, batch, products, copies):
+    """Compute the floors of one image.
+
+    Backward takes as many products again for the inputs' gradients and for the weights', but the images' gradient is
+    nobody's business. The update reads value, gradient and momentum and writes at least one of them back.
+
+    Parameters
+    ----------
+    network : Network
+        Described.
+    batch : int
+        Images that share an update.
+    products : float
+        Multiplications and additions a second, float32, on all threads.
+    copies : float
+        Bytes a second, read and written.
+
+    Returns
+    -------
+    dict
+        Seconds an image: "step", "forward", and "layers", of those with weights, forward and backward together.
+    """
+    work, weights, layers = 0, 0, {}
+    for index, column in summary.rows(network).items():
+        first = network.stages[0].columns[index][0].name
+        for row in column:
+            weights += row.parameters
+            work += row.multiply_adds
+            if row.multiply_adds:
+                passes = 2 if row.layer == first else 3
+                name = plain(row.layer)
+                layers[name] = layers.get(name, 0.0) + passes * FLOP * row.multiply_adds / products
+    update = 4 * np.dtype(np.float32).itemsize * weights / copies / batch
+    return {
+        "step": sum(layers.values()) + update,
+        "forward": FLOP * work / products,
+        "layers": layers | {"update": update},
+    }
+
+
+def plain(name):
+    """Return a layer's name without its columns: ``conv2`` for "conv2a conv2b"."""
+    first = name.split()[0]
+    return first[:-1] if first[-1] in "ab" and first[-2].isdigit() else first

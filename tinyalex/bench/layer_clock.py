@@ -1,0 +1,73 @@
+"""The time that each layer takes within a training step of ours.
+
+A layer that the workers share is timed in every worker; the sum over the workers, divided by their number, is its part
+of the step. What stands between the layers (cutting blocks, adding their gradients) belongs to none.
+"""
+
+import contextlib
+import threading
+import time
+from collections import defaultdict
+
+from tinyalex.bench.floor import plain
+from tinyalex.parallel import workers
+
+_DIRECTIONS = {"prepare": "forward", "forward": "forward", "backward": "backward"}
+
+
+class Clock:
+    """What was measured, ``(layer/direction, seconds)`` by ``(layer/direction, seconds)``; threads may add to it."""
+
+    def __init__(self):
+        self._records = []
+        self._here = threading.local()
+
+    @contextlib.contextmanager
+    def measure(self, key):
+        """Add the time that the block takes, if it is not within another that is measured."""
+        if getattr(self._here, "within", False):
+            yield
+            return
+        self._here.within, start = True, time.perf_counter()
+        try:
+            yield
+        finally:
+            self._here.within, elapsed = False, time.perf_counter() - start
+            self._records.append((key, elapsed / (workers().count if workers().busy else 1)))
+
+    def seconds(self):
+        """Return ``{"conv1/forward": seconds, ...}``."""
+        sums = defaultdict(float)
+        for key, elapsed in self._records:
+            sums[key] += elapsed
+        return dict(sums)
+
+
+@contextlib.contextmanager
+def clocked(network):
+    """Time the layers of a network, and its loss, until the block ends.
+
+    Methods are replaced in the classes: a stage's replicas are copies of its layers and find them there.
+    """
+    clock, before = Clock(), []
+    network.loss.names = ("loss",)
+    for kind in {type(layer) for layer in [*(layer for _, layer in network.layers()), network.loss]}:
+        for method, direction in _DIRECTIONS.items():
+            before.append((kind, method, vars(kind).get(method)))
+            setattr(kind, method, _timed(getattr(kind, method), direction, clock))
+    try:
+        yield clock
+    finally:
+        for kind, method, own in before:
+            if own is None:
+                delattr(kind, method)
+            else:
+                setattr(kind, method, own)
+
+
+def _timed(method, direction, clock):
+    def timed(layer, *arguments):
+        with clock.measure(f"{plain(layer.name)}/{direction}"):
+            return method(layer, *arguments)
+
+    return timed

@@ -1,0 +1,74 @@
+"""The picture of a measurement: speeds as bars, beside the floor of direct convolution."""
+
+from tinyalex.bench.report import machine
+from tinyalex.figures.page import BLUE, MUTED, PALE, VERMILION, blank, text_width, write
+
+SIZE = 9
+NAMES, PANEL, NUMBER, GAP, BAR, TOP, BOTTOM = 1.75, 2.4, 0.55, 0.9, 0.34, 0.65, 0.55  # inches
+
+
+def bars(result):
+    """Draw training steps, forward alone and single images, in images a second.
+
+    Parameters
+    ----------
+    result : dict
+        From `tinyalex.bench.measure.measure`.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Ours are blue, PyTorch's grey; a red line is the floor.
+    """
+    contenders, batch, floor = result["contenders"], result["batch"], result["floor"]
+    panels = [
+        ("step", f"Training, {batch} images a step", batch, 1 / floor["step"]),
+        ("forward", f"Forward alone, {batch} images", batch, 1 / floor["forward"]),
+        ("predict", "Predicting, one image a time", 1, None),
+    ]
+    width, rows = NAMES + len(panels) * (PANEL + GAP), BAR * len(contenders)
+    height = TOP + rows + BOTTOM
+    figure = blank(width, height)
+    for number, (action, title, images, limit) in enumerate(panels):
+        left = NAMES + number * (PANEL + GAP)
+        axes = figure.add_axes((left / width, BOTTOM / height, PANEL / width, rows / height))
+        _panel(axes, [images / each[action]["seconds"] for each in contenders], contenders, title, limit)
+        for row, each in enumerate(contenders if number == 0 else []):
+            place = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "center"}
+            write(axes, -0.03, row, each["title"], SIZE, **place)
+    page = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    page.axis("off")
+    for number, line in enumerate(_lines(f"Images a second. {machine(result)}", width - 0.3)):
+        write(page, 0.15, height - 0.33 + 0.16 * number, line, SIZE - 2, MUTED, va="center")
+    return figure
+
+
+def _panel(axes, speeds, contenders, title, limit):
+    colors = [BLUE if each["name"].split("-")[0] != "torch" else PALE for each in contenders]
+    axes.barh(range(len(speeds)), speeds, height=0.72, color=colors)
+    axes.set(xlim=(0, 1.02 * max([*speeds, limit or 0])), ylim=(len(speeds) - 0.5, -0.5), xticks=[], yticks=[])
+    axes.spines[["top", "right", "bottom"]].set_visible(False)
+    axes.spines["left"].set_color(MUTED)
+    above = axes.get_xaxis_transform()
+    write(axes, 0, 1 + 0.34 / (BAR * len(speeds)), title, SIZE + 1, weight="bold", transform=above)
+    for row, speed in enumerate(speeds):  # in a column of their own, where no line crosses them
+        beside = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "center"}
+        write(axes, 1 + NUMBER / PANEL, row, f"{speed:,.0f}" if speed >= 1000 else f"{speed:.1f}", SIZE, **beside)
+    if limit:
+        axes.axvline(limit, color=VERMILION, linewidth=1.2)
+        label = {"transform": above, "ha": "right" if limit > axes.get_xlim()[1] / 2 else "left"}
+        text = f"direct convolution at best {limit:,.1f}"
+        write(axes, limit, 1 + 0.08 / (BAR * len(speeds)), text, SIZE - 1.5, VERMILION, **label)
+
+
+def _lines(text, width):
+    # At commas, in as many lines as it takes.
+    lines = [""]
+    for part in text.split(", "):
+        longer = f"{lines[-1]}, {part}" if lines[-1] else part
+        if lines[-1] and text_width(longer, SIZE - 2) > width:
+            lines[-1] += ","
+            lines.append(part)
+        else:
+            lines[-1] = longer
+    return lines

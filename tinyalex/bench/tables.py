@@ -1,0 +1,103 @@
+"""What was measured, as tables of texts, which a terminal and a Markdown file show alike."""
+
+from typing import NamedTuple
+
+from tinyalex.bench.contenders import SHIPPED, TUNED
+
+EPOCHS = {"cifar10": 50_000}  # training images of the named data sets that always have as many
+
+
+class Table(NamedTuple):
+    """A table for people.
+
+    Attributes
+    ----------
+    title : str
+    heads : list of str
+        The first column's is empty: it holds names.
+    rows : list of list of str
+    notes : list of str
+        What has to be known to read it.
+    """
+
+    title: str
+    heads: list
+    rows: list
+    notes: list
+
+
+def tables(result):
+    """Lay out all tables of a result of `tinyalex.bench.measure.measure`."""
+    batch, floor = result["batch"], result["floor"]
+    more = {"peak GiB": lambda each: f"{each['peak'] / 2**30:.2f}"}
+    epoch = EPOCHS.get(result["data"])
+    if epoch:
+        more["s/epoch"] = lambda each: f"{each['step']['seconds'] / batch * epoch:.1f}"
+    step = _speeds(result, "step", f"Training step, {batch} images", batch, floor["step"], more)
+    if epoch:
+        step.notes.append(f"An epoch is the steps of {epoch:,} images; reading them is not in it.")
+    forward = _speeds(result, "forward", f"Forward alone, as at test, {batch} images", batch, floor["forward"])
+    return [step, forward, _speeds(result, "predict", "One image, the process being warm", 1), _layers(result)]
+
+
+def _speeds(result, action, title, images, floor=None, more=None):
+    contenders = result["contenders"]
+    seconds = {each["name"]: each[action]["seconds"] for each in contenders}
+    columns = {
+        "ms": lambda own: f"{1000 * own:,.1f}",
+        "images/s": lambda own: f"{images / own:,.1f}",
+        "x tuned": lambda own: f"{seconds[TUNED] / own:.2f}",
+        "x shipped": lambda own: f"{seconds[SHIPPED] / own:.2f}",
+        "time/floor": lambda own: f"{own / images / floor:.2f}",
+    }
+    absent = [head for head, name in (("x tuned", TUNED), ("x shipped", SHIPPED)) if name not in seconds]
+    for head in absent + ([] if floor else ["time/floor"]):
+        del columns[head]
+    rows = [
+        [each["title"], *(text(seconds[each["name"]]) for text in columns.values())]
+        + [text(each) for text in (more or {}).values()]
+        for each in contenders
+    ]
+    ratios = [head for head in columns if head.startswith("x ")]
+    notes = [f"{', '.join(ratios)}: times as fast as PyTorch."] if ratios else []
+    if floor:
+        notes.append(f"The floor of direct convolution: {1000 * images * floor:,.1f} ms, {1 / floor:,.1f} images/s.")
+    return Table(title, ["", *columns, *(more or {})], rows, notes)
+
+
+def _layers(result):
+    batch, contenders, floor = result["batch"], result["contenders"], result["floor"]["layers"]
+    values = [each["layers"]["values"] for each in contenders]
+    whole = [each["layers"]["seconds"] for each in contenders]
+
+    def cells(numbers):
+        return [f"{1000 * number / batch:.3f}" for number in numbers]
+
+    rows = []
+    for name in [*result["layers"], "loss", "update"]:
+        keys = [name] if name == "update" else [f"{name}/forward", f"{name}/backward"]
+        pairs = [" / ".join(cells(own[key] for key in keys)) for own in values]
+        rows.append([name, *pairs, f"{1000 * floor[name]:.3f}" if name in floor else ""])
+    rest = [step - sum(own.values()) for own, step in zip(values, whole, strict=True)]
+    rows.append(["rest", *cells(rest), ""])
+    rows.append(["all", *cells(whole), f"{1000 * sum(floor.values()):.3f}"])
+    notes = ["Ours: the time within a layer's methods, summed over the workers and divided by their number."]
+    if any(each["name"] in (TUNED, SHIPPED) for each in contenders):
+        notes.append("PyTorch's: forward from module to module, backward from one output's gradient to the one before.")
+    heads = ["", *(each["title"] for each in contenders), "floor"]
+    return Table("Layer by layer in a training step: ms an image, forward / backward", heads, rows, notes)
+
+
+def text(table):
+    """Write a table for a terminal."""
+    lines = [table.heads, *table.rows]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(table.heads))]
+    written = ["  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines]
+    return "\n".join([table.title, *(f"  {line}" for line in [*written, *table.notes])])
+
+
+def markdown(table):
+    """Write a table in Markdown."""
+    lines = [table.heads, ["---"] + ["---:"] * (len(table.heads) - 1), *table.rows]
+    rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"**{table.title}**\n\n{rows}\n\n{' '.join(table.notes)}".rstrip()

@@ -1,0 +1,185 @@
+"""A network of ours once more in PyTorch, from the description of its layers.
+
+One of ours becomes one module of the same name, with the same first values, that computes the same numbers: kernels
+are (o, c, k, k) there, activations (n, c, h, w), and what hangs over an edge is padded on two sides only. PyTorch is
+imported when a twin is made.
+"""
+
+import contextlib
+from collections import OrderedDict
+
+from tinyalex import layers as ours
+from tinyalex.bench.floor import plain
+from tinyalex.errors import UsageError
+from tinyalex.layers.layer import grouped
+
+
+def twin(network, seed=0, dtype="float32"):
+    """Build the twin of a described network of one device.
+
+    Parameters
+    ----------
+    network : Network
+        Gets no arrays; its layers draw their first values one after the other.
+    seed : int
+    dtype : str
+
+    Returns
+    -------
+    torch.nn.Sequential
+        From images, (n, c, h, w), to logits.
+
+    Raises
+    ------
+    UsageError
+        For a layer that has no twin.
+    """
+    from torch import nn
+
+    modules, shape = {}, network.input_shape
+    for _, layer in network.layers():
+        if type(layer) not in _TWINS and not isinstance(layer, ours.Conv2d):
+            raise UsageError(f"{layer.name}: there is no {type(layer).__name__} in PyTorch to compare with")
+        make = _TWINS.get(type(layer), _convolution)
+        with _first_values(layer, seed, dtype):
+            modules[plain(layer.name)] = make(layer, shape)
+        shape = layer.output_shape(shape)
+    return nn.Sequential(OrderedDict(modules))
+
+
+@contextlib.contextmanager
+def _first_values(layer, seed, dtype):
+    # For the length of the block: the whole net in both forms would count as the peak of memory.
+    layer.build(seed=seed, dtype=dtype)
+    try:
+        yield
+    finally:
+        for parameter in layer.parameters:
+            parameter.value = parameter.grad = None
+
+
+def overhang(size, window, stride, pad=0):
+    """Zeros to add to the right or below for PyTorch's rounding down to give what rounding up gives."""
+    return -(size + 2 * pad - window) % stride
+
+
+def spatial_norm(x, alpha, k=1.0, size=5, beta=0.75):
+    """Normalize (n, c, h, w) across places as 2012 does: by the whole window's area at the edges too."""
+    from torch.nn import functional
+
+    mean = functional.avg_pool2d(functional.pad(x * x, (size // 2,) * 4), size, stride=1)
+    return x * (k + alpha * mean) ** -beta
+
+
+def _convolution(layer, shape):
+    from torch import nn
+
+    k, stride, pad, rounding = layer.geometry.values()
+    below, right = (overhang(side, k, stride, pad) if rounding == "ceil" else 0 for side in shape[:2])
+    lopsided = below or right
+    conv = nn.Conv2d(layer.channels, layer.maps, k, stride, 0 if lopsided else pad, groups=layer.groups)
+    _fill(conv.weight, layer.W.value.transpose(3, 2, 0, 1))
+    _fill(conv.bias, layer.b.value)
+    return nn.Sequential(nn.ZeroPad2d((pad, pad + right, pad, pad + below)), conv) if lopsided else conv
+
+
+def _linear(layer, shape):
+    from torch import nn
+
+    h, w, c = (1, 1, *layer.inputs) if len(layer.inputs) == 1 else layer.inputs
+    parts = []
+    for inputs, outputs in grouped(c, layer.outputs, layer.groups):
+        channels, units = inputs.stop - inputs.start, outputs.stop - outputs.start
+        linear = nn.Linear(h * w * channels, units)
+        # Ours reads (h, w, c), a flattened (c, h, w) comes here.
+        _fill(linear.weight, layer.W.value[:, outputs].reshape(h, w, channels, units).transpose(3, 2, 0, 1))
+        _fill(linear.bias, layer.b.value[outputs])
+        parts.append(nn.Sequential(nn.Flatten(), linear))
+    return parts[0] if len(parts) == 1 else _side_by_side(parts)
+
+
+def _side_by_side(parts):
+    import torch
+
+    def both(x):
+        return torch.cat([part(chunk) for part, chunk in zip(parts, x.chunk(len(parts), 1), strict=True)], 1)
+
+    return _module(both, parts)
+
+
+def _lrn(layer, shape):
+    from torch import nn
+
+    norm = nn.LocalResponseNorm(layer.size, layer.alpha * layer.size, layer.beta, layer.k)  # it divides alpha by n
+    if layer.groups == 1:
+        return norm
+    return _module(lambda x: norm(x.reshape(-1, x.shape[1] // layer.groups, *x.shape[2:])).reshape(x.shape))
+
+
+def _spatial_norm(layer, shape):
+    alpha = layer.alpha * layer.size**2
+    return _module(lambda x: spatial_norm(x, alpha, layer.k, layer.size, layer.beta))
+
+
+def _max_pool(layer, shape):
+    from torch import nn
+
+    return nn.MaxPool2d(layer.window, layer.stride, ceil_mode=layer.rounding == "ceil")
+
+
+def _average_pool(layer, shape):
+    from torch import nn
+
+    return nn.AvgPool2d(layer.window, layer.stride, ceil_mode=layer.rounding == "ceil", count_include_pad=False)
+
+
+def _dropout(layer, shape):
+    from torch import nn
+
+    kept = 1 - layer.p  # PyTorch divides by it in training, the paper multiplies by it at test
+    return nn.Sequential(nn.Dropout(layer.p), _module(lambda x: x * kept))
+
+
+def _relu(layer, shape):
+    from torch import nn
+
+    return nn.ReLU(inplace=True)  # as its own AlexNet has it
+
+
+def _tanh(layer, shape):
+    from torch import nn
+
+    return nn.Tanh()
+
+
+_TWINS = {
+    ours.LRN: _lrn,
+    ours.SpatialNorm: _spatial_norm,
+    ours.MaxPool: _max_pool,
+    ours.AvgPool: _average_pool,
+    ours.Linear: _linear,
+    ours.Dropout: _dropout,
+    ours.ReLU: _relu,
+    ours.Tanh: _tanh,
+}
+
+
+def _module(function, parts=()):
+    from torch import nn
+
+    class Applied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.parts = nn.ModuleList(parts)
+
+        def forward(self, x):
+            return function(x)
+
+    return Applied()
+
+
+def _fill(tensor, array):
+    # In the array's type, whichever PyTorch gave the tensor.
+    import torch
+
+    tensor.data = torch.tensor(array.reshape(tensor.shape))

@@ -1,0 +1,65 @@
+"""A contender's process: reads its task, then one word a line, and answers each with a line of JSON.
+
+    {"kind": "ours", "recipe": "...", "devices": ["cpu"], ...}
+    -> {"fingerprint": 0.0123}
+    step
+    -> {"seconds": 2.03, "repeats": 1, "foreign": 0.01, "values": {"loss": 6.9}}
+    peak
+    -> {"bytes": 2473901260}
+
+It ends with its input. Nothing else is written to the pipe: what libraries print goes to the other stream.
+"""
+
+import json
+import os
+import sys
+import traceback
+
+from tinyalex.bench.clock import sample
+
+
+def main():
+    """Answer until the input ends; return the exit code."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)
+    subject, task = None, None
+    for line in sys.stdin:
+        try:
+            if subject is None:
+                task = json.loads(line)
+                subject = _subject(task)
+                answer = subject.ready()
+            elif line.strip() == "peak":
+                answer = {"bytes": peak()}
+            else:
+                answer = sample(getattr(subject, line.strip()), task["least"])
+        except Exception as error:
+            answer = {"error": type(error).__name__, "message": str(error), "trace": traceback.format_exc()}
+        print(json.dumps(answer), file=answers)
+    return 0
+
+
+def _subject(task):
+    if task["kind"] == "torch":
+        from tinyalex.bench.torch_side import TorchSide as Subject
+    elif task["kind"] == "machine":
+        from tinyalex.bench.machine import Machine as Subject
+    else:
+        from tinyalex.bench.ours import Ours as Subject
+    return Subject(task)
+
+
+def peak():
+    """Return the most memory that this process has had at once, bytes."""
+    import resource
+
+    try:
+        with open("/proc/self/status", encoding="ascii") as file:
+            # ru_maxrss would do, but for what a process inherits from the one that started it.
+            return next(1024 * int(line.split()[1]) for line in file if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
