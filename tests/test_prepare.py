@@ -128,7 +128,8 @@ def test_a_complete_set_stays_as_it_is(source, whole, prepare):
 def test_the_real_thing_in_small(tmp_path, prepare):
     """ILSVRC's nested tar, flat tar and devkit: every image is with the name that the devkit gives it."""
     toy = toy_imagenet.make(tmp_path)
-    assert prepare(toy.train, toy.val, toy.devkit, tmp_path / "set", *SMALL)[0] == 0
+    code, lines, _ = prepare(toy.train, toy.val, toy.devkit, tmp_path / "set", *SMALL)
+    assert code == 0 and "not all of ILSVRC-2012, which has 1,281,167 training images" in lines
     found = datasets.load(tmp_path / "set")
     assert found.classes == toy.classes and found.words == toy.words
     for split, images in (("train", found.train), ("test", found.test)):
@@ -269,10 +270,10 @@ def test_the_mean_of_another_set(few, whole, prepare, tmp_path):
 # Going on.
 
 
-def test_killed_anywhere_it_goes_on_to_the_same_bytes(tmp_path):
+def test_killed_anywhere_it_goes_on_to_the_same_bytes(source, whole, tmp_path):
     """A sample; `python -m tests.kill_prepare` makes fifty of them."""
     lines = []
-    _, _, wrong = kill_prepare.sweep(tmp_path, 2, seed=int(time.time()), say=lines.append)
+    _, _, wrong = kill_prepare.sweep(source, whole, tmp_path, 2, length=1.5, seed=time.time_ns(), say=lines.append)
     assert wrong == 0, lines
 
 

@@ -26,6 +26,9 @@ class Desk:
     def at(self, part):
         self.parts.append(part)
 
+    def computed(self):
+        self.parts.append("computed")
+
     def needed(self):
         pass
 
@@ -76,7 +79,7 @@ def test_a_shard_holds_its_images_in_their_order(contents, tmp_path):
     record, labels, images = opened(task(found, tmp_path))
     wanted = [picture.square(picture.decode(contents[entry.name])[0], 16) for entry in found]
     np.testing.assert_array_equal(images, wanted)
-    assert labels.tolist() == [1] * 7 and desk.parts == list(range(7))
+    assert labels.tolist() == [1] * 7 and desk.parts == [*range(7), "computed"]
     offsets = [found[k].offset for k in task(found, tmp_path).reading()]
     assert offsets == sorted(offsets)
     assert os.listdir(tmp_path / "out" / "work" / "new") == []

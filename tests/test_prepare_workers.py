@@ -59,6 +59,15 @@ def die_at_three(task, desk):
         time.sleep(60 if part == 4 else 0)
 
 
+def compute_and_write(task, desk):
+    begun = time.monotonic()
+    time.sleep(0.1)
+    computed = time.monotonic()
+    desk.computed()
+    time.sleep(0.3)
+    return begun, computed, time.monotonic()
+
+
 def leave(task, desk):
     os._exit(7)
 
@@ -74,8 +83,15 @@ def test_every_task_is_done_once(count):
     answers = run(square, [1, 2, 3], count)
     assert {task: answer for task, (answer, _) in answers.items()} == {1: 1, 2: 4, 3: 9}
     processes = {process for _, process in answers.values()}
-    assert os.getpid() not in processes and len(processes) <= min(count, 3)
+    assert os.getpid() not in processes and len(processes) <= min(count + 1, 3)
     assert multiprocessing.active_children() == []
+
+
+def test_one_computes_while_another_writes():
+    answers = run(compute_and_write, list("abcd"), count=1)
+    times = sorted(answers.values())
+    assert all(computed <= begun for (_, computed, _), (begun, _, _) in zip(times, times[1:], strict=False))
+    assert times[1][0] < times[0][2], "the second task waited until the first was written"
 
 
 def test_no_tasks_no_processes():

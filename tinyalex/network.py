@@ -112,8 +112,8 @@ class Network:
 
         Parameters
         ----------
-        images : ndarray, shape (n, h, w, c)
-            On the host, in the network's dtype.
+        images : ndarray or Placed, shape (n, h, w, c)
+            On the host, in the network's dtype, or on the devices already.
         step : Step, optional
             In training. None is test time: dropout scales instead of silencing.
         watch : callable, optional
@@ -141,7 +141,7 @@ class Network:
 
         Parameters
         ----------
-        images : ndarray, shape (n, h, w, c)
+        images : ndarray or Placed, shape (n, h, w, c)
         labels : ndarray of int, shape (n,)
         step : Step, optional
 

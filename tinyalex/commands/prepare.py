@@ -6,6 +6,8 @@ from pathlib import Path
 from tinyalex.commands.common import say
 from tinyalex.errors import UsageError
 
+_ILSVRC_2012 = {"train": "1,281,167 training", "test": "50,000 validation"}  # images
+
 
 def options(command):
     """Add the command's options to its parser."""
@@ -95,6 +97,9 @@ def _summary(made, out):
         f"{out}: {made['kind']}, {counts['train']:,} training and {counts['test']:,} test images of "
         f"{made['size']} x {made['size']}, {len(made['classes']):,} classes; identity {made['identity'][:8]}"
     )
+    for split, whole in _ILSVRC_2012.items() if made["kind"] == "ILSVRC-2012" else ():
+        if counts[split] and not whole.startswith(f"{counts[split]:,} "):
+            yield f"not all of ILSVRC-2012, which has {whole} images"
     if made["odd"]:
         yield "unusual: " + ", ".join(f"{count:,} {name}" for name, count in made["odd"].items())
     if bad := [each for part in made["splits"].values() for each in part["skipped"]]:

@@ -106,7 +106,6 @@ class _Preparation:
             shutil.rmtree(self.out / shard.WORK / shard.NEW, ignore_errors=True)
             waiting = [task for task in tasks if not self._done(task, found.classes)]
             self._check_room(waiting, size)
-            plan.begin(self.out, self.asked)
             self._work(tasks, waiting)
             complete.write(self.out, found, names, tasks, self.settings, self.mean_from)
         made = prepared.load(self.out)
@@ -141,6 +140,7 @@ class _Preparation:
         if done:
             self.show(f"going on: {done:,} of {images:,} images are done")
         with Stop() as stop, contextlib.closing(Progress(images, done, self.show)) as progress:
+            plan.begin(self.out, self.asked)
 
             def finished(task, bad):
                 nonlocal done

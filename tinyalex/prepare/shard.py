@@ -96,9 +96,9 @@ def make(task, desk):
     labels = [task.entries[i].label for i in kept]
     total, products = statistics.pixel_sums(images)
     skipped = [[task.entries[i].name, reasons[i]] for i in sorted(reasons)]
-    digest = _put(
-        task, task.path, desk, lambda path: shards.write(path, task.plan, task.split, task.number, labels, images)
-    )
+    desk.computed()
+    name = task.plan, task.split, task.number
+    digest = _put(task, task.path, desk, lambda path: shards.write(path, *name, labels, images))
     record = records.Record(len(kept), digest, products.tolist(), skipped, dict(sorted(odd.items())), decoder(), total)
     _put(task, task.record, desk, lambda path: records.write(path, record))
     return len(skipped)

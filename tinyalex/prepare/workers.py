@@ -20,21 +20,27 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Desk:
-    """Where a job says which part of its task it has come to.
+    """Where a job says how far it has come.
 
     Parameters
     ----------
     place : ctypes value
         Shared with the caller's process.
+    pipe : Connection
+        To the caller's process.
     """
 
-    def __init__(self, place):
-        self._place, self._parent = place, os.getppid()
+    def __init__(self, place, pipe):
+        self._place, self._pipe, self._parent = place, pipe, os.getppid()
 
     def at(self, part):
         """Note that part number ``part`` is begun."""
         self._place.value = part
         self.needed()
+
+    def computed(self):
+        """Note that all that remains of this task is to write: meanwhile another process may compute."""
+        self._pipe.send(None)
 
     def needed(self):
         """End this process if whoever started it is gone."""
@@ -51,7 +57,7 @@ def run(job, tasks, count, stop, done, tick, describe):
         By name, so that another process can import it; so are the types of tasks and answers.
     tasks : list
     count : int
-        Processes.
+        Processes that compute at the same time. There is one more, so that none computes less for waiting for the disk.
     stop : Stop
         Asked several times a second whether to go on.
     done : function of a task and its answer
@@ -70,33 +76,32 @@ def run(job, tasks, count, stop, done, tick, describe):
     Exception
         What a job raised.
     """
-    waiting = list(reversed(tasks))
+    waiting, crew = list(reversed(tasks)), []
     with contextlib.ExitStack() as stack:
-        crew = []
         stack.callback(_dismiss, crew)
-        for _ in range(min(count, len(tasks))):
+        spare = len(tasks) > count + 1  # to write where nothing is left to compute meanwhile, none is needed
+        for _ in range(min(count + spare, len(tasks))):
             crew.append(_Worker(job))
-        for worker in crew:
-            worker.give(waiting.pop())
-        while crew:
+        while waiting or any(worker.busy for worker in crew):
+            for worker in crew:
+                if waiting and not worker.busy and sum(worker.computes for worker in crew) < count:
+                    worker.give(waiting.pop())
             if stop.asked:
                 raise Interrupted("stopped")
-            for pipe in connection.wait([worker.pipe for worker in crew], _TICK):
+            for pipe in connection.wait([worker.pipe for worker in crew if worker.busy], _TICK):
                 worker = next(each for each in crew if each.pipe is pipe)
-                task, answer = worker.task, worker.take(describe)
-                done(task, answer)
-                if waiting:
-                    worker.give(waiting.pop())
-                else:
-                    crew.remove(worker)
-                    worker.end()
-            tick(sum(worker.part for worker in crew))
+                if answer := worker.hear(describe):
+                    done(*answer)
+            tick(sum(worker.part for worker in crew if worker.busy))
+        while crew:
+            crew.pop().end()
 
 
 class _Worker:
     def __init__(self, job):
         context = multiprocessing.get_context("spawn")
-        self.task, self._place = None, context.RawValue(ctypes.c_long)
+        self.busy = self.computes = False
+        self._task, self._place = None, context.RawValue(ctypes.c_long)
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(target=_work, args=(job, theirs, self._place), daemon=True)
         resource_tracker.ensure_running()  # else the first process would start it, and unblock the signals
@@ -112,24 +117,31 @@ class _Worker:
         return self._place.value
 
     def give(self, task):
-        self.task, self._place.value = task, 0
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died: `take` will tell
+        self._task, self._place.value = task, 0
+        self.busy = self.computes = True
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died: `hear` will tell
             self.pipe.send(task)
 
-    def take(self, describe):
+    def hear(self, describe):
+        # The task and its answer if it is done; None if it is only computed.
+        self.computes = False
         try:
-            answer, error = self.pipe.recv()
+            said = self.pipe.recv()
         except (EOFError, OSError):
             self._process.join(_PATIENCE)
             code = self._process.exitcode
             how = signal.strsignal(-code) if code and code < 0 else f"exit code {code}"
             raise DataError(
-                f"{describe(self.task, self.part)}: the process at work on it died ({how}); remove it if this happens "
+                f"{describe(self._task, self.part)}: the process at work on it died ({how}); remove it if this happens "
                 "again, use fewer workers if memory is short; the same command goes on"
             ) from None
+        if said is None:
+            return None
+        self.busy = False
+        answer, error = said
         if error is not None:
             raise error
-        return answer
+        return self._task, answer
 
     def end(self):
         self.pipe.close()  # which tells it
@@ -150,7 +162,7 @@ def _work(job, pipe, place):
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(limits=1)
-    desk = Desk(place)
+    desk = Desk(place, pipe)
     with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # nobody is there any more
         while True:
             task = pipe.recv()
