@@ -148,10 +148,10 @@ for row, (letter, shade) in enumerate((("a", LIGHT_BLUE), ("b", "#f6cfb2"))):
         axes.annotate("", (place + 0.64, -row), (place + 0.36, -row), arrowprops={"arrowstyle": "-|>", "color": INK})
 for name, size in by_hand.items():
     place = stops.index(name) - 0.5
-    width = size / 2**20 / 4
     for start, end in ((0, -1), (-1, 0)) if both_ways[name] == 2 else ((-1, 0),):
-        axes.annotate("", (place + 0.34, 0.86 * end - 0.07 * (1 + 2 * end) * -1), (place - 0.34, 0.86 * start - 0.07),
-                      arrowprops={"arrowstyle": "-", "color": VERMILION, "lw": max(width, 1), "alpha": 0.5})  # fmt: skip
+        width = max(size / both_ways[name] / 2**20 / 1.5, 1)
+        axes.plot([place - 0.3, place + 0.3], [start * 0.8 - 0.1, end * 0.8 - 0.1], color=VERMILION, lw=width, alpha=0.5,
+                  solid_capstyle="butt", zorder=0)  # fmt: skip
     axes.text(place, -1.45, f"{size / 2**20:.1f} MiB", ha="center", color=VERMILION, weight="bold")
 axes.text(-0.4, -1.45, "cross in a step:", ha="left", color=MUTED)
 axes.set(xlim=(-0.5, 8.5), ylim=(-1.65, 0.4), xticks=[], yticks=[], title="What the columns tell each other, 128 images")
