@@ -84,7 +84,7 @@ def best(found, kind):
     return min(tried, key=lambda rate: (len(tried[rate]), tried[rate][-1]))
 
 
-data = middles(1200, 12)
+data = middles(720, 480)
 rates = {kind: best(drawn, kind) for kind in ("relu", "tanh")}
 again = {}
 for kind, rate in rates.items():

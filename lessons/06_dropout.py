@@ -103,8 +103,8 @@ assert np.median(gap) > 1e-3 and same > 0.8
 #
 # Does it help?
 # -------------
-# The lessons' small net on 480 images, which it can learn by heart, with dropout and without (``lessons/measure.py``,
-# five seeds). Dropout also "roughly doubles the number of iterations required to converge": ten epochs is not long.
+# The lessons' small net on 240 images, which it can learn by heart, with dropout and without (``lessons/measure.py``,
+# five seeds). Dropout also "roughly doubles the number of iterations required to converge", and twenty epochs of so few images are not many.
 
 for data, found in json.loads((HERE / "measured.json").read_text()).items():
     rows = np.array([[found[f"few images{arm} seed {s}"] for s in range(5)] for arm in ("", ", dropout")])

@@ -52,7 +52,7 @@ assert gallery.shape == (960, 128) and (gallery >= 0).all()
 # %%
 # Near in two senses
 # ------------------
-# |x - y|² = |x|² - 2 x.y + |y|², so all distances at once are one matrix product. By loops it would be the same, and a
+# ``|x - y|² = |x|² - 2 x.y + |y|²``, so all distances at once are one matrix product. By loops it would be the same, and a
 # few of them are checked so.
 
 
