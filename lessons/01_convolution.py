@@ -67,9 +67,9 @@ assert by_loops.shape == (15, 15, 4)
 print("output of the corner", by_loops.shape)
 
 # %%
-# The whole picture: 227 - 11 = 216 pixels are left to walk, in steps of 4 that is 54 steps, and so **55** places a side. With the paper's
-# 96 kernels it would be 55 x 55 x 96 results of 11 x 11 x 3 products each: **105,415,200** multiplications for one image,
-# in the first of eight layers.
+# The whole picture: 227 - 11 = 216 pixels are left to walk, in steps of 4 that is 54 steps, and so **55** places a
+# side. With the paper's 96 kernels it would be 55 x 55 x 96 results of 11 x 11 x 3 products each: **105,415,200**
+# multiplications for one image, in the first of eight layers.
 
 print(f"multiplications with 96 kernels: {55 * 55 * 96 * k * k * 3:,}")
 
@@ -101,8 +101,8 @@ assert loops_took > 20 * product_took
 
 # %%
 # That is the answer. The matrix is **7.1** times as large as the image, because neighbouring patches overlap and every
-# pixel is copied into several rows. In exchange everything that remains is a product of two matrices, the one thing that
-# processors have been tuned for since before there were neural networks. Your loops were hundreds of times slower.
+# pixel is copied into several rows. In exchange everything that remains is a product of two matrices, the one thing
+# that processors have been tuned for since before there were neural networks. Your loops were hundreds of times slower.
 #
 # The package does the same
 # -------------------------

@@ -62,8 +62,8 @@ print("tinyalex.layers.SoftmaxLoss agrees")
 # push both ways, which leaves an error of order h². Small h is better, until it is not: the difference of two nearly
 # equal numbers keeps few of their digits, and dividing by h blows up what is left.
 #
-# There is a way out. Push W by the *imaginary* number ih. Then L(W + ih) = L(W) + ih L'(W) - ..., so the derivative lies
-# alone in the imaginary part. Nothing is subtracted, and h can be 1e-30.
+# There is a way out. Push W by the *imaginary* number ih. Then L(W + ih) = L(W) + ih L'(W) - ..., so the derivative
+# lies alone in the imaginary part. Nothing is subtracted, and h can be 1e-30.
 
 
 def slope(h, way):
@@ -86,8 +86,8 @@ assert errors["complex"][-1] < 4e-15
 # %%
 # A bug that trains happily
 # -------------------------
-# Here is a convolution whose ``backward`` forgets one thing: the gradient of its input comes back upside down. The layer
-# still learns, because dW is right; only what lies *below* it gets nonsense. A net of two layers would train.
+# Here is a convolution whose ``backward`` forgets one thing: the gradient of its input comes back upside down. The
+# layer still learns, because dW is right; only what lies *below* it gets nonsense. A net of two layers would train.
 
 
 class Upside(Conv2d):
@@ -104,8 +104,8 @@ assert [each.verdict for each in wrong] == ["FAIL", "ok", "ok"]
 
 # %%
 # The checker multiplies the output by random numbers, and not by ones, before it asks for the derivative. With ones the
-# bug would be invisible in the middle of the image, where up and down are alike: sums do not see order. In the package's
-# own tests each such bug is planted on purpose, and the suite has to reject every one.
+# bug would be invisible in the middle of the image, where up and down are alike: sums do not see order. In the
+# package's own tests each such bug is planted on purpose, and the suite has to reject every one.
 #
 # Where there is no derivative
 # ----------------------------

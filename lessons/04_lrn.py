@@ -22,7 +22,7 @@ import json
 
 import matplotlib.pyplot as plt
 import numpy as np
-from shared import BLUE, GREEN, HERE, MUTED, VERMILION, bare, keep, photograph
+from shared import BLUE, HERE, MUTED, bare, keep, photograph
 
 from tinyalex import gradcheck
 from tinyalex.layers import LRN, Conv2d
@@ -97,9 +97,9 @@ assert 0.5 > np.median(strength) > 0.001 and strength.max() > 0.2 and faint.max(
 
 # %%
 # In the middle of the distribution the layer is a constant factor; only the brightest edges are held back. On pixels
-# from 0 to 1 it is *exactly* a factor of 1.68 as far as anybody could tell. The paper measured 1.4 points of top-1 error
-# for it, but the run without it (2012: ``layers-148.cfg``) also left out a second, spatial normalisation that the paper
-# does not mention. And a later run that deleted both norms of layer 2 alone did no worse.
+# from 0 to 1 it is *exactly* a factor of 1.68 as far as anybody could tell. The paper measured 1.4 points of top-1
+# error for it, but the run without it (2012: ``layers-148.cfg``) also left out a second, spatial normalisation that the
+# paper does not mention. And a later run that deleted both norms of layer 2 alone did no worse.
 #
 # What we measured ourselves, with the lessons' small net at five seeds (``lessons/measure.py``): test errors with the
 # layer and without.
@@ -140,7 +140,8 @@ keep(figure, "04_lrn")
 # ---
 # - ``LRN(average=True)`` is the 2012 reading of alpha. At which response does *its* sum weigh as much as k?
 # - Multiply the picture by 4. Does the face still come through?
-# - Permute the 96 maps before the norm and back after it: the output changes. Why does that not matter, before training?
+# - Permute the 96 maps before the norm and back after it: the output changes. Why does that not matter, before
+#   training?
 #
 # Exercise
 # --------

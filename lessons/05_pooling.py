@@ -16,15 +16,15 @@ what we use throughout our network, with s = 2 and z = 3."
 # %%
 # Forward in loops, then by slices
 # --------------------------------
-# A unit looks at z x z pixels and keeps the largest. The fast form turns the loops inside out: instead of one unit after
-# the other, take one *offset in the window* after the other, for all units at once. Nine slices for z = 3.
+# A unit looks at z x z pixels and keeps the largest. The fast form turns the loops inside out: instead of one unit
+# after the other, take one *offset in the window* after the other, for all units at once. Nine slices for z = 3.
 
 import json
 
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Rectangle
-from shared import BLUE, GREEN, HERE, PALE, VERMILION, bare, keep, photograph
+from shared import BLUE, HERE, PALE, VERMILION, bare, keep, photograph
 
 from tinyalex import gradcheck
 from tinyalex.layers import Conv2d, MaxPool
@@ -61,7 +61,8 @@ print("loops, slices and tinyalex.layers.MaxPool agree, for z = 2 and z = 3")
 # -----------------------------
 # Only the largest pixel had a say, so it alone gets the gradient. Where windows overlap, one bright pixel can win up to
 # four times, and collects four gradients. What if two pixels tie? The function has a corner there, and every choice is
-# right. The package gives all to the first in reading order. The authors' kernels of 2012 gave it to *every* tied pixel.
+# right. The package gives all to the first in reading order. The authors' kernels of 2012 gave it to *every* tied
+# pixel.
 
 collected = {}
 for z in (2, 3):

@@ -25,7 +25,7 @@ import json
 
 import matplotlib.pyplot as plt
 import numpy as np
-from shared import BLUE, GREEN, HERE, INK, MUTED, VERMILION, keep
+from shared import BLUE, GREEN, HERE, MUTED, VERMILION, keep
 
 from tinyalex import gradcheck
 from tinyalex.layers import Dropout
@@ -104,13 +104,15 @@ assert np.median(gap) > 1e-3 and same > 0.8
 # Does it help?
 # -------------
 # The lessons' small net on 240 images, which it can learn by heart, with dropout and without (``lessons/measure.py``,
-# five seeds). Dropout also "roughly doubles the number of iterations required to converge", and twenty epochs of so few images are not many.
+# five seeds). Dropout also "roughly doubles the number of iterations required to converge", and twenty epochs of so few
+# images are not many.
 
 for data, found in json.loads((HERE / "measured.json").read_text()).items():
     rows = np.array([[found[f"few images{arm} seed {s}"] for s in range(5)] for arm in ("", ", dropout")])
     (train, test), (train_drop, test_drop) = rows.mean(axis=1)
     better = (rows[1, :, 1] < rows[0, :, 1]).sum()
-    print(f"{data}: without, training {train:.1%} test {test:.1%}; with, training {train_drop:.1%} test {test_drop:.1%}; "
+    print(f"{data}: without, training {train:.1%} test {test:.1%}; "
+          f"with, training {train_drop:.1%} test {test_drop:.1%}; "
           f"better at {better} of 5 seeds")  # fmt: skip
 
 # %%
@@ -142,4 +144,5 @@ keep(figure, "06_dropout")
 #
 # Exercise
 # --------
-# Dropout with the coins given, forward, backward and test, in ``lessons/exercises/ex06_dropout.py``; ``pytest -m ex06``.
+# Dropout with the coins given, forward, backward and test, in ``lessons/exercises/ex06_dropout.py``; then
+# ``pytest -m ex06``.

@@ -58,8 +58,8 @@ print("twenty steps of tinyalex.optimizer.Optimizer, the same")
 # %%
 # Ten times the rate
 # ------------------
-# With a steady gradient v settles where v = 0.9 v - e g, at v = -10 e g: momentum of 0.9 makes steps **10** times as long
-# as the rate says, once it is up to speed. The half of that is reached after **7** steps.
+# With a steady gradient v settles where v = 0.9 v - e g, at v = -10 e g: momentum of 0.9 makes steps **10** times as
+# long as the rate says, once it is up to speed. The half of that is reached after **7** steps.
 
 w, v, trace = 0.0, 0.0, []
 for _ in range(100):
@@ -70,10 +70,10 @@ print(f"with a steady gradient the step grows to {trace[-1]:.0f} times the rate;
 assert abs(trace[-1] - 10) < 1e-3 and half == 7
 
 # %%
-# Decay alone: a weight that gets no gradient shrinks by 10 x 0.01 x 0.0005 a step, and is halved after **13,866** steps.
-# An epoch of ILSVRC-2012 is 1,281,167 / 128 = 10,010 steps, so a useless weight lives for **1.4** epochs. That is not a
-# small force, and the paper says so: "weight decay here is not merely a regularizer: it reduces the model's training
-# error". At a rate of 1e-5, where training ended, the same halving takes more than a thousand epochs.
+# Decay alone: a weight that gets no gradient shrinks by 10 x 0.01 x 0.0005 a step, and is halved after **13,866**
+# steps. An epoch of ILSVRC-2012 is 1,281,167 / 128 = 10,010 steps, so a useless weight lives for **1.4** epochs. That
+# is not a small force, and the paper says so: "weight decay here is not merely a regularizer: it reduces the model's
+# training error". At a rate of 1e-5, where training ended, the same halving takes more than a thousand epochs.
 
 w, v, steps = 1.0, 0.0, 0
 while w > 0.5:
@@ -129,9 +129,12 @@ plain = walk(lambda w, v, g, rate: paper(w, v, g, rate, momentum=0.0), constant)
 ahead = walk(nesterov, constant)
 figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.4), width_ratios=[1.45, 1])
 xx, yy = np.meshgrid(np.linspace(-4.4, 2.6, 200), np.linspace(-1.9, 1.9, 200))
-left.contour(xx, yy, bowl[0] * xx**2 + bowl[1] * yy**2, levels=np.linspace(0.3, 7, 9) ** 2, colors="#dfe3e7", linewidths=1)
+left.contour(
+    xx, yy, bowl[0] * xx**2 + bowl[1] * yy**2, levels=np.linspace(0.3, 7, 9) ** 2, colors="#dfe3e7", linewidths=1
+)
 for path, colour, name in (
-    (plain, MUTED, "no momentum"), (walk(paper, constant), BLUE, "the paper's, and PyTorch's"), (ahead, GREEN, "Nesterov's"),
+    (plain, MUTED, "no momentum"), (walk(paper, constant), BLUE, "the paper's, and PyTorch's"),
+    (ahead, GREEN, "Nesterov's"),
 ):  # fmt: skip
     left.plot(*path.T, ".-", color=colour, lw=1.3, ms=4, label=name)
 left.plot(0, 0, "+", color=INK, ms=10)
@@ -155,5 +158,5 @@ keep(figure, "07_update")
 #
 # Exercise
 # --------
-# "Divide the learning rate by 10 when the validation error rate stopped improving": write that rule as a function of the
-# errors so far in ``lessons/exercises/ex07_plateau.py``, then ``pytest -m ex07``.
+# "Divide the learning rate by 10 when the validation error rate stopped improving": write that rule as a function of
+# the errors so far in ``lessons/exercises/ex07_plateau.py``, then ``pytest -m ex07``.

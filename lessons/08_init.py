@@ -22,13 +22,14 @@ ln 1000 = 6.908 is the loss of a net that has no idea. Reports of runs that stay
 
 import matplotlib.pyplot as plt
 import numpy as np
-from shared import BLUE, GREEN, INK, MUTED, VERMILION, keep, photograph
+from shared import BLUE, INK, VERMILION, keep, photograph
 
 from tinyalex import alexnet, recipe
 
 shapes = {"conv3": 3 * 3 * 256, "conv4": 3 * 3 * 192, "conv5": 3 * 3 * 192}
 for name, fan_in in shapes.items():
-    print(f"{name}: fan-in {fan_in}, gain at 0.01 {0.01 * np.sqrt(fan_in / 2):.2f}, at 0.03 {0.03 * np.sqrt(fan_in / 2):.2f}, "
+    print(f"{name}: fan-in {fan_in}, gain at 0.01 {0.01 * np.sqrt(fan_in / 2):.2f}, "
+          f"at 0.03 {0.03 * np.sqrt(fan_in / 2):.2f}, "
           f"gain 1 at {np.sqrt(2 / fan_in):.4f}")  # fmt: skip
 gains = np.prod([0.01 * np.sqrt(fan_in / 2) for fan_in in shapes.values()])
 print(f"conv3 to conv5 together at 0.01: {gains:.3f}")
@@ -40,8 +41,9 @@ print(f"conv3 to conv5 together at 0.01: {gains:.3f}")
 #
 # The whole net, untrained
 # ------------------------
-# Weights are drawn once, as the text has them. Four versions differ by a factor of 3 in three layers, and by the biases:
-# 1 in conv2, conv4, conv5, fc6 and fc7 as in the paper, or 0.1 as in Caffe, whose authors found that 1 "gave flat loss".
+# Weights are drawn once, as the text has them. Four versions differ by a factor of 3 in three layers, and by the
+# biases: 1 in conv2, conv4, conv5, fc6 and fc7 as in the paper, or 0.1 as in Caffe, whose authors found that 1 "gave
+# flat loss".
 
 settings = recipe.load("paper")
 network = alexnet.build(settings.net, settings.init)
@@ -101,20 +103,22 @@ assert text[-1] < 0.01 < file[-1]
 assert recipe.load("original").init.weights["conv3"] == 0.03 and recipe.load("paper").init.weights["default"] == 0.01
 
 # %%
-# Is a spread of 0.002 hopeless? No: gradients are small, not zero, and momentum adds up. It is a plateau whose length is
-# a matter of luck. ``tinyalex train paper`` and ``tinyalex train original`` are the two sides of it; nobody should begin
-# with the first.
+# Is a spread of 0.002 hopeless? No: gradients are small, not zero, and momentum adds up. It is a plateau whose length
+# is a matter of luck. ``tinyalex train paper`` and ``tinyalex train original`` are the two sides of it; nobody should
+# begin with the first.
 
 figure, axes = plt.subplots(figsize=(8.4, 3.9))
 styles = ((VERMILION, "-"), (VERMILION, ":"), (BLUE, "-"), (BLUE, ":"))
-for (name, values), (colour, dash) in zip(lines.items(), styles, strict=True):
+for values, (colour, dash) in zip(lines.values(), styles, strict=True):
     axes.semilogy(LAYERS, values, dash, color=colour, lw=2, marker="o", ms=4)
 for (name, values), (colour, _) in zip(lines.items(), styles, strict=True):
     axes.annotate(name.split(": ")[0] + f", {values[-1]:.3f}", (7, values[-1]), (7.25, values[-1]), color=colour,
                   va="center" if "Caffe" not in name else "top", annotation_clip=False)  # fmt: skip
 axes.axvspan(1.5, 4.5, color="#eef3f8", zorder=0)
 axes.text(3, axes.get_ylim()[1], "0.01 or 0.03 here", ha="center", va="top", color=INK)
-axes.set(title="How much of the difference between six pictures arrives", ylabel="deviation across inputs", xlim=(-0.3, 7.2))
+axes.set(
+    title="How much of the difference between six pictures arrives", ylabel="deviation across inputs", xlim=(-0.3, 7.2)
+)
 keep(figure, "08_init")
 
 # %%

@@ -19,7 +19,7 @@ Guess first: which layer holds most of the parameters, and which does most of th
 
 import matplotlib.pyplot as plt
 import numpy as np
-from shared import BLUE, COLOURS, INK, LIGHT_BLUE, MUTED, VERMILION, keep
+from shared import BLUE, INK, LIGHT_BLUE, MUTED, VERMILION, keep
 
 from tinyalex import alexnet, recipe
 from tinyalex.summary import rows
@@ -44,9 +44,9 @@ for name in parameters:
 print(f"{'sum':8}{sum(parameters.values()):14,}{sum(products.values()):15,}{sum(neurons.values()):10,}")
 
 # %%
-# **60,965,224** parameters ("60 million"), **724,406,816** multiply-adds for one image, **659,272** neurons ("650,000").
-# fc6 alone holds **62%** of the parameters. The convolutions hold **3.8%** of them and do **91.9%** of the work: a
-# kernel is used at every place, a fully connected weight once.
+# **60,965,224** parameters ("60 million"), **724,406,816** multiply-adds for one image, **659,272** neurons
+# ("650,000"). fc6 alone holds **62%** of the parameters. The convolutions hold **3.8%** of them and do **91.9%** of the
+# work: a kernel is used at every place, a fully connected weight once.
 
 conv_share = sum(parameters[name] for name in CONVS) / sum(parameters.values())
 work_share = sum(products[name] for name in CONVS) / sum(products.values())
@@ -77,8 +77,8 @@ print("tinyalex.summary agrees, on one device and on two")
 # The slips
 # ---------
 # The caption of Figure 2 gives the neurons as 253,440-186,624-64,896-64,896-43,264-4096-4096-1000. All are right but
-# the first: 55 x 55 x 96 = **290,400**. What they wrote is 55 x **48** x 96: somebody had a column's 48 maps in mind. Off
-# by 7 x 55 x 96 = **36,960**. And "650,000" fits the right sum, not the caption's **622,312**.
+# the first: 55 x 55 x 96 = **290,400**. What they wrote is 55 x **48** x 96: somebody had a column's 48 maps in mind.
+# Off by 7 x 55 x 96 = **36,960**. And "650,000" fits the right sum, not the caption's **622,312**.
 #
 # §1 says that each convolutional layer "contains no more than 1% of the model's parameters". conv3 has **1.45%** and
 # conv4 **1.09%**.
@@ -87,7 +87,9 @@ caption = {"conv1": 253_440, "conv2": 186_624, "conv3": 64_896, "conv4": 64_896,
            "fc6": 4096, "fc7": 4096, "fc8": 1000}  # fmt: skip
 wrong = {name: (caption[name], neurons[name]) for name in caption if caption[name] != neurons[name]}
 assert wrong == {"conv1": (253_440, 290_400)} and 253_440 == 55 * 48 * 96
-print(f"caption off at {wrong}, by {7 * 55 * 96:,}; 55 x 48 x 96 = {55 * 48 * 96:,}; its sum is {sum(caption.values()):,}")
+print(
+    f"caption off at {wrong}, by {7 * 55 * 96:,}; 55 x 48 x 96 = {55 * 48 * 96:,}; its sum is {sum(caption.values()):,}"
+)
 shares = {name: parameters[name] / sum(parameters.values()) for name in CONVS}
 print("shares of the parameters:", ", ".join(f"{name} {share:.2%}" for name, share in shares.items()))
 
@@ -104,7 +106,8 @@ kept = {column: 128 * sum(row.activation_bytes for row in table[column]) for col
 weights = {column: 4 * sum(row.parameters for row in table[column]) for column in table}
 print(f"weights {4 * sum(parameters.values()) / 2**20:.1f} MiB in all")
 for column in table:
-    print(f"column {'ab'[column]}: outputs of 128 images {kept[column] / 2**20:.0f} MiB, and as much for their gradients; "
+    print(f"column {'ab'[column]}: outputs of 128 images {kept[column] / 2**20:.0f} MiB, "
+          f"and as much for their gradients; "
           f"weights, gradients and momenta {3 * weights[column] / 2**20:.0f} MiB")  # fmt: skip
 need = [2 * kept[column] + 3 * weights[column] for column in table]
 print(f"one card a column: {max(need) / 2**30:.1f} GiB; both columns on one: {sum(need) / 2**30:.1f} GiB")
@@ -126,9 +129,9 @@ for name, side, maps, whole in blocks:
         low, high = middle - side / 2, middle + side / 2
         net.fill([left, left + width, left + width, left], [low, low, high, high], color=shade, ec=INK, lw=0.7)
         net.fill([left, left + slant, left + slant + width, left + width],
-                 [high, high + slant * 0.5, high + slant * 0.5, high], color=shade, ec=INK, lw=0.7, alpha=0.6)  # fmt: skip
+                 [high, high + slant * 0.5, high + slant * 0.5, high], fc=shade, ec=INK, lw=0.7, alpha=0.6)  # fmt: skip
         net.fill([left + width, left + width + slant, left + width + slant, left + width],
-                 [low, low + slant * 0.5, high + slant * 0.5, high], color=shade, ec=INK, lw=0.7, alpha=0.8)  # fmt: skip
+                 [low, low + slant * 0.5, high + slant * 0.5, high], fc=shade, ec=INK, lw=0.7, alpha=0.8)  # fmt: skip
     net.text(left + width / 2, -136, f"{name}\n{side} x {side}\n{whole} maps", ha="center", va="top", fontsize=8)
     left += width + side * 0.28 + 66
 for name, (_, outputs) in FULL.items():

@@ -20,7 +20,7 @@ additional trick: the GPUs communicate only in certain layers."
 
 import matplotlib.pyplot as plt
 import numpy as np
-from shared import BLUE, INK, LIGHT_BLUE, MUTED, VERMILION, keep
+from shared import INK, LIGHT_BLUE, MUTED, VERMILION, keep
 
 from tinyalex import alexnet, recipe
 from tinyalex.backend import Device
@@ -143,18 +143,22 @@ for row, (letter, shade) in enumerate((("a", LIGHT_BLUE), ("b", "#f6cfb2"))):
         if name == "fc8" and letter == "b":
             continue
         text = name if name in ("image", "fc8") else name + letter
-        axes.text(place, -row, text, ha="center", va="center", bbox={"boxstyle": "round,pad=0.45", "fc": shade, "ec": INK})
+        axes.text(
+            place, -row, text, ha="center", va="center", bbox={"boxstyle": "round,pad=0.45", "fc": shade, "ec": INK}
+        )
     for place in range(7 if letter == "b" else 8):
         axes.annotate("", (place + 0.64, -row), (place + 0.36, -row), arrowprops={"arrowstyle": "-|>", "color": INK})
 for name, size in by_hand.items():
     place = stops.index(name) - 0.5
     for start, end in ((0, -1), (-1, 0)) if both_ways[name] == 2 else ((-1, 0),):
         width = max(size / both_ways[name] / 2**20 / 1.5, 1)
-        axes.plot([place - 0.3, place + 0.3], [start * 0.8 - 0.1, end * 0.8 - 0.1], color=VERMILION, lw=width, alpha=0.5,
-                  solid_capstyle="butt", zorder=0)  # fmt: skip
+        axes.plot([place - 0.3, place + 0.3], [start * 0.8 - 0.1, end * 0.8 - 0.1], color=VERMILION, lw=width,
+                  alpha=0.5, solid_capstyle="butt", zorder=0)  # fmt: skip
     axes.text(place, -1.45, f"{size / 2**20:.1f} MiB", ha="center", color=VERMILION, weight="bold")
 axes.text(-0.4, -1.45, "cross in a step:", ha="left", color=MUTED)
-axes.set(xlim=(-0.5, 8.5), ylim=(-1.65, 0.4), xticks=[], yticks=[], title="What the columns tell each other, 128 images")
+axes.set(
+    xlim=(-0.5, 8.5), ylim=(-1.65, 0.4), xticks=[], yticks=[], title="What the columns tell each other, 128 images"
+)
 axes.spines[:].set_visible(False)
 keep(figure, "11_columns")
 

@@ -28,7 +28,9 @@ from tinyalex.datasets.loader import test_batches
 from tinyalex.evaluation import score
 
 views = augment.views(256, 224, 10)
-by_hand = [((top, left), flip) for flip in (False, True) for top, left in ((0, 0), (0, 32), (32, 0), (32, 32), (16, 16))]
+by_hand = [
+    ((top, left), flip) for flip in (False, True) for top, left in ((0, 0), (0, 32), (32, 0), (32, 32), (16, 16))
+]
 assert views == by_hand
 print(f"{len(views)} views")
 
@@ -40,8 +42,7 @@ labels = data.test.labels
 settings = small("learning.epochs=9")
 nets = []
 for seed in range(3):
-    for run, _, _ in epochs(settings, data, seed):
-        pass
+    *_, (run, _, _) = epochs(settings, data, seed)
     nets.append(run.network)
 
 
@@ -120,7 +121,7 @@ print(f"over 15 opinions of real nets the two disagree about {differ:.1%} of the
 
 figure, (where, bars) = plt.subplots(1, 2, figsize=(9.6, 3.4), width_ratios=[1, 1.9])
 where.imshow(photograph(256))
-for (place, flip), colour in zip(views[:5], COLOURS, strict=False):
+for (place, _), colour in zip(views[:5], COLOURS, strict=False):
     where.add_patch(Rectangle((place[1] + 1, place[0] + 1), 222, 222, fill=False, color=colour, lw=2))
 where.set_title("five places, and each in a mirror")
 bare(where)
@@ -128,7 +129,7 @@ rates = 100 * np.array(list(table.values()))
 spread = np.sqrt(rates * (100 - rates) / len(labels))
 shades = [MUTED, BLUE, VERMILION, BLUE, BLUE]
 bars.barh(range(5), rates, xerr=spread, color=shades, alpha=0.8, error_kw={"ecolor": INK, "capsize": 3})
-for row, (what, rate) in enumerate(zip(table, rates, strict=True)):
+for row, rate in enumerate(rates):
     bars.text(rate + spread[row] + 0.5, row, f"{rate:.1f} %", va="center", weight="bold")
 bars.set_yticks(range(5), table)
 bars.set(title="test error, ± one standard error", ylim=(4.6, -0.6), xlim=(0, 1.15 * rates.max() + 3))

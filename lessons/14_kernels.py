@@ -74,8 +74,8 @@ print("drawn again and read again: the same")
 # ----------------------
 # Zero is somewhere between 0 and 1: most weights are near it, so we take the median. Then, for each kernel:
 #
-# - *Colour*: split each weight triple into grey, the mean of R, G and B, and the rest. Which share of the energy, the sum
-#   of squares, is the rest? Grey is one of three directions, so weights drawn at random have **0.67**.
+# - *Colour*: split each weight triple into grey, the mean of R, G and B, and the rest. Which share of the energy, the
+#   sum of squares, is the rest? Grey is one of three directions, so weights drawn at random have **0.67**.
 # - *Strength*: its energy.
 # - *Grain*: where the largest entry of its Fourier transform lies, in waves across the kernel, and in which direction.
 
@@ -90,8 +90,12 @@ down, across = frequency[peak[:, 0]], frequency[peak[:, 1]]
 grain, direction = np.hypot(down, across), np.arctan2(down, across) % np.pi
 
 drawn = normal(key(0, "lesson 14"), np.arange(k * k * 3 * 2000)).reshape(k, k, 3, 2000)
-by_chance = (((drawn - drawn.mean(axis=2, keepdims=True)) ** 2).sum(axis=(0, 1, 2)) / (drawn**2).sum(axis=(0, 1, 2))).mean()
-print(f"colour: random weights {by_chance:.2f}, these {colour.min():.2f} to {colour.max():.2f}, mean {colour.mean():.2f}")
+by_chance = (
+    ((drawn - drawn.mean(axis=2, keepdims=True)) ** 2).sum(axis=(0, 1, 2)) / (drawn**2).sum(axis=(0, 1, 2))
+).mean()
+print(
+    f"colour: random weights {by_chance:.2f}, these {colour.min():.2f} to {colour.max():.2f}, mean {colour.mean():.2f}"
+)
 print(f"grain: {np.median(grain):.1f} waves across a kernel in the median")
 assert abs(by_chance - 2 / 3) < 0.01
 
@@ -123,10 +127,10 @@ print(f"sorted by colour: {sorted_difference:+.3f}; by chance as much in {sorted
 assert sorted_p < 0.001 and 0 <= p <= 1
 
 # %%
-# So the test can see it, and whatever it says of this run is a finding. In the run on drawn images, the columns do *not*
-# differ in colour beyond chance: two minutes on twelve patterns are not six days on a thousand classes. One more thing
-# to keep in mind when reading "during every run": the paper shows one, and "modulo a renumbering of the GPUs" means that
-# a test has to ask for a difference to either side, as ours does.
+# So the test can see it, and whatever it says of this run is a finding. In the run on drawn images, the columns do
+# *not* differ in colour beyond chance: two minutes on twelve patterns are not six days on a thousand classes. One more
+# thing to keep in mind when reading "during every run": the paper shows one, and "modulo a renumbering of the GPUs"
+# means that a test has to ask for a difference to either side, as ours does.
 
 if name == "shapes":
     assert p > 0.05

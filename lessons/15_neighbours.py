@@ -21,15 +21,14 @@ are generally not close in L2 to the query images."
 
 import matplotlib.pyplot as plt
 import numpy as np
-from shared import BLUE, GREEN, INK, MUTED, VERMILION, bare, epochs, keep, middles, small
+from shared import BLUE, GREEN, MUTED, VERMILION, bare, epochs, keep, middles, small
 
 from tinyalex.datasets import ImageSet
 from tinyalex.datasets.loader import test_batches
 from tinyalex.randomness import key, normal
 
 data = middles(960, 120)
-for run, _, error in epochs(small("learning.epochs=9"), data):
-    pass
+*_, (run, _, error) = epochs(small("learning.epochs=9"), data)
 print(f"training error {error:.1%}")
 
 
@@ -52,8 +51,8 @@ assert gallery.shape == (960, 128) and (gallery >= 0).all()
 # %%
 # Near in two senses
 # ------------------
-# ``|x - y|² = |x|² - 2 x.y + |y|²``, so all distances at once are one matrix product. By loops it would be the same, and a
-# few of them are checked so.
+# ``|x - y|² = |x|² - 2 x.y + |y|²``, so all distances at once are one matrix product. By loops it would be the same,
+# and a few of them are checked so.
 
 
 def distances(a, b):
@@ -64,7 +63,9 @@ def distances(a, b):
 by_features = distances(queries, gallery)
 by_pixels = distances(data.test.images, data.train.images)
 for i, j in ((0, 0), (3, 700), (119, 959)):
-    assert np.isclose(by_features[i, j], sum((float(p) - float(q)) ** 2 for p, q in zip(queries[i], gallery[j], strict=True)))
+    assert np.isclose(
+        by_features[i, j], sum((float(p) - float(q)) ** 2 for p, q in zip(queries[i], gallery[j], strict=True))
+    )
 
 
 def same_class(distance, count=6):
@@ -89,9 +90,9 @@ assert place > 20
 # %%
 # Few bits
 # --------
-# "Computing similarity by using Euclidean distance between two 4096-dimensional, real-valued vectors is inefficient, but
-# it could be made efficient by training an auto-encoder to compress these vectors to short binary codes." There is a
-# cheaper thing to try first, with nothing to train: throw random planes through the cloud of features, and write down
+# "Computing similarity by using Euclidean distance between two 4096-dimensional, real-valued vectors is inefficient,
+# but it could be made efficient by training an auto-encoder to compress these vectors to short binary codes." There is
+# a cheaper thing to try first, with nothing to train: throw random planes through the cloud of features, and write down
 # for each on which side a point lies. Points that enclose a small angle differ in few bits. To compare two codes, take
 # the exclusive or and count ones: 64 planes at a time are one machine word.
 
@@ -118,7 +119,9 @@ found = [same_class(hamming(codes(queries, bits), codes(gallery, bits))) for bit
 raw_pixels = data.train.images.reshape(960, -1).astype(float)
 shift = raw_pixels.mean(axis=0)
 planes = normal(key(0, "planes"), np.arange(3072)[:, None], np.arange(256))
-a, b = (np.packbits((x.reshape(len(x), -1) - shift) @ planes > 0, axis=1) for x in (data.test.images, data.train.images))
+a, b = (
+    np.packbits((x.reshape(len(x), -1) - shift) @ planes > 0, axis=1) for x in (data.test.images, data.train.images)
+)
 of_pixels = same_class(hamming(a, b))
 for bits, share in zip(sizes, found, strict=True):
     print(f"{bits:4} bits: {share:.0%} of six of the same class")
@@ -140,13 +143,19 @@ for row, query in zip(axes, chosen, strict=True):
         for axis, other in zip(row[offset : offset + 4], np.argsort(distance[query], kind="stable"), strict=False):
             axis.imshow(data.train.images[other])
             right_class = data.train.labels[other] == data.test.labels[query]
-            axis.add_patch(plt.Rectangle((-0.5, -0.5), 32, 32, fill=False, lw=3, color=GREEN if right_class else VERMILION))
+            axis.add_patch(
+                plt.Rectangle((-0.5, -0.5), 32, 32, fill=False, lw=3, color=GREEN if right_class else VERMILION)
+            )
     bare(*row)
 for column, text in ((0, "query"), (2, "nearest by features"), (7, "nearest by pixels")):
     axes[0, column].text(0, -4, text, weight="bold").set_in_layout(False)
 curve = right.subplots()
 curve.semilogx(sizes, [100 * share for share in found], "o-", color=BLUE, lw=2, base=2)
-for level, text, colour in ((ours, "features themselves", GREEN), (raw, "pixels", VERMILION), (1 / 12, "chance", MUTED)):
+for level, text, colour in (
+    (ours, "features themselves", GREEN),
+    (raw, "pixels", VERMILION),
+    (1 / 12, "chance", MUTED),
+):
     curve.axhline(100 * level, color=colour, ls="--", lw=1)
     curve.text(8, 100 * level + 1.5, text, color=colour)
 curve.set_xticks(sizes, sizes)

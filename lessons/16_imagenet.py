@@ -17,7 +17,6 @@ Lesson 16: ImageNet at scale, with receipts
 # A step's work can be counted: forward, and in backward twice the same, once for the weights and once for the inputs;
 # but nobody needs the gradient of the image, which saves conv1's.
 
-import json
 from math import sqrt
 
 import matplotlib.pyplot as plt
@@ -51,12 +50,12 @@ print(f"squares of 256: {speed * 256 * 256 * 3 / 1e6:.0f} MB/s, {images * 256 * 
 # %%
 # The schedule that was run
 # -------------------------
-# "We used an equal learning rate for all layers, which we adjusted manually throughout training." The authors' notes say
-# when. The package keeps no state for it: rates are a function of the epoch.
+# "We used an equal learning rate for all layers, which we adjusted manually throughout training." The authors' notes
+# say when. The package keeps no state for it: rates are a function of the epoch.
 
 for epoch in (0, 25, 51, 67, 72, 79):
     now, before = rates(original.learning, epoch), rates(original.learning, max(0, epoch - 0.01))
-    print(f"epoch {epoch:2}: rate {now.rate:g}, biases {now.bias_rate:g}, colour noise {now.colour_noise}, slow {now.slow}")
+    print(f"epoch {epoch:2}: rate {now.rate:g}, biases {now.bias_rate:g}, colour noise {now.colour_noise}, {now.slow}")
     assert epoch == 0 or now[:4] != before[:4]
 
 # %%
@@ -136,7 +135,9 @@ at = np.linspace(0, 90.9, 1000)
 steps = [rates(original.learning, epoch) for epoch in at]
 plan.semilogy(at, [step.rate for step in steps], color=BLUE, lw=2, label="weights")
 plan.semilogy(at, [step.bias_rate for step in steps], color=VERMILION, lw=2, label="biases")
-plan.semilogy(at, [step.rate * step.slow.get("conv1", 1) or np.nan for step in steps], "--", color=MUTED, lw=1.5, label="conv1")
+plan.semilogy(
+    at, [step.rate * step.slow.get("conv1", 1) or np.nan for step in steps], "--", color=MUTED, lw=1.5, label="conv1"
+)
 plan.axvspan(67, 91, color=FAINT, zorder=0)
 plan.text(68, 2.6e-2, "no colour noise", fontsize=7, color=MUTED)
 plan.set(title="rates, as run in 2012", xlabel="epoch", ylim=(5e-6, 4e-2))
@@ -157,7 +158,8 @@ keep(figure, "16_imagenet")
 # %%
 # Try
 # ---
-# - Your GPU does 60 TFLOP/s in float32 and reaches a third of it. How long do 90 epochs take, and what must the disk give?
+# - Your GPU does 60 TFLOP/s in float32 and reaches a third of it. How long do 90 epochs take, and what must the disk
+#   give?
 # - ``tinyalex train original --data ... --epochs 30``: where do the drops go?
 # - How many test images would show 0.39 points at two standard errors?
 #

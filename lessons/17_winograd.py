@@ -3,7 +3,8 @@ Lesson 17: The same convolution with a quarter of the multiplications
 =====================================================================
 
 :Question: Can a convolution be computed with fewer multiplications than it has products?
-:Paper: §3.5 gives the layers; the trick is younger (Lavin and Gray 2015) and older (Toom 1963, Cook 1966, Winograd 1980).
+:Paper: §3.5 gives the layers; the trick is younger (Lavin and Gray 2015) and older (Toom 1963, Cook 1966, Winograd
+    1980).
 :At the end: you have derived an algorithm by evaluating polynomials, and found what it costs in digits.
 :Takes: 4 s on two cores.
 :Run: ``python lessons/17_winograd.py``
@@ -19,7 +20,7 @@ six products. How few can it be?
 
 import matplotlib.pyplot as plt
 import numpy as np
-from shared import BLUE, GREEN, INK, MUTED, VERMILION, keep
+from shared import BLUE, INK, MUTED, VERMILION, keep
 
 from tinyalex import alexnet, recipe
 from tinyalex.kernels.cook_toom import POINTS, cook_toom
@@ -58,8 +59,8 @@ assert np.allclose(A.T @ ((G @ g) * (B.T @ d)), two_outputs(d, g), rtol=1e-13)
 print("G =", G.tolist())
 
 # %%
-# m outputs of r taps take m + r - 1 products, whatever m is. In two dimensions it works in both directions at once:
-# m x m outputs take (m + r - 1)² products, not m² r². For m = 4 and r = 3 that is **36** instead of **144**; the package
+# m outputs of r taps take m + r - 1 products, whatever m is. In two dimensions it works in both directions at once: m x
+# m outputs take (m + r - 1)² products, not m² r². For m = 4 and r = 3 that is **36** instead of **144**; the package
 # also has m = 5, **49** instead of **225**, because 13 pixels are 3 tiles of 5 with little left over.
 
 for m in (2, 4, 5):
@@ -74,8 +75,8 @@ assert np.allclose(Y, loops, rtol=1e-11, atol=1e-12)
 print("a tile of 4 x 4 outputs agrees with the loops")
 
 # %%
-# Over channels everything adds up *before* A is applied, so each of the t x t places becomes a matrix product (tiles, c)
-# by (c, o): few large products, which is what processors like.
+# Over channels everything adds up *before* A is applied, so each of the t x t places becomes a matrix product (tiles,
+# c) by (c, o): few large products, which is what processors like.
 #
 # The package's layer
 # -------------------
@@ -106,7 +107,9 @@ for stage, shapes in zip(network.stages, network.shapes, strict=False):
             after[layer.name] = down * across * (m + -(-k // s) - 1) ** 2 * channels * layer.maps
         now = layer.output_shape(now)
 for name in before:
-    print(f"{name}: {before[name]:12,} products, {after[name]:12,} by tiles, {before[name] / after[name]:.2f} times fewer")
+    print(
+        f"{name}: {before[name]:12,} products, {after[name]:12,} by tiles, {before[name] / after[name]:.2f} times fewer"
+    )
 ratio = sum(before.values()) / sum(after.values())
 print(f"all five: {ratio:.1f} times fewer")
 assert len(before) == 5 and 2.8 < ratio < 4.5
@@ -116,8 +119,8 @@ assert len(before) == 5 and 2.8 < ratio < 4.5
 #
 # The price
 # ---------
-# Additions, and digits. Larger tiles need more points, points far from 0 and 1 make large numbers that cancel later, and
-# in float32 little is left. Which points are taken matters as much as how many: fractions and their negatives keep
+# Additions, and digits. Larger tiles need more points, points far from 0 and 1 make large numbers that cancel later,
+# and in float32 little is left. Which points are taken matters as much as how many: fractions and their negatives keep
 # the numbers small.
 
 
@@ -134,7 +137,9 @@ sizes = range(2, 9)
 by_integers = [error(m, integers[: m + 1]) for m in sizes]
 chosen = {m: error(m, POINTS[m, 3]) for m in (4, 5)}
 for m, wrong in zip(sizes, by_integers, strict=True):
-    print(f"m = {m}: largest error in float32 {wrong:.0e}" + (f", with our points {chosen[m]:.0e}" if m in chosen else ""))
+    print(
+        f"m = {m}: largest error in float32 {wrong:.0e}" + (f", with our points {chosen[m]:.0e}" if m in chosen else "")
+    )
 assert by_integers[-1] > 100 * by_integers[0] and chosen[5] < by_integers[3]
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.4))
@@ -151,8 +156,8 @@ for m, place, wrong in zip(sizes, work, by_integers, strict=True):
     right.annotate(f"m = {m}", (place, wrong), (4, 5), textcoords="offset points", fontsize=8, color=MUTED)
 right.axvline(9, color=INK, lw=0.8)
 right.text(8.9, by_integers[-1], "im2col: 9", ha="right", va="top")
-right.set(title="fewer products, fewer digits", xlabel="products per output of a 3 x 3 kernel", ylabel="error in float32",
-          xlim=(1, 9.4))  # fmt: skip
+right.set(title="fewer products, fewer digits", xlabel="products per output of a 3 x 3 kernel",
+          ylabel="error in float32", xlim=(1, 9.4))  # fmt: skip
 right.legend(loc="center", bbox_to_anchor=(0.62, 0.6))
 keep(figure, "17_winograd")
 

@@ -54,8 +54,7 @@ def to_goal(dataset, activation, rate, seed, limit=12):
 
 def test_error(dataset, changes, seed):
     """Train; return the training error of the last and the test error after it."""
-    for run, _, error in epochs(small(*changes), dataset, seed):
-        pass
+    *_, (run, _, error) = epochs(small(*changes), dataset, seed)
     score = evaluate(run.network, dataset.test, dataset.mean, run.recipe)
     return [round(float(error), 4), round(score.top1_error, 4)]
 

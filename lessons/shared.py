@@ -51,7 +51,9 @@ def middles(train, test, seed=0):
     seed : int
     """
     drawn = shapes.load(seed, train, test)
-    sets = [ImageSet(np.ascontiguousarray(each.images[:, 16:48, 16:48]), each.labels) for each in (drawn.train, drawn.test)]
+    sets = [
+        ImageSet(np.ascontiguousarray(each.images[:, 16:48, 16:48]), each.labels) for each in (drawn.train, drawn.test)
+    ]
     return Dataset("middles", drawn.classes, *sets)
 
 

@@ -25,7 +25,9 @@ def col2im(patches, shape, k, stride, add=True, order=(0, 1, 2), step=None):
     for i in _windows(shape[0], k, stride):
         for j in _windows(shape[1], k, stride):
             window = x[step * i : step * i + k, step * j : step * j + k]
-            patch = next(rows).reshape(np.array((k, k, shape[2]))[np.argsort(order)] if order != (0, 1, 2) else (k, k, -1))
+            patch = next(rows).reshape(
+                np.array((k, k, shape[2]))[np.argsort(order)] if order != (0, 1, 2) else (k, k, -1)
+            )
             window[...] = (window if add else 0) + patch.transpose(order)[: len(window), : window.shape[1]]
     return x
 
@@ -60,7 +62,10 @@ answer(
 
 answer(
     3,
-    {"abs_tanh": lambda x: np.abs(np.tanh(x)), "abs_tanh_backward": lambda dy, x: dy * np.sign(x) * (1 - np.tanh(x) ** 2)},
+    {
+        "abs_tanh": lambda x: np.abs(np.tanh(x)),
+        "abs_tanh_backward": lambda dy, x: dy * np.sign(x) * (1 - np.tanh(x) ** 2),
+    },
     sign_forgotten={"abs_tanh_backward": lambda dy, x: dy * (1 - np.tanh(x) ** 2)},
     square_forgotten={"abs_tanh_backward": lambda dy, x: dy * np.sign(x) * (1 - np.abs(np.tanh(x)))},
     slope_alone={"abs_tanh_backward": lambda dy, x: np.sign(x) * (1 - np.tanh(x) ** 2)},
@@ -284,7 +289,9 @@ answer(
         )
     },
     mean_over_places={
-        "colour_share": lambda w: ((w - w.mean(axis=(0, 1), keepdims=True)) ** 2).sum(axis=(0, 1, 2)) / (w**2).sum(axis=(0, 1, 2))
+        "colour_share": lambda w: (
+            ((w - w.mean(axis=(0, 1), keepdims=True)) ** 2).sum(axis=(0, 1, 2)) / (w**2).sum(axis=(0, 1, 2))
+        )
     },
 )
 

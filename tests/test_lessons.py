@@ -76,7 +76,10 @@ def run(name, folder):
     for each in ("shared.py", "small.toml", "measured.json", f"{name}.py"):
         (lessons / each).symlink_to(ROOT / "lessons" / each)
     (folder / "data").symlink_to(ROOT / "data")
-    code = f"import runpy, shared; shared.OUT = shared.Path({str(folder / 'out')!r}); runpy.run_path({name + '.py'!r}, run_name='__main__')"
+    code = (
+        f"import runpy, shared; shared.OUT = shared.Path({str(folder / 'out')!r}); "
+        f"runpy.run_path({name + '.py'!r}, run_name='__main__')"
+    )
     env = os.environ | {"PYTHONPATH": f"{lessons}{os.pathsep}{ROOT}"}
     return subprocess.run(
         [sys.executable, "-W", "error", "-c", code], cwd=lessons, env=env, capture_output=True, text=True, timeout=580
@@ -91,7 +94,9 @@ def test_a_lesson_runs_and_its_numbers_came_out(name, tmp_path):
     picture = tmp_path / "out" / f"{name}.png"
     assert picture.stat().st_size > 20_000
     for number in re.findall(r"\*\*([\d,.]+ ?%?)\*\*", prose(name)):
-        assert re.search(rf"(?<![\d.,]){re.escape(number)}(?![\d%])", done.stdout), f"{number} is in the text, not in the output"
+        assert re.search(rf"(?<![\d.,]){re.escape(number)}(?![\d%])", done.stdout), (
+            f"{number} is in the text, not in the output"
+        )
 
 
 def test_numbers_in_the_text_are_looked_for_in_the_output():
@@ -111,7 +116,9 @@ def test_the_small_net_is_a_recipe_that_trains_by_its_name(tmp_path):
 
 def test_a_lesson_that_is_wrong_fails(tmp_path):
     (tmp_path / "lessons").mkdir()
-    broken = TEXTS["10_network"].replace("parameters[name] = k * k * depth * maps + maps", "parameters[name] = k * k * depth * maps", 1)
+    broken = TEXTS["10_network"].replace(
+        "parameters[name] = k * k * depth * maps + maps", "parameters[name] = k * k * depth * maps", 1
+    )
     assert broken != TEXTS["10_network"]
     path = tmp_path / "10_network.py"
     path.write_text(broken, encoding="utf-8")

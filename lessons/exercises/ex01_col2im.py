@@ -29,4 +29,6 @@ def test_col2im():
         ones = col2im(np.ones_like(p), (h, w, c), k, stride)
         assert ones.max() > 1, "no pixel gets more than one copy: add to the image, do not assign"
         assert np.allclose(yours, ours), f"differs from the package's at {np.argwhere(~np.isclose(yours, ours))[0]}"
-        assert np.isclose((rows * p).sum(), (x * yours).sum()), "not the adjoint of im2col: <im2col x, p> = <x, col2im p>"
+        assert np.isclose((rows * p).sum(), (x * yours).sum()), (
+            "not the adjoint of im2col: <im2col x, p> = <x, col2im p>"
+        )

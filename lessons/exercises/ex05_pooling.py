@@ -29,7 +29,9 @@ class Yours(MaxPool):
         """Take the maps apart, and put them together again."""
         dx = np.zeros(self.x.shape)
         for i, c in np.ndindex(self.x.shape[0], self.x.shape[3]):
-            dx[i, :, :, c] = max_pool_backward(np.array(dy[i, :, :, c]), self.x[i, :, :, c].real, self.window, self.stride)
+            dx[i, :, :, c] = max_pool_backward(
+                np.array(dy[i, :, :, c]), self.x[i, :, :, c].real, self.window, self.stride
+            )
         return dx
 
 

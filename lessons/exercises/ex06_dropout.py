@@ -30,6 +30,12 @@ def test_dropout():
         coins = y != 0
         yours = dropout(x, coins, p)
         assert np.allclose(yours, y), "training: a unit that speaks says what it has to say, not more"
-        assert np.allclose(dropout_backward(dy, coins, p), layer.backward(dy)), "training: the gradient of the silent is 0"
-        assert np.allclose(dropout(x, None, p), loops.dropout(x, None, p)), f"test, p = {p}: on average {1 - p} of them speak"
-        assert np.allclose(dropout_backward(dy, None, p), loops.dropout_backward(dy, None, p)), "test: backward scales too"
+        assert np.allclose(dropout_backward(dy, coins, p), layer.backward(dy)), (
+            "training: the gradient of the silent is 0"
+        )
+        assert np.allclose(dropout(x, None, p), loops.dropout(x, None, p)), (
+            f"test, p = {p}: on average {1 - p} of them speak"
+        )
+        assert np.allclose(dropout_backward(dy, None, p), loops.dropout_backward(dy, None, p)), (
+            "test: backward scales too"
+        )

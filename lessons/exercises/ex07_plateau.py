@@ -19,7 +19,9 @@ def plateau_rate(errors, rate, patience, drops):
 def test_plateau_rate():
     assert plateau_rate([], 0.01, 2, 3) == pytest.approx(0.01), "before the first epoch nothing has happened"
     assert plateau_rate([0.9, 0.8, 0.8, 0.8], 0.01, 2, 3) == pytest.approx(0.001), "an equal error is no better"
-    assert plateau_rate([0.5, 0.9, 0.8, 0.7], 0.01, 3, 3) == pytest.approx(0.001), "better than the last is not the best"
+    assert plateau_rate([0.5, 0.9, 0.8, 0.7], 0.01, 3, 3) == pytest.approx(0.001), (
+        "better than the last is not the best"
+    )
     assert plateau_rate([0.5] * 4, 0.01, 2, 3) == pytest.approx(0.001), "after a drop the count begins anew"
     assert plateau_rate([0.5] * 100, 0.01, 2, 3) == pytest.approx(1e-5), "three drops and no more"
     learning = recipe.load("paper").learning

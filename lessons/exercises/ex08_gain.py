@@ -23,7 +23,11 @@ def test_deviation():
             x = 0.01 * normal(key(0, "ex08", kind), np.arange(100)[:, None], np.arange(width))
             first, y = x.std(), x
             for depth in range(8):
-                weights = Linear(width, width, std=float(deviation(kind, width))).named(f"layer{depth}").build(dtype="float64")
+                weights = (
+                    Linear(width, width, std=float(deviation(kind, width)))
+                    .named(f"layer{depth}")
+                    .build(dtype="float64")
+                )
                 y = weights.forward(layer.forward(y) if layer and depth else y)
             if kind == "relu":
                 first *= 2**0.5  # the first layer met the signal whole

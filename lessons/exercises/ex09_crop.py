@@ -22,6 +22,8 @@ def test_cut():
     for top, left, flip in ((0, 0, False), (3, 5, False), (2, 7, True), (8, 0, True)):
         ours = Cutter(mean, 12, matched=True)(image[None], Draws(np.array([[top, left]]), np.array([flip])))[0]
         yours = cut(image.copy(), mean.copy(), top, left, flip, 12)
-        assert yours.dtype == np.float32 and yours.shape == (12, 12, 3), f"float32 (12, 12, 3), not {yours.dtype} {yours.shape}"
+        assert yours.dtype == np.float32 and yours.shape == (12, 12, 3), (
+            f"float32 (12, 12, 3), not {yours.dtype} {yours.shape}"
+        )
         assert yours.min() < 0, "nothing is negative: bytes wrapped round, or the mean was not subtracted"
         assert np.allclose(yours, ours), f"top {top}, left {left}, flip {flip}: differs from the package's cutter"

@@ -6,7 +6,8 @@ from tinyalex.layers import Conv2d, Linear, MaxPool
 
 ALEXNET = [
     ("conv", 96, 11, 4, 0, 1), ("pool", 3, 2), ("conv", 256, 5, 1, 2, 2), ("pool", 3, 2), ("conv", 384, 3, 1, 1, 1),
-    ("conv", 384, 3, 1, 1, 2), ("conv", 256, 3, 1, 1, 2), ("pool", 3, 2), ("linear", 4096), ("linear", 4096), ("linear", 1000),
+    ("conv", 384, 3, 1, 1, 2), ("conv", 256, 3, 1, 1, 2), ("pool", 3, 2),
+    ("linear", 4096), ("linear", 4096), ("linear", 1000),
 ]  # fmt: skip
 
 
@@ -34,4 +35,6 @@ def test_count():
             parameters += sum(parameter.size for parameter in layer.parameters)
             products += layer.multiply_adds(shape)
             shape = layer.output_shape(shape)
-        assert count(odd, side, 4) == (parameters, products), f"{side} pixels, 4 channels: wanted {(parameters, products)}"
+        assert count(odd, side, 4) == (parameters, products), (
+            f"{side} pixels, 4 channels: wanted {(parameters, products)}"
+        )

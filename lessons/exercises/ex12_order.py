@@ -16,7 +16,9 @@ def order(seed, epoch, count):
 @pytest.mark.ex12
 def test_order():
     first = np.array(order(1, 2, 50))
-    assert sorted(first.tolist()) == list(range(50)), "each image once in an epoch: no number may come twice or be missing"
+    assert sorted(first.tolist()) == list(range(50)), (
+        "each image once in an epoch: no number may come twice or be missing"
+    )
     np.random.seed(7)
     order(1, 3, 50)
     assert np.array_equal(order(1, 2, 50), first), "asked again, the answer differs: something is remembered"

@@ -30,4 +30,6 @@ def test_top5_error():
     even = np.full((2, 8, 8), 1 / 8)
     for label, wanted in ((0, 0), (4, 0), (5, 1), (7, 1)):
         yours = top5_error(even, np.full(8, label))
-        assert yours == wanted, f"eight equal classes: 0 to 4 come first, so class {label} has the error {wanted}, not {yours}"
+        assert yours == wanted, (
+            f"eight equal classes: 0 to 4 come first, so class {label} has the error {wanted}, not {yours}"
+        )

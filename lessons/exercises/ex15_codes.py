@@ -26,7 +26,9 @@ def test_codes():
     centre = points.mean(axis=0)
     bits = (points - centre) @ planes > 0
     a, b = codes(points, centre, planes), codes(others, centre, planes)
-    assert a.dtype == np.uint8 and a.shape == (40, 3), f"24 bits are three bytes: uint8 (40, 3), not {a.dtype} {a.shape}"
+    assert a.dtype == np.uint8 and a.shape == (40, 3), (
+        f"24 bits are three bytes: uint8 (40, 3), not {a.dtype} {a.shape}"
+    )
     assert np.array_equal(np.unpackbits(a, axis=1), bits), "some bits are on the wrong side; was the centre subtracted?"
     wanted = (np.unpackbits(a, axis=1)[:, None] != np.unpackbits(b, axis=1)[None]).sum(axis=2)
     found = np.asarray(hamming(a, b))

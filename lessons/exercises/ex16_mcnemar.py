@@ -27,7 +27,9 @@ def _images(only_a, only_b, both, neither):
 def test_mcnemar():
     by_hand = 2 * (comb(12, 0) + comb(12, 1) + comb(12, 2)) / 2**12
     assert mcnemar(*_images(2, 10, 30, 100)) == pytest.approx(by_hand), f"2 against 10: {by_hand:.4f}"
-    assert mcnemar(*_images(10, 2, 0, 0)) == pytest.approx(by_hand), "who is called A makes no difference, nor who agrees"
+    assert mcnemar(*_images(10, 2, 0, 0)) == pytest.approx(by_hand), (
+        "who is called A makes no difference, nor who agrees"
+    )
     assert mcnemar(*_images(0, 5, 7, 7)) == pytest.approx(2 / 32), "0 against 5: 1/32 to either side"
     assert mcnemar(*_images(6, 6, 7, 7)) == pytest.approx(1), "a tie is no evidence, and no probability exceeds 1"
     assert mcnemar(*_images(0, 0, 9, 9)) == pytest.approx(1), "nets that never differ"

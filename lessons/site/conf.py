@@ -55,4 +55,5 @@ sphinx_gallery_conf = {
     "min_reported_time": 1000,
     "write_computation_times": False,
     "image_scrapers": ("matplotlib",),
+    "image_srcset": ["2x"],
 }
