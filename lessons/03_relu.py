@@ -42,10 +42,10 @@ print(f"slope of tanh at 3: {1 - np.tanh(3) ** 2:.4f}")
 # %%
 # What depth makes of it
 # ----------------------
-# Eight layers of 200 units, weights scaled so that a signal keeps its size (lesson 8). How large is the gradient when
-# it arrives at the first? With inputs of size 1 the two are close. With inputs of size 30, like raw pixels, tanh's
-# units sit at ±1 in the first layer, and there the gradient stops. A ReLU does not know what size is: max(0, 30 x) is
-# 30 max(0, x).
+# Eight layers of 200 units, weights scaled so that a signal keeps its size (lesson 8). How large is the gradient when it
+# arrives at the first? For faint inputs tanh is a straight line, and the two are equal. For inputs of size 1 tanh hands
+# on a third, for inputs of size 100, like raw pixels, a fiftieth: its units in the first layer sit at their ends. A ReLU
+# does not know what size is: max(0, 100 x) is 100 max(0, x).
 
 
 def arriving(kind, size):
@@ -146,8 +146,11 @@ curves.set(title="training error, five seeds; bold: run just now", xlabel="epoch
 curves.legend(loc="lower left", bbox_to_anchor=(0, 0.05))
 for kind, colour, dash in (("ReLU", BLUE, "-"), ("Tanh", VERMILION, "--")):
     arrivals.loglog(sizes, arrived[kind], dash, marker="o", color=colour, lw=2)
-    arrivals.text(sizes[0], arrived[kind][0] * 1.15, kind, color=colour, weight="bold")
-arrivals.set(title="gradient that arrives eight layers down", xlabel="size of the inputs")
+    arrivals.text(sizes[-1], arrived[kind][-1] * (1.15 if kind == "ReLU" else 2.2), kind.replace("T", "t"), color=colour,
+                  weight="bold", ha="right")  # fmt: skip
+arrivals.set(title="gradient that arrives eight layers down", xlabel="size of the inputs", ylim=(0.005, 1.5))
+arrivals.set_yticks([0.01, 0.1, 1], ["0.01", "0.1", "1"])
+arrivals.set_yticks([], minor=True)
 arrivals.tick_params(colors=INK)
 keep(figure, "03_relu")
 

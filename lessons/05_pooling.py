@@ -143,12 +143,12 @@ for axis, z, colour in zip(axes, (2, 3), (BLUE, VERMILION), strict=False):
     axis.scatter(columns + 0.5, rows + 0.5, 30 * collected[z][rows, columns] ** 1.5, color=colour, edgecolor="white")
     axis.set_title(f"z = {z}, s = 2: who gets a gradient")
 corner = axes[2]
-corner.imshow(picture[0, 200:, 200:], extent=(200, 224, 224, 200))
+corner.imshow(np.clip(4 * picture[0, 200:, 200:], 0, 1), extent=(200, 224, 224, 200))
 for place, colour in ((53, BLUE), (54, VERMILION)):
     corner.add_patch(Rectangle((4 * place, 4 * place), 11, 11, fill=False, color=colour, lw=2))
 corner.add_patch(Rectangle((200, 200), 24, 24, fill=False, color=PALE))
 corner.text(227.6, 228.6, "the 55th window", color=VERMILION, ha="right", va="top")
-corner.set(xlim=(200, 229), ylim=(231, 200), title="the corner of a 224-pixel image", facecolor="#f4f4f4")
+corner.set(xlim=(200, 229), ylim=(231, 200), title="the corner of 224 pixels, brightened", facecolor="#f4f4f4")
 bare(*axes)
 keep(figure, "05_pooling")
 
