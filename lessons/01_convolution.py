@@ -5,7 +5,7 @@ Lesson 1: Convolution is one matrix product
 :Question: Why does almost every fast convolution begin by copying its input?
 :Paper: §3.5, the first layer: "96 kernels of size 11 x 11 x 3 with a stride of 4 pixels".
 :At the end: you have written a convolution twice, in seven loops and as one product, and seen what it makes of a face.
-:Takes: 5 s on two cores.
+:Takes: 3 s on two cores.
 :Run: ``python lessons/01_convolution.py``
 
 Guess first: a photograph of 227 x 227 pixels goes through that layer. How many multiplications is that, and how much
@@ -102,7 +102,8 @@ assert loops_took > 20 * product_took
 # %%
 # That is the answer. The matrix is **7.1** times as large as the image, because neighbouring patches overlap and every
 # pixel is copied into several rows. In exchange everything that remains is a product of two matrices, the one thing
-# that processors have been tuned for since before there were neural networks. Your loops were hundreds of times slower.
+# that processors have been tuned for since before there were neural networks. Your loops were a hundred times slower, or
+# more.
 #
 # The package does the same
 # -------------------------

@@ -23,7 +23,7 @@ import json
 
 import matplotlib.pyplot as plt
 import numpy as np
-from shared import BLUE, HERE, INK, MUTED, PALE, VERMILION, epochs, keep, middles, small
+from shared import BLUE, HERE, INK, MUTED, PALE, VERMILION, epochs, keep, measured, middles, small
 
 from tinyalex import gradcheck
 from tinyalex.layers import ReLU, Tanh
@@ -42,10 +42,10 @@ print(f"slope of tanh at 3: {1 - np.tanh(3) ** 2:.4f}")
 # %%
 # What depth makes of it
 # ----------------------
-# Eight layers of 200 units, weights scaled so that a signal keeps its size (lesson 8). How large is the gradient when it
-# arrives at the first? For faint inputs tanh is a straight line, and the two are equal. For inputs of size 1 tanh hands
-# on a third, for inputs of size 100, like raw pixels, a fiftieth: its units in the first layer sit at their ends. A ReLU
-# does not know what size is: max(0, 100 x) is 100 max(0, x).
+# Eight layers of 200 units, weights scaled so that a signal keeps its size (lesson 8). How large is the gradient when
+# it arrives at the first? For faint inputs tanh is a straight line, and the two are equal. For inputs of size 1 tanh
+# hands on a third, for inputs of size 100, like raw pixels, a fiftieth: its units in the first layer sit at their ends.
+# A ReLU does not know what size is: max(0, 100 x) is 100 max(0, x).
 
 
 def arriving(kind, size):
@@ -105,20 +105,20 @@ for kind, rate in rates.items():
 
 
 def reached(errors):
-    """Epochs to 25 %, between two epochs by a straight line; None if never."""
+    """Epochs to 25 %, between two epochs by a straight line; 99 if never."""
     errors = [1.0, *errors]
     for epoch, (before, after) in enumerate(zip(errors, errors[1:], strict=False)):
         if after <= 0.25:
             return epoch + (before - 0.25) / (before - after)
-    return None
+    return 99.0
 
 
-for name, found in recorded.items():
-    times = {kind: [reached(found[f"{kind} seed {seed}"]) for seed in range(5)] for kind in rates}
-    shown = {kind: " ".join(f"{time:.1f}" if time else "never" for time in times[kind]) for kind in times}
-    pairs = [(r or 99, t or 99) for r, t in zip(times["relu"], times["tanh"], strict=True)]
-    print(f"{name}: epochs to 25 % at five seeds: ReLU {shown['relu']}; tanh {shown['tanh']}; "
-          f"ReLU faster at {sum(r < t for r, t in pairs)} of 5")  # fmt: skip
+for name, rows in measured("relu", "tanh").items():
+    times = [(reached(relu), reached(tanh)) for relu, tanh in rows]
+    shown = [" ".join(f"{time:.1f}" if time < 99 else "never" for time in each) for each in zip(*times, strict=True)]
+    faster = sum(relu < tanh for relu, tanh in times)
+    print(f"{name}: epochs to 25 %, seed by seed: ReLU {shown[0]}; tanh {shown[1]}; "
+          f"ReLU faster at {faster} of {len(rows)} seeds")  # fmt: skip
 
 # %%
 # On drawn images, at this size, tanh wins, and clearly. Why not the paper's result?
@@ -146,8 +146,8 @@ curves.set(title="training error, five seeds; bold: run just now", xlabel="epoch
 curves.legend(loc="lower left", bbox_to_anchor=(0, 0.05))
 for kind, colour, dash in (("ReLU", BLUE, "-"), ("Tanh", VERMILION, "--")):
     arrivals.loglog(sizes, arrived[kind], dash, marker="o", color=colour, lw=2)
-    arrivals.text(sizes[-1], arrived[kind][-1] * (1.15 if kind == "ReLU" else 2.2), kind.replace("T", "t"), color=colour,
-                  weight="bold", ha="right")  # fmt: skip
+    arrivals.text(sizes[-1], arrived[kind][-1] * (1.15 if kind == "ReLU" else 2.2), kind.replace("T", "t"),
+                  color=colour, weight="bold", ha="right")  # fmt: skip
 arrivals.set(title="gradient that arrives eight layers down", xlabel="size of the inputs", ylim=(0.005, 1.5))
 arrivals.set_yticks([0.01, 0.1, 1], ["0.01", "0.1", "1"])
 arrivals.set_yticks([], minor=True)

@@ -18,11 +18,9 @@ The paper calls it "a form of lateral inhibition": big responses make their neig
 # b_i = a_i / (k + alpha * sum of a_j² over n neighbouring maps)^beta, with k = 2, n = 5, alpha = 1e-4, beta = 0.75.
 # At the first and the last maps the window is cut off: "max(0, i - n/2)" and "min(N - 1, i + n/2)".
 
-import json
-
 import matplotlib.pyplot as plt
 import numpy as np
-from shared import BLUE, HERE, MUTED, bare, keep, photograph
+from shared import BLUE, MUTED, bare, keep, measured, photograph
 
 from tinyalex import gradcheck
 from tinyalex.layers import LRN, Conv2d
@@ -104,11 +102,11 @@ assert 0.5 > np.median(strength) > 0.001 and strength.max() > 0.2 and faint.max(
 # What we measured ourselves, with the lessons' small net at five seeds (``lessons/measure.py``): test errors with the
 # layer and without.
 
-for data, found in json.loads((HERE / "measured.json").read_text()).items():
-    pairs = [(found[f"all seed {s}"][1], found[f"no norm seed {s}"][1]) for s in range(5)]
+for data, rows in measured("all", "no norm").items():
+    pairs = [(with_[1], without[1]) for with_, without in rows]
     better = sum(with_ < without for with_, without in pairs)
     print(f"{data}: with {np.mean([p[0] for p in pairs]):.1%}, without {np.mean([p[1] for p in pairs]):.1%}, "
-          f"better at {better} of 5 seeds")  # fmt: skip
+          f"better at {better} of {len(rows)} seeds")  # fmt: skip
 
 # %%
 # Who inhibits whom

@@ -19,12 +19,10 @@ what we use throughout our network, with s = 2 and z = 3."
 # A unit looks at z x z pixels and keeps the largest. The fast form turns the loops inside out: instead of one unit
 # after the other, take one *offset in the window* after the other, for all units at once. Nine slices for z = 3.
 
-import json
-
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.patches import Rectangle
-from shared import BLUE, HERE, PALE, VERMILION, bare, keep, photograph
+from shared import BLUE, PALE, VERMILION, bare, keep, measured, photograph
 
 from tinyalex import gradcheck
 from tinyalex.layers import Conv2d, MaxPool
@@ -122,11 +120,11 @@ assert sizes == [55, 27, 13, 6]
 # overlap against 40.664 % with it, on 50,000 images; the difference of two such numbers has a standard error of about
 # 0.3 points. Here are the lessons' small net's test errors at five seeds (``lessons/measure.py``):
 
-for data, found in json.loads((HERE / "measured.json").read_text()).items():
-    pairs = [(found[f"all seed {s}"][1], found[f"no overlap seed {s}"][1]) for s in range(5)]
+for data, rows in measured("all", "no overlap").items():
+    pairs = [(with_[1], without[1]) for with_, without in rows]
     better = sum(with_ < without for with_, without in pairs)
     print(f"{data}: overlapping {np.mean([p[0] for p in pairs]):.1%}, not {np.mean([p[1] for p in pairs]):.1%}, "
-          f"overlap better at {better} of 5 seeds")  # fmt: skip
+          f"overlap better at {better} of {len(rows)} seeds")  # fmt: skip
 
 # %%
 # What it looks like

@@ -21,11 +21,9 @@ networks." With 4096 units nobody can look at that mean. With ten, we can.
 # learns nothing from this image. The package draws the coins from a hash of (seed, layer, step, image, unit): nothing
 # random has to be remembered, and any number of threads or columns gets the same coins.
 
-import json
-
 import matplotlib.pyplot as plt
 import numpy as np
-from shared import BLUE, GREEN, HERE, MUTED, VERMILION, keep
+from shared import BLUE, GREEN, MUTED, VERMILION, keep, measured
 
 from tinyalex import gradcheck
 from tinyalex.layers import Dropout
@@ -107,13 +105,13 @@ assert np.median(gap) > 1e-3 and same > 0.8
 # five seeds). Dropout also "roughly doubles the number of iterations required to converge", and twenty epochs of so few
 # images are not many.
 
-for data, found in json.loads((HERE / "measured.json").read_text()).items():
-    rows = np.array([[found[f"few images{arm} seed {s}"] for s in range(5)] for arm in ("", ", dropout")])
+for data, seeds in measured("few images", "few images, dropout").items():
+    rows = np.array(seeds).swapaxes(0, 1)
     (train, test), (train_drop, test_drop) = rows.mean(axis=1)
     better = (rows[1, :, 1] < rows[0, :, 1]).sum()
     print(f"{data}: without, training {train:.1%} test {test:.1%}; "
           f"with, training {train_drop:.1%} test {test_drop:.1%}; "
-          f"better at {better} of 5 seeds")  # fmt: skip
+          f"better at {better} of {len(seeds)} seeds")  # fmt: skip
 
 # %%
 # What it looks like

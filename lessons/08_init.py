@@ -6,7 +6,7 @@ Lesson 8: The number that is not in the paper
 :Paper: §5, "we initialized the weights in each layer from a zero-mean Gaussian distribution with standard deviation
     0.01"; and the authors' own file, 2012: ``layers-145.cfg``, which says otherwise.
 :At the end: you have followed a signal through all of the untrained net, and found where it dies.
-:Takes: 25 s on two cores, most of it drawing 61 million weights.
+:Takes: 10 s on two cores, most of it drawing 61 million weights.
 :Run: ``python lessons/08_init.py``
 
 ln 1000 = 6.908 is the loss of a net that has no idea. Reports of runs that stay there for days are as old as the paper.

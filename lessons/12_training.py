@@ -27,6 +27,7 @@ import numpy as np
 from shared import BLUE, FAINT, MUTED, VERMILION, bare, keep, middles, small
 
 from tinyalex import checkpoint
+from tinyalex.datasets import Dataset, ImageSet
 from tinyalex.datasets.loader import training_batches
 from tinyalex.evaluation import evaluate
 from tinyalex.randomness import Step
@@ -70,7 +71,8 @@ assert abs(loss - np.log(12)) < 0.6
 # A net that cannot learn 64 images by heart has a bug, and no amount of data will help it. Eighty passes, two
 # batches each.
 
-few = type(data)("few", data.classes, *(type(s)(s.images[:64], s.labels[:64]) for s in (data.train, data.test)))
+first = ImageSet(data.train.images[:64], data.train.labels[:64])
+few = Dataset("few", data.classes, first, first)
 heart = Training(small("learning.epochs=80"), few)
 losses = [loss for loss, _ in steps(heart, 160)]
 print(f"64 images: loss {losses[0]:.2f} at first, {np.mean(losses[-10:]):.4f} in the last ten steps")

@@ -1,5 +1,6 @@
 """What the lessons share: a photograph, small images, a loop over epochs, and where figures go."""
 
+import json
 from pathlib import Path
 
 import matplotlib
@@ -32,7 +33,7 @@ matplotlib.rcParams.update(
 )  # fmt: skip
 
 __all__ = ["BLUE", "COLOURS", "FAINT", "GREEN", "HERE", "INK", "LIGHT_BLUE", "MUTED", "OUT", "PALE", "PINK"]
-__all__ += ["VERMILION", "bare", "epochs", "keep", "middles", "photograph", "small"]
+__all__ += ["VERMILION", "bare", "epochs", "keep", "measured", "middles", "photograph", "small"]
 
 
 def photograph(size=256):
@@ -68,6 +69,21 @@ def epochs(settings, dataset, seed=0):
     for epoch in range(settings.learning.epochs):
         seen = [run.learn(batch) for batch in training_batches(dataset, run.recipe, seed, epoch)]
         yield run, *np.mean(seen, axis=0)
+
+
+def measured(*whats):
+    """Give what ``measure.py`` recorded, by data set: for each seed at which all of ``whats`` were measured, their results.
+
+    Returns
+    -------
+    dict of str to list
+        ``{"middles": [(result of the first, result of the second, ...), ...]}``, a row a seed.
+    """
+    found = {}
+    for data, results in json.loads((HERE / "measured.json").read_text(encoding="utf-8")).items():
+        keys = [[f"{what} seed {seed}" for what in whats] for seed in range(5)]
+        found[data] = [tuple(results[key] for key in row) for row in keys if all(key in results for key in row)]
+    return {data: rows for data, rows in found.items() if rows}
 
 
 def bare(*axes):
