@@ -102,8 +102,7 @@ assert loops_took > 20 * product_took
 # %%
 # That is the answer. The matrix is **7.1** times as large as the image, because neighbouring patches overlap and every
 # pixel is copied into several rows. In exchange everything that remains is a product of two matrices, the one thing
-# that processors have been tuned for since before there were neural networks. Your loops were a hundred times slower, or
-# more.
+# that processors have been tuned for since before there were neural networks. Your loops were a hundred times slower.
 #
 # The package does the same
 # -------------------------

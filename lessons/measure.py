@@ -10,7 +10,7 @@ import json
 import numpy as np
 from shared import HERE, epochs, middles, small
 
-from tinyalex import datasets
+from tinyalex import datasets, storage
 from tinyalex.datasets import Dataset, ImageSet
 from tinyalex.evaluation import evaluate
 
@@ -81,7 +81,7 @@ def best(name, activation):
 
 def read():
     """What was measured so far: by data set, then by what and which seed."""
-    return json.loads(FILE.read_text()) if FILE.exists() else {}
+    return json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
 
 
 def main():
@@ -95,11 +95,12 @@ def main():
     else:
         data = middles(720, 480)
     for key, measure in jobs(data):
-        measured = read()
-        if key not in measured.setdefault(data.name, {}):
-            measured[data.name][key] = measure()
-            FILE.write_text(json.dumps(measured, indent=0) + "\n")
-            print(data.name, key, measured[data.name][key], flush=True)
+        if key not in read().get(data.name, {}):
+            found = measure()
+            measured = read()
+            measured.setdefault(data.name, {})[key] = found
+            storage.write_text(FILE, json.dumps(measured, indent=0) + "\n")
+            print(data.name, key, found, flush=True)
 
 
 if __name__ == "__main__":

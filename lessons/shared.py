@@ -72,7 +72,7 @@ def epochs(settings, dataset, seed=0):
 
 
 def measured(*whats):
-    """Give what ``measure.py`` recorded, by data set: for each seed at which all of ``whats`` were measured, their results.
+    """Give what ``measure.py`` recorded: for each data set and seed at which all of ``whats`` were, their results.
 
     Returns
     -------
