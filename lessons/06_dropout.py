@@ -117,9 +117,9 @@ for data, seeds in measured("few images", "few images, dropout").items():
 
 # %%
 # Not here, and at no seed: with half of its units silent the net has hardly begun to learn, as the *test* error says
-# too (the training error is counted with units silent). There is nothing yet to generalise from. Dropout is a remedy for
-# nets that have learned by heart, with time to spare, which is AlexNet's case: 60 million parameters and 90 epochs. It is not
-# a remedy for too little training.
+# too (the training error is counted with units silent). There is nothing yet to generalise from. Dropout is a remedy
+# for nets that have learned by heart, with time to spare, which is AlexNet's case: 60 million parameters and 90 epochs.
+# It is not a remedy for too little training.
 #
 # What it looks like
 # ------------------
