@@ -11,6 +11,7 @@ sys.path.insert(0, str(HERE.parent))  # the lessons' shared.py
 
 project = "tinyalex"
 author = "tinyalex contributors"
+project_copyright = "tinyalex contributors, MIT"
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_gallery.gen_gallery"]
 exclude_patterns = ["lessons/GALLERY_HEADER.rst"]
 
