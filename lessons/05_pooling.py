@@ -4,8 +4,8 @@ Lesson 5: Overlapping pooling, and the riddle of 224
 
 :Question: What does z = 3, s = 2 buy, and how can 224 pixels become 55?
 :Paper: §3.4; §3.5 and footnote 4 for the riddle.
-:At the end: you have pooling forward and backward, the sizes of all layers, and an answer that twelve years of blog
-    posts have got wrong.
+:At the end: you have pooling forward and backward, the sizes of all layers, and an answer that many
+    re-implementations have got wrong.
 :Takes: 3 s on two cores.
 :Run: ``python lessons/05_pooling.py``
 

@@ -149,7 +149,7 @@ keep(figure, "12_training")
 # ---
 # - Delete the momenta (``c.optimizer.load`` with zeros) after the resume. How far apart do the runs end?
 # - Change the seed of run A alone. Which of the assertions fails first?
-# - On the command line: ``tinyalex train lessons/small.toml --out /tmp/run``, Ctrl-C, and the same again.
+# - On the command line: ``tinyalex train``, Ctrl-C, and the same again.
 #
 # Exercise
 # --------

@@ -54,7 +54,7 @@ def predict(network, count):
 
 everything = np.stack([predict(network, 10) for network in nets])
 assert everything.shape == (3, 10, 480, 12)
-CENTRE, UPRIGHT = [4], [0, 1, 2, 3, 4]
+UPRIGHT = [0, 1, 2, 3, 4]
 assert np.allclose(everything[0, 4], predict(nets[0], 1)[0], atol=1e-5)
 print("nets, views, images, classes:", everything.shape)
 
