@@ -16,9 +16,9 @@ ln 1000 = 6.908 is the loss of a net that has no idea. Reports of runs that stay
 # What a layer does to a signal
 # -----------------------------
 # Six different pictures go in, crops of one photograph. If the logits that come out are the same for all six, then no
-# loss can tell the pictures apart, and the gradient has nothing to hold on to. So we look at one thing only: the standard
-# deviation of a layer's outputs *across inputs*, averaged over its units. For ReLUs and weights of deviation sigma, each
-# layer multiplies a signal's size by about sigma x sqrt(fan-in / 2).
+# loss can tell the pictures apart, and the gradient has nothing to hold on to. So we look at one thing only: the
+# standard deviation of a layer's outputs *across inputs*, averaged over its units. For ReLUs and weights of deviation
+# sigma, each layer multiplies a signal's size by about sigma x sqrt(fan-in / 2).
 
 import matplotlib.pyplot as plt
 import numpy as np
