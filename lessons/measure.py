@@ -84,6 +84,15 @@ def read():
     return json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
 
 
+def as_text(measured):
+    """JSON with a line for each result, so that a change can be read."""
+    sets = []
+    for name in sorted(measured):
+        lines = (f"  {json.dumps(key)}: {json.dumps(found)}" for key, found in sorted(measured[name].items()))
+        sets.append(f" {json.dumps(name)}: {{\n" + ",\n".join(lines) + "\n }")
+    return "{\n" + ",\n".join(sets) + "\n}\n"
+
+
 def main():
     """Measure what is missing."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
@@ -99,7 +108,7 @@ def main():
             found = measure()
             measured = read()
             measured.setdefault(data.name, {})[key] = found
-            storage.write_text(FILE, json.dumps(measured, indent=0) + "\n")
+            storage.write_text(FILE, as_text(measured))
             print(data.name, key, found, flush=True)
 
 
