@@ -6,40 +6,42 @@ of the step. What stands between the layers (cutting blocks, adding their gradie
 
 import contextlib
 import threading
-import time
 from collections import defaultdict
 
+from tinyalex.backend import Device
+from tinyalex.bench import stamps
 from tinyalex.bench.floor import plain
 from tinyalex.parallel import workers
 
 _DIRECTIONS = {"prepare": "forward", "forward": "forward", "backward": "backward"}
+_HOST = Device("cpu")
 
 
 class Clock:
-    """What was measured, ``(layer/direction, seconds)`` by ``(layer/direction, seconds)``; threads may add to it."""
+    """What was measured, ``(layer/direction, device, stamp, stamp, share)`` by its like; threads may add to it."""
 
     def __init__(self):
         self._records = []
         self._here = threading.local()
 
     @contextlib.contextmanager
-    def measure(self, key):
-        """Add the time that the block takes, if it is not within another that is measured."""
+    def measure(self, key, device=_HOST):
+        """Add the time that the block takes on a device, if it is not within another that is measured."""
         if getattr(self._here, "within", False):
             yield
             return
-        self._here.within, start = True, time.perf_counter()
+        self._here.within, start = True, stamps.stamp(device)
         try:
             yield
         finally:
-            self._here.within, elapsed = False, time.perf_counter() - start
-            self._records.append((key, elapsed / (workers().count if workers().busy else 1)))
+            self._here.within, end = False, stamps.stamp(device)
+            self._records.append((key, device, start, end, 1 / (workers().count if workers().busy else 1)))
 
     def seconds(self):
-        """Return ``{"conv1/forward": seconds, ...}``."""
+        """Return ``{"conv1/forward": seconds, ...}``; waits for what a card is still to do."""
         sums = defaultdict(float)
-        for key, elapsed in self._records:
-            sums[key] += elapsed
+        for key, device, start, end, share in self._records:
+            sums[key] += stamps.seconds(device, start, end) * share
         return dict(sums)
 
 
@@ -66,8 +68,8 @@ def clocked(network):
 
 
 def _timed(method, direction, clock):
-    def timed(layer, *arguments):
-        with clock.measure(f"{plain(layer.name)}/{direction}"):
-            return method(layer, *arguments)
+    def timed(layer, *arguments, **named):
+        with clock.measure(f"{plain(layer.name)}/{direction}", layer.device):
+            return method(layer, *arguments, **named)
 
     return timed
