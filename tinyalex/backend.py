@@ -13,6 +13,7 @@ import numpy as np
 from tinyalex.arena import Arena
 from tinyalex.errors import DeviceError, UsageError
 from tinyalex.fake import FakeArray, FakeNumPy
+from tinyalex.kernels import gemm, launch
 from tinyalex.parallel import ranges, workers
 from tinyalex.upload import Placed
 
@@ -29,6 +30,10 @@ class Device:
     ----------
     xp : module
         NumPy, CuPy, or the fake NumPy of this device.
+    tf32 : bool
+        Whether products of float32 matrices on a card may round their operands to 11 significant bits.
+    kernels : set of dtype
+        For which layers take kernels instead of array operations.
 
     Raises
     ------
@@ -43,7 +48,8 @@ class Device:
         if not (name == "cpu" or (kind in ("cuda", "fake") and index.isdecimal())):
             raise UsageError(f"device '{name}': no such kind of device; use cpu, cuda:0, cuda:1, ... or fake:0, ...")
         self.name, self.kind, self.index = name, kind, int(index or 0)
-        self._arena, self._depth = Arena(), 0
+        self._arena, self._depth, self._compiled = Arena(), 0, {}
+        self.tf32, self.kernels = False, {np.dtype("float32")} if kind == "cuda" else set()
         self.xp = {"cpu": lambda: np, "fake": lambda: FakeNumPy(name), "cuda": self._cupy}[kind]()
 
     def __repr__(self):
@@ -132,7 +138,9 @@ class Device:
     def matmul(self, a, b, out):
         """Write the product of two matrices to ``out`` and return it; on the CPU the workers share its longer side."""
         rows, columns = out.shape
-        if not self.on_host or rows * columns * a.shape[1] < 1 << 22 or workers().busy:
+        if self.kind == "cuda" and gemm.suits(a, b, out):
+            gemm.gemm(self._cublas, self.card.cublas_handle, a, b, out, self.tf32)
+        elif not self.on_host or rows * columns * a.shape[1] < 1 << 22 or workers().busy:
             self.xp.matmul(a, b, out=out)
         elif columns >= rows:
             parts = ranges(columns, workers().count)
@@ -140,6 +148,35 @@ class Device:
         else:
             workers().run(lambda s: self.xp.matmul(a[s], b, out=out[s]), ranges(rows, workers().count))
         return out
+
+    def has_kernels(self, dtype):
+        """Whether layers take the kernels of `tinyalex.kernels` for arrays of this type: float32, on a card."""
+        return dtype in self.kernels
+
+    def launch(self, code, name, rows, count, *arguments, **constants):
+        """Start a kernel: a thread for each of ``count`` places in each of ``rows`` rows.
+
+        Parameters
+        ----------
+        code : str
+            CUDA source of the operation.
+        name : str
+            Of the kernel in it.
+        rows, count : int
+        *arguments : arrays, then numbers
+            Between them the kernel takes ``count``.
+        **constants : int
+            Macros of the source.
+        """
+        arrays, numbers, real = launch.typed(count, arguments)
+        self._start(code, name, real, constants, launch.grid(rows, count), arrays + numbers)
+
+    def _start(self, code, name, real, constants, grid, arguments):
+        key = name, real, *constants.values()
+        if key not in self._compiled:
+            self._compiled[key] = launch.compiled(self.xp, code, name, real, constants)
+        blocks, threads = grid
+        self._compiled[key](blocks, (threads,), arguments)
 
     @contextlib.contextmanager
     def step(self):
@@ -180,6 +217,7 @@ class Device:
             raise DeviceError(f"{self.name}: CUDA does not answer ({error}); check the driver, or use cpu") from error
         if self.index >= count:
             raise DeviceError(f"{self.name}: not there; this machine has {count} CUDA device(s), counted from cuda:0")
+        self._cublas = importlib.import_module("cupy_backends.cuda.libs.cublas")
         self.card = cupy.cuda.Device(self.index)
         with self.card:
             self.stream = cupy.cuda.Stream(non_blocking=True)

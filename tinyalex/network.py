@@ -11,6 +11,7 @@ import numpy as np
 from tinyalex.backend import Device
 from tinyalex.blocks import Blocks
 from tinyalex.errors import DataError, ShapeError, UsageError
+from tinyalex.kernels.rectify import rectified
 from tinyalex.layers import Linear, SoftmaxLoss
 
 
@@ -75,6 +76,8 @@ class Network:
         if self.devices[0].on_host:
             shapes = self.shapes[: len(self.trunk)]
             self.runs[: len(self.trunk)] = map(Blocks, self.trunk, shapes, [self.dtype.itemsize] * len(self.trunk))
+        elif self.devices[0].has_kernels(self.dtype):
+            self.runs = list(map(rectified, self.stages))
         return self
 
     def tensors(self, kind="value"):
