@@ -6,6 +6,7 @@ import time
 import numpy as np
 import pytest
 from looking import assert_tidy
+from shim import ShimDevice
 from test_bench import SMALL, taken
 
 from tinyalex import errors, parallel, recipe
@@ -195,6 +196,13 @@ def test_our_side_has_its_images_there(devices):
     side.forward()
     assert side.layers().keys() == host.layers().keys()
     assert side.peak() > 0
+    kernels = side.kernels()
+    backward = {name for name in kernels if name.startswith("conv2/backward product")}
+    assert backward == {f"conv2/backward product|{what}" for what in ("seconds", "bytes", "operations")}
+    assert sum(size for name, size in kernels.items() if "operations" in name) == sum(
+        each.operations for row in traffic.passes(net.describe(made), 5).values() for each in row
+    )
+    assert "matmul" not in vars(side.network.devices[0])  # itself again
 
 
 def test_a_pretend_card_says_so():
@@ -230,6 +238,23 @@ def test_a_card_in_words():
     }  # fmt: skip
 
 
+def test_kernels_and_layers_that_run_together(monkeypatch):
+    monkeypatch.setattr("tinyalex.network.Device", lambda name: ShimDevice("float32"))
+    made = recipe.load("paper", SMALL)
+    task = {"recipe": recipe.to_toml(made), "batch": 2, "threads": 1, "convolution": "im2col", "tf32": True}
+    side = Ours(task | {"devices": ["cpu"]})
+    layers, kernels = side.layers(), side.kernels()
+    assert "conv1/forward" in layers and "relu1/forward" not in layers and "drop6/backward" not in layers
+    names = {name.split("|")[0] for name in kernels}
+    assert {"conv1/forward im2col", "conv2/backward col2im", "conv1/forward rectify", "norm1/forward across"} <= names
+    assert {"pool1/backward max_pool_backward", "conv3/backward product", "update update"} <= names
+    place, maps = 2 * 15 * 15, 6
+    assert kernels["conv1/forward rectify|bytes"] == 4 * (2 * place * maps + maps)
+    patches = 4 * (2 * 67 * 67 * 3 + place * 364)
+    assert kernels["conv1/forward im2col|bytes"] == patches
+    assert side.network.devices[0].tf32
+
+
 # What is written.
 
 
@@ -244,6 +269,12 @@ def made_up(names=tuple(contenders.ON_CARD)):
         found[each.name, "forward"] = taken((number / 1000, 0.0))
         own = {key: seconds for key, seconds in values.items() if each.kind != "chainer" or key != "loss/backward"}
         found[each.name, "layers"] = taken((number / 100 + 0.1, 0.0), **own)
+        kernels = {"conv1/forward im2col|seconds": 0.001, "conv1/forward im2col|bytes": 2e9}
+        kernels |= {"conv1/forward product|seconds": 0.002, "conv1/forward product|bytes": 1e9}
+        kernels |= {"conv1/forward im2col|operations": 0, "conv1/forward product|operations": 90e9}
+        kernels |= {"loss/forward loss|seconds": 1e-6, "loss/forward loss|bytes": 1, "loss/forward loss|operations": 0}
+        if each.kind == "ours":
+            found[each.name, "kernels"] = taken((0.01, 0.0), **kernels)
     found |= {key: taken((1.0, 0.0)) for key in measure.CARD_RATES.values()}
     work = {"product_tf32": 250e12, "product_float32": 45e12, "copy": 4e12}
     versions = {"date": "2026-11-26", "CPU": "CPU of 2 words, and 3", "processors": 16, "threads": 16}
@@ -262,7 +293,7 @@ def with_torch(monkeypatch):
 
 def test_the_tables_of_a_card():
     result = made_up()
-    step, forward, layers, where, strict = card_tables.tables(result)
+    step, forward, layers, where, kernels, strict, _ = card_tables.tables(result)
     assert step.heads[1:6] == ["ms", "images/s", "x PyTorch TF32", "x PyTorch float32", "x Chainer-style"]
     floors = {name: each["step"] for name, each in result["floors"].items()}
     assert step.rows[0][:6] == ["tinyalex, TF32", "10.00", "12,800", "4.00", "5.00", "6.00"]
@@ -278,7 +309,10 @@ def test_the_tables_of_a_card():
     over = 0.002 - sum(result["floors"]["TF32"]["layers"][f"conv2/{way}"] for way in ("forward", "backward"))
     assert conv2[5] == f"{1000 * over:.3f}"
     assert float(conv2[6]) == pytest.approx(5.77, rel=0.02) and float(conv2[7]) == pytest.approx(172, rel=0.01)
-    for table in (step, forward, layers, where, strict):
+    assert kernels.rows[0] == ["conv1/forward im2col", "1.000", "2.000", "2,000", "50%", "", ""]
+    assert kernels.rows[1] == ["conv1/forward product", "2.000", "1.000", "500", "12%", "45.0", "18%"]
+    assert [row[:2] for row in kernels.rows[2:]] == [["1 others", "0.001"], ["all", "3.001"]]
+    for table in (step, forward, layers, where, strict, kernels):
         assert {len(row) for row in table.rows} == {len(table.heads)}
 
 
@@ -286,9 +320,15 @@ def test_layers_that_did_not_run_by_themselves_are_left_blank():
     result = made_up()
     for way in ("forward", "backward"):
         del result["contenders"][0]["layers"]["values"][f"relu1/{way}"]
-    _, _, layers, where, _ = card_tables.tables(result)
+    _, _, layers, where, *_ = card_tables.tables(result)
     assert layers.rows[1][:2] == ["relu1", ""]
-    assert where.rows[1][1] == where.rows[1][3] == ""
+    floor = result["floors"]["TF32"]["layers"]
+    assert where.rows[0][:3] == [
+        "conv1 relu1",
+        "1.000",
+        f"{1000 * (floor['conv1/forward'] + floor['relu1/forward']):.3f}",
+    ]
+    assert where.rows[-2][:5] == ["update", "1.000", f"{1000 * floor['update']:.3f}", "", ""]
 
 
 def test_the_report_of_a_card():
@@ -306,7 +346,7 @@ def test_the_picture_of_a_card_is_tidy(names):
 def test_the_command_on_a_pretend_device(tmp_path, capsys):
     pytest.importorskip("torch", reason="PyTorch is what is compared with: pip install 'tinyalex[parity]'")
     options = ["--device", "fake:0", "--batch", "4", "--rounds", "1", "--least", "0", "--out", str(tmp_path)]
-    names = ["float32", "tf32-columns", "torch-float32", "chainer-tf32"]
+    names = ["float32", "torch-float32", "chainer-tf32"]
     assert (
         main(["bench", "paper", *options, *(w for key in SMALL for w in ("--set", key)), "--contenders", *names]) == 0
     )

@@ -19,7 +19,8 @@ def tables(result):
     step.notes.append("Issue: how long the processor took to ask for a step; GiB: what was held, of the card.")
     forward = _speeds(result, "forward", f"Forward alone, as at test, {batch} images")
     whole = [each for each in result["contenders"] if each["kind"] == "ours" and len(each["devices"]) == 1]
-    return [step, forward, _layers(result), *(_where(result, each) for each in whole)]
+    within = [table(result, each) for each in whole for table in (_where, _kernels)]
+    return [step, forward, _layers(result), *within]
 
 
 def kind(contender):
@@ -57,32 +58,72 @@ def _layers(result):
         pairs = [_pair(each["layers"]["values"], name) for each in contenders]
         rows.append([name, *pairs, *(_pair(floor["layers"], name) for floor in result["floors"].values())])
     floors = [_ms(sum(floor["layers"].values())) for floor in result["floors"].values()]
-    rest = [each["layers"]["seconds"] - sum(each["layers"]["values"].values()) for each in contenders]
+    rest = [each["step"]["seconds"] - sum(each["layers"]["values"].values()) for each in contenders]
     rows.append(["rest", *map(_ms, rest), *("" for _ in floors)])
-    rows.append(["all", *(_ms(each["layers"]["seconds"]) for each in contenders), *floors])
+    rows.append(["a step", *(_ms(each["step"]["seconds"]) for each in contenders), *floors])
     heads = ["", *(each["title"] for each in contenders), *(f"floor, {name}" for name in result["floors"])]
     notes = [
-        "From events in the card's stream, within a step that waits at its end. Two columns run beside each other: "
-        "their layers' times are added.",
+        "From events in the card's stream, while it is busy. Ours takes bias, ReLU and dropout along with the layer "
+        "before. Two columns run beside each other: their layers' times are added.",
     ]
     return Table("Layer by layer in a training step: ms, forward / backward", heads, rows, notes)
 
 
 def _where(result, contender):
     floor, values, rows = result["floors"][kind(contender)]["layers"], contender["layers"]["values"], []
-    for name in _names(result):
-        keys = [key for key in _keys(name) if key in values]
-        cells = [cell for key in _keys(name) for cell in (_ms(values.get(key)), _ms(floor[key]))]
-        over = sum(values[key] - floor[key] for key in keys)
-        size, work = (sum(result[what][key] for key in _keys(name)) / 1e9 for what in ("bytes", "operations"))
-        cells += ["", ""] if len(cells) == 2 else []
-        rows.append([name, *cells, _ms(over), f"{size:.3f}", f"{work:.1f}" if work else ""])
-    total = [sum(result[what].values()) / 1e9 for what in ("bytes", "operations")]
-    over = sum(values[key] - floor[key] for key in floor if key in values)
-    rows.append(["all", "", "", "", "", _ms(over), f"{total[0]:.3f}", f"{total[1]:.1f}"])
+    for names in _together(result, values):
+        cells, over = [], 0.0
+        for way in ("forward", "backward") if names != ["update"] else ("update",):
+            keys = [key for name in names for key in _keys(name) if key.endswith(way)]
+            own, least = (sum(each.get(key, 0.0) for key in keys) for each in (values, floor))
+            cells, over = [*cells, _ms(own), _ms(least)], over + own - least
+        cells += [""] * (4 - len(cells))
+        size, work = (
+            sum(result[what][key] for name in names for key in _keys(name)) / 1e9 for what in ("bytes", "operations")
+        )
+        rows.append([" ".join(names), *cells, _ms(over), f"{size:.3f}", f"{work:.1f}" if work else ""])
+    size, work = (sum(result[what].values()) / 1e9 for what in ("bytes", "operations"))
+    over = sum(values.values()) - sum(floor.values())
+    rows.append(["all", "", "", "", "", _ms(over), f"{size:.3f}", f"{work:.1f}"])
     heads = ["", "forward ms", "floor", "backward ms", "floor", "over it", "GB", "GF"]
     notes = ["GB and GF: what forward and backward have to move and to compute at least (`tinyalex/bench/traffic.py`)."]
     return Table(f"Where the time goes: {contender['title']}", heads, rows, notes)
+
+
+def _together(result, values):
+    # Layers that ran with the one before have no time of their own.
+    found = []
+    for name in _names(result):
+        if found and not any(key in values for key in _keys(name)):
+            found[-1].append(name)
+        else:
+            found.append([name])
+    return found
+
+
+SHARE = 0.005  # of all kernels' time: what takes less is summed up
+
+
+def _kernels(result, contender):
+    values, rates = contender["kernels"]["values"], result["rates"]
+    labels = [key.removesuffix("|seconds") for key in values if key.endswith("|seconds")]
+    whole = sum(values[f"{label}|seconds"] for label in labels)
+    large = [label for label in labels if values[f"{label}|seconds"] >= SHARE * whole]
+    rows = []
+    for label in large:
+        seconds, size, work = (values[f"{label}|{what}"] for what in ("seconds", "bytes", "operations"))
+        row = [label, _ms(seconds), f"{size / 1e9:.3f}", f"{size / seconds / 1e9:,.0f}"]
+        row.append(f"{size / seconds / rates['copy']:.0%}")
+        row += [f"{work / seconds / 1e12:.1f}", f"{work / seconds / rates[kind(contender)]:.0%}"] if work else ["", ""]
+        rows.append(row)
+    rest = whole - sum(values[f"{label}|seconds"] for label in large)
+    rows.append([f"{len(labels) - len(large)} others", _ms(rest), *[""] * 5])
+    rows.append(["all", _ms(whole), *[""] * 5])
+    heads = ["", "ms", "GB", "GB/s", "of copy", "TF/s", "of product"]
+    notes = [
+        "GB: all arrays of a kernel, those that are read and written twice; of copy, of product: beside large ones."
+    ]
+    return Table(f"Kernel by kernel: {contender['title']}", heads, rows, notes)
 
 
 def _names(result):

@@ -51,6 +51,8 @@ class ChainerSide:
 
     def layers(self):
         """Take a training step and time each layer in it."""
+        if self.device.kind == "cuda":  # one that is busy does not wait to be asked
+            self.step()
         with self.device:
             moments = [("", self._stamp())]
             self.gradient(lambda name: moments.append((name, self._stamp())))

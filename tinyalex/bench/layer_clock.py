@@ -24,17 +24,22 @@ class Clock:
         self._records = []
         self._here = threading.local()
 
+    @property
+    def within(self):
+        """What is being measured in this thread, or None."""
+        return getattr(self._here, "within", None)
+
     @contextlib.contextmanager
     def measure(self, key, device=_HOST):
         """Add the time that the block takes on a device, if it is not within another that is measured."""
-        if getattr(self._here, "within", False):
+        if self.within:
             yield
             return
-        self._here.within, start = True, stamps.stamp(device)
+        self._here.within, start = key, stamps.stamp(device)
         try:
             yield
         finally:
-            self._here.within, end = False, stamps.stamp(device)
+            self._here.within, end = None, stamps.stamp(device)
             self._records.append((key, device, start, end, 1 / (workers().count if workers().busy else 1)))
 
     def seconds(self):
@@ -49,11 +54,13 @@ class Clock:
 def clocked(network):
     """Time the layers of a network, and its loss, until the block ends.
 
-    Methods are replaced in the classes: a stage's replicas are copies of its layers and find them there.
+    Methods are replaced in the classes: a stage's replicas are copies of its layers and find them there. A layer that
+    a card runs together with what follows has one time.
     """
     clock, before = Clock(), []
     network.loss.names = ("loss",)
-    for kind in {type(layer) for layer in [*(layer for _, layer in network.layers()), network.loss]}:
+    run = [layer for stage in network.runs for column in getattr(stage, "columns", ()) for layer in column]
+    for kind in {type(layer) for layer in [*(layer for _, layer in network.layers()), *run, network.loss]}:
         for method, direction in _DIRECTIONS.items():
             before.append((kind, method, vars(kind).get(method)))
             setattr(kind, method, _timed(getattr(kind, method), direction, clock))

@@ -16,7 +16,8 @@ from tinyalex.errors import DivergedError
 
 RATES = {name: ("machine", name) for name in ("sgemm_one", "sgemm_all", "copy")}
 ACTIONS = ("step", "forward", "predict", "layers")
-CARD_ACTIONS = ("step", "forward", "layers")
+CARD_ACTIONS = ("step", "forward", "layers", "kernels")
+OWN = {*ACTIONS, *CARD_ACTIONS}  # of the contenders, not of the machine
 CARD_RATES = {
     "TF32": ("machine-tf32", "product_tf32"), "float32": ("machine", "product_float32"), "copy": ("machine", "copy"),
 }  # fmt: skip
@@ -66,9 +67,9 @@ def measure(made, contenders, batch, rounds, threads, least, show, start=started
         everyone = [talks[each.name] for each in contenders]
         taken, peaks, rates = {}, {}, RATES if device == "cpu" else CARD_RATES
         for action in ACTIONS if device == "cpu" else CARD_ACTIONS:
-            turn = [(talk, action) for talk in everyone]
+            turn = [(talks[each.name], action) for each in contenders if action != "kernels" or each.kind == "ours"]
             turn += [(talks[name], what) for name, what in rates.values()] if action == "step" else []
-            taken |= in_turn(turn, rounds, show)
+            taken |= in_turn(turn, rounds, show) if turn else {}
             if action == "step":
                 peaks = {talk.name: talk.ask("peak")["bytes"] for talk in everyone}
         ready = {name: talk.ready for name, talk in talks.items()}
@@ -110,7 +111,7 @@ def in_turn(turn, rounds, show):
                 raise DivergedError(f"{talk.name}: the loss is not finite; measure with a smaller learning.rate")
             if number:
                 taken[talk.name, action].append(sample)
-            told.append(f"{talk.name if action in ACTIONS else action} {sample['seconds']:.3g} s")
+            told.append(f"{talk.name if action in (*ACTIONS, 'kernels') else action} {sample['seconds']:.3g} s")
         show(f"{turn[0][1]}, {f'round {number} of {rounds}' if number else 'warming up'}: {', '.join(told)}")
     return taken
 
@@ -172,7 +173,7 @@ def result(made, contenders, batch, rounds, ready, taken, peaks, device="cpu"):
                 "tf32": each.tf32,
                 "peak": peaks[each.name],
             }
-            | {action: summed[each.name, action] for action in ACTIONS if (each.name, action) in summed}
+            | {action: summed[each.name, action] for action in OWN if (each.name, action) in summed}
             for each in contenders
         ],
         "notes": samples.notes(summed) + arithmetic(contenders, ready, device),

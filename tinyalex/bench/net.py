@@ -28,8 +28,9 @@ def describe(recipe, columns=1, convolution="im2col"):
 
 def build(recipe, devices, convolution="im2col", tf32=False):
     """Build a recipe's net, as `describe` lays it out, on devices of their names."""
-    changes = {"convolution": convolution} | ({"tf32": tf32} if hasattr(recipe.net, "tf32") else {})
-    network = alexnet.build(replace(recipe.net, **changes), INIT, devices)
+    network = alexnet.build(replace(recipe.net, convolution=convolution), INIT, devices)
+    for each in network.devices:
+        each.tf32 = tf32
     return _over_all_maps(network, len(network.devices))
 
 
@@ -41,11 +42,10 @@ def _over_all_maps(network, columns):
 
 
 def device(name, tf32):
-    """Return a device whose products are rounded, or not, as those of a net's devices are."""
-    try:
-        return Device(name, tf32=tf32)
-    except TypeError:
-        return Device(name)
+    """Return a device whose products are rounded to TF32, or not."""
+    found = Device(name)
+    found.tf32 = tf32
+    return found
 
 
 def rounds(device, matmul):

@@ -85,6 +85,8 @@ class TorchSide:
 
     def layers(self):
         """Take a training step and time each module in it: backward from one output's gradient to the one before."""
+        if self.card:  # one that is busy does not wait to be asked
+            self.step()
         self.net.train()
         self.optimizer.zero_grad()
         forwards, backwards = [("", self._stamp())], []
