@@ -92,6 +92,7 @@ class StubCuPy(types.ModuleType):
                     self.queue[self.done - 1]()
 
         runtime = types.SimpleNamespace(getDeviceCount=lambda: cards, CUDARuntimeError=CUDARuntimeError)
+        runtime.runtimeGetVersion = runtime.driverGetVersion = lambda: 13020
         self.cuda = types.SimpleNamespace(Device=Card, Event=Event, Stream=Stream, runtime=runtime)
         self.cuda.alloc_pinned_memory = self.alloc_pinned_memory
         self.pinned = []
@@ -218,18 +219,43 @@ def test_no_cupy(monkeypatch):
     assert error.value.exit_code == 8
 
 
-def test_no_driver(plant):
+@pytest.mark.parametrize("driver, message", [
+    (0, "CUDA does not answer: there is no NVIDIA driver; install one"),
+    (12040, "this CuPy is for CUDA 13, the driver knows CUDA 12 at most; "
+            "pip uninstall cupy-cuda13x, pip install 'tinyalex[cuda12]'"),
+    (13000, "CUDA does not answer (cudaErrorUnknown); look at nvidia-smi"),
+])  # fmt: skip
+def test_a_driver_that_does_not_answer(plant, driver, message):
     stub = plant()
 
     def fail():
-        raise stub.cuda.runtime.CUDARuntimeError("cudaErrorInsufficientDriver")
+        raise stub.cuda.runtime.CUDARuntimeError("cudaErrorUnknown")
 
     stub.cuda.runtime.getDeviceCount = fail
+    stub.cuda.runtime.driverGetVersion = lambda: driver
     with pytest.raises(DeviceError) as error:
         Device("cuda:1")
+    assert str(error.value) == f"cuda:1: {message}, or use cpu"
+
+
+def test_no_cublas(plant, monkeypatch):
+    plant()
+    monkeypatch.setitem(sys.modules, "cupy_backends.cuda.libs.cublas", None)
+    with pytest.raises(DeviceError, match=r"^cuda:0: CuPy finds no cuBLAS \(.*\); pip install 'tinyalex\[cuda13\]'$"):
+        Device("cuda:0")
+
+
+def test_no_memory_left(plant):
+    plant()
+    device = Device("cuda:0")
+    with pytest.raises(DeviceError) as error, device.fitting(128):
+        raise MemoryError("Out of memory allocating 512 bytes (allocated so far: 1,024 bytes).")
     assert str(error.value) == (
-        "cuda:1: CUDA does not answer (cudaErrorInsufficientDriver); check the driver, or use cpu"
+        "cuda:0: Out of memory allocating 512 bytes (allocated so far: 1,024 bytes), for a batch of 128 images; "
+        "use --set learning.batch=64, or two devices"
     )
+    with pytest.raises(MemoryError), Device("cpu").fitting(128):
+        raise MemoryError
 
 
 def test_no_such_card(plant):

@@ -2,14 +2,13 @@
 
 ``Device("cpu")`` is NumPy, ``Device("cuda:0")`` is CuPy on that card with a stream of its own, ``Device("fake:0")`` is
 NumPy behind arrays that refuse to be mixed (see `tinyalex.fake`). Layers see only ``device.xp`` and ``device.empty``.
-This is the only file that imports CuPy.
 """
 
 import contextlib
-import importlib
 
 import numpy as np
 
+from tinyalex import cards
 from tinyalex.arena import Arena
 from tinyalex.errors import DeviceError, UsageError
 from tinyalex.fake import FakeArray, FakeNumPy
@@ -179,6 +178,19 @@ class Device:
         self._compiled[key](blocks, (threads,), arguments)
 
     @contextlib.contextmanager
+    def fitting(self, images):
+        """Say, if a card has no memory left inside, that a batch of so many images is too large."""
+        try:
+            yield
+        except MemoryError as error:
+            if self.on_host:
+                raise
+            raise DeviceError(
+                f"{self.name}: {str(error).rstrip('.')}, for a batch of {images} images; "
+                f"use --set learning.batch={max(1, images // 2)}, or two devices"
+            ) from error
+
+    @contextlib.contextmanager
     def step(self):
         """Take memory from the arena until the block ends; may be nested."""
         self._depth += 1
@@ -205,20 +217,7 @@ class Device:
             self.stream.synchronize()
 
     def _cupy(self):
-        try:
-            cupy = importlib.import_module("cupy")
-        except ImportError as error:
-            raise DeviceError(
-                f"{self.name}: CuPy is not installed; pip install 'tinyalex[cuda13]' or [cuda12]"
-            ) from error
-        try:
-            count = cupy.cuda.runtime.getDeviceCount()
-        except cupy.cuda.runtime.CUDARuntimeError as error:
-            raise DeviceError(f"{self.name}: CUDA does not answer ({error}); check the driver, or use cpu") from error
-        if self.index >= count:
-            raise DeviceError(f"{self.name}: not there; this machine has {count} CUDA device(s), counted from cuda:0")
-        self._cublas = importlib.import_module("cupy_backends.cuda.libs.cublas")
-        self.card = cupy.cuda.Device(self.index)
+        cupy, self._cublas, self.card = cards.find(self.name, self.index)
         with self.card:
             self.stream = cupy.cuda.Stream(non_blocking=True)
             self.copying = cupy.cuda.Stream(non_blocking=True)  # for what comes from the host meanwhile

@@ -156,8 +156,8 @@ class Network:
         """
         if len(labels) and not 0 <= labels.min() <= labels.max() < self.classes:
             raise DataError(f"labels: {labels.min()} to {labels.max()}, but the classes are 0 to {self.classes - 1}")
-        logits = self.forward(images, step)
-        with self.devices[0] as device:
+        with self.devices[0] as device, device.fitting(len(images)):
+            logits = self.forward(images, step)
             loss = self.loss.forward(logits, device.put(labels))
             self.backward(self.loss.backward())
         return loss, logits

@@ -6,9 +6,7 @@ with the gradient averaged over the batch. Biases have a rate of their own and d
 """
 
 from tinyalex.kernels.update import Flat
-from tinyalex.parallel import ranges, workers
-
-_CHUNK = 1 << 15  # elements: three float32 arrays of this length stay in a core's cache
+from tinyalex.parallel import spread
 
 
 class Optimizer:
@@ -68,26 +66,17 @@ class Optimizer:
             with flat.device:
                 flat.update(self.momentum, [of(parameter) for parameter in flat.parameters])
         for device, parameter, v in self._rows if not self._flats else ():
-            if of(parameter)[0]:
+            own, decay = of(parameter)
+            if own:
+                tensors, settings = (parameter.value, parameter.grad, v), (self.momentum, own, decay)
                 with device:
-                    self._move(device, parameter, v, *of(parameter))
+                    spread(move, tensors, *settings) if device.on_host else move(*tensors, *settings)
 
-    def _move(self, device, parameter, v, rate, decay):
-        w, g, v = (array.reshape(-1) for array in (parameter.value, parameter.grad, v))
 
-        def move(part):
-            v[part] *= self.momentum
-            if decay:
-                v[part] -= decay * w[part]
-            v[part] -= rate * g[part]
-            w[part] += v[part]
-
-        if not device.on_host:
-            move(slice(None))
-            return
-
-        def share(part):
-            for low in range(part.start, part.stop, _CHUNK):
-                move(slice(low, min(low + _CHUNK, part.stop)))
-
-        workers().run(share, ranges(len(w), workers().count if len(w) > _CHUNK else 1))
+def move(w, g, v, momentum, rate, decay):
+    """Change a parameter's values and its v; ``decay`` is the weight decay times the rate."""
+    v *= momentum
+    if decay:
+        v -= decay * w
+    v -= rate * g
+    w += v
