@@ -174,4 +174,7 @@ def describe(net, init=None, devices=1):
 def build(net, init, devices=("cpu",), seed=0, dtype="float32"):
     """Lay out the net of a recipe and give it arrays; see `Network.build`."""
     count = min(len(devices), net.columns)
-    return describe(net, init, count).build(devices, seed, dtype)
+    network = describe(net, init, count).build(devices, seed, dtype)
+    for device in network.devices:
+        device.tf32 = net.tf32
+    return network

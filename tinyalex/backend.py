@@ -3,17 +3,17 @@
 ``Device("cpu")`` is NumPy, ``Device("cuda:0")`` is CuPy on that card with a stream of its own, ``Device("fake:0")`` is
 NumPy behind arrays that refuse to be mixed, with streams that must be waited for (see `tinyalex.fake`): every line that
 a card runs through, it runs through. Layers see only ``device.xp`` and ``device.empty``.
-This is the only file that imports CuPy.
 """
 
 import contextlib
-import importlib
 
 import numpy as np
 
+from tinyalex import cards
 from tinyalex.arena import Arena
 from tinyalex.errors import DeviceError, UsageError
 from tinyalex.fake import FakeArray, FakeNumPy
+from tinyalex.kernels import gemm, launch
 from tinyalex.parallel import ranges, workers
 from tinyalex.upload import Placed
 
@@ -30,6 +30,10 @@ class Device:
     ----------
     xp : module
         NumPy, CuPy, or the fake NumPy of this device.
+    tf32 : bool
+        Whether products of float32 matrices on a card may round their operands to 11 significant bits.
+    kernels : set of dtype
+        For which layers take kernels instead of array operations.
 
     Raises
     ------
@@ -44,7 +48,8 @@ class Device:
         if not (name == "cpu" or (kind in ("cuda", "fake") and index.isdecimal())):
             raise UsageError(f"device '{name}': no such kind of device; use cpu, cuda:0, cuda:1, ... or fake:0, ...")
         self.name, self.kind, self.index = name, kind, int(index or 0)
-        self._arena, self._depth = Arena(), 0
+        self._arena, self._depth, self._compiled = Arena(), 0, {}
+        self.tf32, self.kernels = False, {np.dtype("float32")} if kind == "cuda" else set()
         self.xp = {"cpu": lambda: np, "fake": lambda: FakeNumPy(name), "cuda": self._cupy}[kind]()
         if kind != "cpu":
             self.card = self.xp.cuda.Device(self.index)
@@ -135,7 +140,9 @@ class Device:
     def matmul(self, a, b, out):
         """Write the product of two matrices to ``out`` and return it; on the CPU the workers share its longer side."""
         rows, columns = out.shape
-        if not self.on_host or rows * columns * a.shape[1] < 1 << 22 or workers().busy:
+        if self.kind == "cuda" and gemm.suits(a, b, out):
+            gemm.gemm(self._cublas, self.card.cublas_handle, a, b, out, self.tf32)
+        elif not self.on_host or rows * columns * a.shape[1] < 1 << 22 or workers().busy:
             self.xp.matmul(a, b, out=out)
         elif columns >= rows:
             parts = ranges(columns, workers().count)
@@ -143,6 +150,48 @@ class Device:
         else:
             workers().run(lambda s: self.xp.matmul(a[s], b, out=out[s]), ranges(rows, workers().count))
         return out
+
+    def has_kernels(self, dtype):
+        """Whether layers take the kernels of `tinyalex.kernels` for arrays of this type: float32, on a card."""
+        return dtype in self.kernels
+
+    def launch(self, code, name, rows, count, *arguments, **constants):
+        """Start a kernel: a thread for each of ``count`` places in each of ``rows`` rows.
+
+        Parameters
+        ----------
+        code : str
+            CUDA source of the operation.
+        name : str
+            Of the kernel in it.
+        rows, count : int
+        *arguments : arrays, then numbers
+            Between them the kernel takes ``count``.
+        **constants : int
+            Macros of the source.
+        """
+        arrays, numbers, real = launch.typed(count, arguments)
+        self._start(code, name, real, constants, launch.grid(rows, count), arrays + numbers)
+
+    def _start(self, code, name, real, constants, grid, arguments):
+        key = name, real, *constants.values()
+        if key not in self._compiled:
+            self._compiled[key] = launch.compiled(self.xp, code, name, real, constants)
+        blocks, threads = grid
+        self._compiled[key](blocks, (threads,), arguments)
+
+    @contextlib.contextmanager
+    def fitting(self, images):
+        """Say, if a card has no memory left inside, that a batch of so many images is too large."""
+        try:
+            yield
+        except MemoryError as error:
+            if self.on_host:
+                raise
+            raise DeviceError(
+                f"{self.name}: {str(error).rstrip('.')}, for a batch of {images} images; "
+                f"use --set learning.batch={max(1, images // 2)}, or two devices"
+            ) from error
 
     @contextlib.contextmanager
     def step(self):
@@ -171,18 +220,7 @@ class Device:
             self.stream.synchronize()
 
     def _cupy(self):
-        try:
-            cupy = importlib.import_module("cupy")
-        except ImportError as error:
-            raise DeviceError(
-                f"{self.name}: CuPy is not installed; pip install 'tinyalex[cuda13]' or [cuda12]"
-            ) from error
-        try:
-            count = cupy.cuda.runtime.getDeviceCount()
-        except cupy.cuda.runtime.CUDARuntimeError as error:
-            raise DeviceError(f"{self.name}: CUDA does not answer ({error}); check the driver, or use cpu") from error
-        if self.index >= count:
-            raise DeviceError(f"{self.name}: not there; this machine has {count} CUDA device(s), counted from cuda:0")
+        cupy, self._cublas, _ = cards.find(self.name, self.index)
         return cupy
 
     def event(self, stream):

@@ -9,6 +9,8 @@ import numpy as np
 
 from tinyalex.errors import UsageError
 
+_CHUNK = 1 << 15  # elements: three float32 arrays of this length stay in a core's cache
+
 
 class Workers:
     """Threads that share a step's work on the CPU, each with a BLAS that uses one thread.
@@ -77,3 +79,16 @@ def ranges(size, parts):
     """Cut ``range(size)`` into at most ``parts`` slices of nearly the same length."""
     edges = [size * i // parts for i in range(parts + 1)]
     return [slice(lo, hi) for lo, hi in zip(edges, edges[1:], strict=False) if hi > lo]
+
+
+def spread(function, arrays, *settings):
+    """Call ``function(*parts, *settings)`` for parts of arrays that stay in cache, shared out among the workers."""
+    arrays = [array.reshape(-1) for array in arrays]
+    size = len(arrays[0])
+
+    def share(part):
+        for low in range(part.start, part.stop, _CHUNK):
+            high = min(low + _CHUNK, part.stop)
+            function(*(array[low:high] for array in arrays), *settings)
+
+    workers().run(share, ranges(size, workers().count if size > _CHUNK else 1))

@@ -93,6 +93,7 @@ RULES = {
     "net.fc8": _choice("a", "split"),
     "net.activation": _choice("relu", "tanh"),
     "net.convolution": _choice("im2col", "winograd"),
+    "net.tf32": _YES_NO,
     "net.dropout": _BELOW_ONE,
     "init.weights": _by_layer(_or("he", _NOT_NEGATIVE), default=0.01),
     "init.biases": _by_layer(_number("of any size", lambda x: True), default=0.0),

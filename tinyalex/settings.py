@@ -24,7 +24,8 @@ class Net(_Checked):
 
     `talk` names the layers before which columns exchange their maps; `fc8` is where the last layer lives: on column
     "a" alone, as in 2012, or "split". `classes` 0 means as many as the data has. `convolution` is the algorithm:
-    "im2col", or "winograd" where there are transforms for the kernel.
+    "im2col", or "winograd" where there are transforms for the kernel. `tf32` lets a card round the operands of
+    products to 11 significant bits, which is several times as fast.
     """
 
     section = "net"
@@ -43,6 +44,7 @@ class Net(_Checked):
     activation: str = "relu"
     dropout: float = 0.5
     convolution: str = "im2col"
+    tf32: bool = False
 
     def __post_init__(self):
         super().__post_init__()

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinyalex import randomness
+from tinyalex.kernels import cut as fast
 
 
 class Draws(NamedTuple):
@@ -185,6 +186,8 @@ class Cutter:
             mean, places = device.put(self._mean if self.matched else self._fixed), xp.arange(crop)
 
         def cut(images, offsets, flips, shifts=None):
+            if device.has_kernels(mean.dtype) and len(self.factors) < 3:
+                return fast.cut(device, images, offsets, flips, shifts, mean, crop, self.matched, self.factors)
             across = xp.where(flips[:, None], crop - 1 - places, places)
             rows = (offsets[:, :1] + places)[:, :, None]  # (n, crop, 1)
             columns = (offsets[:, 1:] + across)[:, None, :]  # (n, 1, crop)

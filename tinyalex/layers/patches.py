@@ -1,6 +1,7 @@
 """Patches of images as the rows of a matrix, and back: im2col and col2im."""
 
 from tinyalex.errors import ShapeError
+from tinyalex.kernels import patches as fast
 
 
 def positions(size, window, stride, pad, rounding):
@@ -31,6 +32,8 @@ def im2col(device, x, kernel, stride=1, pad=0, rounding="floor"):
     """
     n, h, w, c = x.shape
     ho, wo = (positions(size, kernel, stride, pad, rounding) for size in (h, w))
+    if device.has_kernels(x.dtype):
+        return fast.im2col(device, x, ho, wo, kernel, stride, pad)
     padded = _pad(device, x, (ho - 1) * stride + kernel, (wo - 1) * stride + kernel, pad)
     view = device.xp.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), axis=(1, 2))
     patches = device.empty((n, ho, wo, kernel, kernel, c), x.dtype)
@@ -54,6 +57,8 @@ def col2im(device, patches, shape, kernel, stride=1, pad=0, rounding="floor"):
     """
     n, h, w, c = shape
     ho, wo = (positions(size, kernel, stride, pad, rounding) for size in (h, w))
+    if device.has_kernels(patches.dtype):
+        return fast.col2im(device, patches, shape, ho, wo, kernel, stride, pad)
     patches = patches.reshape(n, ho, wo, kernel, kernel, c)
     height, width = (ho - 1) * stride + kernel, (wo - 1) * stride + kernel
     x = device.zeros((n, max(height, pad + h), max(width, pad + w), c), patches.dtype)
