@@ -218,6 +218,18 @@ def test_a_host_read_that_does_not_wait_for_the_stream(wrong):
     np.testing.assert_array_equal(array.get(stream=stream), HOST * 2)  # now the host has waited
 
 
+def test_a_host_array_is_filled_when_the_host_has_waited():
+    device = Device("fake:1")
+    array, there = produce(device), np.full((3, 4), -1.0)
+    array.get(stream=device.stream, out=there, blocking=False)
+    arrived = device.event(device.stream)
+    with device:
+        array += 1  # comes after the copy
+    assert (there == -1).all()
+    arrived.synchronize()
+    np.testing.assert_array_equal(there, HOST * 2)
+
+
 def test_a_host_write_that_does_not_wait_for_the_stream():
     device = Device("fake:0")
     with pytest.raises(Race, match="^set on .* does not wait for __imul__ on fake:0 stream"):

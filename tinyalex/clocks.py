@@ -64,6 +64,7 @@ class Stream:
         self.name = f"{self.place} {number if non_blocking else 'default stream'}"
         self.count, self.host, self.waited, self.freed = 1, 0, {}, []
         self._reading = []  # (count, weak reference, checksum) of the host memory that it copies from
+        self._writing = []  # (count, array, what it will hold) of the host's
 
     def __repr__(self):
         return self.name
@@ -123,9 +124,17 @@ class Stream:
         if isinstance(memory, Pinned):  # any other is put aside by the driver before the call returns
             self._reading.append((self.count, weakref.ref(memory), zlib.crc32(memory)))
 
+    def write_host(self, array, values):
+        """Take note that this stream copies to a host array, which holds the values when the host has waited."""
+        self._writing.append((self.count, array, values))
+
     def reached(self, count):
         """Take note that the host knows this stream to have come so far."""
         self.host = max(self.host, count)
+        arrived = [each for each in self._writing if each[0] <= count]
+        self._writing = [each for each in self._writing if each[0] > count]
+        for _, array, values in arrived:
+            array[...] = values
         self._keep_reading()
         done = [read for read in self._reading if read[0] <= count]
         self._reading = [read for read in self._reading if read[0] > count]

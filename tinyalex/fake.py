@@ -39,12 +39,15 @@ class FakeArray:
         """Where a copy between devices begins; this array stands for it."""
         return self
 
-    def get(self, stream=None):
-        """Copy to the host on a stream, and wait for that stream."""
+    def get(self, stream=None, out=None, blocking=True):
+        """Copy to the host on a stream, and wait for that stream; else ``out`` is filled when the host has waited."""
         stream = stream or clocks.current(self.place)
         self._memory.to_read(stream.access("get"))
-        stream.synchronize()
-        return np.array(self._array)
+        out = np.empty(self._array.shape, self._array.dtype) if out is None else out
+        stream.write_host(out, np.array(self._array))
+        if blocking:
+            stream.synchronize()
+        return out
 
     def set(self, array, stream=None):
         """Copy from the host on a stream; the host goes on at once."""
