@@ -119,25 +119,27 @@ class Stream:
 
     def read_host(self, array):
         """Take note that this stream copies from host memory, which has to stay as it is until the copy is done."""
-        self._keep_reading()
         memory = owner(array)
-        if isinstance(memory, Pinned):  # any other is put aside by the driver before the call returns
-            self._reading.append((self.count, weakref.ref(memory), zlib.crc32(memory)))
+        with _lock:
+            self._keep_reading()
+            if isinstance(memory, Pinned):  # any other is put aside by the driver before the call returns
+                self._reading.append((self.count, weakref.ref(memory), zlib.crc32(memory)))
 
     def write_host(self, array, values):
         """Take note that this stream copies to a host array, which holds the values when the host has waited."""
-        self._writing.append((self.count, array, values))
+        with _lock:
+            self._writing.append((self.count, array, values))
 
     def reached(self, count):
         """Take note that the host knows this stream to have come so far."""
-        self.host = max(self.host, count)
-        arrived = [each for each in self._writing if each[0] <= count]
-        self._writing = [each for each in self._writing if each[0] > count]
-        for _, array, values in arrived:
-            array[...] = values
-        self._keep_reading()
-        done = [read for read in self._reading if read[0] <= count]
-        self._reading = [read for read in self._reading if read[0] > count]
+        with _lock:
+            self.host = max(self.host, count)
+            for _, array, values in (each for each in self._writing if each[0] <= count):
+                array[...] = values
+            self._writing = [each for each in self._writing if each[0] > count]
+            self._keep_reading()
+            done = [read for read in self._reading if read[0] <= count]
+            self._reading = [read for read in self._reading if read[0] > count]
         if any(zlib.crc32(memory()) != checksum for _, memory, checksum in done):
             raise Race(f"host memory was written to while {self} may still have copied from it; wait for the upload")
 
@@ -172,8 +174,8 @@ class Memory:
     Parameters
     ----------
     array : ndarray
-    place : str
-        Its device.
+    stream : Stream
+        The current one of its device.
     what : str
         The operation that asks for it.
     filled : bool
@@ -182,13 +184,13 @@ class Memory:
 
     __slots__ = ("owner", "reads", "stream", "write")
 
-    def __init__(self, array, place, what, filled=True):
-        self.owner, self.stream = owner(array), current(place)
-        self.write, self.reads = self.stream.access(what) if filled else None, {}
-        if self.stream.freed:
-            freed, self.stream.freed = self.stream.freed, []
+    def __init__(self, array, stream, what, filled=True):
+        self.owner, self.stream = owner(array), stream
+        self.write, self.reads = stream.access(what) if filled else None, {}
+        if stream.freed:
+            freed, stream.freed = stream.freed, []
             for access, did in freed:
-                self.stream.check(access, "takes as new memory", what, did)
+                stream.check(access, "takes as new memory", what, did)
 
     def to_read(self, access):
         """Take note of an operation that reads it."""

@@ -32,7 +32,7 @@ class FakeArray:
 
     def __init__(self, array, place, memory=None):
         self._array, self.place = array, place
-        self._memory = memory or clocks.Memory(array, place, "empty", filled=False)
+        self._memory = memory or clocks.Memory(array, clocks.current(place), "empty", filled=False)
 
     @property
     def data(self):
@@ -43,8 +43,9 @@ class FakeArray:
         """Copy to the host on a stream, and wait for that stream; else ``out`` is filled when the host has waited."""
         stream = stream or clocks.current(self.place)
         self._memory.to_read(stream.access("get"))
-        out = np.empty(self._array.shape, self._array.dtype) if out is None else out
-        stream.write_host(out, np.array(self._array))
+        values = np.array(self._array)
+        out = values if out is None else out
+        stream.write_host(out, values)
         if blocking:
             stream.synchronize()
         return out
@@ -206,7 +207,7 @@ def _wrap(value, place, what, arrays, written=()):
                 return FakeArray(value, place, array._memory)
         if not written:
             _touch(place, what, arrays)
-        return FakeArray(value, place, clocks.Memory(value, place, what, filled=what != "empty"))
+        return FakeArray(value, place, clocks.Memory(value, clocks.current(place), what, filled=what != "empty"))
     if isinstance(value, tuple | list):
         return type(value)(_wrap(part, place, what, arrays, written) for part in value)
     return value
