@@ -138,6 +138,7 @@ class Device:
         """Write the product of two matrices to ``out`` and return it; on the CPU the workers share its longer side."""
         rows, columns = out.shape
         if self.kind == "cuda" and gemm.suits(a, b, out):
+            a, b = (gemm.arranged(self.xp, matrix) for matrix in (a, b))
             gemm.gemm(self._cublas, self.card.cublas_handle, a, b, out, self.tf32)
         elif not self.on_host or rows * columns * a.shape[1] < 1 << 22 or workers().busy:
             self.xp.matmul(a, b, out=out)

@@ -2,7 +2,8 @@
 
 A kernel is started for the rows of a matrix, whatever they are: ``row`` is the row, ``t`` the place in it, and each
 thread computes one number (or four) of the result from all that it needs. No two threads write to the same place and
-none waits for another, so that a result is the same every time.
+none waits for another, so that a result is the same every time. Sizes are macros, in capitals: the compiler divides by
+constants, and a net has few.
 """
 
 import functools
@@ -13,6 +14,8 @@ from tinyalex.errors import DeviceError
 
 PREAMBLE = """
 typedef REAL real;
+
+template <int count> struct alignas(count == 4 ? 16 : sizeof(real)) Reals { real at[count]; };  // 4 are read at once
 
 #define EACH(row, t, count) \\
     const int row = blockIdx.x, t = blockIdx.y * blockDim.x + threadIdx.x; \\
@@ -45,6 +48,11 @@ def grid(rows, count):
     """Return the blocks, (rows, parts of a row), and the threads of each."""
     threads = min(THREADS, -(-count // 32) * 32)
     return (rows, -(-count // threads)), threads
+
+
+def width(*sizes):
+    """Return how many numbers a thread takes together: 4 if all sizes divide by 4, else 1."""
+    return 1 if any(size % 4 for size in sizes) else 4
 
 
 def typed(count, arguments):
