@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import shim
 
-from tinyalex import alexnet, fake, parallel, recipe
+from tinyalex import alexnet, clocks, fake, parallel, recipe
 from tinyalex.backend import Device
 from tinyalex.datasets import Dataset, ImageSet, feed, loader
 from tinyalex.errors import DeviceError
@@ -183,8 +183,8 @@ def plant(monkeypatch):
             read = host.base.reader(host.shape, host.dtype) if pinned else host.copy().view  # staged by the driver
             stream.do("put", lambda: np.copyto(array._array, read()))
 
-        def download(array, stream):
-            stream.synchronize()
+        def download(array, stream=None):
+            (stream or stub.streams[-1]).synchronize()
             return array._array.copy()
 
         def watched(method):
@@ -194,11 +194,13 @@ def plant(monkeypatch):
 
             return call
 
-        def checked(place, function, args, kwargs, plain=fake._checked):
+        def checked(place, *operation, plain=fake._checked, **described):
             stub.check(place)
-            return plain(place, function, args, kwargs)
+            return plain(place, *operation, **described)
 
         monkeypatch.setattr(fake, "_checked", checked)
+        stream = clocks.Stream()  # what waits for what shows in the numbers here
+        monkeypatch.setattr(clocks, "current", lambda place: stream)
         for name in ("__setitem__", "__float__", "__int__", "__bool__"):
             monkeypatch.setattr(FakeArray, name, watched(getattr(FakeArray, name)))
         for name, value in (("set", upload), ("get", download), ("data", property(Memory))):
@@ -361,7 +363,7 @@ def test_receive_refuses_what_is_not_contiguous(plant):
     plant()
     source, destination = Device("cuda:0"), Device("cuda:1")
     array = source.put(np.ones((2, 3)))
-    with pytest.raises(ValueError, match="^cuda:0 to cuda:1: only contiguous"):
+    with source, pytest.raises(ValueError, match="^cuda:0 to cuda:1: only contiguous"):
         destination.receive(array[:, 1:], source)
 
 

@@ -267,10 +267,10 @@ def test_three_training_steps(norm, devices):
     host = network.devices[0]
 
     def fetched(tensors):
-        return {name: getattr(tensor, "to_host", tensor.copy)() for name, tensor in tensors.items()}
+        return {name: device.get(tensor) for name, device, tensor in tensors}
 
-    twin, optimizer = Twin(fetched(network.state()), norm), Optimizer(network, MOMENTUM, DECAY)
-    before = fetched(network.state())
+    twin, optimizer = Twin(fetched(network.tensors()), norm), Optimizer(network, MOMENTUM, DECAY)
+    before = fetched(network.tensors())
     for number in range(3):
         images, labels = noise(6, 67, 67, 3, purpose=f"images {number}"), np.array([1, 9, 3, 3, 0, 5]) + number
         labels, step = labels % 10, Step(7, number)
@@ -281,12 +281,12 @@ def test_three_training_steps(norm, devices):
             loss, logits = network.gradient(images, labels, step)
             close("loss", host.get(loss), its_loss, 1e-10)
             close("logits", host.get(logits), expected, 1e-10)
-            for name, gradient in fetched(network.gradients()).items():
+            for name, gradient in fetched(network.tensors("grad")).items():
                 close(f"gradient {number} of {name}", gradient, twin.params[name].grad, 1e-10)
             optimizer.update(RATE, 2 * RATE)
         twin.update()
-        for name, value in fetched(network.state()).items():
+        for name, value in fetched(network.tensors()).items():
             close(f"{name} after step {number}", value, twin.params[name], 1e-10)
-        for name, momentum in fetched({name: v for name, _, v in optimizer.tensors()}).items():
+        for name, momentum in fetched(optimizer.tensors()).items():
             close(f"momentum of {name} after step {number}", momentum, twin.momenta[name], 1e-10)
-    assert all((value != before[name]).any() for name, value in fetched(network.state()).items())
+    assert all((value != before[name]).any() for name, value in fetched(network.tensors()).items())

@@ -1,7 +1,8 @@
 """Devices: which array module computes, where memory comes from, how arrays move.
 
 ``Device("cpu")`` is NumPy, ``Device("cuda:0")`` is CuPy on that card with a stream of its own, ``Device("fake:0")`` is
-NumPy behind arrays that refuse to be mixed (see `tinyalex.fake`). Layers see only ``device.xp`` and ``device.empty``.
+NumPy behind arrays that refuse to be mixed, with streams that must be waited for (see `tinyalex.fake`): every line that
+a card runs through, it runs through. Layers see only ``device.xp`` and ``device.empty``.
 """
 
 import contextlib
@@ -50,6 +51,11 @@ class Device:
         self._arena, self._depth, self._compiled = Arena(), 0, {}
         self.tf32, self.kernels = False, {np.dtype("float32")} if kind == "cuda" else set()
         self.xp = {"cpu": lambda: np, "fake": lambda: FakeNumPy(name), "cuda": self._cupy}[kind]()
+        if kind != "cpu":
+            self.card = self.xp.cuda.Device(self.index)
+            with self.card:
+                self.stream = self.xp.cuda.Stream(non_blocking=True)
+                self.copying = self.xp.cuda.Stream(non_blocking=True)  # for what comes from the host meanwhile
 
     def __repr__(self):
         return f"Device('{self.name}')"
@@ -65,7 +71,10 @@ class Device:
             with self:  # CuPy takes memory where the current card and stream are
                 return self.xp.empty(shape, dtype)
         array = self._arena.empty(shape, dtype)
-        return FakeArray(array, self.name) if self.kind == "fake" else array
+        if self.kind == "cpu":
+            return array
+        with self:
+            return FakeArray(array, self.name)
 
     def zeros(self, shape, dtype):
         """Return an array of zeros, from where `empty` takes its memory."""
@@ -79,8 +88,6 @@ class Device:
         copy = self.empty(array.shape, array.dtype)
         if self.kind == "cpu":
             copy[...] = array
-        elif self.kind == "fake":
-            copy.fill_from_host(array)
         else:
             copy.set(np.ascontiguousarray(array), stream=self.stream)
         return copy
@@ -96,7 +103,7 @@ class Device:
 
         Any thread may ask. The memory goes round when nothing views it any more, in CuPy's pool of such memory.
         """
-        if self.kind != "cuda":
+        if self.kind == "cpu":
             return np.empty(shape, dtype)
         size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         with self.xp.cuda.Device(self.index):  # not self.card, which remembers what the main thread had before it
@@ -104,9 +111,7 @@ class Device:
 
     def get(self, array):
         """Copy an array of this device to the host, when all work on it is done."""
-        if self.kind == "cpu":
-            return np.array(array)
-        return array.to_host() if self.kind == "fake" else array.get(stream=self.stream)
+        return np.array(array) if self.kind == "cpu" else array.get(stream=self.stream)
 
     def receive(self, array, source):
         """Copy a contiguous array here from another column's device, in order with the work on both.
@@ -125,8 +130,6 @@ class Device:
         copy = self.empty(array.shape, array.dtype)
         if self.kind == "cpu":
             copy[...] = array
-        elif self.kind == "fake":
-            copy.fill_from_host(source.get(array))
         else:
             # The copy waits for the producer; the source waits for the copy before its memory is written again.
             self.stream.wait_event(source.event(source.stream))
@@ -202,29 +205,26 @@ class Device:
 
     def __enter__(self):
         """Make this the device, and its stream the stream, that array operations go to."""
-        if self.kind == "cuda":
+        if self.kind != "cpu":
             self.card.__enter__()
             self.stream.__enter__()
         return self
 
     def __exit__(self, *error):
-        if self.kind == "cuda":
+        if self.kind != "cpu":
             self.stream.__exit__(*error)
             self.card.__exit__(*error)
 
     def synchronize(self):
         """Wait until everything that was asked of this device is done."""
-        if self.kind == "cuda":
+        if self.kind != "cpu":
             self.stream.synchronize()
 
     def _cupy(self):
-        cupy, self._cublas, self.card = cards.find(self.name, self.index)
-        with self.card:
-            self.stream = cupy.cuda.Stream(non_blocking=True)
-            self.copying = cupy.cuda.Stream(non_blocking=True)  # for what comes from the host meanwhile
+        cupy, self._cublas, _ = cards.find(self.name, self.index)
         return cupy
 
     def event(self, stream):
-        """Return a card's event that one of its streams reaches when all that was asked of it so far is done."""
+        """Return an event of this card that one of its streams reaches when all that was asked of it so far is done."""
         with self.card:
             return stream.record(self.xp.cuda.Event(disable_timing=True))

@@ -3,6 +3,7 @@
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 
 import numpy as np
 
@@ -30,7 +31,8 @@ class Workers:
         """Call ``function(argument)`` for each argument, in parallel, and return the results in order."""
         if self.busy or self.count == 1 or len(arguments) == 1:
             return [self._quietly(function, argument) for argument in arguments]
-        futures = [self._pool.submit(self._inside, function, argument) for argument in arguments]
+        # Each in a copy of the caller's context: a device that the caller has entered is the worker's too.
+        futures = [self._pool.submit(copy_context().run, self._inside, function, argument) for argument in arguments]
         return [future.result() for future in futures]
 
     @property
