@@ -39,6 +39,7 @@ class StubCuPy(types.ModuleType):
         class Card:
             def __init__(self, index):
                 self.index = self.cublas_handle = index
+                self.mem_info = 1 << 29, 1 << 30
 
             def __enter__(self):
                 stub.history.append(("enter card", self.index))

@@ -55,19 +55,29 @@ def width(*sizes):
     return 1 if any(size % 4 for size in sizes) else 4
 
 
+_word = functools.lru_cache(np.uint32)  # a net asks for the same few
+
+
 def typed(count, arguments):
-    """Return a kernel's arguments as it takes them, (arrays, ``count`` and the other numbers), and its type of real.
+    """Return a kernel's arguments as it takes them, arrays, ``count`` and the other numbers, and its type of real.
 
     The first array of a floating type says what a ``real`` is.
     """
-    arrays = [argument for argument in arguments if hasattr(argument, "dtype")]
-    if max(array.size for array in arrays) >= 1 << 31:
-        raise DeviceError("a kernel was given more than 2^31 numbers at once; use a smaller learning.batch")
-    real, *others = (array.dtype for array in arrays if array.dtype.kind == "f")
-    if {*others} - {real}:
-        raise TypeError(f"{real} and {', '.join(map(str, {*others} - {real}))} in one kernel")
-    numbers = [count, *arguments[len(arrays) :]]
-    return arrays, [real.type(n) if isinstance(n, float) else np.uint32(n & 0xFFFFFFFF) for n in numbers], real
+    arrays, numbers, real = [], [_word(count)], None
+    for argument in arguments:
+        if isinstance(argument, int):
+            numbers.append(_word(argument & 0xFFFFFFFF))
+        elif isinstance(argument, float):
+            numbers.append(real.type(argument))
+        else:
+            if argument.size >= 1 << 31:
+                raise DeviceError("a kernel was given more than 2^31 numbers at once; use a smaller learning.batch")
+            if argument.dtype.kind == "f":
+                real = real or argument.dtype
+                if argument.dtype != real:
+                    raise TypeError(f"{real} and {argument.dtype} in one kernel")
+            arrays.append(argument)
+    return arrays + numbers, real
 
 
 def source(code, real, constants):

@@ -7,7 +7,7 @@ neighbours at once, 16 bytes: what is short here is instructions, not memory.
 from tinyalex.kernels.launch import width
 
 SOURCE = """
-// WIDE: numbers from one pixel to the next in x, LENGTH: from one patch to the next.
+// WIDE: numbers from one pixel of x to the next, LENGTH: from one patch to the next.
 // Four neighbours of a patch: (n, i, j; u, v, channel), zero outside the image and beyond the patch's K K C numbers.
 extern "C" __global__ void im2col(const real *x, real *patches, int count)
 {
@@ -40,7 +40,7 @@ extern "C" __global__ void col2im(const real *patches, real *x, int count)
             for (int e = 0; e < PART; ++e) sum.at[e] += part.at[e];
         }
     }
-    ((Reals<PART> *)x)[(size_t)row * count + t] = sum;
+    *(Reals<PART> *)(x + ((size_t)row * W + t / (C / PART)) * WIDE + channel) = sum;
 }
 """
 
@@ -48,7 +48,7 @@ extern "C" __global__ void col2im(const real *patches, real *x, int count)
 def im2col(device, x, ho, wo, kernel, stride, pad):
     """Write patches (n ho wo, k k c) of images (n, h, w, c), which may be one of the equal groups of wider ones.
 
-    A row takes a multiple of four numbers of memory, as tensor cores want it: the view leaves out what is beyond.
+    Rows are rounded up, by zeros, to a multiple of four numbers, as tensor cores want it.
     """
     n, h, w, c = x.shape
     wide = x.strides[2] // x.itemsize
@@ -58,16 +58,16 @@ def im2col(device, x, ho, wo, kernel, stride, pad):
     patches = device.empty((n * ho * wo, length), x.dtype)
     geometry = _geometry(h, w, c, ho, wo, kernel, stride, pad, length)
     device.launch(SOURCE, "im2col", n * ho, wo * length // 4, x, patches, **geometry, WIDE=wide)
-    return patches[:, : kernel * kernel * c]
+    return patches
 
 
-def col2im(device, patches, shape, ho, wo, kernel, stride, pad):
-    """Add patches (n ho wo, k k c), whose rows may lie apart, up to images (n, h, w, c)."""
-    n, h, w, c = shape
-    x = device.empty(shape, patches.dtype)
+def col2im(device, patches, x, ho, wo, kernel, stride, pad):
+    """Add patches (n ho wo, k k c), whose rows may lie apart, up to images x (n, h, w, c): all channels, or a group."""
+    n, h, w, c = x.shape
     geometry = _geometry(h, w, c, ho, wo, kernel, stride, pad, patches.strides[0] // patches.itemsize)
-    device.launch(SOURCE, "col2im", n * h, w * c // geometry["PART"], patches, x, **geometry, WIDE=c)
-    return x
+    device.launch(
+        SOURCE, "col2im", n * h, w * c // geometry["PART"], patches, x, **geometry, WIDE=x.strides[2] // x.itemsize
+    )
 
 
 def _geometry(h, w, c, ho, wo, k, s, p, length):
