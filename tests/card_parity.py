@@ -142,6 +142,7 @@ def nothing_is_allocated(options):
 
     for devices in ([CARD], [CARD] * 2):
         pool = cupy.get_default_memory_pool()
+        pool.free_all_blocks()
         made = recipe.load("paper")
         built = alexnet.build(made.net, None, devices, None)
         built.load(first_values("paper"))
