@@ -7,11 +7,8 @@ Prints a line a check and ends with 1 if one failed.
 
 import argparse
 import functools
-import os
 import sys
 import time
-
-os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # the same bits with several streams on one handle
 
 import numpy as np
 

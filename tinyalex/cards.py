@@ -1,6 +1,7 @@
 """CUDA's cards: CuPy, or the reason why there is none. The only import of CuPy."""
 
 import importlib
+import os
 
 from tinyalex.errors import DeviceError
 
@@ -19,6 +20,8 @@ def find(name, index):
     DeviceError
         If CuPy, its libraries, the driver or the card is missing.
     """
+    # cuBLAS then gives the same bits every time, also where two streams share a handle.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     try:
         cupy = importlib.import_module("cupy")
     except ImportError as error:
