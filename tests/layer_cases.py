@@ -84,6 +84,8 @@ CASES = {
     "conv 4x4/3 pad 1 ceil": _conv((2, 7, 9, 3), 5, 4, stride=3, pad=1, rounding="ceil"),
     "conv 11x11/4 ceil": _conv((1, 16, 17, 3), 4, 11, stride=4, rounding="ceil"),
     "conv 1x1": _conv((3, 2, 4, 5), 6, 1),
+    "conv of fours": _conv((2, 5, 6, 8), 8, 3, pad=1),
+    "conv of fours, groups 2": _conv((2, 5, 6, 8), 8, 3, pad=1, groups=2),
     "conv 2x2/3": _conv((2, 8, 5, 3), 4, 2, stride=3),
     "relu": _plain(layers.ReLU, "relu", (2, 3, 4, 5)),
     "tanh": _plain(layers.Tanh, "tanh", (2, 3, 4, 5)),
@@ -110,6 +112,7 @@ for _kind, _make, _twin in (("max", layers.MaxPool, "max_pool"), ("avg", layers.
         CASES[f"{_kind} pool {_z}/{_s} {_rounding}"] = _plain(
             _make, _twin, (2, 6, 7, 3), window=_z, stride=_s, rounding=_rounding
         )
+    CASES[f"{_kind} pool of fours"] = _plain(_make, _twin, (2, 6, 7, 8), window=3, stride=2, rounding="ceil")
 
 
 def agrees_with_its_twin(case, device):

@@ -19,15 +19,23 @@ from tinyalex.kernels import cut, launch, patches, pooling, rectify, response, s
 SOURCES = {module.__name__.split(".")[-1]: module.SOURCE
            for module in (cut, patches, pooling, rectify, response, softmax, update)}  # fmt: skip
 
+# No header: they would take longer to compile than the kernels.
 SHIM = """
-#include <cmath>
-#include <cstddef>
-#include <algorithm>
-using namespace std;
+typedef unsigned long size_t;
 struct Place { unsigned x, y; };
 static thread_local Place blockIdx, threadIdx, blockDim;
 #define __global__
 #define __device__ static
+#define FUNCTION(name) \\
+    static inline float name(float x) { return __builtin_##name##f(x); } \\
+    static inline double name(double x) { return __builtin_##name(x); }
+FUNCTION(sqrt)
+FUNCTION(exp)
+FUNCTION(log)
+static inline float pow(float x, float y) { return __builtin_powf(x, y); }
+static inline double pow(double x, double y) { return __builtin_pow(x, y); }
+static inline int min(int a, int b) { return a < b ? a : b; }
+static inline int max(int a, int b) { return a > b ? a : b; }
 template <class T> T rsqrt(T x) { return 1 / sqrt(x); }
 """
 

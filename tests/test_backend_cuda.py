@@ -4,6 +4,7 @@ Its streams keep what they are given in queues. Nothing runs before it must (or,
 that a missing wait gives wrong numbers here, not only now and then on two cards.
 """
 
+import os
 import sys
 import threading
 import types
@@ -39,6 +40,7 @@ class StubCuPy(types.ModuleType):
         class Card:
             def __init__(self, index):
                 self.index = self.cublas_handle = index
+                self.mem_info = 1 << 29, 1 << 30
 
             def __enter__(self):
                 stub.history.append(("enter card", self.index))
@@ -211,6 +213,17 @@ def plant(monkeypatch):
 
 
 # Whether there is a card.
+
+
+@pytest.mark.parametrize("before, after", [(None, ":4096:8"), (":16:8", ":16:8")])
+def test_cublas_is_asked_for_the_same_bits_every_time(plant, monkeypatch, before, after):
+    plant()
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG") if before is None else monkeypatch.setenv(
+        "CUBLAS_WORKSPACE_CONFIG", before
+    )
+    Device("cuda:0")
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == after
 
 
 def test_no_cupy(monkeypatch):

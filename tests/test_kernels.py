@@ -167,12 +167,24 @@ def test_a_class_that_cannot_be_has_no_probability():
     np.testing.assert_allclose(layer.backward()[0, 40:69], 1 / 30)
 
 
-def test_what_lies_beyond_a_patch_is_zero():
-    """Its row is a multiple of four long, and a product may read it."""
+def test_a_patch_is_rounded_up_by_zeros():
     device, x = ShimDevice("float64"), 1 + noise(1, 3, 3, 3) ** 2
     got = patches.im2col(device, x, 1, 1, 3, 1, 0)
-    np.testing.assert_array_equal(got, x.reshape(1, 27))
-    assert got.base.reshape(-1).shape == (28,) and got.base.reshape(-1)[27] == 0
+    np.testing.assert_array_equal(got, [[*x.reshape(27), 0]])
+
+
+@pytest.mark.parametrize("case", ["conv 11x11/4 ceil", "conv 5x5 pad 2 groups 2", "conv of fours, groups 2"])
+def test_patches_are_kept_where_there_is_room(case):
+    """Kept or computed again, the numbers are the same to the last bit."""
+    case, results = CASES[case], []
+    for memory, times in ((0, 2), (1 << 40, 1)):
+        device = ShimDevice("float64")
+        device.memory = memory
+        results.append(case.run(case.build(device), case.x())[0])
+        groups = device.started.count("col2im")
+        assert device.started.count("im2col") == times * groups
+    for name, value in results[0].items():
+        assert results[1][name].tobytes() == value.tobytes()
 
 
 @pytest.mark.parametrize("classes", [5, 32, 100])
@@ -190,31 +202,34 @@ def test_softmax_of_few_classes_and_many(monkeypatch, classes, bug):
 # The tests can fail: a bug planted in a kernel's source shows in the layer's test.
 
 BUGS = [
-    ("patches", "s * i + u - p", "s * i + u", "conv 3x3 pad 1"),
-    ("patches", "z < w;", "z <= w;", "conv 3x3 pad 1"),
-    ("patches", "if (++v == k)", "if (++v > k)", "conv 3x3 pad 1"),
-    ("patches", "* wide + channel", "* c + channel", "conv 5x5 pad 2 groups 2"),
+    ("patches", "S * i + u - P", "S * i + u", "conv 3x3 pad 1"),
+    ("patches", "z < W;", "z <= W;", "conv 3x3 pad 1"),
+    ("patches", "(column + e) / C % K", "(column + e) / C / K", "conv 3x3 pad 1"),
+    ("patches", "* WIDE", "* C", "conv 5x5 pad 2 groups 2"),
     ("patches", "--j)", "j -= 2)", "conv 3x3 pad 1"),
-    ("patches", "(y - k) / s + 1", "(y - k) / s", "conv 4x4/3 pad 1 ceil"),
-    ("patches", "min(z / s, wo - 1)", "z / s", "conv 3x3/2 floor"),
-    ("response", "map + a < maps ?", "map + a <= maps ?", "lrn alpha 1"),
-    ("response", "t % maps;", "t;", "lrn groups 2"),
+    ("patches", "(y - K) / S + 1", "(y - K) / S", "conv 4x4/3 pad 1 ceil"),
+    ("patches", "min(z / S, WO - 1)", "z / S", "conv 3x3/2 floor"),
+    ("patches", "f < PART", "f < 1", "conv of fours"),
+    ("patches", "e < PART", "e < 1", "conv of fours"),
+    ("response", "map + a < MAPS ?", "map + a <= MAPS ?", "lrn alpha 1"),
+    ("response", "t % MAPS;", "t;", "lrn groups 2"),
     ("response", "a <= AFTER", "a < AFTER", "lrn alpha 1"),
     ("response", "map + a - AFTER", "map + a - BEFORE", "lrn n 4, k 1"),
-    ("response", "* p / d", "* p", "lrn alpha 1"),
+    ("response", "p * r * r", "p", "lrn alpha 1"),
     ("response", "- 2 * alpha * beta * v[SIZE - 1] * cross", "", "lrn alpha 1"),
     ("response", "if (beta != (real)0.75)", "if (false)", "lrn of units"),
-    ("response", "max(-i, -(size / 2))", "-(size / 2)", "spatial norm of 3x2"),
-    ("response", "before = size - 1 - size / 2", "before = size / 2", "spatial norm n 4"),
+    ("response", "i + u < H &&", "true &&", "spatial norm of 3x2"),
+    ("response", "int u = -AFTER; u <= BEFORE", "int u = -BEFORE; u <= AFTER", "spatial norm n 4"),
     ("response", "beta * x[at] * cross", "beta * cross", "spatial norm of 2012"),
-    ("pooling", "value > best", "value >= best", "max pool ties"),
-    ("pooling", "top + u < h", "true", "max pool 3/2 ceil"),
-    ("pooling", "winner = u * z + v", "winner = v * z + u", "max pool 3/2 ceil"),
-    ("pooling", "i < z ? 0 : (i - z) / s + 1", "i / s", "max pool 3/2 ceil"),
-    ("pooling", "min(j / s, wo - 1)", "j / s", "max pool 2/2 floor"),
-    ("pooling", "sum / (down * across)", "sum / (z * z)", "avg pool 3/2 ceil"),
-    ("pooling", "/ area", "/ (z * z)", "avg pool 3/2 ceil"),
-]  # fmt: skip
+    ("pooling", "pixel.at[e] > best", "pixel.at[e] >= best", "max pool ties"),
+    ("pooling", "top + u < H", "true", "max pool 3/2 ceil"),
+    ("pooling", "winner.at[e] = u * Z + v", "winner.at[e] = v * Z + u", "max pool 3/2 ceil"),
+    ("pooling", "pixel < Z ? 0 : (pixel - Z) / S + 1", "pixel / S", "max pool 3/2 ceil"),
+    ("pooling", "min(j / S, WO - 1)", "j / S", "max pool 2/2 floor"),
+    ("pooling", "e < PART", "e < 1", "max pool of fours"),
+    ("pooling", "sum / (down * across)", "sum / (Z * Z)", "avg pool 3/2 ceil"),
+    ("pooling", "/ area", "/ (Z * Z)", "avg pool 3/2 ceil"),
+]
 
 
 @pytest.mark.parametrize(
@@ -222,9 +237,9 @@ BUGS = [
 )
 def test_a_planted_bug_is_seen(monkeypatch, module, right, wrong, case):
     module, device, plain = getattr(kernels, module), ShimDevice("float64"), ShimDevice()
-    x = None if case != "max pool ties" else np.round(noise(2, 6, 7, 3))
-    case = CASES[case if x is None else "max pool 3/2 ceil"]
-    x = case.x() if x is None else x
+    ties = case == "max pool ties"
+    case = CASES["max pool 3/2 ceil" if ties else case]
+    x = np.round(case.x()) if ties else case.x()
     expected, dy = case.run(case.build(plain), x)
     got, _ = case.run(case.build(device), x, dy)
     for name, value in expected.items():
@@ -245,7 +260,7 @@ NET_BUGS = [
     ("rectify", "value <= 0", "value <= 1"),
     ("rectify", "0x9E3779B9u ^ state", "0x9E3779B9u + state"),
     ("rectify", "image + row", "image"),
-    ("rectify", "unit + t)", "t)"),
+    ("rectify", "unit + t * PART", "t * PART"),
     ("rectify", "(row + 1) * stretch)", "(row + 1) * stretch - 1)"),
     ("rectify", "y[at] > 0 ? value * scale : 0", "value"),
     ("softmax", "labels[row] == t", "labels[row] == t + 1"),
@@ -269,6 +284,9 @@ def test_a_planted_bug_is_seen_in_the_network(on_kernels, monkeypatch, module, r
 
 # The compiler for real cards.
 
+SIZES = {"H": 27, "W": 27, "C": 48, "HO": 27, "WO": 27, "K": 5, "S": 1, "P": 2, "LENGTH": 1200, "PART": 4, "WIDE": 96}
+SIZES |= {"Z": 3, "SIZE": 5, "MAPS": 96, "OUTPUTS": 128}
+
 
 @pytest.mark.parametrize("card, reals", [("sm_75", "f"), ("sm_80", "f"), ("sm_90", "fd")])
 def test_every_kernel_compiles_without_a_warning(card, reals):
@@ -276,7 +294,7 @@ def test_every_kernel_compiles_without_a_warning(card, reals):
         pytest.skip("NVRTC is not installed: pip install nvidia-cuda-nvrtc")
     for name, code in shim.SOURCES.items():
         for real in reals:
-            log, compiled = shim.compile_for(card, launch.source(code, np.dtype(real), {}))
+            log, compiled = shim.compile_for(card, launch.source(code, np.dtype(real), SIZES))
             assert compiled and not log, f"{name} for {card}: {log}"
 
 
@@ -294,8 +312,8 @@ def test_the_compiler_finds_a_mistake():
 
 def test_numbers_and_arrays_are_typed():
     x = np.zeros(3, np.float32)
-    arrays, numbers, real = launch.typed(7, (np.zeros(2, np.uint8), x, 5, -1, True, 1 << 40 | 3, 0.5))
-    assert real == np.float32 and arrays[1] is x
+    (_, second, *numbers), real = launch.typed(7, (np.zeros(2, np.uint8), x, 5, -1, True, 1 << 40 | 3, 0.5))
+    assert real == np.float32 and second is x
     assert [number.dtype for number in numbers] == ["uint32"] * 5 + ["float32"]
     assert [int(number) for number in numbers[:5]] == [7, 5, 0xFFFFFFFF, 1, 3] and numbers[5] == 0.5
 
@@ -350,6 +368,23 @@ def test_gemm(m, k, n, turned, wide, dtype):
     gemm.gemm(CUBLAS, 0, pointed(a), pointed(b), pointed(out))
     np.testing.assert_allclose(out, a @ b, rtol=1e-5 if dtype == "float32" else 1e-12)
     np.testing.assert_allclose(whole.sum() - out.sum(), outside, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(4, 3), (1, 3), (4, 1), (1, 1)])
+@pytest.mark.parametrize("step", [(-1, 1), (1, -1), (2, 2), (1, 3), (-2, 1)])
+def test_gemm_of_what_lies_otherwise(shape, step):
+    def lying_otherwise(array):
+        wide = np.repeat(np.repeat(array, abs(step[0]), 0), abs(step[1]), 1)
+        return wide[:: step[0], :: step[1]]
+
+    a, b = lying_otherwise(noise(*shape, purpose="a")), lying_otherwise(noise(shape[1], 5, purpose="b"))
+    for left, right in ((a, b), (b.T, a.T)):
+        out = np.empty((len(left), right.shape[1]))
+        left, right = (gemm.arranged(np, matrix) for matrix in (left, right))
+        gemm.gemm(CUBLAS, 0, pointed(left), pointed(right), pointed(out))
+        np.testing.assert_allclose(out, left @ right, rtol=1e-12)
+    part = np.zeros((4, 9))[:, 2:5]
+    assert gemm.arranged(np, part) is part and gemm.arranged(np, part.T).base is not None
 
 
 def test_gemm_refuses_what_it_cannot_do():

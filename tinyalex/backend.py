@@ -6,6 +6,7 @@ a card runs through, it runs through. Layers see only ``device.xp`` and ``device
 """
 
 import contextlib
+import threading
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from tinyalex.fake import FakeArray, FakeNumPy
 from tinyalex.kernels import gemm, launch
 from tinyalex.parallel import ranges, workers
 from tinyalex.upload import Placed
+
+_inside = threading.local()  # the devices that a thread has entered, innermost last
 
 
 class Device:
@@ -34,6 +37,8 @@ class Device:
         Whether products of float32 matrices on a card may round their operands to 11 significant bits.
     kernels : set of dtype
         For which layers take kernels instead of array operations.
+    memory : int
+        Bytes of a card.
 
     Raises
     ------
@@ -49,7 +54,7 @@ class Device:
             raise UsageError(f"device '{name}': no such kind of device; use cpu, cuda:0, cuda:1, ... or fake:0, ...")
         self.name, self.kind, self.index = name, kind, int(index or 0)
         self._arena, self._depth, self._compiled = Arena(), 0, {}
-        self.tf32, self.kernels = False, {np.dtype("float32")} if kind == "cuda" else set()
+        self.tf32, self.kernels, self.memory = False, {np.dtype("float32")} if kind == "cuda" else set(), 0
         self.xp = {"cpu": lambda: np, "fake": lambda: FakeNumPy(name), "cuda": self._cupy}[kind]()
         if kind != "cpu":
             self.card = self.xp.cuda.Device(self.index)
@@ -141,6 +146,7 @@ class Device:
         """Write the product of two matrices to ``out`` and return it; on the CPU the workers share its longer side."""
         rows, columns = out.shape
         if self.kind == "cuda" and gemm.suits(a, b, out):
+            a, b = (gemm.arranged(self.xp, matrix) for matrix in (a, b))
             gemm.gemm(self._cublas, self.card.cublas_handle, a, b, out, self.tf32)
         elif not self.on_host or rows * columns * a.shape[1] < 1 << 22 or workers().busy:
             self.xp.matmul(a, b, out=out)
@@ -170,11 +176,11 @@ class Device:
         **constants : int
             Macros of the source.
         """
-        arrays, numbers, real = launch.typed(count, arguments)
-        self._start(code, name, real, constants, launch.grid(rows, count), arrays + numbers)
+        arguments, real = launch.typed(count, arguments)
+        self._start(code, name, real, constants, launch.grid(rows, count), arguments)
 
     def _start(self, code, name, real, constants, grid, arguments):
-        key = name, real, *constants.values()
+        key = name, real.char, *constants.values()
         if key not in self._compiled:
             self._compiled[key] = launch.compiled(self.xp, code, name, real, constants)
         blocks, threads = grid
@@ -205,14 +211,19 @@ class Device:
     def __enter__(self):
         """Make this the device, and its stream the stream, that array operations go to."""
         if self.kind != "cpu":
-            self.card.__enter__()
-            self.stream.__enter__()
+            inside = _inside.__dict__.setdefault("devices", [None])
+            if inside[-1] is not self:  # CUDA is not asked again for what it is doing
+                self.card.__enter__()
+                self.stream.__enter__()
+            inside.append(self)
         return self
 
     def __exit__(self, *error):
         if self.kind != "cpu":
-            self.stream.__exit__(*error)
-            self.card.__exit__(*error)
+            _inside.devices.pop()
+            if _inside.devices[-1] is not self:
+                self.stream.__exit__(*error)
+                self.card.__exit__(*error)
 
     def synchronize(self):
         """Wait until everything that was asked of this device is done."""
@@ -220,7 +231,8 @@ class Device:
             self.stream.synchronize()
 
     def _cupy(self):
-        cupy, self._cublas, _ = cards.find(self.name, self.index)
+        cupy, self._cublas, card = cards.find(self.name, self.index)
+        self.memory = card.mem_info[1]
         return cupy
 
     def event(self, stream):

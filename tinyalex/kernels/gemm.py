@@ -23,7 +23,7 @@ def gemm(cublas, handle, a, b, out, tf32=False):
     handle : int
         cuBLAS's own, of the card.
     a, b : array
-        The numbers of a row lie together, or those of a column.
+        The numbers of a row lie together, or those of a column; `arranged` sees to it.
     out : array
         The numbers of a row lie together.
     tf32 : bool
@@ -44,6 +44,13 @@ def gemm(cublas, handle, a, b, out, tf32=False):
         *(handle, b_turned, a_turned, n, m, k, _ONE[char].ctypes.data, b.data.ptr, kind, ldb, a.data.ptr, kind, lda),
         *(_ZERO[char].ctypes.data, out.data.ptr, kind, ldc, computes[tf32], _DEFAULT_ALGORITHM),
     )
+
+
+def arranged(xp, matrix):
+    """Return a matrix as `gemm` takes it, a copy if need be."""
+    least = min(matrix.strides)
+    together = least == matrix.itemsize or (least > 0 and 1 in matrix.shape)
+    return matrix if together else xp.ascontiguousarray(matrix)
 
 
 def _leading(matrix):

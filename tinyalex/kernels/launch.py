@@ -2,7 +2,8 @@
 
 A kernel is started for the rows of a matrix, whatever they are: ``row`` is the row, ``t`` the place in it, and each
 thread computes one number (or four) of the result from all that it needs. No two threads write to the same place and
-none waits for another, so that a result is the same every time.
+none waits for another, so that a result is the same every time. Sizes are macros, in capitals: the compiler divides by
+constants, and a net has few.
 """
 
 import functools
@@ -13,6 +14,8 @@ from tinyalex.errors import DeviceError
 
 PREAMBLE = """
 typedef REAL real;
+
+template <int count> struct alignas(count == 4 ? 16 : sizeof(real)) Reals { real at[count]; };  // 4 are read at once
 
 #define EACH(row, t, count) \\
     const int row = blockIdx.x, t = blockIdx.y * blockDim.x + threadIdx.x; \\
@@ -47,19 +50,34 @@ def grid(rows, count):
     return (rows, -(-count // threads)), threads
 
 
+def width(*sizes):
+    """Return how many numbers a thread takes together: 4 if all sizes divide by 4, else 1."""
+    return 1 if any(size % 4 for size in sizes) else 4
+
+
+_word = functools.lru_cache(np.uint32)  # a net asks for the same few
+
+
 def typed(count, arguments):
-    """Return a kernel's arguments as it takes them, (arrays, ``count`` and the other numbers), and its type of real.
+    """Return a kernel's arguments as it takes them, arrays, ``count`` and the other numbers, and its type of real.
 
     The first array of a floating type says what a ``real`` is.
     """
-    arrays = [argument for argument in arguments if hasattr(argument, "dtype")]
-    if max(array.size for array in arrays) >= 1 << 31:
-        raise DeviceError("a kernel was given more than 2^31 numbers at once; use a smaller learning.batch")
-    real, *others = (array.dtype for array in arrays if array.dtype.kind == "f")
-    if {*others} - {real}:
-        raise TypeError(f"{real} and {', '.join(map(str, {*others} - {real}))} in one kernel")
-    numbers = [count, *arguments[len(arrays) :]]
-    return arrays, [real.type(n) if isinstance(n, float) else np.uint32(n & 0xFFFFFFFF) for n in numbers], real
+    arrays, numbers, real = [], [_word(count)], None
+    for argument in arguments:
+        if isinstance(argument, int):
+            numbers.append(_word(argument & 0xFFFFFFFF))
+        elif isinstance(argument, float):
+            numbers.append(real.type(argument))
+        else:
+            if argument.size >= 1 << 31:
+                raise DeviceError("a kernel was given more than 2^31 numbers at once; use a smaller learning.batch")
+            if argument.dtype.kind == "f":
+                real = real or argument.dtype
+                if argument.dtype != real:
+                    raise TypeError(f"{real} and {argument.dtype} in one kernel")
+            arrays.append(argument)
+    return arrays + numbers, real
 
 
 def source(code, real, constants):

@@ -1,69 +1,81 @@
 """Pooling on a card; the readable forms are in `tinyalex.layers.pooling`.
 
-Forward notes each window's winner in a byte; backward lets every pixel ask the windows that cover it.
+Forward notes each window's winner in a byte; backward lets every pixel ask the windows that cover it. A thread takes
+PART neighbouring channels.
 """
 
+from tinyalex.kernels.launch import width
+
 SOURCE = """
-extern "C" __global__ void max_pool(const real *x, real *y, unsigned char *winners, int count, int h, int w, int c,
-                                    int ho, int z, int s)
+struct Winners { unsigned char at[PART]; };
+
+// The first window that has a pixel in it, of those Z wide and S apart.
+__device__ int first(int pixel)
 {
-    EACH(row, t, count);  // (n ho, wo c)
-    const int n = row / ho, top = row % ho * s, left = t / c * s;
-    const real *corner = x + ((size_t)(n * h + top) * w + left) * c + t % c;
-    real best = *corner;
-    int winner = 0;
-    for (int u = 0; u < z && top + u < h; ++u) {
-        for (int v = 0; v < z && left + v < w; ++v) {
-            const real value = corner[(u * w + v) * c];
-            if (value > best || value != value) {  // a NaN stays
-                best = value;
-                winner = u * z + v;
+    return pixel < Z ? 0 : (pixel - Z) / S + 1;
+}
+
+extern "C" __global__ void max_pool(const real *x, real *y, unsigned char *winners, int count)
+{
+    EACH(row, t, count);  // (n HO, WO C / PART)
+    const int n = row / HO, top = row % HO * S, left = t / (C / PART) * S;
+    const real *corner = x + ((size_t)(n * H + top) * W + left) * C + t % (C / PART) * PART;
+    Reals<PART> best = *(const Reals<PART> *)corner;
+    Winners winner = {};
+    for (int u = 0; u < Z && top + u < H; ++u) {
+        for (int v = 0; v < Z && left + v < W; ++v) {
+            const Reals<PART> pixel = *(const Reals<PART> *)(corner + (u * W + v) * C);
+            for (int e = 0; e < PART; ++e) {
+                if (pixel.at[e] > best.at[e] || pixel.at[e] != pixel.at[e]) {  // a NaN stays
+                    best.at[e] = pixel.at[e];
+                    winner.at[e] = u * Z + v;
+                }
             }
         }
     }
-    y[(size_t)row * count + t] = best;
-    winners[(size_t)row * count + t] = winner;
+    ((Reals<PART> *)y)[(size_t)row * count + t] = best;
+    ((Winners *)winners)[(size_t)row * count + t] = winner;
 }
 
-extern "C" __global__ void max_pool_backward(const real *dy, const unsigned char *winners, real *dx, int count,
-                                             int h, int c, int ho, int wo, int z, int s)
+extern "C" __global__ void max_pool_backward(const real *dy, const unsigned char *winners, real *dx, int count)
 {
-    EACH(row, t, count);  // (n h, w c)
-    const int n = row / h, i = row % h, j = t / c;
-    const int top = i < z ? 0 : (i - z) / s + 1, left = j < z ? 0 : (j - z) / s + 1;
-    real sum = 0;
-    for (int a = min(i / s, ho - 1); a >= top; --a) {
-        for (int b = min(j / s, wo - 1); b >= left; --b) {
-            const size_t unit = ((size_t)(n * ho + a) * wo + b) * c + t % c;
-            if (winners[unit] == (i - a * s) * z + j - b * s) sum += dy[unit];
+    EACH(row, t, count);  // (n H, W C / PART)
+    const int n = row / H, i = row % H, j = t / (C / PART);
+    Reals<PART> sum = {};
+    for (int a = min(i / S, HO - 1); a >= first(i); --a) {
+        for (int b = min(j / S, WO - 1); b >= first(j); --b) {
+            const size_t unit = ((size_t)(n * HO + a) * WO + b) * (C / PART) + t % (C / PART);
+            const Reals<PART> gradient = ((const Reals<PART> *)dy)[unit];
+            const Winners winner = ((const Winners *)winners)[unit];
+            for (int e = 0; e < PART; ++e) {
+                if (winner.at[e] == (i - a * S) * Z + j - b * S) sum.at[e] += gradient.at[e];
+            }
         }
     }
-    dx[(size_t)row * count + t] = sum;
+    ((Reals<PART> *)dx)[(size_t)row * count + t] = sum;
 }
 
-extern "C" __global__ void average_pool(const real *x, real *y, int count, int h, int w, int c, int ho, int z, int s)
+extern "C" __global__ void average_pool(const real *x, real *y, int count)
 {
-    EACH(row, t, count);  // (n ho, wo c)
-    const int n = row / ho, top = row % ho * s, left = t / c * s, down = min(z, h - top), across = min(z, w - left);
-    const real *corner = x + ((size_t)(n * h + top) * w + left) * c + t % c;
+    EACH(row, t, count);  // (n HO, WO C)
+    const int n = row / HO, top = row % HO * S, left = t / C * S, down = min(Z, H - top), across = min(Z, W - left);
+    const real *corner = x + ((size_t)(n * H + top) * W + left) * C + t % C;
     real sum = 0;
     for (int u = 0; u < down; ++u) {
-        for (int v = 0; v < across; ++v) sum += corner[(u * w + v) * c];
+        for (int v = 0; v < across; ++v) sum += corner[(u * W + v) * C];
     }
     y[(size_t)row * count + t] = sum / (down * across);
 }
 
-extern "C" __global__ void average_pool_backward(const real *dy, real *dx, int count, int h, int w, int c,
-                                                 int ho, int wo, int z, int s)
+extern "C" __global__ void average_pool_backward(const real *dy, real *dx, int count)
 {
-    EACH(row, t, count);  // (n h, w c)
-    const int n = row / h, i = row % h, j = t / c;
-    const int top = i < z ? 0 : (i - z) / s + 1, left = j < z ? 0 : (j - z) / s + 1;
+    EACH(row, t, count);  // (n H, W C)
+    const int n = row / H, i = row % H, j = t / C;
     real sum = 0;
-    for (int a = min(i / s, ho - 1); a >= top; --a) {
-        for (int b = min(j / s, wo - 1); b >= left; --b) {
-            const int area = min(z, h - a * s) * min(z, w - b * s);
-            sum += dy[((size_t)(n * ho + a) * wo + b) * c + t % c] / area;
+    for (int a = min(i / S, HO - 1); a >= first(i); --a) {
+        for (int b = min(j / S, WO - 1); b >= first(j); --b) {
+            const int area = min(Z, H - a * S) * min(Z, W - b * S);
+            sum += dy[((size_t)(n * HO + a) * WO + b) * C + t % C] / area;
         }
     }
     dx[(size_t)row * count + t] = sum;
@@ -75,9 +87,8 @@ def max_pool(layer, x, step=None):
     """Run `MaxPool` forward."""
     layer.expect(layer.window**2 <= 256, (layer.window,), "a window whose places fit in a byte, 16 or less")
     x, y = _in_and_out(layer, x)
-    (n, h, w, c), (_, ho, wo, _) = x.shape, y.shape
     winners = layer.device.empty(y.shape, "uint8")
-    layer.device.launch(SOURCE, "max_pool", n * ho, wo * c, x, y, winners, h, w, c, ho, layer.window, layer.stride)
+    _launch(layer, "max_pool", x.shape, y.shape, y.shape, width(x.shape[3]), x, y, winners)
     layer.saved = winners, x.shape
     return y
 
@@ -86,17 +97,14 @@ def max_pool_backward(layer, dy):
     """Run `MaxPool` backward."""
     winners, shape = layer.recall()
     dy, dx = layer.device.xp.ascontiguousarray(dy), layer.device.empty(shape, dy.dtype)
-    (n, h, w, c), (_, ho, wo, _) = shape, dy.shape
-    sizes = h, c, ho, wo, layer.window, layer.stride
-    layer.device.launch(SOURCE, "max_pool_backward", n * h, w * c, dy, winners, dx, *sizes)
+    _launch(layer, "max_pool_backward", shape, dy.shape, shape, width(shape[3]), dy, winners, dx)
     return dx
 
 
 def average_pool(layer, x, step=None):
     """Run `AvgPool` forward."""
     x, y = _in_and_out(layer, x)
-    (n, h, w, c), (_, ho, wo, _) = x.shape, y.shape
-    layer.device.launch(SOURCE, "average_pool", n * ho, wo * c, x, y, h, w, c, ho, layer.window, layer.stride)
+    _launch(layer, "average_pool", x.shape, y.shape, y.shape, 1, x, y)
     layer.saved = x.shape
     return y
 
@@ -105,11 +113,17 @@ def average_pool_backward(layer, dy):
     """Run `AvgPool` backward."""
     shape = layer.recall()
     dy, dx = layer.device.xp.ascontiguousarray(dy), layer.device.empty(shape, dy.dtype)
-    (n, h, w, c), (_, ho, wo, _) = shape, dy.shape
-    sizes = h, w, c, ho, wo, layer.window, layer.stride
-    layer.device.launch(SOURCE, "average_pool_backward", n * h, w * c, dy, dx, *sizes)
+    _launch(layer, "average_pool_backward", shape, dy.shape, shape, 1, dy, dx)
     return dx
 
 
 def _in_and_out(layer, x):
-    return layer.device.xp.ascontiguousarray(x), layer.device.empty((len(x), *layer.output_shape(x.shape[1:])), x.dtype)
+    shape = (len(x), *layer.output_shape(x.shape[1:]))
+    return layer.device.xp.ascontiguousarray(x), layer.device.empty(shape, x.dtype)
+
+
+def _launch(layer, name, shape, pooled, result, part, *arrays):
+    # With a thread for each part of the result's channels.
+    (_, h, w, c), (_, ho, wo, _), (n, rows, columns, _) = shape, pooled, result
+    sizes = {"H": h, "W": w, "C": c, "HO": ho, "WO": wo, "Z": layer.window, "S": layer.stride, "PART": part}
+    layer.device.launch(SOURCE, name, n * rows, columns * c // part, *arrays, **sizes)

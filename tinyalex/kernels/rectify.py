@@ -7,6 +7,7 @@ import math
 
 from tinyalex import randomness
 from tinyalex.columns import Stage
+from tinyalex.kernels.launch import width
 from tinyalex.layers import Conv2d, Dropout, Layer, Linear, ReLU
 
 SOURCE = """
@@ -23,16 +24,21 @@ __device__ unsigned bits(unsigned low, unsigned high, unsigned image, unsigned u
     return mixed(mixed(unit * 0x9E3779B9u ^ state) + high);
 }
 
-// In y's place: y + b, what of it is positive, and of that what dropout keeps.
-extern "C" __global__ void rectify(real *y, const real *b, int count, int outputs, int positive, real scale,
+// In y's place: y + b, what of it is positive, and of that what dropout keeps; PART neighbouring outputs a thread.
+extern "C" __global__ void rectify(real *y, const real *b, int count, int positive, real scale,
                                    int threshold, int low, int high, int image, int unit)
 {
     EACH(row, t, count);
-    const size_t at = (size_t)row * count + t;
-    real value = y[at] + b[t % outputs];
-    if (positive && value <= 0) value = 0;  // a NaN stays
-    if (threshold && bits(low, high, image + row, unit + t) < (unsigned)threshold) value = 0;
-    y[at] = value * scale;
+    Reals<PART> *const place = (Reals<PART> *)y + (size_t)row * count + t;
+    const Reals<PART> bias = ((const Reals<PART> *)b)[t % (OUTPUTS / PART)];
+    Reals<PART> values = *place;
+    for (int e = 0; e < PART; ++e) {
+        real value = values.at[e] + bias.at[e];
+        if (positive && value <= 0) value = 0;  // a NaN stays
+        if (threshold && bits(low, high, image + row, unit + t * PART + e) < (unsigned)threshold) value = 0;
+        values.at[e] = value * scale;
+    }
+    *place = values;
 }
 
 // One column of a stretch of rows: dy where the unit spoke, and their sum.
@@ -73,14 +79,15 @@ class Rectified(Layer):
 
     def forward(self, x, step=None):
         y = self.layer.product(x)
-        rows = y.size // y.shape[-1] if self.dropout else y.size // (y.shape[-1] * y.shape[-2])
+        outputs, part = y.shape[-1], width(y.shape[-1])
+        rows = y.size // outputs if self.dropout else y.size // (outputs * y.shape[-2])
         chance = [0] * 5
         if self.dropout and step:
             key = randomness.key(step.seed, "dropout", self.dropout.stream, step.number)
             chance = [int(self.dropout.p * 2**32), key, key >> 32, step.first, self.dropout.first_unit]
         self.scale = 1 - self.dropout.p if self.dropout and not step else 1.0
-        settings = y.shape[-1], self.relu is not None, float(self.scale), *chance
-        self.device.launch(SOURCE, "rectify", rows, y.size // rows, y, self.b.value, *settings)
+        arguments = y, self.b.value, self.relu is not None, float(self.scale), *chance
+        self.device.launch(SOURCE, "rectify", rows, y.size // rows // part, *arguments, OUTPUTS=outputs, PART=part)
         self.saved = y
         return y
 
@@ -90,13 +97,14 @@ class Rectified(Layer):
         dz = self.device.empty(dy.shape, dy.dtype) if self.relu else dy
         rows, outputs = dy.size // dy.shape[-1], dy.shape[-1]
         arrays, positive = (dy, y, dz), self.relu is not None
-        passes = 1 + (rows > 1 << 8) + (rows > 1 << 15)  # so that no thread has a long way to go
+        passes = 1 + (rows > 1 << 8) + (rows > 1 << 13)  # so that no thread has a long way to go
         for left in range(passes, 0, -1):
             stretch = math.ceil(rows ** (1 / left))
             stretches = -(-rows // stretch)
             sums = self.device.empty((stretches, outputs), dy.dtype) if left > 1 else self.b.grad
             settings = rows, stretch, positive, float(self.scale)
-            self.device.launch(SOURCE, "rectify_backward", stretches, outputs, *arrays, sums, *settings)
+            arguments = *arrays, sums, *settings
+            self.device.launch(SOURCE, "rectify_backward", stretches, outputs, *arguments, OUTPUTS=outputs, PART=1)
             arrays, rows, positive = (sums, sums, sums), stretches, False
         return self.layer.product_backward(dz)
 

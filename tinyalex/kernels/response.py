@@ -1,92 +1,93 @@
 """Response normalization on a card; the readable forms are in `tinyalex.layers.normalization`.
 
-Across maps nothing is kept but x: a thread computes the nine squares that its five windows take in, and their d, anew,
-which is less than reading them would be.
+Across maps nothing is kept but x: backward computes the d of the windows that take a map in anew, which costs less
+than to read them.
 """
 
 import math
 
 SOURCE = """
-#ifndef SIZE
-#define SIZE 1
-#endif
 #define BEFORE (SIZE / 2)
 #define AFTER (SIZE - 1 - BEFORE)
 
-// d^-beta; r d^-1/4 with r = d^-1/2 for the paper's 3/4.
-__device__ real power(real d, real beta)
+// d^-beta and d^(-beta - 1). For the paper's 3/4 by square roots: d^-3/4 = d^-1 (d^-1/2)^-1/2.
+__device__ real powers(real d, real beta, real *next)
 {
-    if (beta != (real)0.75) return pow(d, -beta);
-    const real r = rsqrt(d);
-    return r * sqrt(r);
+    if (beta != (real)0.75) {
+        const real p = pow(d, -beta);
+        *next = p / d;
+        return p;
+    }
+    const real r = rsqrt(d), p = r * r * rsqrt(r);
+    *next = p * r * r;
+    return p;
 }
 
-extern "C" __global__ void across(const real *x, real *y, int count, int maps, real k, real alpha, real beta)
+extern "C" __global__ void across(const real *x, real *y, int count, real k, real alpha, real beta)
 {
     EACH(row, t, count);
-    const int map = t % maps;
+    const int map = t % MAPS;
     const size_t at = (size_t)row * count + t;
-    real sum = 0;
+    real sum = 0, next;
     for (int a = -BEFORE; a <= AFTER; ++a) {
-        const real v = map + a >= 0 && map + a < maps ? x[at + a] : 0;
+        const real v = map + a >= 0 && map + a < MAPS ? x[at + a] : 0;
         sum += v * v;
     }
-    y[at] = x[at] * power(k + alpha * sum, beta);
+    y[at] = x[at] * powers(k + alpha * sum, beta, &next);
 }
 
-extern "C" __global__ void across_backward(const real *dy, const real *x, real *dx, int count, int maps,
+extern "C" __global__ void across_backward(const real *dy, const real *x, real *dx, int count,
                                            real k, real alpha, real beta)
 {
     EACH(row, t, count);
-    const int map = t % maps;
+    const int map = t % MAPS;
     const size_t at = (size_t)row * count + t;
     real v[2 * SIZE - 1];  // x from map - (SIZE - 1) to map + (SIZE - 1)
     for (int a = 0; a < 2 * SIZE - 1; ++a) {
         const int other = map + a - (SIZE - 1);
-        v[a] = other >= 0 && other < maps ? x[at + a - (SIZE - 1)] : 0;
+        v[a] = other >= 0 && other < MAPS ? x[at + a - (SIZE - 1)] : 0;
     }
     real own = 0, cross = 0;
     for (int a = 0; a < SIZE; ++a) {  // whose windows take this map in; the middle of window a is v[BEFORE + a]
         const int other = map + a - AFTER;
-        real sum = 0;
+        real sum = 0, next;
         for (int b = 0; b < SIZE; ++b) sum += v[a + b] * v[a + b];
-        const real d = k + alpha * sum, p = power(d, beta);
-        if (other >= 0 && other < maps) cross += dy[at + a - AFTER] * v[BEFORE + a] * p / d;
+        const real p = powers(k + alpha * sum, beta, &next);
+        if (other >= 0 && other < MAPS) cross += dy[at + a - AFTER] * v[BEFORE + a] * next;
         if (a == AFTER) own = p;
     }
     dx[at] = dy[at] * own - 2 * alpha * beta * v[SIZE - 1] * cross;
 }
 
-extern "C" __global__ void around(const real *x, real *y, real *p, real *q, int count, int h, int w, int c, int size,
-                                  real k, real alpha, real beta)
+extern "C" __global__ void around(const real *x, real *y, real *p, real *q, int count, real k, real alpha, real beta)
 {
-    EACH(row, t, count);  // (n h, w c)
-    const int i = row % h, j = t / c;
+    EACH(row, t, count);  // (n H, W MAPS)
+    const int i = row % H, j = t / MAPS;
     const size_t at = (size_t)row * count + t;
-    real sum = 0;
-    for (int u = max(-i, -(size / 2)); u < size - size / 2 && i + u < h; ++u) {
-        for (int v = max(-j, -(size / 2)); v < size - size / 2 && j + v < w; ++v) {
-            const real other = x[at + (u * w + v) * c];
+    real sum = 0, next;
+    for (int u = -BEFORE; u <= AFTER; ++u) {
+        for (int v = -BEFORE; v <= AFTER; ++v) {
+            const bool inside = i + u >= 0 && i + u < H && j + v >= 0 && j + v < W;
+            const real other = inside ? x[at + (u * W + v) * MAPS] : 0;
             sum += other * other;
         }
     }
-    const real d = k + alpha * sum;
-    p[at] = power(d, beta);
+    p[at] = powers(k + alpha * sum, beta, &next);
     y[at] = x[at] * p[at];
-    q[at] = y[at] / d;
+    q[at] = x[at] * next;
 }
 
 extern "C" __global__ void around_backward(const real *dy, const real *x, const real *p, const real *q, real *dx,
-                                           int count, int h, int w, int c, int size, real alpha, real beta)
+                                           int count, real alpha, real beta)
 {
-    EACH(row, t, count);
-    const int i = row % h, j = t / c, before = size - 1 - size / 2;
+    EACH(row, t, count);  // (n H, W MAPS)
+    const int i = row % H, j = t / MAPS;
     const size_t at = (size_t)row * count + t;
     real cross = 0;
-    for (int u = max(-i, -before); u < size - before && i + u < h; ++u) {
-        for (int v = max(-j, -before); v < size - before && j + v < w; ++v) {
-            const size_t other = at + (u * w + v) * c;
-            cross += dy[other] * q[other];
+    for (int u = -AFTER; u <= BEFORE; ++u) {
+        for (int v = -AFTER; v <= BEFORE; ++v) {
+            const bool inside = i + u >= 0 && i + u < H && j + v >= 0 && j + v < W;
+            if (inside) cross += dy[at + (u * W + v) * MAPS] * q[at + (u * W + v) * MAPS];
         }
     }
     dx[at] = dy[at] * p[at] - 2 * alpha * beta * x[at] * cross;
@@ -98,7 +99,7 @@ def across(layer, x, step=None):
     """Run `LRN` forward."""
     x = layer.device.xp.ascontiguousarray(x)
     y = layer.device.empty(x.shape, x.dtype)
-    _launch(layer, "across", x, x, y)
+    _across(layer, "across", x, x, y)
     layer.saved = x
     return y
 
@@ -107,25 +108,15 @@ def across_backward(layer, dy):
     """Run `LRN` backward."""
     x, dy = layer.recall(), layer.device.xp.ascontiguousarray(dy)
     dx = layer.device.empty(x.shape, dy.dtype)
-    _launch(layer, "across_backward", x, dy, x, dx)
+    _across(layer, "across_backward", x, dy, x, dx)
     return dx
-
-
-def _launch(layer, name, x, *arrays):
-    maps = x.shape[-1] // layer.groups
-    layer.expect(maps * layer.groups == x.shape[-1], x.shape, f"maps in {layer.groups} equal groups")
-    count = math.prod(x.shape[-2:])  # a row of pixels
-    settings = layer.k, layer.alpha, layer.beta
-    layer.device.launch(SOURCE, name, x.size // count, count, *arrays, maps, *settings, SIZE=layer.size)
 
 
 def around(layer, x, step=None):
     """Run `SpatialNorm` forward."""
     x = layer.device.xp.ascontiguousarray(x)
-    n, h, w, c = x.shape
     y, p, q = (layer.device.empty(x.shape, x.dtype) for _ in range(3))
-    settings = h, w, c, layer.size, layer.k, layer.alpha, layer.beta
-    layer.device.launch(SOURCE, "around", n * h, w * c, x, y, p, q, *settings)
+    _around(layer, "around", x, x, y, p, q, layer.k)
     layer.saved = x, p, q
     return y
 
@@ -133,8 +124,20 @@ def around(layer, x, step=None):
 def around_backward(layer, dy):
     """Run `SpatialNorm` backward."""
     (x, p, q), dy = layer.recall(), layer.device.xp.ascontiguousarray(dy)
-    n, h, w, c = x.shape
     dx = layer.device.empty(x.shape, dy.dtype)
-    settings = h, w, c, layer.size, layer.alpha, layer.beta
-    layer.device.launch(SOURCE, "around_backward", n * h, w * c, dy, x, p, q, dx, *settings)
+    _around(layer, "around_backward", x, dy, x, p, q, dx)
     return dx
+
+
+def _across(layer, name, x, *arrays):
+    maps = x.shape[-1] // layer.groups
+    layer.expect(maps * layer.groups == x.shape[-1], x.shape, f"maps in {layer.groups} equal groups")
+    count = math.prod(x.shape[-2:])  # a row of pixels
+    settings, sizes = (layer.k, layer.alpha, layer.beta), {"SIZE": layer.size, "MAPS": maps, "H": 1, "W": 1}
+    layer.device.launch(SOURCE, name, x.size // count, count, *arrays, *settings, **sizes)
+
+
+def _around(layer, name, x, *arguments):
+    n, h, w, c = x.shape
+    sizes = {"SIZE": layer.size, "MAPS": c, "H": h, "W": w}
+    layer.device.launch(SOURCE, name, n * h, w * c, *arguments, layer.alpha, layer.beta, **sizes)

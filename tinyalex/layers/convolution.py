@@ -7,6 +7,8 @@ n images, h x w pixels, c channels, k x k kernels, o maps, s stride, p padding, 
 Pixels beyond the image read as zero. With g groups, map o sees only the c/g channels of its own group.
 """
 
+from tinyalex.kernels import convolution as fast
+from tinyalex.kernels.launch import instead
 from tinyalex.layers.layer import Layer, Parameter, grouped
 from tinyalex.layers.patches import col2im, im2col, positions
 
@@ -55,6 +57,7 @@ class Conv2d(Layer):
         self.b.grad[...] = dy.reshape(-1, self.maps).sum(axis=0)
         return self.product_backward(dy)
 
+    @instead(fast.product)
     def product(self, x):
         """Run forward but for the bias."""
         W = self.W.value.reshape(-1, self.maps)  # (k k c/g, o)
@@ -66,6 +69,7 @@ class Conv2d(Layer):
         self.saved = x
         return y.reshape(len(x), ho, wo, o)
 
+    @instead(fast.product_backward)
     def product_backward(self, dy):
         """Run backward but for the bias."""
         # y = P W with patches P:  dW = P' dy,  dP = dy W',  dx adds the patches dP up.
