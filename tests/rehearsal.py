@@ -43,7 +43,7 @@ train.draw = lambda *_: []
 sys.exit(main(sys.argv[1:]))
 """
 SMALL_NET = ["net.input=20", "net.maps=[4, 8, 8, 8, 8]", "net.kernels=[5, 3, 3, 3, 3]", "net.stride=1", "net.hidden=16",
-             "net.classes=5", "learning.batch=8"]  # fmt: skip
+             "net.classes=5", "learning.batch=8", 'init.weights={ default = "he" }', "data.scale=0.02"]  # fmt: skip
 
 
 class Size(NamedTuple):
