@@ -19,10 +19,12 @@ class Optimizer:
         Built; its gradients are read, its values are changed in place.
     momentum, decay : float
         0.9 and 0.0005 in the paper.
+    decays : dict, optional
+        Layer name to a decay of its own (2012: every layer has its ``wc``).
     """
 
-    def __init__(self, network, momentum=0.9, decay=0.0005):
-        self.momentum, self.decay = momentum, decay
+    def __init__(self, network, momentum=0.9, decay=0.0005, decays=None):
+        self.momentum, self.decay, self.decays = momentum, decay, decays or {}
         self._rows = []  # (device, parameter, v)
         for index, layer in network.layers():
             device = network.devices[index]
@@ -62,7 +64,7 @@ class Optimizer:
 
     def _move(self, device, parameter, v, rate):
         w, g, v = (array.reshape(-1) for array in (parameter.value, parameter.grad, v))
-        decay = self.decay * rate if parameter.kind == "W" else 0.0
+        decay = self.decays.get(parameter.layer, self.decay) * rate if parameter.kind == "W" else 0.0
 
         def move(part):
             v[part] *= self.momentum

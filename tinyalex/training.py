@@ -42,7 +42,8 @@ class Training:
     def __init__(self, recipe, dataset, devices=("cpu",), seed=0):
         self.recipe, self.dataset, self.seed = with_classes(recipe, len(dataset.classes)), dataset, seed
         self.network = alexnet.build(self.recipe.net, self.recipe.init, devices, seed)
-        self.optimizer = Optimizer(self.network, recipe.learning.momentum, recipe.learning.decay)
+        learning = recipe.learning
+        self.optimizer = Optimizer(self.network, learning.momentum, learning.decay, learning.decays)
         self.steps_per_epoch = -(-len(dataset.need("train")) // recipe.learning.batch)
         self.step, self.errors = 0, []
 
