@@ -7,7 +7,7 @@ and first values of the parameters are the same in either form.
 
 from tinyalex.builder import Columns
 from tinyalex.cifar10 import cifar10, cifar10_local
-from tinyalex.layers import Linear, SpatialNorm
+from tinyalex.layers import SpatialNorm
 from tinyalex.recipe import Init
 
 
@@ -55,16 +55,7 @@ def alexnet(net, init, devices=1):
         columns.stage("bottleneck7")
         columns.linear("bottleneck7", net.bottleneck)
 
-    everyone = list(range(devices))
-    if net.fc8 == "a":  # on column a alone, which reads all units of fc7
-        columns.stage("fc8", routes=[everyone] + [[]] * (devices - 1))
-        columns.add(
-            lambda _, shape: Linear(shape, net.classes, **columns.first_values("fc8")).named("fc8"), columns=[0]
-        )
-    else:
-        columns.stage("fc8")
-        columns.linear("fc8", net.classes)
-        columns.stage("softmax", routes=[everyone] + [[]] * (devices - 1))
+    columns.classifier("fc8")
     return columns.network()
 
 

@@ -47,10 +47,10 @@ class Columns:
         if name in self.net.exchanges:
             self.stage(name)
 
-    def add(self, make, columns=None):
-        """Put ``make(column, input shape)`` on every column that has an input, or on those named."""
+    def add(self, make):
+        """Put ``make(column, input shape)`` on every column that has an input."""
         for column, shape in enumerate(self.shapes):
-            if shape is not None and (columns is None or column in columns):
+            if shape is not None:
                 layer = make(column, shape)
                 self.stages[-1].columns[column].append(layer)
                 self.shapes[column] = layer.output_shape(shape)
@@ -116,6 +116,17 @@ class Columns:
         """Add dropout of the units of a hidden layer."""
         units = self.net.hidden // self.devices
         self.add(lambda column, _: Dropout(self.net.dropout, f"fc{number}", column * units).named(f"drop{number}"))
+
+    def classifier(self, name):
+        """Add the last layer, on column a alone, which then reads all columns, or split; a gets the logits."""
+        gather = [list(range(self.devices))] + [[]] * (self.devices - 1)
+        if self.net.fc8 == "a":
+            self.stage(name, gather)
+            self.add(lambda _, shape: Linear(shape, self.net.classes, **self.first_values(name)).named(name))
+        else:
+            self.stage(name)
+            self.linear(name, self.net.classes)
+            self.stage("softmax", gather)
 
     def network(self):
         """Give the network of all that was added."""
