@@ -138,6 +138,7 @@ def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, init_from=
         elif init_from:
             run.begin_with(init_from)
             show(finetune.line(run.origin))
+            run.save(out)  # from here on it does not need the other run any more
         storage.write_text(out / runs.RECIPE, to_toml(run.recipe))
         log = stack.enter_context(contextlib.closing(runs.Log(out, total, run.step, show)))
         stack.enter_context(runs.saving(run, out))

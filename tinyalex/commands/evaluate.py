@@ -81,11 +81,11 @@ def _tables(average, labels, words):
 
     names = [word.split(",")[0][:24] for word in words]
     wide = max(5, *map(len, names)) + 2
-    yield f"{'class':<{wide}}{'images':>8}{'top-1':>9}{'top-5':>9}  most often taken for"
+    yield f"{'class':<{wide}}{'images':>8}{'top-1 error':>13}{'top-5 error':>13}  most often taken for"
     rows = [row for row in confusion.by_class(average, labels) if row.count]
     for row in sorted(rows, key=lambda row: (-row.top1_error, -row.top5_error, row.label)):
         other = f"{names[row.taken_for]} ({row.times:,})" if row.times else ""
-        line = f"{names[row.label]:<{wide}}{row.count:>8,}{row.top1_error:>9.2%}{row.top5_error:>9.2%}  {other}"
+        line = f"{names[row.label]:<{wide}}{row.count:>8,}{row.top1_error:>13.2%}{row.top5_error:>13.2%}  {other}"
         yield line.rstrip()
     pairs = confusion.confused(average, labels)
     if pairs:
