@@ -1,8 +1,9 @@
 """The nets of the paper, each as a recipe with switches, and how many parameters it has.
 
-As a program it takes a training step of each at its full size:
+As a program it takes a training step of each at its full size, or checks all gradients of each scaled down:
 
     python -m tests.paper_nets [--batch 2] [NAME ...]
+    python -m tests.paper_nets --gradients [NAME ...]
 """
 
 import argparse
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyalex import alexnet, recipe
+from tinyalex import alexnet, gradcheck, recipe
 from tinyalex.optimizer import Optimizer
 from tinyalex.randomness import Step, bits, key
 
@@ -77,9 +78,17 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", default=list(NETS), metavar="NAME", help=f"of {', '.join(NETS)}")
     parser.add_argument("--batch", type=int, default=2, metavar="N")
+    parser.add_argument("--gradients", action="store_true", help="check gradients instead")
     options = parser.parse_args()
     for name in options.names:
         started = time.perf_counter()
+        if options.gradients:
+            results = gradcheck.suite(NETS[name].recipe, overrides=NETS[name].overrides)
+            bad = [result.parameter for result in results if result.verdict != "ok"]
+            worst, size = max(result.error for result in results), sum(result.size for result in results)
+            said = f"{size:,} derivatives, largest error {worst:.1e}; wrong {bad or 'none'}"
+            print(f"{name}: {said}; {time.perf_counter() - started:.0f} s", flush=True)
+            continue
         found = a_step(NETS[name].load(), options.batch)
         losses = " to ".join(f"{loss:.4f}" for loss in found["losses"])
         print(

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from tinyalex import alexnet, layers, randomness, ranges, recipe
+from tinyalex.errors import UsageError
 from tinyalex.gradcheck.layer import check
 from tinyalex.gradcheck.network import check_network
 from tinyalex.randomness import Step
@@ -126,7 +127,7 @@ CASES = {
 }
 
 
-def suite(name=None, method="complex"):
+def suite(name=None, method="complex", overrides=()):
     """Check a kind of layer, a recipe's net, or everything.
 
     Parameters
@@ -135,6 +136,8 @@ def suite(name=None, method="complex"):
         A layer (``conv``, ``lrn``, ...) or a recipe (``original``, a file). Without it: all layers, and the net of
         ``original`` with its two columns on a device each.
     method : {"complex", "central"}
+    overrides : sequence of str
+        Changes to the recipe: see `recipe.load`.
 
     Returns
     -------
@@ -143,15 +146,17 @@ def suite(name=None, method="complex"):
     Raises
     ------
     UsageError
-        For an unknown name.
+        For an unknown name, and for changes to what is no recipe.
     """
+    if overrides and (name in CASES or name is None):
+        raise UsageError(f"--set {overrides[0]}: changes a recipe's net; name the recipe to check")
     if name in CASES:
         return [result for case in CASES[name] for result in case.check(method)]
     if name is None:
         return [result for kind in [*CASES, "original"] for result in suite(kind, method)]
     if name not in recipe.names() and not Path(name).is_file():
         raise ranges.unknown(name, [*CASES, *recipe.names()], "layer or recipe")
-    return _net(recipe.load(name), method)
+    return _net(recipe.load(name, overrides), method)
 
 
 def _net(full, method):
