@@ -62,7 +62,8 @@ def test_the_text_names_the_slips():
 def test_other_nets_are_not_held_to_the_paper():
     assert "slip" not in summary.text(*described("cifar10-relu"))
     assert "89,578 parameters" in summary.text(*described("cifar10-relu"))
-    assert "slip" not in summary.text(*described(overrides=["net.hidden=2048"]))
+    for other in ("net.hidden=2048", "net.bottleneck=2048", "net.maps=[96, 256, 0, 384, 256]"):
+        assert "slip" not in summary.text(*described(overrides=[other]))
     assert "column b" not in summary.text(*described("cifar10-relu"))
 
 

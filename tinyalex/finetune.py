@@ -16,7 +16,7 @@ def begin(network, source, classes):
     """Give a network what fits of a run's last checkpoint; the rest stays as it was drawn.
 
     A layer fits, column by column, if all its tensors are there in the same shape; the layer that tells the classes
-    only if these are the same, in the same order. Momenta are not taken.
+    only if these are the same, in the same order. Momenta are not taken, and the mean image is that of the new data.
 
     Parameters
     ----------

@@ -7,7 +7,7 @@ import numpy as np
 # Figure 2's caption and §3.5 give neurons a layer, both columns together; the abstract gives the parameters.
 _PAPER_NEURONS = {"conv1": 253_440, "conv2": 186_624, "conv3": 64_896, "conv4": 64_896, "conv5": 43_264,
                   "fc6": 4096, "fc7": 4096, "fc8": 1000}  # fmt: skip
-_PAPER_SHAPES = {"input": 224, "maps": (96, 256, 384, 384, 256), "hidden": 4096, "classes": 1000}
+_PAPER_SHAPES = {"input": 224, "maps": (96, 256, 384, 384, 256), "hidden": 4096, "bottleneck": 0, "classes": 1000}
 
 
 class Row(NamedTuple):

@@ -20,8 +20,9 @@ class Ours:
         made = recipe.parse(task["recipe"])
         parallel.set_threads(task["threads"])
         self.network = net.describe(made, len(task["devices"]), task["convolution"]).build(task["devices"])
-        self.optimizer = Optimizer(self.network, made.learning.momentum, made.learning.decay)
-        self.rates = made.learning.rate, made.learning.rate * made.learning.bias_rate
+        learning = made.learning
+        self.optimizer = Optimizer(self.network, learning.momentum, learning.decay, learning.decays)
+        self.rates = learning.rate, learning.rate * learning.bias_rate
         self.images, self.labels = net.batch(made, task["batch"])
         self.number = 0
 

@@ -51,8 +51,9 @@ def run(options):
     out = Path(options.out or Path("runs") / recipe.name)
     if out.exists() and not out.is_dir():
         raise StorageError(f"{out}: is a file; give --out a folder")
-    if options.init_from and not any(out.glob("checkpoint-*")):
-        finetune.read(options.init_from)
+    first = out / footnote3.STAGES[0] if options.footnote_3 else out
+    if options.init_from and not any(first.glob("checkpoint-*")):
+        finetune.read(options.init_from)  # better to hear now, again
     dataset = load(recipe.data.set, options.seed)
     recipe = recipes.with_classes(recipe, len(dataset.classes))
     say(recipes.to_toml(recipe))
