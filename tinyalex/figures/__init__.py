@@ -8,6 +8,8 @@ from tinyalex.figures.contact_sheet import mosaic
 from tinyalex.figures.kernel_grid import kernels
 from tinyalex.figures.learning_curves import curves
 from tinyalex.figures.page import save
+from tinyalex.figures.race import race
+from tinyalex.figures.seeds import seeds
 from tinyalex.figures.top_five import panel
 
-__all__ = ["curves", "kernels", "mosaic", "panel", "save"]
+__all__ = ["curves", "kernels", "mosaic", "panel", "race", "save", "seeds"]
