@@ -63,8 +63,12 @@ def _half(recipe):
     return {"columns": 1, "maps": (*(count // 2 for count in maps), last)}
 
 
-def _without(layer):
-    return Arm(f"without {layer}", net=lambda recipe: {"without": (layer,)})
+def _without(number):
+    # 0 maps: the convolution is left out.
+    def net(recipe):
+        return {"maps": tuple(0 if n == number else maps for n, maps in enumerate(recipe.net.maps, start=1))}
+
+    return Arm(f"without conv{number}", net)
 
 
 COMPARISONS = {
@@ -120,7 +124,7 @@ COMPARISONS = {
     "depth": Comparison(
         "depth",
         "7",
-        (Arm("all five"), _without("conv3"), _without("conv4"), _without("conv5")),
+        (Arm("all five"), _without(3), _without(4), _without(5)),
         (2.0, None),
         '"about 2 %" for any of the middle layers',
     ),

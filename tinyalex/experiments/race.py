@@ -1,8 +1,9 @@
 """Figure 1: how many epochs a net with ReLUs and one with tanh units need to 25 % training error (paper §3.1).
 
 "The learning rates for each network were chosen independently to make training as fast as possible": a search doubles
-and halves the rate for as long as the training error after a few epochs gets better; the two best rates train as long
-again, and the better one of them trains until it is there.
+and halves the rate for as long as the training error after a few epochs gets better. What is ahead early need not be
+there first: the three best rates train for three times as many epochs, the two best of these for six times as many, and
+the better one of them until it is there.
 """
 
 import math
@@ -87,13 +88,13 @@ def search(make, start, epochs, show):
     start : float
         The first rate.
     epochs : int
-        After which rates are compared; the two best are compared again after twice as many.
+        After which rates are compared for the first time.
     show : callable
 
     Returns
     -------
     dict of float to Runner
-        All that were tried, the fastest first. It has reached the goal, unless none of the best two can.
+        All that were tried, the fastest first. It has reached the goal, unless neither of the last two does.
     """
     runners = {}
 
@@ -108,16 +109,17 @@ def search(make, start, epochs, show):
     for factor in (2.0, 0.5):
         while slowness(best * factor) < slowness(best):
             best *= factor
-    best, second, *others = sorted(runners, key=slowness)
-    best, second = sorted((best, second), key=lambda rate: slowness(rate, 2 * epochs))
-    for rate in (best, second):
+    order = sorted(runners, key=slowness)
+    for count, times in ((3, 3), (2, 6)):
+        ahead = sorted(order[:count], key=lambda rate: slowness(rate, times * epochs))
+        show(f"after {times * epochs} epochs: " + ", ".join(f"{rate:g} {_last(runners[rate])}" for rate in ahead))
+        order[:count] = ahead
+    for rate in order[:2]:
         runners[rate].go(runners[rate].most)
         show(f"rate {rate:g}: {_reached(runners[rate])}")
         if runners[rate].needed is not None:
+            order.insert(0, order.pop(order.index(rate)))
             break
-    else:
-        rate = best
-    order = [rate, *(other for other in (best, second, *others) if other != rate)]
     return {rate: runners[rate] for rate in order}
 
 
@@ -169,6 +171,10 @@ def race(recipe, dataset, out, seeds, devices, epochs, show):
         )
     relu, tanh = (arm["needed"] for arm in arms)
     return {"arms": arms, "ratio": [b / a if a and b else None for a, b in zip(relu, tanh, strict=True)]}
+
+
+def _last(runner):
+    return f"{runner.errors[-1]:.2%}"
 
 
 def _reached(runner):

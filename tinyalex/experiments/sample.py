@@ -50,6 +50,8 @@ def _share(images, split, count, factor):
     pixels = np.empty((len(chosen), small, small, 3), np.uint8)
     for start in range(0, len(chosen), 512):
         part = chosen[start : start + 512]
-        blocks = images.read(part).reshape(len(part), small, factor, small, factor, 3)
-        pixels[start : start + 512] = np.rint(blocks.mean(axis=(2, 4)))
+        read = images.read(part)
+        if factor > 1:
+            read = np.rint(read.reshape(len(part), small, factor, small, factor, 3).mean(axis=(2, 4)))
+        pixels[start : start + 512] = read
     return ImageSet(pixels, labels[chosen])
