@@ -44,9 +44,9 @@ def options(command):
 def run(options):
     """Train all that the comparison needs, say what was found, and keep it."""
     from tinyalex.backend import Device
+    from tinyalex.datasets.sample import sample
     from tinyalex.experiments import catalogue, report
     from tinyalex.experiments.experiment import experiment
-    from tinyalex.experiments.sample import sample
 
     recipe = _recipe(options)
     if options.name != RACE:

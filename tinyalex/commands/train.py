@@ -32,6 +32,7 @@ def run(options):
     """Train, and draw the figures; in a folder with an unfinished run, go on with it."""
     from tinyalex import training
     from tinyalex.backend import Device
+    from tinyalex.figures.gallery import QUICK, Gallery
 
     overrides = list(options.set) + ([] if options.epochs is None else [f"learning.epochs={options.epochs}"])
     recipe = with_data(recipes.load(options.recipe, overrides), options.data)
@@ -45,6 +46,6 @@ def run(options):
     say(recipes.to_toml(recipe))
     say(f"{describe(dataset)}; {out} gets the results; {' and '.join(options.devices)}, seed {options.seed}")
     result = training.train(recipe, dataset, out, options.devices, options.seed, show=say)
-    pictures = draw(out, dataset)
+    pictures = [path for path, _ in draw(Gallery(out, dataset), QUICK, out)]
     say(score_line(result))
-    say(f"look at {', '.join(str(path) for path in pictures)}")
+    say(f"look at {', '.join(map(str, pictures))}")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyalex.experiments import sample
+from tinyalex.datasets import sample
 from tinyalex.experiments.effect import effect
 from tinyalex.experiments.trial import trial
 

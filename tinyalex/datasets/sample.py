@@ -1,4 +1,4 @@
-"""A share of a data set, small enough for an experiment: as many images of each class, made smaller where that fits."""
+"""A share of a data set, small enough to keep in memory: as many images of each class, made smaller where that fits."""
 
 from pathlib import Path
 
@@ -15,8 +15,7 @@ def sample(dataset, train, test, side):
     ----------
     dataset : Dataset
     train, test : int
-        At most so many images of each; classes have equal numbers, where there are enough, and not all the same images
-        stand for a class in all sizes of a share.
+        At most so many images of each.
     side : int
         What a network reads. Images of twice, three times ... that side, or more, are averaged down by whole factors.
 
@@ -26,7 +25,7 @@ def sample(dataset, train, test, side):
     """
     size = dataset.need("train").size
     factor = max(f for f in range(1, max(1, size // side) + 1) if size % f == 0)
-    splits = [_share(dataset.need(split), split, count, factor) for split, count in (("train", train), ("test", test))]
+    splits = [share(dataset.need(split), split, count, factor) for split, count in (("train", train), ("test", test))]
     return Dataset(Path(dataset.name).name, list(dataset.words), *splits)
 
 
@@ -38,9 +37,24 @@ def centre(dataset, side):
     return Dataset(dataset.name, dataset.classes, *splits)
 
 
-def _share(images, split, count, factor):
+def share(images, purpose, count, factor=1):
+    """Take at most ``count`` images into memory, in their own order and as many of each class as of any other.
+
+    Parameters
+    ----------
+    images : ImageSet
+    purpose : str
+        For one purpose they are always the same.
+    count : int
+    factor : int
+        By which their sides are made smaller, by averaging.
+
+    Returns
+    -------
+    ImageSet
+    """
     labels = np.asarray(images.labels)
-    order = randomness.permutation(randomness.key(0, "share", split), len(labels))
+    order = randomness.permutation(randomness.key(0, "share", purpose), len(labels))
     turn = np.empty(len(labels), np.int64)  # an image's turn among those of its class
     for label in np.unique(labels):
         members = order[labels[order] == label]
