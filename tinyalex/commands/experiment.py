@@ -44,7 +44,6 @@ def options(command):
 def run(options):
     """Train all that the comparison needs, say what was found, and keep it."""
     from tinyalex.backend import Device
-    from tinyalex.datasets.sample import sample
     from tinyalex.experiments import catalogue, report
     from tinyalex.experiments.experiment import experiment
 
@@ -57,13 +56,22 @@ def run(options):
     seeds = (1 if options.name == RACE else 5) if options.seeds is None else options.seeds
     if min(*images, seeds) < 1:
         raise UsageError("--seeds, --train-images, --test-images and --search-epochs: give 1 or more of each")
-    dataset = sample(load(recipe.data.set, 0), options.train_images, options.test_images, recipe.net.input)
+    dataset = _images(recipe, options.train_images, options.test_images)
     recipe = recipes.with_classes(recipe, len(dataset.classes))
     out = Path(options.out) / options.name
     say(f"{options.name}: seeds 0 to {seeds - 1}, {' and '.join(options.devices)}; {out} gets the results")
     result = experiment(options.name, recipe, dataset, out, seeds, options.devices, options.search_epochs, say)
     say("\n" + report.text(result))
     say(f"look at {', '.join(str(path) for path in report.write(result, out))}")
+
+
+def _images(recipe, train, test):
+    from tinyalex.datasets import shapes
+    from tinyalex.datasets.sample import sample
+
+    if recipe.data.set == "shapes":  # draw no more than are wanted
+        return sample(shapes.load(0, min(train, shapes.TRAIN), min(test, shapes.TEST)), train, test, recipe.net.input)
+    return sample(load(recipe.data.set, 0), train, test, recipe.net.input)
 
 
 def _recipe(options):

@@ -67,9 +67,10 @@ def crossing(errors, goal):
 def _title(crossings, runs, goal):
     if len(crossings) == 2 and all(crossings):
         slow, fast = max(crossings), min(crossings)
-        return f"{runs[crossings.index(fast)][0]} is at {goal:.0%} training error {slow / fast:.1f} times sooner"
-    there = [name for (name, _), found in zip(runs, crossings, strict=True) if found]
-    return f"{' and '.join(there) if there else 'no net'} reached {goal:.0%} training error"
+        first = runs[crossings.index(fast)][0].split(",")[0]
+        return f"{first} is at {100 * goal:g} % training error {slow / fast:.1f} times sooner"
+    there = [name.split(",")[0] for (name, _), found in zip(runs, crossings, strict=True) if found]
+    return f"{' and '.join(there) if there else 'no net'} reached {100 * goal:g} % training error"
 
 
 def _frame(axes):
