@@ -7,13 +7,11 @@ from tinyalex.commands.common import draw, load, same_classes, say, with_shown_c
 from tinyalex.commands.options import DATA, machine
 from tinyalex.errors import CheckpointError, DataError, UsageError
 
-_NAMES = ("curves", "architecture", "kernels", "panel", "neighbours", "codes")
-_OF_FILES = ("curves", "architecture")  # from the log and the recipe; the others need a checkpoint
-_OF_IMAGES = ("panel", "neighbours", "codes")
-
 
 def options(command):
     """Add the command's options to its parser."""
+    from tinyalex.figures.gallery import NAMES
+
     command.add_argument(
         "runs",
         nargs="+",
@@ -21,7 +19,7 @@ def options(command):
         help="the folder of a run; of two, for Figure 1: their training errors; or the name or file of a recipe, for "
         "its architecture",
     )
-    command.add_argument("--only", nargs="+", choices=_NAMES, metavar="PICTURE", help=f"of {', '.join(_NAMES)}")
+    command.add_argument("--only", nargs="+", choices=NAMES, metavar="PICTURE", help=f"of {', '.join(NAMES)}")
     command.add_argument("--data", metavar="DIR", help=f"{DATA} (default: the run's)")
     command.add_argument(
         "--among", type=int, default=10_000, metavar="N", help="training images to find neighbours in (default: 10000)"
@@ -57,20 +55,20 @@ def _out(options, default):
 
 def _run(options, folder, out):
     from tinyalex import runs
-    from tinyalex.figures.gallery import Gallery
+    from tinyalex.figures.gallery import NAMES, OF_FILES, OF_IMAGES, Gallery
 
-    names = options.only or _NAMES
+    names = options.only or NAMES
     if not any(folder.glob("checkpoint-*")) and (folder / runs.RECIPE).is_file() and not options.only:
-        say(f"{folder}: no checkpoint, so no more than {' and '.join(_OF_FILES)}")
-        names = _OF_FILES
+        say(f"{folder}: no checkpoint, so no more than {' and '.join(OF_FILES)}")
+        names = OF_FILES
     gallery = Gallery(folder, None, options.among, options.devices)
-    if set(names) - set(_OF_FILES):
+    if set(names) - set(OF_FILES):
         where = options.data or gallery.run.recipe.data.set
-        if where and set(names) & set(_OF_IMAGES):
+        if where and set(names) & set(OF_IMAGES):
             gallery.dataset = same_classes(gallery.run, load(where, gallery.run.metadata["seed"]))
         elif not where:
             say("no data set is named in the run's recipe: add --data for pictures of images")
-            names = [name for name in names if name not in _OF_IMAGES]
+            names = [name for name in names if name not in OF_IMAGES]
     yield from draw(gallery, names, out)
 
 

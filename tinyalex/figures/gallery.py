@@ -18,6 +18,8 @@ from tinyalex.figures.top_five import panel
 
 QUICK = ("curves", "kernels", "panel")  # what training draws when it is done
 NAMES = ("curves", "architecture", "kernels", "panel", "neighbours", "codes")
+OF_FILES = ("curves", "architecture")  # from the log and the recipe; the others need a checkpoint
+OF_IMAGES = ("panel", "neighbours", "codes")
 PICTURED, BESIDE = 5, 6  # Figure 4, right: so many queries, and so many images beside each
 QUERIES = 1000  # over how many test images retrieval is judged
 
@@ -92,7 +94,7 @@ class Gallery:
         good, plain = (retrieval.precision(f, shelf.labels, queries.labels) for f in (found, pixels))
         heading = (
             f"Nearest of {len(shelf):,} training images in the last hidden layer ({asked.shape[1]} numbers). "
-            f"Of the query's class: {good:.0%}, by pixels {plain:.0%}."
+            f"Of the query's class: {100 * good:.0f} %, by pixels {100 * plain:.0f} %."
         )
         return self._pictured(shelf, queries, found, heading), heading
 
@@ -105,7 +107,7 @@ class Gallery:
         good = retrieval.precision(found, shelf.labels, queries.labels)
         heading = (
             f"Nearest of {len(shelf):,} training images by codes of {codes.shape[1]} bits instead of "
-            f"{asked.shape[1]} numbers. Of the query's class: {good:.0%}."
+            f"{asked.shape[1]} numbers. Of the query's class: {100 * good:.0f} %."
         )
         return self._pictured(shelf, queries, found, heading, (query_codes, codes)), heading
 

@@ -24,6 +24,8 @@ def seeds(result):
         Left: a dot a seed, a line to the next net for the same seed, and the mean. Right: the differences from the
         first net in points of top-1 error, with 95 % intervals, and the paper's as a diamond.
     """
+    from matplotlib.ticker import MaxNLocator
+
     arms, rows = result["arms"], len(result["arms"])
     width, height = NAMES + LEFT_PANEL + GAP + RIGHT_PANEL + EDGE, TOP + rows * ROW + BOTTOM
     figure = blank(width, height)
@@ -36,6 +38,7 @@ def seeds(result):
         axes.spines["bottom"].set_color(MUTED)
         axes.grid(axis="x", color=FAINT, linewidth=0.8)
         axes.set_axisbelow(True)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
         return axes
 
     errors = panel(NAMES, LEFT_PANEL)
@@ -68,7 +71,7 @@ def _differences(axes, result, rows):
         found = effect["top1_error"]
         mean, half = 100 * found["mean"], 100 * (found["half"] or 0)
         axes.hlines(row, mean - half, mean + half, color=VERMILION, linewidth=1.6)
-        axes.plot(mean, row, "o", color=VERMILION, markersize=7, label="here, 95 % interval" if row == 1 else None)
+        axes.plot(mean, row, "o", color=VERMILION, markersize=7, label="here, 95 %" if row == 1 else None)
         reach += [abs(mean) + half]
         if paper is not None:
             mark = {"markersize": 7, "markerfacecolor": "white", "markeredgecolor": INK, "markeredgewidth": 1.2}
@@ -76,7 +79,8 @@ def _differences(axes, result, rows):
             reach += [abs(paper)]
     axes.set_xlim(-1.15 * max(reach), 1.15 * max(reach))
     axes.set_xlabel(f"points above “{result['arms'][0]['name']}”", size=SIZE, color=INK)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 1 - 0.02), fontsize=SIZE - 1, frameon=False, labelcolor=MUTED)
+    style = {"fontsize": SIZE - 1, "frameon": False, "labelcolor": MUTED, "handletextpad": 0.2, "columnspacing": 1.2}
+    axes.legend(loc="lower center", bbox_to_anchor=(0.5, 0.97), ncols=2, **style)
 
 
 def _heading(result):
