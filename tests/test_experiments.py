@@ -108,6 +108,13 @@ def test_the_nets_of_a_comparison_differ_in_what_it_is_about(name, changed):
     assert [arm.whole for arm in comparison.arms] == [True, name != "crops"]
 
 
+def test_depth_leaves_out_one_convolution_at_a_time():
+    made, comparison = recipe.load("cifar10-columns"), catalogue.COMPARISONS["depth"]
+    left_out = [arm.net(made)["maps"] for arm in comparison.arms[1:]]
+    assert left_out == [(32, 64, 0, 96, 64), (32, 64, 96, 0, 64), (32, 64, 96, 96, 0)]  # 0 maps: no such layer
+    assert comparison.arms[0].net(made) == {}
+
+
 def test_columns_are_compared_where_there_are_two():
     with pytest.raises(errors.UsageError, match="one column"):
         catalogue.find("talk", recipe.load("cifar10-columns", ["net.columns=1"]))

@@ -3,6 +3,7 @@
 import numpy as np
 
 from tinyalex.datasets.loader import test_batches
+from tinyalex.errors import DataError
 from tinyalex.layers import Linear
 
 _ROWS = 256  # queries at once: their distances to everything fit into memory
@@ -38,7 +39,10 @@ def features(network, images, batch=128):
 
 
 def features_of(network, images, mean, recipe):
-    """Compute the `features` of a whole `ImageSet`, centre crops."""
+    """Compute the `features` of a whole `ImageSet`: centre crops less the mean image of the training."""
+    if images.size != len(mean):
+        sizes = f"{images.size} x {images.size}, but the network was trained with {len(mean)} x {len(mean)}"
+        raise DataError(f"images: {sizes}; prepare them in that size")
     batches = test_batches(images, mean, recipe, recipe.learning.batch)
     return np.concatenate([features(network, batch.images, recipe.learning.batch) for batch in batches])
 

@@ -66,8 +66,8 @@ class Gallery:
 
     def _kernels(self):
         columns = {
-            name.split("/")[0][len("conv1") :]: np.asarray(value)
-            for name, value in self.run.network.state().items()
+            name.split("/")[0][len("conv1") :]: device.get(value)
+            for name, device, value in self.run.network.tensors()
             if name.startswith("conv1") and name.endswith("/W")
         }
         if len(columns) == 1:
