@@ -87,7 +87,7 @@ COMPARISONS = {
         "ILSVRC-2010",
     ),
     "dropout": Comparison(
-        "dropout",
+        "dropout in the fully connected layers",
         "4.2",
         (Arm("dropout", net=lambda recipe: {"dropout": 0.5}), Arm("none", net=lambda recipe: {"dropout": 0.0})),
         (None, None),
@@ -122,7 +122,7 @@ COMPARISONS = {
         "ILSVRC-2010",
     ),
     "depth": Comparison(
-        "depth",
+        "every convolution in the middle",
         "7",
         (Arm("all five"), _without(3), _without(4), _without(5)),
         (2.0, None),

@@ -102,7 +102,7 @@ def search(make, start, epochs, show):
         rate = float(f"{rate:.9g}")
         if rate not in runners:
             runners[rate] = make(rate)
-            show(f"rate {rate:g}: training error {runners[rate].go(epochs)[1]:.2%} after {epochs} epochs")
+            show(f"rate {rate:g}: training error {_percent(runners[rate].go(epochs)[1])} after {epochs} epochs")
         return runners[rate].go(epochs)
 
     best = start
@@ -112,7 +112,10 @@ def search(make, start, epochs, show):
     order = sorted(runners, key=slowness)
     for count, times in ((3, 3), (2, 6)):
         ahead = sorted(order[:count], key=lambda rate: slowness(rate, times * epochs))
-        show(f"after {times * epochs} epochs: " + ", ".join(f"{rate:g} {_last(runners[rate])}" for rate in ahead))
+        show(
+            f"after {times * epochs} epochs: "
+            + ", ".join(f"{rate:g} {_percent(runners[rate].errors[-1])}" for rate in ahead)
+        )
         order[:count] = ahead
     for rate in order[:2]:
         runners[rate].go(runners[rate].most)
@@ -173,8 +176,8 @@ def race(recipe, dataset, out, seeds, devices, epochs, show):
     return {"arms": arms, "ratio": [b / a if a and b else None for a, b in zip(relu, tanh, strict=True)]}
 
 
-def _last(runner):
-    return f"{runner.errors[-1]:.2%}"
+def _percent(error):
+    return f"{error:.2%}" if np.isfinite(error) else "not finite"
 
 
 def _reached(runner):

@@ -58,8 +58,8 @@ def _sentence(result, effect):
     measure = "top1_error" if result["paper"][0] else "gap"
     claim = "a higher top-1 error" if result["paper"][0] else "more overfitting"
     if result["seeds"] < 2:
-        return f"the paper found {claim} without; one seed cannot tell"
-    return f"the paper found {claim} without; {_VERDICTS[effect[measure]['verdict']]}"
+        return f"the paper found {claim} for it; one seed cannot tell"
+    return f"the paper found {claim} for it; {_VERDICTS[effect[measure]['verdict']]}"
 
 
 def _race(result):
