@@ -225,3 +225,26 @@ def test_neighbours_of_a_shelf_are_found_in_it():
     images = ImageSet(pictures(30, 8), np.arange(30) % 3)
     rows = images.images.reshape(30, -1).astype(np.float32)
     assert (retrieval.nearest(rows, rows, 1)[:, 0] == np.arange(30)).all()
+
+
+# Seeds.
+
+
+@pytest.mark.parametrize("paper", [1.4, None])
+def test_seeds_are_dots_and_differences_have_intervals(paper):
+    errors = {"with it": [0.30, 0.31, 0.33], "without": [0.32, 0.33, 0.34], "otherwise": [0.31, 0.30, 0.33]}
+    arms = [{"name": name, "top1_error": values} for name, values in errors.items()]
+    found = [{"name": "without", "top1_error": {"mean": 0.0167, "half": 0.014}},
+             {"name": "otherwise", "top1_error": {"mean": 0.0, "half": None}}]  # fmt: skip
+    about = {"title": "a thing", "section": "3.3", "paper": [paper, None], "epochs": 9, "seeds": 3}
+    figure = figures.seeds(about | {"data": {"shown": "images"}, "arms": arms, "effects": found})
+    left, right = figure.axes
+    dots = [line.get_xdata().tolist() for line in left.lines if line.get_marker() == "o"]
+    np.testing.assert_allclose(dots, 100 * np.array(list(errors.values())))
+    assert texts(left) == list(errors) and left.yaxis_inverted()
+    (bar, point) = [each.get_segments()[0] for each in right.collections]
+    np.testing.assert_allclose(bar[:, 0], [0.27, 3.07])
+    np.testing.assert_allclose(point[:, 0], [0, 0])
+    diamonds = [line.get_xdata().tolist() for line in right.lines if line.get_marker() == "D"]
+    assert diamonds == ([[1.4], [1.4]] if paper else [])
+    assert_tidy(figure)

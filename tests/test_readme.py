@@ -58,11 +58,13 @@ def test_the_table_of_commands_is_complete(capsys):
     assert re.findall(r"^\| `tinyalex (\w+)", TEXT, re.M) == said
 
 
-def test_the_pictures_and_experiments_it_names_are_all_there_are():
+def test_the_pictures_and_experiments_it_names_are_all_there_are(capsys):
     pictures, experiments = section("Pictures and experiments").split("`tinyalex experiment NAME`")
     drawn, run = (set(re.findall(r"`([a-z][\w-]+)`", text)) for text in (pictures, experiments))
     assert drawn == set(gallery.NAMES)
     assert run == {catalogue.RACE, *catalogue.COMPARISONS}
+    assert main(["experiment", "--help"]) == 0
+    assert "(default: 5000)" in capsys.readouterr().out and "5,000 training images of the drawn set" in experiments
 
 
 def test_the_exit_codes_are_those_of_the_errors():
