@@ -122,7 +122,7 @@ COMPARISONS = {
         "ILSVRC-2010",
     ),
     "depth": Comparison(
-        "every convolution in the middle",
+        "leaving out a convolution",
         "7",
         (Arm("all five"), _without(3), _without(4), _without(5)),
         (2.0, None),
