@@ -59,7 +59,7 @@ def run(options):
     dataset = _images(recipe, options.train_images, options.test_images)
     recipe = recipes.with_classes(recipe, len(dataset.classes))
     out = Path(options.out) / options.name
-    say(f"{options.name}: seeds 0 to {seeds - 1}, {' and '.join(options.devices)}; {out} gets the results")
+    say(f"{options.name}: seeds {list(range(seeds))}, {' and '.join(options.devices)}; {out} gets the results")
     result = experiment(options.name, recipe, dataset, out, seeds, options.devices, options.search_epochs, say)
     say("\n" + report.text(result))
     say(f"look at {', '.join(str(path) for path in report.write(result, out))}")
@@ -78,7 +78,7 @@ def _recipe(options):
     # Drawn stripes that rise would fall in a mirror; their classes are as many as they are.
     race = options.name == RACE
     overrides = [*(["data.flip=false"] if options.data == "shapes" else []), "net.classes=0"]
-    epochs = options.epochs or (60 if race else None)
+    epochs = 60 if race and options.epochs is None else options.epochs
     overrides += options.set + ([] if epochs is None else [f"learning.epochs={epochs}"])
     recipe = recipes.load(options.recipe or ("cifar10-relu" if race else "cifar10-columns"), overrides)
     return with_data(recipe, options.data)
