@@ -8,6 +8,8 @@ from paper_nets import NETS
 
 from tinyalex import alexnet, errors, recipe, runs
 from tinyalex.cli import main
+from tinyalex.experiments import catalogue
+from tinyalex.figures import gallery
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -57,6 +59,15 @@ def test_the_table_of_commands_is_complete(capsys):
     assert re.findall(r"^\| `tinyalex (\w+)", TEXT, re.M) == said
 
 
+def test_the_pictures_and_experiments_it_names_are_all_there_are(capsys):
+    pictures, experiments = section("Pictures and experiments").split("`tinyalex experiment NAME`")
+    drawn, run = (set(re.findall(r"`([a-z][\w-]+)`", text)) for text in (pictures, experiments))
+    assert drawn == set(gallery.NAMES)
+    assert run == {catalogue.RACE, *catalogue.COMPARISONS}
+    assert main(["experiment", "--help"]) == 0
+    assert "(default: 5000)" in capsys.readouterr().out and "5,000 training images of the drawn set" in experiments
+
+
 def test_the_exit_codes_are_those_of_the_errors():
     codes = {each.exit_code for each in vars(errors).values() if isinstance(each, type)} - {1}
     line = TEXT.split("the exit codes are ")[1].split(".")[0]
@@ -83,7 +94,7 @@ def test_the_table_of_other_nets_has_their_counts():
 def test_every_section_of_the_paper_has_its_row():
     rows = re.findall(r"^\| (?:§([\d.]+)|(footnote \d))", section("The paper, section by section"), re.M)
     found = [a or b for a, b in rows]
-    wanted = {"2", "3", "3.1", "3.2", "3.3", "3.4", "3.5", "4.1", "4.2", "5", "6", "6.1"}
+    wanted = {"2", "3", "3.1", "3.2", "3.3", "3.4", "3.5", "4.1", "4.2", "5", "6", "6.1", "7"}
     assert set(found) == wanted | {f"footnote {n}" for n in (2, 3, 4, 5)}
 
 

@@ -52,6 +52,20 @@ def same(one, other):
     return one.keys() == other.keys() and all((one[name] == other[name]).all() for name in one)
 
 
+def test_a_run_that_had_enough_goes_on_with_the_same_bits(stripes, tmp_path):
+    training.train(small(), stripes, tmp_path / "whole", show=quiet)
+
+    def epochs():
+        return sum(record["event"] == "epoch" for record in runs.read_log(tmp_path / "parts"))
+
+    for wanted in (1, 1, 3):
+        training.train(
+            small(), stripes, tmp_path / "parts", show=quiet, until=lambda _, wanted=wanted: epochs() >= wanted
+        )
+        assert epochs() == wanted
+    assert same(final(tmp_path / "whole"), final(tmp_path / "parts"))
+
+
 def test_it_learns_and_leaves_a_run(stripes, tmp_path):
     lines = []
     result = training.train(small(epochs=6), stripes, tmp_path / "run", show=lines.append)

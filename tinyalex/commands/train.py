@@ -43,6 +43,7 @@ def run(options):
     """Train, and draw the figures; in a folder with an unfinished run, go on with it."""
     from tinyalex import finetune, footnote3, training
     from tinyalex.backend import Device
+    from tinyalex.figures.gallery import QUICK, Gallery
 
     overrides = list(options.set) + ([] if options.epochs is None else [f"learning.epochs={options.epochs}"])
     recipe = with_data(recipes.load(options.recipe, overrides), options.data)
@@ -60,6 +61,7 @@ def run(options):
     say(f"{describe(dataset)}; {out} gets the results; {' and '.join(options.devices)}, seed {options.seed}")
     train = footnote3.train if options.footnote_3 else training.train
     result = train(recipe, dataset, out, options.devices, options.seed, show=say, init_from=options.init_from)
-    pictures = draw(out / footnote3.STAGES[-1] if options.footnote_3 else out, dataset)
+    last = out / footnote3.STAGES[-1] if options.footnote_3 else out
+    pictures = [path for path, _ in draw(Gallery(last, dataset), QUICK, last)]
     say(score_line(result))
-    say(f"look at {', '.join(str(path) for path in pictures)}")
+    say(f"look at {', '.join(map(str, pictures))}")
