@@ -1,5 +1,6 @@
 """What the README says of the project, held to the project."""
 
+import json
 import re
 from pathlib import Path
 
@@ -108,3 +109,13 @@ def test_the_recorded_runs_are_those_of_their_table(name):
     assert recorded.learning == shipped.learning and recorded.init == shipped.init and recorded.data == shipped.data
     if name == "shapes":  # the run that the README tells of
         assert f"{last['top1_error']:.2%}".replace("%", " %") in TEXT
+
+
+def test_figure_1_is_as_it_was_recorded():
+    arms = json.loads((ROOT / "data/runs/figure1/result.json").read_text())["arms"]
+    relu, tanh = (arm["needed"][0] for arm in arms)
+    assert f"ReLU needs {relu:.1f} epochs, tanh {tanh:.1f},\n{tanh / relu:.1f} times as many" in TEXT
+    for arm in arms:
+        lines = (ROOT / "data/runs/figure1" / arm["name"] / "log.jsonl").read_text().splitlines()
+        errors = [each["top1_error"] for each in map(json.loads, lines) if each["event"] == "epoch"]
+        assert errors == arm["errors"][0] and min(errors[:-1]) > 0.25 >= errors[-1]
