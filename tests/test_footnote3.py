@@ -1,12 +1,15 @@
 """Footnote 3's procedure: what each stage sees, when it ends, and that it can be stopped anywhere."""
 
+import signal
+
 import numpy as np
 import pytest
-from test_training import final, quiet, same, small, stripes  # noqa: F401, the last a fixture
+from test_training import Pressed, final, quiet, same, small, stripes  # noqa: F401, the last a fixture
 
-from tinyalex import footnote3, runs
+from tinyalex import footnote3, runs, training
 from tinyalex.datasets import Dataset, ImageSet, loader
 from tinyalex.datasets.parts import Chosen, fifths, part
+from tinyalex.errors import Interrupted
 
 
 @pytest.fixture
@@ -84,6 +87,22 @@ def test_the_three_stages(stripes, tmp_path, monkeypatch):  # noqa: F811
     again = footnote3.train(made, stripes, tmp_path / "out", show=quiet)  # it is done: nothing moves
     assert again == pytest.approx(result)
     assert all(same(one, final(folder)) for one, folder in zip(before, (first, second, third), strict=True))
+
+
+@pytest.mark.parametrize("after", [3, 6, 8, 12])
+def test_stopped_anywhere_it_ends_at_the_same_step(stripes, tmp_path, monkeypatch, after):  # noqa: F811
+    """Six steps are an epoch, and two epochs are what `until` wants."""
+
+    def enough(run):
+        return run.step > 6
+
+    with monkeypatch.context() as patch:
+        Pressed(patch, signal.SIGINT, after)
+        with pytest.raises(Interrupted):
+            training.train(small(epochs=5), stripes, tmp_path, show=quiet, until=enough)
+    training.train(small(epochs=5), stripes, tmp_path, show=quiet, until=enough)
+    tests = [record["step"] for record in runs.read_log(tmp_path) if record["event"] == "test"]
+    assert tests == [6, 12]
 
 
 def test_the_second_stage_ends_when_the_last_fifth_is_known_as_well(stripes, tmp_path, monkeypatch):  # noqa: F811

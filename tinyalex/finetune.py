@@ -40,21 +40,15 @@ def begin(network, source, classes):
     """
     tensors, metadata = read(source)
     state = {name: device.get(view) for name, device, view in network.tensors()}
-    known = list(metadata["classes"]) == list(classes)
-    last = network.parameters()[-1].layer
-    wanted, taken, anew = {}, [], {}
+    taken, anew, layers = [], {}, {}
     for name in state:
-        wanted.setdefault(name.split("/")[0], []).append(name)
-    for layer, names in wanted.items():
-        shapes = [(tensors[name].shape if name in tensors else None, state[name].shape) for name in names]
-        if not known and layer in (last, f"{last}a", f"{last}b"):
-            anew[layer] = f"{len(classes)} classes, not that run's {len(metadata['classes'])}"
-            if len(classes) == len(metadata["classes"]):
-                anew[layer] = "other classes"
-        elif any(had is None for had, _ in shapes):
-            anew[layer] = "not in that run"
-        elif any(had != now for had, now in shapes):
-            anew[layer] = " x ".join(map(str, shapes[0][1])) + ", not " + " x ".join(map(str, shapes[0][0]))
+        layers.setdefault(name.split("/")[0], []).append(name)
+    others = _other_classes(metadata["classes"], classes)
+    last = {name for layer in _last_layers(network) for name in layer.names}
+    for layer, names in layers.items():
+        reason = (layer in last and others) or _misfit(names, state, tensors)
+        if reason:
+            anew[layer] = reason
         else:
             taken.append(layer)
             state |= {name: tensors[name] for name in names}
@@ -68,6 +62,28 @@ def begin(network, source, classes):
         "taken": taken,
         "anew": anew,
     }
+
+
+def _other_classes(then, now):
+    if list(then) == list(now):
+        return ""
+    return "other classes" if len(then) == len(now) else f"{len(now)} classes, not that run's {len(then)}"
+
+
+def _last_layers(network):
+    # One a column where the last layer is split.
+    weighty = [layer for _, layer in network.layers() if layer.parameters]
+    return [layer for layer in weighty if layer.parameters[0].layer == weighty[-1].parameters[0].layer]
+
+
+def _misfit(names, state, tensors):
+    for name in names:
+        if name not in tensors:
+            return "not in that run"
+        had, wanted = (" x ".join(map(str, arrays[name].shape)) for arrays in (tensors, state))
+        if had != wanted:
+            return f"{wanted}, not {had}"
+    return ""
 
 
 def read(source):

@@ -121,7 +121,7 @@ def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, init_from=
     init_from : str or Path, optional
         A run, or one of its checkpoints, that a new run begins with; see `tinyalex.finetune`.
     until : callable, optional
-        ``until(training)`` is asked before each epoch whether to stop there.
+        ``until(training)`` is asked before each epoch whether to end there.
 
     Returns
     -------
@@ -144,7 +144,7 @@ def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, init_from=
         stack.enter_context(runs.saving(run, out))
         if run.origin and not run.step:
             log.write("begin", time=time.time(), epoch=run.epoch, step=run.step, origin=run.origin)
-        while len(run.errors) < run.recipe.learning.epochs and not run.rates.finished and not (until and until(run)):
+        while not _done(run, until):
             if len(run.errors) == run.step // run.steps_per_epoch:  # else it was stopped before this epoch's test
                 _epoch(run, out, log, stop)
             result = evaluate(run.network, test, dataset.mean, run.recipe)
@@ -153,6 +153,12 @@ def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, init_from=
             log.say(f"epoch {run.epoch:.0f}  test error {result.top1_error:.2%}  top-5 {result.top5_error:.2%}")
             run.save(out)
         return result or evaluate(run.network, test, dataset.mean, run.recipe)
+
+
+def _done(run, until):
+    # `until` is asked between epochs: a run that was stopped within one ends where it would have ended.
+    whole = run.step == len(run.errors) * run.steps_per_epoch
+    return len(run.errors) == run.recipe.learning.epochs or run.rates.finished or (until and whole and until(run))
 
 
 def _epoch(run, out, log, stop):
