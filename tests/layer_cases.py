@@ -48,6 +48,16 @@ def _conv(shape, maps, kernel, **options):
     )
 
 
+def _local(shape, maps, kernel, **options):
+    rounding = {"rounding": options.pop("rounding", "floor")}
+    return Case(
+        lambda: layers.LocallyConnected(shape[1:], maps, kernel, **options, **rounding),
+        shape,
+        lambda x, W, b: loops.locally_connected(x, W, b, **options),
+        lambda dy, x, W, b: loops.locally_connected_backward(dy, x, W, **options),
+    )
+
+
 def _linear(shape, outputs, groups=1):
     return Case(
         lambda: layers.Linear(shape[1:], outputs, groups),
@@ -87,6 +97,10 @@ CASES = {
     "conv of fours": _conv((2, 5, 6, 8), 8, 3, pad=1),
     "conv of fours, groups 2": _conv((2, 5, 6, 8), 8, 3, pad=1, groups=2),
     "conv 2x2/3": _conv((2, 8, 5, 3), 4, 2, stride=3),
+    "local 3x3 pad 1": _local((3, 4, 5, 2), 3, 3, pad=1),
+    "local 5x5/2 pad 2": _local((2, 6, 5, 3), 2, 5, stride=2, pad=2),
+    "local 3x3/2 ceil": _local((2, 6, 8, 2), 4, 3, stride=2, rounding="ceil"),
+    "local of one place": _local((2, 3, 3, 4), 2, 3),
     "relu": _plain(layers.ReLU, "relu", (2, 3, 4, 5)),
     "tanh": _plain(layers.Tanh, "tanh", (2, 3, 4, 5)),
     "lrn alpha 1": _plain(layers.LRN, "lrn", (2, 3, 4, 7), alpha=1.0),

@@ -125,7 +125,7 @@ def test_a_layer_without_a_twin():
 
     described = net.describe(recipe.load("paper", SMALL))
     described.stages[0].columns[0].append(Odd().named("odd1"))
-    with pytest.raises(UsageError, match="odd1: there is no Odd in PyTorch"):
+    with pytest.raises(UsageError, match="odd1: PyTorch has no Odd to compare with"):
         twin(described)
 
 

@@ -158,6 +158,17 @@ def test_average_pool(dtype, sides, window, stride, rounding):
     compare(dtype, layers.AvgPool(window, stride, rounding), (2, *sides, 3), oracle)
 
 
+@pytest.mark.parametrize("sides, kernel, stride, pad", [((6, 7), 3, 1, 1), ((7, 5), 5, 2, 2), ((4, 4), 4, 1, 0)])
+def test_locally_connected(dtype, sides, kernel, stride, pad):
+    def oracle(x, W, b):
+        columns = F.unfold(x, kernel, padding=pad, stride=stride)
+        patches = columns.reshape(len(x), 3, kernel, kernel, *W.shape[:2])
+        return torch.einsum("ncuvij,ijuvco->noij", patches, W) + b.permute(2, 0, 1)
+
+    layer = layers.LocallyConnected((*sides, 3), 4, kernel, stride, pad)
+    compare(dtype, layer, (2, *sides, 3), oracle)
+
+
 def test_linear(dtype):
     compare(dtype, layers.Linear(7, 5), (4, 7), lambda x, W, b: x @ W + b)
 

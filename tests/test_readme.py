@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+from paper_nets import NETS
 
 from tinyalex import alexnet, errors, recipe, runs
 from tinyalex.cli import main
@@ -62,11 +63,21 @@ def test_the_exit_codes_are_those_of_the_errors():
     assert {int(number) for number in re.findall(r"\d+", line)} == codes
 
 
-@pytest.mark.parametrize("code", [code for code in CODE if code.startswith("--set net.")])
+@pytest.mark.parametrize("code", [code for code in CODE if " --set net." in code or ' --set "net.' in code])
 def test_every_switch_it_shows_makes_a_net(code):
-    made = recipe.load("original", re.findall(r'--set "?([^"]+?)"?(?= --|$)', code))
-    assert made != recipe.load("original")
+    name = code.split()[code.startswith("tinyalex") * 2]
+    made = recipe.load(name, re.findall(r'--set "?([^"]+?)"?(?= --|$)', code))
+    assert made != recipe.load(name)
     alexnet.describe(made.net, made.init)
+
+
+def test_the_table_of_other_nets_has_their_counts():
+    shown = re.findall(r"^\| .* \| .*net\..* \| ([\d, ]+) \|$", section("Recipes"), re.M)
+    counts = [f"{net.parameters:,}" for net in NETS.values() if net.overrides]
+    assert ", ".join(shown).split(", ") == counts
+    for name in ("one-gpu", "six-conv"):
+        (line,) = re.findall(rf"^\| `{name}` \| (.*) \|$", section("Recipes"), re.M)
+        assert f"{next(net.parameters for net in NETS.values() if net[:2] == (name, ())):,} parameters" in line
 
 
 def test_every_section_of_the_paper_has_its_row():

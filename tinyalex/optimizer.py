@@ -18,10 +18,12 @@ class Optimizer:
         Built; its gradients are read, its values are changed in place.
     momentum, decay : float
         0.9 and 0.0005 in the paper.
+    decays : dict, optional
+        Layer name to a decay of its own (2012: every layer has its ``wc``).
     """
 
-    def __init__(self, network, momentum=0.9, decay=0.0005):
-        self.momentum, self.decay = momentum, decay
+    def __init__(self, network, momentum=0.9, decay=0.0005, decays=None):
+        self.momentum, self.decay, self.decays = momentum, decay, decays or {}
         self._rows, self._flats = [], []  # (device, parameter, v); and what a card updates in one pass
         for column, device in enumerate(network.devices):
             parameters = [p for index, layer in network.layers() if index == column for p in layer.parameters]
@@ -60,7 +62,8 @@ class Optimizer:
 
         def of(parameter):  # its rate, and what it decays by
             own = rates[parameter.kind] * (slow or {}).get(parameter.layer, 1.0)
-            return own, self.decay * own if parameter.kind == "W" else 0.0
+            decay = self.decays.get(parameter.layer, self.decay) if parameter.kind == "W" else 0.0
+            return own, decay * own
 
         for flat in self._flats:
             with flat.device:

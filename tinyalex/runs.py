@@ -51,6 +51,7 @@ def snapshot(run):
         "classes": list(run.dataset.classes),
         "words": list(run.dataset.words),
         "dataset": run.dataset.identity,
+        "origin": run.origin,
     }
     return tensors | {"data/mean": run.dataset.mean}, metadata
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyalex import alexnet, checkpoint, runs, storage
+from tinyalex import alexnet, checkpoint, finetune, runs, storage
 from tinyalex.datasets.feed import training_batches
 from tinyalex.errors import DivergedError, Interrupted
 from tinyalex.evaluation import evaluate
@@ -37,14 +37,17 @@ class Training:
         Updates done.
     errors : list of float
         Test error after each epoch.
+    origin : dict or None
+        What `finetune.begin` says of the run that this one began with.
     """
 
     def __init__(self, recipe, dataset, devices=("cpu",), seed=0):
         self.recipe, self.dataset, self.seed = with_classes(recipe, len(dataset.classes)), dataset, seed
         self.network = alexnet.build(self.recipe.net, self.recipe.init, devices, seed)
-        self.optimizer = Optimizer(self.network, recipe.learning.momentum, recipe.learning.decay)
+        learning = recipe.learning
+        self.optimizer = Optimizer(self.network, learning.momentum, learning.decay, learning.decays)
         self.steps_per_epoch = -(-len(dataset.need("train")) // recipe.learning.batch)
-        self.step, self.errors = 0, []
+        self.step, self.errors, self.origin = 0, [], None
 
     @property
     def epoch(self):
@@ -82,6 +85,10 @@ class Training:
         """Write a checkpoint from which the run can go on."""
         return checkpoint.save(folder, *runs.snapshot(self))
 
+    def begin_with(self, source):
+        """Take what fits from another run's checkpoint, in place of first values; see `finetune.begin`."""
+        self.origin = finetune.begin(self.network, source, self.dataset.classes)
+
     def resume(self, folder, show=print):
         """Go on from the newest checkpoint in a folder, if there is one; return whether there was.
 
@@ -94,11 +101,11 @@ class Training:
         if found:
             tensors, metadata = found
             runs.restore(tensors, self.network, self.optimizer)
-            self.step, self.errors = metadata["step"], list(metadata["errors"])
+            self.step, self.errors, self.origin = metadata["step"], list(metadata["errors"]), metadata.get("origin")
         return bool(found)
 
 
-def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print):
+def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, init_from=None, until=None):
     """Train a network, or go on where the run in ``out`` stopped, and leave a log and checkpoints there.
 
     Parameters
@@ -111,6 +118,10 @@ def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print):
     seed : int
     show : callable
         Gets lines of text about the progress.
+    init_from : str or Path, optional
+        A run, or one of its checkpoints, that a new run begins with; see `tinyalex.finetune`.
+    until : callable, optional
+        ``until(training)`` is asked before each epoch whether to stop there.
 
     Returns
     -------
@@ -122,11 +133,18 @@ def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print):
     total, result = run.recipe.learning.epochs * run.steps_per_epoch, None
     with runs.hold(out), Stop() as stop, contextlib.ExitStack() as stack:
         if run.resume(out, show):
+            finetune.same_origin(run.origin, init_from, out)
             show(f"going on at step {run.step} of {total}")
+        elif init_from:
+            run.begin_with(init_from)
+            show(finetune.line(run.origin))
+            run.save(out)  # from here on it does not need the other run any more
         storage.write_text(out / runs.RECIPE, to_toml(run.recipe))
         log = stack.enter_context(contextlib.closing(runs.Log(out, total, run.step, show)))
         stack.enter_context(runs.saving(run, out))
-        while len(run.errors) < run.recipe.learning.epochs and not run.rates.finished:
+        if run.origin and not run.step:
+            log.write("begin", time=time.time(), epoch=run.epoch, step=run.step, origin=run.origin)
+        while len(run.errors) < run.recipe.learning.epochs and not run.rates.finished and not (until and until(run)):
             if len(run.errors) == run.step // run.steps_per_epoch:  # else it was stopped before this epoch's test
                 _epoch(run, out, log, stop)
             result = evaluate(run.network, test, dataset.mean, run.recipe)

@@ -25,8 +25,9 @@ class Ours:
         made = recipe.parse(task["recipe"])
         parallel.set_threads(task["threads"])
         self.network = net.build(made, task["devices"], task["convolution"], task.get("tf32", False))
-        self.optimizer = Optimizer(self.network, made.learning.momentum, made.learning.decay)
-        self.rates = made.learning.rate, made.learning.rate * made.learning.bias_rate
+        learning = made.learning
+        self.optimizer = Optimizer(self.network, learning.momentum, learning.decay, learning.decays)
+        self.rates = learning.rate, learning.rate * learning.bias_rate
         self.images, self.labels = net.batch(made, task["batch"])
         self.number, self.loss, self.batch = 0, None, self.images
         if self.network.devices[0].kind != "cpu":

@@ -1,7 +1,6 @@
 """Patches of images as the rows of a matrix, and back: im2col and col2im."""
 
 from tinyalex.errors import ShapeError
-from tinyalex.kernels import patches as fast
 
 
 def positions(size, window, stride, pad, rounding):
@@ -32,8 +31,6 @@ def im2col(device, x, kernel, stride=1, pad=0, rounding="floor"):
     """
     n, h, w, c = x.shape
     ho, wo = (positions(size, kernel, stride, pad, rounding) for size in (h, w))
-    if device.has_kernels(x.dtype):
-        return fast.im2col(device, x, ho, wo, kernel, stride, pad)[:, : kernel * kernel * c]
     padded = _pad(device, x, (ho - 1) * stride + kernel, (wo - 1) * stride + kernel, pad)
     view = device.xp.lib.stride_tricks.sliding_window_view(padded, (kernel, kernel), axis=(1, 2))
     patches = device.empty((n, ho, wo, kernel, kernel, c), x.dtype)
@@ -57,10 +54,6 @@ def col2im(device, patches, shape, kernel, stride=1, pad=0, rounding="floor"):
     """
     n, h, w, c = shape
     ho, wo = (positions(size, kernel, stride, pad, rounding) for size in (h, w))
-    if device.has_kernels(patches.dtype):
-        x = device.empty(shape, patches.dtype)
-        fast.col2im(device, patches, x, ho, wo, kernel, stride, pad)
-        return x
     patches = patches.reshape(n, ho, wo, kernel, kernel, c)
     height, width = (ho - 1) * stride + kernel, (wo - 1) * stride + kernel
     x = device.zeros((n, max(height, pad + h), max(width, pad + w), c), patches.dtype)
