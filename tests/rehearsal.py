@@ -194,7 +194,7 @@ class Rehearsal:
         other = [name for name in tensors.keys() | its.keys() if not _same(tensors.get(name), its.get(name))]
         self.expect(not other, f"interrupted, {len(other)} tensors end otherwise: {sorted(other)[:4]}")
         size = sum(tensor.nbytes for tensor in tensors.values()) / 1e6
-        self.said.append(f"{len(tensors)} tensors of {size:.1f} MB: {len(tensors) - len(other)} equal to the bit")
+        self.said.append(f"{len(tensors)} tensors of {size:.3g} MB: {len(tensors) - len(other)} equal to the bit")
         before, stopped = checkpoint.read(self.stopped)
         self.stood_still(before, its, stopped["step"])
         tests = [[_plain(record) for record in _events(run, "test")] for run in (self.whole, self.broken)]
@@ -298,11 +298,15 @@ def main():
     parser.add_argument("--size", choices=SIZES, default="full", help="default: %(default)s")
     parser.add_argument("--images", type=int, help="to train on (default: 4096, small 160)")
     parser.add_argument("--apart", action="store_true", help="one run after the other: rates of a run that is alone")
+    parser.add_argument("--keep", action="store_true", help="also the data and checkpoints of a good rehearsal: 3 GB")
     options = parser.parse_args()
     size = SIZES[options.size]
-    return bool(
-        rehearse(options.out, options.devices, size._replace(train=options.images or size.train), options.apart)
-    )
+    wrong = rehearse(options.out, options.devices, size._replace(train=options.images or size.train), options.apart)
+    if not wrong and not options.keep:
+        shutil.rmtree(options.out / "data")
+        for path in options.out.rglob("*.safetensors"):
+            path.unlink()
+    return bool(wrong)
 
 
 if __name__ == "__main__":
