@@ -10,7 +10,6 @@ only if all is right.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import re
@@ -95,6 +94,7 @@ class Rehearsal:
     def __init__(self, out, devices, size):
         self.out, self.devices, self.size, self.recipe = Path(out), devices, size, pressed(size)
         self.whole, self.broken = self.out / "uninterrupted", self.out / "interrupted"
+        self.stopped = self.out / "stopped.safetensors"
         self.steps = -(-size.train // self.recipe.learning.batch)  # an epoch
         self.said, self.wrong, self._started = [], [], []
 
@@ -151,7 +151,7 @@ class Rehearsal:
         return saved
 
     def broken_twice(self):
-        """Train, interrupted by SIGKILL and by SIGTERM; give the step of the checkpoint that the latter made."""
+        """Train, interrupted by SIGKILL and by SIGTERM, and put the checkpoint that the latter made aside."""
         frozen = next(phase.epoch for phase in self.recipe.learning.phases if phase.slow.get("conv1") == 0.0)
         first = self.interrupt(signal.SIGKILL, round(1.3 * self.steps), -signal.SIGKILL)
         if first > self.steps:
@@ -159,8 +159,9 @@ class Rehearsal:
         self.expect(first == self.steps, f"killed in epoch 2, it goes on from step {first}, not from {self.steps}")
         stopped = self.interrupt(signal.SIGTERM, int(frozen * self.steps) + 1, 75)
         self.expect(stopped > frozen * self.steps, f"stopped at step {stopped}, before conv1 was frozen")
+        self.stopped.unlink(missing_ok=True)
+        os.link(_newest(self.broken), self.stopped)  # later ones take its place in the run folder
         self.finish(self.train(self.broken), self.broken)
-        return stopped
 
     def expect(self, true, what):
         """Note what is wrong unless something is true."""
@@ -169,31 +170,33 @@ class Rehearsal:
 
     def run(self, apart=False):
         """Train once in one go, and once with interruptions."""
-        process, stopped = self.train(self.whole), None
+        process = self.train(self.whole)
         if apart:
             self.finish(process, self.whole)
         for _ in range(5):
-            with contextlib.suppress(TooLate):  # a signal that comes late on a busy machine proves nothing
-                stopped = self.broken_twice()
+            try:
+                self.broken_twice()
                 break
-            shutil.rmtree(self.broken)
-            self.said.clear()
-        self.finish(process, self.whole)
-        if stopped is None:
+            except TooLate:  # a signal that comes late on a busy machine proves nothing
+                shutil.rmtree(self.broken)
+                self.said.clear()
+        else:
             raise SystemExit("every signal came too late: give more --images")
-        self.compare(stopped)
+        self.finish(process, self.whole)
+        self.compare()
         self.evaluate()
 
-    def compare(self, stopped):
-        """Hold the runs to each other and to the schedule; ``stopped`` is the step of the checkpoint after SIGTERM."""
+    def compare(self):
+        """Hold the runs to each other, to the checkpoint that SIGTERM made, and to the schedule."""
         (tensors, told), (its, its_told) = (checkpoint.read(_newest(run)) for run in (self.whole, self.broken))
         self.expect(told["step"] == EPOCHS * self.steps, f"the last checkpoint is of step {told['step']}")
         self.expect(told == its_told, "the last checkpoints do not tell the same")
         other = [name for name in tensors.keys() | its.keys() if not _same(tensors.get(name), its.get(name))]
         self.expect(not other, f"interrupted, {len(other)} tensors end otherwise: {sorted(other)[:4]}")
         size = sum(tensor.nbytes for tensor in tensors.values()) / 1e6
-        self.said.append(f"{len(tensors)} tensors of {size:.1f} MB: {len(tensors) - len(other)} equal to the bit")
-        self.stood_still(checkpoint.read(self.broken / f"checkpoint-{stopped:08d}.safetensors")[0], its, stopped)
+        self.said.append(f"{len(tensors)} tensors of {size:.3g} MB: {len(tensors) - len(other)} equal to the bit")
+        before, stopped = checkpoint.read(self.stopped)
+        self.stood_still(before, its, stopped["step"])
         tests = [[_plain(record) for record in _events(run, "test")] for run in (self.whole, self.broken)]
         self.expect(len(tests[0]) == EPOCHS and tests[0] == tests[1], f"the logs' tests differ: {tests}")
         for run in (self.whole, self.broken):
@@ -295,11 +298,15 @@ def main():
     parser.add_argument("--size", choices=SIZES, default="full", help="default: %(default)s")
     parser.add_argument("--images", type=int, help="to train on (default: 4096, small 160)")
     parser.add_argument("--apart", action="store_true", help="one run after the other: rates of a run that is alone")
+    parser.add_argument("--keep", action="store_true", help="also the data and checkpoints of a good rehearsal: 3 GB")
     options = parser.parse_args()
     size = SIZES[options.size]
-    return bool(
-        rehearse(options.out, options.devices, size._replace(train=options.images or size.train), options.apart)
-    )
+    wrong = rehearse(options.out, options.devices, size._replace(train=options.images or size.train), options.apart)
+    if not wrong and not options.keep:
+        shutil.rmtree(options.out / "data")
+        for path in options.out.rglob("*.safetensors"):
+            path.unlink()
+    return bool(wrong)
 
 
 if __name__ == "__main__":
