@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 a fault of the program, or a check that failed; 2 usage; 3
 """
 
 import argparse
+import contextlib
 import errno
 import os
 import sys
@@ -46,6 +47,7 @@ def main(argv=None):
             from tinyalex import parallel
 
             parallel.set_threads(options.threads)
+        options.argv = argv
         code = options.run_command.run(options) or 0
         sys.stdout.flush()
         return code
@@ -78,7 +80,8 @@ def _told(error):
 
 
 def _report(line, code, who="tinyalex: error:"):
-    print(who, " ".join(line.splitlines()), file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # nobody is there to read it
+        print(who, " ".join(line.splitlines()), file=sys.stderr, flush=True)
     return code
 
 

@@ -1,5 +1,6 @@
 """Error rates: how often the right class is not the first guess, or not among the first five (paper §2)."""
 
+import contextlib
 from typing import NamedTuple
 
 import numpy as np
@@ -47,7 +48,7 @@ def score(probabilities, labels):
     return Score(len(labels), float(loss), float((rank >= 1).mean()), float((rank >= 5).mean()))
 
 
-def evaluate(network, images, mean, recipe):
+def evaluate(network, images, mean, recipe, between=None):
     """Score a network on test images, centre crops only.
 
     Parameters
@@ -57,6 +58,8 @@ def evaluate(network, images, mean, recipe):
     mean : float32 (S, S, 3)
         The mean image that the network was trained with.
     recipe : Recipe
+    between : callable, optional
+        Called after every batch; what it raises ends the evaluation.
 
     Returns
     -------
@@ -68,5 +71,10 @@ def evaluate(network, images, mean, recipe):
             "prepare them in that size"
         )
     batches = test_batches(images, mean, recipe, recipe.learning.batch)
-    probabilities = np.concatenate([network.predict(batch.images, recipe.learning.batch) for batch in batches])
-    return score(probabilities, np.asarray(images.labels))
+    rows = []
+    with contextlib.closing(batches):
+        for batch in batches:
+            rows.append(network.predict(batch.images, recipe.learning.batch))
+            if between:
+                between()
+    return score(np.concatenate(rows), np.asarray(images.labels))

@@ -1,11 +1,13 @@
 """Train a network, or go on with a run that was stopped."""
 
+import shlex
 from pathlib import Path
 
 from tinyalex import recipe as recipes
 from tinyalex.commands.common import describe, draw, load, say, score_line, with_data
 from tinyalex.commands.options import DATA, machine, recipe
-from tinyalex.errors import StorageError
+from tinyalex.errors import StorageError, UsageError
+from tinyalex.keeper import SAVE_EVERY, Terms
 
 
 def options(command):
@@ -25,6 +27,23 @@ def options(command):
         help="passes over the training images; the recipe's phases move in proportion (default: the recipe's)",
     )
     command.add_argument("--seed", type=int, default=0, metavar="S", help="of everything random (default: 0)")
+    command.add_argument("--fresh", action="store_true", help="refuse to go on with a run that is there")
+    command.add_argument(
+        "--change", action="store_true", help="go on although learning.* or net.convolution is not what it was"
+    )
+    command.add_argument(
+        "--exact", action="store_true", help="refuse to go on where threads, versions or machine change the last bits"
+    )
+    command.add_argument(
+        "--weak-signal", action="store_true", help="begin although the last layer can hardly tell images apart"
+    )
+    command.add_argument(
+        "--save-every",
+        type=float,
+        default=SAVE_EVERY / 60,
+        metavar="MINUTES",
+        help=f"between checkpoints; one is written after every epoch too (default: {SAVE_EVERY / 60:g})",
+    )
     machine(command)
 
 
@@ -38,13 +57,23 @@ def run(options):
     for name in options.devices:
         Device(name)  # better to hear now than after the data are loaded that it is not there
     out = Path(options.out or Path("runs") / recipe.name)
+    if not options.save_every > 0:
+        raise UsageError(f"--save-every: {options.save_every:g} will not do; give minutes above 0")
     if out.exists() and not out.is_dir():
         raise StorageError(f"{out}: is a file; give --out a folder")
     dataset = load(recipe.data.set, options.seed)
     recipe = recipes.with_classes(recipe, len(dataset.classes))
     say(recipes.to_toml(recipe))
     say(f"{describe(dataset)}; {out} gets the results; {' and '.join(options.devices)}, seed {options.seed}")
-    result = training.train(recipe, dataset, out, options.devices, options.seed, show=say)
+    terms = Terms(
+        options.fresh, options.change, options.exact, options.weak_signal, 60 * options.save_every, _command(options)
+    )
+    result = training.train(recipe, dataset, out, options.devices, options.seed, say, terms)
     pictures = draw(out, dataset)
     say(score_line(result))
     say(f"look at {', '.join(str(path) for path in pictures)}")
+
+
+def _command(options):
+    # What to type to go on.
+    return shlex.join(["tinyalex", *(word for word in options.argv if word not in ("--fresh", "--weak-signal"))])
