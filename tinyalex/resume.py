@@ -68,7 +68,7 @@ def _same_run(run, folder, terms, show):
         raise CheckpointError(f"{folder}: its run had {told}; add --change to go on with that, or give another --out")
     if changed:
         show(f"changed from step {metadata['step']} on: its run had {told}")
-    other = fingerprint.differences(metadata.get("fingerprint", {}), fingerprint.take(run.network.devices))
+    other = fingerprint.differences(metadata.get("fingerprint") or {}, fingerprint.take(run.network.devices))
     if other and terms.exact:
         raise CheckpointError(f"{folder}: its run was at {other}; go on there, or leave out --exact")
     if other:

@@ -15,7 +15,21 @@ __all__ = ["LOG", "RECIPE", "Log", "Run", "export", "first_batch", "hold", "load
 __all__ += ["saving", "snapshot", "state", "tidy"]
 
 RECIPE = "recipe.toml"
-_FIELDS = {"recipe": str, "classes": list, "errors": list, "seed": int, "dataset": str}  # of the metadata
+
+
+def _all(kind):
+    return lambda value: type(value) is list and all(type(each) is kind for each in value)
+
+
+_FIELDS = {  # of the metadata, and whether a value will do
+    "recipe": lambda value: type(value) is str,
+    "dataset": lambda value: type(value) is str,
+    "seed": lambda value: type(value) is int,
+    "classes": _all(str),
+    "words": lambda value: value is None or _all(str)(value),
+    "errors": _all(float),
+    "fingerprint": lambda value: value is None or (type(value) is dict and _all(str)(list(value.values()))),
+}
 
 
 class Run(NamedTuple):
@@ -142,10 +156,10 @@ def read(path):
 
 def _shapes(path):
     def shapes(metadata):
-        for field, kind in _FIELDS.items():
-            if type(metadata.get(field)) is not kind:
+        for field, fits in _FIELDS.items():
+            if not fits(metadata.get(field)):
                 raise CheckpointError(f"{path}: {field}: {metadata.get(field)!r:.60} will not do; train again")
-        classes, words = metadata["classes"], metadata.get("words", metadata["classes"])
+        classes, words = metadata["classes"], metadata.get("words") or metadata["classes"]
         try:
             settings = recipe.parse(metadata["recipe"])
         except UsageError as error:
@@ -184,7 +198,7 @@ def load(place, devices=("cpu",)):
     network = alexnet.build(settings.net, settings.init, devices, seed=None)
     network.load(tensors)
     classes = list(metadata["classes"])
-    return Run(network, settings, classes, list(metadata.get("words", classes)), tensors["data/mean"], metadata)
+    return Run(network, settings, classes, list(metadata.get("words") or classes), tensors["data/mean"], metadata)
 
 
 def export(run, path):
