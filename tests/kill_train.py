@@ -100,10 +100,14 @@ def result(out):
     return digest.hexdigest(), log
 
 
-def sweep(command, root, wanted, times, length, seed=0, say=print):
-    """Kill and resume so many runs; count kills, those after a checkpoint, those amid a save, and other ends."""
+def sweep(command, root, wanted, times, length, seed=0, say=print, minutes=1e9):
+    """Kill and resume so many runs; count them, kills, those after a checkpoint, those amid a save, and other ends."""
     rng, kills, saved, amid, wrong = np.random.default_rng(seed), 0, 0, 0, 0
+    end = time.monotonic() + 60 * minutes
     for number in range(times):
+        if time.monotonic() > end:
+            times = number
+            break
         out, hits = root / f"run {seed} {number}", 0
         while hits == 0 or rng.random() < 0.3:  # some are killed again when they go on
             if killed(command, out, rng.uniform(0, length)):
@@ -118,7 +122,7 @@ def sweep(command, root, wanted, times, length, seed=0, say=print):
         same = result(out) == wanted
         kills, wrong = kills + hits, wrong + (not same)
         say(f"{number + 1}: killed {hits} times: {'identical' if same else 'DIFFERENT'}")
-    return kills, saved, amid, wrong
+    return times, kills, saved, amid, wrong
 
 
 def main():
@@ -126,6 +130,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("times", type=int, nargs="?", default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=1e9, help="begin no other run after so long")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
@@ -134,9 +139,10 @@ def main():
         begun = time.monotonic()
         finish(command, root / "whole")
         length = time.monotonic() - begun
-        kills, saved, amid, wrong = sweep(command, root, result(root / "whole"), options.times, length, options.seed)
+        wanted, many = result(root / "whole"), (options.times, length, options.seed)
+        times, kills, saved, amid, wrong = sweep(command, root, wanted, *many, minutes=options.minutes)
     print(
-        f"{options.times} runs of {length:.1f} s, {kills} kills, {saved} after a first checkpoint, {amid} amid a save: "
+        f"{times} runs of {length:.1f} s, {kills} kills, {saved} after a first checkpoint, {amid} amid a save: "
         f"{wrong} differ from the uninterrupted run"
     )
     return wrong > 0
