@@ -298,6 +298,7 @@ def _lines(process):
         while True:
             if not selector.select(PATIENCE):
                 process.send_signal(signal.SIGALRM)
+                process.stdout.close()
                 process.wait()
                 return
             part = process.stdout.buffer.read1().decode("utf-8", "replace")
@@ -305,6 +306,7 @@ def _lines(process):
                 break
             *whole, text = (text + part).split("\n")
             yield from whole
+    process.stdout.close()
     process.wait()
 
 

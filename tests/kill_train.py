@@ -10,8 +10,8 @@ but for the times in it. The exit code is 1 if one differs. ``--seed S`` draws o
 import argparse
 import hashlib
 import json
+import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,17 +20,20 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tinyalex import checkpoint
+from tinyalex import checkpoint, evaluation, figures, fingerprint, parallel, training  # noqa: F401 - once, for all
+from tinyalex.backend import Device
+from tinyalex.cli import main
+from tinyalex.commands import train
 
 RECIPE = """
 name = "killed"
 [net]
 input = 20
 columns = 2
-maps = [8, 16, 16, 16, 16]
+maps = [4, 8, 8, 8, 8]
 kernels = [5, 3, 3, 3, 3]
 stride = 1
-hidden = 32
+hidden = 16
 classes = 3
 [init]
 weights = { default = "he" }
@@ -39,17 +42,9 @@ scale = 0.017
 colour = "2012"
 [learning]
 batch = 16
-epochs = 4
+epochs = 3
 rate = 0.01
-phases = [{ epoch = 0.0, rate = 0.01 }, { epoch = 1.4, rate = 0.003, colour_noise = 0.05 }, { epoch = 3, rate = 0.001 }]
-"""
-# The command as it is, but for the pictures that it draws at the end, when there is nothing left to lose.
-CODE = """
-import sys
-from tinyalex.cli import main
-from tinyalex.commands import train
-train.draw = lambda *_: []
-sys.exit(main(sys.argv[1:]))
+phases = [{ epoch = 0.0, rate = 0.01 }, { epoch = 1.4, rate = 0.003, colour_noise = 0.05 }, { epoch = 2, rate = 0.001 }]
 """
 
 
@@ -64,25 +59,43 @@ def prepare(root):
             Image.fromarray(pixels.astype(np.uint8)).save(home / f"{number}.png")
     (root / "killed.toml").write_text(RECIPE)
     options = ["--data", root / "data", "--save-every", "0.0017", "--threads", "1"]
-    return [sys.executable, "-c", CODE, "train", root / "killed.toml", *map(str, options)]
+    return ["train", str(root / "killed.toml"), *map(str, options)]
+
+
+def start(command, out, said):
+    """Run the command in a process of its own, forked from this one, which has imported all it needs; give its id.
+
+    It is the command as it is, but for the pictures that it draws at the end, when there is nothing left to lose.
+    """
+    pid = os.fork()
+    if pid == 0:
+        code = 70
+        try:
+            train.draw = lambda *_: []
+            with open(said, "w") as file:
+                os.dup2(file.fileno(), 1)
+                os.dup2(file.fileno(), 2)
+            code = main([*command, "--out", str(out)])
+        finally:
+            os._exit(code)
+    return pid
 
 
 def finish(command, out):
-    """Train to the end; give the lines that were said."""
-    done = subprocess.run([*command, "--out", out], capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"train failed ({done.returncode}): {done.stdout}{done.stderr}")
-    return done.stdout
+    """Train to the end; give what was said."""
+    said = out.parent / "said.txt"
+    status = os.waitpid(start(command, out, said), 0)[1]
+    if status:
+        raise SystemExit(f"train failed ({status}): {said.read_text()}")
+    return said.read_text()
 
 
 def killed(command, out, moment):
     """Train and kill it after so many seconds; tell whether it was still at it."""
-    process = subprocess.Popen([*command, "--out", out], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        process.wait(timeout=moment)
-    except subprocess.TimeoutExpired:
-        process.kill()
-    return process.wait() == -signal.SIGKILL
+    pid = start(command, out, os.devnull)
+    time.sleep(moment)
+    os.kill(pid, signal.SIGKILL)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
 
 
 def result(out):
@@ -125,7 +138,7 @@ def sweep(command, root, wanted, times, length, seed=0, say=print, minutes=1e9):
     return times, kills, saved, amid, wrong
 
 
-def main():
+def run():
     """Train without interruption, then kill."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("times", type=int, nargs="?", default=200)
@@ -135,6 +148,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         command = prepare(root)
+        parallel.set_threads(1)
+        fingerprint.take([Device("cpu")])  # what it measures is known to all the processes then
         finish(command, root / "first")  # now everything is in the system's cache
         begun = time.monotonic()
         finish(command, root / "whole")
@@ -149,4 +164,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

@@ -67,7 +67,7 @@ class Log:
         except OSError as error:
             if not self._warned:
                 self.say(
-                    f"warning: {self._file.name}: cannot be written ({error.strerror}); training goes on, make room"
+                    f"warning: {self._file.name}: cannot be written ({error.strerror}); make room, training goes on"
                 )
             self._warned = True
 

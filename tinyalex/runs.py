@@ -169,8 +169,10 @@ def _shapes(path):
             raise CheckpointError(f"{path}: {told}; train again")
         wanted = {}
         for parameter in alexnet.describe(settings.net).parameters():
-            views = parameter.parts(np.broadcast_to(np.float32(0), parameter.shape))  # of no memory
-            wanted |= {name: ("float32", view.shape) for name, view in views.items()}
+            width = parameter.shape[-1] // len(parameter.names)
+            wanted |= {
+                f"{name}/{parameter.kind}": ("float32", (*parameter.shape[:-1], width)) for name in parameter.names
+            }
         if metadata.get("kind") != "weights":
             wanted |= {f"momentum/{name}": told for name, told in wanted.items()} | {"epoch/seen": ("float64", None)}
         return wanted | {"data/mean": ("float32", None)}
