@@ -131,12 +131,12 @@ def reworded(rng, text):
 
 def resealed(rng, content):
     """Change a checkpoint's metadata and tensors and give it the hashes of what it then holds."""
-    from tinyalex import checkpoint
+    from tinyalex import hashes as ours
 
     length = int.from_bytes(content[:8], "little")
     header, data = json.loads(content[8 : 8 + length]), content[8 + length :]
     metadata = json.loads(header["__metadata__"]["tinyalex"])
-    hashes = json.loads(header["__metadata__"]["tensors.sha256"])
+    hashes = json.loads(header["__metadata__"]["tensors.blake2b"])
     names = [name for name in header if name != "__metadata__"]
     for _ in range(rng.integers(1, 3)):
         value, kind = HOSTILE[int(rng.integers(len(HOSTILE)))], rng.integers(0, 4)
@@ -151,8 +151,8 @@ def resealed(rng, content):
         else:
             hashes[str(value)[:50]] = hashes.pop(name, "")
     text = json.dumps(metadata)
-    header["__metadata__"] |= {"tinyalex": text, "tinyalex.sha256": checkpoint._text_hash(text)}
-    header["__metadata__"]["tensors.sha256"] = json.dumps(hashes)
+    header["__metadata__"] |= {"tinyalex": text, "tinyalex.blake2b": ours.text(text)}
+    header["__metadata__"]["tensors.blake2b"] = json.dumps(hashes)
     text = json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + data
 

@@ -1,26 +1,25 @@
 """Checkpoints: the only place that writes run state.
 
 A checkpoint is a safetensors file, ``checkpoint-<step>.safetensors``: weights under the names of the 2012 files
-("conv1a/W"), momenta beside them ("momentum/conv1a/W"), and in its header the metadata and a SHA-256 of every tensor.
+("conv1a/W"), momenta beside them ("momentum/conv1a/W"), and in its header the metadata and a BLAKE2b of every tensor.
 It is written under another name, flushed to the disk, read back and verified, and only then renamed; older ones are
 removed after that (`tinyalex.retention`). Who reads it trusts nothing: the header is checked before anything is
 allocated, hashes before use.
 """
 
-import hashlib
 import json
 import os
 from pathlib import Path
 
 import numpy as np
 
-from tinyalex import __version__, retention, storage, tensorfile
+from tinyalex import __version__, hashes, retention, storage, tensorfile
 from tinyalex.errors import CheckpointError, StorageError
 from tinyalex.parallel import workers
 
 FORMAT = 1
-_CHUNK = 1 << 20  # bytes that are read and hashed at once
 _HEADER = 1 << 20  # bytes of header, at most, for which there has to be room
+_whole = {}  # what this process has written and verified: path to inode, size and time of change
 
 
 def save(folder, tensors, metadata):
@@ -59,8 +58,8 @@ def write(path, tensors, metadata):
         name: np.asarray(array, np.asarray(array).dtype.newbyteorder("="), order="C") for name, array in tensors.items()
     }
     text = json.dumps(metadata | {"format": FORMAT, "tinyalex": __version__})
-    hashes = dict(zip(tensors, workers().run(_array_hash, list(tensors.values())), strict=True))
-    header = {"tinyalex": text, "tinyalex.sha256": _text_hash(text), "tensors.sha256": json.dumps(hashes)}
+    each = dict(zip(tensors, workers().run(hashes.array, list(tensors.values())), strict=True))
+    header = {"tinyalex": text, "tinyalex.blake2b": hashes.text(text), "tensors.blake2b": json.dumps(each)}
     temporary = path.with_suffix(".part")
     try:
         storage.need_room(path, sum(array.nbytes for array in tensors.values()) + min(_HEADER, 4 * len(text) + 65536))
@@ -70,8 +69,9 @@ def write(path, tensors, metadata):
         save_file(tensors, temporary, metadata=header)
         temporary.chmod(mode)
         storage.flush(temporary)
-        verify(temporary)
+        _compare_with(temporary, tensors)
         os.replace(temporary, path)
+        _whole[path] = _stamp(path)
         storage.flush(path.parent)
     except (OSError, SafetensorError, CheckpointError, StorageError) as error:
         storage.remove(temporary)
@@ -149,7 +149,7 @@ def read(path, shapes=None):
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    metadata, hashes, entries = _header(path)
+    metadata, wanted, entries = _header(path)
     wrong = "" if shapes is None else tensorfile.differences(entries, shapes(metadata))
     if wrong:
         raise CheckpointError(f"{path}: {wrong}; give one of this net")
@@ -157,20 +157,20 @@ def read(path, shapes=None):
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise _bad(path, f"cannot be read ({error})") from error
-    found = dict(zip(tensors, workers().run(_array_hash, list(tensors.values())), strict=True))
-    _compare(path, found, hashes)
+    found = dict(zip(tensors, workers().run(hashes.array, list(tensors.values())), strict=True))
+    _compare(path, found, wanted)
     return tensors, metadata
 
 
 def verify(path):
     """Hold every byte of a checkpoint to its hashes, piece by piece; return its metadata, or raise as `read` does."""
-    metadata, hashes, entries = _header(path)
+    metadata, wanted, entries = _header(path)
     try:
         with open(path, "rb") as file:
-            found = workers().run(lambda entry: _file_hash(file.fileno(), entry), list(entries.values()))
+            found = workers().run(lambda entry: hashes.in_file(file.fileno(), entry), list(entries.values()))
     except OSError as error:
         raise _bad(path, f"cannot be read ({error.strerror})") from error
-    _compare(path, dict(zip(entries, found, strict=True)), hashes)
+    _compare(path, dict(zip(entries, found, strict=True)), wanted)
     return metadata
 
 
@@ -189,23 +189,32 @@ def _header(path):
         raise _bad(path, error) from error
     if "tinyalex" not in texts:
         raise CheckpointError(f"{path}: not a checkpoint of tinyalex; give one that tinyalex train wrote")
-    if _text_hash(texts["tinyalex"]) != texts.get("tinyalex.sha256"):
+    if hashes.text(texts["tinyalex"]) != texts.get("tinyalex.blake2b"):
         raise _bad(path, "its metadata are not as they were written")
     try:
-        metadata, hashes = tensorfile.parse(texts["tinyalex"]), tensorfile.parse(texts["tensors.sha256"])
+        metadata, wanted = tensorfile.parse(texts["tinyalex"]), tensorfile.parse(texts["tensors.blake2b"])
         version, step = metadata["format"], metadata["step"]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _bad(path, "its list of tensors is damaged") from error
     if version != FORMAT:
         by = f"the tinyalex that wrote it ({metadata.get('tinyalex', 'a later one')})"
         raise CheckpointError(f"{path}: format {version}, not {FORMAT}; use {by}")
-    if type(step) is not int or step < 0 or not isinstance(hashes, dict) or hashes.keys() != entries.keys():
+    if type(step) is not int or step < 0 or not isinstance(wanted, dict) or wanted.keys() != entries.keys():
         raise _bad(path, "its tensors are not its own, or its step is no number")
-    return metadata, hashes, entries
+    return metadata, wanted, entries
 
 
-def _compare(path, found, hashes):
-    wrong = [name for name in hashes if found.get(name) != hashes[name]]
+def _compare_with(path, tensors):
+    # What was just written, read back: byte for byte what it was to be.
+    entries = _header(path)[2]
+    with open(path, "rb") as file:
+        pairs = [(entries[name], array) for name, array in tensors.items()]
+        equal = workers().run(lambda pair: hashes.is_in_file(file.fileno(), *pair), pairs)
+    _compare(path, dict(zip(tensors, equal, strict=True)), dict.fromkeys(tensors, True))
+
+
+def _compare(path, found, wanted):
+    wrong = [name for name in wanted if found.get(name) != wanted[name]]
     if wrong:
         raise _bad(path, f"tensor {wrong[0]} is not as it was written")
 
@@ -216,32 +225,16 @@ def _prune(path, step):
     for other, _ in found:
         if verified < retention.NEWEST:
             try:
-                verified += other == path or bool(verify(other))
+                verified += _whole.get(other) == _stamp(other) or bool(verify(other))
             except CheckpointError:
                 continue
         elif other not in pinned:
             storage.remove(other)
 
 
-def _digest(dtype, shape):
-    return hashlib.sha256(f"{dtype} {tuple(shape)} ".encode())
-
-
-def _array_hash(array):
-    digest = _digest(array.dtype.name, array.shape)
-    digest.update(array.reshape(-1).view(np.uint8))
-    return digest.hexdigest()
-
-
-def _file_hash(descriptor, entry):
-    digest = _digest(entry.dtype, entry.shape)
-    for begin in range(entry.begin, entry.end, _CHUNK):
-        digest.update(os.pread(descriptor, min(_CHUNK, entry.end - begin), begin))
-    return digest.hexdigest()
-
-
-def _text_hash(text):
-    return hashlib.sha256(text.encode()).hexdigest()
+def _stamp(path):
+    told = path.stat()
+    return told.st_ino, told.st_size, told.st_mtime_ns
 
 
 def _bad(path, what):
