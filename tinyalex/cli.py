@@ -72,6 +72,9 @@ def _told(error):
     """Return an error's line and exit code."""
     if isinstance(error, OSError) and error.errno in _STORAGE:
         return f"{error.filename or 'output'}: {error.strerror}; make room or check permissions", StorageError.exit_code
+    if type(error).__module__.split(".")[0] in ("cupy", "cupy_backends") and not isinstance(error, MemoryError):
+        line = f"{type(error).__name__}: {error}; what failed may have been asked of the card earlier"
+        return f"{line}: CUDA_LAUNCH_BLOCKING=1 shows where; checkpoints are whole", DeviceError.exit_code
     if isinstance(error, MemoryError):
         return f"memory: {error or 'not enough'}; use a smaller learning.batch or net", DeviceError.exit_code
     if isinstance(error, TinyalexError):

@@ -8,6 +8,7 @@ from tinyalex.commands.common import describe, draw, load, say, score_line, with
 from tinyalex.commands.options import DATA, machine, recipe
 from tinyalex.errors import StorageError, UsageError
 from tinyalex.keeper import SAVE_EVERY, Terms
+from tinyalex.runlog import quietly
 
 
 def options(command):
@@ -63,15 +64,16 @@ def run(options):
         raise StorageError(f"{out}: is a file; give --out a folder")
     dataset = load(recipe.data.set, options.seed)
     recipe = recipes.with_classes(recipe, len(dataset.classes))
-    say(recipes.to_toml(recipe))
-    say(f"{describe(dataset)}; {out} gets the results; {' and '.join(options.devices)}, seed {options.seed}")
+    tell = quietly(say)
+    tell(recipes.to_toml(recipe))
+    tell(f"{describe(dataset)}; {out} gets the results; {' and '.join(options.devices)}, seed {options.seed}")
     terms = Terms(
         options.fresh, options.change, options.exact, options.weak_signal, 60 * options.save_every, _command(options)
     )
-    result = training.train(recipe, dataset, out, options.devices, options.seed, say, terms)
+    result = training.train(recipe, dataset, out, options.devices, options.seed, tell, terms)
     pictures = draw(out, dataset)
-    say(score_line(result))
-    say(f"look at {', '.join(str(path) for path in pictures)}")
+    tell(score_line(result))
+    tell(f"look at {', '.join(str(path) for path in pictures)}")
 
 
 def _command(options):
