@@ -211,6 +211,7 @@ def main():
     parser.add_argument("results", type=Path)
     parser.add_argument("--minutes", type=float, default=1e9)
     parser.add_argument("--part", default="1/1", metavar="I/N", help="for N processes that share the work")
+    parser.add_argument("--only", nargs="+", metavar="FILE", choices=SUITES, help="of these files")
     parser.add_argument("--report", action="store_true")
     parser.add_argument("--again", action="store_true", help="test those again that nobody noticed")
     options = parser.parse_args()
@@ -225,7 +226,7 @@ def main():
         sys.path.insert(0, str(TESTS))
         with options.results.open("a") as file:
             for number, (where, name, source) in enumerate(everything()):
-                if number % parts != part - 1:
+                if number % parts != part - 1 or where not in (options.only or SUITES):
                     continue
                 if time.monotonic() > end:
                     break
