@@ -11,6 +11,7 @@ from tinyalex import checkpoint, finetune, recipe, runs, training
 from tinyalex.cli import main
 from tinyalex.datasets import Dataset, ImageSet
 from tinyalex.errors import CheckpointError
+from tinyalex.keeper import Terms
 
 
 @pytest.fixture(scope="module")
@@ -95,12 +96,12 @@ def test_a_resumed_run_is_the_same_run(run, stripes, tmp_path):  # noqa: F811
     source = tmp_path / "source"
     shutil.copytree(run, source)
     dataset, lines = with_classes(stripes, "a", "b", "c"), []
-    training.train(small(), dataset, tmp_path / "whole", show=lines.append, init_from=source)
+    training.train(small(), dataset, tmp_path / "whole", show=lines.append, terms=Terms(init_from=source))
     assert any(line.startswith(f"begins with {source}, step 12: takes conv1a") for line in lines)
     options = {"show": quiet, "until": lambda run: len(run.errors) == 1}
-    training.train(small(), dataset, tmp_path / "cut", **options, init_from=source)
+    training.train(small(), dataset, tmp_path / "cut", **options, terms=Terms(init_from=source))
     shutil.rmtree(source)
-    training.train(small(), dataset, tmp_path / "cut", show=quiet, init_from=source)
+    training.train(small(), dataset, tmp_path / "cut", show=quiet, terms=Terms(init_from=source))
     assert same(final(tmp_path / "whole"), final(tmp_path / "cut"))
     shutil.copytree(tmp_path / "cut", tmp_path / "again")
     training.train(small(), dataset, tmp_path / "again", show=quiet)  # nor does it have to be named
@@ -116,15 +117,15 @@ def test_a_resumed_run_is_the_same_run(run, stripes, tmp_path):  # noqa: F811
 
 def test_a_run_keeps_its_origin(run, stripes, tmp_path):  # noqa: F811
     begun_with, anew, moved = tmp_path / "begun", tmp_path / "anew", tmp_path / "moved"
-    training.train(small(epochs=1), stripes, begun_with, show=quiet, init_from=run)
+    training.train(small(epochs=1), stripes, begun_with, show=quiet, terms=Terms(init_from=run))
     training.train(small(epochs=1), stripes, anew, show=quiet)
     shutil.copytree(run, moved)
-    training.train(small(epochs=1), stripes, begun_with, show=quiet, init_from=moved)  # the same weights
+    training.train(small(epochs=1), stripes, begun_with, show=quiet, terms=Terms(init_from=moved))  # the same weights
     with pytest.raises(CheckpointError) as error:
-        training.train(small(epochs=1), stripes, begun_with, show=quiet, init_from=anew)
+        training.train(small(epochs=1), stripes, begun_with, show=quiet, terms=Terms(init_from=anew))
     assert str(error.value) == f"{begun_with}: its run began with {run}, not {anew}; give another --out folder"
     with pytest.raises(CheckpointError) as error:
-        training.train(small(epochs=1), stripes, anew, show=quiet, init_from=run)
+        training.train(small(epochs=1), stripes, anew, show=quiet, terms=Terms(init_from=run))
     assert str(error.value) == f"{anew}: its run began anew, not with {run}; give another --out folder"
 
 
@@ -143,5 +144,5 @@ def test_a_net_for_more_classes_learns(run, stripes, tmp_path):  # noqa: F811
         return ImageSet(np.concatenate([left, right]), np.concatenate([images.labels, images.labels + 2]))
 
     dataset = Dataset("halves", list("abcd"), halves(stripes.train), halves(stripes.test))
-    result = training.train(small(epochs=6), dataset, tmp_path, show=quiet, init_from=run)
+    result = training.train(small(epochs=6), dataset, tmp_path, show=quiet, terms=Terms(init_from=run))
     assert result.top1_error < 0.4

@@ -160,7 +160,7 @@ def test_a_finished_run_stays_as_it_is(stripes, tmp_path):
 
 def test_another_recipe_seed_or_data_set_is_refused(stripes, tmp_path):
     training.train(small(epochs=1), stripes, tmp_path, show=quiet)
-    with pytest.raises(CheckpointError, match=r"had learning.momentum 0.9, now it is 0.5; give another --out folder"):
+    with pytest.raises(CheckpointError, match=r"had learning.momentum 0.9, now it is 0.5; add --change to go on"):
         training.train(small(epochs=1, momentum=0.5), stripes, tmp_path, show=quiet)
     with pytest.raises(CheckpointError, match="had seed 0, now it is 3"):
         training.train(small(epochs=1), stripes, tmp_path, seed=3, show=quiet)

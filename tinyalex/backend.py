@@ -118,6 +118,24 @@ class Device:
         """Copy an array of this device to the host, when all work on it is done."""
         return np.array(array) if self.kind == "cpu" else array.get(stream=self.stream)
 
+    def later(self, array):
+        """Begin to copy an array to the host; what is returned waits for that alone, and gives the copy.
+
+        It does not wait for work that this device was asked for since.
+        """
+        if self.kind != "cuda":
+            copy = self.get(array)
+            return lambda: copy
+        copy = self.pinned(array.shape, array.dtype)
+        array.get(stream=self.stream, out=copy, blocking=False)
+        arrived = self.event(self.stream)
+
+        def wait():
+            arrived.synchronize()
+            return copy
+
+        return wait
+
     def receive(self, array, source):
         """Copy a contiguous array here from another column's device, in order with the work on both.
 

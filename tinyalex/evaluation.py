@@ -8,6 +8,7 @@ What holds where the rates are not obvious:
   classes. An average over views or nets is no number if one of them is none.
 """
 
+import contextlib
 from typing import NamedTuple
 
 import numpy as np
@@ -53,7 +54,7 @@ def score(probabilities, labels):
     return Score(len(labels), float(loss), float((rank >= 1).mean()), float((rank >= 5).mean()))
 
 
-def probabilities(network, images, mean, recipe, views=1):
+def probabilities(network, images, mean, recipe, views=1, between=None):
     """Return a network's probabilities for test images, averaged over views after the softmax (paper §4.1).
 
     Parameters
@@ -65,6 +66,8 @@ def probabilities(network, images, mean, recipe, views=1):
     recipe : Recipe
     views : {1, 9, 10}
         Crops of each image: see `augment.views`.
+    between : callable, optional
+        Called after every batch; what it raises ends the evaluation.
 
     Returns
     -------
@@ -75,14 +78,15 @@ def probabilities(network, images, mean, recipe, views=1):
             f"images: {images.size} x {images.size}, but the network was trained with {len(mean)} x {len(mean)}; "
             "prepare them in that size"
         )
-    batch = recipe.learning.batch
-    parts = [
-        network.predict(crops.images, batch).reshape(len(crops.labels), views, -1).mean(axis=1)
-        for crops in test_batches(images, mean, recipe, max(1, batch // views), views)
-    ]
+    batch, parts = recipe.learning.batch, []
+    with contextlib.closing(test_batches(images, mean, recipe, max(1, batch // views), views)) as batches:
+        for crops in batches:
+            parts.append(network.predict(crops.images, batch).reshape(len(crops.labels), views, -1).mean(axis=1))
+            if between:
+                between()
     return np.concatenate(parts)
 
 
-def evaluate(network, images, mean, recipe, views=1):
+def evaluate(network, images, mean, recipe, views=1, between=None):
     """Score a network on test images; the parameters are those of `probabilities`."""
-    return score(probabilities(network, images, mean, recipe, views), np.asarray(images.labels))
+    return score(probabilities(network, images, mean, recipe, views, between), np.asarray(images.labels))

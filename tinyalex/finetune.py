@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyalex import checkpoint, recipe
+from tinyalex import checkpoint, recipe, runs
 from tinyalex.errors import CheckpointError
 
 
@@ -89,7 +89,7 @@ def _misfit(names, state, tensors):
 def read(source):
     """Read the checkpoint that a run would begin from; see `checkpoint.read`."""
     source = Path(source)
-    tensors, metadata = checkpoint.read(checkpoint.newest(source) if source.is_dir() else source)
+    tensors, metadata = runs.read(checkpoint.newest(source) if source.is_dir() else source)
     recipe.parse(metadata["recipe"])
     return tensors, metadata
 

@@ -14,13 +14,14 @@ from pathlib import Path
 from tinyalex import evaluation, runs, training
 from tinyalex.datasets import loader
 from tinyalex.datasets.parts import Chosen, fifths, part
+from tinyalex.keeper import Terms
 from tinyalex.recipe import Phase
 
 STAGES = ("1-four-fifths", "2-all", "3-lower-rates")
 EPOCHS = 10  # at each of the two lower rates
 
 
-def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, init_from=None):
+def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, terms=None):
     """Train a network in these stages; the parameters are those of `training.train`.
 
     ``learning.epochs`` is the most that each of the first two stages takes, and ``learning.patience`` how many epochs
@@ -33,11 +34,11 @@ def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, init_from=
     """
     folders = [Path(out) / stage for stage in STAGES]
     four, fifth = (Chosen(dataset.train, indices) for indices in fifths(dataset))
-    options = {"devices": devices, "seed": seed, "show": show}
+    options, terms = {"devices": devices, "seed": seed, "show": show}, terms or Terms()
 
     show(f"{folders[0]}: {len(four):,} images, until {len(fifth):,} others are told no better")
     validated = part(dataset, four, fifth)
-    training.train(_with(recipe, schedule="plateau", drops=0), validated, folders[0], **options, init_from=init_from)
+    training.train(_with(recipe, schedule="plateau", drops=0), validated, folders[0], **options, terms=terms)
     noted = _loss(runs.load(folders[0], devices).network, part(dataset, four, fifth), recipe, seed)
 
     show(f"{folders[1]}: all {len(dataset.train):,} images, until the loss on the last fifth is {noted:.4f}")
@@ -47,13 +48,13 @@ def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, init_from=
         return _loss(run.network, newcomers, recipe, seed) <= noted
 
     constant = _with(recipe, schedule="phases")
-    training.train(constant, dataset, folders[1], **options, init_from=folders[0], until=known)
+    training.train(constant, dataset, folders[1], **options, terms=terms._replace(init_from=folders[0]), until=known)
 
     show(f"{folders[2]}: {EPOCHS} epochs at a tenth of the rate and {EPOCHS} at a hundredth")
     rate, bias_rate = recipe.learning.rate, recipe.learning.rate * recipe.learning.bias_rate
     phases = tuple(Phase(float(EPOCHS * k), rate / 10 ** (k + 1), bias_rate) for k in (0, 1))
     lower = _with(recipe, schedule="phases", epochs=2 * EPOCHS, rate=rate / 10, phases=phases)
-    return training.train(lower, dataset, folders[2], **options, init_from=folders[1])
+    return training.train(lower, dataset, folders[2], **options, terms=terms._replace(init_from=folders[1]))
 
 
 def _with(recipe, **changes):
