@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import shim
 
-from tinyalex import alexnet, clocks, fake, parallel, recipe
+from tinyalex import alexnet, cards, clocks, fake, parallel, recipe
 from tinyalex.backend import Device
 from tinyalex.datasets import Dataset, ImageSet, feed, loader
 from tinyalex.errors import DeviceError
@@ -263,13 +263,13 @@ def test_no_cublas(plant, monkeypatch):
 def test_no_memory_left(plant):
     plant()
     device = Device("cuda:0")
-    with pytest.raises(DeviceError) as error, device.fitting(128):
+    with pytest.raises(DeviceError) as error, cards.fitting(device, 128):
         raise MemoryError("Out of memory allocating 512 bytes (allocated so far: 1,024 bytes).")
     assert str(error.value) == (
         "cuda:0: Out of memory allocating 512 bytes (allocated so far: 1,024 bytes), for a batch of 128 images; "
         "use --set learning.batch=64, or two devices"
     )
-    with pytest.raises(MemoryError), Device("cpu").fitting(128):
+    with pytest.raises(MemoryError), cards.fitting(Device("cpu"), 128):
         raise MemoryError
 
 

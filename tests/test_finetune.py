@@ -29,7 +29,7 @@ def with_classes(dataset, *classes):
 
 def begun(run, dataset, made=None, devices=("cpu",)):
     fresh, other = (training.Training(made or small(), dataset, devices, seed=3) for _ in range(2))
-    other.begin_with(run)
+    other.origin = finetune.begin(other.network, run, other.dataset.classes)
     return host(fresh.network), host(other.network), other
 
 

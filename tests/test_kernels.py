@@ -11,7 +11,7 @@ import shim
 from layer_cases import CASES, STEP, close, noise
 from shim import ShimDevice
 
-from tinyalex import alexnet, kernels, network, recipe
+from tinyalex import alexnet, health, kernels, network, recipe
 from tinyalex.columns import Exchange, Stage
 from tinyalex.datasets.augment import Cutter, Draws
 from tinyalex.errors import DeviceError
@@ -74,6 +74,18 @@ def test_three_steps_of_a_whole_network(on_kernels, norm, columns):
         {"around", "around_backward"} if norm == "paper" else set()
     )
     assert all(isinstance(run.columns[0][0], rectify.Rectified) for run in built.runs if run.name != "softmax")
+
+
+def test_silent_units_are_seen_where_relu_goes_with_the_layer_before(on_kernels):
+    shares = []
+    for devices in (["cpu"], ["kernels"]):
+        net = recipe.Net(input=67, maps=(8, 16, 24, 24, 16), hidden=16, classes=5)
+        built = alexnet.build(net, recipe.Init({"default": "he"}), devices, 0, "float64")
+        for parameter in built.parameters():
+            if parameter.layer == "fc6" and parameter.kind == "b":
+                parameter.value[...] = -1e6
+        shares.append(health.silent_units(built, noise(3, 67, 67, 3)))
+    assert shares[0] == shares[1] and shares[0]["relu6"] == 1 and set(shares[0]) == {f"relu{n}" for n in range(1, 8)}
 
 
 def test_float32_stays_float32(on_kernels):

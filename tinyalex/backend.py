@@ -12,7 +12,7 @@ import numpy as np
 
 from tinyalex import cards
 from tinyalex.arena import Arena
-from tinyalex.errors import DeviceError, UsageError
+from tinyalex.errors import UsageError
 from tinyalex.fake import FakeArray, FakeNumPy
 from tinyalex.kernels import gemm, launch
 from tinyalex.parallel import ranges, workers
@@ -123,7 +123,7 @@ class Device:
 
         It does not wait for work that this device was asked for since.
         """
-        if self.kind != "cuda":
+        if self.kind == "cpu":
             copy = self.get(array)
             return lambda: copy
         copy = self.pinned(array.shape, array.dtype)
@@ -203,19 +203,6 @@ class Device:
             self._compiled[key] = launch.compiled(self.xp, code, name, real, constants)
         blocks, threads = grid
         self._compiled[key](blocks, (threads,), arguments)
-
-    @contextlib.contextmanager
-    def fitting(self, images):
-        """Say, if a card has no memory left inside, that a batch of so many images is too large."""
-        try:
-            yield
-        except MemoryError as error:
-            if self.on_host:
-                raise
-            raise DeviceError(
-                f"{self.name}: {str(error).rstrip('.')}, for a batch of {images} images; "
-                f"use --set learning.batch={max(1, images // 2)}, or two devices"
-            ) from error
 
     @contextlib.contextmanager
     def step(self):

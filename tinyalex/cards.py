@@ -1,5 +1,6 @@
 """CUDA's cards: CuPy, or the reason why there is none. The only import of CuPy."""
 
+import contextlib
 import importlib
 import os
 
@@ -52,6 +53,20 @@ def _silence(runtime, error):
             f"pip uninstall cupy-cuda{built}x, pip install 'tinyalex[cuda{driver}]'"
         )
     return f"CUDA does not answer ({error}); look at nvidia-smi"
+
+
+@contextlib.contextmanager
+def fitting(device, images):
+    """Say, if a card has no memory left inside, that a batch of so many images is too large."""
+    try:
+        yield
+    except MemoryError as error:
+        if device.on_host:
+            raise
+        raise DeviceError(
+            f"{device.name}: {str(error).rstrip('.')}, for a batch of {images} images; "
+            f"use --set learning.batch={max(1, images // 2)}, or two devices"
+        ) from error
 
 
 def look():

@@ -117,10 +117,10 @@ def silent_units(network, images):
     seen = []  # the workers take turns in adding to it
 
     def watch(layer, y):
-        if layer.names[0].startswith("relu"):
-            seen.append(
-                (layer.names[0], id(layer.device), layer.device.get((y > 0).any(axis=tuple(range(y.ndim - 1)))))
-            )
+        rectifier = getattr(layer, "relu", None) or layer  # on a card it goes with the layer before
+        if rectifier.names[0].startswith("relu"):
+            lit = layer.device.get((y > 0).any(axis=tuple(range(y.ndim - 1))))
+            seen.append((rectifier.names[0], id(layer.device), lit))
 
     with network.step():
         network.forward(images, None, watch)

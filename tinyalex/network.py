@@ -10,6 +10,7 @@ import numpy as np
 
 from tinyalex.backend import Device
 from tinyalex.blocks import Blocks
+from tinyalex.cards import fitting
 from tinyalex.errors import DataError, ShapeError, UsageError
 from tinyalex.kernels.rectify import rectified
 from tinyalex.layers import Linear, SoftmaxLoss
@@ -156,7 +157,7 @@ class Network:
         """
         if len(labels) and not 0 <= labels.min() <= labels.max() < self.classes:
             raise DataError(f"labels: {labels.min()} to {labels.max()}, but the classes are 0 to {self.classes - 1}")
-        with self.devices[0] as device, device.fitting(len(images)):
+        with self.devices[0] as device, fitting(device, len(images)):
             logits = self.forward(images, step)
             loss = self.loss.forward(logits, device.put(labels))
             self.backward(self.loss.backward())
