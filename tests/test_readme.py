@@ -1,5 +1,6 @@
 """What the README says of the project, held to the project."""
 
+import json
 import re
 from pathlib import Path
 
@@ -7,8 +8,9 @@ import pytest
 
 from tinyalex import alexnet, errors, recipe, runs
 from tinyalex.cli import main
-from tinyalex.experiments import catalogue
+from tinyalex.experiments import catalogue, race
 from tinyalex.figures import gallery
+from tinyalex.figures.race import crossing
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -65,6 +67,16 @@ def test_the_pictures_and_experiments_it_names_are_all_there_are(capsys):
     assert run == {catalogue.RACE, *catalogue.COMPARISONS}
     assert main(["experiment", "--help"]) == 0
     assert "(default: 5000)" in capsys.readouterr().out and "5,000 training images of the drawn set" in experiments
+
+
+def test_the_recorded_figure_1_is_the_one_it_tells_of():
+    told = json.loads((ROOT / "data" / "runs" / "figure1" / "result.json").read_text())
+    for arm, name in zip(told["arms"], ("ReLU", "tanh"), strict=True):
+        assert arm["needed"] == [pytest.approx(crossing(errors, race.GOAL)) for errors in arm["errors"]]
+        assert f"{arm['needed'][0]:.2f} epochs" in TEXT and f"rate {arm['rate']:g}" in TEXT
+        assert re.search(rf"{name}[^|]* after {arm['needed'][0]:.2f}", (ROOT / "data" / "README.md").read_text())
+    assert told["ratio"][0] == pytest.approx(told["arms"][1]["needed"][0] / told["arms"][0]["needed"][0])
+    assert f"{told['ratio'][0]:.2f} times as many" in TEXT and told["seeds"] == 1 and "50,000" in told["data"]["shown"]
 
 
 def test_the_exit_codes_are_those_of_the_errors():

@@ -98,7 +98,7 @@ class Training:
         return bool(found)
 
 
-def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, enough=None):
+def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, until=None):
     """Train a network, or go on where the run in ``out`` stopped, and leave a log and checkpoints there.
 
     Parameters
@@ -111,8 +111,8 @@ def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, enough=Non
     seed : int
     show : callable
         Gets lines of text about the progress.
-    enough : callable, optional
-        ``enough()`` is asked before every epoch; true ends training there, and the run can go on later.
+    until : callable, optional
+        ``until(training)`` is asked before each epoch whether to end there.
 
     Returns
     -------
@@ -128,7 +128,7 @@ def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, enough=Non
         storage.write_text(out / runs.RECIPE, to_toml(run.recipe))
         log = stack.enter_context(contextlib.closing(runs.Log(out, total, run.step, show)))
         stack.enter_context(runs.saving(run, out))
-        while len(run.errors) < run.recipe.learning.epochs and not run.rates.finished and not (enough and enough()):
+        while len(run.errors) < run.recipe.learning.epochs and not run.rates.finished and not (until and until(run)):
             if len(run.errors) == run.step // run.steps_per_epoch:  # else it was stopped before this epoch's test
                 _epoch(run, out, log, stop)
             result = evaluate(run.network, test, dataset.mean, run.recipe)
