@@ -8,7 +8,7 @@ import pytest
 
 from tinyalex import alexnet, errors, recipe, runs
 from tinyalex.cli import main
-from tinyalex.experiments import catalogue, race
+from tinyalex.experiments import catalogue, race, report
 from tinyalex.figures import gallery
 from tinyalex.figures.race import crossing
 
@@ -77,6 +77,14 @@ def test_the_recorded_figure_1_is_the_one_it_tells_of():
         assert re.search(rf"{name}[^|]* after {arm['needed'][0]:.2f}", (ROOT / "data" / "README.md").read_text())
     assert told["ratio"][0] == pytest.approx(told["arms"][1]["needed"][0] / told["arms"][0]["needed"][0])
     assert f"{told['ratio'][0]:.2f} times as many" in TEXT and told["seeds"] == 1 and "50,000" in told["data"]["shown"]
+
+
+def test_the_recorded_experiment_found_what_its_table_says():
+    told = json.loads((ROOT / "data" / "runs" / "dropout" / "result.json").read_text())
+    row = next(line for line in (ROOT / "data" / "README.md").read_text().splitlines() if "`runs/dropout/`" in line)
+    for arm, words in zip(told["arms"], ("with dropout", "without"), strict=True):
+        assert f"{100 * sum(arm['top1_error']) / len(arm['top1_error']):.2f} % {words}" in row
+    assert "more overfitting for it; so these runs do not show it" in report.text(told)
 
 
 def test_the_exit_codes_are_those_of_the_errors():
