@@ -9,8 +9,9 @@ from paper_nets import NETS
 
 from tinyalex import alexnet, errors, recipe, runs
 from tinyalex.cli import main
-from tinyalex.experiments import catalogue
+from tinyalex.experiments import catalogue, race, report
 from tinyalex.figures import gallery
+from tinyalex.figures.race import crossing
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -69,6 +70,24 @@ def test_the_pictures_and_experiments_it_names_are_all_there_are(capsys):
     assert "(default: 5000)" in capsys.readouterr().out and "5,000 training images of the drawn set" in experiments
 
 
+def test_the_recorded_figure_1_is_the_one_it_tells_of():
+    told = json.loads((ROOT / "data" / "runs" / "figure1" / "result.json").read_text())
+    for arm, name in zip(told["arms"], ("ReLU", "tanh"), strict=True):
+        assert arm["needed"] == [pytest.approx(crossing(errors, race.GOAL)) for errors in arm["errors"]]
+        assert f"{arm['needed'][0]:.2f} epochs" in TEXT and f"rate {arm['rate']:g}" in TEXT
+        assert re.search(rf"{name}[^|]* after {arm['needed'][0]:.2f}", (ROOT / "data" / "README.md").read_text())
+    assert told["ratio"][0] == pytest.approx(told["arms"][1]["needed"][0] / told["arms"][0]["needed"][0])
+    assert f"{told['ratio'][0]:.2f} times as many" in TEXT and told["seeds"] == 1 and "50,000" in told["data"]["shown"]
+
+
+def test_the_recorded_experiment_found_what_its_table_says():
+    told = json.loads((ROOT / "data" / "runs" / "dropout" / "result.json").read_text())
+    row = next(line for line in (ROOT / "data" / "README.md").read_text().splitlines() if "`runs/dropout/`" in line)
+    for arm, words in zip(told["arms"], ("with dropout", "without"), strict=True):
+        assert f"{100 * sum(arm['top1_error']) / len(arm['top1_error']):.2f} % {words}" in row
+    assert "more overfitting for it; so these runs do not show it" in report.text(told)
+
+
 def test_the_exit_codes_are_those_of_the_errors():
     codes = {each.exit_code for each in vars(errors).values() if isinstance(each, type)} - {1}
     line = TEXT.split("the exit codes are ")[1].split(".")[0]
@@ -111,11 +130,8 @@ def test_the_recorded_runs_are_those_of_their_table(name):
         assert f"{last['top1_error']:.2%}".replace("%", " %") in TEXT
 
 
-def test_figure_1_is_as_it_was_recorded():
-    arms = json.loads((ROOT / "data/runs/figure1/result.json").read_text())["arms"]
-    relu, tanh = (arm["needed"][0] for arm in arms)
-    assert f"ReLU needs {relu:.1f} epochs, tanh {tanh:.1f},\n{tanh / relu:.1f} times as many" in TEXT
-    for arm in arms:
+def test_the_logs_of_figure_1_are_those_of_its_result():
+    for arm in json.loads((ROOT / "data/runs/figure1/result.json").read_text())["arms"]:
         lines = (ROOT / "data/runs/figure1" / arm["name"] / "log.jsonl").read_text().splitlines()
         errors = [each["top1_error"] for each in map(json.loads, lines) if each["event"] == "epoch"]
         assert errors == arm["errors"][0] and min(errors[:-1]) > 0.25 >= errors[-1]

@@ -64,12 +64,12 @@ class Runner:
         """
         epochs = min(epochs, self.most)
 
-        def enough():
+        def there(_):
             return len(self.errors) >= epochs or self.needed is not None
 
-        if not enough():
+        if not there(self):
             try:
-                quiet = {"show": lambda line: None, "until": lambda _: enough()}
+                quiet = {"show": lambda line: None, "until": there}
                 training.train(self.recipe, self.dataset, self.folder, self.devices, self.seed, **quiet)
             except DivergedError as error:
                 storage.write_text(self._diverged, f"{error}\n")
