@@ -3,19 +3,28 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+from shim import ShimDevice
 
 from tinyalex.backend import Device
 from tinyalex.errors import DeviceError
 
 
-@pytest.fixture(params=["cpu", "fake:0", "cuda:0"])
+@pytest.fixture(params=["cpu", "fake:0", "kernels", "cuda:0", "cuda:0 kernels"])
 def device(request):
-    """Each kind of device in turn; the card only where there is one."""
+    """Each kind of device in turn; the card only where there is one.
+
+    "kernels" runs the CUDA kernels on the processor, wherever they exist. With "cuda:0" float64 goes the readable way,
+    with "cuda:0 kernels" through the kernels.
+    """
+    name, _, kernels = request.param.partition(" ")
     try:
-        device = Device(request.param)
+        device = ShimDevice("float32", "float64") if name == "kernels" else Device(name)
     except DeviceError as error:
         pytest.skip(str(error))
+    if kernels:
+        device.kernels.add(np.dtype("float64"))
     with device:
         yield device
 

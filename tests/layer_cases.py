@@ -48,6 +48,16 @@ def _conv(shape, maps, kernel, **options):
     )
 
 
+def _local(shape, maps, kernel, **options):
+    rounding = {"rounding": options.pop("rounding", "floor")}
+    return Case(
+        lambda: layers.LocallyConnected(shape[1:], maps, kernel, **options, **rounding),
+        shape,
+        lambda x, W, b: loops.locally_connected(x, W, b, **options),
+        lambda dy, x, W, b: loops.locally_connected_backward(dy, x, W, **options),
+    )
+
+
 def _linear(shape, outputs, groups=1):
     return Case(
         lambda: layers.Linear(shape[1:], outputs, groups),
@@ -84,7 +94,13 @@ CASES = {
     "conv 4x4/3 pad 1 ceil": _conv((2, 7, 9, 3), 5, 4, stride=3, pad=1, rounding="ceil"),
     "conv 11x11/4 ceil": _conv((1, 16, 17, 3), 4, 11, stride=4, rounding="ceil"),
     "conv 1x1": _conv((3, 2, 4, 5), 6, 1),
+    "conv of fours": _conv((2, 5, 6, 8), 8, 3, pad=1),
+    "conv of fours, groups 2": _conv((2, 5, 6, 8), 8, 3, pad=1, groups=2),
     "conv 2x2/3": _conv((2, 8, 5, 3), 4, 2, stride=3),
+    "local 3x3 pad 1": _local((3, 4, 5, 2), 3, 3, pad=1),
+    "local 5x5/2 pad 2": _local((2, 6, 5, 3), 2, 5, stride=2, pad=2),
+    "local 3x3/2 ceil": _local((2, 6, 8, 2), 4, 3, stride=2, rounding="ceil"),
+    "local of one place": _local((2, 3, 3, 4), 2, 3),
     "relu": _plain(layers.ReLU, "relu", (2, 3, 4, 5)),
     "tanh": _plain(layers.Tanh, "tanh", (2, 3, 4, 5)),
     "lrn alpha 1": _plain(layers.LRN, "lrn", (2, 3, 4, 7), alpha=1.0),
@@ -110,6 +126,7 @@ for _kind, _make, _twin in (("max", layers.MaxPool, "max_pool"), ("avg", layers.
         CASES[f"{_kind} pool {_z}/{_s} {_rounding}"] = _plain(
             _make, _twin, (2, 6, 7, 3), window=_z, stride=_s, rounding=_rounding
         )
+    CASES[f"{_kind} pool of fours"] = _plain(_make, _twin, (2, 6, 7, 8), window=3, stride=2, rounding="ceil")
 
 
 def agrees_with_its_twin(case, device):

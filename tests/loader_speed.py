@@ -22,17 +22,6 @@ from tinyalex.datasets import feed, loader
 ROUNDS = 7
 
 
-def cheap_pictures(split, count, size, classes=3):
-    """Labels, and images that are shifted cut-outs of one piece of noise: `prepared_sets.pictures` takes minutes."""
-    one = prepared_sets.noise_pictures(split, 1, 2 * size, classes)[1][0]
-    labels = np.arange(count) % classes
-    images = np.empty((count, size, size, 3), np.uint8)
-    for number, image in enumerate(images):
-        top, left = number * 7 % size, number * 13 % size
-        image[...] = one[top : top + size, left : left + size]
-    return labels, images
-
-
 def rounds(iterate):
     """Exhaust ``iterate()`` several times; return images per second, sorted."""
     rates = []
@@ -87,9 +76,9 @@ def main():
     options.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as for tinyalex train")
     chosen = options.parse_args()
     made = recipe.load(chosen.recipe, ["net.classes=0", "data.set=drawn", *chosen.set])
-    prepared_sets.noise_pictures, prepared_sets.pictures = prepared_sets.pictures, cheap_pictures
     with tempfile.TemporaryDirectory() as folder:
-        prepared_sets.make(Path(folder) / "set", train=chosen.images, test=8, size=chosen.size, per_shard=512)
+        drawn = {"train": chosen.images, "test": 8, "size": chosen.size, "draw": prepared_sets.cheap_pictures}
+        prepared_sets.make(Path(folder) / "set", per_shard=512, **drawn)
         data = datasets.load(Path(folder) / "set")
         print(f"{chosen.images} images of {chosen.size} x {chosen.size}, batches of {made.learning.batch}, crops of "
               f"{made.net.input}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.2f}")  # fmt: skip

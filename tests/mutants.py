@@ -50,6 +50,29 @@ PLACES = {
         "conv: dy changed in place": ("dy = dy.reshape(-1, self.maps)", "dy = dy.reshape(-1, self.maps); dy *= 1.5"),
         "conv: input gradient flipped": ("return dx", "return None if dx is None else dx[:, ::-1]"),
     },
+    "layers.locally_connected:LocallyConnected.forward": {
+        "local: bias forgotten": ("y += self.b.value", "pass"),
+        "local: one bias for all places": ("y += self.b.value", "y += self.b.value.mean(axis=(0, 1))"),
+        "local: the kernel of the first place everywhere": ("self._patches(x), W,", "self._patches(x), W[:1],"),
+        "local: float32 promoted": ("xp.result_type(x, W)", "xp.result_type(x, W, 'float64')"),
+        "local: input changed in place": ("self.saved = x", "x *= 1.5; self.saved = x"),
+    },
+    "layers.locally_connected:LocallyConnected.backward": {
+        "local: bias gradient shared by the places": (
+            "dy.sum(axis=0)",
+            "dy.sum(axis=(0, 1, 2))",
+        ),
+        "local: bias gradient adds up": ("self.b.grad[...] =", "self.b.grad +="),
+        "local: weight gradient averaged": ("patches.transpose(0, 2, 1), dy", "patches.transpose(0, 2, 1), dy / n"),
+        "local: places turned round": ("W.transpose(0, 2, 1)", "W[::-1].transpose(0, 2, 1)"),
+        "local: images and places mixed up": ("dpatches.transpose(1, 0, 2)", "dpatches"),
+    },
+    "layers.locally_connected:LocallyConnected.__init__": {
+        "local: fan-in counts the places": (
+            "(kernel * kernel * c)",
+            "(kernel * kernel * c * self.places[0] * self.places[1])",
+        ),
+    },
     "layers.patches:positions": {
         "places: floor for ceil": ("-(-span // stride) if rounding == \"ceil\" else span // stride", "span // stride"),
         "places: ceil for floor": (
@@ -255,24 +278,33 @@ PLACES = {
         "columns: layers run backward in forward order": ("in reversed(column)", "in column"),
     },
     "alexnet:alexnet": {
-        "net: columns talk before conv2": (
-            "if \"conv2\" in net.talk:\n        columns.stage(\"conv2\")",
-            "columns.stage(\"conv2\", routes=[list(range(devices))] * devices)",
+        "net: conv3 pads nothing": ("kernel // 2 - padding_less", "kernel // 2 - (number == 3 or padding_less)"),
+    },
+    "cifar10:cifar10_local": {
+        "net: footnote 3's normalization with the paper's k": ("k=1.0, alpha=1e-3", "alpha=1e-3"),
+        "net: footnote 3's normalization after the pool": (
+            "columns.norm(number, k=1.0, alpha=1e-3)\n        columns.pool(number)",
+            "columns.pool(number)\n        columns.norm(number, k=1.0, alpha=1e-3)",
         ),
-        "net: conv3 pads nothing": ("pad=kernel // 2 - (loose", "pad=kernel // 2 - (number == 3 or loose"),
     },
-    "alexnet:Columns.groups": {
-        "net: conv2 in one group": ('1 if name == "conv1" or name in self.net.talk else self.grouped', "1"),
+    "builder:Columns.talk": {
+        "net: columns talk before conv2": (
+            "if name in self.net.exchanges:\n        self.stage(name)",
+            "self.stage(name, routes=[list(range(self.devices))] * self.devices)",
+        ),
     },
-    "alexnet:Columns.norm": {
+    "builder:Columns.groups": {
+        "net: conv2 in one group": ('1 if name == "conv1" or name in self.net.exchanges else self.grouped', "1"),
+    },
+    "builder:Columns.norm": {
         "net: LRN crosses the columns": ("groups=self.grouped", "groups=1"),
         "net: LRN of the paper in the 2012 net": ("average=average", "average=average and self.grouped > 1"),
     },
-    "alexnet:Columns.dropout": {
+    "builder:Columns.dropout": {
         "net: both columns use one dropout mask": ("column * units", "0"),
     },
-    "alexnet:Columns.stage": {
-        "net: fc7 does not talk": ("name in self.net.talk", "name in self.net.talk and name != \"fc7\""),
+    "builder:Columns.stage": {
+        "net: fc7 does not talk": ("name in self.net.exchanges", "name in self.net.exchanges and name != \"fc7\""),
     },
     "blocks:Blocks.backward": {
         "network: a worker's gradients lost": ("_add_gradients(self.stage, self._replica(worker, 0))", "pass"),
@@ -308,7 +340,8 @@ PLACES = {
         "update: uphill": ("v[part] -= rate * g[part]", "v[part] += rate * g[part]"),
         "update: biases decay": ("if parameter.kind == \"W\" else 0.0", ""),
         "update: no decay": ("if decay:", "if False:"),
-        "update: decay without the rate": ("self.decay * rate", "self.decay"),
+        "update: decay without the rate": ("self.decay) * rate", "self.decay)"),
+        "update: layers have no decay of their own": ("self.decays.get(parameter.layer, self.decay)", "self.decay"),
         "update: decay grows the weights": ("v[part] -= decay", "v[part] += decay"),
         "update: Nesterov's momentum": ("w[part] += v[part]", "w[part] += self.momentum * v[part] - rate * g[part]"),
     },

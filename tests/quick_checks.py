@@ -129,11 +129,23 @@ def weights_start_as_told():
     assert abs((W * other.W.value).mean()) < 1e-6, "two columns start alike"
     both = layers.Conv2d(96, 256, 5, groups=2, std=0.01).named("conv2a", "conv2b").build(seed=1, dtype="float64")
     assert np.array_equal(both.W.value, np.concatenate([W, other.W.value], axis=-1))
+    he = layers.LocallyConnected((6, 6, 64), 32, 3, pad=1).named("local3").build(seed=1).W.value
+    assert abs(he.std() * (3 * 3 * 64 / 2) ** 0.5 - 1) < 0.01
     he = layers.Linear(800, 100).named("fc6").build(seed=1).W.value
     assert abs(he.std() / 0.05 - 1) < 0.02 and he.dtype == np.float32
 
 
 # Columns and networks.
+
+
+def nets_of_footnote_3_are_those_of_2012():
+    plain, normalized = (alexnet.describe(recipe.load(f"cifar10-{name}").net) for name in ("13pct", "11pct"))
+    names = [layer.name for _, layer in normalized.layers()]
+    assert names[:4] == ["conv1", "relu1", "norm1", "pool1"]
+    assert [name for name in names if "norm" not in name] == [layer.name for _, layer in plain.layers()]
+    norms = [layer for _, layer in normalized.layers() if "norm" in layer.name]
+    assert [(norm.size, norm.k, norm.alpha, norm.beta) for norm in norms] == [(5, 1.0, 1e-3 / 5, 0.75)] * 2
+    assert [sum(p.size for p in net.parameters()) for net in (plain, normalized)] == [1_116_490] * 2
 
 
 def net_has_the_papers_size():
@@ -285,14 +297,14 @@ def float32_stays_float32():
 
 def update_is_the_papers():
     net = network(["cpu", "cpu"])
-    optimizer, rate, bias_rate = Optimizer(net, momentum=0.9, decay=0.0005), 0.01, 0.02
+    optimizer, rate, bias_rate = Optimizer(net, 0.9, 0.0005, {"fc7": 0.05}), 0.01, 0.02
     w = {name: device.get(view) for name, device, view in net.tensors()}
     v = {name: np.zeros_like(value) for name, value in w.items()}
     for number in range(3):
         for name, _, view in net.tensors("grad"):
             view[...] = noise(*view.shape, purpose=f"{name} {number}")
             if name.endswith("/W"):
-                v[name] = 0.9 * v[name] - 0.0005 * rate * w[name] - rate * view
+                v[name] = 0.9 * v[name] - (0.05 if "fc7" in name else 0.0005) * rate * w[name] - rate * view
             else:
                 v[name] = 0.9 * v[name] - bias_rate * view
             w[name] = w[name] + v[name]
@@ -348,6 +360,7 @@ CHECKS = [
     sides_are_counted_as_in_the_paper,
     weights_start_as_told,
     net_has_the_papers_size,
+    nets_of_footnote_3_are_those_of_2012,
     columns_see_each_other_where_the_paper_says,
     columns_join_in_order,
     winograd_is_im2col,

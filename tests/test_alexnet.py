@@ -4,6 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from paper_nets import NETS, a_step
 
 from tinyalex import alexnet, recipe
 from tinyalex.errors import ShapeError, UsageError
@@ -202,6 +203,14 @@ SWITCHES = {
     "two classes, split": {"classes": 2, "fc8": "split", "talk": ()},
     "odd classes, split, never talk": {"classes": 7, "fc8": "split", "talk": ()},
     "talk about the image": {"talk": ("conv1", *PAPER)},
+    "six convolutions": {"maps": (6, 16, 24, 24, 16, 8), "kernels": (11, 5, 3, 3, 3, 3), "talk": ("conv6", *PAPER)},
+    "six, the last in silence": {"maps": (6, 16, 24, 24, 16, 8), "kernels": (11, 5, 3, 3, 3, 3)},
+    "without conv3": {"maps": (6, 16, 0, 24, 16)},
+    "without conv4": {"maps": (6, 16, 24, 0, 16)},
+    "without conv5": {"maps": (6, 16, 24, 24, 0)},
+    "without all three": {"maps": (6, 16, 0, 0, 0)},
+    "bottleneck": {"bottleneck": 6, "talk": (*PAPER, "bottleneck7"), "fc8": "split", "classes": 7},
+    "bottleneck in silence": {"bottleneck": 6},
     "larger, ceil everywhere": {"input": 94},
     "no dropout": {"dropout": 0.0},
 }
@@ -255,10 +264,17 @@ def test_one_column_runs_anywhere(switches):
     agree(gradient(net, ["fake:1"]), gradient(net, ["cpu"]), 0)
 
 
-@pytest.mark.parametrize("activation", ["relu", "tanh"])
-def test_the_cifar_net_runs_anywhere(activation):
-    net = Net(kind="cifar10", input=32, columns=1, maps=(4, 6, 8), kernels=(5, 5, 5), stride=1, classes=10, talk=(),
-              activation=activation)  # fmt: skip
+@pytest.mark.parametrize(
+    "switches",
+    [
+        {"maps": (4, 6, 8), "kernels": (5, 5, 5)},
+        {"maps": (4, 6, 8), "kernels": (5, 5, 5), "activation": "tanh"},
+        {"kind": "cifar10-local", "maps": (4, 6, 5, 3), "kernels": (5, 5, 3, 3), "norm": "none"},
+        {"kind": "cifar10-local", "maps": (4, 6, 5, 3), "kernels": (5, 5, 3, 3), "norm": "2012"},
+    ],
+)
+def test_the_cifar_nets_run_anywhere(switches):
+    net = Net(**{"kind": "cifar10", "input": 32, "columns": 1, "stride": 1, "classes": 10, "talk": ()} | switches)
     agree(gradient(net, ["fake:1"]), gradient(net, ["cpu"]), 0)
 
 
@@ -280,6 +296,35 @@ def test_too_many_devices():
 def test_the_cifar_net_has_one_column():
     with pytest.raises(UsageError, match="^net.columns: 2 will not do for a cifar10 net; use 1$"):
         recipe.load("cifar10-relu", ["net.columns=2"])
+
+
+@pytest.mark.parametrize(
+    "recipe_name, override, line",
+    [
+        ("original", "net.maps=[96, 256]", "net.maps: 2 numbers; give 5 or 6, one for each convolution"),
+        ("original", "net.kernels=[11, 5, 3, 3, 3, 3]", "net.kernels: 6 numbers for 5 of net.maps; give as many"),
+        ("original", "net.maps=[96, 0, 384, 384, 256]",
+         "net.maps: 0 for conv2; only conv3, conv4, conv5 can be left out of an alexnet"),
+        ("cifar10-relu", "net.maps=[32, 32, 0]",
+         "net.maps: 0 for conv3; only conv3, conv4, conv5 can be left out of an alexnet"),
+        ("six-conv", "net.bottleneck=7", "net.bottleneck: 7 does not divide by net.columns, 2; use a multiple"),
+        ("cifar10-13pct", "net.norm=paper",
+         "net.norm: 'paper' will not do for a cifar10-local net; use 'none' or '2012'"),
+        ("cifar10-13pct", "net.bottleneck=8", "net.bottleneck: 8 will not do for a cifar10-local net; use 0"),
+        ("cifar10-13pct", "learning.decays={ local5 = 0.1 }",
+         'local5: no such layer for learning.decays; did you mean "local3"?'),
+    ],
+)  # fmt: skip
+def test_switches_that_make_no_net(recipe_name, override, line):
+    with pytest.raises(UsageError) as error:
+        recipe.load(recipe_name, [override])
+    assert str(error.value) == line
+
+
+@pytest.mark.parametrize("name", ["CIFAR-10, 13 %", "CIFAR-10, 11 %"])
+def test_a_step_at_full_size(name):
+    found = a_step(NETS[name].load(), 4)
+    assert not found["idle"] and found["losses"][1] < found["losses"][0]
 
 
 def test_images_too_small_for_the_net():

@@ -137,7 +137,9 @@ def test_ten_views_by_hand():
     assert [place for place, _ in views[5:]] == [place for place, _ in views[:5]]
     assert [flip for _, flip in views] == [False] * 5 + [True] * 5
     assert augment.views(256, 224, 1) == [((16, 16), False)]
-    with pytest.raises(ValueError, match="use 1 or 10"):
+    grid = [(top, left) for top in (0, 16, 32) for left in (0, 16, 32)]
+    assert augment.views(256, 224, 9) == [(place, False) for place in grid]
+    with pytest.raises(ValueError, match="use 1, 9 or 10"):
         augment.views(256, 224, 2)
 
 

@@ -4,6 +4,7 @@ Its streams keep what they are given in queues. Nothing runs before it must (or,
 that a missing wait gives wrong numbers here, not only now and then on two cards.
 """
 
+import os
 import sys
 import threading
 import types
@@ -11,8 +12,9 @@ import weakref
 
 import numpy as np
 import pytest
+import shim
 
-from tinyalex import alexnet, fake, parallel, recipe
+from tinyalex import alexnet, cards, clocks, fake, parallel, recipe
 from tinyalex.backend import Device
 from tinyalex.datasets import Dataset, ImageSet, feed, loader
 from tinyalex.errors import DeviceError
@@ -37,7 +39,8 @@ class StubCuPy(types.ModuleType):
 
         class Card:
             def __init__(self, index):
-                self.index = index
+                self.index = self.cublas_handle = index
+                self.mem_info = 1 << 29, 1 << 30
 
             def __enter__(self):
                 stub.history.append(("enter card", self.index))
@@ -91,6 +94,7 @@ class StubCuPy(types.ModuleType):
                     self.queue[self.done - 1]()
 
         runtime = types.SimpleNamespace(getDeviceCount=lambda: cards, CUDARuntimeError=CUDARuntimeError)
+        runtime.runtimeGetVersion = runtime.driverGetVersion = lambda: 13020
         self.cuda = types.SimpleNamespace(Device=Card, Event=Event, Stream=Stream, runtime=runtime)
         self.cuda.alloc_pinned_memory = self.alloc_pinned_memory
         self.pinned = []
@@ -99,6 +103,23 @@ class StubCuPy(types.ModuleType):
     def cards(self):
         """The cards that this thread entered, innermost last."""
         return self.threads.__dict__.setdefault("cards", [0])
+
+    def RawModule(self, code):
+        def get_function(name):
+            def start(blocks, threads, arguments):
+                places = [each.place for each in arguments if isinstance(each, FakeArray)]
+                for place in places:
+                    self.check(place)
+                memory = [getattr(each, "_array", each) for each in arguments]
+                shim.run(code, name, blocks, *threads, memory)
+
+            return start
+
+        return types.SimpleNamespace(get_function=get_function)
+
+    def gemm_ex(self, handle, *arguments):
+        self.check(f"cuda:{handle}")
+        shim.gemm_ex(handle, *arguments)
 
     def alloc_pinned_memory(self, size):
         self.pinned.append((self.cards[-1], size))
@@ -135,6 +156,10 @@ class Memory:
     def __init__(self, array):
         self.array = array
 
+    @property
+    def ptr(self):
+        return self.array._array.ctypes.data
+
     def copy_from_device_async(self, source, size, stream):
         assert size == source.array.nbytes == self.array.nbytes
         mine, its = self.array._array, source.array._array
@@ -148,6 +173,11 @@ def plant(monkeypatch):
     def plant(cards=2, eager=False):
         stub = StubCuPy(cards, eager)
         monkeypatch.setitem(sys.modules, "cupy", stub)
+        cublas = types.ModuleType("cupy_backends.cuda.libs.cublas")
+        cublas.gemmEx = stub.gemm_ex
+        for package in ("cupy_backends", "cupy_backends.cuda", "cupy_backends.cuda.libs"):
+            monkeypatch.setitem(sys.modules, package, types.ModuleType(package))
+        monkeypatch.setitem(sys.modules, cublas.__name__, cublas)
 
         def upload(array, host, stream):
             assert isinstance(host, np.ndarray) and host.flags.c_contiguous and host.dtype == array.dtype
@@ -155,8 +185,8 @@ def plant(monkeypatch):
             read = host.base.reader(host.shape, host.dtype) if pinned else host.copy().view  # staged by the driver
             stream.do("put", lambda: np.copyto(array._array, read()))
 
-        def download(array, stream):
-            stream.synchronize()
+        def download(array, stream=None):
+            (stream or stub.streams[-1]).synchronize()
             return array._array.copy()
 
         def watched(method):
@@ -166,11 +196,13 @@ def plant(monkeypatch):
 
             return call
 
-        def checked(place, function, args, kwargs, plain=fake._checked):
+        def checked(place, *operation, plain=fake._checked, **described):
             stub.check(place)
-            return plain(place, function, args, kwargs)
+            return plain(place, *operation, **described)
 
         monkeypatch.setattr(fake, "_checked", checked)
+        stream = clocks.Stream()  # what waits for what shows in the numbers here
+        monkeypatch.setattr(clocks, "current", lambda place: stream)
         for name in ("__setitem__", "__float__", "__int__", "__bool__"):
             monkeypatch.setattr(FakeArray, name, watched(getattr(FakeArray, name)))
         for name, value in (("set", upload), ("get", download), ("data", property(Memory))):
@@ -183,6 +215,17 @@ def plant(monkeypatch):
 # Whether there is a card.
 
 
+@pytest.mark.parametrize("before, after", [(None, ":4096:8"), (":16:8", ":16:8")])
+def test_cublas_is_asked_for_the_same_bits_every_time(plant, monkeypatch, before, after):
+    plant()
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG") if before is None else monkeypatch.setenv(
+        "CUBLAS_WORKSPACE_CONFIG", before
+    )
+    Device("cuda:0")
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == after
+
+
 def test_no_cupy(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(DeviceError) as error:
@@ -191,18 +234,43 @@ def test_no_cupy(monkeypatch):
     assert error.value.exit_code == 8
 
 
-def test_no_driver(plant):
+@pytest.mark.parametrize("driver, message", [
+    (0, "CUDA does not answer: there is no NVIDIA driver; install one"),
+    (12040, "this CuPy is for CUDA 13, the driver knows CUDA 12 at most; "
+            "pip uninstall cupy-cuda13x, pip install 'tinyalex[cuda12]'"),
+    (13000, "CUDA does not answer (cudaErrorUnknown); look at nvidia-smi"),
+])  # fmt: skip
+def test_a_driver_that_does_not_answer(plant, driver, message):
     stub = plant()
 
     def fail():
-        raise stub.cuda.runtime.CUDARuntimeError("cudaErrorInsufficientDriver")
+        raise stub.cuda.runtime.CUDARuntimeError("cudaErrorUnknown")
 
     stub.cuda.runtime.getDeviceCount = fail
+    stub.cuda.runtime.driverGetVersion = lambda: driver
     with pytest.raises(DeviceError) as error:
         Device("cuda:1")
+    assert str(error.value) == f"cuda:1: {message}, or use cpu"
+
+
+def test_no_cublas(plant, monkeypatch):
+    plant()
+    monkeypatch.setitem(sys.modules, "cupy_backends.cuda.libs.cublas", None)
+    with pytest.raises(DeviceError, match=r"^cuda:0: CuPy finds no cuBLAS \(.*\); pip install 'tinyalex\[cuda13\]'$"):
+        Device("cuda:0")
+
+
+def test_no_memory_left(plant):
+    plant()
+    device = Device("cuda:0")
+    with pytest.raises(DeviceError) as error, cards.fitting(device, 128):
+        raise MemoryError("Out of memory allocating 512 bytes (allocated so far: 1,024 bytes).")
     assert str(error.value) == (
-        "cuda:1: CUDA does not answer (cudaErrorInsufficientDriver); check the driver, or use cpu"
+        "cuda:0: Out of memory allocating 512 bytes (allocated so far: 1,024 bytes), for a batch of 128 images; "
+        "use --set learning.batch=64, or two devices"
     )
+    with pytest.raises(MemoryError), cards.fitting(Device("cpu"), 128):
+        raise MemoryError
 
 
 def test_no_such_card(plant):
@@ -308,7 +376,7 @@ def test_receive_refuses_what_is_not_contiguous(plant):
     plant()
     source, destination = Device("cuda:0"), Device("cuda:1")
     array = source.put(np.ones((2, 3)))
-    with pytest.raises(ValueError, match="^cuda:0 to cuda:1: only contiguous"):
+    with source, pytest.raises(ValueError, match="^cuda:0 to cuda:1: only contiguous"):
         destination.receive(array[:, 1:], source)
 
 
@@ -430,12 +498,12 @@ def noise(*shape):
     return normal(key(0, "cuda", *shape), np.arange(np.prod(shape))).reshape(shape)
 
 
-def a_step(devices, norm, fc8):
+def a_step(devices, norm, fc8, dtype="float64"):
     net = Net(input=67, maps=(6, 16, 24, 24, 16), hidden=16, classes=5, norm=norm, fc8=fc8)
-    network = alexnet.build(net, Init({"default": "he"}), devices, 0, "float64")
+    network = alexnet.build(net, Init({"default": "he"}), devices, 0, dtype)
     optimizer = Optimizer(network)
     host = network.devices[0]
-    images, labels = noise(4, 67, 67, 3), np.array([0, 4, 1, 1])
+    images, labels = noise(4, 67, 67, 3).astype(dtype), np.array([0, 4, 1, 1])
     with network.step():
         loss, logits = network.gradient(images, labels, Step(0, 0))
         results = {"loss": host.get(loss), "logits": host.get(logits)}
@@ -467,4 +535,19 @@ def test_a_training_step_on_cards(plant, monkeypatch, devices, norm, fc8):
     for index, layer in network.layers():
         for parameter in layer.parameters:
             assert parameter.value.place == parameter.grad.place == devices[index]
+    assert (stub.cards, stub.streams) == ([0], [])
+
+
+@pytest.mark.parametrize("norm", ["paper", "2012"])
+@pytest.mark.parametrize("devices", [["cuda:0", "cuda:1"], ["cuda:1", "cuda:1"], ["cuda:1"]])
+def test_a_training_step_through_kernels(plant, devices, norm):
+    """float32, as it trains on cards: kernels are started with their own card and stream, on arrays of that card."""
+    _, expected = a_step(["cpu"] * len(devices), norm, "a", "float32")
+    stub = plant(eager=True)
+    network, results = a_step(devices, norm, "a", "float32")
+    assert results.keys() == expected.keys()
+    for name, value in expected.items():
+        assert results[name].dtype == np.float32
+        np.testing.assert_allclose(results[name], value, atol=2e-5 * np.abs(value).max(), err_msg=str(name))
+    assert all(device._compiled for device in network.devices)
     assert (stub.cards, stub.streams) == ([0], [])

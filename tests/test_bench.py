@@ -32,7 +32,7 @@ MACHINE = {"kind": "machine", "threads": 1, "least": 0.0, "side": 16, "numbers":
 
 def taken(*pairs, **values):
     """Samples of given seconds and foreign shares."""
-    return [{"seconds": s, "repeats": 1, "foreign": share, "values": values} for s, share in pairs]
+    return [{"seconds": s, "issue": s, "repeats": 1, "foreign": share, "values": values} for s, share in pairs]
 
 
 # Samples.
@@ -231,7 +231,8 @@ def test_our_side(convolution, devices):
     kinds = {type(layer) for _, layer in side.network.layers()}
     before = {(kind, way): vars(kind).get(way) for kind in kinds for way in ("prepare", "forward", "backward")}
     assert side.ready()["fingerprint"] > 0
-    assert math.isfinite(side.step()["loss"])
+    side.step()
+    assert math.isfinite(side.last()["loss"])
     side.forward()
     side.predict()
     seconds = side.layers()
@@ -312,7 +313,8 @@ def made_up(names=("im2col", "winograd", "torch", "torch-tuned"), name="paper"):
     versions = {"date": "2026-11-22", "CPU": "CPU of 2 words, and 3", "processors": 2, "threads": 2}
     versions |= {"system": "Linux x86_64", "tinyalex": "0.1.0", "Python": "3.11", "NumPy": "2.4", "BLAS": "b 0.3"}
     peaks = {each.name: 2**31 for each in chosen}
-    return measure.result(made, chosen, 128, 1, versions, work, found, peaks) | {"command": "tinyalex bench"}
+    ready = {"machine": {"work": work, "versions": versions}}
+    return measure.result(made, chosen, 128, 1, ready, found, peaks) | {"command": "tinyalex bench"}
 
 
 def test_the_table_of_steps():
@@ -347,7 +349,7 @@ def test_markdown_has_every_table_whole():
     assert "100 GF/s on one thread and 200 on 2, copies at 26.0 GB/s" in text
 
 
-@pytest.mark.parametrize("names", [["im2col"], list(contenders.ALL)])
+@pytest.mark.parametrize("names", [["im2col"], list(contenders.ON_PROCESSOR)])
 def test_the_picture_is_tidy(names):
     assert_tidy(picture.bars(made_up(names)))
 
@@ -382,9 +384,12 @@ def test_the_command_refuses(option, capsys):
 
 def test_the_command_line_measures_the_same_again():
     class Options:
-        recipe, batch, rounds, threads, contenders, set = "paper", 32, 7, 2, ["winograd"], ["net.maps=[1, 2]"]
+        recipe, batch, rounds, threads, device, set = "paper", 32, 7, 2, "cpu", ["net.maps=[1, 2]"]
 
-    line = bench.command_line(Options)
+    line = bench.command_line(Options, ["winograd"])
     assert (
         line == "tinyalex bench paper --batch 32 --rounds 7 --threads 2 --set 'net.maps=[1, 2]' --contenders winograd"
     )
+    Options.device, Options.threads = "cuda:1", None
+    line = bench.command_line(Options, ["tf32"])
+    assert line.endswith("--rounds 7 --device cuda:1 --set 'net.maps=[1, 2]' --contenders tf32")

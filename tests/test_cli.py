@@ -92,6 +92,61 @@ def test_evaluate(place, capsys):
     assert f"test error {score['top1_error']:.2%}" in capsys.readouterr().out
 
 
+def by_hand(place, *steps):
+    """Average probabilities of ten views of the test images, and of the checkpoints of so many steps; the labels."""
+    labels, total = [], 0
+    for step in steps:
+        run = runs.load(place / "run" / f"checkpoint-{step:08d}.safetensors")
+        labels, rows = [], []
+        for path in sorted((place / "data" / "test").glob("*/*.png")):
+            image = np.asarray(Image.open(path)).astype(np.float32)
+            crops = [
+                (image - run.mean)[top : top + 24, left : left + 24][:, :: 1 - 2 * flip]
+                for flip in (0, 1)
+                for top, left in ((0, 0), (0, 4), (4, 0), (4, 4), (2, 2))
+            ]
+            rows.append(run.network.predict(np.stack(crops)).mean(axis=0))
+            labels.append("abc".index(path.parent.name))
+        total = total + np.array(rows)
+    return total / len(steps), np.array(labels)
+
+
+def test_evaluate_averages_views_and_nets(place, capsys):
+    checkpoints = [str(place / "run" / f"checkpoint-{step:08d}.safetensors") for step in (4, 8)]
+    command = ["evaluate", *checkpoints, "--views", "10", "--classes", "--threads", "1"]
+    assert main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    average, labels = by_hand(place, 4, 8)
+    right = average[np.arange(9), labels]
+    assert found["loss"] == pytest.approx(-np.log(right).mean(), rel=1e-4) and found["views"] == 10
+    assert found["top1_error"] == pytest.approx(np.mean(average.argmax(axis=1) != labels))
+    for net, step in zip(found["nets"], (4, 8), strict=True):
+        alone, _ = by_hand(place, step)
+        assert net["step"] == step and net["loss"] == pytest.approx(
+            -np.log(alone[np.arange(9), labels]).mean(), rel=1e-4
+        )
+    assert [row["class"] for row in found["classes"]] == ["a", "b", "c"]
+    assert [row["count"] for row in found["classes"]] == [3, 3, 3]
+    assert sum(row["top1_error"] for row in found["classes"]) / 3 == pytest.approx(found["top1_error"])
+    wrong = sum(pair["first_as_second"] + pair["second_as_first"] for pair in found["confused"])
+    assert wrong == round(9 * found["top1_error"]) > 0
+
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "; 10 views\n" in said and "mean of these 2: test error" in said
+    assert f"their average as one net: test error {found['top1_error']:.2%}" in said
+    assert "most often taken for" in said and "most confused" in said
+    assert max(map(len, said.splitlines()[1:])) <= 160
+
+
+def test_evaluate_where_the_columns_are(place, capsys):
+    results = []
+    for devices in (["cpu", "cpu"], ["fake:0", "fake:1"]):
+        assert main(["evaluate", str(place / "run"), "--json", "--views", "9", "--devices", *devices]) == 0
+        results.append(json.loads(capsys.readouterr().out))
+    assert results[0] == results[1] and results[0]["views"] == 9
+
+
 def test_evaluate_on_other_classes(place, tmp_path, capsys):
     for number, name in enumerate("xy"):
         for split in ("train", "test"):

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from tinyalex import confusion
 from tinyalex.evaluation import ranks, score
 
 
@@ -33,6 +34,54 @@ def test_a_number_that_is_none_is_an_error():
     p = np.array([[np.nan, 0.1, 0.2, 0.1, 0.1, 0.1], [np.nan] * 6])
     assert ranks(p, np.array([2, 0])).tolist() == [6, 6]
     assert score(p, np.array([2, 0])).top5_error == 1.0
+
+
+def test_a_number_that_is_none_is_an_error_with_few_classes_too():
+    p = np.array([[np.nan, 0.5, 0.5], [0.2, 0.3, 0.5], [0.1, np.inf, 0.2], [np.nan, np.nan, np.nan]])
+    result = score(p, np.array([1, 0, 1, 2]))
+    assert (result.top1_error, result.top5_error) == (1.0, 0.75)  # the second image's five guesses are all classes
+    assert np.isfinite(result.loss) and result.loss > 20
+    assert confusion.guesses(p).tolist() == [-1, 2, -1, -1]
+
+
+def test_the_sixth_of_six_is_beyond_the_top_five():
+    p = np.arange(12.0).reshape(2, 6)
+    assert score(p, np.array([0, 1])).top5_error == 0.5
+
+
+def test_confusion_against_a_plain_count():
+    rng = np.random.default_rng(3)
+    p = np.round(rng.random((400, 9)), 1)  # with ties
+    p[7, 3] = np.nan
+    labels = rng.integers(0, 8, 400)  # no image of class 8
+    guesses = [-1 if np.isnan(row).any() else int(np.flatnonzero(row == row.max())[0]) for row in p]
+    table = np.zeros((9, 9), int)
+    for label, guess in zip(labels, guesses, strict=True):
+        if guess >= 0:
+            table[label, guess] += 1
+    for row in confusion.by_class(p, labels)[:8]:
+        mine = labels == row.label
+        assert row.count == mine.sum()
+        assert row.top1_error == np.mean([guess != row.label for guess in np.array(guesses)[mine]])
+        assert np.isclose(row.top5_error, score(p[mine], labels[mine]).top5_error)
+        others = np.where(np.arange(9) == row.label, 0, table[row.label])
+        assert (row.taken_for, row.times) == (int(others.argmax()), int(others.max()))
+    empty = confusion.by_class(p, labels)[8]
+    assert empty.count == 0 and np.isnan(empty.top1_error) and empty.taken_for == -1
+    pairs = {(a, b): int(table[a, b] + table[b, a]) for a in range(9) for b in range(a + 1, 9)}
+    found = confusion.confused(p, labels, 100)
+    assert {(pair.first, pair.second): pair.times for pair in found} == {k: n for k, n in pairs.items() if n}
+    assert [(-pair.times, pair.first, pair.second) for pair in found] == sorted(
+        (-pair.times, pair.first, pair.second) for pair in found
+    )
+    assert all(pair.first_as_second == table[pair.first, pair.second] for pair in found)
+    assert confusion.confused(p, labels, 3) == found[:3]
+
+
+def test_no_mistakes_no_pairs():
+    p = np.eye(3)
+    assert confusion.confused(p, np.arange(3)) == []
+    assert [row.times for row in confusion.by_class(p, np.arange(3))] == [0, 0, 0]
 
 
 def test_a_probability_of_zero_has_a_finite_loss():

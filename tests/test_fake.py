@@ -15,8 +15,23 @@ from tinyalex.settings import Init, Net
 HOST = np.arange(1.0, 13.0).reshape(3, 4)
 
 
+DEVICES = {name: Device(name) for name in ("fake:0", "fake:1")}
+XP = DEVICES["fake:0"].xp
+
+
 def on(place, array=HOST):
-    return Device(place).put(array)
+    return DEVICES[place].put(array)
+
+
+def fetched(array):
+    return DEVICES[array.place].get(array)
+
+
+@pytest.fixture(autouse=True)
+def here():
+    """Work goes to fake:0."""
+    with DEVICES["fake:0"]:
+        yield
 
 
 @pytest.fixture
@@ -31,8 +46,6 @@ def stranger(request):
 
 
 # What is refused.
-
-XP = Device("fake:0").xp
 
 MIXTURES = {
     "ufunc": lambda x, s: np.add(x, s),
@@ -93,7 +106,7 @@ MIXTURES = {
     "assign by index, reversed": lambda x, s: s.__setitem__(x > 3, 0),
     "xp.maximum": lambda x, s: XP.maximum(x, s),
     "xp.matmul": lambda x, s: XP.matmul(x, s.T),
-    "Device.matmul": lambda x, s: Device("fake:0").matmul(x, s.T, out=XP.empty((3, 3))),
+    "Device.matmul": lambda x, s: DEVICES["fake:0"].matmul(x, s.T, out=XP.empty((3, 3))),
 }
 
 
@@ -102,7 +115,7 @@ def test_mixing_is_refused(mixture, mine, stranger):
     before = getattr(stranger, "_array", stranger).copy()
     with pytest.raises(DeviceMismatch):
         MIXTURES[mixture](mine, stranger)
-    np.testing.assert_array_equal(mine.to_host(), HOST)  # and nothing was written on the way
+    np.testing.assert_array_equal(fetched(mine), HOST)  # and nothing was written on the way
     np.testing.assert_array_equal(getattr(stranger, "_array", stranger), before)
 
 
@@ -171,7 +184,7 @@ def test_everything_else_is_numpy_and_stays_there(mine, operation):
     pairs = zip(result, expected, strict=True) if isinstance(result, tuple) else [(result, expected)]
     for got, wanted in pairs:
         assert (got.dtype, got.shape) == (wanted.dtype, wanted.shape)
-        np.testing.assert_array_equal(got.to_host(), wanted)
+        np.testing.assert_array_equal(fetched(got), wanted)
 
 
 def test_in_place_works_on_the_memory(mine):
@@ -180,7 +193,7 @@ def test_in_place_works_on_the_memory(mine):
     same *= 2
     same[0] = 0
     assert same is mine
-    np.testing.assert_array_equal(view.to_host(), (HOST[1:] + 1) * 2)
+    np.testing.assert_array_equal(fetched(view), (HOST[1:] + 1) * 2)
     assert not mine[0].any()
 
 
@@ -198,9 +211,9 @@ def test_attributes_and_numbers(mine):
     assert copy.copy(mine).place == "fake:0"
 
 
-def test_to_host_is_a_copy(mine):
-    mine.to_host()[...] = 0
-    np.testing.assert_array_equal(mine.to_host(), HOST)
+def test_what_is_fetched_is_a_copy(mine):
+    fetched(mine)[...] = 0
+    np.testing.assert_array_equal(fetched(mine), HOST)
 
 
 # The point of it all: a net that mixes devices does not run.
@@ -225,7 +238,8 @@ class Leak(Layer):
 @pytest.mark.parametrize("forward", [True, False], ids=["forward", "backward"])
 def test_a_layer_that_mixes_devices_raises(place, column, forward):
     def stray():
-        return np.ones(1) if place == "host" else on(place, np.ones(1))
+        home = place == f"fake:{column}"
+        return np.ones(1) if place == "host" else (network.devices[column] if home else DEVICES[place]).put(np.ones(1))
 
     net = Net(input=67, maps=(2, 2, 2, 2, 2), hidden=4, classes=3)
     described = alexnet.describe(net, Init(), 2)
@@ -257,5 +271,5 @@ def test_an_exchange_that_forgets_to_copy_raises(monkeypatch, where):
 
 
 def test_what_it_makes_is_a_fake_array():
-    for made in (XP.arange(3), XP.zeros(3), Device("fake:0").zeros((3,), "float32"), on("fake:0")):
+    for made in (XP.arange(3), XP.zeros(3), DEVICES["fake:0"].zeros((3,), "float32"), on("fake:0")):
         assert isinstance(made, FakeArray) and made.place == "fake:0"

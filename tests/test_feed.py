@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import gc
 import os
 import re
 import subprocess
@@ -122,6 +123,21 @@ def test_uploads_where_there_is_no_card(name):
     with upload as copies:
         assert [device.get(copy).tolist() for copy in copies] == [[[5.0] * 3] * 2, [6] * 4]
         assert all(isinstance(copy, FakeArray) == (name != "cpu") for copy in copies)
+
+
+@pytest.mark.parametrize("names", PLACES[1:], ids=" ".join)
+@pytest.mark.parametrize("taken", [1, 2])
+def test_who_stops_early_leaves_no_copy_on_its_way(prepared, names, taken):
+    """Host memory that is given back while a device may still read it raises at that device's next upload."""
+    devices = [Device(name) for name in names]
+    batches = feed.training_batches(prepared, small(), 0, 0, devices=devices)
+    for _ in range(taken):
+        next(batches)
+    batches.close()
+    del batches
+    gc.collect()
+    for device in devices:
+        Upload(device, [device.pinned((2, 3), "float32")]).wait()
 
 
 def test_waiting_is_counted_and_nothing_else(monkeypatch):

@@ -52,7 +52,8 @@ def test_kernels_are_normalized_over_the_whole_layer(tmp_path, k, n, a_row):
         np.testing.assert_allclose(seen, (W - low) / high, atol=0.51 / 255, rtol=0)
     above, below = figure.axes[0].images
     assert above.get_extent()[2] < below.get_extent()[3]  # inches from the top
-    assert texts(figure.axes[0]) == ["column a", "column b"]
+    said = [f"column {name}, colourfulness {figures.colourfulness(W).mean():.2f}" for name, W in columns.items()]
+    assert texts(figure.axes[0]) == said
     assert_tidy(figure)
 
 

@@ -42,7 +42,7 @@ def test_every_layer(kind, method):
     assert not wrong, gradcheck.table(wrong)
 
 
-@pytest.mark.parametrize("name", ["cifar10-relu", "cifar10-tanh"])
+@pytest.mark.parametrize("name", ["cifar10-relu", "cifar10-tanh", "cifar10-13pct", "cifar10-11pct"])
 def test_cifar_nets(name):
     results = gradcheck.suite(name)
     assert all(result.verdict == "ok" for result in results), gradcheck.table(results)
@@ -90,6 +90,38 @@ def tiny(devices, dtype="float64", **switches):
 def check_tiny(network, **options):
     images = 30 * noise(2, 59, 59, 3)
     return gradcheck.check_network(network, images, np.array([0, 2]), STEP, inputs=False, **options)
+
+
+OTHER_NETS = {
+    "one column": {"columns": 1},
+    "six convolutions": {"maps": (2, 4, 4, 4, 4, 4), "kernels": (5, 3, 3, 3, 3, 3), "talk": ("conv6", "fc7")},
+    "without conv3": {"maps": (2, 4, 0, 4, 4)},
+    "without conv4 and conv5": {"maps": (2, 4, 4, 0, 0)},
+    "bottleneck": {"bottleneck": 4, "talk": ("bottleneck7",), "fc8": "split"},
+    "no normalization": {"norm": "none"},
+    "columns that never talk": {"talk": ()},
+    "pools that do not overlap": {"pool": 2, "input": 41},
+}
+
+
+@pytest.mark.parametrize("switches", OTHER_NETS)
+def test_the_papers_other_nets(switches):
+    """Small ones; ``python -m tests.paper_nets --gradients`` checks every recipe's."""
+    smaller = {"input": 33, "kernels": (5, 3, 3, 3, 3), "stride": 2, "hidden": 8, "dropout": 0.25}
+    net = Net(**{**vars(TINY), **smaller, **OTHER_NETS[switches]})
+    init = Init({"default": "he"}, {"default": 0.5})
+    network = alexnet.build(net, init, ["cpu"] * net.columns, seed=9, dtype="float64")
+    images = noise(2, net.input, net.input, 3)
+    results = gradcheck.check_network(network, images, np.array([0, 2]), STEP, inputs=False)
+    assert all(result.verdict == "ok" for result in results), gradcheck.table(results)
+
+
+def test_changes_are_for_recipes():
+    for name in (None, "conv"):
+        with pytest.raises(UsageError, match="^--set net.pool=2: changes a recipe's net; name the recipe to check$"):
+            gradcheck.suite(name, overrides=["net.pool=2"])
+    with pytest.raises(UsageError, match="net.pools: no such key"):
+        gradcheck.suite("original", overrides=["net.pools=2"])
 
 
 @pytest.mark.parametrize("devices", [["cpu"], ["fake:0", "fake:1"]])

@@ -158,6 +158,17 @@ def test_average_pool(dtype, sides, window, stride, rounding):
     compare(dtype, layers.AvgPool(window, stride, rounding), (2, *sides, 3), oracle)
 
 
+@pytest.mark.parametrize("sides, kernel, stride, pad", [((6, 7), 3, 1, 1), ((7, 5), 5, 2, 2), ((4, 4), 4, 1, 0)])
+def test_locally_connected(dtype, sides, kernel, stride, pad):
+    def oracle(x, W, b):
+        columns = F.unfold(x, kernel, padding=pad, stride=stride)
+        patches = columns.reshape(len(x), 3, kernel, kernel, *W.shape[:2])
+        return torch.einsum("ncuvij,ijuvco->noij", patches, W) + b.permute(2, 0, 1)
+
+    layer = layers.LocallyConnected((*sides, 3), 4, kernel, stride, pad)
+    compare(dtype, layer, (2, *sides, 3), oracle)
+
+
 def test_linear(dtype):
     compare(dtype, layers.Linear(7, 5), (4, 7), lambda x, W, b: x @ W + b)
 
@@ -267,10 +278,10 @@ def test_three_training_steps(norm, devices):
     host = network.devices[0]
 
     def fetched(tensors):
-        return {name: getattr(tensor, "to_host", tensor.copy)() for name, tensor in tensors.items()}
+        return {name: device.get(tensor) for name, device, tensor in tensors}
 
-    twin, optimizer = Twin(fetched(network.state()), norm), Optimizer(network, MOMENTUM, DECAY)
-    before = fetched(network.state())
+    twin, optimizer = Twin(fetched(network.tensors()), norm), Optimizer(network, MOMENTUM, DECAY)
+    before = fetched(network.tensors())
     for number in range(3):
         images, labels = noise(6, 67, 67, 3, purpose=f"images {number}"), np.array([1, 9, 3, 3, 0, 5]) + number
         labels, step = labels % 10, Step(7, number)
@@ -281,12 +292,12 @@ def test_three_training_steps(norm, devices):
             loss, logits = network.gradient(images, labels, step)
             close("loss", host.get(loss), its_loss, 1e-10)
             close("logits", host.get(logits), expected, 1e-10)
-            for name, gradient in fetched(network.gradients()).items():
+            for name, gradient in fetched(network.tensors("grad")).items():
                 close(f"gradient {number} of {name}", gradient, twin.params[name].grad, 1e-10)
             optimizer.update(RATE, 2 * RATE)
         twin.update()
-        for name, value in fetched(network.state()).items():
+        for name, value in fetched(network.tensors()).items():
             close(f"{name} after step {number}", value, twin.params[name], 1e-10)
-        for name, momentum in fetched({name: v for name, _, v in optimizer.tensors()}).items():
+        for name, momentum in fetched(optimizer.tensors()).items():
             close(f"momentum of {name} after step {number}", momentum, twin.momenta[name], 1e-10)
-    assert all((value != before[name]).any() for name, value in fetched(network.state()).items())
+    assert all((value != before[name]).any() for name, value in fetched(network.tensors()).items())

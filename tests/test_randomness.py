@@ -59,10 +59,10 @@ def test_single_counters_draw_without_a_warning():
 
 
 def test_the_same_bits_on_another_device():
-    xp = Device("fake:0").xp
-    there = bits(key(4), xp.arange(100)[:, None], xp.arange(30), xp=xp)
+    with Device("fake:0") as device:
+        there = bits(key(4), device.xp.arange(100)[:, None], device.xp.arange(30), xp=device.xp)
     assert there.place == "fake:0"
-    np.testing.assert_array_equal(there.to_host(), bits(key(4), np.arange(100)[:, None], np.arange(30)))
+    np.testing.assert_array_equal(device.get(there), bits(key(4), np.arange(100)[:, None], np.arange(30)))
 
 
 # Uniform: every bit is a fair coin, every sixteenth of the range gets its share.

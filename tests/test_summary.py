@@ -3,6 +3,7 @@
 from collections import Counter
 
 import pytest
+from paper_nets import NETS
 
 from tinyalex import alexnet, recipe, summary
 
@@ -61,7 +62,8 @@ def test_the_text_names_the_slips():
 def test_other_nets_are_not_held_to_the_paper():
     assert "slip" not in summary.text(*described("cifar10-relu"))
     assert "89,578 parameters" in summary.text(*described("cifar10-relu"))
-    assert "slip" not in summary.text(*described(overrides=["net.hidden=2048"]))
+    for other in ("net.hidden=2048", "net.bottleneck=2048", "net.maps=[96, 256, 0, 384, 256]"):
+        assert "slip" not in summary.text(*described(overrides=[other]))
     assert "column b" not in summary.text(*described("cifar10-relu"))
 
 
@@ -71,6 +73,20 @@ def test_both_input_sizes_give_55():
         assert summary.rows(network)[0][0].shape == (55, 55, 48)
 
 
-def test_the_one_gpu_net_of_footnote_2():
+@pytest.mark.parametrize("name", NETS)
+def test_the_papers_other_nets(name):
+    paper = NETS[name]
+    text = summary.text(*described(paper.recipe, overrides=paper.overrides))
+    assert f"{paper.parameters:,} parameters" in text
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_work_of_the_one_gpu_net():
+    assert "391,514,384 multiply-adds" in summary.text(*described("one-gpu"))
     overrides = ["net.columns=1", "net.maps=[48, 128, 192, 192, 256]"]
     assert "59,798,312 parameters" in summary.text(*described(overrides=overrides))
+
+
+def test_a_layer_that_is_left_out_hands_its_exchange_on():
+    text = summary.text(*described(overrides=["net.maps=[96, 256, 0, 384, 256]"]))
+    assert "talking before conv4, fc6, fc7, fc8" in text and "conv3" not in text

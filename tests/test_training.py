@@ -52,6 +52,16 @@ def same(one, other):
     return one.keys() == other.keys() and all((one[name] == other[name]).all() for name in one)
 
 
+def test_a_run_that_was_told_where_to_end_goes_on_with_the_same_bits(stripes, tmp_path):
+    training.train(small(), stripes, tmp_path / "whole", show=quiet)
+    for wanted in (1, 1, 3):
+        training.train(
+            small(), stripes, tmp_path / "parts", show=quiet, until=lambda run, wanted=wanted: run.epoch >= wanted
+        )
+        assert len(checkpoint.read(checkpoint.newest(tmp_path / "parts"))[1]["errors"]) == wanted
+    assert same(final(tmp_path / "whole"), final(tmp_path / "parts"))
+
+
 def test_it_learns_and_leaves_a_run(stripes, tmp_path):
     lines = []
     result = training.train(small(epochs=6), stripes, tmp_path / "run", show=lines.append)
@@ -146,7 +156,7 @@ def test_a_finished_run_stays_as_it_is(stripes, tmp_path):
 
 def test_another_recipe_seed_or_data_set_is_refused(stripes, tmp_path):
     training.train(small(epochs=1), stripes, tmp_path, show=quiet)
-    with pytest.raises(CheckpointError, match=r"had learning.momentum 0.9, now it is 0.5; give another --out folder"):
+    with pytest.raises(CheckpointError, match=r"had learning.momentum 0.9, now it is 0.5; add --change to go on"):
         training.train(small(epochs=1, momentum=0.5), stripes, tmp_path, show=quiet)
     with pytest.raises(CheckpointError, match="had seed 0, now it is 3"):
         training.train(small(epochs=1), stripes, tmp_path, seed=3, show=quiet)

@@ -1,20 +1,24 @@
 """Devices: which array module computes, where memory comes from, how arrays move.
 
 ``Device("cpu")`` is NumPy, ``Device("cuda:0")`` is CuPy on that card with a stream of its own, ``Device("fake:0")`` is
-NumPy behind arrays that refuse to be mixed (see `tinyalex.fake`). Layers see only ``device.xp`` and ``device.empty``.
-This is the only file that imports CuPy.
+NumPy behind arrays that refuse to be mixed, with streams that must be waited for (see `tinyalex.fake`): every line that
+a card runs through, it runs through. Layers see only ``device.xp`` and ``device.empty``.
 """
 
 import contextlib
-import importlib
+import threading
 
 import numpy as np
 
+from tinyalex import cards
 from tinyalex.arena import Arena
-from tinyalex.errors import DeviceError, UsageError
+from tinyalex.errors import UsageError
 from tinyalex.fake import FakeArray, FakeNumPy
+from tinyalex.kernels import gemm, launch
 from tinyalex.parallel import ranges, workers
 from tinyalex.upload import Placed
+
+_inside = threading.local()  # the devices that a thread has entered, innermost last
 
 
 class Device:
@@ -29,6 +33,12 @@ class Device:
     ----------
     xp : module
         NumPy, CuPy, or the fake NumPy of this device.
+    tf32 : bool
+        Whether products of float32 matrices on a card may round their operands to 11 significant bits.
+    kernels : set of dtype
+        For which layers take kernels instead of array operations.
+    memory : int
+        Bytes of a card.
 
     Raises
     ------
@@ -43,8 +53,14 @@ class Device:
         if not (name == "cpu" or (kind in ("cuda", "fake") and index.isdecimal())):
             raise UsageError(f"device '{name}': no such kind of device; use cpu, cuda:0, cuda:1, ... or fake:0, ...")
         self.name, self.kind, self.index = name, kind, int(index or 0)
-        self._arena, self._depth = Arena(), 0
+        self._arena, self._depth, self._compiled = Arena(), 0, {}
+        self.tf32, self.kernels, self.memory = False, {np.dtype("float32")} if kind == "cuda" else set(), 0
         self.xp = {"cpu": lambda: np, "fake": lambda: FakeNumPy(name), "cuda": self._cupy}[kind]()
+        if kind != "cpu":
+            self.card = self.xp.cuda.Device(self.index)
+            with self.card:
+                self.stream = self.xp.cuda.Stream(non_blocking=True)
+                self.copying = self.xp.cuda.Stream(non_blocking=True)  # for what comes from the host meanwhile
 
     def __repr__(self):
         return f"Device('{self.name}')"
@@ -60,7 +76,10 @@ class Device:
             with self:  # CuPy takes memory where the current card and stream are
                 return self.xp.empty(shape, dtype)
         array = self._arena.empty(shape, dtype)
-        return FakeArray(array, self.name) if self.kind == "fake" else array
+        if self.kind == "cpu":
+            return array
+        with self:
+            return FakeArray(array, self.name)
 
     def zeros(self, shape, dtype):
         """Return an array of zeros, from where `empty` takes its memory."""
@@ -74,8 +93,6 @@ class Device:
         copy = self.empty(array.shape, array.dtype)
         if self.kind == "cpu":
             copy[...] = array
-        elif self.kind == "fake":
-            copy.fill_from_host(array)
         else:
             copy.set(np.ascontiguousarray(array), stream=self.stream)
         return copy
@@ -91,7 +108,7 @@ class Device:
 
         Any thread may ask. The memory goes round when nothing views it any more, in CuPy's pool of such memory.
         """
-        if self.kind != "cuda":
+        if self.kind == "cpu":
             return np.empty(shape, dtype)
         size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
         with self.xp.cuda.Device(self.index):  # not self.card, which remembers what the main thread had before it
@@ -99,9 +116,25 @@ class Device:
 
     def get(self, array):
         """Copy an array of this device to the host, when all work on it is done."""
+        return np.array(array) if self.kind == "cpu" else array.get(stream=self.stream)
+
+    def later(self, array):
+        """Begin to copy an array to the host; what is returned waits for that alone, and gives the copy.
+
+        It does not wait for work that this device was asked for since.
+        """
         if self.kind == "cpu":
-            return np.array(array)
-        return array.to_host() if self.kind == "fake" else array.get(stream=self.stream)
+            copy = self.get(array)
+            return lambda: copy
+        copy = self.pinned(array.shape, array.dtype)
+        array.get(stream=self.stream, out=copy, blocking=False)
+        arrived = self.event(self.stream)
+
+        def wait():
+            arrived.synchronize()
+            return copy
+
+        return wait
 
     def receive(self, array, source):
         """Copy a contiguous array here from another column's device, in order with the work on both.
@@ -120,8 +153,6 @@ class Device:
         copy = self.empty(array.shape, array.dtype)
         if self.kind == "cpu":
             copy[...] = array
-        elif self.kind == "fake":
-            copy.fill_from_host(source.get(array))
         else:
             # The copy waits for the producer; the source waits for the copy before its memory is written again.
             self.stream.wait_event(source.event(source.stream))
@@ -132,7 +163,10 @@ class Device:
     def matmul(self, a, b, out):
         """Write the product of two matrices to ``out`` and return it; on the CPU the workers share its longer side."""
         rows, columns = out.shape
-        if not self.on_host or rows * columns * a.shape[1] < 1 << 22 or workers().busy:
+        if self.kind == "cuda" and gemm.suits(a, b, out):
+            a, b = (gemm.arranged(self.xp, matrix) for matrix in (a, b))
+            gemm.gemm(self._cublas, self.card.cublas_handle, a, b, out, self.tf32)
+        elif not self.on_host or rows * columns * a.shape[1] < 1 << 22 or workers().busy:
             self.xp.matmul(a, b, out=out)
         elif columns >= rows:
             parts = ranges(columns, workers().count)
@@ -140,6 +174,35 @@ class Device:
         else:
             workers().run(lambda s: self.xp.matmul(a[s], b, out=out[s]), ranges(rows, workers().count))
         return out
+
+    def has_kernels(self, dtype):
+        """Whether layers take the kernels of `tinyalex.kernels` for arrays of this type: float32, on a card."""
+        return dtype in self.kernels
+
+    def launch(self, code, name, rows, count, *arguments, **constants):
+        """Start a kernel: a thread for each of ``count`` places in each of ``rows`` rows.
+
+        Parameters
+        ----------
+        code : str
+            CUDA source of the operation.
+        name : str
+            Of the kernel in it.
+        rows, count : int
+        *arguments : arrays, then numbers
+            Between them the kernel takes ``count``.
+        **constants : int
+            Macros of the source.
+        """
+        arguments, real = launch.typed(count, arguments)
+        self._start(code, name, real, constants, launch.grid(rows, count), arguments)
+
+    def _start(self, code, name, real, constants, grid, arguments):
+        key = name, real.char, *constants.values()
+        if key not in self._compiled:
+            self._compiled[key] = launch.compiled(self.xp, code, name, real, constants)
+        blocks, threads = grid
+        self._compiled[key](blocks, (threads,), arguments)
 
     @contextlib.contextmanager
     def step(self):
@@ -152,41 +215,32 @@ class Device:
 
     def __enter__(self):
         """Make this the device, and its stream the stream, that array operations go to."""
-        if self.kind == "cuda":
-            self.card.__enter__()
-            self.stream.__enter__()
+        if self.kind != "cpu":
+            inside = _inside.__dict__.setdefault("devices", [None])
+            if inside[-1] is not self:  # CUDA is not asked again for what it is doing
+                self.card.__enter__()
+                self.stream.__enter__()
+            inside.append(self)
         return self
 
     def __exit__(self, *error):
-        if self.kind == "cuda":
-            self.stream.__exit__(*error)
-            self.card.__exit__(*error)
+        if self.kind != "cpu":
+            _inside.devices.pop()
+            if _inside.devices[-1] is not self:
+                self.stream.__exit__(*error)
+                self.card.__exit__(*error)
 
     def synchronize(self):
         """Wait until everything that was asked of this device is done."""
-        if self.kind == "cuda":
+        if self.kind != "cpu":
             self.stream.synchronize()
 
     def _cupy(self):
-        try:
-            cupy = importlib.import_module("cupy")
-        except ImportError as error:
-            raise DeviceError(
-                f"{self.name}: CuPy is not installed; pip install 'tinyalex[cuda13]' or [cuda12]"
-            ) from error
-        try:
-            count = cupy.cuda.runtime.getDeviceCount()
-        except cupy.cuda.runtime.CUDARuntimeError as error:
-            raise DeviceError(f"{self.name}: CUDA does not answer ({error}); check the driver, or use cpu") from error
-        if self.index >= count:
-            raise DeviceError(f"{self.name}: not there; this machine has {count} CUDA device(s), counted from cuda:0")
-        self.card = cupy.cuda.Device(self.index)
-        with self.card:
-            self.stream = cupy.cuda.Stream(non_blocking=True)
-            self.copying = cupy.cuda.Stream(non_blocking=True)  # for what comes from the host meanwhile
+        cupy, self._cublas, card = cards.find(self.name, self.index)
+        self.memory = card.mem_info[1]
         return cupy
 
     def event(self, stream):
-        """Return a card's event that one of its streams reaches when all that was asked of it so far is done."""
+        """Return an event of this card that one of its streams reaches when all that was asked of it so far is done."""
         with self.card:
             return stream.record(self.xp.cuda.Event(disable_timing=True))

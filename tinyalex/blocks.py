@@ -48,7 +48,7 @@ class Blocks:
     def forward(self, xs, devices, step=None, watch=None):
         """Take each column's (n, h, w, c) to its (n, ho, wo, o); ``watch`` sees every layer's output of every block."""
         self._shares = self.shares(len(xs[0]))
-        workers().run(lambda pair: pair[0].prepare(pair[1]), self._layers)
+        workers().run(_prepare, self._layers)
         dtype = np.result_type(xs[0].dtype, *(p.value.dtype for _, p in _parameters(self.stage)))
         shapes = self.stage.output_shapes(self.shapes)
         ys = [device.empty((len(xs[0]), *shape), dtype) for device, shape in zip(devices, shapes, strict=True)]
@@ -111,6 +111,12 @@ class Blocks:
     def _release(self):
         for layer, _ in self._layers:
             layer.release()
+
+
+def _prepare(pair):
+    layer, shape = pair
+    with layer.device:
+        layer.prepare(shape)
 
 
 def _fill(wholes, block, parts, devices):

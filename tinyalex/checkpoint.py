@@ -1,28 +1,29 @@
 """Checkpoints: the only place that writes run state.
 
 A checkpoint is a safetensors file, ``checkpoint-<step>.safetensors``: weights under the names of the 2012 files
-("conv1a/W"), momenta beside them ("momentum/conv1a/W"), and in its header the metadata and a SHA-256 of every tensor.
-It is written under another name, flushed to the disk, read back and verified, and only then renamed; an older one is
-removed after that. Who reads it trusts nothing: the header is checked before anything is allocated, hashes before use.
+("conv1a/W"), momenta beside them ("momentum/conv1a/W"), and in its header the metadata and a BLAKE2b of every tensor.
+It is written under another name, flushed to the disk, read back and verified, and only then renamed; older ones are
+removed after that (`tinyalex.retention`). Who reads it trusts nothing: the header is checked before anything is
+allocated, hashes before use.
 """
 
-import hashlib
 import json
 import os
-import platform
 from pathlib import Path
 
 import numpy as np
 
-from tinyalex import __version__, storage, tensorfile
+from tinyalex import __version__, hashes, retention, storage, tensorfile
 from tinyalex.errors import CheckpointError, StorageError
+from tinyalex.parallel import workers
 
 FORMAT = 1
-KEPT = 2  # verified checkpoints in a folder
+_HEADER = 1 << 20  # bytes of header, at most, for which there has to be room
+_whole = {}  # what this process has written and verified: path to inode, size and time of change
 
 
 def save(folder, tensors, metadata):
-    """Write a checkpoint, verify it, and remove all but the newest two.
+    """Write a checkpoint, verify it, and remove those that need not be kept any more.
 
     Parameters
     ----------
@@ -30,7 +31,7 @@ def save(folder, tensors, metadata):
         The run folder; made when missing.
     tensors : dict of str to np.ndarray
     metadata : dict
-        Anything that JSON holds; ``metadata["step"]``, the updates made so far, is needed.
+        Anything that JSON holds; ``metadata["step"]``, the updates made so far, is needed. See `retention.pinned` too.
 
     Returns
     -------
@@ -41,6 +42,14 @@ def save(folder, tensors, metadata):
     StorageError
         No space, no permission, or a disk that gives back other bytes; older checkpoints are untouched.
     """
+    path = Path(folder) / f"checkpoint-{metadata['step']:08d}.safetensors"
+    write(path, tensors, metadata)
+    _prune(path, metadata["step"])
+    return path
+
+
+def write(path, tensors, metadata):
+    """Write tensors and metadata to a file that is there whole and verified or not at all; see `save`."""
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
@@ -48,22 +57,23 @@ def save(folder, tensors, metadata):
     tensors = {
         name: np.asarray(array, np.asarray(array).dtype.newbyteorder("="), order="C") for name, array in tensors.items()
     }
-    text = json.dumps(metadata | {"format": FORMAT, "made_with": _made_with()})
-    hashes = {name: _tensor_hash(array) for name, array in tensors.items()}
-    header = {"tinyalex": text, "tinyalex.sha256": _text_hash(text), "tensors.sha256": json.dumps(hashes)}
-    path = Path(folder) / f"checkpoint-{metadata['step']:08d}.safetensors"
+    text = json.dumps(metadata | {"format": FORMAT, "tinyalex": __version__})
+    each = dict(zip(tensors, workers().run(hashes.array, list(tensors.values())), strict=True))
+    header = {"tinyalex": text, "tinyalex.blake2b": hashes.text(text), "tensors.blake2b": json.dumps(each)}
     temporary = path.with_suffix(".part")
     try:
+        storage.need_room(path, sum(array.nbytes for array in tensors.values()) + min(_HEADER, 4 * len(text) + 65536))
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary.touch()
         mode = temporary.stat().st_mode  # as the user's umask has it: safetensors would keep it from everybody else
         save_file(tensors, temporary, metadata=header)
         temporary.chmod(mode)
         storage.flush(temporary)
-        read(temporary)
+        _compare_with(temporary, tensors)
         os.replace(temporary, path)
+        _whole[path] = _stamp(path)
         storage.flush(path.parent)
-    except (OSError, SafetensorError, CheckpointError) as error:
+    except (OSError, SafetensorError, CheckpointError, StorageError) as error:
         storage.remove(temporary)
         raise StorageError(
             f"{path}: the checkpoint could not be written ({error}); make room and check the "
@@ -72,8 +82,6 @@ def save(folder, tensors, metadata):
     except BaseException:  # Ctrl-C included
         storage.remove(temporary)
         raise
-    _prune(path, metadata["step"])
-    return path
 
 
 def newest(folder, rejected=None):
@@ -91,9 +99,9 @@ def newest(folder, rejected=None):
         When there is none.
     """
     folder, lines = Path(folder), [] if rejected is None else rejected
-    for path in _by_step(folder, lines):
+    for path, _ in by_step(folder, lines):
         try:
-            read(path)
+            verify(path)
             return path
         except CheckpointError as error:
             lines.append(str(error))
@@ -102,97 +110,131 @@ def newest(folder, rejected=None):
     raise CheckpointError(f"{folder}: no checkpoint here; give the folder that tinyalex train --out wrote")
 
 
-def read(path):
+def by_step(folder, rejected=None):
+    """List the checkpoints in a folder whose header is whole, as (path, metadata), the highest step first."""
+    found = []
+    for path in Path(folder).glob("checkpoint-*.safetensors"):
+        try:
+            metadata = inspect(path)
+            if metadata.get("kind") == "weights":
+                raise CheckpointError(f"{path}: holds weights alone, no run can go on from it; predict takes it")
+            found.append((path, metadata))
+        except CheckpointError as error:
+            if rejected is not None and path.exists():  # else another process removed it meanwhile
+                rejected.append(str(error))
+    return sorted(found, key=lambda pair: (pair[1]["step"], pair[0].name), reverse=True)
+
+
+def read(path, shapes=None):
     """Read and verify a checkpoint.
+
+    Parameters
+    ----------
+    path : Path
+    shapes : callable, optional
+        ``shapes(metadata)`` gives ``{name: (dtype, shape)}`` of the tensors that have to be there; the header is held
+        to them before anything is allocated. A shape None may be any.
 
     Returns
     -------
     tensors : dict of str to np.ndarray
     metadata : dict
-        As given to `save`, with "format" and "made_with": versions on which a result's last bits depend.
+        As given to `save`, with "format" and the version "tinyalex" that wrote it.
 
     Raises
     ------
     CheckpointError
-        For a file that is missing, cut, altered, of another format or of another program.
+        For a file that is missing, cut, altered, of another format, of another program or of another net.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
-    metadata, hashes = _header(path)
+    metadata, wanted, entries = _header(path)
+    wrong = "" if shapes is None else tensorfile.differences(entries, shapes(metadata))
+    if wrong:
+        raise CheckpointError(f"{path}: {wrong}; give one of this net")
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
         raise _bad(path, f"cannot be read ({error})") from error
-    if tensors.keys() != hashes.keys():
-        raise _bad(path, f"tensors {sorted(tensors.keys() ^ hashes.keys())[:3]} are missing or not its own")
-    for name, array in tensors.items():
-        if _tensor_hash(array) != hashes[name]:
-            raise _bad(path, f"tensor {name} is not as it was written")
+    found = dict(zip(tensors, workers().run(hashes.array, list(tensors.values())), strict=True))
+    _compare(path, found, wanted)
     return tensors, metadata
 
 
-def _header(path):
-    """Check a file's layout, and give its metadata and the hashes of its tensors."""
+def verify(path):
+    """Hold every byte of a checkpoint to its hashes, piece by piece; return its metadata, or raise as `read` does."""
+    metadata, wanted, entries = _header(path)
     try:
-        texts = tensorfile.texts(path)
+        with open(path, "rb") as file:
+            found = workers().run(lambda entry: hashes.in_file(file.fileno(), entry), list(entries.values()))
+    except OSError as error:
+        raise _bad(path, f"cannot be read ({error.strerror})") from error
+    _compare(path, dict(zip(entries, found, strict=True)), wanted)
+    return metadata
+
+
+def inspect(path):
+    """Read a checkpoint's metadata without its tensors; what `read` says of a damaged header holds here."""
+    return _header(path)[0]
+
+
+def _header(path):
+    # Check a file's layout; give its metadata, the hashes of its tensors, and where they lie.
+    try:
+        texts, entries = tensorfile.read(path)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}); give a checkpoint of tinyalex") from error
     except ValueError as error:
         raise _bad(path, error) from error
     if "tinyalex" not in texts:
         raise CheckpointError(f"{path}: not a checkpoint of tinyalex; give one that tinyalex train wrote")
-    if _text_hash(texts["tinyalex"]) != texts.get("tinyalex.sha256"):
+    if hashes.text(texts["tinyalex"]) != texts.get("tinyalex.blake2b"):
         raise _bad(path, "its metadata are not as they were written")
-    metadata = json.loads(texts["tinyalex"])
-    if metadata["format"] != FORMAT:
-        raise CheckpointError(f"{path}: format {metadata['format']}, not {FORMAT}; use the tinyalex that wrote it")
     try:
-        return metadata, tensorfile.parse(texts["tensors.sha256"])
-    except (ValueError, KeyError) as error:
+        metadata, wanted = tensorfile.parse(texts["tinyalex"]), tensorfile.parse(texts["tensors.blake2b"])
+        version, step = metadata["format"], metadata["step"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise _bad(path, "its list of tensors is damaged") from error
+    if version != FORMAT:
+        by = f"the tinyalex that wrote it ({metadata.get('tinyalex', 'a later one')})"
+        raise CheckpointError(f"{path}: format {version}, not {FORMAT}; use {by}")
+    if type(step) is not int or step < 0 or not isinstance(wanted, dict) or wanted.keys() != entries.keys():
+        raise _bad(path, "its tensors are not its own, or its step is no number")
+    return metadata, wanted, entries
 
 
-def _by_step(folder, rejected):
-    steps = []
-    for path in folder.glob("checkpoint-*.safetensors"):
-        try:
-            steps.append((_header(path)[0]["step"], path))
-        except CheckpointError as error:
-            rejected.append(str(error))
-    return [path for _, path in sorted(steps, reverse=True)]
+def _compare_with(path, tensors):
+    # What was just written, read back: byte for byte what it was to be.
+    entries = _header(path)[2]
+    with open(path, "rb") as file:
+        pairs = [(entries[name], array) for name, array in tensors.items()]
+        equal = workers().run(lambda pair: hashes.is_in_file(file.fileno(), *pair), pairs)
+    _compare(path, dict(zip(tensors, equal, strict=True)), dict.fromkeys(tensors, True))
+
+
+def _compare(path, found, wanted):
+    wrong = [name for name in wanted if found.get(name) != wanted[name]]
+    if wrong:
+        raise _bad(path, f"tensor {wrong[0]} is not as it was written")
 
 
 def _prune(path, step):
-    verified = 1  # the one just written
-    for other in _by_step(path.parent, []):
-        try:
-            if other == path or read(other)[1]["step"] > step:
+    found = [(other, its) for other, its in by_step(path.parent) if its["step"] <= step]
+    pinned, verified = retention.pinned(found), 0
+    for other, _ in found:
+        if verified < retention.NEWEST:
+            try:
+                verified += _whole.get(other) == _stamp(other) or bool(verify(other))
+            except CheckpointError:
                 continue
-        except CheckpointError:
-            continue  # what cannot be read is not ours to remove
-        verified += 1
-        if verified > KEPT:
+        elif other not in pinned:
             storage.remove(other)
 
 
-def _made_with():
-    return {
-        "tinyalex": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "machine": platform.platform(terse=True) + " " + platform.machine(),
-    }
-
-
-def _tensor_hash(array):
-    digest = hashlib.sha256(f"{array.dtype.name} {array.shape} ".encode())
-    digest.update(array.reshape(-1).view(np.uint8))
-    return digest.hexdigest()
-
-
-def _text_hash(text):
-    return hashlib.sha256(text.encode()).hexdigest()
+def _stamp(path):
+    told = path.stat()
+    return told.st_ino, told.st_size, told.st_mtime_ns
 
 
 def _bad(path, what):

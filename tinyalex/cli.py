@@ -5,6 +5,7 @@ Exit codes: 0 done; 1 a fault of the program, or a check that failed; 2 usage; 3
 """
 
 import argparse
+import contextlib
 import errno
 import os
 import sys
@@ -46,6 +47,7 @@ def main(argv=None):
             from tinyalex import parallel
 
             parallel.set_threads(options.threads)
+        options.argv = argv
         code = options.run_command.run(options) or 0
         sys.stdout.flush()
         return code
@@ -70,6 +72,9 @@ def _told(error):
     """Return an error's line and exit code."""
     if isinstance(error, OSError) and error.errno in _STORAGE:
         return f"{error.filename or 'output'}: {error.strerror}; make room or check permissions", StorageError.exit_code
+    if type(error).__module__.split(".")[0] in ("cupy", "cupy_backends") and not isinstance(error, MemoryError):
+        line = f"{type(error).__name__}: {error}; what failed may have been asked of the card earlier"
+        return f"{line}: CUDA_LAUNCH_BLOCKING=1 shows where; checkpoints are whole", DeviceError.exit_code
     if isinstance(error, MemoryError):
         return f"memory: {error or 'not enough'}; use a smaller learning.batch or net", DeviceError.exit_code
     if isinstance(error, TinyalexError):
@@ -78,7 +83,8 @@ def _told(error):
 
 
 def _report(line, code, who="tinyalex: error:"):
-    print(who, " ".join(line.splitlines()), file=sys.stderr, flush=True)
+    with contextlib.suppress(OSError):  # nobody is there to read it
+        print(who, " ".join(line.splitlines()), file=sys.stderr, flush=True)
     return code
 
 

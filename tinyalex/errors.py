@@ -38,6 +38,10 @@ class DivergedError(TinyalexError):
     exit_code = 5
 
 
+class StalledError(DivergedError):
+    """Training does not learn, or cannot begin to: its numbers are finite, but the loss stays that of guessing."""
+
+
 class BusyError(TinyalexError):
     """A run folder that another process is writing to."""
 

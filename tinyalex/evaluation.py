@@ -1,5 +1,14 @@
-"""Error rates: how often the right class is not the first guess, or not among the first five (paper §2)."""
+"""Error rates: how often the right class is not the first guess, or not among the first five (paper §2).
 
+What holds where the rates are not obvious:
+
+- Of equally probable classes the one with the lower number is guessed first. (2012 shared the credit among them.)
+- With five classes or fewer the right one is always among the first five: the top-5 error is 0.
+- An image with a probability that is no number (NaN, infinity) is wrong, in the top 5, too, whatever the number of
+  classes. An average over views or nets is no number if one of them is none.
+"""
+
+import contextlib
 from typing import NamedTuple
 
 import numpy as np
@@ -20,9 +29,6 @@ class Score(NamedTuple):
 def ranks(probabilities, labels):
     """Count the classes that come before the right one.
 
-    Of equally probable classes the one with the lower number comes first. A NaN comes before nothing: its image counts
-    as wrong.
-
     Parameters
     ----------
     probabilities : ndarray, shape (n, classes)
@@ -31,24 +37,25 @@ def ranks(probabilities, labels):
     Returns
     -------
     ndarray of int, shape (n,)
-        0 where the right class is the first guess.
+        0 where the right class is the first guess; where something is no number, at least 5 and no less than there are
+        classes.
     """
     right = np.take_along_axis(probabilities, labels[:, None], axis=1)
     earlier = np.arange(probabilities.shape[1]) < labels[:, None]
     before = ((probabilities > right) | ((probabilities == right) & earlier)).sum(axis=1)
-    return np.where(np.isfinite(probabilities).all(axis=1), before, probabilities.shape[1])
+    return np.where(np.isfinite(probabilities).all(axis=1), before, max(5, probabilities.shape[1]))
 
 
 def score(probabilities, labels):
-    """Return the `Score` of probabilities (n, classes); with five classes or fewer the top-5 error is 0."""
+    """Return the `Score` of probabilities (n, classes); one that is 0, or no number, has the loss of the smallest."""
     rank = ranks(probabilities, labels)
     right = np.take_along_axis(probabilities, labels[:, None], axis=1).astype(np.float64)
-    loss = -np.log(np.maximum(right, np.finfo(np.float32).tiny)).mean()
+    loss = -np.log(np.where(np.isfinite(right), right, 0).clip(np.finfo(np.float32).tiny)).mean()
     return Score(len(labels), float(loss), float((rank >= 1).mean()), float((rank >= 5).mean()))
 
 
-def evaluate(network, images, mean, recipe):
-    """Score a network on test images, centre crops only.
+def probabilities(network, images, mean, recipe, views=1, between=None):
+    """Return a network's probabilities for test images, averaged over views after the softmax (paper §4.1).
 
     Parameters
     ----------
@@ -57,16 +64,29 @@ def evaluate(network, images, mean, recipe):
     mean : float32 (S, S, 3)
         The mean image that the network was trained with.
     recipe : Recipe
+    views : {1, 9, 10}
+        Crops of each image: see `augment.views`.
+    between : callable, optional
+        Called after every batch; what it raises ends the evaluation.
 
     Returns
     -------
-    Score
+    ndarray, shape (n, classes)
     """
     if images.size != len(mean):
         raise DataError(
             f"images: {images.size} x {images.size}, but the network was trained with {len(mean)} x {len(mean)}; "
             "prepare them in that size"
         )
-    batches = test_batches(images, mean, recipe, recipe.learning.batch)
-    probabilities = np.concatenate([network.predict(batch.images, recipe.learning.batch) for batch in batches])
-    return score(probabilities, np.asarray(images.labels))
+    batch, parts = recipe.learning.batch, []
+    with contextlib.closing(test_batches(images, mean, recipe, max(1, batch // views), views)) as batches:
+        for crops in batches:
+            parts.append(network.predict(crops.images, batch).reshape(len(crops.labels), views, -1).mean(axis=1))
+            if between:
+                between()
+    return np.concatenate(parts)
+
+
+def evaluate(network, images, mean, recipe, views=1, between=None):
+    """Score a network on test images; the parameters are those of `probabilities`."""
+    return score(probabilities(network, images, mean, recipe, views, between), np.asarray(images.labels))

@@ -6,7 +6,7 @@ import os
 import platform
 from pathlib import Path
 
-from tinyalex.errors import BusyError
+from tinyalex.errors import BusyError, StorageError
 
 NAME = ".lock"
 
@@ -27,6 +27,8 @@ def hold(folder, doing, other):
     ------
     BusyError
         If another process holds it; the line names that process and its machine.
+    StorageError
+        If the disk cannot lock a file.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
     file = os.open(Path(folder) / NAME, os.O_RDWR | os.O_CREAT, 0o666)
@@ -38,12 +40,17 @@ def hold(folder, doing, other):
             raise BusyError(
                 f"{folder}: another process is {doing} here ({who}); wait for it or give another {other}"
             ) from None
+        except OSError as error:
+            raise StorageError(
+                f"{folder}: cannot be locked ({error.strerror}); give another {other}, on a disk that knows locks"
+            ) from error
         with contextlib.suppress(OSError):  # on a full disk it is a lock all the same
             os.ftruncate(file, 0)
             os.pwrite(file, f"process {os.getpid()} on {platform.node()}".encode(), 0)
         try:
             yield
         finally:
-            os.ftruncate(file, 0)
+            with contextlib.suppress(OSError):
+                os.ftruncate(file, 0)
     finally:
         os.close(file)

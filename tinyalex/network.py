@@ -10,7 +10,9 @@ import numpy as np
 
 from tinyalex.backend import Device
 from tinyalex.blocks import Blocks
+from tinyalex.cards import fitting
 from tinyalex.errors import DataError, ShapeError, UsageError
+from tinyalex.kernels.rectify import rectified
 from tinyalex.layers import Linear, SoftmaxLoss
 
 
@@ -75,6 +77,8 @@ class Network:
         if self.devices[0].on_host:
             shapes = self.shapes[: len(self.trunk)]
             self.runs[: len(self.trunk)] = map(Blocks, self.trunk, shapes, [self.dtype.itemsize] * len(self.trunk))
+        elif self.devices[0].has_kernels(self.dtype):
+            self.runs = list(map(rectified, self.stages))
         return self
 
     def tensors(self, kind="value"):
@@ -153,8 +157,8 @@ class Network:
         """
         if len(labels) and not 0 <= labels.min() <= labels.max() < self.classes:
             raise DataError(f"labels: {labels.min()} to {labels.max()}, but the classes are 0 to {self.classes - 1}")
-        logits = self.forward(images, step)
-        with self.devices[0] as device:
+        with self.devices[0] as device, fitting(device, len(images)):
+            logits = self.forward(images, step)
             loss = self.loss.forward(logits, device.put(labels))
             self.backward(self.loss.backward())
         return loss, logits

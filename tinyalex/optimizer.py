@@ -5,9 +5,8 @@
 with the gradient averaged over the batch. Biases have a rate of their own and do not decay (2012: ``epsB``, no ``wc``).
 """
 
-from tinyalex.parallel import ranges, workers
-
-_CHUNK = 1 << 15  # elements: three float32 arrays of this length stay in a core's cache
+from tinyalex.kernels.update import Flat
+from tinyalex.parallel import spread
 
 
 class Optimizer:
@@ -19,16 +18,22 @@ class Optimizer:
         Built; its gradients are read, its values are changed in place.
     momentum, decay : float
         0.9 and 0.0005 in the paper.
+    decays : dict, optional
+        Layer name to a decay of its own (2012: every layer has its ``wc``).
     """
 
-    def __init__(self, network, momentum=0.9, decay=0.0005):
-        self.momentum, self.decay = momentum, decay
-        self._rows = []  # (device, parameter, v)
-        for index, layer in network.layers():
-            device = network.devices[index]
+    def __init__(self, network, momentum=0.9, decay=0.0005, decays=None):
+        self.momentum, self.decay, self.decays = momentum, decay, decays or {}
+        self._rows, self._flats = [], []  # (device, parameter, v); and what a card updates in one pass
+        for column, device in enumerate(network.devices):
+            parameters = [p for index, layer in network.layers() if index == column for p in layer.parameters]
             with device:
-                for parameter in layer.parameters:
-                    self._rows.append((device, parameter, device.zeros(parameter.shape, parameter.value.dtype)))
+                if device.has_kernels(network.dtype):
+                    self._flats.append(Flat(device, parameters, network.dtype))
+                    vs = self._flats[-1].v
+                else:
+                    vs = [device.zeros(parameter.shape, network.dtype) for parameter in parameters]
+            self._rows += zip([device] * len(vs), parameters, vs, strict=True)
 
     def tensors(self):
         """Yield (name, device, view) of every v, named as in `Network.state`."""
@@ -53,30 +58,28 @@ class Optimizer:
         slow : dict, optional
             Layer name to multiplier of its rates. With 0 the layer stands still: no decay and no coasting (2012).
         """
-        for device, parameter, v in self._rows:
-            own = rate if parameter.kind == "W" or bias_rate is None else bias_rate
-            own *= (slow or {}).get(parameter.layer, 1.0)
+        rates = {"W": rate, "b": rate if bias_rate is None else bias_rate}
+
+        def of(parameter):  # its rate, and what it decays by
+            own = rates[parameter.kind] * (slow or {}).get(parameter.layer, 1.0)
+            decay = self.decays.get(parameter.layer, self.decay) if parameter.kind == "W" else 0.0
+            return own, decay * own
+
+        for flat in self._flats:
+            with flat.device:
+                flat.update(self.momentum, [of(parameter) for parameter in flat.parameters])
+        for device, parameter, v in self._rows if not self._flats else ():
+            own, decay = of(parameter)
             if own:
+                tensors, settings = (parameter.value, parameter.grad, v), (self.momentum, own, decay)
                 with device:
-                    self._move(device, parameter, v, own)
+                    spread(move, tensors, *settings) if device.on_host else move(*tensors, *settings)
 
-    def _move(self, device, parameter, v, rate):
-        w, g, v = (array.reshape(-1) for array in (parameter.value, parameter.grad, v))
-        decay = self.decay * rate if parameter.kind == "W" else 0.0
 
-        def move(part):
-            v[part] *= self.momentum
-            if decay:
-                v[part] -= decay * w[part]
-            v[part] -= rate * g[part]
-            w[part] += v[part]
-
-        if not device.on_host:
-            move(slice(None))
-            return
-
-        def share(part):
-            for low in range(part.start, part.stop, _CHUNK):
-                move(slice(low, min(low + _CHUNK, part.stop)))
-
-        workers().run(share, ranges(len(w), workers().count if len(w) > _CHUNK else 1))
+def move(w, g, v, momentum, rate, decay):
+    """Change a parameter's values and its v; ``decay`` is the weight decay times the rate."""
+    v *= momentum
+    if decay:
+        v -= decay * w
+    v -= rate * g
+    w += v

@@ -1,17 +1,35 @@
 """A run folder: what training leaves there, and how the other commands read it."""
 
 import contextlib
-import dataclasses
-import json
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from tinyalex import alexnet, checkpoint, lock, recipe, storage
-from tinyalex.errors import CheckpointError, DataError
+from tinyalex import alexnet, checkpoint, fingerprint, health, lock, recipe, storage
+from tinyalex.errors import CheckpointError, DataError, DivergedError, UsageError
+from tinyalex.outcome import Outcome
+from tinyalex.runlog import LOG, Log, read_log
 
-LOG, RECIPE = "log.jsonl", "recipe.toml"
+__all__ = ["LOG", "RECIPE", "Log", "Run", "export", "first_batch", "hold", "load", "read", "read_log", "restore"]
+__all__ += ["saving", "snapshot", "state", "tidy"]
+
+RECIPE = "recipe.toml"
+
+
+def _all(kind):
+    return lambda value: type(value) is list and all(type(each) is kind for each in value)
+
+
+_FIELDS = {  # of the metadata, and whether a value will do
+    "recipe": lambda value: type(value) is str,
+    "dataset": lambda value: type(value) is str,
+    "seed": lambda value: type(value) is int,
+    "classes": _all(str),
+    "words": lambda value: value is None or _all(str)(value),
+    "errors": _all(float),
+    "fingerprint": lambda value: value is None or (type(value) is dict and _all(str)(list(value.values()))),
+}
 
 
 class Run(NamedTuple):
@@ -38,39 +56,61 @@ class Run(NamedTuple):
     metadata: dict
 
 
-def snapshot(run):
-    """Return what a checkpoint of a `Training` keeps: all tensors on the host, and the metadata."""
+def state(run):
+    """Return the values and the momenta of a `Training`, on the host, by name."""
     tensors = {name: device.get(view) for name, device, view in run.network.tensors()}
-    tensors |= {f"momentum/{name}": device.get(view) for name, device, view in run.optimizer.tensors()}
+    return tensors | {f"momentum/{name}": device.get(view) for name, device, view in run.optimizer.tensors()}
+
+
+def snapshot(run, tested=False):
+    """Return what a checkpoint of a `Training` keeps: all tensors on the host, and the metadata.
+
+    Raises
+    ------
+    DivergedError
+        If a number is not finite: no checkpoint shall hold it.
+    """
+    tensors = state(run)
+    place = health.not_finite(tensors)
+    if place:
+        raise DivergedError(f"{place}: no longer finite at step {run.step}; not saved")
+    begun = run.step % run.steps_per_epoch
     metadata = {
+        "kind": "checkpoint",
         "step": run.step,
         "epoch": run.epoch,
         "errors": run.errors,
+        "tested": tested,
+        "drops": run.rates.drops,
         "seed": run.seed,
         "recipe": recipe.to_toml(run.recipe),
         "classes": list(run.dataset.classes),
         "words": list(run.dataset.words),
         "dataset": run.dataset.identity,
+        "origin": run.origin,
+        "fingerprint": fingerprint.take(run.network.devices),
     }
-    return tensors | {"data/mean": run.dataset.mean}, metadata
+    seen = np.array([outcome.figures() for outcome in run.seen] if begun else [], np.float64).reshape(-1, 2)
+    return tensors | {"data/mean": run.dataset.mean, "epoch/seen": seen}, metadata
 
 
-def restore(tensors, network, optimizer=None):
-    """Copy a checkpoint's tensors into a network, and into an optimizer if there is one."""
-    shapes = {name: tuple(value.shape) for name, value in network.state().items()}
-    wanted = shapes if optimizer is None else shapes | {f"momentum/{name}": shape for name, shape in shapes.items()}
-    for name, shape in wanted.items():
-        found = tensors[name].shape if name in tensors else "nothing"
-        if found != shape:
-            raise CheckpointError(f"checkpoint: {name} is {found}, this net wants {shape}; it is of another net")
-    network.load(tensors)
-    if optimizer is not None:
-        optimizer.load({name: tensors[f"momentum/{name}"] for name in shapes})
+def restore(run, tensors, metadata):
+    """Put a `Training` where it was when a checkpoint was made."""
+    run.network.load(tensors)
+    run.optimizer.load({name: tensors[f"momentum/{name}"] for name in run.network.state()})
+    run.step, run.errors, run.origin = metadata["step"], list(metadata["errors"]), metadata.get("origin")
+    run.seen = [Outcome.known(*figures) for figures in tensors["epoch/seen"]]
 
 
 def hold(folder):
     """Keep a run folder, made if it is missing, to this process: see `tinyalex.lock.hold`."""
     return lock.hold(folder, "training", "--out")
+
+
+def tidy(folder):
+    """Remove what a process that was killed while it wrote left in a folder; to be called by who holds it."""
+    for path in Path(folder).glob("*.part"):
+        storage.remove(path)
 
 
 @contextlib.contextmanager
@@ -87,124 +127,92 @@ def saving(run, folder):
         ) from error
 
 
-def find(folder, settings, seed, dataset, show=print):
-    """Read the newest checkpoint of a run folder, to go on with it; None if there is none.
+def first_batch(run):
+    """Return the first batch of the epoch in which a `Training` stands."""
+    with contextlib.closing(run.batches()) as batches:
+        return next(batches)
 
-    Parameters
-    ----------
-    folder : Path
-    settings : Recipe
-    seed : int
-    dataset : Dataset
-    show : callable
-        Gets a line for every newer checkpoint that is damaged.
+
+def read(path):
+    """Read a checkpoint, or a file of weights, and hold it to the net that its own recipe describes.
+
+    Returns
+    -------
+    tensors, metadata
+        See `checkpoint.read`.
 
     Raises
     ------
     CheckpointError
-        If it belongs to another recipe, seed or data set.
+        Also if a tensor is missing, is too many or of another shape, or holds a number that is not finite.
     """
-    if not any(Path(folder).glob("checkpoint-*.safetensors")):
-        return None
-    damaged = []
-    tensors, metadata = checkpoint.read(checkpoint.newest(folder, damaged))
-    for line in damaged:
-        show(f"warning: {line}")
-    then = recipe.parse(metadata["recipe"])
-    for what, old, new in (
-        *_settings(then, settings),
-        ("seed", metadata["seed"], seed),
-        ("data set", metadata["dataset"][:8], dataset.identity[:8]),
-    ):
-        if old != new:
-            raise CheckpointError(f"{folder}: its run had {what} {old}, now it is {new}; give another --out folder")
+    tensors, metadata = checkpoint.read(path, _shapes(path))
+    place, mean = health.not_finite(tensors), tensors["data/mean"]
+    if place:
+        raise CheckpointError(f"{path}: {place} is not a finite number; use an older checkpoint or train again")
+    if mean.ndim != 3 or mean.shape != (mean.shape[0], mean.shape[0], 3):
+        raise CheckpointError(f"{path}: data/mean is {mean.shape}, which is no square image; train again")
     return tensors, metadata
 
 
-def _settings(then, now):
-    # (key, value then, value now) for every setting of two recipes; where the data lie does not matter.
-    for part in ("net", "init", "data", "learning"):
-        old, new = dataclasses.asdict(getattr(then, part)), dataclasses.asdict(getattr(now, part))
-        yield from ((f"{part}.{key}", old[key], new[key]) for key in old if key != "set")
+def _shapes(path):
+    def shapes(metadata):
+        for field, fits in _FIELDS.items():
+            if not fits(metadata.get(field)):
+                raise CheckpointError(f"{path}: {field}: {metadata.get(field)!r:.60} will not do; train again")
+        classes, words = metadata["classes"], metadata.get("words") or metadata["classes"]
+        try:
+            settings = recipe.parse(metadata["recipe"])
+        except UsageError as error:
+            raise CheckpointError(f"{path}: its recipe will not do ({error}); use another file") from error
+        if not len(classes) == len(words) == settings.net.classes:
+            told = f"{len(classes)} classes with {len(words)} names, but the net has {settings.net.classes}"
+            raise CheckpointError(f"{path}: {told}; train again")
+        wanted = {}
+        for parameter in alexnet.describe(settings.net).parameters():
+            width = parameter.shape[-1] // len(parameter.names)
+            wanted |= {
+                f"{name}/{parameter.kind}": ("float32", (*parameter.shape[:-1], width)) for name in parameter.names
+            }
+        if metadata.get("kind") != "weights":
+            wanted |= {f"momentum/{name}": told for name, told in wanted.items()} | {"epoch/seen": ("float64", None)}
+        return wanted | {"data/mean": ("float32", None)}
+
+    return shapes
 
 
-def load(folder, devices=("cpu",)):
-    """Read the newest checkpoint of a run folder, or one checkpoint file, and build its network.
+def load(place, devices=("cpu",)):
+    """Build the network of a run folder's newest checkpoint, of one checkpoint, or of a file of weights.
 
     Returns
     -------
     Run
     """
-    folder = Path(folder)
-    path = checkpoint.newest(folder) if folder.is_dir() else folder
-    tensors, metadata = checkpoint.read(path)
+    place = Path(place)
+    for attempt in range(3):
+        path = checkpoint.newest(place) if place.is_dir() else place
+        try:
+            tensors, metadata = read(path)
+            break
+        except CheckpointError:
+            if attempt == 2 or path.exists():
+                raise  # else training has replaced it meanwhile
     settings = recipe.parse(metadata["recipe"])
     network = alexnet.build(settings.net, settings.init, devices, seed=None)
-    restore(tensors, network)
+    network.load(tensors)
     classes = list(metadata["classes"])
-    return Run(network, settings, classes, list(metadata.get("words", classes)), tensors["data/mean"], metadata)
+    return Run(network, settings, classes, list(metadata.get("words") or classes), tensors["data/mean"], metadata)
 
 
-def read_log(folder):
-    """Return the records of a run's log, oldest first; a last line that was cut off is left out."""
-    records = []
-    path = Path(folder) / LOG
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            records.append(json.loads(line))
-        except json.JSONDecodeError:
-            continue
-    return records
+def export(run, path):
+    """Write a `Run` as a file of weights: all that `load` needs, and nothing that a training needs to go on.
 
-
-class Log:
-    """Writes ``log.jsonl``, one object a line, and tells the person who watches.
-
-    Parameters
-    ----------
-    folder : Path
-    steps : int
-        Of the whole run, for the progress bar.
-    done : int
-        Steps that are behind us already; what the log says of later ones is cut off.
-    show : callable
-        Gets plain lines of text. The bar appears on a terminal only.
+    Returns
+    -------
+    Path
     """
-
-    def __init__(self, folder, steps, done=0, show=print):
-        from tqdm import tqdm
-
-        path = Path(folder) / LOG
-        kept = [json.dumps(record) + "\n" for record in read_log(folder) if record["step"] <= done and done]
-        storage.write_text(path, "".join(kept))  # all of it or the one before, whenever somebody pulls the plug
-        self._file = path.open("a", encoding="utf-8")
-        self._show = show
-        self._bar = tqdm(total=steps, initial=done, unit="step", disable=None, leave=False, dynamic_ncols=True)
-
-    def write(self, event, **fields):
-        """Add a record; numbers that are not finite become null, as JSON wants."""
-        fields = {key: _plain(value) for key, value in fields.items() if value is not None}
-        self._file.write(json.dumps({"event": event, **fields}) + "\n")
-        self._file.flush()
-
-    def step(self, **figures):
-        """Move the bar on and show figures beside it."""
-        self._bar.set_postfix_str("  ".join(f"{name} {value}" for name, value in figures.items()), refresh=False)
-        self._bar.update()
-
-    def say(self, text):
-        """Show a line of text, above the bar if there is one."""
-        self._bar.clear()
-        self._show(text)
-
-    def close(self):
-        self._bar.close()
-        self._file.close()
-
-
-def _plain(value):
-    if isinstance(value, float | np.floating):
-        if not np.isfinite(value):
-            return None
-        return float(f"{value:.7g}") if abs(value) < 1e6 else round(float(value), 3)
-    return value
+    tensors = {name: device.get(view) for name, device, view in run.network.tensors()}
+    kept = ("step", "epoch", "errors", "tested", "seed", "recipe", "classes", "words", "dataset", "fingerprint")
+    metadata = {"kind": "weights"} | {key: run.metadata[key] for key in kept if key in run.metadata}
+    checkpoint.write(Path(path), tensors | {"data/mean": run.mean}, metadata)
+    return Path(path)

@@ -21,6 +21,8 @@ class Rates(NamedTuple):
         Strength of the colour noise, or None for the recipe's.
     finished : bool
         Whether training can stop: the rate was divided as often as it may be, and nothing improves any more.
+    drops : int
+        How often the rate has been lowered, in steps; a cosine has none.
     """
 
     rate: float
@@ -28,6 +30,7 @@ class Rates(NamedTuple):
     slow: dict
     colour_noise: float | None
     finished: bool
+    drops: int = 0
 
 
 def rates(learning, epoch, errors=()):
@@ -41,20 +44,22 @@ def rates(learning, epoch, errors=()):
     errors : sequence of float
         Test error after each epoch so far; only "plateau" looks at them.
     """
-    rate, bias_rate, slow, colour_noise, finished = learning.rate, None, {}, None, False
+    rate, bias_rate, slow, colour_noise, finished, drops = learning.rate, None, {}, None, False, 0
     if learning.schedule == "phases":
         for phase in learning.phases:
             if phase.epoch <= epoch:
+                drops += phase.rate < rate
                 rate, bias_rate, slow = phase.rate, phase.bias_rate, phase.slow
                 colour_noise = colour_noise if phase.colour_noise is None else phase.colour_noise
     elif learning.schedule == "plateau":
         drops = plateaus(errors, learning.patience)
-        rate, finished = rate / 10 ** min(drops, learning.drops), drops > learning.drops
+        finished, drops = drops > learning.drops, min(drops, learning.drops)
+        rate /= 10**drops
     else:
         rate *= 0.5 * (1 + math.cos(math.pi * epoch / learning.epochs))
     bias_rate = rate * learning.bias_rate if bias_rate is None else bias_rate
     warm = min(1.0, epoch / learning.warmup) if learning.warmup else 1.0
-    return Rates(rate * warm, bias_rate * warm, slow, colour_noise, finished)
+    return Rates(rate * warm, bias_rate * warm, slow, colour_noise, finished, drops)
 
 
 def plateaus(errors, patience):

@@ -6,10 +6,13 @@ from dataclasses import dataclass, field, fields
 from tinyalex.errors import UsageError
 from tinyalex.ranges import check, unknown
 
-LAYERS = {
-    "alexnet": ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"),
+LAYERS = {  # with weights, all that a kind of net can have, first to last
+    "alexnet": ("conv1", "conv2", "conv3", "conv4", "conv5", "conv6", "fc6", "fc7", "bottleneck7", "fc8"),
     "cifar10": ("conv1", "conv2", "conv3", "fc10"),
+    "cifar10-local": ("conv1", "conv2", "local3", "local4", "fc10"),
 }
+_WITH_MAPS = {"alexnet": (5, 6), "cifar10": (3,), "cifar10-local": (4,)}  # how many layers have maps and kernels
+_OMISSIBLE = ("conv3", "conv4", "conv5")  # paper section 7
 
 
 class _Checked:
@@ -20,11 +23,13 @@ class _Checked:
 
 @dataclass(frozen=True)
 class Net(_Checked):
-    """The shape of the net (paper section 3); `maps` and `hidden` are totals over the columns.
+    """The shape of the net (paper section 3); `maps`, `hidden` and `bottleneck` are totals over the columns.
 
-    `talk` names the layers before which columns exchange their maps; `fc8` is where the last layer lives: on column
-    "a" alone, as in 2012, or "split". `classes` 0 means as many as the data has. `convolution` is the algorithm:
-    "im2col", or "winograd" where there are transforms for the kernel.
+    A sixth number of `maps` and `kernels` adds conv6 over the last pool; with 0 maps conv3, conv4 or conv5 is left out.
+    `bottleneck` puts so many linear units between fc7 and fc8; 0 for none. `talk` names the layers before which columns
+    exchange their maps; `fc8` is where the last layer lives: on column "a" alone, as in 2012, or "split". `classes` 0
+    means as many as the data has. `convolution` is the algorithm: "im2col", or "winograd" where there are transforms
+    for the kernel. `tf32` lets a card round the operands of products to 11 significant bits, several times as fast.
     """
 
     section = "net"
@@ -35,6 +40,7 @@ class Net(_Checked):
     kernels: tuple = (11, 5, 3, 3, 3)
     stride: int = 4
     hidden: int = 4096
+    bottleneck: int = 0
     classes: int = 1000
     talk: tuple = ("conv3", "fc6", "fc7", "fc8")
     norm: str = "paper"
@@ -43,20 +49,47 @@ class Net(_Checked):
     activation: str = "relu"
     dropout: float = 0.5
     convolution: str = "im2col"
+    tf32: bool = False
 
     def __post_init__(self):
         super().__post_init__()
-        convolutions = sum(layer.startswith("conv") for layer in LAYERS[self.kind])
+        wanted = _WITH_MAPS[self.kind]
         for key in ("maps", "kernels"):
             given = len(getattr(self, key))
-            if given != convolutions:
-                raise UsageError(f"net.{key}: {given} numbers; give {convolutions}, one for each convolution")
-        for key, value in [*(("maps", maps) for maps in self.maps), ("hidden", self.hidden)]:
+            if given not in wanted:
+                which = " or ".join(map(str, wanted))
+                raise UsageError(f"net.{key}: {given} numbers; give {which}, one for each convolution")
+        if len(self.kernels) != len(self.maps):
+            raise UsageError(f"net.kernels: {len(self.kernels)} numbers for {len(self.maps)} of net.maps; give as many")
+        for layer, maps in zip(LAYERS[self.kind], self.maps, strict=False):
+            if not maps and (self.kind != "alexnet" or layer not in _OMISSIBLE):
+                raise UsageError(f"net.maps: 0 for {layer}; only {', '.join(_OMISSIBLE)} can be left out of an alexnet")
+        sizes = [("hidden", self.hidden), ("bottleneck", self.bottleneck)]
+        for key, value in [*(("maps", maps) for maps in self.maps), *sizes]:
             if value % self.columns:
                 raise UsageError(f"net.{key}: {value} does not divide by net.columns, {self.columns}; use a multiple")
-        if self.kind == "cifar10" and self.columns != 1:
-            raise UsageError(f"net.columns: {self.columns} will not do for a cifar10 net; use 1")
+        for key, only in (("columns", 1), ("bottleneck", 0)) if self.kind != "alexnet" else ():
+            if getattr(self, key) != only:
+                raise UsageError(f"net.{key}: {getattr(self, key)} will not do for a {self.kind} net; use {only}")
         _known_layers("net.talk", self.talk, LAYERS[self.kind])
+
+    @property
+    def layers(self):
+        """Names of the layers with weights, first to last."""
+        absent = {f"conv{number}" for number, maps in enumerate((*self.maps, 0), 1) if not maps}
+        absent |= set() if self.bottleneck else {"bottleneck7"}
+        return tuple(name for name in LAYERS[self.kind] if name not in absent)
+
+    @property
+    def exchanges(self):
+        """The layers of `talk`; one that is not in the net hands its exchange on to the next that is."""
+        found, pending = [], False
+        for name in LAYERS[self.kind]:
+            pending = pending or name in self.talk
+            if pending and name in self.layers:
+                found.append(name)
+                pending = False
+        return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -111,7 +144,7 @@ class Learning(_Checked):
 
     Schedule "phases" follows `phases` (none given: `rate` throughout); the other schedules have none. "plateau" divides
     the rate by 10 after `patience` epochs without a better test error, at most `drops` times; "cosine" ends near zero.
-    `bias_rate` is a multiple of the rate.
+    `bias_rate` is a multiple of the rate. `decays` gives layers another weight decay than `decay`.
     """
 
     section = "learning"
@@ -121,6 +154,7 @@ class Learning(_Checked):
     bias_rate: float = 1.0
     momentum: float = 0.9
     decay: float = 0.0005
+    decays: dict = field(default_factory=dict)
     schedule: str = "phases"
     warmup: float = 0.0
     patience: int = 4
@@ -154,12 +188,16 @@ class Recipe:
 
     def __post_init__(self):
         check("name", self.name)
-        layers = LAYERS[self.net.kind]
-        for key, only in (("norm", "none"), ("dropout", 0.0)) if self.net.kind == "cifar10" else ():
-            if getattr(self.net, key) != only:
-                raise UsageError(f"net.{key}: {getattr(self.net, key)!r} will not do for a cifar10 net; use {only!r}")
+        layers, kind = LAYERS[self.net.kind], self.net.kind
+        norms = ("none", "2012") if kind == "cifar10-local" else ("none",)
+        for key, allowed in (("norm", norms), ("dropout", (0.0,))) if kind != "alexnet" else ():
+            value = getattr(self.net, key)
+            if value not in allowed:
+                use = " or ".join(map(repr, allowed))
+                raise UsageError(f"net.{key}: {value!r} will not do for a {kind} net; use {use}")
         _known_layers("init.weights", self.init.weights, (*layers, "default"))
         _known_layers("init.biases", self.init.biases, (*layers, "default"))
+        _known_layers("learning.decays", self.learning.decays, layers)
         for phase in self.learning.phases:
             _known_layers("learning.phases.slow", phase.slow, layers)
 

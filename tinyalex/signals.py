@@ -1,24 +1,37 @@
-"""Ctrl-C and SIGTERM, made into a wish that the training loop grants when its step is done."""
+"""Signals, made into wishes that the training loop grants when its step is done."""
 
 import signal
 import threading
 
 
 class Stop:
-    """Turn the first Ctrl-C or SIGTERM into a wish; the second one leaves at once.
+    """Turn signals into wishes.
+
+    The first Ctrl-C or SIGTERM is a wish to stop; the second one leaves at once.
+
+    Parameters
+    ----------
+    saves : bool
+        Take SIGHUP (a terminal that closes) and SIGUSR1 too, as wishes that the run be saved and go on.
 
     Attributes
     ----------
     asked : bool
         Whether somebody wants the run to stop.
+    save : bool
+        Whether somebody wants it to be saved; who has done so sets it back.
     """
 
-    _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+    _STOP = (signal.SIGINT, signal.SIGTERM)
+    _SAVE = (signal.SIGHUP, signal.SIGUSR1)
+
+    def __init__(self, saves=False):
+        self.asked = self.save = False
+        self._handlers = dict.fromkeys(self._STOP, self._ask) | dict.fromkeys(self._SAVE if saves else (), self._keep)
 
     def __enter__(self):
-        self.asked = False
         main = threading.current_thread() is threading.main_thread()  # only there can handlers be set
-        self._before = {s: signal.signal(s, self._ask) for s in self._SIGNALS} if main else {}
+        self._before = {s: signal.signal(s, handler) for s, handler in self._handlers.items()} if main else {}
         return self
 
     def __exit__(self, *error):
@@ -27,5 +40,8 @@ class Stop:
 
     def _ask(self, number, frame):
         self.asked = True
-        for each, handler in self._before.items():
-            signal.signal(each, handler)
+        for each in self._STOP:
+            signal.signal(each, self._before[each])
+
+    def _keep(self, number, frame):
+        self.save = True

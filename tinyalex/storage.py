@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 from pathlib import Path
 
 from tinyalex.errors import StorageError
@@ -51,12 +52,28 @@ def write_text(path, text):
 
 
 def flush(path):
-    """Have the disk hold what was written to a file, or the names in a folder."""
+    """Have the disk hold what was written to a file, or the names in a folder; the next read comes from the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+        if hasattr(os, "posix_fadvise"):  # not on macOS, where it may come from memory
+            os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:
         os.close(descriptor)
+
+
+def need_room(path, size):
+    """Refuse to begin what will not fit on a file's disk.
+
+    Raises
+    ------
+    StorageError
+        If fewer than ``size`` bytes are free there.
+    """
+    folder = next(folder for folder in Path(path).absolute().parents if folder.is_dir())
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise StorageError(f"{path}: needs {size:,} bytes, {free:,} are free on that disk; make room")
 
 
 def remove(path):

@@ -4,12 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyalex.layers import Conv2d, Linear
-
 # Figure 2's caption and §3.5 give neurons a layer, both columns together; the abstract gives the parameters.
 _PAPER_NEURONS = {"conv1": 253_440, "conv2": 186_624, "conv3": 64_896, "conv4": 64_896, "conv5": 43_264,
                   "fc6": 4096, "fc7": 4096, "fc8": 1000}  # fmt: skip
-_PAPER_SHAPES = {"input": 224, "maps": (96, 256, 384, 384, 256), "hidden": 4096, "classes": 1000}
+_PAPER_SHAPES = {"input": 224, "maps": (96, 256, 384, 384, 256), "hidden": 4096, "bottleneck": 0, "classes": 1000}
 
 
 class Row(NamedTuple):
@@ -49,7 +47,7 @@ def rows(network):
             received = crossing_of(crossing, index)
             for layer in column:
                 shape = layer.output_shape(shapes[index])
-                weighty = isinstance(layer, Conv2d | Linear)
+                weighty = bool(layer.parameters)
                 table[index].append(
                     Row(
                         layer.name,
@@ -96,16 +94,17 @@ def text(recipe, network):
     """
     lines, table, total = [f"{recipe.name}: {_headline(recipe)}"], rows(network), np.zeros(3, dtype=int)
     batch = recipe.learning.batch
+    wide, kind = (max(w, *(1 + len(row[i]) for rows in table.values() for row in rows)) for i, w in ((0, 8), (1, 13)))
     for index, column in table.items():
         title = f"column {'ab'[index]}" if len(table) > 1 else "layers"
-        lines += ["", f"{title:<22}{'output':>14}{'neurons':>10}{'parameters':>13}{'multiply-adds':>15}"
+        lines += ["", f"{title:<{wide + kind}}{'output':>15}{'neurons':>10}{'parameters':>13}{'multiply-adds':>15}"
                   f"{'KiB out':>9}{'KiB crossed':>12}"]  # fmt: skip
         sums = np.zeros(5, dtype=int)
         for row in column:
-            name = f"{row.layer:<8}{row.kind}"
-            lines.append(f"{name:<22}{' x '.join(map(str, row.shape)):>14}" + _numbers(row[3:]))
+            name = f"{row.layer:<{wide}}{row.kind:<{kind}}"
+            lines.append(f"{name}{' x '.join(map(str, row.shape)):>15}" + _numbers(row[3:]))
             sums += row[3:]
-        lines.append(f"{'sum':<36}" + _numbers(sums))
+        lines.append(f"{'sum':<{wide + kind + 15}}" + _numbers(sums))
         total += sums[:3]
     crossing = exchanged(network, batch)
     lines += [
@@ -128,7 +127,7 @@ def _numbers(row):
 def _headline(recipe):
     net = recipe.net
     columns = f"{net.columns} columns" if net.columns > 1 else "1 column"
-    talk = f", talking before {', '.join(net.talk)}" if net.columns > 1 and net.talk else ""
+    talk = f", talking before {', '.join(net.exchanges)}" if net.columns > 1 and net.exchanges else ""
     return f"{columns}{talk}; {net.input} x {net.input} x 3 in, {net.classes} classes out"
 
 

@@ -3,14 +3,25 @@
 import json
 import os
 from math import prod
+from typing import NamedTuple
 
 _LIMIT = 16 << 20  # bytes of header; a real one has some ten thousand
-_BYTES = {"F64": 8, "F32": 4, "F16": 2, "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1}
-_BYTES |= {"BOOL": 1}
+_TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BOOL": "bool"}
+_TYPES |= {f"{kind}{bits}": f"{name}{bits}" for kind, name in (("I", "int"), ("U", "uint")) for bits in (8, 16, 32, 64)}
+_BYTES = {name: 1 if name == "BOOL" else int(name[1:]) // 8 for name in _TYPES}
 
 
-def texts(path):
-    """Read the texts in a safetensors file's header.
+class Tensor(NamedTuple):
+    """Where a tensor lies in its file: bytes ``begin`` to ``end``; dtype by NumPy's name."""
+
+    dtype: str
+    shape: tuple
+    begin: int
+    end: int
+
+
+def read(path):
+    """Read a safetensors file's header.
 
     Parameters
     ----------
@@ -18,7 +29,8 @@ def texts(path):
 
     Returns
     -------
-    dict of str to str
+    texts : dict of str to str
+    tensors : dict of str to Tensor
 
     Raises
     ------
@@ -37,15 +49,37 @@ def texts(path):
     try:
         entries = parse(content.decode())
         found = entries.pop("__metadata__", {})
-        spans = sorted(_span(entry) for entry in entries.values())
+        tensors = {name: _tensor(entry, 8 + length) for name, entry in entries.items()}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError("damaged, or not a safetensors file") from error
-    ends = [0, *(end for _, end in spans)]
-    if [begin for begin, _ in spans] != ends[:-1] or ends[-1] != size - 8 - length:
+    spans = sorted((tensor.begin, tensor.end) for tensor in tensors.values())
+    ends = [8 + length, *(end for _, end in spans)]
+    if [begin for begin, _ in spans] != ends[:-1] or ends[-1] != size:
         raise ValueError("cut or damaged: the tensors do not fill the file")
     if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
         raise ValueError("damaged: its metadata are not text")
-    return found
+    return found, tensors
+
+
+def differences(tensors, wanted):
+    """Say in what tensors differ from those that are wanted; "" if in nothing.
+
+    Parameters
+    ----------
+    tensors : dict of str to Tensor
+    wanted : dict of str to (str, tuple or None)
+        dtype and shape by name; None is any shape.
+    """
+    wrong = []
+    for name in sorted(tensors.keys() | wanted.keys()):
+        (dtype, shape), want = tensors.get(name, (None, None))[:2], wanted.get(name)
+        if want is None or dtype != want[0] or (want[1] is not None and shape != tuple(want[1])):
+            wrong.append(f"{name} is {_told(dtype, shape)}, not {_told(*want or (None, None))}")
+    return "; ".join(wrong[:4]) + (f"; and {len(wrong) - 4} more" if len(wrong) > 4 else "")
+
+
+def _told(dtype, shape):
+    return "nothing" if dtype is None else f"{dtype} {'of any shape' if shape is None else tuple(shape)}"
 
 
 def parse(text):
@@ -59,10 +93,10 @@ def _once(pairs):
     return dict(pairs)
 
 
-def _span(entry):
+def _tensor(entry, start):
     begin, end = entry["data_offsets"]
     if not all(type(number) is int and number >= 0 for number in (begin, end, *entry["shape"])):
         raise ValueError("a size that is no whole number")
     if end - begin != prod(entry["shape"]) * _BYTES[entry["dtype"]]:
         raise ValueError("a size that is not its shape's")
-    return begin, end
+    return Tensor(_TYPES[entry["dtype"]], tuple(entry["shape"]), start + begin, start + end)

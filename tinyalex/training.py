@@ -6,18 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyalex import alexnet, checkpoint, runs, storage
+from tinyalex import alexnet, checkpoint, health, resume, runs, storage
 from tinyalex.datasets.feed import training_batches
-from tinyalex.errors import DivergedError, Interrupted
 from tinyalex.evaluation import evaluate
-from tinyalex.health import first_not_finite
+from tinyalex.keeper import Keeper, Terms
 from tinyalex.optimizer import Optimizer
+from tinyalex.outcome import Outcome, mean, outcomes
 from tinyalex.randomness import Step
 from tinyalex.recipe import to_toml, with_classes
+from tinyalex.replay import explained
+from tinyalex.runlog import quietly
 from tinyalex.schedule import rates
 from tinyalex.signals import Stop
-
-SAVE_EVERY = 600.0  # seconds between checkpoints within an epoch
 
 
 class Training:
@@ -37,14 +37,26 @@ class Training:
         Updates done.
     errors : list of float
         Test error after each epoch.
+    origin : dict or None
+        What `finetune.begin` says of the run that this one began with.
+    seen : list of Outcome
+        Of the steps of the epoch under way.
+    late : bool
+        Whether a step's outcome is read, and looked at, when the next step is on its way.
     """
 
     def __init__(self, recipe, dataset, devices=("cpu",), seed=0):
         self.recipe, self.dataset, self.seed = with_classes(recipe, len(dataset.classes)), dataset, seed
-        self.network = alexnet.build(self.recipe.net, self.recipe.init, devices, seed)
-        self.optimizer = Optimizer(self.network, recipe.learning.momentum, recipe.learning.decay)
-        self.steps_per_epoch = -(-len(dataset.need("train")) // recipe.learning.batch)
-        self.step, self.errors = 0, []
+        self.steps_per_epoch, self.errors = -(-len(dataset.need("train")) // recipe.learning.batch), []
+        self.begin(devices)
+        self.late = not self.network.devices[0].on_host
+
+    def begin(self, devices):
+        """Make the network as it is before the first step."""
+        self.network = alexnet.build(self.recipe.net, self.recipe.init, devices, self.seed)
+        learning = self.recipe.learning
+        self.optimizer = Optimizer(self.network, learning.momentum, learning.decay, learning.decays)
+        self.step, self.seen, self.origin = 0, [], None
 
     @property
     def epoch(self):
@@ -54,51 +66,43 @@ class Training:
     @property
     def rates(self):
         """The `Rates` of the next update."""
-        return rates(self.recipe.learning, self.epoch, self.errors)
+        return rates(self.recipe.learning, self.epoch, self.errors[: self.step // self.steps_per_epoch])
 
-    def learn(self, batch):
-        """Take one step of gradient descent on a batch; return the loss and the fraction of wrong first guesses.
+    def batches(self):
+        """Make the batches from here to the end of the epoch; its colour noise is that of its begin."""
+        epoch, done = divmod(self.step, self.steps_per_epoch)
+        noise = rates(self.recipe.learning, epoch, self.errors[:epoch]).colour_noise
+        return training_batches(self.dataset, self.recipe, self.seed, epoch, done, noise, self.network.devices)
+
+    def learn(self, batch, examine=False):
+        """Take one step of gradient descent on a batch; return its `Outcome`.
 
         Raises
         ------
         DivergedError
-            If the loss is not finite. Nothing has been updated then.
+            If the loss is not finite; with ``examine`` also if a gradient is not. Nothing has been updated then. Of a
+            run that is `late` it comes out of the `Outcome`, unless ``examine``.
         """
         now, here = self.rates, Step(self.seed, self.step)
         with self.network.step(), self.network.devices[0] as device:
             loss, logits = self.network.gradient(batch.images, batch.labels, here)
-            loss, guesses = float(device.get(loss)), device.get(logits.argmax(axis=1))
-        if not np.isfinite(loss):
-            layer = first_not_finite(self.network, batch.images, here) or "loss"
-            raise DivergedError(
-                f"{layer}: numbers are no longer finite at step {self.step} (rate {now.rate:g}); "
-                "no checkpoint holds them; use a smaller learning.rate"
-            )
+            outcome = Outcome(device, loss, logits.argmax(axis=1) != device.put(batch.labels))
+        if examine or not self.late:
+            health.examine(self.network, batch, here, now.rate, outcome, gradients=examine)
         self.optimizer.update(now.rate, now.bias_rate, now.slow)
+        if self.step % self.steps_per_epoch == 0:
+            self.seen = []
+        self.seen.append(outcome)
         self.step += 1
-        return loss, float((guesses != batch.labels).mean())
+        outcome.place(self.step, self.epoch, self.rates.rate, len(self.seen))
+        return outcome
 
-    def save(self, folder):
-        """Write a checkpoint from which the run can go on."""
-        return checkpoint.save(folder, *runs.snapshot(self))
-
-    def resume(self, folder, show=print):
-        """Go on from the newest checkpoint in a folder, if there is one; return whether there was.
-
-        Raises
-        ------
-        CheckpointError
-            If it belongs to another recipe, seed or data set.
-        """
-        found = runs.find(folder, self.recipe, self.seed, self.dataset, show)
-        if found:
-            tensors, metadata = found
-            runs.restore(tensors, self.network, self.optimizer)
-            self.step, self.errors = metadata["step"], list(metadata["errors"])
-        return bool(found)
+    def save(self, folder, tested=False):
+        """Write a checkpoint from which the run can go on; ``tested``: its last error is that of these weights."""
+        return checkpoint.save(folder, *runs.snapshot(self, tested))
 
 
-def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print):
+def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, terms=None, until=None):
     """Train a network, or go on where the run in ``out`` stopped, and leave a log and checkpoints there.
 
     Parameters
@@ -111,59 +115,65 @@ def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print):
     seed : int
     show : callable
         Gets lines of text about the progress.
+    terms : Terms, optional
+        On which a run begins or goes on, and how often it is saved.
+    until : callable, optional
+        ``until(training)`` is asked before each epoch whether to end there.
 
     Returns
     -------
     Score
         On the test images, at the end.
     """
-    out, test = Path(out), dataset.need("test")
+    out, test, show, terms = Path(out), dataset.need("test"), quietly(show), terms or Terms()
     run = Training(recipe, dataset, devices, seed)
     total, result = run.recipe.learning.epochs * run.steps_per_epoch, None
-    with runs.hold(out), Stop() as stop, contextlib.ExitStack() as stack:
-        if run.resume(out, show):
-            show(f"going on at step {run.step} of {total}")
+    with runs.hold(out), Stop(saves=True) as stop, contextlib.ExitStack() as stack:
+        resume.start(run, out, terms, show)
         storage.write_text(out / runs.RECIPE, to_toml(run.recipe))
-        log = stack.enter_context(contextlib.closing(runs.Log(out, total, run.step, show)))
+        log = stack.enter_context(contextlib.closing(runs.Log(out, total, run.step, show, len(run.errors))))
         stack.enter_context(runs.saving(run, out))
-        while len(run.errors) < run.recipe.learning.epochs and not run.rates.finished:
+        if run.origin and not run.step:
+            log.write("begin", time=time.time(), epoch=run.epoch, step=run.step, origin=run.origin)
+        stack.enter_context(explained(run, out, log))
+        keeper = Keeper(run, out, log, stop, terms)
+        while not _done(run, until):
             if len(run.errors) == run.step // run.steps_per_epoch:  # else it was stopped before this epoch's test
-                _epoch(run, out, log, stop)
-            result = evaluate(run.network, test, dataset.mean, run.recipe)
+                _epoch(run, log, keeper)
+            result = evaluate(run.network, test, dataset.mean, run.recipe, between=keeper.tend)
             run.errors.append(result.top1_error)
-            log.write("test", time=time.time(), epoch=run.epoch, step=run.step, **result._asdict())
+            silent = health.silent_units(run.network, runs.first_batch(run).images)
+            log.write("test", time=time.time(), epoch=run.epoch, step=run.step, **result._asdict(), silent=silent)
             log.say(f"epoch {run.epoch:.0f}  test error {result.top1_error:.2%}  top-5 {result.top5_error:.2%}")
-            run.save(out)
+            keeper.watch.units(silent)
+            keeper.save(tested=True)
         return result or evaluate(run.network, test, dataset.mean, run.recipe)
 
 
-def _epoch(run, out, log, stop):
-    # From where the run stands to the end of the epoch; stops early, with a checkpoint, when asked to.
-    epoch, done = divmod(run.step, run.steps_per_epoch)
-    every = max(1, run.steps_per_epoch // 20)
-    noise, devices = run.rates.colour_noise, run.network.devices
-    batches = training_batches(run.dataset, run.recipe, run.seed, epoch, done, noise, devices)
-    saved = started = time.monotonic()
-    images, seen = 0, []
+def _done(run, until):
+    # `until` is asked between epochs: a run that was stopped within one ends where it would have ended.
+    whole = run.step == len(run.errors) * run.steps_per_epoch
+    return len(run.errors) == run.recipe.learning.epochs or run.rates.finished or (until and whole and until(run))
+
+
+def _epoch(run, log, keeper):
+    # From where the run stands to the end of the epoch.
+    every, batches, started, images = max(1, run.steps_per_epoch // 20), run.batches(), time.monotonic(), 0
     with contextlib.closing(batches):
-        for batch in batches:
-            seen.append(run.learn(batch))
-            images += len(batch.images)
-            loss, error = np.mean(seen[-every:], axis=0)
+        for outcome in outcomes(run, batches, keeper.due):
+            images += outcome.images
+            loss, error = mean(run.seen[max(0, outcome.number - every) : outcome.number])
             speed, waited = np.array([images, batches.waited]) / (time.monotonic() - started)
             pace = f"{speed:.0f} images/s" + (f", {waited:.0%} of the time waiting for data" if waited > 0.01 else "")
-            log.step(epoch=f"{run.epoch:.2f}", loss=f"{loss:.3f}", error=f"{error:.1%}", speed=pace)
-            figures = {"time": time.time(), "epoch": run.epoch, "step": run.step, "rate": run.rates.rate}
-            if run.step % every == 0:
+            log.step(epoch=f"{outcome.epoch:.2f}", loss=f"{loss:.3f}", error=f"{error:.1%}", speed=pace)
+            figures = {"time": time.time(), "epoch": outcome.epoch, "step": outcome.step, "rate": outcome.rate}
+            if outcome.step % every == 0:
                 log.write("train", **figures, loss=loss, top1_error=error, images_per_s=speed)
-            if stop.asked or time.monotonic() - saved > SAVE_EVERY:
-                path, saved = run.save(out), time.monotonic()
-                log.write("saved", **figures, path=path.name)
-            if stop.asked:
-                break
-    if run.step % run.steps_per_epoch == 0:
-        loss, error = np.mean(seen, axis=0)
-        log.write("epoch", **figures, loss=loss, top1_error=error, images_per_s=speed, waited=waited)
-        log.say(f"epoch {run.epoch:.0f}  training loss {loss:.3f}  error {error:.2%}  {pace}")
-    if stop.asked:
-        raise Interrupted(f"stopped at step {run.step}, saved in {path}; the same command goes on from there")
+            keeper.note(outcome)
+            if outcome.step == run.step and run.step % run.steps_per_epoch:
+                keeper.tend()
+    loss, error = mean(run.seen)
+    log.write("epoch", **figures, loss=loss, top1_error=error, images_per_s=speed, waited=waited)
+    log.say(f"epoch {run.epoch:.0f}  training loss {loss:.3f}  error {error:.2%}  {pace}")
+    keeper.watch.waiting(batches.waited, waited)
+    keeper.tend()

@@ -6,7 +6,7 @@ class Upload:
 
     ``with upload as copies:`` hands the copies over: what is asked of the device inside waits for them, and a later
     upload waits for that work before it writes to their memory. From memory of `Device.pinned` a card copies by itself,
-    while it computes. On `cpu` and `fake` devices everything is done at once.
+    while it computes. On `cpu` everything is done at once.
 
     Parameters
     ----------
@@ -17,7 +17,7 @@ class Upload:
 
     def __init__(self, device, arrays):
         self.device, self._sources = device, arrays
-        if device.kind != "cuda":
+        if device.kind == "cpu":
             self._copies = [device.put(array) for array in arrays]
             return
         # Memory for the copies belongs to the stream that copies: there, whatever is written to it next comes after.
@@ -28,18 +28,18 @@ class Upload:
             self._arrived = device.event(device.copying)
 
     def __enter__(self):
-        if self.device.kind == "cuda":
+        if self.device.kind != "cpu":
             self.device.stream.wait_event(self._arrived)
         copies, self._copies = self._copies, None
         return copies
 
     def __exit__(self, *error):
-        if self.device.kind == "cuda":
+        if self.device.kind != "cpu":
             self.device.copying.wait_event(self.device.event(self.device.stream))
 
     def wait(self):
         """Return when the host arrays have been read and may be written to again."""
-        if self.device.kind == "cuda":
+        if self.device.kind != "cpu":
             self._arrived.synchronize()
 
 

@@ -46,7 +46,7 @@ def foreign(before, after):
     return max(0.0, others / ((after.wall - before.wall) * after.processors))
 
 
-def sample(action, least=0.0):
+def sample(action, least=0.0, settle=lambda: None, lead=0, count=1):
     """Time an action, again and again until ``least`` seconds have passed.
 
     Parameters
@@ -55,20 +55,33 @@ def sample(action, least=0.0):
         Returns a dict of numbers, or None.
     least : float
         The kernel counts in hundredths of a second: quick actions are repeated for their share of others' use.
+    settle : callable
+        Waits until all that was asked for is done: a card works while it is asked for more. The time ends with it.
+    lead : int
+        Actions before the time begins.
+    count : int
+        Actions at least.
 
     Returns
     -------
     dict
-        "seconds" of one action, "repeats", "foreign", and "values", the means of what the action returned.
+        "seconds" of one action, "issue", those until the last was asked for, "repeats", "foreign", and "values", the
+        means of what the action returned.
     """
+    for _ in range(lead):
+        action()
+    settle()
     results, before = [], reading()
     while True:
         results.append(action() or {})
-        if time.perf_counter() - before.wall >= least:
+        asked = time.perf_counter() - before.wall
+        if asked >= least and len(results) >= count:
             break
+    settle()
     after = reading()
     return {
         "seconds": (after.wall - before.wall) / len(results),
+        "issue": asked / len(results),
         "repeats": len(results),
         "foreign": foreign(before, after),
         "values": {key: sum(result[key] for result in results) / len(results) for key in results[0]},

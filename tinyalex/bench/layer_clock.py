@@ -6,40 +6,47 @@ of the step. What stands between the layers (cutting blocks, adding their gradie
 
 import contextlib
 import threading
-import time
 from collections import defaultdict
 
+from tinyalex.backend import Device
+from tinyalex.bench import stamps
 from tinyalex.bench.floor import plain
 from tinyalex.parallel import workers
 
 _DIRECTIONS = {"prepare": "forward", "forward": "forward", "backward": "backward"}
+_HOST = Device("cpu")
 
 
 class Clock:
-    """What was measured, ``(layer/direction, seconds)`` by ``(layer/direction, seconds)``; threads may add to it."""
+    """What was measured, ``(layer/direction, device, stamp, stamp, share)`` by its like; threads may add to it."""
 
     def __init__(self):
         self._records = []
         self._here = threading.local()
 
+    @property
+    def within(self):
+        """What is being measured in this thread, or None."""
+        return getattr(self._here, "within", None)
+
     @contextlib.contextmanager
-    def measure(self, key):
-        """Add the time that the block takes, if it is not within another that is measured."""
-        if getattr(self._here, "within", False):
+    def measure(self, key, device=_HOST):
+        """Add the time that the block takes on a device, if it is not within another that is measured."""
+        if self.within:
             yield
             return
-        self._here.within, start = True, time.perf_counter()
+        self._here.within, start = key, stamps.stamp(device)
         try:
             yield
         finally:
-            self._here.within, elapsed = False, time.perf_counter() - start
-            self._records.append((key, elapsed / (workers().count if workers().busy else 1)))
+            self._here.within, end = None, stamps.stamp(device)
+            self._records.append((key, device, start, end, 1 / (workers().count if workers().busy else 1)))
 
     def seconds(self):
-        """Return ``{"conv1/forward": seconds, ...}``."""
+        """Return ``{"conv1/forward": seconds, ...}``; waits for what a card is still to do."""
         sums = defaultdict(float)
-        for key, elapsed in self._records:
-            sums[key] += elapsed
+        for key, device, start, end, share in self._records:
+            sums[key] += stamps.seconds(device, start, end) * share
         return dict(sums)
 
 
@@ -47,11 +54,13 @@ class Clock:
 def clocked(network):
     """Time the layers of a network, and its loss, until the block ends.
 
-    Methods are replaced in the classes: a stage's replicas are copies of its layers and find them there.
+    Methods are replaced in the classes: a stage's replicas are copies of its layers and find them there. A layer that
+    a card runs together with what follows has one time.
     """
     clock, before = Clock(), []
     network.loss.names = ("loss",)
-    for kind in {type(layer) for layer in [*(layer for _, layer in network.layers()), network.loss]}:
+    run = [layer for stage in network.runs for column in getattr(stage, "columns", ()) for layer in column]
+    for kind in {type(layer) for layer in [*(layer for _, layer in network.layers()), *run, network.loss]}:
         for method, direction in _DIRECTIONS.items():
             before.append((kind, method, vars(kind).get(method)))
             setattr(kind, method, _timed(getattr(kind, method), direction, clock))
@@ -66,8 +75,8 @@ def clocked(network):
 
 
 def _timed(method, direction, clock):
-    def timed(layer, *arguments):
-        with clock.measure(f"{plain(layer.name)}/{direction}"):
-            return method(layer, *arguments)
+    def timed(layer, *arguments, **named):
+        with clock.measure(f"{plain(layer.name)}/{direction}", layer.device):
+            return method(layer, *arguments, **named)
 
     return timed

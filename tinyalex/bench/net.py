@@ -10,8 +10,11 @@ from dataclasses import replace
 import numpy as np
 
 from tinyalex import alexnet, randomness
+from tinyalex.backend import Device
 from tinyalex.layers import LRN
 from tinyalex.settings import Init
+
+INIT = Init({"default": "he"}, {"default": 0.1})
 
 
 def describe(recipe, columns=1, convolution="im2col"):
@@ -20,12 +23,49 @@ def describe(recipe, columns=1, convolution="im2col"):
     In the grouped form normalization runs over all maps, as it does in everybody's one-device AlexNet; in two columns
     each normalizes its own.
     """
-    init = Init({"default": "he"}, {"default": 0.1})
-    network = alexnet.describe(replace(recipe.net, convolution=convolution), init, columns)
+    return _over_all_maps(alexnet.describe(replace(recipe.net, convolution=convolution), INIT, columns), columns)
+
+
+def build(recipe, devices, convolution="im2col", tf32=False):
+    """Build a recipe's net, as `describe` lays it out, on devices of their names."""
+    network = alexnet.build(replace(recipe.net, convolution=convolution), INIT, devices)
+    for each in network.devices:
+        each.tf32 = tf32
+    return _over_all_maps(network, len(network.devices))
+
+
+def _over_all_maps(network, columns):
     for _, layer in network.layers():
         if columns == 1 and isinstance(layer, LRN):
             layer.groups = 1
     return network
+
+
+def device(name, tf32):
+    """Return a device whose products are rounded to TF32, or not."""
+    found = Device(name)
+    found.tf32 = tf32
+    return found
+
+
+def rounds(device, matmul):
+    """Whether products round their factors, as TF32 does: 1 + 2^-12 needs 12 bits behind the point.
+
+    Parameters
+    ----------
+    device : Device
+    matmul : callable
+        ``matmul(a, b, out)``
+    """
+    with device:
+        a, b, out = (device.put(np.full((512, 512), value, np.float32)) for value in (1 + 2.0**-12, 1.0, 0.0))
+        matmul(a, b, out)
+        return bool(float(device.get(out)[0, 0]) < 512.1)  # 512.125 in float32, 512 when rounded
+
+
+def memory(device):
+    """Return the bytes that CuPy's pool took from a card so far, 0 elsewhere."""
+    return device.xp.get_default_memory_pool().total_bytes() if device.kind == "cuda" else 0
 
 
 def batch(recipe, count, seed=0, dtype=np.float32):

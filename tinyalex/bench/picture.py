@@ -1,4 +1,4 @@
-"""The picture of a measurement: speeds as bars, beside the floor of direct convolution."""
+"""The picture of a measurement: speeds as bars, beside the floor of the convolution's arithmetic or traffic."""
 
 from tinyalex.bench.report import machine
 from tinyalex.figures.page import BLUE, MUTED, PALE, VERMILION, blank, text_width, write
@@ -20,19 +20,15 @@ def bars(result):
     matplotlib.figure.Figure
         Ours are blue, PyTorch's grey; a red line is the floor.
     """
-    contenders, batch, floor = result["contenders"], result["batch"], result["floor"]
-    panels = [
-        ("step", f"Training, {batch} images a step", batch, 1 / floor["step"]),
-        ("forward", f"Forward alone, {batch} images", batch, 1 / floor["forward"]),
-        ("predict", "Predicting, one image a time", 1, None),
-    ]
+    contenders = result["contenders"]
+    panels = _panels(result)
     width, rows = NAMES + len(panels) * (PANEL + GAP), BAR * len(contenders)
     height = TOP + rows + BOTTOM
     figure = blank(width, height)
-    for number, (action, title, images, limit) in enumerate(panels):
+    for number, (action, title, images, limits) in enumerate(panels):
         left = NAMES + number * (PANEL + GAP)
         axes = figure.add_axes((left / width, BOTTOM / height, PANEL / width, rows / height))
-        _panel(axes, [images / each[action]["seconds"] for each in contenders], contenders, title, limit)
+        _panel(axes, [images / each[action]["seconds"] for each in contenders], contenders, title, limits)
         for row, each in enumerate(contenders if number == 0 else []):
             place = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "center"}
             write(axes, -0.03, row, each["title"], SIZE, **place)
@@ -43,22 +39,49 @@ def bars(result):
     return figure
 
 
-def _panel(axes, speeds, contenders, title, limit):
-    colors = [BLUE if each["name"].split("-")[0] != "torch" else PALE for each in contenders]
+def _panels(result):
+    # Action, title, images, and what limits them: {label: images a second}.
+    batch, titles = (
+        result["batch"],
+        (f"Training, {result['batch']} images a step", f"Forward alone, {result['batch']} images"),
+    )
+    if result["device"] == "cpu":
+        floor = result["floor"]
+        return [
+            *(
+                (action, title, batch, {"direct convolution at best": 1 / floor[action]})
+                for action, title in zip(("step", "forward"), titles, strict=True)
+            ),
+            ("predict", "Predicting, one image a time", 1, {}),
+        ]
+    return [
+        (
+            action,
+            title,
+            batch,
+            {f"im2col in {kind} at best": batch / floor[action] for kind, floor in result["floors"].items()},
+        )
+        for action, title in zip(("step", "forward"), titles, strict=True)
+    ]
+
+
+def _panel(axes, speeds, contenders, title, limits):
+    colors = [BLUE if each["name"].split("-")[0] not in ("torch", "chainer") else PALE for each in contenders]
     axes.barh(range(len(speeds)), speeds, height=0.72, color=colors)
-    axes.set(xlim=(0, 1.02 * max([*speeds, limit or 0])), ylim=(len(speeds) - 0.5, -0.5), xticks=[], yticks=[])
+    axes.set(xlim=(0, 1.02 * max([*speeds, *limits.values()])), ylim=(len(speeds) - 0.5, -0.5), xticks=[], yticks=[])
     axes.spines[["top", "right", "bottom"]].set_visible(False)
     axes.spines["left"].set_color(MUTED)
     above = axes.get_xaxis_transform()
-    write(axes, 0, 1 + 0.34 / (BAR * len(speeds)), title, SIZE + 1, weight="bold", transform=above)
+    inch = 1 / (BAR * len(speeds))
+    lines = max(1, len(limits))
+    write(axes, 0, 1 + (0.2 + 0.14 * lines) * inch, title, SIZE + 1, weight="bold", transform=above)
     for row, speed in enumerate(speeds):  # in a column of their own, where no line crosses them
         beside = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "center"}
         write(axes, 1 + NUMBER / PANEL, row, f"{speed:,.0f}" if speed >= 1000 else f"{speed:.1f}", SIZE, **beside)
-    if limit:
+    for number, (name, limit) in enumerate(limits.items()):
         axes.axvline(limit, color=VERMILION, linewidth=1.2)
         label = {"transform": above, "ha": "right" if limit > axes.get_xlim()[1] / 2 else "left"}
-        text = f"direct convolution at best {limit:,.1f}"
-        write(axes, limit, 1 + 0.08 / (BAR * len(speeds)), text, SIZE - 1.5, VERMILION, **label)
+        write(axes, limit, 1 + (0.08 + 0.14 * number) * inch, f"{name} {limit:,.1f}", SIZE - 1.5, VERMILION, **label)
 
 
 def _lines(text, width):

@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 
 from tinyalex import storage
-from tinyalex.bench import tables
+from tinyalex.bench import card_tables, tables
 
 
 def text(result):
     """Write a result for a terminal."""
-    parts = [tables.text(table) for table in tables.tables(result)]
+    parts = [tables.text(table) for table in _tables(result)]
     return "\n\n".join([*parts, "\n".join([rates(result), machine(result), *result["notes"]])])
 
 
@@ -17,33 +17,54 @@ def markdown(result):
     """Write a result as a section for `BENCHMARKS.md`."""
     versions = result["versions"]
     head = f"## `{result['recipe']}`, batch {result['batch']}, {versions['date']}"
-    words = [f"{machine(result)}.", f"Medians of {result['rounds']} rounds, every contender one action in turn.", SETUP]
+    words = [
+        f"{machine(result)}.",
+        f"Medians of {result['rounds']} rounds, every contender one action in turn.",
+        setup(result),
+    ]
     notes = [f"- {note}." for note in result["notes"]]
     made = f"Made by `{result['command']}`."
-    parts = [head, " ".join([*words, f"{rates(result)}."]), *map(tables.markdown, tables.tables(result))]
+    parts = [head, " ".join([*words, f"{rates(result)}."]), *map(tables.markdown, _tables(result))]
     return "\n\n".join([*parts, *(["\n".join(notes)] if notes else []), made]) + "\n"
 
 
-SETUP = (
-    "float32, the recipe's net, dropout, momentum and decay, He's first values; both columns on one device and "
-    "normalization over all maps, but where it says cpu cpu; the same net, shapes and threads on both sides."
-)
+def _tables(result):
+    return (tables if result["device"] == "cpu" else card_tables).tables(result)
+
+
+def setup(result):
+    """Say what everybody computes."""
+    same = "the same net, shapes and threads on both sides"
+    within = "but where it says cpu cpu"
+    if result["device"] != "cpu":
+        same = "the same net and shapes on all sides, images on the device before the time begins"
+        within = "but in the form of two columns"
+    return (
+        "float32, the recipe's net, dropout, momentum and decay, He's first values; both columns on one device and "
+        f"normalization over all maps, {within}; {same}."
+    )
 
 
 def rates(result):
     """Say what the machine could do at best meanwhile."""
-    one, every, copy = (result["rates"][name] / 1e9 for name in ("sgemm_one", "sgemm_all", "copy"))
-    threads = result["versions"]["threads"]
+    found = {name: rate / 1e9 for name, rate in result["rates"].items() if name != "samples"}
+    if result["device"] != "cpu":
+        return (
+            f"The card meanwhile: large products at {found['TF32'] / 1000:,.1f} TF/s in TF32 and "
+            f"{found['float32'] / 1000:,.1f} in float32, copies at {found['copy']:,.0f} GB/s read and written"
+        )
     return (
-        f"The machine meanwhile: float32 products at {one:.0f} GF/s on one thread and {every:.0f} on {threads}, "
-        f"copies at {copy:.1f} GB/s read and written"
+        f"The machine meanwhile: float32 products at {found['sgemm_one']:.0f} GF/s on one thread and "
+        f"{found['sgemm_all']:.0f} on {result['versions']['threads']}, "
+        f"copies at {found['copy']:.1f} GB/s read and written"
     )
 
 
 def machine(result):
     """Say on what it was measured."""
     versions = dict(result["versions"])
-    first = f"{versions.pop('CPU')}, {versions.pop('processors')} processors, {versions.pop('threads')} threads"
+    card = f"{versions.pop('card')}, " if "card" in versions else ""
+    first = f"{card}{versions.pop('CPU')}, {versions.pop('processors')} processors, {versions.pop('threads')} threads"
     others = ", ".join(f"{name} {version}" for name, version in versions.items() if name not in ("date", "system"))
     return f"{first}, {versions['system']}, {others}; {versions['date']}"
 

@@ -23,12 +23,13 @@ def summary(samples):
     Returns
     -------
     dict
-        "seconds", the median; "values", the medians of what the action returned; "used", how many samples count;
-        and "samples", as they are.
+        "seconds", the median; "issue", that of the time until the last action was asked for, by one; "values", the
+        medians of what the action returned; "used", how many samples count; and "samples", as they are.
     """
     used = kept(samples)
     return {
         "seconds": median(sample["seconds"] for sample in used),
+        "issue": median(sample["issue"] for sample in used),
         "values": {key: median(sample["values"][key] for sample in used) for key in used[0]["values"]},
         "used": len(used),
         "samples": samples,
@@ -52,7 +53,7 @@ def notes(summed):
         shares = [sample["foreign"] for sample in each["samples"] if disturbed(sample)]
         if shares:
             left_out = each["used"] < len(each["samples"])
-            name, action = (action, "the machine's rates") if name == "machine" else (name, action)
+            name, action = (action, "the machine's rates") if name.startswith("machine") else (name, action)
             count = f"{name} {len(shares)} of {len(each['samples'])} (up to {max(shares):.0%})"
             told.setdefault((action, left_out), []).append(count)
     return [

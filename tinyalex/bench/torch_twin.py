@@ -39,7 +39,8 @@ def twin(network, seed=0, dtype="float32"):
     modules, shape = {}, network.input_shape
     for _, layer in network.layers():
         if type(layer) not in _TWINS and not isinstance(layer, ours.Conv2d):
-            raise UsageError(f"{layer.name}: there is no {type(layer).__name__} in PyTorch to compare with")
+            kind = type(layer).__name__
+            raise UsageError(f"{layer.name}: PyTorch has no {kind} to compare with; leave torch out of --contenders")
         make = _TWINS.get(type(layer), _convolution)
         with _first_values(layer, seed, dtype):
             modules[plain(layer.name)] = make(layer, shape)

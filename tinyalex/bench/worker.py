@@ -30,18 +30,32 @@ def main():
                 subject = _subject(task)
                 answer = subject.ready()
             elif line.strip() == "peak":
-                answer = {"bytes": peak()}
+                answer = {"bytes": getattr(subject, "peak", peak)()}
             else:
-                answer = sample(getattr(subject, line.strip()), task["least"])
+                answer = _sample(subject, line.strip(), task)
         except Exception as error:
             answer = {"error": type(error).__name__, "message": str(error), "trace": traceback.format_exc()}
         print(json.dumps(answer), file=answers)
     return 0
 
 
+def _sample(subject, word, task):
+    pace = {key: task[key] for key in ("lead", "count") if key in task}
+    if hasattr(subject, "settle"):
+        pace["settle"] = subject.settle
+    answer = sample(getattr(subject, word), task["least"], **pace)
+    if word == "step":
+        answer["values"] = subject.last()
+    return answer
+
+
 def _subject(task):
     if task["kind"] == "torch":
         from tinyalex.bench.torch_side import TorchSide as Subject
+    elif task["kind"] == "chainer":
+        from tinyalex.bench.chainer_side import ChainerSide as Subject
+    elif task["kind"] == "card":
+        from tinyalex.bench.card import Card as Subject
     elif task["kind"] == "machine":
         from tinyalex.bench.machine import Machine as Subject
     else:

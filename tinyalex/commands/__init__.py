@@ -4,6 +4,18 @@ A module's name is the command's, its docstring's first line the help; `options`
 work and may return an exit code. Errors are raised, and printed by `tinyalex.cli`.
 """
 
-from tinyalex.commands import bench, doctor, evaluate, figures, gradcheck, predict, prepare, summary, train
+from tinyalex.commands import (
+    bench,
+    doctor,
+    evaluate,
+    experiment,
+    export,
+    figures,
+    gradcheck,
+    predict,
+    prepare,
+    summary,
+    train,
+)  # fmt: skip
 
-ALL = (prepare, train, evaluate, predict, summary, gradcheck, figures, bench, doctor)
+ALL = (prepare, train, evaluate, predict, summary, gradcheck, figures, experiment, export, bench, doctor)

@@ -1,4 +1,4 @@
-"""Measure training steps side by side: im2col, Winograd, PyTorch, and what the machine could do at best."""
+"""Measure training steps side by side: our forms, PyTorch, and what the processor or the card could do at best."""
 
 import shlex
 
@@ -10,7 +10,7 @@ from tinyalex.errors import UsageError
 
 def options(command):
     """Add the command's options to its parser."""
-    from tinyalex.bench.contenders import ALL, DEFAULT
+    from tinyalex.bench.contenders import DEFAULT, ON_CARD, ON_PROCESSOR
 
     recipe(command, "paper")
     command.add_argument("--batch", type=int, default=128, metavar="N", help="images a step (default: 128)")
@@ -18,15 +18,25 @@ def options(command):
         "--rounds", type=int, default=5, metavar="N", help="samples of each, after one that does not count (default: 5)"
     )
     command.add_argument(
-        "--contenders",
-        nargs="+",
-        choices=ALL,
-        default=DEFAULT,
-        metavar="C",
-        help=f"who takes part, of {', '.join(ALL)} (default: {' '.join(DEFAULT)})",
+        "--device",
+        default="cpu",
+        metavar="D",
+        help="where: cpu or cuda:0; fake:0 goes through what a card would do (default: cpu)",
     )
     command.add_argument(
-        "--least", type=float, default=0.5, metavar="S", help="repeat what is quicker for S seconds (default: 0.5)"
+        "--contenders",
+        nargs="+",
+        choices=[*ON_PROCESSOR, *ON_CARD],
+        metavar="C",
+        help=f"who takes part: on the processor of {', '.join(ON_PROCESSOR)} (default: {' '.join(DEFAULT)}); "
+        f"on a card of {', '.join(ON_CARD)} (default: all)",
+    )
+    command.add_argument(
+        "--least",
+        type=float,
+        default=0.5,
+        metavar="S",
+        help="repeat what is quicker for S seconds, on a card 20 times at least (default: 0.5)",
     )
     command.add_argument("--out", metavar="DIR", help="folder for bench.json, bench.md and bench.png")
     threads(command)
@@ -35,29 +45,33 @@ def options(command):
 def run(options):
     """Measure, show the tables and write them down."""
     from tinyalex import parallel
+    from tinyalex.backend import Device
     from tinyalex.bench import contenders, report
     from tinyalex.bench.measure import measure
 
     if min(options.batch, options.rounds) < 1:
         raise UsageError(f"--batch {options.batch} --rounds {options.rounds}: give 1 or more of each")
     made = with_shown_classes(recipes.load(options.recipe, options.set))
-    chosen, notes = contenders.choose(options.contenders, made.net.columns)
+    Device(options.device)  # or a line about what is missing, before anything is started
+    chosen, notes = contenders.choose(options.contenders, made.net.columns, options.device)
     for note in notes:
         say(note)
     count = parallel.workers().count
-    result = measure(made, chosen, options.batch, options.rounds, count, options.least, say)
+    result = measure(made, chosen, options.batch, options.rounds, count, options.least, say, device=options.device)
     result["notes"][:0] = notes
-    result["command"] = command_line(options)
+    result["command"] = command_line(options, [each.name for each in chosen])
     say("\n" + report.text(result))
     for path in report.write(result, options.out) if options.out else []:
         say(path)
 
 
-def command_line(options):
-    """Write the command that measures the same again."""
+def command_line(options, names):
+    """Write the command that measures the same again, with the contenders that took part."""
     words = ["tinyalex", "bench", str(options.recipe), "--batch", str(options.batch), "--rounds", str(options.rounds)]
+    if options.device != "cpu":
+        words += ["--device", options.device]
     if options.threads:
         words += ["--threads", str(options.threads)]
     for change in options.set:
         words += ["--set", change]
-    return shlex.join([*words, "--contenders", *options.contenders])
+    return shlex.join([*words, "--contenders", *names])

@@ -3,8 +3,6 @@
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from tinyalex.errors import DataError, UsageError
 
 
@@ -65,25 +63,11 @@ def score_line(score):
     return f"test error {score.top1_error:.2%}, top-5 error {score.top5_error:.2%}, loss {score.loss:.4f}"
 
 
-def draw(out, dataset):
-    """Draw what a run folder allows; return the paths."""
-    from tinyalex import figures, randomness, runs
-    from tinyalex.datasets.loader import prepare_image
+def draw(gallery, names, folder):
+    """Draw pictures of a `figures.gallery.Gallery`; yield each one's path and what it shows."""
+    from tinyalex import figures
 
-    run = runs.load(out)
-    kernels = {
-        name.split("/")[0][len("conv1") :]: np.asarray(value)
-        for name, value in run.network.state().items()
-        if name.startswith("conv1") and name.endswith("/W")
-    }
-    drawn = {"curves": figures.curves(runs.read_log(out)), "kernels": figures.kernels(kernels)}
-    if dataset is not None:
-        order = randomness.permutation(randomness.key(0, "panel"), len(dataset.need("test")))
-        labels = np.asarray(dataset.test.labels)[order]
-        first = np.sort(np.unique(labels, return_index=True)[1])[:8]  # no class twice
-        images = dataset.test.read(order[first])
-        inputs = np.stack([prepare_image(image, run.mean, run.recipe) for image in images])
-        drawn["panel"] = figures.panel(images, labels[first], run.network.predict(inputs), run.words)
-    for name, figure in drawn.items():
-        figures.save(figure, out / f"{name}.png")
-    return [out / f"{name}.png" for name in drawn]
+    for name in names:
+        figure, line = gallery.draw(name)
+        figures.save(figure, folder / f"{name}.png")
+        yield folder / f"{name}.png", line

@@ -1,19 +1,42 @@
-"""Check that a prepared set is as it was made."""
+"""Say what this machine can do, or check that a prepared set is as it was made."""
+
+import json
 
 from tinyalex.commands.common import say
 from tinyalex.commands.options import threads
+from tinyalex.errors import UsageError
 
 
 def options(command):
     """Add the command's options to its parser."""
-    command.add_argument("data", metavar="DATA", help="a folder that tinyalex prepare made")
-    command.add_argument("--full", action="store_true", help="read every image too, and compute the mean again")
+    command.add_argument(
+        "data",
+        nargs="?",
+        metavar="DATA",
+        help="a folder that tinyalex prepare made; without one the machine is looked at",
+    )
+    command.add_argument("--full", action="store_true", help="of DATA read every image too, compute the mean again")
+    command.add_argument("--json", action="store_true", help="of the machine, as JSON")
     threads(command)
 
 
 def run(options):
     """Say what was checked, line by line; faults are errors."""
+    if options.data is None:
+        _machine(options)
+        return
     from tinyalex.datasets import doctor
 
+    if options.json:
+        raise UsageError("--json: is about the machine; leave DATA out")
     doctor.check(options.data, options.full, show=say)
     say("the set is as it was made" if options.full else "nothing wrong was found")
+
+
+def _machine(options):
+    from tinyalex import capacity
+
+    if options.full:
+        raise UsageError("--full: needs DATA, the folder of a prepared set")
+    found = capacity.look()
+    say(json.dumps(found, indent=1) if options.json else capacity.text(found))

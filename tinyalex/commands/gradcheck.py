@@ -1,7 +1,7 @@
 """Compare every gradient with one found another way."""
 
 from tinyalex.commands.common import say
-from tinyalex.commands.options import threads
+from tinyalex.commands.options import changes, threads
 
 
 def options(command):
@@ -19,6 +19,7 @@ def options(command):
         default="complex",
         help="complex step, good to the last digits, or central differences (default: complex)",
     )
+    changes(command)
     threads(command)
 
 
@@ -26,6 +27,6 @@ def run(options):
     """Check gradients and show the table; 1 if one is wrong."""
     from tinyalex import gradcheck as checker
 
-    results = checker.suite(options.what, options.method)
+    results = checker.suite(options.what, options.method, options.set)
     say(checker.table(results))
     return int(any(result.failed for result in results))

@@ -18,6 +18,11 @@ def recipe(command, default):
         metavar="RECIPE",
         help=f"one of {', '.join(names())}, or the path of a TOML file (default: {default})",
     )
+    changes(command)
+
+
+def changes(command):
+    """Add changes to a recipe."""
     command.add_argument(
         "--set",
         action="append",

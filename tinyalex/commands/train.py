@@ -1,11 +1,14 @@
 """Train a network, or go on with a run that was stopped."""
 
+import shlex
 from pathlib import Path
 
 from tinyalex import recipe as recipes
 from tinyalex.commands.common import describe, draw, load, say, score_line, with_data
-from tinyalex.commands.options import DATA, machine, recipe
-from tinyalex.errors import StorageError
+from tinyalex.commands.options import DATA, RUN, machine, recipe
+from tinyalex.errors import StorageError, UsageError
+from tinyalex.keeper import SAVE_EVERY, Terms
+from tinyalex.runlog import quietly
 
 
 def options(command):
@@ -24,27 +27,73 @@ def options(command):
         metavar="N",
         help="passes over the training images; the recipe's phases move in proportion (default: the recipe's)",
     )
+    command.add_argument(
+        "--init-from",
+        metavar="RUN",
+        help=f"begin with the weights of another run ({RUN}), layer by layer where they fit, as for other classes",
+    )
+    command.add_argument(
+        "--footnote-3",
+        action="store_true",
+        help="train as the nets of footnote 3 were: on four fifths until the last one is told no better, on all until "
+        "it is known as well, then at lower rates; a run for each of these stages in --out",
+    )
     command.add_argument("--seed", type=int, default=0, metavar="S", help="of everything random (default: 0)")
+    command.add_argument("--fresh", action="store_true", help="refuse to go on with a run that is there")
+    command.add_argument(
+        "--change", action="store_true", help="go on although learning.* or net.convolution is not what it was"
+    )
+    command.add_argument(
+        "--exact", action="store_true", help="refuse to go on where threads, versions or machine change the last bits"
+    )
+    command.add_argument(
+        "--weak-signal", action="store_true", help="begin although the last layer can hardly tell images apart"
+    )
+    command.add_argument(
+        "--save-every",
+        type=float,
+        default=SAVE_EVERY / 60,
+        metavar="MINUTES",
+        help=f"between checkpoints; one is written after every epoch too (default: {SAVE_EVERY / 60:g})",
+    )
     machine(command)
 
 
 def run(options):
     """Train, and draw the figures; in a folder with an unfinished run, go on with it."""
-    from tinyalex import training
+    from tinyalex import finetune, footnote3, training
     from tinyalex.backend import Device
+    from tinyalex.figures.gallery import QUICK, Gallery
 
     overrides = list(options.set) + ([] if options.epochs is None else [f"learning.epochs={options.epochs}"])
     recipe = with_data(recipes.load(options.recipe, overrides), options.data)
     for name in options.devices:
         Device(name)  # better to hear now than after the data are loaded that it is not there
     out = Path(options.out or Path("runs") / recipe.name)
+    if not options.save_every > 0:
+        raise UsageError(f"--save-every: {options.save_every:g} will not do; give minutes above 0")
     if out.exists() and not out.is_dir():
         raise StorageError(f"{out}: is a file; give --out a folder")
+    first = out / footnote3.STAGES[0] if options.footnote_3 else out
+    if options.init_from and not any(first.glob("checkpoint-*")):
+        finetune.read(options.init_from)  # better to hear now, again
     dataset = load(recipe.data.set, options.seed)
     recipe = recipes.with_classes(recipe, len(dataset.classes))
-    say(recipes.to_toml(recipe))
-    say(f"{describe(dataset)}; {out} gets the results; {' and '.join(options.devices)}, seed {options.seed}")
-    result = training.train(recipe, dataset, out, options.devices, options.seed, show=say)
-    pictures = draw(out, dataset)
-    say(score_line(result))
-    say(f"look at {', '.join(str(path) for path in pictures)}")
+    tell = quietly(say)
+    tell(recipes.to_toml(recipe))
+    tell(f"{describe(dataset)}; {out} gets the results; {' and '.join(options.devices)}, seed {options.seed}")
+    terms = Terms(
+        options.fresh, options.change, options.exact, options.weak_signal, 60 * options.save_every, _command(options),
+        options.init_from,
+    )  # fmt: skip
+    train = footnote3.train if options.footnote_3 else training.train
+    result = train(recipe, dataset, out, options.devices, options.seed, tell, terms)
+    last = out / footnote3.STAGES[-1] if options.footnote_3 else out
+    pictures = [path for path, _ in draw(Gallery(last, dataset), QUICK, last)]
+    tell(score_line(result))
+    tell(f"look at {', '.join(map(str, pictures))}")
+
+
+def _command(options):
+    # What to type to go on.
+    return shlex.join(["tinyalex", *(word for word in options.argv if word not in ("--fresh", "--weak-signal"))])

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinyalex import randomness
+from tinyalex.kernels import cut as fast
 
 
 class Draws(NamedTuple):
@@ -100,15 +101,16 @@ def centre(size, crop):
 
 
 def views(size, crop, count):
-    """List the crops that a test image is judged by (paper, section 4.1).
+    """List the crops that a test image is judged by (paper, section 4.1; 2012 for CIFAR-10, too).
 
     Parameters
     ----------
     size, crop : int
         Sides of the images and of the crops, in pixels.
-    count : {1, 10}
+    count : {1, 9, 10}
         1: the centre. 10: the corners (top left, top right, bottom left, bottom right) and the centre, then the
-        reflections of these five in the same order.
+        reflections of these five in the same order. 9: a grid of 3 x 3, not reflected, row by row, which
+        ``convdata_cifar.py`` has in place of the ten that cuda-convnet had at first.
 
     Returns
     -------
@@ -117,8 +119,10 @@ def views(size, crop, count):
     middle, end = centre(size, crop), size - crop
     if count == 1:
         return [((middle, middle), False)]
+    if count == 9:
+        return [((top, left), False) for top in (0, middle, end) for left in (0, middle, end)]
     if count != 10:
-        raise ValueError(f"views: {count} will not do; use 1 or 10")
+        raise ValueError(f"views: {count} will not do; use 1, 9 or 10")
     places = [(0, 0), (0, end), (end, 0), (end, end), (middle, middle)]
     return [(place, flip) for flip in (False, True) for place in places]
 
@@ -185,6 +189,8 @@ class Cutter:
             mean, places = device.put(self._mean if self.matched else self._fixed), xp.arange(crop)
 
         def cut(images, offsets, flips, shifts=None):
+            if device.has_kernels(mean.dtype) and len(self.factors) < 3:
+                return fast.cut(device, images, offsets, flips, shifts, mean, crop, self.matched, self.factors)
             across = xp.where(flips[:, None], crop - 1 - places, places)
             rows = (offsets[:, :1] + places)[:, :, None]  # (n, crop, 1)
             columns = (offsets[:, 1:] + across)[:, None, :]  # (n, 1, crop)

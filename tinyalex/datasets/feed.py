@@ -65,15 +65,26 @@ def training_batches(dataset, recipe, seed, epoch, first_batch=0, colour_noise=N
 
 def _placed(records, cutter, devices):
     # Before a batch is handed over, the copying of the next one begins. All devices are spoken to by one thread.
-    cuts, current = {device: cutter.on(device) for device in devices}, None
+    cuts, current, following = {device: cutter.on(device) for device in devices}, None, None
     with contextlib.closing(records):
-        for each in itertools.chain(records, [None]):
-            following = each and (each, [Upload(device, [each.images, *_present(each.draws)]) for device in devices])
-            if current:
-                yield _cut(*current, cuts)
-                for upload in current[1]:
-                    upload.wait()
-            current = following
+        try:
+            for each in itertools.chain(records, [None]):
+                following = each and (
+                    each,
+                    [Upload(device, [each.images, *_present(each.draws)]) for device in devices],
+                )
+                if current:
+                    yield _cut(*current, cuts)
+                    _wait(current)
+                current = following
+        finally:  # who wants no more leaves copies on their way: the memory that they read goes round after them
+            _wait(current)
+            _wait(following)
+
+
+def _wait(batch):
+    for upload in batch[1] if batch else ():
+        upload.wait()
 
 
 def _present(draws):

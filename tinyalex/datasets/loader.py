@@ -153,7 +153,7 @@ def test_batches(images, mean, recipe, batch, views=1, threads=1):
     recipe : Recipe
     batch : int
         Images a batch; the last may be short.
-    views : {1, 10}
+    views : {1, 9, 10}
         1: the centre crop. 10: the four corners, the centre, and the reflections of these five (`augment.views`).
     threads : int
         See `training_batches`.

@@ -6,6 +6,7 @@ subtracted, then everything is divided by the maximum. One scale for all, so a w
 
 import numpy as np
 
+from tinyalex.figures.colourfulness import colourfulness
 from tinyalex.figures.page import DPI, MUTED, page, write
 
 A_ROW = 16
@@ -23,7 +24,7 @@ def kernels(columns):
     Returns
     -------
     matplotlib.figure.Figure
-        Without labels where there is one column only.
+        Without labels where there is one column only; else with each column's mean `colourfulness`.
     """
     shown = _normalized(columns)
     most = max(block.shape[-1] for block in shown.values())
@@ -40,12 +41,18 @@ def kernels(columns):
     top = margin
     for (name, grid), height in zip(grids.items(), heights, strict=True):
         if label:
-            text = f"column {name}" if len(name) == 1 else name
-            write(axes, margin, top + label / 2, text, color=MUTED, va="center")
+            write(axes, margin, top + label / 2, _label(name, columns[name]), color=MUTED, va="center")
         extent = (margin, margin + grid.shape[1] * dot, top + height, top + label)
         axes.imshow(grid, extent=extent, aspect="auto", interpolation="nearest")
         top += height + margin
     return figure
+
+
+def _label(name, block):
+    # Figure 3's caption in numbers: one column is largely colour-agnostic, the other largely colour-specific.
+    text, values = f"column {name}" if len(name) == 1 else name, colourfulness(block) if block.shape[2] == 3 else []
+    values = [value for value in values if np.isfinite(value)]
+    return f"{text}, colourfulness {np.mean(values):.2f}" if values else text
 
 
 def _normalized(columns):

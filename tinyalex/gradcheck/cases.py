@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from tinyalex import alexnet, layers, randomness, ranges, recipe
+from tinyalex.errors import UsageError
 from tinyalex.gradcheck.layer import check
 from tinyalex.gradcheck.network import check_network
 from tinyalex.randomness import Step
@@ -55,6 +56,10 @@ def _conv(label, shape, *arguments, **options):
     return _Case(f"conv {label}", lambda: layers.Conv2d(shape[3], *arguments, **options), shape)
 
 
+def _local(label, shape, *arguments, **options):
+    return _Case(f"local {label}", lambda: layers.LocallyConnected(shape[1:], *arguments, **options), shape)
+
+
 def _pools(kind, make):
     settings = [(3, 2, "ceil", 6), (3, 2, "floor", 6), (3, 2, "ceil", 7), (2, 2, "ceil", 5), (2, 2, "floor", 5)]
     return [
@@ -88,6 +93,12 @@ CASES = {
         _conv("2x2/3 leaves gaps", (2, 8, 5, 2), 3, 2, stride=3),
         _conv("of one place", (1, 3, 3, 2), 2, 3),
     ],
+    "local": [
+        _local("3x3 pad 1", (3, 4, 5, 2), 3, 3, pad=1),
+        _local("5x5/2 pad 2", (2, 6, 5, 3), 2, 5, stride=2, pad=2),
+        _local("3x3/2 ceil of 6", (2, 6, 8, 2), 2, 3, stride=2, rounding="ceil"),
+        _local("of one place", (2, 3, 3, 2), 4, 3),
+    ],
     "relu": [_Case("relu", layers.ReLU, (2, 4, 3, 5)), _Case("relu of units", layers.ReLU, (3, 7))],
     "tanh": [_Case("tanh", layers.Tanh, (2, 4, 3, 5)), _Case("tanh x 5", layers.Tanh, (3, 7), 5.0)],
     "lrn": list(_norms()),
@@ -116,7 +127,7 @@ CASES = {
 }
 
 
-def suite(name=None, method="complex"):
+def suite(name=None, method="complex", overrides=()):
     """Check a kind of layer, a recipe's net, or everything.
 
     Parameters
@@ -125,6 +136,8 @@ def suite(name=None, method="complex"):
         A layer (``conv``, ``lrn``, ...) or a recipe (``original``, a file). Without it: all layers, and the net of
         ``original`` with its two columns on a device each.
     method : {"complex", "central"}
+    overrides : sequence of str
+        Changes to the recipe: see `recipe.load`.
 
     Returns
     -------
@@ -133,15 +146,17 @@ def suite(name=None, method="complex"):
     Raises
     ------
     UsageError
-        For an unknown name.
+        For an unknown name, and for changes to what is no recipe.
     """
+    if overrides and (name in CASES or name is None):
+        raise UsageError(f"--set {overrides[0]}: changes a recipe's net; name the recipe to check")
     if name in CASES:
         return [result for case in CASES[name] for result in case.check(method)]
     if name is None:
         return [result for kind in [*CASES, "original"] for result in suite(kind, method)]
     if name not in recipe.names() and not Path(name).is_file():
         raise ranges.unknown(name, [*CASES, *recipe.names()], "layer or recipe")
-    return _net(recipe.load(name), method)
+    return _net(recipe.load(name, overrides), method)
 
 
 def _net(full, method):
@@ -153,16 +168,16 @@ def _net(full, method):
 
 
 def small(net):
-    """Scale a recipe's net down: 3/8/12/12/8 maps a column, 16 hidden units, 10 classes, images as small as can be."""
-    if net.kind == "cifar10":
-        return replace(net, input=12, maps=(4, 5, 6), classes=10)
+    """Scale a recipe's net down: 3/8/12/12/8/8 maps a column, 16 hidden units, 10 classes, small images."""
+    if net.kind != "alexnet":
+        return replace(net, input=12, maps=(4, 5, 6, 3)[: len(net.maps)], classes=10)
     places = 15 if net.pool == 3 else 19  # of conv1: then 7, 3, 1 after the pools, or 10, 4, 1
     side = net.kernels[0] + net.stride * (places - 1)
-    maps = tuple(net.columns * count for count in (3, 8, 12, 12, 8))
-    return replace(net, input=side, maps=maps, hidden=16, classes=10)
+    maps = tuple(min(maps, net.columns * count) for maps, count in zip(net.maps, (3, 8, 12, 12, 8, 8), strict=False))
+    return replace(net, input=side, maps=maps, hidden=16, bottleneck=min(net.bottleneck, 6), classes=10)
 
 
 def small_network(full, devices):
     """Build a recipe's net, scaled down, in float64, with weights under which every layer has something to say."""
-    init = recipe.Init(weights={"default": "he", "fc8": 0.1}, biases={"default": 0.5} | full.init.biases)
+    init = recipe.Init(weights={"default": "he", "fc8": 0.1, "fc10": 0.01}, biases={"default": 0.5} | full.init.biases)
     return alexnet.build(small(full.net), init, devices, seed=9, dtype="float64")

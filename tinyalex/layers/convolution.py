@@ -7,6 +7,8 @@ n images, h x w pixels, c channels, k x k kernels, o maps, s stride, p padding, 
 Pixels beyond the image read as zero. With g groups, map o sees only the c/g channels of its own group.
 """
 
+from tinyalex.kernels import convolution as fast
+from tinyalex.kernels.launch import instead
 from tinyalex.layers.layer import Layer, Parameter, grouped
 from tinyalex.layers.patches import col2im, im2col, positions
 
@@ -46,22 +48,34 @@ class Conv2d(Layer):
         return ho * wo * self.W.size
 
     def forward(self, x, step=None):
+        y = self.product(x)
+        y += self.b.value
+        return y
+
+    def backward(self, dy):
+        # y = x * W + b:  db sums dy over its rows
+        self.b.grad[...] = dy.reshape(-1, self.maps).sum(axis=0)
+        return self.product_backward(dy)
+
+    @instead(fast.product)
+    def product(self, x):
+        """Run forward but for the bias."""
         W = self.W.value.reshape(-1, self.maps)  # (k k c/g, o)
         ho, wo, o = self.output_shape(x.shape[1:])
         y = self.device.empty((len(x) * ho * wo, o), self.device.xp.result_type(x, W))
         for inputs, outputs in grouped(self.channels, self.maps, self.groups):
             patches = im2col(self.device, x[..., inputs], **self.geometry)  # (n ho wo, k k c/g)
             self.device.matmul(patches, W[:, outputs], out=y[:, outputs])
-        y += self.b.value
         self.saved = x
         return y.reshape(len(x), ho, wo, o)
 
-    def backward(self, dy):
-        # y = P W + b with patches P:  dW = P' dy,  db sums dy over its rows,  dP = dy W',  dx adds the patches dP up.
+    @instead(fast.product_backward)
+    def product_backward(self, dy):
+        """Run backward but for the bias."""
+        # y = P W with patches P:  dW = P' dy,  dP = dy W',  dx adds the patches dP up.
         x = self.recall()
         W, dW = self.W.value.reshape(-1, self.maps), self.W.grad.reshape(-1, self.maps)
         dy = dy.reshape(-1, self.maps)  # (n ho wo, o)
-        self.b.grad[...] = dy.sum(axis=0)
         dx = self.device.empty(x.shape, dy.dtype) if self.input_gradient else None
         for inputs, outputs in grouped(self.channels, self.maps, self.groups):
             patches = im2col(self.device, x[..., inputs], **self.geometry)

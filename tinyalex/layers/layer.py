@@ -1,13 +1,12 @@
 """What every layer is: a forward, a backward, and the parameters in between."""
 
 import copy
+import math
 import re
 
-import numpy as np
-
-from tinyalex import randomness
 from tinyalex.backend import Device
 from tinyalex.errors import ShapeError
+from tinyalex.initialization import first_value
 from tinyalex.parallel import ranges
 
 _HOST = Device("cpu")
@@ -49,7 +48,7 @@ class Parameter:
 
     @property
     def size(self):
-        return int(np.prod(self.shape))
+        return math.prod(self.shape)
 
     @property
     def layer(self):
@@ -62,20 +61,8 @@ class Parameter:
         return {f"{name}/{self.kind}": array[..., cut] for name, cut in zip(self.names, cuts, strict=True)}
 
     def build(self, device, seed, dtype):
-        """Draw the first value, name by name, so that it is the same in every form of the net (paper §5).
-
-        Without a seed the weights stay 0, for those who will load others.
-        """
-        first = np.full(self.shape, self.init if self.kind == "b" else 0.0, dtype)
-        if self.kind == "W" and seed is not None:
-            deviation = (2.0 / np.prod(self.shape[:-1])) ** 0.5 if self.init == "he" else self.init
-            for name, part in self.parts(first).items():
-                key = randomness.key(seed, "init", name)
-                rows, columns = part.reshape(-1, part.shape[-1]), np.arange(part.shape[-1])
-                for low in range(0, len(rows), 512):  # few enough rows to stay in cache
-                    index = np.arange(low, min(low + 512, len(rows)))
-                    rows[index] = deviation * randomness.normal(key, index[:, None], columns)
-        self.value, self.grad = device.put(first), device.zeros(self.shape, dtype)
+        """Draw the first value, or leave the weights 0 without a seed."""
+        self.value, self.grad = device.put(first_value(self, seed, dtype)), device.zeros(self.shape, dtype)
 
     def replica(self):
         """Return a parameter with the same value and no gradient yet."""

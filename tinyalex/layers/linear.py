@@ -38,19 +38,29 @@ class Linear(Layer):
         return self.W.size
 
     def forward(self, x, step=None):
+        y = self.product(x)
+        y += self.b.value
+        return y
+
+    def backward(self, dy):
+        # y = x W + b:  db sums dy over the images
+        self.b.grad[...] = dy.sum(axis=0)
+        return self.product_backward(dy)
+
+    def product(self, x):
+        """Run forward but for the bias."""
         self.output_shape(x.shape[1:])
         W = self.W.value
         y = self.device.empty((len(x), self.outputs), self.device.xp.result_type(x, W))
         for inputs, outputs in grouped(self.inputs[-1], self.outputs, self.groups):
             self.device.matmul(x[..., inputs].reshape(len(x), -1), W[:, outputs], out=y[:, outputs])
-        y += self.b.value
         self.saved = x
         return y
 
-    def backward(self, dy):
-        # y = x W + b:  dW = x' dy,  db sums dy over the images,  dx = dy W'
+    def product_backward(self, dy):
+        """Run backward but for the bias."""
+        # y = x W:  dW = x' dy,  dx = dy W'
         x, W, dW = self.recall(), self.W.value, self.W.grad
-        self.b.grad[...] = dy.sum(axis=0)
         dx = self.device.empty(x.shape, dy.dtype)
         for inputs, outputs in grouped(self.inputs[-1], self.outputs, self.groups):
             part = x[..., inputs]

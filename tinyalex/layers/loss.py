@@ -3,12 +3,15 @@
 n images, c classes:    p = softmax(z),    L = -(1/n) sum over i of log p[i, label i]
 """
 
+from tinyalex.kernels import softmax
+from tinyalex.kernels.launch import instead
 from tinyalex.layers.layer import Layer
 
 
 class SoftmaxLoss(Layer):
     """From logits (n, c) and integer labels (n,) to one number."""
 
+    @instead(softmax.forward)
     def forward(self, z, labels, step=None):
         """Return the mean loss, as an array of no dimensions on the device."""
         xp, n = self.device.xp, len(z)
@@ -18,6 +21,7 @@ class SoftmaxLoss(Layer):
         self.saved = shifted, total, right
         return (xp.log(total) - (shifted * right).sum(axis=1)).sum() / n
 
+    @instead(softmax.backward)
     def backward(self):
         """Return the gradient with respect to the logits, (n, c)."""
         # dL/dz = (p - [class is right]) / n

@@ -7,6 +7,8 @@ map for `SpatialNorm`. The paper's text multiplies the sum by alpha; the 2012 co
 window (``layer.py`` divides its scale by the size).
 """
 
+from tinyalex.kernels import response
+from tinyalex.kernels.launch import instead
 from tinyalex.layers.layer import Layer
 from tinyalex.parallel import ranges
 
@@ -76,6 +78,9 @@ class LRN(_ResponseNorm):
         Columns side by side in the last axis; the window stays inside its column, as each ran on a GPU of its own.
     """
 
+    forward = instead(response.across)(_ResponseNorm.forward)
+    backward = instead(response.across_backward)(_ResponseNorm.backward)
+
     def __init__(self, size=SIZE, k=K, alpha=ALPHA, beta=BETA, average=False, groups=1):
         super().__init__(size, k, alpha / size if average else alpha, beta)
         self.groups = groups
@@ -105,6 +110,9 @@ class SpatialNorm(_ResponseNorm):
     k, alpha, beta : float
         alpha multiplies the mean over a full window (2012).
     """
+
+    forward = instead(response.around)(_ResponseNorm.forward)
+    backward = instead(response.around_backward)(_ResponseNorm.backward)
 
     def __init__(self, size=5, k=1.0, alpha=1e-3, beta=BETA):
         super().__init__(size, k, alpha / size**2, beta)

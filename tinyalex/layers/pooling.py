@@ -4,6 +4,8 @@ s = 2 and z = 3 overlap; s = z = 2 do not. The last window may hang over the edg
 there. n images, h x w pixels, c channels, ho x wo units.
 """
 
+from tinyalex.kernels import pooling
+from tinyalex.kernels.launch import instead
 from tinyalex.layers.layer import Layer
 from tinyalex.layers.patches import positions
 
@@ -44,6 +46,7 @@ class _Pool(Layer):
 class MaxPool(_Pool):
     """Take the largest; in backward the first of several largest, row by row, gets the gradient."""
 
+    @instead(pooling.max_pool)
     def forward(self, x, step=None):
         ho, wo, _ = self.output_shape(x.shape[1:])
         n, h, w, c = x.shape
@@ -59,6 +62,7 @@ class MaxPool(_Pool):
         for largest, pixels in taps[1:]:
             self.device.xp.maximum(largest, pixels, out=largest)
 
+    @instead(pooling.max_pool_backward)
     def backward(self, dy):
         # dx = the sum, over the windows that a pixel won, of their dy
         x, y = self.recall()
@@ -74,6 +78,7 @@ class MaxPool(_Pool):
 class AvgPool(_Pool):
     """Take the mean of the pixels that lie inside the image (2012: ``conv_util.cuh``)."""
 
+    @instead(pooling.average_pool)
     def forward(self, x, step=None):
         y = self.device.zeros((len(x), *self.output_shape(x.shape[1:])), x.dtype)
         for units, pixels in self._taps(*x.shape[1:3]):
@@ -81,6 +86,7 @@ class AvgPool(_Pool):
         self.saved = x.shape
         return y / self._areas(x.shape, x.real.dtype)
 
+    @instead(pooling.average_pool_backward)
     def backward(self, dy):
         # y = sum / area:  every pixel of a window gets dy / area
         shape = self.recall()

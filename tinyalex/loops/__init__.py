@@ -11,6 +11,7 @@ from tinyalex.loops.activation import relu, relu_backward, tanh, tanh_backward
 from tinyalex.loops.convolution import conv2d, conv2d_backward
 from tinyalex.loops.dropout import dropout, dropout_backward
 from tinyalex.loops.linear import linear, linear_backward
+from tinyalex.loops.locally_connected import locally_connected, locally_connected_backward
 from tinyalex.loops.loss import softmax_loss, softmax_loss_backward
 from tinyalex.loops.normalization import lrn, lrn_backward, spatial_norm, spatial_norm_backward
 from tinyalex.loops.pooling import avg_pool, avg_pool_backward, max_pool, max_pool_backward
@@ -24,6 +25,8 @@ __all__ = [
     "dropout_backward",
     "linear",
     "linear_backward",
+    "locally_connected",
+    "locally_connected_backward",
     "lrn",
     "lrn_backward",
     "max_pool",

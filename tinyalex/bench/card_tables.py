@@ -1,0 +1,142 @@
+"""What was measured on a card, as tables of texts: speeds beside each other, and where the time goes beside the floor.
+
+The floor is that of convolution by im2col (`tinyalex.bench.traffic`) at the rates of copies and products that the card
+had meanwhile, each contender's by its own arithmetic.
+"""
+
+from tinyalex.bench.contenders import CHAINER, TORCH_FLOAT32, TORCH_TF32
+from tinyalex.bench.tables import Table
+
+RATIOS = {"x PyTorch TF32": TORCH_TF32, "x PyTorch float32": TORCH_FLOAT32, "x Chainer-style": CHAINER}
+
+
+def tables(result):
+    """Lay out all tables of a result of `tinyalex.bench.measure.measure` on a card."""
+    batch = result["batch"]
+    step = _speeds(
+        result, "step", f"Training step, {batch} images", {"GiB": lambda each: f"{each['peak'] / 2**30:.2f}"}
+    )
+    step.notes.append("Issue: how long the processor took to ask for a step; GiB: what was held, of the card.")
+    forward = _speeds(result, "forward", f"Forward alone, as at test, {batch} images")
+    whole = [each for each in result["contenders"] if each["kind"] == "ours" and len(each["devices"]) == 1]
+    within = [table(result, each) for each in whole for table in (_where, _kernels)]
+    return [step, forward, _layers(result), *within]
+
+
+def kind(contender):
+    """Name a contender's arithmetic."""
+    return "TF32" if contender["tf32"] else "float32"
+
+
+def _speeds(result, action, title, more=None):
+    contenders, batch = result["contenders"], result["batch"]
+    seconds = {each["name"]: each[action]["seconds"] for each in contenders}
+    columns = {
+        "ms": lambda each: f"{1000 * each[action]['seconds']:,.2f}",
+        "images/s": lambda each: f"{batch / each[action]['seconds']:,.0f}",
+        **{
+            head: lambda each, name=name: f"{seconds[name] / each[action]['seconds']:.2f}"
+            for head, name in RATIOS.items()
+            if name in seconds
+        },
+        "time/floor": lambda each: f"{each[action]['seconds'] / result['floors'][kind(each)][action]:.2f}",
+        "issue ms": lambda each: f"{1000 * each[action]['issue']:,.2f}",
+        **(more or {}),
+    }
+    rows = [[each["title"], *(text(each) for text in columns.values())] for each in contenders]
+    notes = ["x: times as fast as that."] if any(name in seconds for name in RATIOS.values()) else []
+    for name, what in (("floors", "im2col"), ("floors_without_patches", "convolution that writes no patches")):
+        least = [f"{1000 * floor[action]:,.2f} ms in {kind_}" for kind_, floor in result[name].items()]
+        notes.append(f"The floor of {what}: {', '.join(least)}.")
+    return Table(title, ["", *columns], rows, notes)
+
+
+def _layers(result):
+    contenders = result["contenders"]
+    rows = []
+    for name in _names(result):
+        pairs = [_pair(each["layers"]["values"], name) for each in contenders]
+        rows.append([name, *pairs, *(_pair(floor["layers"], name) for floor in result["floors"].values())])
+    floors = [_ms(sum(floor["layers"].values())) for floor in result["floors"].values()]
+    rest = [each["step"]["seconds"] - sum(each["layers"]["values"].values()) for each in contenders]
+    rows.append(["rest", *map(_ms, rest), *("" for _ in floors)])
+    rows.append(["a step", *(_ms(each["step"]["seconds"]) for each in contenders), *floors])
+    heads = ["", *(each["title"] for each in contenders), *(f"floor, {name}" for name in result["floors"])]
+    notes = [
+        "From events in the card's stream, while it is busy. Ours takes bias, ReLU and dropout along with the layer "
+        "before. Two columns run beside each other: their layers' times are added.",
+    ]
+    return Table("Layer by layer in a training step: ms, forward / backward", heads, rows, notes)
+
+
+def _where(result, contender):
+    floor, values, rows = result["floors"][kind(contender)]["layers"], contender["layers"]["values"], []
+    for names in _together(result, values):
+        cells, over = [], 0.0
+        for way in ("forward", "backward") if names != ["update"] else ("update",):
+            keys = [key for name in names for key in _keys(name) if key.endswith(way)]
+            own, least = (sum(each.get(key, 0.0) for key in keys) for each in (values, floor))
+            cells, over = [*cells, _ms(own), _ms(least)], over + own - least
+        cells += [""] * (4 - len(cells))
+        size, work = (
+            sum(result[what][key] for name in names for key in _keys(name)) / 1e9 for what in ("bytes", "operations")
+        )
+        rows.append([" ".join(names), *cells, _ms(over), f"{size:.3f}", f"{work:.1f}" if work else ""])
+    size, work = (sum(result[what].values()) / 1e9 for what in ("bytes", "operations"))
+    over = sum(values.values()) - sum(floor.values())
+    rows.append(["all", "", "", "", "", _ms(over), f"{size:.3f}", f"{work:.1f}"])
+    heads = ["", "forward ms", "floor", "backward ms", "floor", "over it", "GB", "GF"]
+    notes = ["GB and GF: what forward and backward have to move and to compute at least (`tinyalex/bench/traffic.py`)."]
+    return Table(f"Where the time goes: {contender['title']}", heads, rows, notes)
+
+
+def _together(result, values):
+    # Layers that ran with the one before have no time of their own.
+    found = []
+    for name in _names(result):
+        if found and not any(key in values for key in _keys(name)):
+            found[-1].append(name)
+        else:
+            found.append([name])
+    return found
+
+
+SHARE = 0.005  # of all kernels' time: what takes less is summed up
+
+
+def _kernels(result, contender):
+    values, rates = contender["kernels"]["values"], result["rates"]
+    labels = [key.removesuffix("|seconds") for key in values if key.endswith("|seconds")]
+    whole = sum(values[f"{label}|seconds"] for label in labels)
+    large = [label for label in labels if values[f"{label}|seconds"] >= SHARE * whole]
+    rows = []
+    for label in large:
+        seconds, size, work = (values[f"{label}|{what}"] for what in ("seconds", "bytes", "operations"))
+        row = [label, _ms(seconds), f"{size / 1e9:.3f}", f"{size / seconds / 1e9:,.0f}"]
+        row.append(f"{size / seconds / rates['copy']:.0%}")
+        row += [f"{work / seconds / 1e12:.1f}", f"{work / seconds / rates[kind(contender)]:.0%}"] if work else ["", ""]
+        rows.append(row)
+    rest = whole - sum(values[f"{label}|seconds"] for label in large)
+    rows.append([f"{len(labels) - len(large)} others", _ms(rest), *[""] * 5])
+    rows.append(["all", _ms(whole), *[""] * 5])
+    heads = ["", "ms", "GB", "GB/s", "of copy", "TF/s", "of product"]
+    notes = [
+        "GB: all arrays of a kernel, those that are read and written twice; of copy, of product: beside large ones."
+    ]
+    return Table(f"Kernel by kernel: {contender['title']}", heads, rows, notes)
+
+
+def _names(result):
+    return [*result["layers"], "loss", "update"]
+
+
+def _keys(name):
+    return [name] if name == "update" else [f"{name}/forward", f"{name}/backward"]
+
+
+def _pair(seconds, name):
+    return " / ".join(_ms(seconds[key]) for key in _keys(name) if key in seconds)
+
+
+def _ms(seconds):
+    return "" if seconds is None else f"{1000 * seconds:.3f}"

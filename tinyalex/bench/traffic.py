@@ -1,0 +1,142 @@
+"""What a training step has to move and to compute, layer by layer: the floor of convolution by im2col on a card.
+
+A layer's pass over its arrays takes at least its bytes at the rate of a copy, or its operations at the rate of a large
+product, whichever is longer; passes come one after the other. Bytes are float32's. n images; x and y are a layer's
+input and output, W its weights, P its patches, (n ho wo, k k c); sizes in numbers:
+
+    convolution  forward   write patches: x + P              multiply: P + W + y
+                 backward  write them again: x + P           weights: P + y + W     biases: y
+                           patches' gradient: y + W + P      add up: P + x          (neither where the images are x)
+    linear       forward   x + W + y                         backward  x + y + W, y + W + x, biases: y
+    norm         forward   x + y                             backward  x + y + x
+    max pooling  forward   x + y, and a byte a winner        backward  y + x, and a byte a winner
+    ReLU, tanh   forward   x + y                             backward  y + y + x
+    dropout      forward   x + y, and a byte of mask         backward  y + x, and a byte of mask
+    loss         forward   x                                 backward  x + x
+    update       weights, gradients, momenta read; weights, momenta written
+
+The bias is added on the way (with the ReLU). `patches=False` leaves P out: what a library may do that has kernels which
+form patches as they multiply.
+"""
+
+import math
+from typing import NamedTuple
+
+from tinyalex.bench.floor import FLOP, plain
+from tinyalex.layers import LRN, AvgPool, Conv2d, Dropout, Linear, MaxPool, ReLU, SpatialNorm, Tanh
+
+ITEM = 4
+
+
+class Pass(NamedTuple):
+    """One pass over arrays.
+
+    Attributes
+    ----------
+    bytes : int
+        Read and written.
+    operations : int
+        Multiplications and additions.
+    patches : int
+        Those of the bytes that are patches.
+    """
+
+    bytes: int
+    operations: int = 0
+    patches: int = 0
+
+
+def passes(network, batch):
+    """List every pass of a training step.
+
+    Parameters
+    ----------
+    network : Network
+        Described, for one device.
+    batch : int
+
+    Returns
+    -------
+    dict
+        ``{"conv1/forward": [Pass, ...], ..., "update": [Pass]}``, in the order of the layers.
+    """
+    found, shape, weights = {}, network.input_shape, 0
+    for _, layer in network.layers():
+        after = layer.output_shape(shape)
+        x, y = batch * math.prod(shape), batch * math.prod(after)
+        forward, backward = _KINDS[type(layer)](layer, x, y, batch * layer.multiply_adds(shape))
+        found[f"{plain(layer.name)}/forward"], found[f"{plain(layer.name)}/backward"] = forward, backward
+        shape, weights = after, weights + sum(parameter.size for parameter in layer.parameters)
+    size = ITEM * batch * network.classes
+    return found | {
+        "loss/forward": [Pass(size)],
+        "loss/backward": [Pass(2 * size)],
+        "update": [Pass(5 * ITEM * weights)],
+    }
+
+
+def least(row, products, copies, patches=True):
+    """Return the seconds that passes take at least.
+
+    Parameters
+    ----------
+    row : list of Pass
+    products, copies : float
+        Operations and bytes a second.
+    patches : bool
+        Whether patches are written and read.
+    """
+    return sum(
+        max((each.bytes - (0 if patches else each.patches)) / copies, each.operations / products) for each in row
+    )
+
+
+def floors(network, batch, products, copies, patches=True):
+    """Return the least seconds of a batch: "step", "forward", and "layers" with both directions apart."""
+    layers = {name: least(row, products, copies, patches) for name, row in passes(network, batch).items()}
+    forward = sum(seconds for name, seconds in layers.items() if name.endswith("/forward") and "loss" not in name)
+    return {"step": sum(layers.values()), "forward": forward, "layers": layers}
+
+
+def summary(network, batch, rates):
+    """Sum up for a result: the floors by "TF32" and "float32", without patches too, and what each layer has to do."""
+    kinds = ("TF32", "float32")
+    return {
+        "floors": {kind: floors(network, batch, rates[kind], rates["copy"]) for kind in kinds},
+        "floors_without_patches": {
+            kind: floors(network, batch, rates[kind], rates["copy"], patches=False) for kind in kinds
+        },
+        "bytes": {name: sum(each.bytes for each in row) for name, row in passes(network, batch).items()},
+        "operations": {name: sum(each.operations for each in row) for name, row in passes(network, batch).items()},
+    }
+
+
+def _convolution(layer, x, y, madds):
+    W, P = layer.W.size, y // layer.maps * layer.geometry["kernel"] ** 2 * layer.channels
+    write = Pass(ITEM * (x + P), 0, ITEM * P)
+    multiply = Pass(ITEM * (P + W + y), FLOP * madds, ITEM * P)
+    inputs = [multiply, write] if layer.input_gradient else []  # the same sizes as forward, the other way round
+    return [write, multiply], [write, multiply, Pass(ITEM * y), *inputs]
+
+
+def _linear(layer, x, y, madds):
+    multiply = Pass(ITEM * (x + layer.W.size + y), FLOP * madds)
+    return [multiply], [multiply, multiply, Pass(ITEM * y)]
+
+
+def _elementwise(layer, x, y, madds):
+    return [Pass(ITEM * (x + y))], [Pass(ITEM * (x + 2 * y))]
+
+
+def _max_pool(layer, x, y, madds):
+    return [Pass(ITEM * (x + y) + y)], [Pass(ITEM * (x + y) + y)]
+
+
+def _average_pool(layer, x, y, madds):
+    return [Pass(ITEM * (x + y))], [Pass(ITEM * (x + y))]
+
+
+_KINDS = {
+    Conv2d: _convolution, Linear: _linear, ReLU: _elementwise, Tanh: _elementwise, LRN: _elementwise,
+    SpatialNorm: _elementwise, MaxPool: _max_pool, AvgPool: _average_pool, Dropout: _max_pool,
+}  # fmt: skip

@@ -1,0 +1,122 @@
+"""What an experiment found, beside what the paper says: as text, as JSON and as a picture."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from tinyalex import figures, storage
+from tinyalex.experiments.race import GOAL
+
+_VERDICTS = {
+    "higher": "so it shows at this size",
+    "lower": "so at this size it is the other way round",
+    "open": "so these runs do not show it",
+}
+
+
+def text(result):
+    """Write what was found, for people.
+
+    Parameters
+    ----------
+    result : dict
+        As `write` keeps it.
+
+    Returns
+    -------
+    str
+    """
+    head = [
+        f"{result['title']} (paper, section {result['section']})",
+        f"{result['data']['shown']}; recipe {result['recipe']}, seeds: {result['seeds']}, epochs: {result['epochs']}",
+        "",
+    ]
+    return "\n".join(head + (_race(result) if "ratio" in result else _comparison(result)))
+
+
+def _comparison(result):
+    lines = [f"{'':<22}{'top-1 error':>18}{'top-5 error':>18}{'training error':>18}"]
+    for arm in result["arms"]:
+        cells = "".join(f"{_spread(arm[m]):>18}" for m in ("top1_error", "top5_error", "train_error"))
+        lines.append(f"{arm['name']:<22}{cells}")
+    lines += ["", "± is the deviation over the seeds; differences are paired by seed, with their 95 % interval"]
+    for effect in result["effects"]:
+        lines += ["", f"{effect['name']} against {result['arms'][0]['name']}:"]
+        for measure, name, paper in (
+            ("top1_error", "top-1 error", result["paper"][0]),
+            ("top5_error", "top-5 error", result["paper"][1]),
+            ("gap", "test above training error", None),
+        ):
+            lines.append(f"  {name:<26}{_difference(effect[measure])}" + (f"; paper +{paper} points" if paper else ""))
+        lines.append(f"  {_sentence(result, effect)}")
+    return [*lines, f"the paper: {result['source']}"]
+
+
+def _sentence(result, effect):
+    # The claim is that the other net is worse, or, where the paper has no number, that it overfits more.
+    measure = "top1_error" if result["paper"][0] else "gap"
+    claim = "a higher top-1 error" if result["paper"][0] else "more overfitting"
+    if result["seeds"] < 2:
+        return f"the paper found {claim} for it; one seed cannot tell"
+    return f"the paper found {claim} for it; {_VERDICTS[effect[measure]['verdict']]}"
+
+
+def _race(result):
+    lines = []
+    for arm in result["arms"]:
+        tried = ", ".join(f"{each['rate']:g}" for each in sorted(arm["searched"], key=lambda each: each["rate"]))
+        needed = ", ".join("not reached" if n is None else f"{n:.2f}" for n in arm["needed"])
+        lines.append(f"{arm['name']}: rate {arm['rate']:g} (of {tried}); epochs to {GOAL:.0%} training error: {needed}")
+    ratios = [ratio for ratio in result["ratio"] if ratio]
+    if not ratios:
+        return [*lines, f"no ratio: one of the nets was not there within {result['epochs']} epochs (the paper: 6)"]
+    spread = f", ± {np.std(ratios, ddof=1):.2f} over {len(ratios)} seeds" if len(ratios) > 1 else ", one seed"
+    return [*lines, f"ratio {np.mean(ratios):.2f}{spread}; the paper: 6"]
+
+
+def write(result, out):
+    """Keep a result as JSON and as a picture.
+
+    Parameters
+    ----------
+    result : dict
+    out : Path
+        The experiment's folder.
+
+    Returns
+    -------
+    list of Path
+    """
+    paths = [Path(out) / "result.json", Path(out) / "result.png"]
+    storage.write_text(paths[0], json.dumps(result, indent=1) + "\n")
+    figures.save(picture(result), paths[1])
+    return paths
+
+
+def picture(result):
+    """Draw a result.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    if "ratio" in result:
+        names = {"relu": "ReLU", "tanh": "tanh"}
+        curves = [(f"{names[arm['name']]}, rate {arm['rate']:g}", arm["errors"][0]) for arm in result["arms"]]
+        others = [[*arm["errors"][1:], *(each["errors"] for each in arm["searched"][1:])] for arm in result["arms"]]
+        return figures.race(curves, GOAL, others)
+    return figures.seeds(result)
+
+
+def _spread(errors):
+    deviation = f" ± {100 * np.std(errors, ddof=1):.2f}" if len(errors) > 1 else ""
+    return f"{100 * np.mean(errors):.2f}{deviation} %"
+
+
+def _difference(effect):
+    mean = f"{100 * effect['mean']:+.2f}"
+    if effect["half"] is None:
+        return f"{mean} points, one seed"
+    low, high = (100 * (effect["mean"] + side * effect["half"]) for side in (-1, 1))
+    return f"{mean} points ({low:+.2f} to {high:+.2f})"

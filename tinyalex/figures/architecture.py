@@ -1,0 +1,160 @@
+"""A network with its columns, the shapes of its layers, their kernels, and who reads whom: Figure 2 of the paper.
+
+A block is as high and deep as a map and as wide as there are maps, each by the square root, so that large and small can
+be seen side by side. A window is a kernel at its true share of the maps that it looks at.
+"""
+
+from tinyalex.figures.page import BLUE, INK, MUTED, VERMILION, page, write
+from tinyalex.figures.wiring import levels
+
+HIGH, WIDE, BAR = 1.35, 0.62, 0.15  # inches: the highest block, the widest, and a fully connected layer's width
+DEEP = (0.40, -0.26)  # how far a block of height 1 reaches into the page, to the right and up
+STEP, EDGE, ROW_GAP = 0.74, 0.6, 0.55
+LINE, TOP = 0.155, 0.3  # inches
+SIZE = 7.5
+COLUMN_COLORS = (BLUE, VERMILION)
+
+
+class _Block:
+    """Where a column's share of a layer stands on the page."""
+
+    def __init__(self, shape, left, middle, height, width, color):
+        self.shape, self.color = shape, color
+        deep = height if len(shape) == 3 else 0.0
+        self.dx, self.dy = deep * DEEP[0], deep * DEEP[1]
+        self.left, self.right = left, left + width
+        self.top, self.bottom = middle - (height + self.dy) / 2, middle + (height - self.dy) / 2
+        self.end = self.right + self.dx
+
+    @property
+    def target(self):
+        return self.left, (self.top + self.bottom) / 2
+
+    def face(self, share=1.0):
+        """Return the corners of the middle part of the right face."""
+        lo, hi = (1 - share) / 2, (1 + share) / 2
+        height = self.bottom - self.top
+        return [
+            (self.right + u * self.dx, self.top + v * height + u * self.dy)
+            for u, v in ((lo, lo), (hi, lo), (hi, hi), (lo, hi))
+        ]
+
+
+def architecture(network):
+    """Draw a network.
+
+    Parameters
+    ----------
+    network : Network
+        Described with one column a device, as `tinyalex.alexnet.describe` does with ``devices=net.columns``.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    chain, columns = levels(network), len(network.stages[0].columns)
+    shapes = [network.input_shape, *(part.shape for level in chain for part in level.parts.values())]
+    scale = _Scale(shapes)
+    row = max(scale(shape)[0] * (1 - DEEP[1] * (len(shape) == 3)) for shape in shapes[columns > 1 :])
+    words = [["image"], *map(_about, chain)]
+    text = TOP + columns * row + (columns - 1) * ROW_GAP + 0.45  # where the words begin
+    middles = [TOP + row / 2 + column * (row + ROW_GAP) for column in range(columns)]
+    left, placed = EDGE, []
+    image = _Block(network.input_shape, left, sum(middles) / columns, *scale(network.input_shape), MUTED)
+    left = image.end + STEP
+    for level in chain:
+        blocks = {
+            column: _Block(part.shape, left, middles[column], *scale(part.shape), COLUMN_COLORS[column])
+            for column, part in level.parts.items()
+        }
+        placed.append(blocks)
+        left = max(block.end for block in blocks.values()) + STEP
+    figure, axes = page(left - STEP + EDGE, text + LINE * max(map(len, words)) + 0.2)
+    _block(axes, image, 2)
+    _words(axes, image, words[0], text)
+    before = {column: image for column in range(columns)}
+    for depth, (level, blocks) in enumerate(zip(chain, placed, strict=True), start=1):
+        for column, part in level.parts.items():
+            sources = [before[source] for source in part.sources] if depth > 1 else [image]
+            for source in sources:
+                _reads(axes, source, blocks[column], level.kernel, part.before, 4 * depth)
+        for block in blocks.values():
+            _block(axes, block, 4 * depth + 1)
+        _words(axes, next(iter(blocks.values())), words[depth], text)
+        before = blocks
+    for column in range(columns if columns > 1 else 0):
+        y = middles[column] + (column - 0.5) * 0.9 * row
+        write(axes, 0.25, y, f"column {'ab'[column]}", SIZE + 2, COLUMN_COLORS[column], va="center", weight="bold")
+    return figure
+
+
+class _Scale:
+    """Height and width of a layer's block in inches."""
+
+    def __init__(self, shapes):
+        self.side = max(shape[0] for shape in shapes if len(shape) == 3)
+        self.maps = max(shape[2] for shape in shapes if len(shape) == 3)
+        self.units = max([shape[0] for shape in shapes if len(shape) == 1], default=1)
+
+    def __call__(self, shape):
+        if len(shape) == 1:
+            return max(0.3, HIGH * (shape[0] / self.units) ** 0.5), BAR
+        return max(0.14, HIGH * (shape[0] / self.side) ** 0.5), max(0.06, WIDE * (shape[2] / self.maps) ** 0.5)
+
+
+def _block(axes, block, order):
+    from matplotlib.patches import Polygon
+
+    x, top, right, bottom, dx, dy = block.left, block.top, block.right, block.bottom, block.dx, block.dy
+    faces = [([(x, top), (right, top), (right, bottom), (x, bottom)], 0.30)]
+    if dx:
+        faces.append(([(x, top), (right, top), (right + dx, top + dy), (x + dx, top + dy)], 0.14))
+        faces.append((block.face(), 0.42))
+    for corners, strength in faces:
+        axes.add_patch(
+            Polygon(corners, facecolor=_tint(block.color, strength), edgecolor=block.color, lw=0.8, zorder=order)
+        )
+    text = " × ".join(map(str, block.shape)) if len(block.shape) == 3 else f"{block.shape[0]:,}"
+    paper = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
+    write(axes, (x + right + dx * 0.3) / 2, bottom + 0.07, text, SIZE, ha="center", va="top", zorder=90, bbox=paper)
+
+
+def _reads(axes, source, block, kernel, before, order):
+    # A kernel's window, and from its corners to where its answer goes; a fully connected layer reads from edge to edge.
+    from matplotlib.patches import Polygon
+
+    style = {"color": source.color, "linewidth": 0.7, "alpha": 0.75, "zorder": order}
+    if kernel is None:
+        starts = [(source.end, source.top + source.dy), (source.end, source.bottom + source.dy)]
+        ends = [(block.left, block.top), (block.left, block.bottom)]
+        area = [starts[0], ends[0], ends[1], starts[1]]
+        axes.add_patch(Polygon(area, facecolor=source.color, edgecolor="none", alpha=0.10, zorder=order))
+        for (x, y), (x2, y2) in zip(starts, ends, strict=True):
+            axes.plot([x, x2], [y, y2], **style)
+        return
+    window = source.face(min(1.0, kernel[0] / before[0]))
+    tip = block.target
+    axes.add_patch(Polygon(window, facecolor="white", edgecolor=source.color, lw=0.9, alpha=0.95, zorder=order))
+    for one, other in zip(window, window[1:] + window[:1], strict=True):
+        axes.add_patch(Polygon([one, other, tip], facecolor=source.color, edgecolor="none", alpha=0.07, zorder=order))
+        axes.plot([one[0], tip[0]], [one[1], tip[1]], **style)
+
+
+def _about(level):
+    count = sum(part.shape[-1] for part in level.parts.values())
+    if level.kernel is None:
+        return [level.name, f"{count:,} units", *level.after]
+    stride = [f"stride {level.stride}"] if level.stride > 1 else []
+    return [level.name, f"{count} of {' × '.join(map(str, level.kernel))}", *stride, *level.after]
+
+
+def _words(axes, block, lines, top):
+    x = (block.left + block.right) / 2 + 0.3 * block.dx
+    for number, line in enumerate(lines):
+        style = {"weight": "bold", "color": INK} if number == 0 else {"color": INK if number == 1 else MUTED}
+        write(axes, x, top + number * LINE, line, SIZE + (number == 0), ha="center", va="top", **style)
+
+
+def _tint(color, strength):
+    channels = [int(color[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    return tuple(1 - strength * (1 - channel) for channel in channels)

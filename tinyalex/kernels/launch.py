@@ -1,0 +1,91 @@
+"""How a layer comes to its CUDA kernels: one file an operation in this folder, each equal to the layer's readable form.
+
+A kernel is started for the rows of a matrix, whatever they are: ``row`` is the row, ``t`` the place in it, and each
+thread computes one number (or four) of the result from all that it needs. No two threads write to the same place and
+none waits for another, so that a result is the same every time. Sizes are macros, in capitals: the compiler divides by
+constants, and a net has few.
+"""
+
+import functools
+
+import numpy as np
+
+from tinyalex.errors import DeviceError
+
+PREAMBLE = """
+typedef REAL real;
+
+template <int count> struct alignas(count == 4 ? 16 : sizeof(real)) Reals { real at[count]; };  // 4 are read at once
+
+#define EACH(row, t, count) \\
+    const int row = blockIdx.x, t = blockIdx.y * blockDim.x + threadIdx.x; \\
+    if (t >= count) return
+"""
+
+REALS = {"f": "float", "d": "double"}
+THREADS = 256  # in a block, at most
+
+
+def instead(kernel):
+    """Decorate a layer's method: where the device has kernels for its first array, ``kernel(layer, ...)`` runs.
+
+    A method without arguments is judged by the first array that the layer saved.
+    """
+
+    def decorate(readable):
+        @functools.wraps(readable)
+        def method(layer, *args, **options):
+            array = (args or layer.saved or [None])[0]
+            fast = array is not None and layer.device.has_kernels(array.dtype)
+            return (kernel if fast else readable)(layer, *args, **options)
+
+        return method
+
+    return decorate
+
+
+def grid(rows, count):
+    """Return the blocks, (rows, parts of a row), and the threads of each."""
+    threads = min(THREADS, -(-count // 32) * 32)
+    return (rows, -(-count // threads)), threads
+
+
+def width(*sizes):
+    """Return how many numbers a thread takes together: 4 if all sizes divide by 4, else 1."""
+    return 1 if any(size % 4 for size in sizes) else 4
+
+
+_word = functools.lru_cache(np.uint32)  # a net asks for the same few
+
+
+def typed(count, arguments):
+    """Return a kernel's arguments as it takes them, arrays, ``count`` and the other numbers, and its type of real.
+
+    The first array of a floating type says what a ``real`` is.
+    """
+    arrays, numbers, real = [], [_word(count)], None
+    for argument in arguments:
+        if isinstance(argument, int):
+            numbers.append(_word(argument & 0xFFFFFFFF))
+        elif isinstance(argument, float):
+            numbers.append(real.type(argument))
+        else:
+            if argument.size >= 1 << 31:
+                raise DeviceError("a kernel was given more than 2^31 numbers at once; use a smaller learning.batch")
+            if argument.dtype.kind == "f":
+                real = real or argument.dtype
+                if argument.dtype != real:
+                    raise TypeError(f"{real} and {argument.dtype} in one kernel")
+            arrays.append(argument)
+    return arrays + numbers, real
+
+
+def source(code, real, constants):
+    """Return the CUDA source of an operation for a type of real, with the macros that it asks for."""
+    macros = {"REAL": REALS[real.char], **constants}
+    return "".join(f"#define {name} {value}\n" for name, value in macros.items()) + PREAMBLE + code
+
+
+def compiled(cupy, code, name, real, constants):
+    """Return a kernel that CuPy has compiled, with NVRTC, for whichever card is current when it is started."""
+    return cupy.RawModule(code=source(code, real, constants)).get_function(name)

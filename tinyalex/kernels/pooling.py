@@ -1,0 +1,129 @@
+"""Pooling on a card; the readable forms are in `tinyalex.layers.pooling`.
+
+Forward notes each window's winner in a byte; backward lets every pixel ask the windows that cover it. A thread takes
+PART neighbouring channels.
+"""
+
+from tinyalex.kernels.launch import width
+
+SOURCE = """
+struct Winners { unsigned char at[PART]; };
+
+// The first window that has a pixel in it, of those Z wide and S apart.
+__device__ int first(int pixel)
+{
+    return pixel < Z ? 0 : (pixel - Z) / S + 1;
+}
+
+extern "C" __global__ void max_pool(const real *x, real *y, unsigned char *winners, int count)
+{
+    EACH(row, t, count);  // (n HO, WO C / PART)
+    const int n = row / HO, top = row % HO * S, left = t / (C / PART) * S;
+    const real *corner = x + ((size_t)(n * H + top) * W + left) * C + t % (C / PART) * PART;
+    Reals<PART> best = *(const Reals<PART> *)corner;
+    Winners winner = {};
+    for (int u = 0; u < Z && top + u < H; ++u) {
+        for (int v = 0; v < Z && left + v < W; ++v) {
+            const Reals<PART> pixel = *(const Reals<PART> *)(corner + (u * W + v) * C);
+            for (int e = 0; e < PART; ++e) {
+                if (pixel.at[e] > best.at[e] || pixel.at[e] != pixel.at[e]) {  // a NaN stays
+                    best.at[e] = pixel.at[e];
+                    winner.at[e] = u * Z + v;
+                }
+            }
+        }
+    }
+    ((Reals<PART> *)y)[(size_t)row * count + t] = best;
+    ((Winners *)winners)[(size_t)row * count + t] = winner;
+}
+
+extern "C" __global__ void max_pool_backward(const real *dy, const unsigned char *winners, real *dx, int count)
+{
+    EACH(row, t, count);  // (n H, W C / PART)
+    const int n = row / H, i = row % H, j = t / (C / PART);
+    Reals<PART> sum = {};
+    for (int a = min(i / S, HO - 1); a >= first(i); --a) {
+        for (int b = min(j / S, WO - 1); b >= first(j); --b) {
+            const size_t unit = ((size_t)(n * HO + a) * WO + b) * (C / PART) + t % (C / PART);
+            const Reals<PART> gradient = ((const Reals<PART> *)dy)[unit];
+            const Winners winner = ((const Winners *)winners)[unit];
+            for (int e = 0; e < PART; ++e) {
+                if (winner.at[e] == (i - a * S) * Z + j - b * S) sum.at[e] += gradient.at[e];
+            }
+        }
+    }
+    ((Reals<PART> *)dx)[(size_t)row * count + t] = sum;
+}
+
+extern "C" __global__ void average_pool(const real *x, real *y, int count)
+{
+    EACH(row, t, count);  // (n HO, WO C)
+    const int n = row / HO, top = row % HO * S, left = t / C * S, down = min(Z, H - top), across = min(Z, W - left);
+    const real *corner = x + ((size_t)(n * H + top) * W + left) * C + t % C;
+    real sum = 0;
+    for (int u = 0; u < down; ++u) {
+        for (int v = 0; v < across; ++v) sum += corner[(u * W + v) * C];
+    }
+    y[(size_t)row * count + t] = sum / (down * across);
+}
+
+extern "C" __global__ void average_pool_backward(const real *dy, real *dx, int count)
+{
+    EACH(row, t, count);  // (n H, W C)
+    const int n = row / H, i = row % H, j = t / C;
+    real sum = 0;
+    for (int a = min(i / S, HO - 1); a >= first(i); --a) {
+        for (int b = min(j / S, WO - 1); b >= first(j); --b) {
+            const int area = min(Z, H - a * S) * min(Z, W - b * S);
+            sum += dy[((size_t)(n * HO + a) * WO + b) * C + t % C] / area;
+        }
+    }
+    dx[(size_t)row * count + t] = sum;
+}
+"""
+
+
+def max_pool(layer, x, step=None):
+    """Run `MaxPool` forward."""
+    layer.expect(layer.window**2 <= 256, (layer.window,), "a window whose places fit in a byte, 16 or less")
+    x, y = _in_and_out(layer, x)
+    winners = layer.device.empty(y.shape, "uint8")
+    _launch(layer, "max_pool", x.shape, y.shape, y.shape, width(x.shape[3]), x, y, winners)
+    layer.saved = winners, x.shape
+    return y
+
+
+def max_pool_backward(layer, dy):
+    """Run `MaxPool` backward."""
+    winners, shape = layer.recall()
+    dy, dx = layer.device.xp.ascontiguousarray(dy), layer.device.empty(shape, dy.dtype)
+    _launch(layer, "max_pool_backward", shape, dy.shape, shape, width(shape[3]), dy, winners, dx)
+    return dx
+
+
+def average_pool(layer, x, step=None):
+    """Run `AvgPool` forward."""
+    x, y = _in_and_out(layer, x)
+    _launch(layer, "average_pool", x.shape, y.shape, y.shape, 1, x, y)
+    layer.saved = x.shape
+    return y
+
+
+def average_pool_backward(layer, dy):
+    """Run `AvgPool` backward."""
+    shape = layer.recall()
+    dy, dx = layer.device.xp.ascontiguousarray(dy), layer.device.empty(shape, dy.dtype)
+    _launch(layer, "average_pool_backward", shape, dy.shape, shape, 1, dy, dx)
+    return dx
+
+
+def _in_and_out(layer, x):
+    shape = (len(x), *layer.output_shape(x.shape[1:]))
+    return layer.device.xp.ascontiguousarray(x), layer.device.empty(shape, x.dtype)
+
+
+def _launch(layer, name, shape, pooled, result, part, *arrays):
+    # With a thread for each part of the result's channels.
+    (_, h, w, c), (_, ho, wo, _), (n, rows, columns, _) = shape, pooled, result
+    sizes = {"H": h, "W": w, "C": c, "HO": ho, "WO": wo, "Z": layer.window, "S": layer.stride, "PART": part}
+    layer.device.launch(SOURCE, name, n * rows, columns * c // part, *arrays, **sizes)

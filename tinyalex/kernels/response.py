@@ -1,0 +1,143 @@
+"""Response normalization on a card; the readable forms are in `tinyalex.layers.normalization`.
+
+Across maps nothing is kept but x: backward computes the d of the windows that take a map in anew, which costs less
+than to read them.
+"""
+
+import math
+
+SOURCE = """
+#define BEFORE (SIZE / 2)
+#define AFTER (SIZE - 1 - BEFORE)
+
+// d^-beta and d^(-beta - 1). For the paper's 3/4 by square roots: d^-3/4 = d^-1 (d^-1/2)^-1/2.
+__device__ real powers(real d, real beta, real *next)
+{
+    if (beta != (real)0.75) {
+        const real p = pow(d, -beta);
+        *next = p / d;
+        return p;
+    }
+    const real r = rsqrt(d), p = r * r * rsqrt(r);
+    *next = p * r * r;
+    return p;
+}
+
+extern "C" __global__ void across(const real *x, real *y, int count, real k, real alpha, real beta)
+{
+    EACH(row, t, count);
+    const int map = t % MAPS;
+    const size_t at = (size_t)row * count + t;
+    real sum = 0, next;
+    for (int a = -BEFORE; a <= AFTER; ++a) {
+        const real v = map + a >= 0 && map + a < MAPS ? x[at + a] : 0;
+        sum += v * v;
+    }
+    y[at] = x[at] * powers(k + alpha * sum, beta, &next);
+}
+
+extern "C" __global__ void across_backward(const real *dy, const real *x, real *dx, int count,
+                                           real k, real alpha, real beta)
+{
+    EACH(row, t, count);
+    const int map = t % MAPS;
+    const size_t at = (size_t)row * count + t;
+    real v[2 * SIZE - 1];  // x from map - (SIZE - 1) to map + (SIZE - 1)
+    for (int a = 0; a < 2 * SIZE - 1; ++a) {
+        const int other = map + a - (SIZE - 1);
+        v[a] = other >= 0 && other < MAPS ? x[at + a - (SIZE - 1)] : 0;
+    }
+    real own = 0, cross = 0;
+    for (int a = 0; a < SIZE; ++a) {  // whose windows take this map in; the middle of window a is v[BEFORE + a]
+        const int other = map + a - AFTER;
+        real sum = 0, next;
+        for (int b = 0; b < SIZE; ++b) sum += v[a + b] * v[a + b];
+        const real p = powers(k + alpha * sum, beta, &next);
+        if (other >= 0 && other < MAPS) cross += dy[at + a - AFTER] * v[BEFORE + a] * next;
+        if (a == AFTER) own = p;
+    }
+    dx[at] = dy[at] * own - 2 * alpha * beta * v[SIZE - 1] * cross;
+}
+
+extern "C" __global__ void around(const real *x, real *y, real *p, real *q, int count, real k, real alpha, real beta)
+{
+    EACH(row, t, count);  // (n H, W MAPS)
+    const int i = row % H, j = t / MAPS;
+    const size_t at = (size_t)row * count + t;
+    real sum = 0, next;
+    for (int u = -BEFORE; u <= AFTER; ++u) {
+        for (int v = -BEFORE; v <= AFTER; ++v) {
+            const bool inside = i + u >= 0 && i + u < H && j + v >= 0 && j + v < W;
+            const real other = inside ? x[at + (u * W + v) * MAPS] : 0;
+            sum += other * other;
+        }
+    }
+    p[at] = powers(k + alpha * sum, beta, &next);
+    y[at] = x[at] * p[at];
+    q[at] = x[at] * next;
+}
+
+extern "C" __global__ void around_backward(const real *dy, const real *x, const real *p, const real *q, real *dx,
+                                           int count, real alpha, real beta)
+{
+    EACH(row, t, count);  // (n H, W MAPS)
+    const int i = row % H, j = t / MAPS;
+    const size_t at = (size_t)row * count + t;
+    real cross = 0;
+    for (int u = -AFTER; u <= BEFORE; ++u) {
+        for (int v = -AFTER; v <= BEFORE; ++v) {
+            const bool inside = i + u >= 0 && i + u < H && j + v >= 0 && j + v < W;
+            if (inside) cross += dy[at + (u * W + v) * MAPS] * q[at + (u * W + v) * MAPS];
+        }
+    }
+    dx[at] = dy[at] * p[at] - 2 * alpha * beta * x[at] * cross;
+}
+"""
+
+
+def across(layer, x, step=None):
+    """Run `LRN` forward."""
+    x = layer.device.xp.ascontiguousarray(x)
+    y = layer.device.empty(x.shape, x.dtype)
+    _across(layer, "across", x, x, y)
+    layer.saved = x
+    return y
+
+
+def across_backward(layer, dy):
+    """Run `LRN` backward."""
+    x, dy = layer.recall(), layer.device.xp.ascontiguousarray(dy)
+    dx = layer.device.empty(x.shape, dy.dtype)
+    _across(layer, "across_backward", x, dy, x, dx)
+    return dx
+
+
+def around(layer, x, step=None):
+    """Run `SpatialNorm` forward."""
+    x = layer.device.xp.ascontiguousarray(x)
+    y, p, q = (layer.device.empty(x.shape, x.dtype) for _ in range(3))
+    _around(layer, "around", x, x, y, p, q, layer.k)
+    layer.saved = x, p, q
+    return y
+
+
+def around_backward(layer, dy):
+    """Run `SpatialNorm` backward."""
+    (x, p, q), dy = layer.recall(), layer.device.xp.ascontiguousarray(dy)
+    dx = layer.device.empty(x.shape, dy.dtype)
+    _around(layer, "around_backward", x, dy, x, p, q, dx)
+    return dx
+
+
+def _across(layer, name, x, *arrays):
+    maps = x.shape[-1] // layer.groups
+    layer.expect(maps * layer.groups == x.shape[-1], x.shape, f"maps in {layer.groups} equal groups")
+    count = math.prod(x.shape[-2:])  # a row of pixels
+    settings, sizes = (layer.k, layer.alpha, layer.beta), {"SIZE": layer.size, "MAPS": maps, "H": 1, "W": 1}
+    layer.device.launch(SOURCE, name, x.size // count, count, *arrays, *settings, **sizes)
+
+
+def _around(layer, name, x, *arguments):
+    n, h, w, c = x.shape
+    sizes = {"SIZE": layer.size, "MAPS": c, "H": h, "W": w}
+    layer.device.launch(SOURCE, name, n * h, w * c, *arguments, layer.alpha, layer.beta, **sizes)

@@ -1,0 +1,71 @@
+"""Locally connected layer: a convolution whose kernels are not shared, a place's own at every place (2012: ``local``).
+
+n images, h x w pixels, c channels, k x k kernels, o maps, s stride, p padding, ho x wo places:
+
+    y[n, i, j, o] = b[i, j, o] + sum over u, v, c of  x[n, s i + u - p, s j + v - p, c] W[i, j, u, v, c, o]
+
+The nets of footnote 3 have two of them. Pixels beyond the image read as zero.
+"""
+
+from tinyalex.layers.layer import Layer, Parameter
+from tinyalex.layers.patches import col2im, im2col, positions
+
+
+class LocallyConnected(Layer):
+    """Map (n, h, w, c) to (n, ho, wo, o).
+
+    Parameters
+    ----------
+    inputs : tuple of int
+        One image's (h, w, c).
+    maps : int
+        o.
+    kernel, stride, pad : int
+        k, s and p.
+    rounding : {"floor", "ceil"}
+        As in `Conv2d`.
+    std, bias : float
+        First values: the weights' standard deviation (or "he"), the biases' constant.
+    """
+
+    def __init__(self, inputs, maps, kernel, stride=1, pad=0, rounding="floor", std="he", bias=0.0):
+        self.inputs, self.maps = tuple(inputs), maps
+        self.geometry = {"kernel": kernel, "stride": stride, "pad": pad, "rounding": rounding}
+        h, w, c = self.inputs
+        self.places = tuple(positions(side, *self.geometry.values()) for side in (h, w))
+        std = (2.0 / (kernel * kernel * c)) ** 0.5 if std == "he" else std  # the fan-in is one place's
+        self.W = Parameter("W", (*self.places, kernel, kernel, c, maps), std)
+        self.b = Parameter("b", (*self.places, maps), bias)
+
+    def output_shape(self, shape):
+        self.expect(tuple(shape) == self.inputs, shape, f"{self.inputs}")
+        return *self.places, self.maps
+
+    def multiply_adds(self, shape):
+        return self.W.size
+
+    def forward(self, x, step=None):
+        n, (ho, wo, o) = len(x), self.output_shape(x.shape[1:])
+        W = self.W.value.reshape(ho * wo, -1, o)
+        y = self.device.empty((n, ho * wo, o), self.device.xp.result_type(x, W))
+        self.device.xp.matmul(self._patches(x), W, out=y.transpose(1, 0, 2))  # a product a place
+        y = y.reshape(n, ho, wo, o)
+        y += self.b.value
+        self.saved = x
+        return y
+
+    def backward(self, dy):
+        # y_p = P_p W_p + b_p at each place p:  dW_p = P_p' dy_p,  db_p sums dy_p,  dP_p = dy_p W_p',  dx adds dP up.
+        x, xp = self.recall(), self.device.xp
+        n, ho, wo, o = dy.shape
+        W, dW = (array.reshape(ho * wo, -1, o) for array in (self.W.value, self.W.grad))
+        self.b.grad[...] = dy.sum(axis=0)
+        patches, dy = self._patches(x), dy.reshape(n, ho * wo, o).transpose(1, 0, 2)
+        xp.matmul(patches.transpose(0, 2, 1), dy, out=dW)
+        dpatches = xp.matmul(dy, W.transpose(0, 2, 1), out=patches)  # P has done its duty
+        return col2im(self.device, dpatches.transpose(1, 0, 2), x.shape, **self.geometry)
+
+    def _patches(self, x):
+        # A matrix a place, its rows the images' patches there: (ho wo, n, k k c).
+        ho, wo = self.places
+        return im2col(self.device, x, **self.geometry).reshape(len(x), ho * wo, -1).transpose(1, 0, 2)
