@@ -20,13 +20,12 @@ then something was forgotten, and you do not know what.
 # AlexNet's wiring, two columns, at 27 x 27 pixels; the images are drawn, twelve patterns to tell apart.
 
 import tempfile
-from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 from shared import BLUE, FAINT, MUTED, VERMILION, bare, keep, middles, small
 
-from tinyalex import checkpoint
+from tinyalex import checkpoint, runs
 from tinyalex.datasets import Dataset, ImageSet
 from tinyalex.datasets.loader import training_batches
 from tinyalex.evaluation import evaluate
@@ -42,7 +41,7 @@ def steps(run, until):
     while run.step < until:
         epoch, done = divmod(run.step, run.steps_per_epoch)
         for batch in training_batches(run.dataset, run.recipe, run.seed, epoch, first_batch=done):
-            yield run.learn(batch)
+            yield run.learn(batch).figures()
             if run.step == until:
                 break
 
@@ -53,7 +52,7 @@ def steps(run, until):
 one, two = (Training(settings, data) for _ in range(2))
 batch = next(iter(training_batches(data, one.recipe, 0, 0)))
 print("batch", batch.images.shape, batch.labels.shape)
-loss, error = one.learn(batch)
+loss, error = one.learn(batch).figures()
 logits = two.network.forward(batch.images, Step(seed=0, number=0))
 assert logits.shape == (32, 12)
 by_hand = two.network.loss.forward(logits, batch.labels)
@@ -98,11 +97,12 @@ with tempfile.TemporaryDirectory() as folder:
     path = b.save(folder)
     print(f"stopped at step {b.step}, epoch {b.epoch:.2f}; {path.name} has {path.stat().st_size:,} bytes")
     del b
-    c = Training(settings, data)
-    assert c.resume(folder, show=print) and c.step == 100
-    second_part = list(steps(c, 240))
-    tensors, metadata = checkpoint.read(Path(folder) / path.name)
+    tensors, metadata = checkpoint.read(path)
     assert metadata["step"] == 100 and {"conv1a/W", "momentum/conv1a/W"} <= tensors.keys()
+    c = Training(settings, data)
+    runs.restore(c, tensors, metadata)
+    assert c.step == 100
+    second_part = list(steps(c, 240))
 
 assert seen == first_part + second_part
 for name, value in a.network.state().items():

@@ -23,6 +23,7 @@ import numpy as np
 from matplotlib.patches import Rectangle
 from shared import BLUE, COLOURS, INK, MUTED, VERMILION, bare, epochs, keep, middles, photograph, small
 
+from tinyalex import evaluation
 from tinyalex.datasets import augment
 from tinyalex.datasets.loader import test_batches
 from tinyalex.evaluation import score
@@ -56,7 +57,10 @@ everything = np.stack([predict(network, 10) for network in nets])
 assert everything.shape == (3, 10, 480, 12)
 UPRIGHT = [0, 1, 2, 3, 4]
 assert np.allclose(everything[0, 4], predict(nets[0], 1)[0], atol=1e-5)
+ten = evaluation.probabilities(nets[0], data.test, data.mean, run.recipe, views=10)
+assert np.allclose(everything[0].mean(axis=0), ten, atol=1e-5)
 print("nets, views, images, classes:", everything.shape)
+print("tinyalex.evaluation.probabilities averages the same")
 
 # %%
 # What does a mirror do?

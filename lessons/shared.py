@@ -67,7 +67,7 @@ def epochs(settings, dataset, seed=0):
     """Train epoch by epoch, and yield the `Training` with each epoch's mean loss and error as (run, loss, error)."""
     run = Training(settings, dataset, seed=seed)
     for epoch in range(settings.learning.epochs):
-        seen = [run.learn(batch) for batch in training_batches(dataset, run.recipe, seed, epoch)]
+        seen = [run.learn(batch).figures() for batch in training_batches(dataset, run.recipe, seed, epoch)]
         yield run, *np.mean(seen, axis=0)
 
 
