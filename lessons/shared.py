@@ -22,18 +22,25 @@ OUT = HERE / "out"
 GREEN = "#009e73"  # Okabe and Ito's, as the others
 COLOURS = [BLUE, VERMILION, GREEN, "#cc79a7", "#e69f00"]
 
-matplotlib.rcParams.update(
-    {
-        "figure.dpi": 100, "savefig.dpi": 150, "figure.constrained_layout.use": True,
-        "font.size": 9, "axes.titlesize": 10, "axes.titlelocation": "left", "axes.titleweight": "bold",
-        "axes.edgecolor": MUTED, "axes.labelcolor": MUTED, "axes.titlecolor": INK, "text.color": INK,
-        "xtick.color": MUTED, "ytick.color": MUTED, "axes.spines.top": False, "axes.spines.right": False,
-        "axes.prop_cycle": matplotlib.cycler(color=COLOURS), "legend.frameon": False, "image.interpolation": "nearest",
-    }
-)  # fmt: skip
-
 __all__ = ["BLUE", "COLOURS", "FAINT", "GREEN", "HERE", "INK", "LIGHT_BLUE", "MUTED", "OUT", "PALE", "PINK"]
-__all__ += ["VERMILION", "bare", "epochs", "keep", "measured", "middles", "photograph", "small"]
+__all__ += ["VERMILION", "bare", "epochs", "keep", "measured", "middles", "photograph", "small", "style"]
+
+
+def style(*_):
+    """Set the look of the figures; the pages do it again before each lesson."""
+    matplotlib.rcParams.update(
+        {
+            "figure.dpi": 100, "savefig.dpi": 150, "figure.constrained_layout.use": True,
+            "font.size": 9, "axes.titlesize": 10, "axes.titlelocation": "left", "axes.titleweight": "bold",
+            "axes.edgecolor": MUTED, "axes.labelcolor": MUTED, "axes.titlecolor": INK, "text.color": INK,
+            "xtick.color": MUTED, "ytick.color": MUTED, "axes.spines.top": False, "axes.spines.right": False,
+            "axes.prop_cycle": matplotlib.cycler(color=COLOURS), "legend.frameon": False,
+            "image.interpolation": "nearest",
+        }
+    )  # fmt: skip
+
+
+style()
 
 
 def photograph(size=256):

@@ -56,5 +56,6 @@ sphinx_gallery_conf = {
     "min_reported_time": 1000,
     "write_computation_times": False,
     "image_scrapers": ("matplotlib",),
+    "reset_modules": ("matplotlib", "shared.style"),
     "image_srcset": ["2x"],
 }
