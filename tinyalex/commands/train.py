@@ -50,7 +50,7 @@ def options(command):
 
 def run(options):
     """Train, and draw the figures; in a folder with an unfinished run, go on with it."""
-    from tinyalex import training
+    from tinyalex import checkpoint, retention, training
     from tinyalex.backend import Device
 
     overrides = list(options.set) + ([] if options.epochs is None else [f"learning.epochs={options.epochs}"])
@@ -72,6 +72,8 @@ def run(options):
     )
     result = training.train(recipe, dataset, out, options.devices, options.seed, tell, terms)
     pictures = draw(out, dataset)
+    for path, reason in retention.pinned(checkpoint.by_step(out)).items():
+        tell(f"{path} is kept: {reason}")
     tell(score_line(result))
     tell(f"look at {', '.join(str(path) for path in pictures)}")
 
