@@ -1,0 +1,149 @@
+"""
+Lesson 1: Convolution is one matrix product
+===========================================
+
+:Question: Why does almost every fast convolution begin by copying its input?
+:Paper: §3.5, the first layer: "96 kernels of size 11 x 11 x 3 with a stride of 4 pixels".
+:At the end: you have written a convolution twice, in seven loops and as one product, and seen what it makes of a face.
+:Takes: 3 s on two cores.
+:Run: ``python lessons/01_convolution.py``
+
+Guess first: a photograph of 227 x 227 pixels goes through that layer. How many multiplications is that, and how much
+larger than the photograph is the matrix that we are about to make of it?
+"""
+
+# %%
+# A layer in seven loops
+# ----------------------
+# The paper's first layer "filters" the image. Spelled out: lay an 11 x 11 x 3 kernel over the image, multiply number by
+# number, add up, write down one result, move on by 4 pixels. An image is (height, width, channels) here, as Pillow and
+# matplotlib hold it, and kernels are (k, k, channels, maps). A batch of one image leaves six loops; the seventh is over
+# images.
+
+import time
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.patches import Rectangle
+from shared import INK, VERMILION, bare, keep, photograph
+
+from tinyalex.layers import Conv2d
+
+picture = photograph(227)
+x = picture / 255 - 0.5
+print("image", x.shape)
+
+
+def convolve(x, W, stride):
+    size, k, maps = len(x), len(W), W.shape[3]
+    places = (size - k) // stride + 1
+    y = np.zeros((places, places, maps))
+    for i in range(places):
+        for j in range(places):
+            for u in range(k):
+                for v in range(k):
+                    for c in range(x.shape[2]):
+                        for o in range(maps):
+                            y[i, j, o] += x[stride * i + u, stride * j + v, c] * W[u, v, c, o]
+    return y
+
+
+# %%
+# Four kernels made by hand: the mean (a blur), light left of dark, light above dark, and red against green and blue.
+# Training will find better ones; lesson 14 looks at those.
+
+k, stride = 11, 4
+ramp = np.sign(np.arange(k) - k // 2) / k**2
+W = np.zeros((k, k, 3, 4))
+W[..., 0] = 1 / (3 * k**2)
+W[..., 1] = -ramp[None, :, None]
+W[..., 2] = -ramp[:, None, None]
+W[..., 3] = np.array([1, -0.5, -0.5]) / k**2
+
+begin = time.perf_counter()
+by_loops = convolve(x[:67, :67], W, stride)  # the top left corner: all of it would take you a coffee
+loops_took = time.perf_counter() - begin
+assert by_loops.shape == (15, 15, 4)
+print("output of the corner", by_loops.shape)
+
+# %%
+# The whole picture: 227 - 11 = 216 pixels are left to walk, in steps of 4 that is 54 steps, and so **55** places a
+# side. With the paper's 96 kernels it would be 55 x 55 x 96 results of 11 x 11 x 3 products each: **105,415,200**
+# multiplications for one image, in the first of eight layers.
+
+print(f"multiplications with 96 kernels: {55 * 55 * 96 * k * k * 3:,}")
+
+# %%
+# A patch is a row, a kernel is a column
+# --------------------------------------
+# All results at one place need the same 363 numbers. Copy those out as one row, place after place, and put the kernels
+# side by side as columns: every result is then a row times a column, and the whole layer is one matrix product. People
+# call the copying *im2col*. ``sliding_window_view`` shows all windows without copying anything; the ``reshape`` copies.
+
+
+def im2col(x, k, stride):
+    windows = np.lib.stride_tricks.sliding_window_view(x, (k, k), axis=(0, 1))[::stride, ::stride]  # (i, j, c, u, v)
+    return windows.transpose(0, 1, 3, 4, 2).reshape(-1, k * k * x.shape[2])  # rows in the order (u, v, c)
+
+
+begin = time.perf_counter()
+patches = im2col(x, k, stride)
+by_product = (patches @ W.reshape(-1, 4)).reshape(55, 55, 4)
+product_took = time.perf_counter() - begin
+
+assert patches.shape == (3025, 363)
+assert np.allclose(by_product[:15, :15], by_loops, rtol=0, atol=1e-12)
+loops_took *= 55**2 / 15**2
+print("output", by_product.shape)
+print(f"patches {patches.shape}, {patches.size / x.size:.1f} times the numbers of the image")
+print(f"loops about {1e3 * loops_took:.0f} ms, copy and product {1e3 * product_took:.1f} ms")
+assert loops_took > 20 * product_took
+
+# %%
+# That is the answer. The matrix is **7.1** times as large as the image, because neighbouring patches overlap and every
+# pixel is copied into several rows. In exchange everything that remains is a product of two matrices, the one thing
+# that processors have been tuned for since before there were neural networks. Your loops were a hundred times slower.
+#
+# The package does the same
+# -------------------------
+# ``Conv2d`` takes a batch, so there is one more axis in front. The rest is what you have just written.
+
+layer = Conv2d(3, 4, k, stride).build(dtype="float64")
+layer.W.value = W
+assert np.allclose(layer.forward(x[None])[0], by_product, rtol=0, atol=1e-12)
+print("tinyalex.layers.Conv2d agrees to 1e-12")
+
+# %%
+# What it looks like
+# ------------------
+
+figure, axes = plt.subplot_mosaic("PPPpppRRRRRR;aaabbbcccddd", figsize=(9.6, 5), height_ratios=[1.1, 1])
+i, j = 22, 25
+axes["P"].imshow(picture)
+axes["P"].add_patch(Rectangle((stride * j, stride * i), k, k, fill=False, color=VERMILION, lw=1.5))
+axes["P"].set_title("227 x 227 x 3")
+axes["p"].imshow(picture[stride * i : stride * i + k, stride * j : stride * j + k])
+axes["p"].set_title("a patch, 11 x 11 x 3")
+around = patches[55 * i + j - 9 : 55 * i + j + 10]
+axes["R"].imshow(around, "gray", aspect="auto", extent=(0, 363, 19, 0))
+axes["R"].add_patch(Rectangle((0, 9), 363, 1, fill=False, color=VERMILION, lw=1.5, clip_on=False))
+axes["R"].set_title("one patch is one row: 19 of 3025 rows of 363")
+titles = ("mean", "light left of dark", "light above dark", "red against green and blue")
+for name, o, title in zip("abcd", range(4), titles, strict=True):
+    most = np.abs(by_product[..., o]).max()
+    axes[name].imshow(by_product[..., o], "gray" if o == 0 else "RdBu_r", vmin=-most, vmax=most)
+    axes[name].set_title(title, color=INK, fontsize=9)
+bare(*axes.values())
+keep(figure, "01_convolution")
+
+# %%
+# Try
+# ---
+# - Set ``stride = 1``: 217 x 217 places, and the matrix is more than a hundred times as large as the image.
+# - Transpose ``(0, 1, 2, 3, 4)`` instead of ``(0, 1, 3, 4, 2)``: which assertion objects, and what would W have to be?
+# - Give ``Conv2d`` the option ``groups=...``: why does it refuse 2 groups of 3 channels?
+#
+# Exercise
+# --------
+# Going back, every row has to be *added* to where it was copied from. That is ``col2im``, and convolution's gradient
+# needs it. Write it in ``lessons/exercises/ex01_col2im.py``, then ``pytest -m ex01``.

@@ -1,0 +1,134 @@
+"""
+Lesson 8: The number that is not in the paper
+=============================================
+
+:Question: Why do so many re-implementations of AlexNet sit at a loss of 6.9 and never move?
+:Paper: §5, "we initialized the weights in each layer from a zero-mean Gaussian distribution with standard deviation
+    0.01"; and the authors' own file, 2012: ``layers-145.cfg``, which says otherwise.
+:At the end: you have followed a signal through all of the untrained net, and found where it dies.
+:Takes: 10 s on two cores, most of it drawing 61 million weights.
+:Run: ``python lessons/08_init.py``
+
+ln 1000 = 6.908 is the loss of a net that has no idea. Reports of runs that stay there for days are as old as the paper.
+"""
+
+# %%
+# What a layer does to a signal
+# -----------------------------
+# Six different pictures go in, crops of one photograph. If the logits that come out are the same for all six, then no
+# loss can tell the pictures apart, and the gradient has nothing to hold on to. So we look at one thing only: the
+# standard deviation of a layer's outputs *across inputs*, averaged over its units. For ReLUs and weights of deviation
+# sigma, each layer multiplies a signal's size by about sigma x sqrt(fan-in / 2).
+
+import matplotlib.pyplot as plt
+import numpy as np
+from shared import BLUE, INK, VERMILION, keep, photograph
+
+from tinyalex import alexnet, recipe
+
+shapes = {"conv3": 3 * 3 * 256, "conv4": 3 * 3 * 192, "conv5": 3 * 3 * 192}
+for name, fan_in in shapes.items():
+    print(f"{name}: fan-in {fan_in}, gain at 0.01 {0.01 * np.sqrt(fan_in / 2):.2f}, "
+          f"at 0.03 {0.03 * np.sqrt(fan_in / 2):.2f}, "
+          f"gain 1 at {np.sqrt(2 / fan_in):.4f}")  # fmt: skip
+gains = np.prod([0.01 * np.sqrt(fan_in / 2) for fan_in in shapes.values()])
+print(f"conv3 to conv5 together at 0.01: {gains:.3f}")
+
+# %%
+# At 0.01 the three layers pass on **0.34**, **0.29** and **0.29** of what they get, together **0.029**. Gain 1 needs
+# 0.0295 and **0.0340**. He and others published that rule in 2015. The authors' file of 2012 has 0.03 in exactly these
+# three layers, and 0.01 in all others. The paper rounds that to "0.01 in each layer".
+#
+# The whole net, untrained
+# ------------------------
+# Weights are drawn once, as the text has them. Four versions differ by a factor of 3 in three layers, and by the
+# biases: 1 in conv2, conv4, conv5, fc6 and fc7 as in the paper, or 0.1 as in Caffe, whose authors found that 1 "gave
+# flat loss".
+
+settings = recipe.load("paper")
+network = alexnet.build(settings.net, settings.init)
+size = sum(parameter.size for parameter in network.parameters())
+print(f"{size:,} parameters")
+assert size == 60_965_224
+
+whole = photograph(256).astype(np.float32)
+offsets = ((0, 0), (0, 32), (32, 0), (32, 32), (16, 16), (8, 24))
+crops = np.stack([whole[top : top + 224, left : left + 224] for top, left in offsets]) - whole.mean(axis=(0, 1))
+first = {name: array.copy() for name, array in network.state().items() if name.startswith(("conv3", "conv4", "conv5"))}
+LAYERS = ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"]
+
+
+def spread(factor, bias):
+    """The deviation across the six inputs, layer by layer, with conv3 to conv5 and the biases changed."""
+    for name, array in network.state().items():
+        if name.endswith("/W") and name in first:
+            array[...] = first[name] * factor
+        elif name.endswith("/b") and name[:5].rstrip("ab/") in ("conv2", "conv4", "conv5", "fc6", "fc7"):
+            array[...] = bias
+    found = {}
+
+    def watch(layer, y):
+        name = layer.name.split()[0].rstrip("a")
+        if name in LAYERS:
+            found.setdefault(name, []).append(np.array(y))
+
+    logits = network.forward(crops, watch=watch)
+    assert logits.shape == (6, 1000)
+    return [float(np.concatenate(found[name]).std(axis=0).mean()) for name in LAYERS], logits
+
+
+versions = {
+    "the text: 0.01, biases 1": (1, 1.0),
+    "Caffe's: 0.01, biases 0.1": (1, 0.1),
+    "the authors' file: 0.03 in conv3 to conv5, biases 1": (3, 1.0),
+    "0.03 and biases 0.1": (3, 0.1),
+}
+lines, losses = {}, {}
+for name, (factor, bias) in versions.items():
+    lines[name], logits = spread(factor, bias)
+    losses[name] = float(network.loss.forward(logits, np.arange(6)))
+    print(f"{name:52} spread of the logits {lines[name][-1]:.4f}, loss {losses[name]:.3f}")
+
+# %%
+# All four begin near the loss of guessing; with biases of 1 a little above it, because the logits are random there, but
+# they are *the same* random logits for all pictures. What differs is how much of the picture is left at the end: the
+# authors' file keeps more than ten times as much as the text. A factor of 3 in three layers could make 27; the biases,
+# which do not grow with it, take part of that back.
+
+text, file = lines["the text: 0.01, biases 1"], lines["the authors' file: 0.03 in conv3 to conv5, biases 1"]
+print(f"the authors' file over the text: {file[-1] / text[-1]:.0f} times")
+assert all(-0.1 < loss - np.log(1000) < 0.5 for loss in losses.values())
+assert 10 < file[-1] / text[-1] < 35
+assert text[-1] < 0.01 < file[-1]
+assert recipe.load("original").init.weights["conv3"] == 0.03 and recipe.load("paper").init.weights["default"] == 0.01
+
+# %%
+# Is a spread of 0.002 hopeless? No: gradients are small, not zero, and momentum adds up. It is a plateau whose length
+# is a matter of luck. ``tinyalex train paper`` and ``tinyalex train original`` are the two sides of it; nobody should
+# begin with the first.
+
+figure, axes = plt.subplots(figsize=(8.4, 3.9))
+styles = ((VERMILION, "-"), (VERMILION, ":"), (BLUE, "-"), (BLUE, ":"))
+for values, (colour, dash) in zip(lines.values(), styles, strict=True):
+    axes.semilogy(LAYERS, values, dash, color=colour, lw=2, marker="o", ms=4)
+for (name, values), (colour, _) in zip(lines.items(), styles, strict=True):
+    axes.annotate(name.split(": ")[0] + f", {values[-1]:.3f}", (7, values[-1]), (7.25, values[-1]), color=colour,
+                  va="center" if "Caffe" not in name else "top", annotation_clip=False)  # fmt: skip
+axes.axvspan(1.5, 4.5, color="#eef3f8", zorder=0)
+axes.text(3, axes.get_ylim()[1], "0.01 or 0.03 here", ha="center", va="top", color=INK)
+axes.set(
+    title="How much of the difference between six pictures arrives", ylabel="deviation across inputs", xlim=(-0.3, 7.2)
+)
+keep(figure, "08_init")
+
+# %%
+# Try
+# ---
+# - Divide ``crops`` by 255, as everybody does today. What would the first weights have to be?
+# - ``settings = recipe.load("modern")`` has He's initialisation throughout. Where does its line end?
+# - Which of the two LRN layers costs more of the signal? (``watch`` sees ``norm1`` and ``norm2`` too.)
+#
+# Exercise
+# --------
+# Find the deviation that keeps a signal's size through ReLU, Tanh and linear layers, in
+# ``lessons/exercises/ex08_gain.py``, then ``pytest -m ex08``.

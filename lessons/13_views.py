@@ -1,0 +1,147 @@
+"""
+Lesson 13: Ten views and several nets
+=====================================
+
+:Question: What is averaging worth, and what exactly is averaged?
+:Paper: §4.1 (ten patches), §6 and Tables 1 and 2 (five and seven nets), footnote 5 (without).
+:At the end: you have three trained nets and a table of what views and nets bring, with error bars.
+:Takes: 25 s on two cores.
+:Run: ``python lessons/13_views.py``
+
+"At test time, the network makes a prediction by extracting five 224 x 224 patches (the four corner patches and the
+center patch) as well as their horizontal reflections (hence ten patches in all), and averaging the predictions made by
+the network's softmax layer on the ten patches."
+"""
+
+# %%
+# Ten places to look
+# ------------------
+# Four corners and the centre, and the same five in a mirror. In the package they are a list.
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.patches import Rectangle
+from shared import BLUE, COLOURS, INK, MUTED, VERMILION, bare, epochs, keep, middles, photograph, small
+
+from tinyalex.datasets import augment
+from tinyalex.datasets.loader import test_batches
+from tinyalex.evaluation import score
+
+views = augment.views(256, 224, 10)
+by_hand = [
+    ((top, left), flip) for flip in (False, True) for top, left in ((0, 0), (0, 32), (32, 0), (32, 32), (16, 16))
+]
+assert views == by_hand
+print(f"{len(views)} views")
+
+# %%
+# Three small nets, which differ by their seed alone: first weights, order of the images, crops.
+
+data = middles(720, 480)
+labels = data.test.labels
+settings = small("learning.epochs=9")
+nets = []
+for seed in range(3):
+    *_, (run, _, _) = epochs(settings, data, seed)
+    nets.append(run.network)
+
+
+def predict(network, count):
+    """Probabilities (views, images, classes)."""
+    rows = [network.predict(batch.images) for batch in test_batches(data.test, data.mean, run.recipe, 64, views=count)]
+    return np.concatenate(rows).reshape(len(labels), count, -1).swapaxes(0, 1)
+
+
+everything = np.stack([predict(network, 10) for network in nets])
+assert everything.shape == (3, 10, 480, 12)
+UPRIGHT = [0, 1, 2, 3, 4]
+assert np.allclose(everything[0, 4], predict(nets[0], 1)[0], atol=1e-5)
+print("nets, views, images, classes:", everything.shape)
+
+# %%
+# What does a mirror do?
+# ----------------------
+# Reflection is a "label-preserving transformation" for cats. For our drawn images it is not: in a mirror *rising*
+# stripes *fall*. So five views and not ten are right here, and the other five are worth a look.
+
+slanted = np.isin(labels // 2, (2, 3))
+mirror = everything[:, 9].mean(axis=0).argmax(axis=1) != labels
+print(f"the mirrored centre view alone: wrong for {mirror[slanted].mean():.0%} of slanted stripes, "
+      f"{mirror[~slanted].mean():.0%} of all else")  # fmt: skip
+assert mirror[slanted].mean() > mirror[~slanted].mean() + 0.3
+
+# %%
+# The table
+# ---------
+# Average probabilities, then take the largest. Beside each error its standard error, from 480 images.
+
+
+def error(probabilities):
+    return score(probabilities, labels).top1_error
+
+
+table = {
+    "one net, one view": np.mean([error(net[4]) for net in everything]),
+    "one net, five views": np.mean([error(net[UPRIGHT].mean(axis=0)) for net in everything]),
+    "one net, ten views": np.mean([error(net.mean(axis=0)) for net in everything]),
+    "three nets, one view": error(everything[:, 4].mean(axis=0)),
+    "three nets, five views": error(everything[:, UPRIGHT].mean(axis=(0, 1))),
+}
+for what, rate in table.items():
+    print(f"{what:24} {rate:6.1%} ± {np.sqrt(rate * (1 - rate) / len(labels)):.1%}")
+assert table["three nets, five views"] <= table["one net, one view"] + 0.01
+assert table["one net, ten views"] > table["one net, five views"] - 0.01
+
+# %%
+# The paper on ILSVRC-2010: **39.0%** with the centre patch (footnote 5), **37.5%** with ten. On ILSVRC-2012: **40.7%**
+# with one net and **38.1%** with five. More views and more nets are the same idea: opinions that err differently.
+
+print("paper, 2010: 39.0% to 37.5% by ten views; 2012: 40.7% to 38.1% by five nets")
+
+# %%
+# Average what?
+# -------------
+# Softmax of the mean of the logits is the (normalised) *geometric* mean of the probabilities, and not their mean. The
+# authors' program averages probabilities. It matters when one view is very sure: the arithmetic mean lets it shout, the
+# geometric lets it veto.
+
+sure, unsure = np.array([0.98, 0.01, 0.01]), np.array([0.02, 0.49, 0.49])
+arithmetic = (sure + 2 * unsure) / 3
+geometric = (sure * unsure**2) ** (1 / 3)
+print("one sure view of class 0 and two that doubt it:", "arithmetic", np.round(arithmetic, 2),
+      "geometric", np.round(geometric / geometric.sum(), 2))  # fmt: skip
+assert arithmetic.argmax() == 0 and geometric.argmax() != 0
+flat = everything[:, UPRIGHT].reshape(15, 480, 12)
+differ = (flat.mean(axis=0).argmax(axis=1) != np.log(flat + 1e-30).mean(axis=0).argmax(axis=1)).mean()
+print(f"over 15 opinions of real nets the two disagree about {differ:.1%} of the images")
+
+# %%
+# What it looks like
+# ------------------
+
+figure, (where, bars) = plt.subplots(1, 2, figsize=(9.6, 3.4), width_ratios=[1, 1.9])
+where.imshow(photograph(256))
+for (place, _), colour in zip(views[:5], COLOURS, strict=False):
+    where.add_patch(Rectangle((place[1] + 1, place[0] + 1), 222, 222, fill=False, color=colour, lw=2))
+where.set_title("five places, and each in a mirror")
+bare(where)
+rates = 100 * np.array(list(table.values()))
+spread = np.sqrt(rates * (100 - rates) / len(labels))
+shades = [MUTED, BLUE, VERMILION, BLUE, BLUE]
+bars.barh(range(5), rates, xerr=spread, color=shades, alpha=0.8, error_kw={"ecolor": INK, "capsize": 3})
+for row, rate in enumerate(rates):
+    bars.text(rate + spread[row] + 0.5, row, f"{rate:.1f} %", va="center", weight="bold")
+bars.set_yticks(range(5), table)
+bars.set(title="test error, ± one standard error", ylim=(4.6, -0.6), xlim=(0, 1.15 * rates.max() + 3))
+keep(figure, "13_views")
+
+# %%
+# Try
+# ---
+# - Average the three nets' *weights* instead of their predictions. Why is that so bad?
+# - Which two of the five views agree most often?
+# - ``score(...)`` of the geometric mean: does the loss get better while the error stays?
+#
+# Exercise
+# --------
+# Top-5 error over views, in ``lessons/exercises/ex13_views.py``; then ``pytest -m ex13``.

@@ -1,0 +1,174 @@
+"""
+Lesson 17: The same convolution with a quarter of the multiplications
+=====================================================================
+
+:Question: Can a convolution be computed with fewer multiplications than it has products?
+:Paper: §3.5 gives the layers; the trick is younger (Lavin and Gray 2015) and older (Toom 1963, Cook 1966, Winograd
+    1980).
+:At the end: you have derived an algorithm by evaluating polynomials, and found what it costs in digits.
+:Takes: 4 s on two cores.
+:Run: ``python lessons/17_winograd.py``
+
+Guess first: two neighbouring outputs of a 3-tap kernel need y0 = d0 g0 + d1 g1 + d2 g2 and y1 = d1 g0 + d2 g1 + d3 g2,
+six products. How few can it be?
+"""
+
+# %%
+# Four instead of six
+# -------------------
+# The products of sums share work. If the kernel is used again and again, what is computed from g alone is free.
+
+import matplotlib.pyplot as plt
+import numpy as np
+from shared import BLUE, INK, MUTED, VERMILION, keep
+
+from tinyalex import alexnet, recipe
+from tinyalex.kernels.cook_toom import POINTS, cook_toom
+from tinyalex.kernels.winograd import WinogradConv2d
+from tinyalex.layers import Conv2d
+from tinyalex.randomness import key, normal
+
+
+def draw(*shape):
+    return normal(key(0, "lesson 17", *shape), np.arange(np.prod(shape))).reshape(shape)
+
+
+def two_outputs(d, g):
+    m1 = (d[0] - d[2]) * g[0]
+    m2 = (d[1] + d[2]) * ((g[0] + g[1] + g[2]) / 2)
+    m3 = (d[2] - d[1]) * ((g[0] - g[1] + g[2]) / 2)
+    m4 = (d[1] - d[3]) * g[2]
+    return np.array([m1 + m2 + m3, m2 - m3 - m4])
+
+
+d, g = draw(4), draw(3)
+assert np.allclose(two_outputs(d, g), np.correlate(d, g, "valid"), rtol=1e-13)
+print("two outputs with 4 products instead of 6: the same")
+
+# %%
+# Where it comes from
+# -------------------
+# Write g0 + g1 t + g2 t² and y0 + y1 t. Their *product* is a polynomial of degree 3, so it is known when its values at
+# four points are: evaluate both at 0, 1, -1 (and "at infinity", which means the leading coefficient), multiply point by
+# point, and solve for the coefficients. That multiplies polynomials; turned round (transposed) the same three matrices
+# correlate, which is what a convolutional layer does: y = A' [(G g) * (B' d)].
+
+A, G, B = cook_toom(2, ("0", "1", "-1"))
+assert A.shape == (4, 2) and G.shape == (4, 3) and B.shape == (4, 4)
+assert np.allclose(A.T @ ((G @ g) * (B.T @ d)), two_outputs(d, g), rtol=1e-13)
+print("G =", G.tolist())
+
+# %%
+# m outputs of r taps take m + r - 1 products, whatever m is. In two dimensions it works in both directions at once: m x
+# m outputs take (m + r - 1)² products, not m² r². For m = 4 and r = 3 that is **36** instead of **144**; the package
+# also has m = 5, **49** instead of **225**, because 13 pixels are 3 tiles of 5 with little left over.
+
+for m in (2, 4, 5):
+    print(f"m = {m}: {(m + 2) ** 2} products instead of {9 * m * m}, {9 * m * m / (m + 2) ** 2:.2f} times fewer")
+
+m, t = 4, 6
+A, G, B = cook_toom(m, POINTS[m, 3])
+tile, kernel = draw(t, t), draw(3, 3)
+Y = A.T @ ((G @ kernel @ G.T) * (B.T @ tile @ B)) @ A
+loops = np.array([[(tile[i : i + 3, j : j + 3] * kernel).sum() for j in range(m)] for i in range(m)])
+assert np.allclose(Y, loops, rtol=1e-11, atol=1e-12)
+print("a tile of 4 x 4 outputs agrees with the loops")
+
+# %%
+# Over channels everything adds up *before* A is applied, so each of the t x t places becomes a matrix product (tiles,
+# c) by (c, o): few large products, which is what processors like.
+#
+# The package's layer
+# -------------------
+
+x = draw(2, 13, 13, 16)
+plain, fast = (kind(16, 24, 3, pad=1).named("conv3").build(dtype="float64") for kind in (Conv2d, WinogradConv2d))
+y = plain.forward(x)
+assert np.abs(fast.forward(x) - y).max() < 1e-12 * np.abs(y).max() * 100
+dy = draw(*y.shape)
+assert np.allclose(fast.backward(dy), plain.backward(dy), rtol=1e-9, atol=1e-10)
+assert np.allclose(fast.W.grad, plain.W.grad, rtol=1e-9, atol=1e-10)
+print("tinyalex.kernels.winograd agrees with Conv2d, forward and backward")
+
+# %%
+# Now AlexNet's own layers. A stride of 4 does not fit the scheme, but blocks of 4 x 4 pixels can be taken for channels:
+# conv1 becomes a 3 x 3 convolution of 48 channels with stride 1. Edge tiles are computed whole, and partly thrown away.
+
+network = alexnet.describe(recipe.load("original", ["net.convolution=winograd"]).net, devices=2)
+shape, before, after = {}, {}, {}
+for stage, shapes in zip(network.stages, network.shapes, strict=False):
+    now = stage.exchange.output_shapes(shapes)[0]
+    for layer in stage.columns[0]:
+        if isinstance(layer, WinogradConv2d):
+            m, down, across = layer.tiling(now)
+            k, s = layer.geometry["kernel"], layer.geometry["stride"]
+            channels = layer.channels * s * s
+            before[layer.name] = layer.multiply_adds(now)
+            after[layer.name] = down * across * (m + -(-k // s) - 1) ** 2 * channels * layer.maps
+        now = layer.output_shape(now)
+for name in before:
+    print(
+        f"{name}: {before[name]:12,} products, {after[name]:12,} by tiles, {before[name] / after[name]:.2f} times fewer"
+    )
+ratio = sum(before.values()) / sum(after.values())
+print(f"all five: {ratio:.1f} times fewer")
+assert len(before) == 5 and 2.8 < ratio < 4.5
+
+# %%
+# **4.1** times fewer in all.
+#
+# The price
+# ---------
+# Additions, and digits. Larger tiles need more points, points far from 0 and 1 make large numbers that cancel later,
+# and in float32 little is left. Which points are taken matters as much as how many: fractions and their negatives keep
+# the numbers small.
+
+
+def error(m, points):
+    A, G, B = (matrix.astype(np.float32) for matrix in cook_toom(m, points))
+    tiles, kernels = draw(200, m + 2, m + 2), draw(200, 3, 3) / 3
+    got = A.T @ ((G @ kernels.astype(np.float32) @ G.T) * (B.T @ tiles.astype(np.float32) @ B)) @ A
+    windows = np.lib.stride_tricks.sliding_window_view(tiles, (3, 3), axis=(1, 2))
+    return float(np.abs(got - np.einsum("nijuv,nuv->nij", windows, kernels)).max())
+
+
+integers = ("0", "1", "-1", "2", "-2", "3", "-3", "4", "-4")
+sizes = range(2, 9)
+by_integers = [error(m, integers[: m + 1]) for m in sizes]
+chosen = {m: error(m, POINTS[m, 3]) for m in (4, 5)}
+for m, wrong in zip(sizes, by_integers, strict=True):
+    print(
+        f"m = {m}: largest error in float32 {wrong:.0e}" + (f", with our points {chosen[m]:.0e}" if m in chosen else "")
+    )
+assert by_integers[-1] > 100 * by_integers[0] and chosen[5] < by_integers[3]
+
+figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.4))
+places = np.arange(len(before))
+left.bar(places - 0.2, [value / 1e6 for value in before.values()], 0.4, color="#d7dce1", label="products")
+left.bar(places + 0.2, [value / 1e6 for value in after.values()], 0.4, color=BLUE, label="by tiles")
+left.set_xticks(places, [name.rstrip("a") for name in before])
+left.set(title="millions of products, one column, one image")
+left.legend()
+work = [(m + 2) ** 2 / m**2 for m in sizes]
+right.semilogy(work, by_integers, "o-", color=MUTED, label="points 0, ±1, ±2, ...")
+right.semilogy([work[2], work[3]], list(chosen.values()), "o", color=VERMILION, ms=8, label="the package's points")
+for m, place, wrong in zip(sizes, work, by_integers, strict=True):
+    right.annotate(f"m = {m}", (place, wrong), (4, 5), textcoords="offset points", fontsize=8, color=MUTED)
+right.axvline(9, color=INK, lw=0.8)
+right.text(8.9, by_integers[-1], "im2col: 9", ha="right", va="top")
+right.set(title="fewer products, fewer digits", xlabel="products per output of a 3 x 3 kernel",
+          ylabel="error in float32", xlim=(1, 9.4))  # fmt: skip
+right.legend(loc="center", bbox_to_anchor=(0.62, 0.6))
+keep(figure, "17_winograd")
+
+# %%
+# Try
+# ---
+# - ``tinyalex train --set net.convolution=winograd``: the same losses, up to which digit?
+# - Why are there no transforms for 11 x 11 at stride 1? Count the points.
+# - Take the points 0, 1, -1, 1/2, -1/2 for m = 4. Better or worse than ours?
+#
+# Exercise
+# --------
+# Three outputs of a 2-tap kernel with four products: write the function in ``lessons/exercises/ex17_toom.py``, then
+# ``pytest -m ex17``. The package multiplies numbers that count how often they are multiplied.

@@ -1,0 +1,38 @@
+"""Exercise 3: Jarrett's |tanh(x)|, which §3.1 mentions (lesson 3). Check it: ``pytest -m ex03``."""
+
+import numpy as np
+import pytest
+
+from tinyalex import gradcheck
+from tinyalex.randomness import key, normal
+
+
+def abs_tanh(x):
+    """Return |tanh(x)|, any shape."""
+    raise NotImplementedError("write abs_tanh")
+
+
+def abs_tanh_backward(dy, x):
+    """Return dx: dy times the slope at x. Which sign has the slope on the left?"""
+    raise NotImplementedError("write abs_tanh_backward: dy times the slope of |tanh| at x")
+
+
+class Yours:
+    """A layer of your two functions."""
+
+    def forward(self, x):
+        """Keep x for backward."""
+        self.x = np.array(x)
+        return abs_tanh(x)
+
+    def backward(self, dy):
+        """Hand over what forward kept."""
+        return abs_tanh_backward(dy, self.x)
+
+
+@pytest.mark.ex03
+def test_abs_tanh():
+    x = 2 * normal(key(0, "ex03"), np.arange(40)).reshape(4, 10)
+    assert np.allclose(abs_tanh(x), np.abs(np.tanh(x))), "forward is not |tanh(x)|"
+    results = gradcheck.check(Yours(), x, method="central")
+    assert not results[0].failed, "the slope is wrong:\n" + gradcheck.table(results)

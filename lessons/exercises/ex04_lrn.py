@@ -1,0 +1,37 @@
+"""Exercise 4: response normalization, backward (lesson 4). Check it: ``pytest -m ex04``."""
+
+import numpy as np
+import pytest
+
+from tinyalex import gradcheck
+from tinyalex.layers import LRN
+from tinyalex.randomness import key, normal
+
+
+def lrn_backward(dy, x, k, n, alpha, beta):
+    """Return dx of y_i = x_i / d_i^beta with d_i = k + alpha * sum of x_j² over |i - j| <= n // 2 (n odd).
+
+    dy and x: (..., maps). Each x_j is in its own numerator, and in the d_i of all its neighbours.
+    """
+    raise NotImplementedError("write lrn_backward: dy_j / d_j^beta, less what x_j did to its neighbours through d")
+
+
+class Yours(LRN):
+    """The package's forward with your backward."""
+
+    def forward(self, x, step=None):
+        """Keep x for backward."""
+        self.x = np.array(x)
+        return super().forward(x)
+
+    def backward(self, dy):
+        """Hand over what forward kept."""
+        return lrn_backward(np.array(dy), self.x, self.k, self.size, self.alpha, self.beta)
+
+
+@pytest.mark.ex04
+def test_lrn_backward():
+    for n, maps, beta in ((1, 4, 0.75), (5, 9, 0.75), (3, 2, 0.5)):
+        x = normal(key(n, "ex04"), np.arange(6 * maps)).reshape(2, 3, maps)
+        results = gradcheck.check(Yours(n, 1.0, 1.0, beta), x)
+        assert not results[0].failed, f"n = {n}, {maps} maps, alpha = 1:\n{gradcheck.table(results)}"

@@ -1,0 +1,31 @@
+"""Exercise 7: divide the rate by 10 when the error stops improving (lesson 7). Check it: ``pytest -m ex07``."""
+
+import pytest
+
+from tinyalex import recipe, schedule
+from tinyalex.randomness import key, uniform
+
+
+def plateau_rate(errors, rate, patience, drops):
+    """Return the learning rate after epochs with these validation errors.
+
+    It is divided by 10 each time that ``patience`` epochs in a row brought no error *below the best so far*; then the
+    count of epochs begins anew, the best stays. It is divided at most ``drops`` times.
+    """
+    raise NotImplementedError("write plateau_rate: keep the best error and count the epochs that did not beat it")
+
+
+@pytest.mark.ex07
+def test_plateau_rate():
+    assert plateau_rate([], 0.01, 2, 3) == pytest.approx(0.01), "before the first epoch nothing has happened"
+    assert plateau_rate([0.9, 0.8, 0.8, 0.8], 0.01, 2, 3) == pytest.approx(0.001), "an equal error is no better"
+    assert plateau_rate([0.5, 0.9, 0.8, 0.7], 0.01, 3, 3) == pytest.approx(0.001), (
+        "better than the last is not the best"
+    )
+    assert plateau_rate([0.5] * 4, 0.01, 2, 3) == pytest.approx(0.001), "after a drop the count begins anew"
+    assert plateau_rate([0.5] * 100, 0.01, 2, 3) == pytest.approx(1e-5), "three drops and no more"
+    learning = recipe.load("paper").learning
+    for case in range(50):
+        errors = list(uniform(key(case, "ex07"), range(30)).round(1))
+        ours = schedule.rates(learning, len(errors), errors).rate
+        assert plateau_rate(errors, learning.rate, learning.patience, learning.drops) == pytest.approx(ours), errors

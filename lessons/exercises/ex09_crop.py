@@ -1,0 +1,29 @@
+"""Exercise 9: cut, reflect, subtract the mean (lesson 9). Check it: ``pytest -m ex09``."""
+
+import numpy as np
+import pytest
+
+from tinyalex.datasets.augment import Cutter, Draws
+from tinyalex.randomness import below, key
+
+
+def cut(image, mean, top, left, flip, size):
+    """Return a crop as float32 (size, size, 3): the window at (top, left), mirrored left to right if ``flip``.
+
+    image: uint8 (S, S, 3), mean: float32 (S, S, 3). Every pixel loses the mean of *its own place in the image*.
+    """
+    raise NotImplementedError("write cut: mind uint8, which cannot be negative, and which mean a mirrored pixel loses")
+
+
+@pytest.mark.ex09
+def test_cut():
+    image = below(key(0, "ex09"), 256, np.arange(20 * 20 * 3)).reshape(20, 20, 3).astype(np.uint8)
+    mean = np.linspace(50, 200, 1200, dtype=np.float32).reshape(20, 20, 3)
+    for top, left, flip in ((0, 0, False), (3, 5, False), (2, 7, True), (8, 0, True)):
+        ours = Cutter(mean, 12, matched=True)(image[None], Draws(np.array([[top, left]]), np.array([flip])))[0]
+        yours = cut(image.copy(), mean.copy(), top, left, flip, 12)
+        assert yours.dtype == np.float32 and yours.shape == (12, 12, 3), (
+            f"float32 (12, 12, 3), not {yours.dtype} {yours.shape}"
+        )
+        assert yours.min() < 0, "nothing is negative: bytes wrapped round, or the mean was not subtracted"
+        assert np.allclose(yours, ours), f"top {top}, left {left}, flip {flip}: differs from the package's cutter"

@@ -1,0 +1,59 @@
+"""Exercise 17: three outputs of a 2-tap kernel with four products (lesson 17). Check it: ``pytest -m ex17``."""
+
+from fractions import Fraction
+
+import pytest
+
+
+def three_outputs(d, g):
+    """Return y0 = d0 g0 + d1 g1, y1 = d1 g0 + d2 g1, y2 = d2 g0 + d3 g1 with four multiplications.
+
+    d: four numbers, g: two. Adding, and multiplying or dividing by constants (2, 1/2), is free; d times g is not.
+    """
+    raise NotImplementedError("write three_outputs: evaluate at 0, 1, -1 and infinity, as the lesson does")
+
+
+class Counted:
+    """An exact number that counts how often two of its kind are multiplied."""
+
+    products = 0
+
+    def __init__(self, value):
+        self.value = Fraction(value)
+
+    def __add__(self, other):
+        return Counted(self.value + _plain(other))
+
+    def __sub__(self, other):
+        return Counted(self.value - _plain(other))
+
+    def __rsub__(self, other):
+        return Counted(_plain(other) - self.value)
+
+    def __neg__(self):
+        return Counted(-self.value)
+
+    def __mul__(self, other):
+        Counted.products += isinstance(other, Counted)
+        return Counted(self.value * _plain(other))
+
+    def __truediv__(self, other):
+        if isinstance(other, Counted):
+            raise TypeError("dividing a datum by a datum is more than a multiplication")
+        return Counted(self.value / _plain(other))
+
+    __radd__, __rmul__ = __add__, __mul__
+
+
+def _plain(other):
+    return other.value if isinstance(other, Counted) else Fraction(other)
+
+
+@pytest.mark.ex17
+def test_three_outputs():
+    for d, g in (((1, 2, 3, 4), (5, 7)), ((3, -1, 4, 1), (-5, 9)), ((0, 1, 0, 0), (1, 3)), ((2, 7, 1, 8), (2, -8))):
+        Counted.products = 0
+        y = [each.value for each in three_outputs([Counted(v) for v in d], [Counted(v) for v in g])]
+        wanted = [d[i] * g[0] + d[i + 1] * g[1] for i in range(3)]
+        assert y == wanted, f"d = {d}, g = {g}: {[str(v) for v in y]}, wanted {wanted}"
+        assert Counted.products <= 4, f"{Counted.products} multiplications; four are enough"
