@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-PATIENCE = 30  # seconds for one input
+PATIENCE = 120  # seconds for one input, on a machine that has other work too
 MEMORY = 1_000_000_000  # bytes
 CHUNK = 500  # inputs a process
 CODES = {0, 2, 3, 4, 5, 7, 8}

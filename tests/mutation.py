@@ -14,12 +14,13 @@ import argparse
 import ast
 import contextlib
 import copy
-import importlib.abc
-import importlib.machinery
+import importlib
 import json
 import os
 import sys
 import time
+import types
+import warnings
 from pathlib import Path
 
 from tests.mutation_equivalent import EQUIVALENT
@@ -27,7 +28,8 @@ from tests.mutation_equivalent import EQUIVALENT
 ROOT = Path(__file__).parent.parent
 TESTS = Path(__file__).parent
 PATIENCE = 90  # seconds; who takes longer is stuck, which a person would notice
-CHECKS = "test_mutants.py::test_check_accepts_the_code"
+CONTROL = "as it is"  # nobody may object to that
+CHECKS = "the quick checks"
 LAYER = (CHECKS, "test_layers.py", "test_loops.py", "test_alexnet.py")
 SUITES = {  # file: what is asked, the quickest first
     "layers/activation.py": LAYER,
@@ -122,22 +124,31 @@ def _put(parent, field, index, node):
         getattr(parent, field)[index] = node
 
 
-class _Planted(importlib.abc.MetaPathFinder, importlib.abc.InspectLoader):
-    # Gives one module's mutated source to whoever imports it.
-    def __init__(self, module, path, source):
-        self._module, self._path, self._source = module, path, source
+def plant(module, path, source):
+    """Change a module that others have imported already: the code of its functions, its classes' attributes."""
+    mutated = dict(vars(module))
+    exec(compile(source, str(path), "exec"), mutated)
+    for name, new in mutated.items():
+        old = vars(module).get(name)
+        if getattr(new, "__module__", None) == module.__name__ and isinstance(new, type):
+            for attribute, changed in vars(new).items():
+                if not _same_code(vars(old).get(attribute), changed) and not attribute.startswith("__"):
+                    setattr(old, attribute, changed)
+                elif attribute == "__init__":
+                    _same_code(vars(old)["__init__"], changed)
+        elif not _same_code(old, new) and isinstance(new, int | float | str | tuple | dict | frozenset):
+            setattr(module, name, new)
 
-    def find_spec(self, name, path, target=None):
-        if name == self._module:
-            return importlib.machinery.ModuleSpec(name, self, origin=str(self._path), is_package=False)
-        return None
 
-    def get_source(self, name):
-        return self._source
-
-    def exec_module(self, module):
-        module.__file__ = str(self._path)
-        super().exec_module(module)
+def _same_code(old, new):
+    # Put one function's code into another, which whoever holds it then calls; tell whether they are functions.
+    for kind, part in ((property, "fget"), (classmethod, "__func__"), (staticmethod, "__func__")):
+        if isinstance(old, kind) and isinstance(new, kind):
+            old, new = getattr(old, part), getattr(new, part)
+    if not (isinstance(old, types.FunctionType) and isinstance(new, types.FunctionType)):
+        return False
+    old.__code__, old.__defaults__, old.__kwdefaults__ = new.__code__, new.__defaults__, new.__kwdefaults__
+    return True
 
 
 def noticed(file, source):
@@ -161,21 +172,28 @@ def noticed(file, source):
 
 
 def _tests(file, source):
+    # 0 if nobody objects.
     import pytest
+    import quick_checks
 
-    module = "tinyalex." + file.removesuffix(".py").replace("/", ".")
-    sys.meta_path.insert(0, _Planted(module, ROOT / "tinyalex" / file, source))
-    options = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "--no-header", "--basetemp"]
-    options += [f"/tmp/mutation-{os.getpid()}", "--rootdir", str(ROOT)]
+    module = importlib.import_module("tinyalex." + file.removesuffix(".py").replace("/", "."))
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
-        return int(pytest.main([*options, *(str(TESTS / test) for test in SUITES[file])]))
+        warnings.simplefilter("error")
+        plant(module, ROOT / "tinyalex" / file, source)
+        if CHECKS in SUITES[file]:
+            for check in quick_checks.CHECKS:
+                check()
+        options = ["-x", "-q", "-p", "no:cacheprovider", "--no-header", "--rootdir", str(ROOT)]
+        options += ["--basetemp", f"/tmp/mutation-{os.getpid()}"]
+        return int(pytest.main([*options, *(str(TESTS / test) for test in SUITES[file] if test != CHECKS)]))
 
 
 def everything():
     """Yield (file, name, source) of all mutants."""
     for file in SUITES:
-        for name, source in mutants(ROOT / "tinyalex" / file):
-            yield file, name, source
+        path = ROOT / "tinyalex" / file
+        yield file, CONTROL, ast.unparse(ast.parse(path.read_text(encoding="utf-8")))
+        yield from ((file, name, source) for name, source in mutants(path))
 
 
 def known(results):
@@ -186,7 +204,7 @@ def known(results):
 
 def report(found, say=print):
     """Say how many mutants were noticed, and which were not; give the share."""
-    valid = [(file, name) for file, name, _ in everything()]
+    valid = [(file, name) for file, name, _ in everything() if name != CONTROL]
     tested = {key: found[key] for key in valid if key in found}
     excused = {key for key in tested if not tested[key] and EQUIVALENT.get(key[0], {}).get(key[1])}
     share = {}
@@ -219,20 +237,20 @@ def main():
     found, end = known(options.results), time.monotonic() + 60 * options.minutes
     if not options.report:
         os.environ["OPENBLAS_NUM_THREADS"] = "1"
-        import numpy  # noqa: F401 - once, for all children
-        import pytest  # noqa: F401
-        import safetensors.numpy  # noqa: F401
-
         sys.path.insert(0, str(TESTS))
+        for module in ("pytest", "quick_checks", "safetensors.numpy", "tinyalex.training", "tinyalex.figures"):
+            importlib.import_module(module)  # once, for all children
         with options.results.open("a") as file:
             for number, (where, name, source) in enumerate(everything()):
-                if number % parts != part - 1 or where not in (options.only or SUITES):
+                if where not in (options.only or SUITES) or (name != CONTROL and number % parts != part - 1):
                     continue
                 if time.monotonic() > end:
                     break
                 if (where, name) in found and not (options.again and not found[where, name]):
                     continue
                 found[where, name] = noticed(where, source)
+                if name == CONTROL and found[where, name]:
+                    raise SystemExit(f"{where}: its tests fail without any mutant")
                 file.write(json.dumps({"file": where, "mutant": name, "noticed": found[where, name]}) + "\n")
                 file.flush()
     return report(known(options.results)) < 0.9

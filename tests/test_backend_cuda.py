@@ -185,7 +185,11 @@ def plant(monkeypatch):
             read = host.base.reader(host.shape, host.dtype) if pinned else host.copy().view  # staged by the driver
             stream.do("put", lambda: np.copyto(array._array, read()))
 
-        def download(array, stream=None):
+        def download(array, stream=None, out=None, blocking=True):
+            if not blocking:
+                assert isinstance(out.base, Pinned), "only to pinned memory does a card copy by itself"
+                stream.do("get", lambda: np.copyto(out, array._array))
+                return out
             (stream or stub.streams[-1]).synchronize()
             return array._array.copy()
 
@@ -329,6 +333,29 @@ def test_memory_and_copies_are_on_the_device_whoever_is_current(plant):
     np.testing.assert_array_equal(device.get(there), [[0, 2], [4, 6], [8, 10]])
     zeros = device.zeros((2, 3), "float32")
     assert (zeros.place, zeros.dtype) == ("cuda:1", np.float32)
+
+
+def test_what_is_read_later_waits_for_nothing_that_was_asked_since(plant):
+    plant()
+    device, ran = Device("cuda:1"), []
+    array = device.put(np.arange(3.0))
+    read = device.later(array)
+    device.stream.do("the next step", lambda: (ran.append(1), array._array.fill(-1)))
+    np.testing.assert_array_equal(read(), [0, 1, 2])
+    assert ran == []
+    device.synchronize()
+    assert ran == [1]
+    np.testing.assert_array_equal(read(), [0, 1, 2])
+
+
+@pytest.mark.parametrize("name", ["cpu", "fake:0"])
+def test_off_the_card_it_is_a_copy(name):
+    device = Device(name)
+    with device:
+        array = device.put(np.arange(3.0))
+        read = device.later(array)
+        array[...] = 7
+    np.testing.assert_array_equal(read(), [0, 1, 2])
 
 
 def test_a_step_on_a_card_leaves_the_host_arena_alone(plant):

@@ -241,6 +241,29 @@ def test_failed_write_leaves_nothing(tmp_path, tensors, monkeypatch, name, numbe
     assert names(tmp_path) == [first.name]
 
 
+def test_ctrl_c_leaves_nothing_half(tmp_path, tensors, monkeypatch):
+    first = checkpoint.save(tmp_path, tensors, {"step": 1})
+
+    def pressed(file):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "fsync", pressed)
+    with pytest.raises(KeyboardInterrupt):
+        checkpoint.save(tmp_path, tensors, {"step": 2})
+    assert names(tmp_path) == [first.name]
+
+
+def test_a_disk_that_gives_an_error(tmp_path, tensors, monkeypatch):
+    path = checkpoint.save(tmp_path, tensors, {"step": 1})
+
+    def fail(*given):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "pread", fail)
+    with pytest.raises(CheckpointError, match="cannot be read .Input/output error."):
+        checkpoint.verify(path)
+
+
 def test_bytes_that_come_back_otherwise(tmp_path, tensors, monkeypatch):
     first = checkpoint.save(tmp_path, tensors, {"step": 1})
     flush = storage.flush

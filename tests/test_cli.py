@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -77,6 +78,7 @@ def test_train_shows_the_resolved_recipe_and_the_errors(place, tmp_path, capsys)
     options = ["--data", str(place / "data"), "--out", str(tmp_path), "--epochs", "1", "--set", "net.norm=2012"]
     assert main(["train", str(place / "tiny.toml"), *options]) == 0
     said = capsys.readouterr().out
+    assert re.search(r"checkpoint-0000000\d.safetensors is kept: lowest test error, \d", said)
     for line in ('norm = "2012"', "epochs = 1", "1 epochs instead of 2", "27 training and 9 test images", "test error"):
         assert line in said
     assert recipe.load(tmp_path / "recipe.toml").net.norm == "2012"

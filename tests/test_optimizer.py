@@ -64,3 +64,9 @@ def test_large_tensors_are_shared_out_without_gaps(size):
     optimizer.update(0.5)
     np.testing.assert_array_equal(layer.W.value, before + (0 - np.float32(0.00025) * before - np.float32(0.5)))
     assert layer.W.value.dtype == np.float32
+
+
+def test_its_defaults_are_the_papers():
+    network, _, _ = single()
+    optimizer = Optimizer(network)
+    assert (optimizer.momentum, optimizer.decay) == (0.9, 0.0005)

@@ -2,16 +2,18 @@
 
 import json
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from paper_nets import NETS
 
-from tinyalex import alexnet, errors, recipe, runs
+from tinyalex import alexnet, errors, health, keeper, recipe, resume, retention, runs
 from tinyalex.cli import main
 from tinyalex.experiments import catalogue, race, report
 from tinyalex.figures import gallery
 from tinyalex.figures.race import crossing
+from tinyalex.settings import Learning
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -88,6 +90,21 @@ def test_the_recorded_experiment_found_what_its_table_says():
     for arm, words in zip(told["arms"], ("with dropout", "without"), strict=True):
         assert f"{100 * sum(arm['top1_error']) / len(arm['top1_error']):.2f} % {words}" in row
     assert "more overfitting for it; so these runs do not show it" in report.text(told)
+
+
+def test_what_it_says_of_a_run_of_days(capsys):
+    text = " ".join(section("A run of days").split())
+    assert main(["train", "--help"]) == 0
+    options = capsys.readouterr().out
+    named = re.findall(r"`(--[\w-]+)`", text)
+    assert len(set(named)) == 5 and all(option in options for option in named)
+    assert f"every {keeper.SAVE_EVERY / 60:g} minutes" in text and retention.NEWEST == 2
+    assert f"told after {health.STALL_WARNING:,} images" in text and f"after {health.STALL_END:,}." in text
+    assert {key.split(".")[0] for key in resume.CHANGEABLE} == {"learning", "net"}
+    learning = {f"learning.{each.name}" for each in fields(Learning)}
+    assert learning - resume.CHANGEABLE == {"learning.batch"} and resume.CHANGEABLE - learning == {"net.convolution"}
+    for script in re.findall(r"python -m tests\.(\w+)", text):
+        assert (ROOT / "tests" / f"{script}.py").is_file()
 
 
 def test_the_exit_codes_are_those_of_the_errors():

@@ -6,7 +6,19 @@ from tinyalex import checkpoint, finetune, fingerprint, health, recipe, retentio
 from tinyalex.errors import CheckpointError, StalledError, UsageError
 
 # What may change with --change: how fast the net learns, and how its convolutions are computed.
-LEARNING = ("epochs", "rate", "bias_rate", "momentum", "decay", "schedule", "warmup", "patience", "drops", "phases")
+LEARNING = (
+    "epochs",
+    "rate",
+    "bias_rate",
+    "momentum",
+    "decay",
+    "decays",
+    "schedule",
+    "warmup",
+    "patience",
+    "drops",
+    "phases",
+)
 CHANGEABLE = {*(f"learning.{key}" for key in LEARNING), "net.convolution"}
 
 

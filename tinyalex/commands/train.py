@@ -61,7 +61,7 @@ def options(command):
 
 def run(options):
     """Train, and draw the figures; in a folder with an unfinished run, go on with it."""
-    from tinyalex import finetune, footnote3, training
+    from tinyalex import checkpoint, finetune, footnote3, retention, training
     from tinyalex.backend import Device
     from tinyalex.figures.gallery import QUICK, Gallery
 
@@ -90,6 +90,8 @@ def run(options):
     result = train(recipe, dataset, out, options.devices, options.seed, tell, terms)
     last = out / footnote3.STAGES[-1] if options.footnote_3 else out
     pictures = [path for path, _ in draw(Gallery(last, dataset), QUICK, last)]
+    for path, reason in retention.pinned(checkpoint.by_step(last)).items():
+        tell(f"{path} is kept: {reason}")
     tell(score_line(result))
     tell(f"look at {', '.join(map(str, pictures))}")
 
