@@ -23,6 +23,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from shared import BLUE, GREEN, MUTED, VERMILION, bare, epochs, keep, middles, small
 
+from tinyalex import retrieval
 from tinyalex.datasets import ImageSet
 from tinyalex.datasets.loader import test_batches
 from tinyalex.randomness import key, normal
@@ -47,6 +48,8 @@ def features(images):
 gallery, queries = features(ImageSet(data.train.images, data.train.labels)), features(data.test)
 print("features", gallery.shape, queries.shape)
 assert gallery.shape == (960, 128) and (gallery >= 0).all()
+assert np.allclose(retrieval.features_of(run.network, data.test, data.mean, run.recipe), queries, atol=1e-5)
+print("tinyalex.retrieval.features_of agrees")
 
 # %%
 # Near in two senses
@@ -77,6 +80,8 @@ def same_class(distance, count=6):
 ours, raw = same_class(by_features), same_class(by_pixels)
 print(f"of the six nearest, of the query's class: by features {ours:.0%}, by pixels {raw:.0%}, by chance {1 / 12:.0%}")
 assert ours > raw + 0.3
+found = retrieval.nearest(queries, gallery, 6)
+assert np.isclose(retrieval.precision(found, data.train.labels, data.test.labels), ours, atol=0.005)
 
 # %%
 # And are the neighbours by features near in pixels? Ask where they stand in the other order.
