@@ -6,7 +6,7 @@ Lesson 3: ReLU against tanh
 :Paper: §3.1, Figure 1.
 :At the end: you have both nonlinearities, forward and backward, a race between them, and a result that is not the
     paper's.
-:Takes: 12 s on two cores.
+:Takes: 15 s on two cores.
 :Run: ``python lessons/03_relu.py``
 
 "Deep convolutional neural networks with ReLUs train several times faster than their equivalents with tanh units."

@@ -5,7 +5,7 @@ Lesson 15: Right, wrong and near
 :Question: What does the last hidden layer know that the pixels do not, and how few bits of it are enough?
 :Paper: §6.1, Figure 4, and its last paragraph on binary codes.
 :At the end: you have the nearest neighbours of a picture in two senses, and a search that compares 64 bits at a time.
-:Takes: 12 s on two cores.
+:Takes: 20 s on two cores.
 :Run: ``python lessons/15_neighbours.py``
 
 "If two images produce feature activation vectors with a small Euclidean separation, we can say that the higher levels
