@@ -70,3 +70,11 @@ def test_its_defaults_are_the_papers():
     network, _, _ = single()
     optimizer = Optimizer(network)
     assert (optimizer.momentum, optimizer.decay) == (0.9, 0.0005)
+
+
+def test_what_was_kept_is_loaded_by_name():
+    _, optimizer, _ = single()
+    kept = {name: np.full(view.shape, number + 1.0) for number, (name, _, view) in enumerate(optimizer.tensors())}
+    optimizer.load(kept)
+    for name, _, view in optimizer.tensors():
+        np.testing.assert_array_equal(view, kept[name])
