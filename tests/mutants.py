@@ -22,6 +22,8 @@ class Mutant(NamedTuple):
 PLACES = {
     "layers.convolution:Conv2d.forward": {
         "conv: bias forgotten": ("y += self.b.value", "pass"),
+    },
+    "layers.convolution:Conv2d.product": {
         "conv: groups swapped": (
             "im2col(self.device, x[..., inputs],",
             "im2col(self.device, x[..., ::-1][..., inputs],",
@@ -37,9 +39,11 @@ PLACES = {
         ),
     },
     "layers.convolution:Conv2d.backward": {
-        "conv: bias gradient averaged": ("dy.sum(axis=0)", "dy.mean(axis=0)"),
-        "conv: bias gradient missing": ("self.b.grad[...] = dy.sum(axis=0)", "pass"),
+        "conv: bias gradient averaged": (".sum(axis=0)", ".mean(axis=0)"),
+        "conv: bias gradient missing": ("self.b.grad[...] =", "_ ="),
         "conv: bias gradient adds up": ("self.b.grad[...] =", "self.b.grad +="),
+    },
+    "layers.convolution:Conv2d.product_backward": {
         "conv: weight gradient adds up": (
             "self.device.matmul(patches.T, dy[:, outputs], out=dW[:, outputs])",
             "dW[:, outputs] += patches.T @ dy[:, outputs]",
@@ -191,6 +195,8 @@ PLACES = {
     },
     "layers.linear:Linear.forward": {
         "linear: bias forgotten": ("y += self.b.value", "pass"),
+    },
+    "layers.linear:Linear.product": {
         "linear: images read channel by channel": (
             "x[..., inputs].reshape(len(x), -1)",
             "(x if x.ndim < 4 else x.transpose(0, 3, 1, 2).reshape(x.shape))[..., inputs].reshape(len(x), -1)",
@@ -199,6 +205,8 @@ PLACES = {
     "layers.linear:Linear.backward": {
         "linear: bias gradient averaged": ("dy.sum(axis=0)", "dy.mean(axis=0)"),
         "linear: bias gradient of one image": ("dy.sum(axis=0)", "dy[0]"),
+    },
+    "layers.linear:Linear.product_backward": {
         "linear: weight gradient of images in reverse": ("dy[:, outputs], out=dW", "dy[::-1, outputs], out=dW"),
         "linear: every group is the first": ("dx[..., inputs] = back", "dx[..., : part.shape[-1]] = back"),
         "linear: input gradient has the wrong sign": ("return dx", "return -dx"),
@@ -239,11 +247,11 @@ PLACES = {
         "loss: gradient of the wrong sign": ("/ total[:, None] - right)", "/ total[:, None] + right)"),
         "loss: gradient of logits, not of probabilities": ("self.device.xp.exp(shifted) / total[:, None]", "shifted"),
     },
-    "layers.layer:Parameter.build": {
-        "init: both columns start alike": ("\"init\", name)", "\"init\", self.layer)"),
-        "init: he without the 2": ("2.0 / np", "1.0 / np"),
-        "init: bias is 0": ("self.init if self.kind == \"b\" else 0.0", "0.0"),
-        "init: fan-out for fan-in": ("self.shape[:-1]", "self.shape[-1:]"),
+    "initialization:first_value": {
+        "init: both columns start alike": ("\"init\", name)", "\"init\", parameter.layer)"),
+        "init: he without the 2": ("2.0 / fan_in", "1.0 / fan_in"),
+        "init: bias is 0": ("parameter.init if parameter.kind == \"b\" else 0.0", "0.0"),
+        "init: fan-out for fan-in": ("parameter.shape[:-1]", "parameter.shape[-1:]"),
     },
     "columns:Exchange.backward": {
         "columns: gradient sent to the wrong home": (
@@ -334,20 +342,20 @@ PLACES = {
     "network:Network.predict": {
         "network: predicts with logits": ("self.loss.probabilities(logits)", "logits"),
     },
-    "optimizer:Optimizer._move": {
-        "update: momentum has the wrong sign": ("v[part] *= self.momentum", "v[part] *= -self.momentum"),
-        "update: no momentum": ("v[part] *= self.momentum", "v[part] *= 0"),
-        "update: uphill": ("v[part] -= rate * g[part]", "v[part] += rate * g[part]"),
-        "update: biases decay": ("if parameter.kind == \"W\" else 0.0", ""),
+    "optimizer:move": {
+        "update: momentum has the wrong sign": ("v *= momentum", "v *= -momentum"),
+        "update: no momentum": ("v *= momentum", "v *= 0"),
+        "update: uphill": ("v -= rate * g", "v += rate * g"),
         "update: no decay": ("if decay:", "if False:"),
-        "update: decay without the rate": ("self.decay) * rate", "self.decay)"),
-        "update: layers have no decay of their own": ("self.decays.get(parameter.layer, self.decay)", "self.decay"),
-        "update: decay grows the weights": ("v[part] -= decay", "v[part] += decay"),
-        "update: Nesterov's momentum": ("w[part] += v[part]", "w[part] += self.momentum * v[part] - rate * g[part]"),
+        "update: decay grows the weights": ("v -= decay", "v += decay"),
+        "update: Nesterov's momentum": ("w += v", "w += momentum * v - rate * g"),
     },
     "optimizer:Optimizer.update": {
-        "update: biases have the weights' rate": ("if parameter.kind == \"W\" or bias_rate is None", "if True"),
-        "update: slow layers are not slow": ("own *=", "own * "),
+        "update: biases decay": ("if parameter.kind == \"W\" else 0.0", ""),
+        "update: decay without the rate": ("return own, decay * own", "return own, decay"),
+        "update: layers have no decay of their own": ("self.decays.get(parameter.layer, self.decay)", "self.decay"),
+        "update: biases have the weights' rate": ("rate if bias_rate is None else bias_rate", "rate"),
+        "update: slow layers are not slow": (".get(parameter.layer, 1.0)", ".get(\"\", 1.0)"),
         "update: frozen layers decay": ("if own:", "own = own or rate\n        if own:"),
     },
     "kernels.cook_toom:cook_toom": {
@@ -388,7 +396,7 @@ PLACES = {
         "schedule: a phase one epoch late": ("phase.epoch <= epoch", "phase.epoch + 1 <= epoch"),
         "schedule: a phase begins just after its epoch": ("phase.epoch <= epoch", "phase.epoch < epoch or epoch == 0"),
         "schedule: biases' multiple forgotten": ("rate * learning.bias_rate", "rate"),
-        "schedule: divided by 2": ("10 **", "2 **"),
+        "schedule: divided by 2": ("10**", "2**"),
         "schedule: no warm-up": ("if learning.warmup else 1.0", "if False else 1.0"),
         "schedule: half a cosine": ("math.pi * epoch", "math.pi / 2 * epoch"),
     },

@@ -343,6 +343,7 @@ def test_the_picture_of_a_card_is_tidy(names):
     assert_tidy(picture.bars(made_up(names)))
 
 
+@pytest.mark.slow
 def test_the_command_on_a_pretend_device(tmp_path, capsys):
     pytest.importorskip("torch", reason="PyTorch is what is compared with: pip install 'tinyalex[parity]'")
     options = ["--device", "fake:0", "--batch", "4", "--rounds", "1", "--least", "0", "--out", str(tmp_path)]

@@ -155,6 +155,7 @@ def test_both_sides_do_and_time_the_same(name):
     assert min(seconds.values()) > 0
 
 
+@pytest.mark.slow
 def test_the_command_with_pytorch(tmp_path):
     options = ["--batch", "4", "--rounds", "1", "--least", "0", "--contenders", "winograd", "torch-tuned"]
     command = ["bench", "original", *options, "--out", str(tmp_path), *(w for key in SMALL for w in ("--set", key))]

@@ -153,10 +153,11 @@ def test_which_recipes_fit(with_cupy):
     with_cupy(None)
     assert line(capacity.text(found()), "recipes").startswith("every one fits on cpu")
     small = line(capacity.text(found(free=GIB)), "recipes")
-    assert small.startswith("on cpu: cifar10-relu, cifar10-tanh, shapes, tiny-imagenet; too large: modern, original")
+    fit, large = (part.split(": ")[1].split(", ") for part in small.split("; ")[:2])
+    assert {"cifar10-relu", "cifar10-tanh", "shapes", "tiny-imagenet"} <= {*fit} and {"modern", "original"} <= {*large}
     assert "none; too large" in line(capacity.text(found(free=1000)), "recipes")
     with_cupy(stub(free=2 * GIB))
-    assert "on cuda:0: cifar10-relu" in line(capacity.text(found()), "recipes")
+    assert line(capacity.text(found()), "recipes").startswith("on cuda:0: cifar10-")
     assert line(capacity.text(found() | {"memory": {"total": None, "free": None}}), "memory") == "? of ? GiB free"
 
 

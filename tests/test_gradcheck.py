@@ -135,6 +135,7 @@ def test_network_on_any_devices(devices):
     assert not network.stages[0].columns[0][0].input_gradient
 
 
+@pytest.mark.slow
 def test_wrong_gradient_in_a_network_is_found(monkeypatch):
     monkeypatch.setattr(Exchange, "backward", lambda self, dys, devices: Exchange_backward(self, dys[:1] * 2, devices))
     failed = {result.parameter for result in check_tiny(tiny(["cpu", "cpu"], fc8="split")) if result.failed}

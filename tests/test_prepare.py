@@ -270,6 +270,7 @@ def test_the_mean_of_another_set(few, whole, prepare, tmp_path):
 # Going on.
 
 
+@pytest.mark.slow
 def test_killed_anywhere_it_goes_on_to_the_same_bytes(source, whole, tmp_path):
     """A sample; `python -m tests.kill_prepare` makes fifty of them."""
     lines = []

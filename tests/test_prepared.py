@@ -93,10 +93,10 @@ def test_predictions_give_words(place, tmp_path, capsys):
 
 
 def test_the_panel_gives_words(place, monkeypatch):
-    from tinyalex import figures
+    from tinyalex.figures import gallery
 
-    shown, panel = [], figures.panel
-    monkeypatch.setattr(figures, "panel", lambda *arguments: shown.append(arguments[3]) or panel(*arguments))
+    shown, panel = [], gallery.panel
+    monkeypatch.setattr(gallery, "panel", lambda *arguments: shown.append(arguments[3]) or panel(*arguments))
     assert main(["figures", str(place / "run")]) == 0
     assert shown == [WORDS]
 
@@ -227,11 +227,11 @@ def breaks_at(monkeypatch, owner, name, count):
     """Let the disk fail from the time when a function has been called so often."""
     disk, original, calls = Disk(monkeypatch, 10**9), getattr(owner, name), []
 
-    def counted(*arguments):
+    def counted(*arguments, **options):
         calls.append(name)
         if len(calls) == count:
             disk.after = 0
-        return original(*arguments)
+        return original(*arguments, **options)
 
     monkeypatch.setattr(owner, name, counted)
 

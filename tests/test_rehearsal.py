@@ -12,6 +12,9 @@ from tinyalex import checkpoint, recipe, runs
 DEVICES = {"two": ["fake:0", "fake:1"], "grouped": ["cpu"]}
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module", params=DEVICES)
 def rehearsed(request, tmp_path_factory):
     """The folder of a rehearsal, what it said, and what it found wrong."""

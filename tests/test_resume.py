@@ -94,7 +94,7 @@ def test_stopped_amid_a_test(data, whole, tmp_path, monkeypatch, batch):
                 os.kill(os.getpid(), signal.SIGINT)
             between()
 
-        return evaluate(network, images, mean, recipe, next_batch)
+        return evaluate(network, images, mean, recipe, between=next_batch)
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted, match="stopped at step 12, saved in "):
         patch.setattr(training, "evaluate", stopping)

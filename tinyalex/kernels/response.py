@@ -95,37 +95,28 @@ extern "C" __global__ void around_backward(const real *dy, const real *x, const 
 """
 
 
-def across(layer, x, step=None):
-    """Run `LRN` forward."""
+def forward(layer, x, step=None):
+    """Run `LRN` or `SpatialNorm` forward."""
     x = layer.device.xp.ascontiguousarray(x)
     y = layer.device.empty(x.shape, x.dtype)
-    _across(layer, "across", x, x, y)
-    layer.saved = x
+    if layer.across:
+        _across(layer, "across", x, x, y)
+        layer.saved = x, None, None
+    else:
+        p, q = (layer.device.empty(x.shape, x.dtype) for _ in range(2))
+        _around(layer, "around", x, x, y, p, q, layer.k)
+        layer.saved = x, p, q
     return y
 
 
-def across_backward(layer, dy):
-    """Run `LRN` backward."""
-    x, dy = layer.recall(), layer.device.xp.ascontiguousarray(dy)
-    dx = layer.device.empty(x.shape, dy.dtype)
-    _across(layer, "across_backward", x, dy, x, dx)
-    return dx
-
-
-def around(layer, x, step=None):
-    """Run `SpatialNorm` forward."""
-    x = layer.device.xp.ascontiguousarray(x)
-    y, p, q = (layer.device.empty(x.shape, x.dtype) for _ in range(3))
-    _around(layer, "around", x, x, y, p, q, layer.k)
-    layer.saved = x, p, q
-    return y
-
-
-def around_backward(layer, dy):
-    """Run `SpatialNorm` backward."""
+def backward(layer, dy):
+    """Run `LRN` or `SpatialNorm` backward."""
     (x, p, q), dy = layer.recall(), layer.device.xp.ascontiguousarray(dy)
     dx = layer.device.empty(x.shape, dy.dtype)
-    _around(layer, "around_backward", x, dy, x, p, q, dx)
+    if layer.across:
+        _across(layer, "across_backward", x, dy, x, dx)
+    else:
+        _around(layer, "around_backward", x, dy, x, p, q, dx)
     return dx
 
 

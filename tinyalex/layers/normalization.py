@@ -20,6 +20,7 @@ class _ResponseNorm(Layer):
     def __init__(self, size, k, alpha, beta):
         self.size, self.k, self.alpha, self.beta = size, k, alpha, beta
 
+    @instead(response.forward)
     def forward(self, x, step=None):
         xp, shape, x = self.device.xp, x.shape, self._apart(x)
         y, p, q = (self.device.empty(x.shape, x.dtype) for _ in range(3))
@@ -33,6 +34,7 @@ class _ResponseNorm(Layer):
         self.saved = x, p, q
         return y.reshape(shape)
 
+    @instead(response.backward)
     def backward(self, dy):
         # y_i = x_i d_i^-beta and d_i takes in x_j:  dx_j = dy_j d_j^-beta - 2 alpha beta x_j S'(dy x d^(-beta - 1))_j
         (x, p, q), shape, dy, xp = self.recall(), dy.shape, self._apart(dy), self.device.xp
@@ -78,8 +80,7 @@ class LRN(_ResponseNorm):
         Columns side by side in the last axis; the window stays inside its column, as each ran on a GPU of its own.
     """
 
-    forward = instead(response.across)(_ResponseNorm.forward)
-    backward = instead(response.across_backward)(_ResponseNorm.backward)
+    across = True
 
     def __init__(self, size=SIZE, k=K, alpha=ALPHA, beta=BETA, average=False, groups=1):
         super().__init__(size, k, alpha / size if average else alpha, beta)
@@ -111,8 +112,7 @@ class SpatialNorm(_ResponseNorm):
         alpha multiplies the mean over a full window (2012).
     """
 
-    forward = instead(response.around)(_ResponseNorm.forward)
-    backward = instead(response.around_backward)(_ResponseNorm.backward)
+    across = False
 
     def __init__(self, size=5, k=1.0, alpha=1e-3, beta=BETA):
         super().__init__(size, k, alpha / size**2, beta)
