@@ -12,11 +12,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fuzz
 import numpy as np
 import pytest
 from small_runs import quiet, same, small, stripes
 
-from tests import fuzz
 from tinyalex import checkpoint, randomness, runlog, runs, storage, tensorfile, training
 from tinyalex.cli import main
 from tinyalex.datasets import loader
