@@ -5,7 +5,7 @@ Lesson 12: A training run that you can stop and resume
 :Question: Does it learn, and does a run that was stopped end at the same place as one that was not?
 :Paper: §5, "Details of learning"; Figure 3 for the kernels.
 :At the end: you have written the training loop, learned 64 images by heart, and stopped a run in mid-epoch.
-:Takes: 30 s on two cores.
+:Takes: 45 s on two cores.
 :Run: ``python lessons/12_training.py``
 
 The paper's run took "five to six days". Nobody's machine stays up because it is needed. So a run has to be something

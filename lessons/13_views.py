@@ -5,7 +5,7 @@ Lesson 13: Ten views and several nets
 :Question: What is averaging worth, and what exactly is averaged?
 :Paper: §4.1 (ten patches), §6 and Tables 1 and 2 (five and seven nets), footnote 5 (without).
 :At the end: you have three trained nets and a table of what views and nets bring, with error bars.
-:Takes: 30 s on two cores.
+:Takes: 45 s on two cores.
 :Run: ``python lessons/13_views.py``
 
 "At test time, the network makes a prediction by extracting five 224 x 224 patches (the four corner patches and the

@@ -48,7 +48,7 @@ def test_a_lesson_says_what_it_is(name):
         assert field(name, which)
     assert "§" in field(name, "Paper")
     assert field(name, "Run") == f"``python lessons/{name}.py``"
-    assert seconds(name) <= 30
+    assert seconds(name) <= 45 and "45 seconds at most" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("name", TEXTS)
