@@ -15,6 +15,7 @@ import ast
 import contextlib
 import copy
 import importlib
+import inspect
 import json
 import os
 import sys
@@ -147,6 +148,7 @@ def _same_code(old, new):
             old, new = getattr(old, part), getattr(new, part)
     if not (isinstance(old, types.FunctionType) and isinstance(new, types.FunctionType)):
         return False
+    old, new = inspect.unwrap(old), inspect.unwrap(new)  # behind a decorator, such as `instead`
     old.__code__, old.__defaults__, old.__kwdefaults__ = new.__code__, new.__defaults__, new.__kwdefaults__
     return True
 
