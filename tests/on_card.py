@@ -1,9 +1,9 @@
 """The day a card is there: `python -m tests.on_card FOLDER [--only STEP ...] [--data PREPARED]`.
 
 Runs, one after the other and each with its own log in the folder, all that only a machine with a card can say: the
-suite's tests on cuda:0, layers and whole steps held to NumPy, compute-sanitizer over every kernel, `tinyalex bench`
-beside PyTorch and a Chainer-style port, the dress rehearsal of the full run; and with a prepared set, some epochs of
-the full-size net on it in two columns. Ends with a line for each, and with 1 if one failed.
+suite's tests on cuda:0, layers and whole steps held to NumPy, compute-sanitizer over the layers' kernels, `tinyalex
+bench` beside PyTorch and a Chainer-style port, the dress rehearsal of the full run; and with a prepared set, some
+epochs of the full-size net on it in two columns. Ends with a line for each, and with 1 if one failed.
 """
 
 import argparse

@@ -85,15 +85,15 @@ class Rectified(Layer):
         if self.dropout and step:
             key = randomness.key(step.seed, "dropout", self.dropout.stream, step.number)
             chance = [int(self.dropout.p * 2**32), key, key >> 32, step.first, self.dropout.first_unit]
-        self.scale = 1 - self.dropout.p if self.dropout and not step else 1.0
-        arguments = y, self.b.value, self.relu is not None, float(self.scale), *chance
+        scale = 1.0 - self.dropout.p if self.dropout and not step else 1.0
+        arguments = y, self.b.value, self.relu is not None, scale, *chance
         self.device.launch(SOURCE, "rectify", rows, y.size // rows // part, *arguments, OUTPUTS=outputs, PART=part)
-        self.saved = y
+        self.saved = y, scale
         return y
 
     def backward(self, dy):
         # y = m max(0, z + b):  dz = dy where y > 0,  db sums dz over its rows
-        y, dy = self.recall(), self.device.xp.ascontiguousarray(dy)
+        (y, scale), dy = self.recall(), self.device.xp.ascontiguousarray(dy)
         dz = self.device.empty(dy.shape, dy.dtype) if self.relu else dy
         rows, outputs = dy.size // dy.shape[-1], dy.shape[-1]
         arrays, positive = (dy, y, dz), self.relu is not None
@@ -102,7 +102,7 @@ class Rectified(Layer):
             stretch = math.ceil(rows ** (1 / left))
             stretches = -(-rows // stretch)
             sums = self.device.empty((stretches, outputs), dy.dtype) if left > 1 else self.b.grad
-            settings = rows, stretch, positive, float(self.scale)
+            settings = rows, stretch, positive, scale
             arguments = *arrays, sums, *settings
             self.device.launch(SOURCE, "rectify_backward", stretches, outputs, *arguments, OUTPUTS=outputs, PART=1)
             arrays, rows, positive = (sums, sums, sums), stretches, False

@@ -80,7 +80,7 @@ class LRN(_ResponseNorm):
         Columns side by side in the last axis; the window stays inside its column, as each ran on a GPU of its own.
     """
 
-    across = True
+    across = True  # maps; for kernels
 
     def __init__(self, size=SIZE, k=K, alpha=ALPHA, beta=BETA, average=False, groups=1):
         super().__init__(size, k, alpha / size if average else alpha, beta)
@@ -112,7 +112,7 @@ class SpatialNorm(_ResponseNorm):
         alpha multiplies the mean over a full window (2012).
     """
 
-    across = False
+    across = False  # but around, in space
 
     def __init__(self, size=5, k=1.0, alpha=1e-3, beta=BETA):
         super().__init__(size, k, alpha / size**2, beta)
