@@ -109,8 +109,8 @@ PLACES = {
         "relu: no mask": ("y > 0", "1"),
     },
     "layers.activation:ReLU.forward": {
-        "relu: leaks": ("xp.maximum(x, 0, out=y)", "xp.maximum(x, 0.01 * x, out=y)"),
-        "relu: works in place": ("y = self.device.empty(x.shape, x.dtype)", "y = x"),
+        "relu: leaks": ("maximum(x, zeros,", "maximum(x, 0.01 * x,"),
+        "relu: works in place": ("out=self.device.empty(x.shape, x.dtype)", "out=x"),
     },
     "layers.activation:Tanh.backward": {
         "tanh: derivative of the sigmoid": ("(1 - y * y)", "(y - y * y)"),
@@ -128,14 +128,14 @@ PLACES = {
         "lrn: direct term lost": ("dx[i] += xp.multiply(dy[i], p[i], out=p[i])", "pass"),
     },
     "layers.normalization:_ResponseNorm.forward": {
-        "lrn: exponent of d one off": ("xp.divide(y[i], d[inside], out=q[i])", "q[i] = y[i]"),
+        "lrn: exponent of d one off": ("q[i] *= y[i]", "q[i] = y[i]"),
         "lrn: x not squared": ("self._window_sum(x[i], x[i],", "self._window_sum(x[i], 0 * x[i] + 1,"),
         "lrn: k is 1": ("d += self.k", "d += 1"),
     },
     "layers.normalization:_ResponseNorm._power": {
-        "lrn: beta is 1/2 where it is 3/4": ("out *= d", "pass"),
+        "lrn: beta is 1/2 where it is 3/4": ("out *= u", "pass"),
         "lrn: beta is always 3/4": ("self.beta != 0.75", "False"),
-        "lrn: other powers multiply": ("xp.power(d, -self.beta", "xp.power(d, self.beta"),
+        "lrn: other powers multiply": ("xp.power(u, self.beta", "xp.power(u, -self.beta"),
     },
     "layers.normalization:_ResponseNorm._add": {
         "lrn: window of 4": ("terms[1:]", "terms[1:-1]"),
@@ -160,31 +160,23 @@ PLACES = {
     "layers.normalization:SpatialNorm._window_sum": {
         "spatial norm: window over rows only": ("rows[:, :, shift : shift + w]", "rows[:, :, before : before + w]"),
     },
-    "layers.pooling:MaxPool.backward": {
-        "max pool: to all of several largest": ("undecided[units] ^= won", "pass"),
-        "max pool: to the last of several largest": (
-            "in self._taps(*x.shape[1:3])",
-            "in reversed(list(self._taps(*x.shape[1:3])))",
-        ),
-        "max pool: overlaps overwrite": ("dx[pixels] += dy[units] * won", "dx[pixels] = dy[units] * won"),
+    "layers.pooling:MaxPool._to_winners": {
+        "max pool: overlaps overwrite": ("dx[pixels] +=", "dx[pixels] ="),
+        "max pool: every pixel wins": ("winners[units] == place", "winners[units] >= 0"),
     },
-    "layers.pooling:_Pool._offsets": {
+    "layers.pooling:_Pool._taps": {
         "max pool: window of 2": ("range(self.window)", "range(min(2, self.window))"),
     },
-    "layers.pooling:MaxPool._maximum": {
-        "max pool: smallest": ("xp.maximum", "xp.minimum"),
+    "layers.pooling:MaxPool._largest": {
+        "max pool: smallest": ("xp.maximum(y[units]", "xp.minimum(y[units]"),
+        "max pool: to the last of several largest": ("x[pixels] > y[units]", "x[pixels] >= y[units]"),
+        "max pool: a pixel of each window forgotten": ("enumerate(others, 1)", "enumerate(others[:-1], 1)"),
     },
-    "layers.pooling:MaxPool.forward": {
-        "max pool: rows only": (
-            "for units, pixels in self._offsets(w)]",
-            "for units, pixels in list(self._offsets(w))[:1]]",
-        ),
-    },
-    "layers.pooling:_Pool.output_shape": {
+    "layers.pooling:_Pool._pooled": {
         "pool: clipped window left out": ("self.rounding)", "'floor')"),
     },
     "layers.pooling:AvgPool._areas": {
-        "avg pool: divided by the full window": ("    return areas", "    return areas * 0 + self.window**2"),
+        "avg pool: divided by the full window": ("self._sum(self._sum(ones, 2), 1)", "self.window**2"),
     },
     "layers.pooling:AvgPool.backward": {
         "avg pool: backward not divided": ("dy / self._areas(shape, dy.real.dtype)", "dy"),
@@ -363,10 +355,10 @@ PLACES = {
         "winograd: infinity sees the first coefficient": ("Fraction(j == size - 1)", "Fraction(j == 0)"),
     },
     "kernels.winograd:WinogradConv2d.forward": {
-        "winograd: bias forgotten": ("xp.add(y, self.b.value,", "xp.add(y, 0,"),
+        "winograd: bias forgotten": ("M[one] += self.b.value", "pass"),
         "winograd: rows and columns of a tile change places": (
-            "transpose(4, 2, 0, 3, 1, 5)",
-            "transpose(4, 2, 1, 3, 0, 5)",
+            "y.transpose(2, 4, 1, 3, 0, 5)",
+            "y.transpose(4, 2, 1, 3, 0, 5)",
         ),
         "winograd: every group is the first": (
             "U[i][..., outputs]",
@@ -374,10 +366,10 @@ PLACES = {
         ),
     },
     "kernels.winograd:WinogradConv2d.backward": {
-        "winograd: bias gradient averaged": ("dy.reshape(-1, o).sum(axis=0)", "dy.reshape(-1, o).mean(axis=0)"),
+        "winograd: bias gradient averaged": ("dM[one].sum(axis=0)", "dM[one].mean(axis=0)"),
         "winograd: gradient transformed as the input": (
-            "self._across(A, drows[i], m, n)",
-            "self._across(B.T[:, : len(A.T)], drows[i], m, n)",
+            "self._combine(A, drows[i])",
+            "self._combine(B.T[:, : len(A.T)], drows[i])",
         ),
         "winograd: weight gradient adds up": ("self.W.grad[...] =", "self.W.grad +="),
         "winograd: the first row's kernels everywhere": ("U[i][..., outputs].swapaxes", "U[0][..., outputs].swapaxes"),
@@ -386,9 +378,15 @@ PLACES = {
         "winograd: the kernels of the batch before": ("self.release()", "pass"),
     },
     "kernels.winograd:WinogradConv2d._overlap": {
-        "winograd: overlaps are written over": ("+= lines", "= lines"),
+        "winograd: overlaps are written over": ("+= column", "= column"),
     },
-    "kernels.winograd:WinogradConv2d._image": {
+    "kernels.winograd:WinogradConv2d._images": {
+        "winograd: rows in common are written over": ("+= lines", "= lines"),
+    },
+    "kernels.winograd:WinogradConv2d._rows": {
+        "winograd: windows without the padding": ("tile * m - before", "tile * m"),
+    },
+    "kernels.winograd:WinogradConv2d._blocks": {
         "winograd: padding on one side only": ("p : p + inside.shape[1], p", "0 : inside.shape[1], p"),
         "winograd: blocks of pixels turned": ("transpose(1, 3, 0, 2, 4, 5)", "transpose(1, 3, 0, 4, 2, 5)"),
     },

@@ -4,7 +4,9 @@ A column is a list of layers that live on one device, a stage is a list of colum
 other, and before every stage stands an `Exchange`, the only place where an array goes from one column to another.
 """
 
+import math
 from collections import Counter
+from itertools import accumulate
 
 
 class Exchange:
@@ -42,9 +44,7 @@ class Exchange:
         bytes_ = Counter()
         for destination, sources in enumerate(self.routes):
             for source in set(sources) - {destination}:
-                size = itemsize
-                for side in shapes[source]:
-                    size *= side
+                size = itemsize * math.prod(shapes[source])
                 bytes_["forward", source, destination] += size
                 bytes_["backward", destination, source] += size
         return bytes_
@@ -147,9 +147,6 @@ def _cuts(widths, routes):
     # Where, in each destination's joined axis, each source's maps lie.
     cuts = []
     for sources in routes:
-        start, cut = 0, {}
-        for source in sources:
-            cut[source] = slice(start, start + widths[source])
-            start += widths[source]
-        cuts.append(cut)
+        ends = accumulate(widths[source] for source in sources)
+        cuts.append({source: slice(end - widths[source], end) for source, end in zip(sources, ends, strict=True)})
     return cuts

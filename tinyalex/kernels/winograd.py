@@ -12,8 +12,6 @@ is linear, so backward is the same matrices, transposed.
 n images, c channels, o maps, th x tw tiles. Images lie as (height, width, n, c) here: runs of n c stay together.
 """
 
-import numpy as np
-
 from tinyalex.kernels.cook_toom import POINTS, cook_toom
 from tinyalex.layers.convolution import Conv2d
 from tinyalex.layers.layer import grouped
@@ -52,24 +50,20 @@ class WinogradConv2d(Conv2d):
     def forward(self, x, step=None):
         if not self.device.on_host:
             return super().forward(x, step)
-        xp, (n, (ho, wo, o)), (m, th, tw) = (
-            self.device.xp,
-            (len(x), self.output_shape(x.shape[1:])),
-            self.tiling(x.shape[1:]),
-        )
-        A, _, B = self._transforms(m, x)
-        U, rows = self._kernels(m), self._down(B.T, self._image(x, m, th, tw), m)
-        t, dtype = len(A), xp.result_type(rows, U)
-        M = self.device.empty((t, th * tw * n, o), dtype)
-        half = self.device.empty((t, m, th * tw * n * o), dtype)
+        (m, th, tw), n, (ho, wo, o) = self.tiling(x.shape[1:]), len(x), self.output_shape(x.shape[1:])
+        xp, (A, _, B) = self.device.xp, self._transforms(m, x)
+        U, rows = self._kernels(m), self._rows(B.T, *self._blocks(x, m, th, tw), m, th, tw)
+        t, dtype, one = len(A), xp.result_type(rows, U), self._one(m)
+        M, half = self.device.empty((t, th * tw * n, o), dtype), self.device.empty((t, m, th, tw, n, o), dtype)
         for i in range(t):  # one row of the t x t places after the other, while it is in cache
-            V = self._across(B.T, rows[i], m, n)
+            V = self._combine(B.T, rows[i]).reshape(t, th * tw * n, -1)
             for inputs, outputs in grouped(V.shape[2], o, self.groups):
                 xp.matmul(V[..., inputs], U[i][..., outputs], out=M[..., outputs])
-            xp.matmul(A.T, M.reshape(t, -1), out=half[i])
-        y = xp.matmul(A.T, half.reshape(t, -1), out=self.device.empty((m, m * half.shape[2]), dtype))
-        y = y.reshape(m, m, th, tw, n, o).transpose(4, 2, 0, 3, 1, 5)
-        y = xp.add(y, self.b.value, out=self.device.empty(y.shape, dtype))
+            if i == one:
+                M[one] += self.b.value  # from this place A' brings it to all of a tile's outputs alike
+            self._combine(A.T, xp.moveaxis(M.reshape(t, th * tw, n * o), 0, -2), half[i].reshape(m, th * tw, n * o))
+        y = self.device.empty((n, th, m, tw, m, o), dtype)
+        self._combine(A.T, xp.moveaxis(half, 0, -2), y.transpose(2, 4, 1, 3, 0, 5))
         self.saved = x
         return y.reshape(n, th * m, tw * m, o)[:, :ho, :wo]
 
@@ -79,38 +73,40 @@ class WinogradConv2d(Conv2d):
         if not self.device.on_host:
             return super().backward(dy)
         x, (n, *_, o), xp = self.recall(), dy.shape, self.device.xp
-        m, th, tw = self.tiling(x.shape[1:])
+        (m, th, tw), (blocks, before) = self.tiling(x.shape[1:]), self._blocks(x, *self.tiling(x.shape[1:]))
         A, G, B = self._transforms(m, dy)
-        t, c = len(A), x.shape[3] * self.geometry["stride"] ** 2
-        self.b.grad[...] = dy.reshape(-1, o).sum(axis=0)
         U, rows, drows = (
             self._kernels(m),
-            self._down(B.T, self._image(x, m, th, tw), m),
-            self._down(A, self._tiled(dy, m, th, tw), m),
+            self._rows(B.T, blocks, before, m, th, tw),
+            self._rows(A, dy, 0, m, th, tw),
         )
+        t, c, one = len(A), x.shape[3] * self.geometry["stride"] ** 2, self._one(m)
         dU = self.device.empty((t, t, c // self.groups, o), dy.dtype)
-        dV, back = (self.device.empty((t, th * tw * n, c), dy.dtype) for _ in range(2))
-        dcolumns = self.device.zeros((t, th, tw * m + t - m, n * c), dy.dtype)
+        dV = self.device.empty((t, th * tw * n, c), dy.dtype)
+        dcolumns = self.device.empty((t, th, tw * m + t - m, n * c), dy.dtype)
         for i in range(t):
-            V, dM = self._across(B.T, rows[i], m, n), self._across(A, drows[i], m, n)
+            V = self._combine(B.T, rows[i]).reshape(dV.shape)
+            dM = self._combine(A, drows[i]).reshape(t, th * tw * n, o)
+            if i == one:
+                self.b.grad[...] = dM[one].sum(axis=0)
             for inputs, outputs in grouped(c, o, self.groups):
                 xp.matmul(V[..., inputs].swapaxes(1, 2), dM[..., outputs], out=dU[i][..., outputs])
                 if self.input_gradient:
                     xp.matmul(dM[..., outputs], U[i][..., outputs].swapaxes(1, 2), out=dV[..., inputs])
             if self.input_gradient:
-                xp.matmul(B, dV.reshape(t, -1), out=back.reshape(t, -1))
-                self._overlap(back.reshape(t, th, tw, n * c).swapaxes(1, 2), dcolumns[i].swapaxes(0, 1), m)
+                self._overlap(B, dV.reshape(t, th, tw, n * c), dcolumns[i], m)
         self.W.grad[...] = self._unfold(self._both(G.T, dU))
         if not self.input_gradient:
             return None
-        drows = xp.matmul(B, dcolumns.reshape(t, -1), out=self.device.empty((t, dcolumns[0].size), dy.dtype))
-        image = self.device.zeros((th * m + t - m, *dcolumns.shape[2:]), dy.dtype)
-        self._overlap(drows.reshape(dcolumns.shape), image, m)
-        return self._pixels(image, x.shape)
+        return self._pixels(self._images(B, dcolumns, blocks.shape, before, m), x.shape)
 
     def _transforms(self, m, like):
         r = -(-self.geometry["kernel"] // self.geometry["stride"])
         return [self.device.put(matrix.astype(like.real.dtype)) for matrix in cook_toom(m, POINTS[m, r])]
+
+    def _one(self, m):
+        # The point 1, where the value of a polynomial is the sum of its coefficients.
+        return POINTS[m, -(-self.geometry["kernel"] // self.geometry["stride"])].index("1")
 
     def _kernels(self, m):
         # U = G W G', (t, t, c/g, o)
@@ -132,64 +128,83 @@ class WinogradConv2d(Conv2d):
 
     def _both(self, matrix, kernels):
         # A matrix (q, r) applied in both directions: (r, r, c, o) to (q, q, c, o).
-        xp, (q, r), (_, _, c, o) = self.device.xp, matrix.shape, kernels.shape
-        rows, both = self.device.empty((q, r * c * o), kernels.dtype), self.device.empty((q, q, c * o), kernels.dtype)
-        xp.matmul(matrix, kernels.reshape(r, -1), out=rows)
-        return xp.matmul(matrix, rows.reshape(q, r, c * o), out=both).reshape(q, q, c, o)
+        rows = self._combine(matrix, kernels.transpose(1, 2, 0, 3))
+        out = self.device.empty((len(matrix), *rows.shape[:1], *rows.shape[2:]), rows.dtype)
+        return self._combine(matrix, rows.swapaxes(1, 2), out).swapaxes(0, 1)
 
-    def _image(self, x, m, th, tw):
-        # Padded, and cut into blocks of s x s pixels: (height, width, n s s c).
+    def _blocks(self, x, m, th, tw):
+        # Blocks of s x s pixels as channels, all images' side by side, with the padding: (1, height, width, n s s c).
+        # Where s is 1, x as it is, and how much padding it still needs.
         (n, _, _, c), (k, s, p, _) = x.shape, self.geometry.values()
-        height, width = (m * tiles + -(-k // s) - 1 for tiles in (th, tw))
-        inside = x[:, : height * s - p, : width * s - p]
-        places = np.s_[p : p + inside.shape[1], p : p + inside.shape[2]]
         if s == 1:
-            image = self.device.zeros((height, width, n, c), x.dtype)
-            image[places] = inside.transpose(1, 2, 0, 3)
-        else:
-            padded = self.device.zeros((n, height * s, width * s, c), x.dtype)
-            padded[:, *places] = inside
-            image = self.device.empty((height, width, n, s, s, c), x.dtype)
-            image[...] = padded.reshape(n, height, s, width, s, c).transpose(1, 3, 0, 2, 4, 5)
-        return image.reshape(height, width, n * s * s * c)
+            return x, p
+        height, width = (m * tiles + -(-k // s) - 1 for tiles in (th, tw))
+        padded = self.device.zeros((n, height * s, width * s, c), x.dtype)
+        inside = x[:, : height * s - p, : width * s - p]
+        padded[:, p : p + inside.shape[1], p : p + inside.shape[2]] = inside
+        blocks = self.device.empty((height, width, n, s, s, c), x.dtype)
+        blocks[...] = padded.reshape(n, height, s, width, s, c).transpose(1, 3, 0, 2, 4, 5)
+        return blocks.reshape(1, height, width, n * s * s * c), 0
 
-    def _pixels(self, image, shape):
+    def _pixels(self, blocks, shape):
         # The reverse: to (n, h, w, c), without the padding.
-        (n, h, w, c), (_, s, p, _) = shape, self.geometry.values()
-        height, width, _ = image.shape
-        image = image.reshape(height, width, n, s, s, c).transpose(2, 0, 3, 1, 4, 5)
-        image = image.reshape(n, height * s, width * s, c)[:, p : p + h, p : p + w]
-        x = self.device.zeros(shape, image.dtype)
-        x[:, : image.shape[1], : image.shape[2]] = image
+        (n, h, w, c), (_, s, p, _), (_, height, width, _) = shape, self.geometry.values(), blocks.shape
+        if s == 1:
+            return blocks
+        pixels = blocks.reshape(height, width, n, s, s, c).transpose(2, 0, 3, 1, 4, 5)
+        inside = pixels.reshape(n, height * s, width * s, c)[:, p : p + h, p : p + w]
+        x = self.device.zeros(shape, blocks.dtype)
+        x[:, : inside.shape[1], : inside.shape[2]] = inside
         return x
 
-    def _tiled(self, dy, m, th, tw):
-        # (n, ho, wo, o) to whole tiles, (th m, tw m, n o)
-        n, ho, wo, o = dy.shape
-        image = self.device.zeros((th * m, tw * m, n, o), dy.dtype)
-        image[:ho, :wo] = dy.transpose(1, 2, 0, 3)
-        return image.reshape(th * m, tw * m, n * o)
+    def _rows(self, matrix, images, before, m, th, tw):
+        # The matrix (q, window) times every m-th window of rows of images (n, h, w, c), from `before` pixels outside,
+        # where all is zero: (q, th, width, n c). Of these the windows of columns, (q, th, tw, window, n c).
+        (n, h, w, c), (q, window) = images.shape, matrix.shape
+        rows = self.device.empty((q, th, m * (tw - 1) + window, n, c), images.dtype)
+        rows[:, :, :before] = 0
+        rows[:, :, before + w :] = 0
+        for tile in range(th):
+            top, low, high = self._inside(tile * m - before, window, h)
+            lines = images[:, low:high].transpose(2, 0, 1, 3)
+            self._combine(matrix[:, low - top : high - top], lines, rows[:, tile, before : before + w])
+        view = self.device.xp.lib.stride_tricks.sliding_window_view(rows.reshape(q, th, -1, n * c), window, 2)
+        return view[:, :, ::m].swapaxes(3, 4)
 
-    def _down(self, matrix, image, m):
-        # From (height, width, n c), in windows of rows: (rows of the matrix, th, width, n c).
-        xp, (q, window), (height, width, size) = self.device.xp, matrix.shape, image.shape
-        windows = xp.lib.stride_tricks.sliding_window_view
-        view = windows(image.reshape(height, width * size), window, axis=0)[::m].swapaxes(1, 2)
-        rows = self.device.empty((q, len(view), width * size), image.dtype)
-        xp.matmul(matrix, view, out=rows.swapaxes(0, 1))
-        return rows.reshape(q, len(view), width, size)
-
-    def _across(self, matrix, row, m, n):
-        # From (th, width, n c), in windows of columns: (rows of the matrix, th tw n, c).
-        xp, (q, window), (th, _, size) = self.device.xp, matrix.shape, row.shape
-        view = xp.lib.stride_tricks.sliding_window_view(row, window, axis=1)[:, ::m].swapaxes(2, 3)
-        tiles = self.device.empty((q, th, view.shape[1], size), row.dtype)
-        xp.matmul(matrix, view, out=tiles.transpose(1, 2, 0, 3))
-        return tiles.reshape(q, -1, size // n)
+    def _images(self, matrix, rows, shape, before, m):
+        # The reverse, up to rows: what windows of rows have in common is added up.
+        (n, h, w, c), done = shape, 0
+        images = self.device.empty(shape, rows.dtype)
+        rows = rows[:, :, before : before + w]
+        for tile in range(rows.shape[1]):
+            lines = self._combine(matrix, self.device.xp.moveaxis(rows[:, tile], 0, -2))
+            lines = lines.reshape(-1, w, n, c).transpose(2, 0, 1, 3)
+            top, low, high = self._inside(tile * m - before, len(matrix), h)
+            images[:, low:done] += lines[:, low - top : done - top]
+            images[:, done:high] = lines[:, done - top : high - top]
+            done = high
+        images[:, done:] = 0
+        return images
 
     @staticmethod
-    def _overlap(tiles, image, m):
-        # Add tiles (t, tiles, ...) to lines (tiles m + r - 1, ...): neighbouring tiles share r - 1.
-        last = m * (tiles.shape[1] - 1) + 1
-        for i, lines in enumerate(tiles):
-            image[i : i + last : m] += lines
+    def _inside(top, window, size):
+        # A window's top, and from where to where it lies inside.
+        return top, min(max(top, 0), size), min(max(top + window, 0), size)
+
+    def _combine(self, matrix, lines, out=None):
+        # Sums of lines (..., w, l) with the weights of a matrix (q, w): (q, ..., l). So many small products, which BLAS
+        # computes where they lie, take half the time of one large one, which it would copy first.
+        if out is None:
+            out = self.device.empty((len(matrix), *lines.shape[:-2], lines.shape[-1]), lines.dtype)
+        self.device.xp.matmul(matrix, lines, out=self.device.xp.moveaxis(out, 0, -2))
+        return out
+
+    def _overlap(self, matrix, tiles, columns, m):
+        # The reverse of windows of columns: B times tiles (t, th, tw, n c), where neighbours share r - 1 of the columns
+        # (th, tw m + r - 1, n c).
+        xp, (_, th, tw, size) = self.device.xp, tiles.shape
+        tiles, last = xp.moveaxis(tiles, 0, -2), m * (tw - 1) + 1
+        self._combine(matrix[:m], tiles, columns[:, : m * tw].reshape(th, tw, m, size).transpose(2, 0, 1, 3))
+        columns[:, m * tw :] = 0
+        for i, column in enumerate(self._combine(matrix[m:], tiles), m):
+            columns[:, i : i + last : m] += column

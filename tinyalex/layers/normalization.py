@@ -12,7 +12,7 @@ from tinyalex.kernels.launch import instead
 from tinyalex.layers.layer import Layer
 from tinyalex.parallel import ranges
 
-PIECE = 1 << 17  # numbers
+PIECE = 3 << 15  # numbers
 K, SIZE, ALPHA, BETA = 2.0, 5, 1e-4, 0.75  # paper §3.3: k, n, alpha and beta
 
 
@@ -28,9 +28,9 @@ class _ResponseNorm(Layer):
             d, inside = self._window_sum(x[i], x[i], self.size // 2)
             d *= self.alpha
             d += self.k
-            p[i] = self._power(d)[inside]
+            self._power(xp.divide(1, d[inside], out=q[i]), p[i])
             xp.multiply(x[i], p[i], out=y[i])
-            xp.divide(y[i], d[inside], out=q[i])
+            q[i] *= y[i]
         self.saved = x, p, q
         return y.reshape(shape)
 
@@ -46,15 +46,13 @@ class _ResponseNorm(Layer):
             dx[i] += xp.multiply(dy[i], p[i], out=p[i])  # p has done its duty
         return dx.reshape(shape)
 
-    def _power(self, d):
-        # d^-beta; the paper's beta, 3/4, is two square roots, several times as fast as a power.
-        xp, out = self.device.xp, self.device.empty(d.shape, d.dtype)
+    def _power(self, u, out):
+        # u^beta; the paper's beta, 3/4, is two square roots, several times as fast as a power.
         if self.beta != 0.75:
-            return xp.power(d, -self.beta, out=out)
-        xp.sqrt(d, out=out)
-        out *= d
-        xp.sqrt(out, out=out)
-        return xp.divide(1, out, out=out)
+            return self.device.xp.power(u, self.beta, out=out)
+        self.device.xp.sqrt(u, out=out)
+        out *= u
+        return self.device.xp.sqrt(out, out=out)
 
     def _add(self, terms, out):
         out[...] = terms[0]
@@ -94,9 +92,10 @@ class LRN(_ResponseNorm):
     def _window_sum(self, a, b, before):
         # One row of c/g maps and size - 1 zeros after the other, so that a shift never reaches the next row's maps.
         rows, maps = a.shape
-        padded, total = (self.device.zeros((rows + 1, maps + self.size - 1), a.dtype) for _ in range(2))
+        padded = self.device.zeros((rows + 1, maps + self.size - 1), a.dtype)
+        total = self.device.empty((rows, padded.shape[1]), a.dtype)
         self.device.xp.multiply(a, b, out=padded[:rows, before : before + maps])
-        padded, flat = padded.reshape(-1), total.reshape(-1)[: padded.size - self.size + 1]
+        padded, flat = padded.reshape(-1), total.reshape(-1)
         self._add([padded[shift : shift + flat.size] for shift in range(self.size)], flat)
         return total, (slice(rows), slice(maps))
 

@@ -29,18 +29,16 @@ class _Pool(Layer):
         self.expect(min(shape[:2]) >= self.window, shape, f"{self.window} pixels a side or more: feed larger images")
         return *(positions(side, self.window, self.stride, 0, self.rounding) for side in shape[:2]), shape[2]
 
-    def _offsets(self, size):
-        # For each offset in the window: the units whose window has a pixel there, and these pixels.
-        places = positions(size, self.window, self.stride, 0, self.rounding)
-        for offset in range(self.window):
-            count = min(places, -(-(size - offset) // self.stride))
-            yield slice(count), slice(offset, offset + self.stride * count, self.stride)
+    def _pooled(self, shape, axis):
+        units = positions(shape[axis], self.window, self.stride, 0, self.rounding)
+        return *shape[:axis], units, *shape[axis + 1 :]
 
-    def _taps(self, h, w):
-        # The same in two dimensions, as indices of (n, ho, wo, c) and of (n, h, w, c), row by row.
-        every = slice(None)
-        for rows, down in self._offsets(h):
-            yield from (((every, rows, columns), (every, down, across)) for columns, across in self._offsets(w))
+    def _taps(self, shape, axis):
+        # For each place in the window, along one axis: the units whose window has a pixel there, and these pixels.
+        every, units = (slice(None),) * axis, self._pooled(shape, axis)[axis]
+        for place in range(self.window):
+            count = min(units, -(-(shape[axis] - place) // self.stride))
+            yield (*every, slice(count)), (*every, slice(place, place + self.stride * count, self.stride))
 
 
 class MaxPool(_Pool):
@@ -48,30 +46,37 @@ class MaxPool(_Pool):
 
     @instead(pooling.max_pool)
     def forward(self, x, step=None):
-        ho, wo, _ = self.output_shape(x.shape[1:])
-        n, h, w, c = x.shape
-        rows, y = self.device.empty((n, ho, w, c), x.dtype), self.device.empty((n, ho, wo, c), x.dtype)
-        self._maximum([(rows[:, units], x[:, pixels]) for units, pixels in self._offsets(h)])
-        self._maximum([(y[:, :, units], rows[:, :, pixels]) for units, pixels in self._offsets(w)])
-        self.saved = x, y
+        self.output_shape(x.shape[1:])
+        rows, across = self._largest(x, 2)  # (n, h, wo, c)
+        y, down = self._largest(rows, 1)  # (n, ho, wo, c)
+        self.saved = x.shape, rows.shape, across, down
         return y
-
-    def _maximum(self, taps):
-        largest, pixels = taps[0]
-        largest[...] = pixels
-        for largest, pixels in taps[1:]:
-            self.device.xp.maximum(largest, pixels, out=largest)
 
     @instead(pooling.max_pool_backward)
     def backward(self, dy):
         # dx = the sum, over the windows that a pixel won, of their dy
-        x, y = self.recall()
-        dx = self.device.zeros(x.shape, dy.dtype)
-        undecided = self.device.xp.ones(y.shape, dtype=bool)  # windows whose winner has not been met yet
-        for units, pixels in self._taps(*x.shape[1:3]):
-            won = (x[pixels] == y[units]) & undecided[units]
-            undecided[units] ^= won
-            dx[pixels] += dy[units] * won
+        shape, rows, across, down = self.recall()
+        return self._to_winners(self._to_winners(dy, down, rows, 1), across, shape, 2)
+
+    def _largest(self, x, axis):
+        # The largest along one axis, and in a byte its place in the window, the first of several.
+        xp, ((_, first), *others) = self.device.xp, self._taps(x.shape, axis)
+        y = self.device.empty(self._pooled(x.shape, axis), x.dtype)
+        winners = self.device.zeros(y.shape, "uint8")
+        y[...] = x[first]
+        for place, (units, pixels) in enumerate(others, 1):
+            xp.maximum(winners[units], (x[pixels] > y[units]) * winners.dtype.type(place), out=winners[units])
+            xp.maximum(y[units], x[pixels], out=y[units])
+        return y, winners
+
+    def _to_winners(self, dy, winners, shape, axis):
+        dx, given = self.device.zeros(shape, dy.dtype), self.device.empty(dy.shape, dy.dtype)
+        for place, (units, pixels) in enumerate(self._taps(shape, axis)):
+            won = winners[units] == place
+            if place < self.stride:  # pixels that no window has met so far
+                self.device.xp.multiply(dy[units], won, out=dx[pixels])
+            else:
+                dx[pixels] += self.device.xp.multiply(dy[units], won, out=given[units])
         return dx
 
 
@@ -80,24 +85,27 @@ class AvgPool(_Pool):
 
     @instead(pooling.average_pool)
     def forward(self, x, step=None):
-        y = self.device.zeros((len(x), *self.output_shape(x.shape[1:])), x.dtype)
-        for units, pixels in self._taps(*x.shape[1:3]):
-            y[units] += x[pixels]
+        self.output_shape(x.shape[1:])
         self.saved = x.shape
-        return y / self._areas(x.shape, x.real.dtype)
+        return self._sum(self._sum(x, 2), 1) / self._areas(x.shape, x.real.dtype)
 
     @instead(pooling.average_pool_backward)
     def backward(self, dy):
         # y = sum / area:  every pixel of a window gets dy / area
-        shape = self.recall()
-        dx, share = self.device.zeros(shape, dy.dtype), dy / self._areas(shape, dy.real.dtype)
-        for units, pixels in self._taps(*shape[1:3]):
-            dx[pixels] += share[units]
+        n, h, w, c = shape = self.recall()
+        dx = dy / self._areas(shape, dy.real.dtype)
+        for axis, shape in (1, (n, h, dy.shape[2], c)), (2, (n, h, w, c)):
+            share, dx = dx, self.device.zeros(shape, dy.dtype)
+            for units, pixels in self._taps(shape, axis):
+                dx[pixels] += share[units]
         return dx
 
+    def _sum(self, x, axis):
+        y = self.device.zeros(self._pooled(x.shape, axis), x.dtype)
+        for units, pixels in self._taps(x.shape, axis):
+            y[units] += x[pixels]
+        return y
+
     def _areas(self, shape, dtype):
-        # Pixels in each window, (1, ho, wo, 1): fewer where it is clipped.
-        areas = self.device.zeros((1, *self.output_shape(shape[1:])[:2], 1), dtype)
-        for units, _ in self._taps(*shape[1:3]):
-            areas[units] += 1
-        return areas
+        ones = self.device.xp.ones((1, *shape[1:3], 1), dtype)
+        return self._sum(self._sum(ones, 2), 1)  # (1, ho, wo, 1): smaller where a window is clipped
