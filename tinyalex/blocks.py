@@ -42,9 +42,7 @@ class Blocks:
                 shape = layer.output_shape(shape)
                 sizes.append(math.prod(shape))
             largest.append(max(sizes))
-        # Each block computes all of the weights' gradient anew: it has to be worth that.
-        weights = itemsize * sum(parameter.size for _, parameter in _parameters(stage))
-        self.size = max(1, max(BYTES, weights) // (itemsize * sum(largest)))
+        self.size = max(1, BYTES // (itemsize * sum(largest)))
         self._replicas = {(0, 0): stage}
 
     def forward(self, xs, devices, step=None, watch=None):

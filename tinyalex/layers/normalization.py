@@ -23,36 +23,36 @@ class _ResponseNorm(Layer):
     @instead(response.forward)
     def forward(self, x, step=None):
         xp, shape, x = self.device.xp, x.shape, self._apart(x)
-        y, p, q = (self.device.empty(x.shape, x.dtype) for _ in range(3))
+        y, u = (self.device.empty(x.shape, x.dtype) for _ in range(2))
         for i in self._pieces(x):
             d, inside = self._window_sum(x[i], x[i], self.size // 2)
             d *= self.alpha
             d += self.k
-            self._power(xp.divide(1, d[inside], out=q[i]), p[i])
-            xp.multiply(x[i], p[i], out=y[i])
-            q[i] *= y[i]
-        self.saved = x, p, q
+            xp.multiply(x[i], self._power(xp.divide(1, d[inside], out=u[i])), out=y[i])
+        self.saved = x, u
         return y.reshape(shape)
 
     @instead(response.backward)
     def backward(self, dy):
         # y_i = x_i d_i^-beta and d_i takes in x_j:  dx_j = dy_j d_j^-beta - 2 alpha beta x_j S'(dy x d^(-beta - 1))_j
-        (x, p, q), shape, dy, xp = self.recall(), dy.shape, self._apart(dy), self.device.xp
+        (x, u), shape, dy, xp = self.recall(), dy.shape, self._apart(dy), self.device.xp
         dx, after = self.device.empty(dy.shape, dy.dtype), self.size - 1 - self.size // 2
         for i in self._pieces(x):
-            cross, inside = self._window_sum(dy[i], q[i], after)  # S' looks the other way: matters if even
+            p = self._power(u[i])
+            q = xp.multiply(x[i], p, out=dx[i])
+            q *= u[i]
+            cross, inside = self._window_sum(dy[i], q, after)  # S' looks the other way: matters if even
             cross *= -2 * self.alpha * self.beta
             xp.multiply(x[i], cross[inside], out=dx[i])
-            dx[i] += xp.multiply(dy[i], p[i], out=p[i])  # p has done its duty
+            dx[i] += xp.multiply(dy[i], p, out=p)  # p has done its duty
         return dx.reshape(shape)
 
-    def _power(self, u, out):
-        # u^beta; the paper's beta, 3/4, is two square roots, several times as fast as a power.
+    def _power(self, u):
+        # d^-beta of u = 1 / d; the paper's beta, 3/4, is two square roots, several times as fast as a power.
+        xp, out = self.device.xp, self.device.empty(u.shape, u.dtype)
         if self.beta != 0.75:
-            return self.device.xp.power(u, self.beta, out=out)
-        self.device.xp.sqrt(u, out=out)
-        out *= u
-        return self.device.xp.sqrt(out, out=out)
+            return xp.power(u, self.beta, out=out)
+        return xp.sqrt(xp.multiply(xp.sqrt(u, out=out), u, out=out), out=out)
 
     def _add(self, terms, out):
         out[...] = terms[0]
