@@ -9,7 +9,7 @@ and since each of the t x t places is summed over all channels, "*" becomes t x 
 m = 5 that is 49 products instead of 225 for a 3 x 3 kernel, and for m = 4 it is 64 instead of 400 for 5 x 5. All of it
 is linear, so backward is the same matrices, transposed.
 
-n images, c channels, o maps, th x tw tiles. Images lie as (height, width, n, c) here: runs of n c stay together.
+n images, c channels, o maps, th x tw tiles. On the way a place's numbers of all images lie side by side: runs of n c.
 """
 
 from tinyalex.kernels.cook_toom import POINTS, cook_toom
@@ -73,13 +73,10 @@ class WinogradConv2d(Conv2d):
         if not self.device.on_host:
             return super().backward(dy)
         x, (n, *_, o), xp = self.recall(), dy.shape, self.device.xp
-        (m, th, tw), (blocks, before) = self.tiling(x.shape[1:]), self._blocks(x, *self.tiling(x.shape[1:]))
-        A, G, B = self._transforms(m, dy)
-        U, rows, drows = (
-            self._kernels(m),
-            self._rows(B.T, blocks, before, m, th, tw),
-            self._rows(A, dy, 0, m, th, tw),
-        )
+        m, th, tw = self.tiling(x.shape[1:])
+        blocks, before = self._blocks(x, m, th, tw)
+        U, (A, G, B) = self._kernels(m), self._transforms(m, dy)
+        rows, drows = self._rows(B.T, blocks, before, m, th, tw), self._rows(A, dy, 0, m, th, tw)
         t, c, one = len(A), x.shape[3] * self.geometry["stride"] ** 2, self._one(m)
         dU = self.device.empty((t, t, c // self.groups, o), dy.dtype)
         dV = self.device.empty((t, th * tw * n, c), dy.dtype)
@@ -165,7 +162,8 @@ class WinogradConv2d(Conv2d):
         rows[:, :, :before] = 0
         rows[:, :, before + w :] = 0
         for tile in range(th):
-            top, low, high = self._inside(tile * m - before, window, h)
+            top = tile * m - before
+            low, high = self._inside(top, window, h)
             lines = images[:, low:high].transpose(2, 0, 1, 3)
             self._combine(matrix[:, low - top : high - top], lines, rows[:, tile, before : before + w])
         view = self.device.xp.lib.stride_tricks.sliding_window_view(rows.reshape(q, th, -1, n * c), window, 2)
@@ -179,7 +177,8 @@ class WinogradConv2d(Conv2d):
         for tile in range(rows.shape[1]):
             lines = self._combine(matrix, self.device.xp.moveaxis(rows[:, tile], 0, -2))
             lines = lines.reshape(-1, w, n, c).transpose(2, 0, 1, 3)
-            top, low, high = self._inside(tile * m - before, len(matrix), h)
+            top = tile * m - before
+            low, high = self._inside(top, len(matrix), h)
             images[:, low:done] += lines[:, low - top : done - top]
             images[:, done:high] = lines[:, done - top : high - top]
             done = high
@@ -188,8 +187,8 @@ class WinogradConv2d(Conv2d):
 
     @staticmethod
     def _inside(top, window, size):
-        # A window's top, and from where to where it lies inside.
-        return top, min(max(top, 0), size), min(max(top + window, 0), size)
+        # From where to where a window lies inside.
+        return min(max(top, 0), size), min(max(top + window, 0), size)
 
     def _combine(self, matrix, lines, out=None):
         # Sums of lines (..., w, l) with the weights of a matrix (q, w): (q, ..., l). So many small products, which BLAS

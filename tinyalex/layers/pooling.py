@@ -69,7 +69,7 @@ class MaxPool(_Pool):
             xp.maximum(y[units], x[pixels], out=y[units])
         return y, winners
 
-    def _to_winners(self, dy, winners, shape, axis):
+    def _to_winners(self, dy, winners, shape, axis):  # `shape`: before the pooling
         dx, given = self.device.zeros(shape, dy.dtype), self.device.empty(dy.shape, dy.dtype)
         for place, (units, pixels) in enumerate(self._taps(shape, axis)):
             won = winners[units] == place
