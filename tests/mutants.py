@@ -100,9 +100,9 @@ PLACES = {
         "im2col: rows and columns of the kernel swapped": ("(0, 1, 2, 4, 5, 3)", "(0, 1, 2, 5, 4, 3)"),
     },
     "layers.patches:col2im": {
-        "col2im: overwrites": ("] += patches", "] = patches"),
+        "col2im: overwrites": ("] += some[", "] = some["),
         "col2im: pad off by one": ("return x[:, pad : pad + h,", "return x[:, max(pad - 1, 0) : max(pad - 1, 0) + h,"),
-        "col2im: a tap lost": ("for v in range(kernel):", "for v in range(max(1, kernel - 1)):"),
+        "col2im: a tap lost": ("for u in range(kernel):", "for u in range(max(1, kernel - 1)):"),
     },
     "layers.activation:ReLU.backward": {
         "relu: mask is >=": ("y > 0", "y >= 0"),

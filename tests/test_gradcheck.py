@@ -360,7 +360,14 @@ def test_max_pool_with_fixed_winners_is_linear(name, device):
 
 @pytest.mark.parametrize(
     "geometry",
-    [(3, 1, 1, "floor"), (11, 4, 0, "ceil"), (5, 2, 2, "floor"), (2, 3, 0, "floor"), (4, 3, 1, "ceil")],
+    [
+        (3, 1, 1, "floor"),
+        (11, 4, 0, "ceil"),
+        (5, 2, 2, "floor"),
+        (2, 3, 0, "floor"),
+        (3, 5, 1, "floor"),
+        (4, 3, 1, "ceil"),
+    ],
 )
 def test_col2im_is_the_adjoint_of_im2col(geometry, device):
     shape = (2, 13, 15, 3)

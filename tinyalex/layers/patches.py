@@ -39,27 +39,26 @@ def im2col(device, x, kernel, stride=1, pad=0, rounding="floor"):
 
 
 def col2im(device, patches, shape, kernel, stride=1, pad=0, rounding="floor"):
-    """Add patches up to images: the adjoint of `im2col`.
+    """Add patches up to images, an array of ``shape``: the adjoint of `im2col`.
 
     Parameters
     ----------
     device : Device
     patches : array, shape (n * ho * wo, k * k * c)
-    shape : (n, h, w, c)
-        Of the images.
-
-    Returns
-    -------
-    array, shape (n, h, w, c)
+    shape : tuple of int
+        The images', (n, h, w, c).
     """
     n, h, w, c = shape
     ho, wo = (positions(size, kernel, stride, pad, rounding) for size in (h, w))
     patches = patches.reshape(n, ho, wo, kernel, kernel, c)
-    height, width = (ho - 1) * stride + kernel, (wo - 1) * stride + kernel
+    apart = -(-kernel // stride)  # places so far apart share no pixel: of those, whole rows of k * c are added at once
+    height, width, span = (ho - 1) * stride + kernel, (wo - 1 + apart) * stride, apart * stride
     x = device.zeros((n, max(height, pad + h), max(width, pad + w), c), patches.dtype)
-    for u in range(kernel):
-        for v in range(kernel):
-            x[:, u : u + stride * ho : stride, v : v + stride * wo : stride] += patches[:, :, :, u, v]
+    for v in range(min(apart, wo)):
+        some = patches[:, :, v::apart]  # (n, ho, places, k, k, c)
+        pixels = x[:, :, v * stride :][:, :, : some.shape[2] * span].reshape(*x.shape[:2], some.shape[2], span, c)
+        for u in range(kernel):
+            pixels[:, u : u + stride * ho : stride, :, :kernel] += some[:, :, :, u]
     return x[:, pad : pad + h, pad : pad + w]
 
 
