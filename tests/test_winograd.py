@@ -125,11 +125,21 @@ def test_it_leaves_its_arguments_and_takes_any_layout(device):
 
 
 @pytest.mark.parametrize(
-    "kernel, stride, groups, suits",
-    [(11, 4, 1, True), (5, 1, 2, True), (3, 1, 2, True), (3, 2, 1, False), (11, 2, 1, False), (11, 4, 2, False)],
+    "channels, kernel, stride, groups, suits",
+    [
+        (3, 11, 4, 1, True),  # 48 once blocks of pixels are channels
+        (96, 5, 1, 2, True),
+        (384, 3, 1, 2, True),
+        (16, 3, 1, 2, True),
+        (14, 3, 1, 2, False),
+        (3, 5, 1, 1, False),  # an image's colours: too few for the transforms to pay
+        (32, 3, 2, 1, False),
+        (3, 11, 2, 1, False),
+        (32, 11, 4, 2, False),
+    ],
 )
-def test_where_there_are_transforms(kernel, stride, groups, suits):
-    assert WinogradConv2d.suits(kernel, stride, groups) is suits
+def test_where_it_is_taken(channels, kernel, stride, groups, suits):
+    assert WinogradConv2d.suits(channels, kernel, stride, groups) is suits
 
 
 @pytest.mark.parametrize("devices", [["cpu"], ["cpu", "cpu"], ["fake:0", "fake:1"]], ids=" ".join)
@@ -137,7 +147,7 @@ def test_where_there_are_transforms(kernel, stride, groups, suits):
 def test_a_net_with_it_is_the_same_net(devices, norm):
     found = {}
     for convolution in ("im2col", "winograd"):
-        net = Net(input=67, maps=(6, 16, 24, 24, 16), hidden=32, classes=10, norm=norm, convolution=convolution)
+        net = Net(input=67, maps=(16, 32, 32, 32, 16), hidden=32, classes=10, norm=norm, convolution=convolution)
         network = alexnet.build(net, Init({"default": "he"}, {"default": 0.1}), devices, seed=2, dtype="float64")
         kinds = {type(layer) for _, layer in network.layers() if isinstance(layer, Conv2d)}
         assert kinds == {WinogradConv2d if convolution == "winograd" else Conv2d}
@@ -149,7 +159,7 @@ def test_a_net_with_it_is_the_same_net(devices, norm):
 
 
 def test_every_batch_sees_the_weights_as_they_are():
-    net = Net(input=67, maps=(6, 16, 24, 24, 16), hidden=32, classes=10, convolution="winograd")
+    net = Net(input=67, maps=(16, 32, 32, 32, 16), hidden=32, classes=10, convolution="winograd")
     network, fresh = (alexnet.build(net, Init({"default": "he"}), seed=seed, dtype="float64") for seed in (2, 3))
     images = noise(3, 67, 67, 3)
     network.forward(images, Step(0, 0))  # in training, and no backward after it

@@ -73,14 +73,16 @@ class Columns:
 
     def conv(self, name, maps, kernel, stride=1, pad=0):
         """Add a convolution; ``maps`` are those of all columns."""
-        groups, values = self.groups(name), self.first_values(name)
-        winograd = self.net.convolution == "winograd" and WinogradConv2d.suits(kernel, stride, groups)
-        kind = WinogradConv2d if winograd else Conv2d
-        self.add(
-            lambda column, shape: kind(
+        groups, values, winograd = self.groups(name), self.first_values(name), self.net.convolution == "winograd"
+
+        def make(column, shape):
+            suits = winograd and WinogradConv2d.suits(shape[2], kernel, stride, groups)
+            layer = (WinogradConv2d if suits else Conv2d)(
                 shape[2], maps // self.devices, kernel, stride, pad, groups, rounding="ceil", **values
-            ).named(*self.names(name, column))
-        )
+            )
+            return layer.named(*self.names(name, column))
+
+        self.add(make)
 
     def local(self, name, maps, kernel, pad=0):
         """Add a locally connected layer to a net of one column."""

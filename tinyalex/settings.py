@@ -28,8 +28,9 @@ class Net(_Checked):
     A sixth number of `maps` and `kernels` adds conv6 over the last pool; with 0 maps conv3, conv4 or conv5 is left out.
     `bottleneck` puts so many linear units between fc7 and fc8; 0 for none. `talk` names the layers before which columns
     exchange their maps; `fc8` is where the last layer lives: on column "a" alone, as in 2012, or "split". `classes` 0
-    means as many as the data has. `convolution` is the algorithm: "im2col", or "winograd" where there are transforms
-    for the kernel. `tf32` lets a card round the operands of products to 11 significant bits, several times as fast.
+    means as many as the data has. `convolution` is the algorithm: "im2col", or "winograd" where that has transforms
+    for the kernel, and 8 channels or more. `tf32` lets a card round the operands of products to 11 significant bits,
+    several times as fast.
     """
 
     section = "net"
