@@ -11,7 +11,7 @@ import numpy as np
 from tinyalex.parallel import ranges, workers
 from tinyalex.randomness import Step
 
-BYTES = 5 << 20  # a block's largest layer output: a few of them fit in a core's share of the cache
+BYTES = 5 << 20  # a block's largest layer output in a column: a few of them fit in a core's share of the cache
 
 
 class Blocks:
@@ -34,15 +34,13 @@ class Blocks:
 
     def __init__(self, stage, shapes, itemsize):
         self.stage, self.shapes = stage, shapes
-        self._layers, largest = [], []  # the layers with an image's shape before them
+        self._layers, largest = [], 1  # the layers with an image's shape before them
         for shape, column in zip(stage.exchange.output_shapes(shapes), stage.columns, strict=True):
-            sizes = []
             for layer in column:
                 self._layers.append((layer, shape))
                 shape = layer.output_shape(shape)
-                sizes.append(math.prod(shape))
-            largest.append(max(sizes))
-        self.size = max(1, BYTES // (itemsize * sum(largest)))
+                largest = max(largest, math.prod(shape))
+        self.size = max(1, BYTES // (itemsize * largest))
         self._replicas = {(0, 0): stage}
 
     def forward(self, xs, devices, step=None, watch=None):
