@@ -156,10 +156,23 @@ def test_two_are_kept(tmp_path, tensors):
     assert names(tmp_path) == ["checkpoint-00000003.safetensors", "checkpoint-00000004.safetensors"]
 
 
-def test_a_good_one_is_not_removed_for_a_damaged_one(tmp_path, tensors):
+def test_those_of_another_process_count_once_they_verify(tmp_path, tensors, monkeypatch):
+    for step in (1, 2):
+        checkpoint.save(tmp_path, tensors, {"step": step})
+    monkeypatch.setattr(checkpoint, "_whole", {})  # this process has not written them
+    checkpoint.save(tmp_path, tensors, {"step": 3})
+    assert names(tmp_path) == ["checkpoint-00000002.safetensors", "checkpoint-00000003.safetensors"]
+
+
+def test_verify_tells_what_the_checkpoint_says(tmp_path, tensors):
+    assert checkpoint.verify(checkpoint.save(tmp_path, tensors, {"step": 7}))["step"] == 7
+
+
+@pytest.mark.parametrize("place", [20, -1])
+def test_a_good_one_is_not_removed_for_a_damaged_one(tmp_path, tensors, place):
     checkpoint.save(tmp_path, tensors, {"step": 1})
     bad = checkpoint.save(tmp_path, tensors, {"step": 2})
-    damage(bad)
+    damage(bad, place)
     checkpoint.save(tmp_path, tensors, {"step": 3})
     assert names(tmp_path) == [f"checkpoint-0000000{step}.safetensors" for step in (1, 2, 3)]
 
@@ -262,6 +275,9 @@ def test_a_disk_that_gives_an_error(tmp_path, tensors, monkeypatch):
     monkeypatch.setattr(os, "pread", fail)
     with pytest.raises(CheckpointError, match="cannot be read .Input/output error."):
         checkpoint.verify(path)
+    monkeypatch.setattr("safetensors.numpy.load_file", fail)
+    with pytest.raises(CheckpointError, match="cannot be read .*Input/output error"):
+        checkpoint.read(path)
 
 
 def test_bytes_that_come_back_otherwise(tmp_path, tensors, monkeypatch):

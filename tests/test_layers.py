@@ -14,7 +14,7 @@ from layer_cases import (
 
 from tinyalex import layers, loops
 from tinyalex.errors import ShapeError
-from tinyalex.layers.patches import positions
+from tinyalex.layers.patches import col2im, im2col, positions
 from tinyalex.randomness import Step
 
 
@@ -73,7 +73,33 @@ def test_float32_is_float64_to_its_own_precision(case, device):
         assert np.abs(single[name] - expected).max() <= 2e-6 * np.abs(expected).max(), name
 
 
+def test_a_replica_does_not_recall_what_the_first_one_saw():
+    layer = layers.ReLU()
+    layer.forward(np.ones((2, 3)))
+    with pytest.raises(RuntimeError, match="ReLU: backward needs a forward before it"):
+        layer.replica().backward(np.ones((2, 3)))
+
+
+def test_what_a_layer_is_that_was_told_no_more():
+    pool = layers.MaxPool()
+    assert (pool.window, pool.stride, pool.rounding, layers.Dropout().p) == (3, 2, "ceil", 0.5)
+    for make in (lambda: layers.Conv2d(3, 4, 3), lambda: layers.Linear(5, 4)):
+        layer = make().build()
+        assert not layer.b.value.any()
+        np.testing.assert_array_equal(layer.W.value, make().build(seed=0).W.value)
+
+
 # Convolution.
+
+
+def test_patches_lie_side_by_side_and_within_the_image_unless_told_otherwise(device):
+    with device:
+        x = device.put(noise(2, 5, 6, 3))
+        patches = device.get(im2col(device, x, 3))
+        assert patches.shape == (2 * 3 * 4, 3 * 3 * 3)
+        np.testing.assert_array_equal(patches, device.get(im2col(device, x, 3, 1, 0, "floor")))
+        added = (device.get(col2im(device, device.put(patches), x.shape, 3, *more)) for more in ((), (1, 0, "floor")))
+        np.testing.assert_array_equal(*added)
 
 
 @pytest.mark.parametrize(("side", "rounding"), [(224, "ceil"), (227, "floor"), (227, "ceil")])
@@ -254,7 +280,8 @@ WRONG = {
     "conv": (lambda: layers.Conv2d(3, 4, 3), (2, 8, 8, 4), r"conv: got \(8, 8, 4\), wants \(height, width, 3\)"),
     "units for conv": (lambda: layers.Conv2d(3, 4, 3), (2, 8), r"units for conv: got \(8,\), wants"),
     "too small": (lambda: layers.Conv2d(3, 4, 11), (2, 8, 8, 3), "wants 11 pixels a side or more: feed larger images"),
-    "pool": (lambda: layers.MaxPool(), (2, 8), r"pool: got \(8,\), wants \(height, width, channels\)"),
+    "too small, padded": (lambda: layers.Conv2d(3, 4, 7, pad=2), (2, 2, 2, 3), "wants 3 pixels a side or more: feed"),
+    "pool": (lambda: layers.MaxPool(), (2, 8), r"pool: got \(8,\), wants \(height, width, channels\)$"),
     "avg": (lambda: layers.AvgPool(), (2, 2, 2, 3), "wants 3 pixels a side or more"),
     "linear": (lambda: layers.Linear((2, 3, 4), 5), (2, 3, 2, 4), r"linear: got \(3, 2, 4\), wants \(2, 3, 4\)"),
 }
@@ -267,6 +294,17 @@ def test_wrong_shape_is_one_clear_line(name, device):
     with pytest.raises(ShapeError, match=message) as caught:
         layer.forward(device.put(np.zeros(shape)))
     assert "\n" not in str(caught.value)
+
+
+def test_a_layer_without_a_name_is_called_what_it_is():
+    with pytest.raises(ShapeError, match=r"^MaxPool: got \(8,\), wants"):
+        layers.MaxPool().output_shape((8,))
+    assert list(layers.Linear(2, 3).W.parts(np.zeros((2, 3)))) == ["/W"]
+
+
+def test_a_window_larger_than_its_image():
+    with pytest.raises(ShapeError, match="a side of 2 pixels is too small for a 3-pixel window; feed larger images"):
+        positions(2, 3, 1, 0, "floor")
 
 
 def test_groups_must_divide():
