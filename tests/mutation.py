@@ -228,6 +228,8 @@ def report(found, say=print):
     for (file, name), by in tested.items():
         if not by and (file, name) not in excused:
             say(f"  {file}: {name}")
+    for file, name in sorted({(file, name) for file, names in EQUIVALENT.items() for name in names} - set(valid)):
+        say(f"  {file}: listed as equivalent, and no mutant any more: {name}")
     caught, count = map(sum, zip(*share.values(), strict=True))
     say(f"{caught} of {count} noticed: {caught / max(count, 1):.1%}; {len(excused)} equivalent; {len(valid)} in all")
     return caught / max(count, 1)

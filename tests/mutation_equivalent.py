@@ -27,6 +27,12 @@ EQUIVALENT = {
         'def __init__(self, channels, maps, kernel, stride=1, pad=0, groups=1, rounding="floor", std="he", bias=0.0):'
         "  ['floor' -> 'floorx']": _NO_CEIL,
     },
+    "layers/dropout.py": {
+        "self.saved = randomness.bits(key, images, units, xp=xp) >= int(self.p * 2**32)  # (n, m)"
+        "  [randomness.bits(key, images, units, xp=xp) >= int(self.p * 2 ** 32) -> "
+        "randomness.bits(key, images, units, xp=xp) > int(self.p * 2 ** 32)]": "one unit in four thousand million",
+        "def __init__(self, p=0.5, stream=\"\", first_unit=0):  ['' -> 'x']": _UNUSED,
+    },
     "layers/layer.py": {
         "return {f\"{name}/{self.kind}\": array[..., cut] for name, cut in zip(self.names, cuts, strict=True)}"
         "  [True -> False]": _STRICT,
@@ -87,12 +93,6 @@ EQUIVALENT = {
     },
     "randomness.py": {
         "return np.argsort(bits(key, np.arange(size)), kind=\"stable\")  ['stable' -> 'stablex']": _FIRST_LETTER,
-    },
-    "layers/dropout.py": {
-        "self.saved = randomness.bits(key, images, units, xp=xp) >= int(self.p * 2**32)  # (n, m)"
-        "  [randomness.bits(key, images, units, xp=xp) >= int(self.p * 2 ** 32) -> "
-        "randomness.bits(key, images, units, xp=xp) > int(self.p * 2 ** 32)]": "one unit in four thousand million",
-        "def __init__(self, p=0.5, stream=\"\", first_unit=0):  ['' -> 'x']": _UNUSED,
     },
     "checkpoint.py": {
         "_HEADER = 1 << 20  # bytes of header, at most, for which there has to be room  [1 -> 2]": _ROOM,

@@ -5,7 +5,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from tinyalex import alexnet, gradcheck, loops
+from tinyalex import alexnet, gradcheck, loops, recipe
 from tinyalex.errors import UsageError
 from tinyalex.kernels.cook_toom import POINTS, cook_toom
 from tinyalex.kernels.winograd import WinogradConv2d
@@ -140,6 +140,13 @@ def test_it_leaves_its_arguments_and_takes_any_layout(device):
 )
 def test_where_it_is_taken(channels, kernel, stride, groups, suits):
     assert WinogradConv2d.suits(channels, kernel, stride, groups) is suits
+
+
+@pytest.mark.parametrize("name, first", [("paper", WinogradConv2d), ("cifar10-relu", Conv2d)])
+def test_colours_alone_are_left_to_im2col(name, first):
+    network = alexnet.describe(recipe.load(name, ["net.convolution=winograd"]).net)
+    kinds = [type(layer) for _, layer in network.layers() if isinstance(layer, Conv2d)]
+    assert kinds == [first] + [WinogradConv2d] * (len(kinds) - 1)
 
 
 @pytest.mark.parametrize("devices", [["cpu"], ["cpu", "cpu"], ["fake:0", "fake:1"]], ids=" ".join)

@@ -29,8 +29,8 @@ class Net(_Checked):
     `bottleneck` puts so many linear units between fc7 and fc8; 0 for none. `talk` names the layers before which columns
     exchange their maps; `fc8` is where the last layer lives: on column "a" alone, as in 2012, or "split". `classes` 0
     means as many as the data has. `convolution` is the algorithm: "im2col", or "winograd" where that has transforms
-    for the kernel, and 8 channels or more. `tf32` lets a card round the operands of products to 11 significant bits,
-    several times as fast.
+    for the kernel and a group has 8 channels (of conv1: each block of stride x stride pixels). `tf32` lets a card
+    round the operands of products to 11 significant bits, several times as fast.
     """
 
     section = "net"
