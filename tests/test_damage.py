@@ -459,8 +459,8 @@ def slow_proof(*command):
 
 
 def test_t8_some_kills():
-    line = slow_proof("tests.kill_train", "4", "--seed", "77")
-    assert re.match(r"4 runs of [\d.]+ s, [4-9] kills, .* 0 differ from the uninterrupted run$", line), line
+    line = slow_proof("tests.kill_train", "2", "--seed", "77")
+    assert re.match(r"2 runs of [\d.]+ s, [2-9] kills, .* 0 differ from the uninterrupted run$", line), line
 
 
 def test_200_mutated_inputs(tmp_path):

@@ -492,6 +492,7 @@ def test_the_published_sums():
     }
 
 
+@pytest.mark.slow
 def test_real_cifar(test_data):
     dataset = datasets.load(test_data / "cifar10-jpeg.tar.xz")
     assert (len(dataset.train), len(dataset.test), dataset.train.size) == (50_000, 10_000, 32)

@@ -48,18 +48,25 @@ def final(folder):
     return checkpoint.read(checkpoint.newest(folder))[0]
 
 
+@pytest.fixture(scope="module")
+def whole(stripes, tmp_path_factory):
+    """The folder of a run that nothing interrupted."""
+    folder = tmp_path_factory.mktemp("whole")
+    training.train(small(), stripes, folder, show=quiet)
+    return folder
+
+
 def same(one, other):
     return one.keys() == other.keys() and all((one[name] == other[name]).all() for name in one)
 
 
-def test_a_run_that_was_told_where_to_end_goes_on_with_the_same_bits(stripes, tmp_path):
-    training.train(small(), stripes, tmp_path / "whole", show=quiet)
+def test_a_run_that_was_told_where_to_end_goes_on_with_the_same_bits(stripes, whole, tmp_path):
     for wanted in (1, 1, 3):
         training.train(
             small(), stripes, tmp_path / "parts", show=quiet, until=lambda run, wanted=wanted: run.epoch >= wanted
         )
         assert len(checkpoint.read(checkpoint.newest(tmp_path / "parts"))[1]["errors"]) == wanted
-    assert same(final(tmp_path / "whole"), final(tmp_path / "parts"))
+    assert same(final(whole), final(tmp_path / "parts"))
 
 
 def test_it_learns_and_leaves_a_run(stripes, tmp_path):
@@ -112,9 +119,7 @@ class Pressed:
 
 @pytest.mark.parametrize("after", [1, 5, 6, 7, 11, 12, 17, 18])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_anywhere_it_goes_on_with_the_same_bits(stripes, tmp_path, monkeypatch, number, after):
-    whole = tmp_path / "whole"
-    training.train(small(), stripes, whole, show=quiet)
+def test_stopped_anywhere_it_goes_on_with_the_same_bits(stripes, whole, tmp_path, monkeypatch, number, after):
     before = signal.getsignal(number)
     with monkeypatch.context() as patch:
         Pressed(patch, number, after)
