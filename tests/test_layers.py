@@ -170,6 +170,14 @@ def test_ties_everywhere_agree_with_the_loops(device):
     assert_close(device.get(layer.backward(device.put(dy))), loops.max_pool_backward(dy, x), rtol=0, atol=1e-14)
 
 
+def test_a_window_may_have_more_places_than_a_byte_holds():
+    x = np.zeros((1, 300, 300, 1))
+    x[0, 290, 299] = 1.0
+    layer = layers.MaxPool(300, 2)
+    assert layer.forward(x).item() == 1.0
+    np.testing.assert_array_equal(layer.backward(np.full((1, 1, 1, 1), 5.0)), 5 * x)
+
+
 def test_average_of_a_clipped_window_is_that_of_its_pixels(device):
     x = np.full((1, 6, 6, 2), 7.0)
     y = device.get(layers.AvgPool(3, 2).build(device).forward(device.put(x)))

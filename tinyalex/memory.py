@@ -16,7 +16,8 @@ def needed(network, batch):
 
     What counts: every parameter with its gradient and momentum; the images and every layer's output, which backward
     reads; the two gradients on the way from layer to layer; and one group's patches of the largest convolution, which
-    are written anew in backward. The processor works in blocks of images and takes less for the patches.
+    are written anew in backward. The processor works in blocks of images and takes less for the patches; a card with
+    room to spare keeps them all (`tinyalex.kernels.convolution`).
 
     Parameters
     ----------

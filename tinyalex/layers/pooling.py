@@ -59,10 +59,10 @@ class MaxPool(_Pool):
         return self._to_winners(self._to_winners(dy, down, rows, 1), across, shape, 2)
 
     def _largest(self, x, axis):
-        # The largest along one axis, and in a byte its place in the window, the first of several.
+        # The largest along one axis, and in a byte, or two, its place in the window, the first of several.
         xp, ((_, first), *others) = self.device.xp, self._taps(x.shape, axis)
         y = self.device.empty(self._pooled(x.shape, axis), x.dtype)
-        winners = self.device.zeros(y.shape, "uint8")
+        winners = self.device.zeros(y.shape, "uint8" if self.window <= 256 else "uint16")
         y[...] = x[first]
         for place, (units, pixels) in enumerate(others, 1):
             xp.maximum(winners[units], (x[pixels] > y[units]) * winners.dtype.type(place), out=winners[units])
