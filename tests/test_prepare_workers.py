@@ -61,10 +61,12 @@ def die_at_three(task, desk):
 
 def compute_and_write(task, desk):
     begun = time.monotonic()
+    task.touch()
     time.sleep(0.1)
     computed = time.monotonic()
     desk.computed()
-    time.sleep(0.3)
+    while len(list(task.parent.iterdir())) < 2 and time.monotonic() < begun + 30:  # until another has begun
+        time.sleep(0.01)
     return begun, computed, time.monotonic()
 
 
@@ -87,8 +89,8 @@ def test_every_task_is_done_once(count):
     assert multiprocessing.active_children() == []
 
 
-def test_one_computes_while_another_writes():
-    answers = run(compute_and_write, list("abcd"), count=1)
+def test_one_computes_while_another_writes(tmp_path):
+    answers = run(compute_and_write, [tmp_path / name for name in "abcd"], count=1)
     times = sorted(answers.values())
     assert all(computed <= begun for (_, computed, _), (begun, _, _) in zip(times, times[1:], strict=False))
     assert times[1][0] < times[0][2], "the second task waited until the first was written"
