@@ -141,6 +141,17 @@ def test_evaluate_averages_views_and_nets(place, capsys):
     assert max(map(len, said.splitlines()[1:])) <= 160
 
 
+def test_a_net_that_has_seen_no_reflections_is_named_beside_ten_views(place, tmp_path, capsys):
+    run = str(tmp_path / "run")
+    options = ["--data", str(place / "data"), "--out", run, "--epochs", "1", "--set", "data.flip=false"]
+    assert main(["train", str(place / "tiny.toml"), *options]) == 0
+    for folders, views, named in (([str(place / "run"), run], 10, True), ([run], 9, False), ([run], 1, False)):
+        capsys.readouterr()
+        assert main(["evaluate", *folders, "--views", str(views)]) == 0
+        lines = [line for line in capsys.readouterr().out.splitlines() if "without reflections" in line]
+        assert [line.split(" was trained")[0] for line in lines] == ([run] if named else [])
+
+
 def test_evaluate_where_the_columns_are(place, capsys):
     results = []
     for devices in (["cpu", "cpu"], ["fake:0", "fake:1"]):

@@ -33,7 +33,7 @@ def run(options):
     """Say how often trained networks are wrong about test images, each by itself and averaged."""
     from tinyalex import evaluation, runs
 
-    scores, total, dataset = [], 0.0, None
+    scores, total, dataset, unmirrored = [], 0.0, None, []
     for where in options.runs:  # one after the other: several nets may not fit beside each other
         run = runs.load(where, options.devices)
         dataset = dataset or load(with_data(run.recipe, options.data).data.set, run.metadata["seed"])
@@ -41,6 +41,8 @@ def run(options):
         found = evaluation.probabilities(run.network, images, run.mean, run.recipe, options.views)
         scores.append((where, run.metadata["step"], evaluation.score(found, images.labels)))
         total, words = total + found, run.words
+        if options.views == 10 and not run.recipe.data.flip:
+            unmirrored.append(where)
         del run
     average, labels = total / len(scores), np.asarray(images.labels)
     result = evaluation.score(average, labels)
@@ -48,6 +50,8 @@ def run(options):
         say(json.dumps(_as_json(options, scores, result, average, labels, dataset.classes)))
         return
     say(f"{describe(dataset)}{f'; {options.views} views' if options.views > 1 else ''}")
+    for where in unmirrored:
+        say(f"{where} was trained without reflections, which half of these views are; --views 9 has none")
     for where, step, score in scores:
         say(f"{where}, step {step}: {score_line(score)}")
     if len(scores) > 1:
