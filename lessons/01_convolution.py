@@ -139,7 +139,8 @@ keep(figure, "01_convolution")
 # %%
 # Try
 # ---
-# - Set ``stride = 1``: 217 x 217 places, and the matrix is more than a hundred times as large as the image.
+# - ``im2col(x, k, 1).size / x.size``: 217 x 217 places, and the matrix is more than a hundred times as large as the
+#   image.
 # - Transpose ``(0, 1, 2, 3, 4)`` instead of ``(0, 1, 3, 4, 2)``: which assertion objects, and what would W have to be?
 # - Give ``Conv2d`` the option ``groups=...``: why does it refuse 2 groups of 3 channels?
 #

@@ -16,10 +16,12 @@ backward pass in this project is held to its own forward pass by a machine. This
 # Two layers and what comes back
 # ------------------------------
 # The paper "maximizes the average across training cases of the log-probability of the correct label". Turned round:
-# minimize L = -mean(log p), with p = softmax(z) and z = x W + b. Each backward pass begins with a line of calculus:
+# minimize L = -mean(log p), with p = softmax(z) and z = x W + b. Each backward pass begins with a line of calculus.
+# Write dz for dL/dz and so on, n for the number of images, x.T for x with rows and columns exchanged, and
+# [class is right] for 1 at the image's own class and 0 elsewhere:
 #
-# - softmax and logarithm together: dL/dz = (p - [class is right]) / n
-# - z = x W + b: dW = x' dz, db = the sum of dz over its rows, dx = dz W'
+# - softmax and logarithm together: dz = (p - [class is right]) / n
+# - z = x W + b: dW = x.T dz, db = the sum of dz over its rows, dx = dz W.T
 
 import matplotlib.pyplot as plt
 import numpy as np

@@ -82,9 +82,10 @@ print("nine equal pixels:", gradcheck.check(MaxPool(3, 2), tied)[0].verdict)
 # The riddle
 # ----------
 # "The first convolutional layer filters the 224 x 224 x 3 input image with 96 kernels of size 11 x 11 x 3 with a stride
-# of 4 pixels." And the next layer is 55 wide, as its caption's factors say. But (224 - 11) / 4 = **53.25**. You have 53
-# steps and 54 places, or you have not covered the image. People conclude that the paper "must mean 227", because
-# (227 - 11) / 4 + 1 = 55 comes out even. Many re-implementations therefore feed 227.
+# of 4 pixels." And the next layer is 55 wide, as the drawing of Figure 2 has it. But (224 - 11) / 4 = **53.25**. Round
+# down, and there are 53 steps and 54 places, and the last row and column of pixels are never read: 53 x 4 + 11 = 223.
+# People conclude that the paper "must mean 227", because (227 - 11) / 4 + 1 = 55 comes out even. Many
+# re-implementations therefore feed 227.
 #
 # The authors' program says otherwise. Its crops are 256 - 2 x border pixels, always *even*: 227 cannot be made. And it
 # rounds the number of steps **up**: 54 steps, 55 places. The last window hangs 3 pixels over the edge and reads zeros

@@ -43,7 +43,7 @@ print(f"conv3 to conv5 together at 0.01: {gains:.3f}")
 # ------------------------
 # Weights are drawn once, as the text has them. Four versions differ by a factor of 3 in three layers, and by the
 # biases: 1 in conv2, conv4, conv5, fc6 and fc7 as in the paper, or 0.1 as in Caffe, whose authors found that 1 "gave
-# flat loss".
+# flat loss". (Only the biases are Caffe's here: its fc6 and fc7 begin at 0.005.)
 
 settings = recipe.load("paper")
 network = alexnet.build(settings.net, settings.init)
@@ -79,7 +79,7 @@ def spread(factor, bias):
 
 versions = {
     "the text: 0.01, biases 1": (1, 1.0),
-    "Caffe's: 0.01, biases 0.1": (1, 0.1),
+    "Caffe's biases: 0.01, biases 0.1": (1, 0.1),
     "the authors' file: 0.03 in conv3 to conv5, biases 1": (3, 1.0),
     "0.03 and biases 0.1": (3, 0.1),
 }
@@ -125,7 +125,8 @@ keep(figure, "08_init")
 # Try
 # ---
 # - Divide ``crops`` by 255, as everybody does today. What would the first weights have to be?
-# - ``settings = recipe.load("modern")`` has He's initialisation throughout. Where does its line end?
+# - ``settings = recipe.load("modern")`` has He's initialisation in all layers but the last, and biases of 0. Multiply
+#   ``crops`` by ``settings.data.scale`` and ask ``spread(1, 0.0)[0]``: where does its line end?
 # - Which of the two LRN layers costs more of the signal? (``watch`` sees ``norm1`` and ``norm2`` too.)
 #
 # Exercise

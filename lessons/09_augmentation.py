@@ -75,9 +75,7 @@ colour = (deviations, axes_found)
 many = augment.draw_colours(0, 0, np.arange(20000), colour, "2012", 0.1).astype(float)
 wanted = 0.1**2 * (axes_found * deviations**2) @ axes_found.T
 measured = np.cov(many.T)
-print(
-    f"covariance of 20,000 drawn shifts: within {np.abs(measured / wanted - 1).max():.1%} of sum of (0.1 s_i)² p_i p_i'"
-)
+print(f"covariance of 20,000 drawn shifts: within {np.abs(measured / wanted - 1).max():.1%} of sum of (0.1 s)² p p.T")
 assert np.abs(measured / wanted - 1).max() < 0.05
 
 z = normal(key(0, "colour", 0), np.arange(3)[:, None], np.arange(3))

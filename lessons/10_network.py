@@ -14,8 +14,9 @@ Guess first: which layer holds most of the parameters, and which does most of th
 # %%
 # Counting by hand
 # ----------------
-# Eight layers with weights. Columns a and b each hold half of every layer; conv2, conv4 and conv5 see only their own
-# column's maps, so their kernels are half as deep. That, and not the two cards, is what the numbers feel.
+# Eight layers with weights. Columns a and b each hold half of every layer but the last: fc8 is column a's alone. conv2,
+# conv4 and conv5 see only their own column's maps, so their kernels are half as deep. That, and not the two cards, is
+# what the numbers feel.
 
 import matplotlib.pyplot as plt
 import numpy as np

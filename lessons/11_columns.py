@@ -167,7 +167,7 @@ keep(figure, "11_columns")
 # ---
 # - ``Exchange([[0, 1], []])`` gathers both on column a. What does its backward do?
 # - Put only fc8 into ``net.talk``: how many bytes are left, and who still agrees with whom?
-# - ``tinyalex train --devices fake:0 fake:1 --epochs 1`` trains a net on two cards you do not own.
+# - ``tinyalex train --devices fake:0 fake:1 --epochs 1 --out runs/two-cards`` trains a net on two cards you do not own.
 #
 # Exercise
 # --------

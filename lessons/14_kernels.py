@@ -171,7 +171,7 @@ keep(figure, "14_kernels")
 # ---
 # - Test the strength or the grain of the two columns instead of their colour.
 # - Test ``direction``. Why is the difference of two mean angles the wrong number to look at?
-# - Train with columns that never talk, ``tinyalex train --set "net.talk=[]"``, and read its figure.
+# - Train with columns that never talk, ``tinyalex train --set "net.talk=[]" --out runs/no-talk``, and read its figure.
 #
 # Exercise
 # --------

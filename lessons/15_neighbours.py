@@ -4,7 +4,7 @@ Lesson 15: Right, wrong and near
 
 :Question: What does the last hidden layer know that the pixels do not, and how few bits of it are enough?
 :Paper: §6.1, Figure 4, and its last paragraph on binary codes.
-:At the end: you have the nearest neighbours of a picture in two senses, and a search that compares 64 bits at a time.
+:At the end: you have the nearest neighbours of a picture in two senses, and a search that compares eight bits at once.
 :Takes: 20 s on two cores.
 :Run: ``python lessons/15_neighbours.py``
 
@@ -99,7 +99,7 @@ assert place > 20
 # but it could be made efficient by training an auto-encoder to compress these vectors to short binary codes." There is
 # a cheaper thing to try first, with nothing to train: throw random planes through the cloud of features, and write down
 # for each on which side a point lies. Points that enclose a small angle differ in few bits. To compare two codes, take
-# the exclusive or and count ones: 64 planes at a time are one machine word.
+# the exclusive or and count ones: eight planes at a time are a byte here, 64 would be one machine word.
 
 centre = gallery.mean(axis=0)
 
@@ -170,8 +170,9 @@ keep(figure, "15_neighbours")
 # %%
 # Try
 # ---
-# - Take fc6 instead (``relu6``). Does depth help?
-# - Take features *before* the ReLU (``fc7``): the signs alone make a code without any planes.
+# - Take fc6 instead (``relu6``). Does depth help? (Take the assertions below ``features`` out: they are of relu7.)
+# - Take features *before* the ReLU (``fc7a``), again without these assertions: the signs alone make a code without any
+#   planes.
 # - Which pairs of classes do the neighbours confuse?
 #
 # Exercise

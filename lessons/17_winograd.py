@@ -51,7 +51,7 @@ print("two outputs with 4 products instead of 6: the same")
 # Write g0 + g1 t + g2 t² and y0 + y1 t. Their *product* is a polynomial of degree 3, so it is known when its values at
 # four points are: evaluate both at 0, 1, -1 (and "at infinity", which means the leading coefficient), multiply point by
 # point, and solve for the coefficients. That multiplies polynomials; turned round (transposed) the same three matrices
-# correlate, which is what a convolutional layer does: y = A' [(G g) * (B' d)].
+# correlate, which is what a convolutional layer does: y = A.T [(G g) * (B.T d)].
 
 A, G, B = cook_toom(2, ("0", "1", "-1"))
 assert A.shape == (4, 2) and G.shape == (4, 3) and B.shape == (4, 4)
@@ -120,8 +120,8 @@ assert len(before) == 5 and 2.8 < ratio < 4.5
 # The price
 # ---------
 # Additions, and digits. Larger tiles need more points, points far from 0 and 1 make large numbers that cancel later,
-# and in float32 little is left. Which points are taken matters as much as how many: fractions and their negatives keep
-# the numbers small.
+# and in float32 little is left. Which points are taken matters as much as how many: points near 1 in size, and beside a
+# number its reciprocal, with either sign (2 and -1/2, or -3/4 and -4/3), keep the numbers small.
 
 
 def error(m, points):
@@ -164,7 +164,7 @@ keep(figure, "17_winograd")
 # %%
 # Try
 # ---
-# - ``tinyalex train --set net.convolution=winograd``: the same losses, up to which digit?
+# - ``tinyalex train --set net.convolution=winograd --out runs/winograd``: the same losses, up to which digit?
 # - Why are there no transforms for 11 x 11 at stride 1? Count the points.
 # - Take the points 0, 1, -1, 1/2, -1/2 for m = 4. Better or worse than ours?
 #
