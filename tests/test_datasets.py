@@ -273,6 +273,12 @@ def test_class_folders(pictures, form, inside, tmp_path):
         assert found.labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3 and found.labels.dtype == np.int64
 
 
+def test_two_images_of_one_name_are_refused(pictures, tmp_path):
+    contents = {f"{home}/{name}": png(image) for home in "xy" for name, image in pictures.items()}
+    with pytest.raises(DataError, match=r": x/(\S+) and y/\1 would be one image; give one of the two folders$"):
+        datasets.load(store(contents, "folder", tmp_path, "."))
+
+
 def test_all_kinds_of_pictures_become_rgb(pictures, tmp_path):
     contents = {name: png(image) for name, image in pictures.items()}
     grey = np.arange(100, dtype=np.uint8).reshape(10, 10)
@@ -474,6 +480,19 @@ def test_a_download_that_breaks_off(published, monkeypatch):
 
     monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: Breaking())
     with pytest.raises(DataError, match="cannot be fetched"):
+        datasets.load("cifar10")
+    assert os.listdir("data") == []
+
+
+def test_a_disk_that_is_full_is_no_fault_of_the_networks(published, monkeypatch):
+    def fdopen(handle, *given, **options):
+        os.close(handle)
+        return open("/dev/full", "wb", buffering=0)
+
+    monkeypatch.setattr(download.os, "fdopen", fdopen)
+    with pytest.raises(
+        StorageError, match=r"^data/cifar-10-binary.tar.gz: cannot be written \(No space left on device"
+    ):
         datasets.load("cifar10")
     assert os.listdir("data") == []
 

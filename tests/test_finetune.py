@@ -121,6 +121,9 @@ def test_a_run_keeps_its_origin(run, stripes, tmp_path):  # noqa: F811
     training.train(small(epochs=1), stripes, anew, show=quiet)
     shutil.copytree(run, moved)
     training.train(small(epochs=1), stripes, begun_with, show=quiet, terms=Terms(init_from=moved))  # the same weights
+    exported = tmp_path / "exported.safetensors"
+    assert main(["export", str(run), str(exported)]) == 0
+    training.train(small(epochs=1), stripes, begun_with, show=quiet, terms=Terms(init_from=exported))
     with pytest.raises(CheckpointError) as error:
         training.train(small(epochs=1), stripes, begun_with, show=quiet, terms=Terms(init_from=anew))
     assert str(error.value) == f"{begun_with}: its run began with {run}, not {anew}; give another --out folder"

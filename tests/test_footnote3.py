@@ -1,5 +1,6 @@
 """Footnote 3's procedure: what each stage sees, when it ends, and that it can be stopped anywhere."""
 
+import os
 import signal
 
 import numpy as np
@@ -103,6 +104,20 @@ def test_stopped_anywhere_it_ends_at_the_same_step(stripes, tmp_path, monkeypatc
     training.train(small(epochs=5), stripes, tmp_path, show=quiet, until=enough)
     tests = [record["step"] for record in runs.read_log(tmp_path) if record["event"] == "test"]
     assert tests == [6, 12]
+
+
+def test_a_wish_at_the_end_of_a_stage_begins_no_other(stripes, tmp_path, monkeypatch):  # noqa: F811
+    save = training.Training.save
+
+    def pressing(run, folder, tested=False):
+        if run.step == 5:  # of the first stage, four fifths of 88 images
+            os.kill(os.getpid(), signal.SIGTERM)
+        return save(run, folder, tested)
+
+    monkeypatch.setattr(training.Training, "save", pressing)
+    with pytest.raises(Interrupted):
+        footnote3.train(small(epochs=1), stripes, tmp_path, show=quiet)
+    assert [path.name for path in tmp_path.iterdir()] == [footnote3.STAGES[0]]
 
 
 def test_the_second_stage_ends_when_the_last_fifth_is_known_as_well(stripes, tmp_path, monkeypatch):  # noqa: F811

@@ -7,6 +7,7 @@ import pytest
 from tinyalex import recipe
 from tinyalex.errors import UsageError
 from tinyalex.ranges import RULES
+from tinyalex.schedule import rates
 
 
 @pytest.mark.parametrize("name", recipe.names())
@@ -71,6 +72,12 @@ def test_rate_takes_the_phases_along():
     fast = recipe.load("original", ["learning.rate=0.02"])
     assert [p.rate for p in fast.learning.phases] == pytest.approx([0.02, 2e-3, 2e-4, 2e-4, 2e-4, 2e-5])
     assert fast.learning.phases[1].bias_rate == pytest.approx(0.004)
+
+
+@pytest.mark.parametrize("rate", [0.01 / 3, 0.001234567891, 0.02])
+def test_a_new_rate_is_the_first_phases_to_the_last_digit(rate):
+    learning = recipe.load("original", [f"learning.rate={rate!r}"]).learning
+    assert learning.phases[0].rate == rate == rates(learning, 0).rate and rates(learning, 0).drops == 0
 
 
 def test_phases_given_whole_are_kept():

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from dataclasses import replace
 
 import numpy as np
@@ -18,8 +19,9 @@ from tinyalex.backend import Device
 from tinyalex.datasets import Dataset, feed
 from tinyalex.errors import BusyError, CheckpointError, Interrupted, StorageError, UsageError
 from tinyalex.evaluation import evaluate
-from tinyalex.keeper import Terms
+from tinyalex.keeper import Keeper, Terms
 from tinyalex.settings import Phase
+from tinyalex.signals import Stop
 
 # The rate falls in the middle of an epoch, where the colour noise is to stay that of the epoch's begin, and at an end.
 PHASES = [
@@ -194,6 +196,26 @@ def test_t11_seed_classes_and_data_are_the_runs(data, tmp_path):
         training.train(small(epochs=1), renamed, tmp_path, show=quiet, terms=Terms(change=True))
 
 
+def test_t11_another_mean_image_is_another_data_set(data, tmp_path):
+    """Pictures that were prepared again with ``--mean-from`` make the same shards, and the same identity."""
+    training.train(small(epochs=1), data, tmp_path, show=quiet)
+    other = Dataset("stripes", data.classes, data.train, data.test)
+    other.__dict__.update(identity=data.identity, mean=data.mean + 1)
+    with pytest.raises(CheckpointError, match=r"had mean image [0-9a-f]{8}, now it is [0-9a-f]{8}; give another --out"):
+        training.train(small(epochs=1), other, tmp_path, show=quiet, terms=Terms(change=True))
+
+
+@pytest.mark.parametrize("step, said", [(12, "epoch 2"), (8, "epoch 1.333")])
+def test_t11_fewer_epochs_than_are_done(data, tmp_path, monkeypatch, step, said):
+    with monkeypatch.context() as patch, pytest.raises(Interrupted):
+        pressed(patch, signal.SIGTERM, step)
+        training.train(small(epochs=3), data, tmp_path, show=quiet)
+    with pytest.raises(CheckpointError, match=rf"its run is at {said}, beyond learning.epochs = 1; give more epochs"):
+        training.train(small(epochs=1), data, tmp_path, show=quiet, terms=Terms(change=True))
+    training.train(small(epochs=2), data, tmp_path, show=quiet, terms=Terms(change=True))
+    assert checkpoint.inspect(checkpoint.newest(tmp_path))["step"] == 12
+
+
 def test_a_fresh_run_is_not_laid_over_another(data, tmp_path):
     training.train(small(epochs=1), data, tmp_path, show=quiet, terms=Terms(fresh=True))
     with pytest.raises(UsageError, match=r"holds a run already; leave out --fresh to go on with it, or give another"):
@@ -270,6 +292,59 @@ def test_t6_a_signal_to_save_saves_and_the_run_goes_on(data, whole, tmp_path, mo
     saved = [each for each in runs.read_log(tmp_path) if each["event"] == "saved"]
     assert [each["step"] for each in saved] == [3, 8, 12]  # when the rate fell, and when somebody asked
     assert same(final(whole), final(tmp_path)) and timeless(whole) == timeless(tmp_path)
+
+
+def test_t6_a_wish_between_two_looks_is_granted_at_the_next(data, tmp_path):
+    class Late(Stop):
+        asks = [False, True]
+
+        @property
+        def asked(self):
+            return self.asks.pop(0) if len(self.asks) > 1 else self.asks[0]
+
+        @asked.setter
+        def asked(self, value):
+            pass
+
+    run = training.Training(small(), data)
+    keeper = Keeper(run, tmp_path, types.SimpleNamespace(say=quiet, write=lambda *_, **__: None), Late(), Terms())
+    keeper.tend()
+    with pytest.raises(Interrupted, match="stopped at step 0, saved in "):
+        keeper.tend()
+
+
+def test_t6_a_wish_while_the_last_checkpoint_is_written(data, whole, tmp_path, monkeypatch):
+    save = training.Training.save
+
+    def pressing(run, folder, tested=False):
+        if run.step == 18:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return save(run, folder, tested)
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(Interrupted, match="stopped at step 18, the last, which is saved"),
+    ):
+        patch.setattr(training.Training, "save", pressing)
+        training.train(phased(), data, tmp_path, show=quiet)
+    assert same(final(whole), final(tmp_path)) and timeless(whole) == timeless(tmp_path)
+
+
+def test_t6_a_wish_while_a_finished_run_is_evaluated(data, tmp_path, monkeypatch):
+    training.train(small(epochs=1), data, tmp_path, show=quiet)
+    calls = []
+
+    def stopping(network, images, mean, recipe, between):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return evaluate(network, images, mean, recipe, between=lambda: (calls.append(1), between()))
+
+    with (
+        monkeypatch.context() as patch,
+        pytest.raises(Interrupted, match="stopped at step 6, the last, which is saved"),
+    ):
+        patch.setattr(training, "evaluate", stopping)
+        training.train(small(epochs=1), data, tmp_path, show=quiet)
+    assert len(calls) == 1  # of three batches
 
 
 def test_t5_the_second_signal_leaves_at_once(data, tmp_path, monkeypatch):

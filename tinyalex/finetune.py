@@ -123,7 +123,7 @@ def same_origin(origin, source, folder):
 
 def _digest(tensors):
     digest = hashlib.blake2b(digest_size=16)
-    for name in sorted(name for name in tensors if not name.startswith(("momentum/", "data/"))):
+    for name in sorted(name for name in tensors if not name.startswith(("momentum/", "data/", "epoch/"))):
         digest.update(f"{name} {tensors[name].dtype} {tensors[name].shape} ".encode())
         digest.update(np.ascontiguousarray(tensors[name]))
     return digest.hexdigest()

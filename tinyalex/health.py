@@ -144,11 +144,14 @@ class Watch:
         Gets a line for each warning.
     seen : int
         Images that the run has learned from.
+    losses : sequence of float
+        Of its last steps.
     """
 
-    def __init__(self, classes, batch, say, seen=0):
+    def __init__(self, classes, batch, say, seen=0, losses=()):
         self._guessing, self._seen, self._say = math.log(classes), seen, say
-        self._keep, self._recent, self._told = max(20, 25600 // batch), [], set()
+        self._keep, self._told = max(20, 25600 // batch), set()
+        self._recent = list(losses[-self._keep :])
 
     def loss(self, loss, images):
         """Take note of a step's loss.

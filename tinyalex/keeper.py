@@ -58,8 +58,10 @@ class Keeper:
     def __init__(self, run, folder, log, stop, terms):
         self._run, self._folder, self._log, self._stop, self._terms = run, folder, log, stop, terms
         self._saved, self._drops = time.monotonic(), run.rates.drops
-        batch, images = run.recipe.learning.batch, len(run.dataset.train)
-        self.watch = Watch(run.network.classes, batch, log.say, min(run.step * batch, round(run.epoch * images)))
+        batch, (epochs, steps) = run.recipe.learning.batch, divmod(run.step, run.steps_per_epoch)
+        images = epochs * len(run.dataset.train) + steps * batch  # an epoch's last batch may be shorter
+        losses = [outcome.figures()[0] for outcome in run.seen] if steps else []
+        self.watch = Watch(run.network.classes, batch, log.say, images, losses)
 
     def due(self):
         """Tell whether the run is to be saved after this step."""
@@ -76,12 +78,17 @@ class Keeper:
         return path
 
     def note(self, outcome):
-        """Look at a step's loss; a run that does not learn is saved before its DivergedError goes on."""
+        """Look at a step's loss, and `tend` to the run if it stands there.
+
+        A run that does not learn is saved before its StalledError goes on.
+        """
         try:
             self.watch.loss(outcome.figures()[0], outcome.images)
         except StalledError:
             self.save()
             raise
+        if outcome.step == self._run.step:
+            self.tend()
 
     def tend(self):
         """Save the run if that is due; end it, saved, if somebody has asked for that.
@@ -91,8 +98,17 @@ class Keeper:
         Interrupted
             With the command that goes on.
         """
-        if self.due():
+        asked = self._stop.asked  # read once: who asks later is heard next time
+        if asked or self.due():
             path = self.save()
+        if asked:
+            self._leave(f"saved in {path}")
+
+    def leave(self):
+        """End a run that has nothing to save if somebody has asked for that; raises Interrupted as `tend` does."""
         if self._stop.asked:
-            on = f"go on with: {self._terms.command}" if self._terms.command else "the same command goes on from there"
-            raise Interrupted(f"stopped at step {self._run.step}, saved in {path}; {on}")
+            self._leave("the last, which is saved")
+
+    def _leave(self, where):
+        on = f"go on with: {self._terms.command}" if self._terms.command else "the same command goes on from there"
+        raise Interrupted(f"stopped at step {self._run.step}, {where}; {on}")

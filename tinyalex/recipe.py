@@ -102,7 +102,11 @@ def with_rate(recipe, rate):
     if rate == old:
         return recipe
     phases = tuple(
-        replace(p, rate=_tidy(p.rate * rate / old), bias_rate=p.bias_rate and _tidy(p.bias_rate * rate / old))
+        replace(
+            p,
+            rate=rate if p.rate == old else _tidy(p.rate * rate / old),
+            bias_rate=p.bias_rate and _tidy(p.bias_rate * rate / old),
+        )
         for p in recipe.learning.phases
     )
     note = f"learning rate {rate:g} instead of {old:g}: all phases changed in proportion"

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from tinyalex import checkpoint, finetune, fingerprint, health, recipe, retention, runs, storage
+from tinyalex import checkpoint, finetune, fingerprint, hashes, health, recipe, retention, runs, storage
 from tinyalex.errors import CheckpointError, StalledError, UsageError
 
 # What may change with --change: how fast the net learns, and how its convolutions are computed.
@@ -76,6 +76,7 @@ def _same_run(run, folder, terms, show):
             ("classes", metadata["classes"], list(run.dataset.classes)),
             ("seed", metadata["seed"], run.seed),
             ("data set", metadata["dataset"][:8], run.dataset.identity[:8]),
+            ("mean image", *(hashes.array(mean)[:8] for mean in (tensors["data/mean"], run.dataset.mean))),
         )
         if old != new
     ]
@@ -84,6 +85,11 @@ def _same_run(run, folder, terms, show):
         raise CheckpointError(f"{folder}: its run had {told}; give another --out folder")
     if changed and not terms.change:
         raise CheckpointError(f"{folder}: its run had {told}; add --change to go on with that, or give another --out")
+    if metadata["step"] > run.recipe.learning.epochs * run.steps_per_epoch:
+        raise CheckpointError(
+            f"{folder}: its run is at epoch {metadata['epoch']:.4g}, beyond learning.epochs = "
+            f"{run.recipe.learning.epochs}; give more epochs, or another --out folder"
+        )
     if changed:
         show(f"changed from step {metadata['step']} on: its run had {told}")
     other = fingerprint.differences(metadata.get("fingerprint") or {}, fingerprint.take(run.network.devices))

@@ -147,7 +147,9 @@ def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, terms=None
             log.say(f"epoch {run.epoch:.0f}  test error {result.top1_error:.2%}  top-5 {result.top5_error:.2%}")
             keeper.watch.units(silent)
             keeper.save(tested=True)
-        return result or evaluate(run.network, test, dataset.mean, run.recipe)
+        result = result or evaluate(run.network, test, dataset.mean, run.recipe, between=keeper.leave)
+        keeper.leave()
+    return result
 
 
 def _done(run, until):
@@ -169,11 +171,10 @@ def _epoch(run, log, keeper):
             figures = {"time": time.time(), "epoch": outcome.epoch, "step": outcome.step, "rate": outcome.rate}
             if outcome.step % every == 0:
                 log.write("train", **figures, loss=loss, top1_error=error, images_per_s=speed)
-            keeper.note(outcome)
-            if outcome.step == run.step and run.step % run.steps_per_epoch:
-                keeper.tend()
+            if outcome.step % run.steps_per_epoch:  # the last one's turn is when the epoch is in the log
+                keeper.note(outcome)
     loss, error = mean(run.seen)
     log.write("epoch", **figures, loss=loss, top1_error=error, images_per_s=speed, waited=waited)
     log.say(f"epoch {run.epoch:.0f}  training loss {loss:.3f}  error {error:.2%}  {pace}")
     keeper.watch.waiting(batches.waited, waited)
-    keeper.tend()
+    keeper.note(outcome)

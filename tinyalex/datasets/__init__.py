@@ -36,12 +36,15 @@ def load(where, seed=0):
     path = download.cifar10() if where == "cifar10" else Path(where)
     if prepared.is_prepared(path):
         return prepared.load(path)
-    batches, images, size = {}, {}, None
+    batches, images, homes, size = {}, {}, {}, None
     for parts, content in files.read_files(path, lambda parts: cifar.is_part(parts) or folders.place(parts)):
         if cifar.is_part(parts):
             batches[parts[-1]] = content
         else:
-            images[folders.place(parts)] = image = folders.decode(content, f"{path}: {'/'.join(parts)}", size)
+            place, file = folders.place(parts), "/".join(parts)
+            if homes.setdefault(place, file) != file:
+                raise DataError(f"{path}: {homes[place]} and {file} would be one image; give one of the two folders")
+            images[place] = image = folders.decode(content, f"{path}: {file}", size)
             size = len(image)
     if batches:
         return cifar.assemble(str(path), batches)

@@ -25,6 +25,8 @@ def cifar10(folder=Path("data")):
     ------
     DataError
         If it cannot be fetched, or is not what it was when this was written.
+    StorageError
+        If it cannot be kept.
     """
     for place in PLACES:
         if (folder / place).exists():
@@ -56,7 +58,7 @@ def fetch(address, target, md5):
         ) from error
     beside = Path(name)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with os.fdopen(handle, "wb", buffering=0) as file:
             found = _copy(address, target, file)
         if found != md5:
             raise DataError(f"{address}: MD5 is {found}, not {md5}; a damaged or another file, try again")
@@ -67,12 +69,25 @@ def fetch(address, target, md5):
     return target
 
 
+def _writer(file, target):
+    # A full disk is no fault of the network's.
+    def write(block):
+        rest = memoryview(block)
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+        except OSError as error:
+            raise StorageError(f"{target}: cannot be written ({error.strerror}); make room") from error
+
+    return write
+
+
 def _copy(address, target, file):
     digest = hashlib.md5(usedforsecurity=False)
     try:
         with urllib.request.urlopen(address, timeout=30) as source:
             total = int(source.headers.get("Content-Length") or 0) or None
-            pump(source.read, (file.write, digest.update), target.name, total)
+            pump(source.read, (_writer(file, target), digest.update), target.name, total)
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or error
         raise DataError(
