@@ -17,7 +17,7 @@ import shim
 from tinyalex import alexnet, cards, clocks, fake, parallel, recipe
 from tinyalex.backend import Device
 from tinyalex.datasets import Dataset, ImageSet, feed, loader
-from tinyalex.errors import DeviceError
+from tinyalex.errors import DeviceError, UsageError
 from tinyalex.fake import FakeArray, FakeNumPy
 from tinyalex.health import first_not_finite
 from tinyalex.optimizer import Optimizer
@@ -267,14 +267,24 @@ def test_no_cublas(plant, monkeypatch):
 def test_no_memory_left(plant):
     plant()
     device = Device("cuda:0")
-    with pytest.raises(DeviceError) as error, cards.fitting(device, 128):
-        raise MemoryError("Out of memory allocating 512 bytes (allocated so far: 1,024 bytes).")
-    assert str(error.value) == (
-        "cuda:0: Out of memory allocating 512 bytes (allocated so far: 1,024 bytes), for a batch of 128 images; "
-        "use --set learning.batch=64, or two devices"
-    )
-    with pytest.raises(MemoryError), cards.fitting(Device("cpu"), 128):
+    for devices, ending in (([device], ", or two devices"), ([device, device], "")):
+        with pytest.raises(DeviceError) as error, cards.fitting(devices, 128):
+            raise MemoryError("Out of memory allocating 512 bytes (allocated so far: 1,024 bytes).")
+        assert str(error.value) == (
+            f"{' '.join(['cuda:0'] * len(devices))}: Out of memory allocating 512 bytes (allocated so far: 1,024 "
+            f"bytes), for a batch of 128 images; use --set learning.batch=64{ending}"
+        )
+    with pytest.raises(MemoryError), cards.fitting([Device("cpu")], 128):
         raise MemoryError
+
+
+@pytest.mark.parametrize("names", [["cpu", "cuda:0"], ["cuda:0", "cpu"], ["fake:0", "cpu"], ["cpu", "fake:1"]])
+def test_a_net_on_devices_of_two_kinds_is_refused(plant, names):
+    plant()
+    said = f"devices: {' '.join(names)} are of two kinds; give two of cpu, two of cuda:N or two of fake:N"
+    with pytest.raises(UsageError) as error:
+        alexnet.build(recipe.load("shapes", ["net.classes=2"]).net, Init(weights={"default": 0.1}), names)
+    assert str(error.value) == said
 
 
 def test_no_such_card(plant):

@@ -72,6 +72,7 @@ def test_a_copy_on_the_wrong_stream(pair):
     source, destination = pair
     array = produce(source)
     copy = destination.empty(array.shape, array.dtype)
+    source.stream.wait_event(destination.event(destination.stream))  # for the memory; nobody waits for the copy
     copy.data.copy_from_device_async(array.data, array.nbytes, source.stream)
     with destination, pytest.raises(Race, match=f"^__add__ on {destination.stream} does not wait for copy from"):
         copy + 1
@@ -126,10 +127,10 @@ def test_two_contexts_on_one_device_need_events():
 def test_waiting_is_passed_on():
     first, second, third = (Device(f"fake:{index}") for index in range(3))
     array = produce(first)
-    copy = second.receive(array, first)
+    second.receive(array, first)
+    copy = third.empty(array.shape, array.dtype)
     third.stream.wait_event(second.event(second.stream))
     third.copying.wait_event(third.event(third.stream))
-    copy = third.empty(array.shape, array.dtype)
     copy.data.copy_from_device_async(array.data, array.nbytes, third.copying)
 
 
@@ -228,6 +229,18 @@ def test_a_host_array_is_filled_when_the_host_has_waited():
     assert (there == -1).all()
     arrived.synchronize()
     np.testing.assert_array_equal(there, HOST * 2)
+
+
+def test_new_memory_that_another_stream_is_the_first_to_write_to():
+    """In CuPy's pool it may be what the first stream still computes on."""
+    device = Device("fake:0")
+    with device:
+        before = device.empty((3, 4), "float64")
+        before[...] = 1
+        del before
+        array = device.empty((3, 4), "float64")
+    with pytest.raises(Race, match="^set on .* does not wait for empty on fake:0 stream"):
+        array.set(HOST, stream=device.copying)
 
 
 def test_a_host_write_that_does_not_wait_for_the_stream():

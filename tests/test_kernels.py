@@ -4,6 +4,7 @@ Each layer's kernels are held to its plain loops in test_layers.py, on the devic
 """
 
 import types
+import weakref
 
 import numpy as np
 import pytest
@@ -138,6 +139,38 @@ def test_bias_relu_and_dropout_in_one_pass(shape, step):
     for name, mine, its in (("y", got, expected), ("dx", dx, back), ("db", fast[0].b.grad, readable[0].b.grad),
                             ("dW", fast[0].W.grad, readable[0].W.grad)):  # fmt: skip
         close(name, mine, its, 1e-12)
+
+
+def test_outputs_of_many_classes_do_not_run_out_of_blocks(monkeypatch):
+    """CUDA takes 65,535 parts of a row at most: an image is a row, not the batch."""
+    device, asked = ShimDevice("float64"), []
+    monkeypatch.setattr(device, "launch", lambda source, name, rows, count, *_, **__: asked.append((rows, count)))
+    rectify.Rectified(Linear(2, 21).build(device, 0, "float64")).forward(noise(900, 2))
+    rectify.Rectified(Linear(2, 24).build(device, 0, "float64"), ReLU()).forward(noise(5, 2))
+    assert asked == [(900, 21), (5, 6)]
+
+
+@pytest.mark.parametrize("memory", [0, 1e9])
+def test_patches_do_not_outlive_their_use(monkeypatch, memory):
+    """Without room one group's at a time; with it, a forward without a backward has left none when the next begins."""
+    device, living, im2col = ShimDevice("float64"), [], patches.im2col
+
+    def watched(*arguments):
+        alive.append(sum(each() is not None for each in living))
+        made = im2col(*arguments)
+        living.append(weakref.ref(made))
+        return made
+
+    monkeypatch.setattr(patches, "im2col", watched)
+    monkeypatch.setattr(device, "memory", memory)
+    layer = Conv2d(4, 8, 3, groups=2).build(device, 0, "float64")
+    x, alive = noise(2, 6, 6, 4), []
+    for _ in range(2):
+        y = layer.forward(x)
+    assert alive == ([0] * 4 if memory == 0 else [0, 1, 0, 1])
+    alive.clear()
+    layer.backward(y)
+    assert alive == ([0, 0] if memory == 0 else [])
 
 
 @pytest.mark.parametrize("matched", [True, False])

@@ -1,5 +1,6 @@
 """A run that goes on is the same run: its bits, its log, and what it says when something has changed."""
 
+import contextlib
 import json
 import os
 import re
@@ -273,11 +274,15 @@ def test_b7_the_card_and_its_settings_are_in_it(monkeypatch):
         __version__ = "14.0"
 
         class cuda:
-            runtime = Runtime
+            runtime, Device = Runtime, contextlib.nullcontext
+            get_cublas_handle = staticmethod(lambda: 77)
+            cublas = types.SimpleNamespace(getVersion=lambda handle: 130000 + handle)
+            nvrtc = types.SimpleNamespace(getVersion=lambda: (13, 5))
 
     monkeypatch.setenv("CUPY_TF32", "1")
     card = fingerprint._card(CuPy, 1)
-    assert card == {"cuda:1": "card 1", "CuPy": "14.0", "CUDA": "13000", "TF32": "1"}
+    versions = {"CuPy": "14.0", "CUDA": "13000", "cuBLAS": "130077", "NVRTC": "13.5"}
+    assert card == {"cuda:1": "card 1", "TF32": "1"} | versions
 
 
 # Signals.

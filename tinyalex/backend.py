@@ -2,7 +2,7 @@
 
 ``Device("cpu")`` is NumPy, ``Device("cuda:0")`` is CuPy on that card with a stream of its own, ``Device("fake:0")`` is
 NumPy behind arrays that refuse to be mixed, with streams that must be waited for (see `tinyalex.fake`): every line that
-a card runs through, it runs through. Layers see only ``device.xp`` and ``device.empty``.
+a card runs through, it runs through, but for kernels and cuBLAS. Layers see only ``device.xp`` and ``device.empty``.
 """
 
 import contextlib
@@ -71,7 +71,7 @@ class Device:
         return self.kind != "cuda"
 
     def empty(self, shape, dtype):
-        """Return an uninitialised array: from the arena inside ``with device.step()``, fresh elsewhere."""
+        """Return an uninitialised array: inside ``with device.step()`` from the arena, of a card from CuPy's pool."""
         if not self.on_host or not self._depth:
             with self:  # CuPy takes memory where the current card and stream are
                 return self.xp.empty(shape, dtype)

@@ -4,7 +4,7 @@ import contextlib
 import importlib
 import os
 
-from tinyalex.errors import DeviceError
+from tinyalex.errors import DeviceError, UsageError
 
 
 def find(name, index):
@@ -55,17 +55,26 @@ def _silence(runtime, error):
     return f"CUDA does not answer ({error}); look at nvidia-smi"
 
 
+def of_one_kind(devices):
+    """Return a net's devices if the processor computes on all of them, or on none: nothing waits for both."""
+    if len({device.kind for device in devices}) > 1:
+        names = " ".join(device.name for device in devices)
+        raise UsageError(f"devices: {names} are of two kinds; give two of cpu, two of cuda:N or two of fake:N")
+    return devices
+
+
 @contextlib.contextmanager
-def fitting(device, images):
-    """Say, if a card has no memory left inside, that a batch of so many images is too large."""
+def fitting(devices, images):
+    """Say, if one of these cards has no memory left inside, that a batch of so many images is too large."""
     try:
         yield
     except MemoryError as error:
-        if device.on_host:
+        if devices[0].on_host:
             raise
+        names, more = " ".join(device.name for device in devices), ", or two devices" if len(devices) == 1 else ""
         raise DeviceError(
-            f"{device.name}: {str(error).rstrip('.')}, for a batch of {images} images; "
-            f"use --set learning.batch={max(1, images // 2)}, or two devices"
+            f"{names}: {str(error).rstrip('.')}, for a batch of {images} images; "
+            f"use --set learning.batch={max(1, images // 2)}{more}"
         ) from error
 
 

@@ -177,16 +177,14 @@ class Memory:
     stream : Stream
         The current one of its device.
     what : str
-        The operation that asks for it.
-    filled : bool
-        Whether the operation writes to it.
+        The operation that asks for it, which counts as writing to it: whatever had the memory before is in that stream.
     """
 
     __slots__ = ("owner", "reads", "stream", "write")
 
-    def __init__(self, array, stream, what, filled=True):
+    def __init__(self, array, stream, what):
         self.owner, self.stream = owner(array), stream
-        self.write, self.reads = stream.access(what) if filled else None, {}
+        self.write, self.reads = stream.access(what), {}
         if stream.freed:
             freed, stream.freed = stream.freed, []
             for access, did in freed:

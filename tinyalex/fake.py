@@ -32,7 +32,7 @@ class FakeArray:
 
     def __init__(self, array, place, memory=None):
         self._array, self.place = array, place
-        self._memory = memory or clocks.Memory(array, clocks.current(place), "empty", filled=False)
+        self._memory = memory or clocks.Memory(array, clocks.current(place), "empty")
 
     @property
     def data(self):
@@ -207,7 +207,7 @@ def _wrap(value, place, what, arrays, written=()):
                 return FakeArray(value, place, array._memory)
         if not written:
             _touch(place, what, arrays)
-        return FakeArray(value, place, clocks.Memory(value, clocks.current(place), what, filled=what != "empty"))
+        return FakeArray(value, place, clocks.Memory(value, clocks.current(place), what))
     if isinstance(value, tuple | list):
         return type(value)(_wrap(part, place, what, arrays, written) for part in value)
     return value

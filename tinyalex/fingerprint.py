@@ -83,10 +83,15 @@ def _arithmetic():
 
 
 def _card(cupy, index):
+    # "CUDA" is what CuPy was linked with; products and kernels come from two libraries that are installed apart.
     properties = cupy.cuda.runtime.getDeviceProperties(index)
+    with cupy.cuda.Device(index):
+        blas = cupy.cuda.cublas.getVersion(cupy.cuda.get_cublas_handle())
     return {
         f"cuda:{index}": properties["name"].decode(),
         "CuPy": cupy.__version__,
         "CUDA": str(cupy.cuda.runtime.runtimeGetVersion()),
+        "cuBLAS": str(blas),
+        "NVRTC": ".".join(map(str, cupy.cuda.nvrtc.getVersion())),
         "TF32": os.environ.get("CUPY_TF32", "0"),
     }

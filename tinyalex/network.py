@@ -10,7 +10,7 @@ import numpy as np
 
 from tinyalex.backend import Device
 from tinyalex.blocks import Blocks
-from tinyalex.cards import fitting
+from tinyalex.cards import fitting, of_one_kind
 from tinyalex.errors import DataError, ShapeError, UsageError
 from tinyalex.kernels.rectify import rectified
 from tinyalex.layers import Linear, SoftmaxLoss
@@ -68,7 +68,7 @@ class Network:
         columns = len(self.stages[0].columns)
         if len(devices) != columns:
             raise UsageError(f"devices: {len(devices)} given, this form of the net has {columns} column(s)")
-        self.devices, self.dtype = [Device(name) for name in devices], np.dtype(dtype)
+        self.devices, self.dtype = of_one_kind([Device(name) for name in devices]), np.dtype(dtype)
         for index, layer in self.layers():
             with self.devices[index]:
                 layer.build(self.devices[index], seed, self.dtype)
@@ -157,7 +157,7 @@ class Network:
         """
         if len(labels) and not 0 <= labels.min() <= labels.max() < self.classes:
             raise DataError(f"labels: {labels.min()} to {labels.max()}, but the classes are 0 to {self.classes - 1}")
-        with self.devices[0] as device, fitting(device, len(images)):
+        with self.devices[0] as device, fitting(self.devices, len(images)):
             logits = self.forward(images, step)
             loss = self.loss.forward(logits, device.put(labels))
             self.backward(self.loss.backward())

@@ -62,7 +62,7 @@ class Dataset:
 
     @cached_property
     def identity(self):
-        """Hash of all contents, 32 hexadecimal digits: two data sets are the same if theirs are."""
+        """Hash of all images and classes, 32 hexadecimal digits; two prepared sets of one identity may differ in the mean."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(repr([str(name) for name in self.classes]).encode())
         for images in (self.train, self.test):

@@ -15,13 +15,15 @@ def product(layer, x):
     """Run `Conv2d` forward but for the bias."""
     device, W = layer.device, layer.W.value.reshape(-1, layer.maps)  # (k k c/g, o)
     ho, wo, o = layer.output_shape(x.shape[1:])
+    layer.saved = None  # what a forward without a backward has left makes room
     y, kept = device.empty((len(x) * ho * wo, o), x.dtype), []
     for inputs, outputs in _groups(layer):
         P = patches.im2col(device, x[..., inputs], ho, wo, *_window(layer))  # (n ho wo, k k c/g), rounded up
         device.matmul(P, _rounded(device, W[:, outputs], P.shape[1]), out=y[:, outputs])
-        kept.append(P)
-    room = sum(P.nbytes for P in kept) * ROOM <= device.memory
-    layer.saved = x, kept if room else None
+        if P.nbytes * layer.groups * ROOM <= device.memory:
+            kept.append(P)
+        del P  # before the next group's
+    layer.saved = x, kept
     return y.reshape(len(x), ho, wo, o)
 
 
@@ -41,6 +43,8 @@ def product_backward(layer, dy):
         if layer.input_gradient:
             dP = device.matmul(dy[:, outputs], _rounded(device, W[:, outputs], P.shape[1]).T, out=P)  # P did its duty
             patches.col2im(device, dP, dx[..., inputs], ho, wo, *_window(layer))
+            del dP
+        del P
     return dx
 
 

@@ -25,7 +25,7 @@ extern "C" __global__ void im2col(const real *x, real *patches, int count)
     ((Reals<4> *)patches)[(size_t)row * count + t] = out;
 }
 
-// A pixel gathers its share of all patches that cover it, u and v ascending, so in the readable form's order.
+// A pixel gathers its share of all patches that cover it, u and v ascending.
 extern "C" __global__ void col2im(const real *patches, real *x, int count)
 {
     EACH(row, t, count);  // (n H, W C / PART)

@@ -80,7 +80,7 @@ class Rectified(Layer):
     def forward(self, x, step=None):
         y = self.layer.product(x)
         outputs, part = y.shape[-1], width(y.shape[-1])
-        rows = y.size // outputs if self.dropout else y.size // (outputs * y.shape[-2])
+        rows = len(y) if y.ndim == 2 else y.size // (outputs * y.shape[-2])
         chance = [0] * 5
         if self.dropout and step:
             key = randomness.key(step.seed, "dropout", self.dropout.stream, step.number)
