@@ -62,7 +62,7 @@ class Dataset:
 
     @cached_property
     def identity(self):
-        """Hash of all images and classes, 32 hexadecimal digits; two prepared sets of one identity may differ in the mean."""
+        """Hash of all images and classes, 32 hexadecimal digits; what is subtracted is not in it (``--mean-from``)."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(repr([str(name) for name in self.classes]).encode())
         for images in (self.train, self.test):
