@@ -69,6 +69,8 @@ def _same_run(run, folder, terms, show):
     tensors, metadata = runs.read(checkpoint.newest(folder, damaged))
     for line in damaged:
         show(f"warning: {line}")
+    then = tensors["data/mean"]
+    now = run.dataset.mean if metadata["dataset"] == run.dataset.identity else then  # another set's goes without saying
     changed = [
         (what, old, new)
         for what, old, new in (
@@ -76,7 +78,7 @@ def _same_run(run, folder, terms, show):
             ("classes", metadata["classes"], list(run.dataset.classes)),
             ("seed", metadata["seed"], run.seed),
             ("data set", metadata["dataset"][:8], run.dataset.identity[:8]),
-            ("mean image", *(hashes.array(mean)[:8] for mean in (tensors["data/mean"], run.dataset.mean))),
+            ("mean image", hashes.array(then)[:8], hashes.array(now)[:8]),
         )
         if old != new
     ]
