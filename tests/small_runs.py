@@ -68,6 +68,18 @@ def after(monkeypatch, step, act):
     monkeypatch.setattr(training.Training, "learn", counted)
 
 
+def pressed_while_it_saves(monkeypatch, number, step):
+    """Send this process a signal when a run begins to save what it is after a number of steps."""
+    save = training.Training.save
+
+    def pressing(run, folder, tested=False):
+        if run.step == step:
+            os.kill(os.getpid(), number)
+        return save(run, folder, tested)
+
+    monkeypatch.setattr(training.Training, "save", pressing)
+
+
 def pressed(monkeypatch, number, step):
     """Send this process a signal after a number of steps, as a person or a scheduler would."""
     after(monkeypatch, step, lambda run: os.kill(os.getpid(), number))

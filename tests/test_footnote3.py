@@ -1,10 +1,10 @@
 """Footnote 3's procedure: what each stage sees, when it ends, and that it can be stopped anywhere."""
 
-import os
 import signal
 
 import numpy as np
 import pytest
+from small_runs import pressed_while_it_saves
 from test_training import Pressed, final, quiet, same, small, stripes  # noqa: F401, the last a fixture
 
 from tinyalex import footnote3, runs, training
@@ -107,14 +107,7 @@ def test_stopped_anywhere_it_ends_at_the_same_step(stripes, tmp_path, monkeypatc
 
 
 def test_a_wish_at_the_end_of_a_stage_begins_no_other(stripes, tmp_path, monkeypatch):  # noqa: F811
-    save = training.Training.save
-
-    def pressing(run, folder, tested=False):
-        if run.step == 5:  # of the first stage, four fifths of 88 images
-            os.kill(os.getpid(), signal.SIGTERM)
-        return save(run, folder, tested)
-
-    monkeypatch.setattr(training.Training, "save", pressing)
+    pressed_while_it_saves(monkeypatch, signal.SIGTERM, 5)  # steps of the first stage, four fifths of 88 images
     with pytest.raises(Interrupted):
         footnote3.train(small(epochs=1), stripes, tmp_path, show=quiet)
     assert [path.name for path in tmp_path.iterdir()] == [footnote3.STAGES[0]]

@@ -143,6 +143,7 @@ def test_the_recorded_runs_are_those_of_their_table(name):
     last = [record for record in runs.read_log(folder) if record["event"] == "test"][-1]
     row = next(line for line in (ROOT / "data" / "README.md").read_text().splitlines() if f"`runs/{name}/`" in line)
     assert f"{last['top1_error']:.2%}".replace("%", " %") + f" after {last['epoch']:.0f} epochs" in row
+    assert "top-5" not in row or f"top-5 {last['top5_error']:.2%}".replace("%", " %") in row
     recorded, shipped = recipe.load(folder / "recipe.toml"), recipe.load(name)
     assert recorded.learning == shipped.learning and recorded.init == shipped.init
     assert replace(recorded.data, set="") == replace(shipped.data, set="")

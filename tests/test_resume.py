@@ -13,7 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_runs import after, final, pressed, quiet, same, small, stripes, timeless
+from small_runs import after, final, pressed, pressed_while_it_saves, quiet, same, small, stripes, timeless
 
 from tinyalex import checkpoint, fingerprint, parallel, retention, runs, storage, training
 from tinyalex.backend import Device
@@ -319,18 +319,11 @@ def test_t6_a_wish_between_two_looks_is_granted_at_the_next(data, tmp_path):
 
 
 def test_t6_a_wish_while_the_last_checkpoint_is_written(data, whole, tmp_path, monkeypatch):
-    save = training.Training.save
-
-    def pressing(run, folder, tested=False):
-        if run.step == 18:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return save(run, folder, tested)
-
     with (
         monkeypatch.context() as patch,
         pytest.raises(Interrupted, match="stopped at step 18, the last, which is saved"),
     ):
-        patch.setattr(training.Training, "save", pressing)
+        pressed_while_it_saves(patch, signal.SIGTERM, 18)
         training.train(phased(), data, tmp_path, show=quiet)
     assert same(final(whole), final(tmp_path)) and timeless(whole) == timeless(tmp_path)
 

@@ -166,12 +166,8 @@ def test_no_checkpoint_holds_what_is_no_number(data, tmp_path):
 # A loss that does not leave that of guessing.
 
 
-def watch(lines, classes=10, batch=256, seen=0):
-    return health.Watch(classes, batch, lines.append, seen)
-
-
-def watch_of(losses, seen):
-    return health.Watch(10, 256, pytest.fail, seen, losses)
+def watch(lines, classes=10, batch=256, seen=0, losses=()):
+    return health.Watch(classes, batch, lines.append, seen, losses)
 
 
 def test_t1_a_loss_that_stays_is_told_and_then_ends_the_run():
@@ -216,8 +212,8 @@ def test_t1_a_run_that_goes_on_knows_what_it_saw(data, tmp_path, monkeypatch):
     """A limit that was crossed is not crossed again, and one step does not speak for the last hundred."""
     monkeypatch.setattr(health, "STALL_WARNING", 104)  # images: an epoch of 88 and a batch of 16
     monkeypatch.setattr(health, "STALL_END", 104 + 16)
-    begun, watch = [], health.Watch.__init__
-    monkeypatch.setattr(health.Watch, "__init__", lambda *given: (begun.append(given[4:]), watch(*given))[1])
+    begun, begin = [], health.Watch.__init__
+    monkeypatch.setattr(health.Watch, "__init__", lambda *given: (begun.append(given[4:]), begin(*given))[1])
     dull = small("init.weights={default=0.0}", rate=1e-9)
     lines, terms = [], Terms(weak_signal=True)
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
@@ -228,8 +224,9 @@ def test_t1_a_run_that_goes_on_knows_what_it_saw(data, tmp_path, monkeypatch):
     training.train(dull, data, tmp_path, show=lines.append, terms=terms)
     assert sum(line.startswith("warning: loss: ") for line in lines) == 1
     assert [(seen, len(losses)) for seen, losses in begun] == [(0, 0), (104, 1), (120, 2)]
-    known = watch_of([math.log(10) - 1] * 50, seen=health.STALL_WARNING - 1)
-    known.loss(math.log(10), 1)  # neither told nor ended: the mean of all 51 has fallen
+    told = []
+    watch(told, seen=health.STALL_WARNING - 1, losses=[math.log(10) - 1] * 50).loss(math.log(10), 1)
+    assert told == []  # the mean of all 51 has fallen
 
 
 def test_t1_a_run_that_stalls_at_the_end_of_an_epoch_has_it_in_its_log(data, tmp_path, monkeypatch):

@@ -60,7 +60,7 @@ class Keeper:
         self._saved, self._drops = time.monotonic(), run.rates.drops
         batch, (epochs, steps) = run.recipe.learning.batch, divmod(run.step, run.steps_per_epoch)
         images = epochs * len(run.dataset.train) + steps * batch  # an epoch's last batch may be shorter
-        losses = [outcome.figures()[0] for outcome in run.seen] if steps else []
+        losses = [outcome.figures()[0] for outcome in run.seen]
         self.watch = Watch(run.network.classes, batch, log.say, images, losses)
 
     def due(self):
@@ -98,8 +98,8 @@ class Keeper:
         Interrupted
             With the command that goes on.
         """
-        asked = self._stop.asked  # read once: who asks later is heard next time
-        if asked or self.due():
+        asked = self._stop.asked  # read before `due` looks: who asks in between is heard next time
+        if self.due():
             path = self.save()
         if asked:
             self._leave(f"saved in {path}")

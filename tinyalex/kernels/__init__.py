@@ -1,3 +1,4 @@
-"""Fast forms of layers, one file an operation; each equals the readable form in `tinyalex.layers`, for
-finite numbers, and is tested to.
+"""Fast forms of layers, one file an operation.
+
+For finite numbers each equals the readable form in `tinyalex.layers`, and is tested to.
 """
