@@ -153,8 +153,15 @@ plan.legend(loc="lower left")
 for event, colour in (("epoch", BLUE), ("test", VERMILION)):
     records = [record for record in log if record["event"] == event]
     ours.plot([r["epoch"] for r in records], [100 * r["top1_error"] for r in records], ".-", color=colour)
-    ours.annotate({"epoch": "training", "test": "test"}[event], (records[0]["epoch"], 100 * records[0]["top1_error"]),
-                  (6, 2) if event == "epoch" else (-4, -14), textcoords="offset points", color=colour)  # fmt: skip
+    name, place = ("training", (0, -16)) if event == "epoch" else ("test", (0, 8))
+    ours.annotate(
+        name,
+        (records[-1]["epoch"], 100 * records[-1]["top1_error"]),
+        place,
+        textcoords="offset points",
+        color=colour,
+        ha="right",
+    )
 ours.set(title=f"a run of ours: {folder.name}", xlabel="epoch", ylabel="error, %", ylim=(0, None))
 for row, (what, (gain, deviation)) in enumerate(gains.items()):
     bars.errorbar(gain, row, xerr=2 * deviation, fmt="o", color=BLUE if gain > 2 * deviation else VERMILION, capsize=3)
