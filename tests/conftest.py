@@ -3,29 +3,14 @@
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
-from shim import ShimDevice
-
-from tinyalex.backend import Device
-from tinyalex.errors import DeviceError
+import shim
 
 
 @pytest.fixture(params=["cpu", "fake:0", "kernels", "cuda:0", "cuda:0 kernels"])
 def device(request):
-    """Each kind of device in turn; the card only where there is one.
-
-    "kernels" runs the CUDA kernels on the processor, wherever they exist. With "cuda:0" float64 goes the readable way,
-    with "cuda:0 kernels" through the kernels.
-    """
-    name, _, kernels = request.param.partition(" ")
-    try:
-        device = ShimDevice("float32", "float64") if name == "kernels" else Device(name)
-    except DeviceError as error:
-        pytest.skip(str(error))
-    if kernels:
-        device.kernels.add(np.dtype("float64"))
-    with device:
+    """Each kind of device in turn (`shim.device`); the card only where there is one."""
+    with shim.device(request.param) as device:
         yield device
 
 

@@ -25,13 +25,13 @@ def steps(folder, data, epochs):
     parallel = ["-n", "8"] if importlib.util.find_spec("xdist") else []
     quiet = ["-q", "-p", "no:cacheprovider", "-p", "no:benchmark"]
     sanitizer = shutil.which("compute-sanitizer")
-    twins = ["tests/test_layers.py", "-k", "test_twin and cuda and kernels"]
+    small = ["tests/test_layers.py", "tests/test_kernels.py", "-k", "cuda and (test_twin and kernels or steps or bits)"]
     train = ["train", "modern", "--data", str(data), "--devices", "cuda:0", "cuda:0", "--set", "net.classes=0"]
     return {
         "machine": [*PYTHON, "-m", "tinyalex", "doctor"],
         "tests": [*PYTHON, "-m", "pytest", *quiet, *parallel, "-k", "cuda:0", "tests"],
         "parity": [*PYTHON, "-m", "tests.card_parity"],
-        "sanitizer": [sanitizer, "--error-exitcode", "9", *PYTHON, "-c", WITHOUT_A_POOL, *quiet, *twins]
+        "sanitizer": [sanitizer, "--error-exitcode", "9", *PYTHON, "-c", WITHOUT_A_POOL, *quiet, *small]
         if sanitizer
         else "no compute-sanitizer on the path",
         "bench": [*PYTHON, "-m", "tinyalex", "bench", "--device", "cuda:0", "--out", f"{folder}/bench"],

@@ -4,6 +4,7 @@ NVRTC, which compiles for cards that are not there."""
 import ctypes
 import functools
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from tinyalex.backend import Device
+from tinyalex.errors import DeviceError
 from tinyalex.kernels import cut, launch, patches, pooling, rectify, response, softmax, update
 
 SOURCES = {module.__name__.split(".")[-1]: module.SOURCE
@@ -39,6 +41,12 @@ static inline int max(int a, int b) { return a > b ? a : b; }
 template <class T> T rsqrt(T x) { return 1 / sqrt(x); }
 """
 
+# For a process with the sanitizers' libraries loaded before all others (`test_sanitizers`).
+SANITIZED = os.environ.get("TINYALEX_SANITIZED") == "1"
+FLAGS = ["-ffp-contract=off"]
+if SANITIZED:
+    FLAGS += ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+
 KERNEL = re.compile(r'extern "C" __global__ void (\w+)\(([^)]*)\)')
 
 
@@ -51,14 +59,18 @@ def kernels(code):
 
 
 def runner(name, types):
-    """C++ that runs a kernel for every thread of a grid; ``args`` point to the arguments."""
+    """C++ that runs a kernel for every thread of a grid; ``args`` point to the arguments.
+
+    Sanitized, the last thread comes first: a kernel may not know.
+    """
     arguments = ", ".join(f"*({type_} *)args[{i}]" for i, type_ in enumerate(types))
+    loop = "for ({0} = {1}; {0}-- > 0;)" if SANITIZED else "for ({0} = 0; {0} < {1}; ++{0})"
+    places = {"blockIdx.x": "rows", "blockIdx.y": "parts", "threadIdx.x": "threads"}
+    loops = " ".join(loop.format(place, count) for place, count in places.items())
     return f"""
 extern "C" void run_{name}(unsigned rows, unsigned parts, unsigned threads, void **args) {{
     blockDim.x = threads;
-    for (blockIdx.x = 0; blockIdx.x < rows; ++blockIdx.x)
-        for (blockIdx.y = 0; blockIdx.y < parts; ++blockIdx.y)
-            for (threadIdx.x = 0; threadIdx.x < threads; ++threadIdx.x) {name}({arguments});
+    {loops} {name}({arguments});
 }}
 """
 
@@ -71,7 +83,7 @@ def library(text):
         (folder / "kernels.cpp").write_text(text)
         done = subprocess.run(
             ["g++", "-O1", "-Wall", "-Wno-unused", "-Wno-unknown-pragmas", "-Wno-unused-result", "-shared", "-fPIC"]
-            + ["-ffp-contract=off", "-o", folder / "kernels.so", folder / "kernels.cpp"],
+            + [*FLAGS, "-o", folder / "kernels.so", folder / "kernels.cpp"],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0 and not done.stderr, done.stderr
@@ -133,6 +145,24 @@ class ShimDevice(Device):
         blocks, threads = grid
         run(launch.source(code, real, constants), name, blocks, threads, arguments)
         self.started.append(name)
+
+
+def device(name):
+    """Return the device that a test asks for; skip the test where there is none.
+
+    "kernels" runs CUDA kernels on the processor, wherever they exist. With "cuda:0" float64 goes the readable way, with
+    "cuda:0 kernels" through the kernels.
+    """
+    if name == "kernels":
+        return ShimDevice("float32", "float64")
+    name, _, kernels = name.partition(" ")
+    try:
+        found = Device(name)
+    except DeviceError as error:
+        pytest.skip(str(error))
+    if kernels:
+        found.kernels.add(np.dtype("float64"))
+    return found
 
 
 def gemm_ex(handle, turn_a, turn_b, m, n, k, alpha, a, a_type, lda, b, b_type, ldb, beta, c, c_type, ldc, compute, _):

@@ -49,11 +49,11 @@ def three_steps(devices, norm, dtype="float64", **net):
 
 @pytest.fixture
 def on_kernels(monkeypatch):
-    """Networks asked for on "kernels" are built on devices that take the kernels."""
-    made, plain = [], network.Device
+    """Networks are built on the devices of `shim.device`, which take the kernels where that is asked for."""
+    made = []
 
     def device(name):
-        made.append(ShimDevice("float32", "float64") if name == "kernels" else plain(name))
+        made.append(shim.device(name))
         return made[-1]
 
     monkeypatch.setattr(network, "Device", device)
@@ -62,18 +62,20 @@ def on_kernels(monkeypatch):
 
 @pytest.mark.parametrize("columns", [1, 2])
 @pytest.mark.parametrize("norm", ["paper", "2012"])
-def test_three_steps_of_a_whole_network(on_kernels, norm, columns):
+@pytest.mark.parametrize("kind", ["kernels", "cuda:0 kernels"])
+def test_three_steps_of_a_whole_network(on_kernels, kind, norm, columns):
     """Dropout draws the same units, frozen and slowed layers do as they should, and all numbers are the CPU's."""
     expected, _ = three_steps(["cpu"] * columns, norm)
-    got, built = three_steps(["kernels"] * columns, norm)
+    got, built = three_steps([kind] * columns, norm)
     assert got.keys() == expected.keys()
     for name, value in expected.items():
         assert value.any()
         close(str(name), got[name], value, 1e-12)
-    started = {name for device in on_kernels for name in getattr(device, "started", [])}
-    assert started == EVERY - {"cut", "average_pool", "average_pool_backward"} - (
-        {"around", "around_backward"} if norm == "paper" else set()
-    )
+    if kind == "kernels":
+        started = {name for device in on_kernels for name in getattr(device, "started", [])}
+        assert started == EVERY - {"cut", "average_pool", "average_pool_backward"} - (
+            {"around", "around_backward"} if norm == "paper" else set()
+        )
     assert all(isinstance(run.columns[0][0], rectify.Rectified) for run in built.runs if run.name != "softmax")
 
 
@@ -175,7 +177,8 @@ def test_patches_do_not_outlive_their_use(monkeypatch, memory):
 
 @pytest.mark.parametrize("matched", [True, False])
 @pytest.mark.parametrize("coloured, factors", [(True, [1 / 1.1, 0.02]), (False, [0.5]), (True, [])])
-def test_cutting_gives_the_bits_of_the_host(matched, coloured, factors):
+@pytest.mark.parametrize("kind", ["kernels", "cuda:0"])
+def test_cutting_gives_the_bits_of_the_host(kind, matched, coloured, factors):
     n, size, crop = 5, 24, 20
     images = (128 + 60 * noise(n, size, size, 3)).clip(0, 255).astype(np.uint8)
     mean = (100 + 9 * noise(size, size, 3)).astype(np.float32)
@@ -183,10 +186,12 @@ def test_cutting_gives_the_bits_of_the_host(matched, coloured, factors):
         np.array([[0, 0], [4, 4], [1, 3], [0, 4], [2, 2]]), np.array([False, True, True, False, True]),
         9 * noise(n, 3).astype(np.float32) if coloured else None,
     )  # fmt: skip
-    cutter, device = Cutter(mean, crop, matched, factors), ShimDevice("float32")
-    got = cutter.on(device)(images, *(draw for draw in draws if draw is not None))
+    cutter = Cutter(mean, crop, matched, factors)
+    with shim.device(kind) as device:
+        made = cutter.on(device)(*(device.put(each) for each in (images, *draws) if each is not None))
+        got = device.get(made)
     np.testing.assert_array_equal(got, cutter(images, draws))
-    assert device.started == ["cut"]
+    assert getattr(device, "started", ["cut"]) == ["cut"]
 
 
 def test_a_nan_is_not_lost_on_the_way():
@@ -324,7 +329,7 @@ def test_a_planted_bug_is_seen_in_the_network(on_kernels, monkeypatch, module, r
     assert right in module.SOURCE
     monkeypatch.setattr(module, "SOURCE", guarded(module.SOURCE.replace(right, wrong)))
     with pytest.raises(AssertionError, match="off by"):
-        test_three_steps_of_a_whole_network(on_kernels, "paper", 2)
+        test_three_steps_of_a_whole_network(on_kernels, "kernels", "paper", 2)
 
 
 # The compiler for real cards.
