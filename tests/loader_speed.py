@@ -41,7 +41,7 @@ def loader_rates(data, made):
     for threads in (0, 1, 2):
         told(
             f"whole uint8 images and draws, {threads} threads",
-            rounds(lambda n=threads: loader.training_records(loader.Epoch(data, made, 0, 0), threads=n)),
+            rounds(lambda n=threads: loader.records(loader.Epoch(data, made, 0, 0), threads=n)),
         )
     for threads in (0, 1, 2):
         told(

@@ -17,9 +17,9 @@ import numpy as np
 import prepared_sets
 import pytest
 
-from tinyalex import checkpoint, datasets, recipe, runs, training
+from tinyalex import checkpoint, datasets, evaluation, recipe, retrieval, runs, training
 from tinyalex.backend import Device
-from tinyalex.datasets import feed, loader, shards
+from tinyalex.datasets import augment, feed, loader, shards
 from tinyalex.errors import DataError
 from tinyalex.fake import FakeArray
 from tinyalex.upload import Placed, Upload
@@ -77,6 +77,36 @@ def test_devices_get_the_bits_of_the_host(prepared, names, threads):
             assert there is device.place(batch.images)
             assert isinstance(there, np.ndarray) if names == ["cpu"] else there.place == device.name
             np.testing.assert_array_equal(device.get(there), host.images)
+
+
+@pytest.mark.parametrize("views", [1, 9, 10])
+@pytest.mark.parametrize("names", PLACES, ids=" ".join)
+def test_devices_get_the_views_of_the_host(prepared, names, views):
+    devices, images = [Device(name) for name in names], prepared.test
+    expected = list(loader.test_batches(images, prepared.mean, small(), 4, views, threads=0))
+    fed = list(feed.test_batches(images, prepared.mean, small(), 4, views, devices))
+    assert len(fed) == len(expected) == 3
+    for batch, host in zip(fed, expected, strict=True):
+        assert isinstance(batch.images, np.ndarray if names == ["cpu"] else Placed)
+        np.testing.assert_array_equal(batch.labels, host.labels)
+        for device in devices:
+            np.testing.assert_array_equal(device.get(device.place(batch.images)), host.images)
+            np.testing.assert_array_equal(device.get(device.place(batch.images[1:3])), host.images[1:3])
+
+
+@pytest.mark.parametrize("names", PLACES[1:], ids=" ".join)
+def test_a_test_on_a_device_is_the_processor_s(prepared, monkeypatch, names):
+    """The host cuts no crop for it, and errors and features are the same."""
+    nets = [training.Training(small(), prepared, places, 3).network for places in (["cpu"] * len(names), names)]
+    asked = [prepared.test, prepared.mean, small()]
+    expected = [evaluation.probabilities(nets[0], *asked, views) for views in (1, 10)]
+    expected.append(retrieval.features_of(nets[0], *asked))
+    monkeypatch.setattr(augment.Cutter, "__call__", None)
+    got = [evaluation.probabilities(nets[1], *asked, views) for views in (1, 10)]
+    got.append(retrieval.features_of(nets[1], *asked))
+    for mine, its in zip(got, expected, strict=True):
+        assert mine.shape == its.shape and len(its) == 10
+        np.testing.assert_allclose(mine, its, rtol=1e-4, atol=1e-6)
 
 
 def test_a_phase_without_colour_noise(prepared):

@@ -190,8 +190,11 @@ def test_cutting_gives_the_bits_of_the_host(kind, matched, coloured, factors):
     with shim.device(kind) as device:
         made = cutter.on(device)(*(device.put(each) for each in (images, *draws) if each is not None))
         got = device.get(made)
+        twice = Draws(*(np.concatenate([draw, draw]) for draw in draws[:2]))
+        views = device.get(cutter.on(device)(device.put(images[:2]), *(device.put(each) for each in twice[:2])))
     np.testing.assert_array_equal(got, cutter(images, draws))
-    assert getattr(device, "started", ["cut"]) == ["cut"]
+    np.testing.assert_array_equal(views, cutter(np.repeat(images[:2], n, axis=0), twice))
+    assert getattr(device, "started", ["cut", "cut"]) == ["cut", "cut"]
 
 
 def test_a_nan_is_not_lost_on_the_way():

@@ -141,7 +141,7 @@ def test_records_and_draws_make_the_same_batches(dataset, threads):
     """What a device gets: whole images, and what is to be done to them."""
     made = make_recipe(colour="2012", scale=0.5)
     epoch = loader.Epoch(dataset, made, 1, 2)
-    records = list(loader.training_records(epoch, 2, threads=threads))
+    records = list(loader.records(epoch, 2, threads=threads))
     batches = list(loader.training_batches(dataset, made, 1, 2, first_batch=2))
     assert len(records) == len(batches) == 5
     for record, batch in zip(records, batches, strict=True):
@@ -159,7 +159,7 @@ def test_records_go_into_the_memory_that_was_given(dataset):
         return taken[-1]
 
     epoch = loader.Epoch(dataset, make_recipe(colour="2012"), 1, 2)
-    first = next(loader.training_records(epoch, threads=0, empty=empty))
+    first = next(loader.records(epoch, threads=0, empty=empty))
     arrays = [first.images, *first.draws]
     assert len(taken) == 4 and all(a is b for a, b in zip(arrays, taken, strict=True))
 
@@ -171,7 +171,7 @@ def test_a_batch_is_the_holders_for_as_long_as_anything_views_it(dataset, kind):
     def iterate():
         if kind == "batches":
             return loader.training_batches(dataset, make_recipe(batch=3), 0, 0, threads=2)
-        return loader.training_records(loader.Epoch(dataset, make_recipe(batch=3), 0, 0), threads=2)
+        return loader.records(loader.Epoch(dataset, make_recipe(batch=3), 0, 0), threads=2)
 
     whole = list(iterate())
     assert not any(np.shares_memory(a.images, b.images) for a, b in zip(whole, whole[1:], strict=False))
@@ -265,7 +265,7 @@ def test_images_too_small(dataset):
     made = replace(made, net=replace(made.net, input=41))
     for ask in (
         lambda: loader.training_batches(dataset, made, 0, 0),
-        lambda: loader.training_records(loader.Epoch(dataset, made, 0, 0)),
+        lambda: loader.records(loader.Epoch(dataset, made, 0, 0)),
         lambda: loader.test_batches(dataset.test, dataset.mean, made, 8),
         lambda: loader.prepare_image(dataset.test.images[0], dataset.mean, made),
     ):

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyalex.datasets.loader import test_batches
+from tinyalex.datasets.feed import test_batches
 from tinyalex.errors import DataError
 
 
@@ -79,7 +79,8 @@ def probabilities(network, images, mean, recipe, views=1, between=None):
             "prepare them in that size"
         )
     batch, parts = recipe.learning.batch, []
-    with contextlib.closing(test_batches(images, mean, recipe, max(1, batch // views), views)) as batches:
+    few = max(1, batch // views)
+    with contextlib.closing(test_batches(images, mean, recipe, few, views, network.devices)) as batches:
         for crops in batches:
             parts.append(network.predict(crops.images, batch).reshape(len(crops.labels), views, -1).mean(axis=1))
             if between:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tinyalex import evaluation, runs, training
-from tinyalex.datasets import loader
+from tinyalex.datasets import feed
 from tinyalex.datasets.parts import Chosen, fifths, part
 from tinyalex.keeper import Terms
 from tinyalex.recipe import Phase
@@ -64,7 +64,7 @@ def _with(recipe, **changes):
 def _loss(network, dataset, recipe, seed):
     # The mean loss on a part's training images, varied as the first epoch varies them.
     total = 0.0
-    for batch in loader.training_batches(dataset, recipe, seed, epoch=0):
+    for batch in feed.training_batches(dataset, recipe, seed, epoch=0, devices=network.devices):
         found = evaluation.score(network.predict(batch.images, recipe.learning.batch), batch.labels)
         total += found.loss * found.count
     return total / len(dataset.train)

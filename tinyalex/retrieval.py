@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinyalex.datasets.loader import test_batches
+from tinyalex.datasets.feed import test_batches
 from tinyalex.errors import DataError
 from tinyalex.layers import Linear
 
@@ -43,7 +43,7 @@ def features_of(network, images, mean, recipe):
     if images.size != len(mean):
         sizes = f"{images.size} x {images.size}, but the network was trained with {len(mean)} x {len(mean)}"
         raise DataError(f"images: {sizes}; prepare them in that size")
-    batches = test_batches(images, mean, recipe, recipe.learning.batch)
+    batches = test_batches(images, mean, recipe, recipe.learning.batch, devices=network.devices)
     return np.concatenate([features(network, batch.images, recipe.learning.batch) for batch in batches])
 
 

@@ -58,3 +58,7 @@ class Placed:
 
     def __len__(self):
         return self.shape[0]
+
+    def __getitem__(self, part):
+        """Return some of the images, where they are."""
+        return Placed({device: array[part] for device, array in self.arrays.items()})

@@ -183,7 +183,10 @@ class Cutter:
         return out
 
     def on(self, device):
-        """Return the same for images on a device: ``cut(images, offsets, flips, shifts=None)``, all arrays of it."""
+        """Return the same for images on a device: ``cut(images, offsets, flips, shifts=None)``, all arrays of it.
+
+        Of n images it makes as many crops as there are offsets, n times the views of each, side by side.
+        """
         xp, crop = device.xp, self.crop
         with device:
             mean, places = device.put(self._mean if self.matched else self._fixed), xp.arange(crop)
@@ -194,9 +197,8 @@ class Cutter:
             across = xp.where(flips[:, None], crop - 1 - places, places)
             rows = (offsets[:, :1] + places)[:, :, None]  # (n, crop, 1)
             columns = (offsets[:, 1:] + across)[:, None, :]  # (n, 1, crop)
-            x = images[xp.arange(len(images))[:, None, None], rows, columns] - (
-                mean[rows, columns] if self.matched else mean
-            )
+            numbers = xp.arange(len(offsets)) // (len(offsets) // len(images))
+            x = images[numbers[:, None, None], rows, columns] - (mean[rows, columns] if self.matched else mean)
             if shifts is not None:
                 x += shifts[:, None, None, :]
             for factor in self.factors:

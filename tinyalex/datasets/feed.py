@@ -1,6 +1,6 @@
 """Batches where the devices want them, and how long somebody had to wait for them.
 
-The processor trains on crops that the loader cut. To other devices whole images go, as bytes: a quarter of the traffic
+The processor works on crops that the loader cut. To other devices whole images go, as bytes: a quarter of the traffic
 and no work for the processor. They cut the crops themselves, and the bytes of the next batch arrive while they compute.
 """
 
@@ -55,12 +55,32 @@ def training_batches(dataset, recipe, seed, epoch, first_batch=0, colour_noise=N
     Batches
         Of `loader.Batch`. Unless all devices are the processor, ``images`` are `Placed` on them.
     """
+    return _fed(loader.Epoch(dataset, recipe, seed, epoch, colour_noise), first_batch, devices, threads)
+
+
+def test_batches(images, mean, recipe, batch, views=1, devices=(), threads=None):
+    """Go through a set in its own order, with the same views of every image.
+
+    Parameters
+    ----------
+    images, mean, recipe, batch, views
+        See `loader.Views`.
+    devices, threads
+        See `training_batches`.
+
+    Returns
+    -------
+    Batches
+        As `training_batches` gives them, with ``views`` crops of each image side by side.
+    """
+    return _fed(loader.Views(images, mean, recipe, batch, views), 0, devices, threads)
+
+
+def _fed(crops, first_batch, devices, threads):
     if all(device.kind == "cpu" for device in devices):
-        threads = 1 if threads is None else threads
-        return Batches(loader.training_batches(dataset, recipe, seed, epoch, first_batch, colour_noise, threads))
-    made = loader.Epoch(dataset, recipe, seed, epoch, colour_noise)
-    records = loader.training_records(made, first_batch, 4 if threads is None else threads, devices[0].pinned)
-    return Batches(_placed(records, made.cutter, devices))
+        return Batches(loader.batches(crops, first_batch, 1 if threads is None else threads))
+    records = loader.records(crops, first_batch, 4 if threads is None else threads, devices[0].pinned)
+    return Batches(_placed(records, crops.cutter, devices))
 
 
 def _placed(records, cutter, devices):

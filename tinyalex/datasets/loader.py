@@ -28,7 +28,7 @@ class Batch(NamedTuple):
 
 
 class Records(NamedTuple):
-    """Whole images uint8 (n, S, S, 3) as they were read, and what is to be done to them: `augment.Draws`."""
+    """Whole images uint8 (n, S, S, 3) as they were read, and what is to be done to them: `augment.Draws` of n views."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -53,7 +53,11 @@ class Epoch:
     images : ImageSet
     cutter : augment.Cutter
         Makes the network's input of images and draws.
+    views : int
+        Crops of each image: 1.
     """
+
+    views = 1
 
     def __init__(self, dataset, recipe, seed, epoch, colour_noise=None):
         self.images, self._data, self._batch = dataset.train, recipe.data, recipe.learning.batch
@@ -81,13 +85,47 @@ class Epoch:
         return indices, augment.Draws(*crops, noise)
 
 
-def training_batches(dataset, recipe, seed, epoch, first_batch=0, colour_noise=None, threads=1):
-    """Go through the training set once and cut the crops on the host.
+class Views:
+    """One pass over a set in its own order, the same crops of every image: nothing random.
 
     Parameters
     ----------
-    dataset, recipe, seed, epoch, colour_noise
-        See `Epoch`.
+    images : ImageSet
+    mean : float32 (S, S, 3)
+        The mean image that is subtracted: that of the training set.
+    recipe : Recipe
+        ``net.input`` and ``data`` are read.
+    batch : int
+        Images a batch; the last may be short.
+    views : {1, 9, 10}
+        1: the centre crop. 10: the four corners, the centre, and the reflections of these five (`augment.views`).
+
+    Attributes
+    ----------
+    images, cutter, views
+        As an `Epoch` has them.
+    """
+
+    def __init__(self, images, mean, recipe, batch, views=1):
+        self.images, self.cutter, self.views, self._batch = images, _cutter(mean, recipe), views, batch
+        self._places, self._flips = zip(*augment.views(images.size, self.cutter.crop, views), strict=True)
+
+    def __len__(self):
+        """Count the batches."""
+        return -(-len(self.images) // self._batch)
+
+    def draw(self, number):
+        """Return the numbers of the images in a batch, int64 (n,), and the `augment.Draws` of their n views crops."""
+        indices = np.arange(number * self._batch, min((number + 1) * self._batch, len(self.images)))
+        return indices, augment.Draws(np.tile(self._places, (len(indices), 1)), np.tile(self._flips, len(indices)))
+
+
+def batches(crops, first_batch=0, threads=1):
+    """Make the batches of a pass, and cut them on the host.
+
+    Parameters
+    ----------
+    crops : Epoch or Views
     first_batch : int
         Number of the batch to begin with.
     threads : int
@@ -96,28 +134,30 @@ def training_batches(dataset, recipe, seed, epoch, first_batch=0, colour_noise=N
     Yields
     ------
     Batch
-        The last of an epoch may be short.
+        With ``crops.views`` crops of each image, side by side: rows ``views * i`` to ``views * (i + 1) - 1`` of the
+        images belong to label ``i``.
     """
-    made, memory = Epoch(dataset, recipe, seed, epoch, colour_noise), Arena()
+    memory, views, side = Arena(), crops.views, crops.cutter.crop
 
     def make(number):
-        indices, draws = made.draw(number)
-        x = memory.empty((len(indices), made.cutter.crop, made.cutter.crop, 3), np.float32)
-        for part, images in _read(made.images, indices, memory):
-            made.cutter(images, draws.part(part), out=x[part])
-        return Batch(x, made.images.labels[indices], indices)
+        indices, draws = crops.draw(number)
+        x = memory.empty((len(indices), views, side, side, 3), np.float32)
+        for part, images in _read(crops.images, indices, memory):
+            for view in range(views):
+                mine = slice(part.start * views + view, part.stop * views, views)
+                crops.cutter(images, draws.part(mine), out=x[part, view])
+        return Batch(x.reshape(-1, side, side, 3), crops.images.labels[indices], indices)
 
-    return made_ahead(make, range(first_batch, len(made)), threads)
+    return made_ahead(make, range(first_batch, len(crops)), threads)
 
 
-def training_records(epoch, first_batch=0, threads=2, empty=None):
-    """Go through the training set once and leave the cutting to a device.
+def records(crops, first_batch=0, threads=2, empty=None):
+    """Make the batches of a pass, and leave the cutting to a device.
 
     Parameters
     ----------
-    epoch : Epoch
-    first_batch, threads : int
-        See `training_batches`.
+    crops, first_batch, threads
+        See `batches`.
     empty : callable, optional
         ``empty(shape, dtype)`` gives the host memory that the images and draws are put into.
 
@@ -133,49 +173,23 @@ def training_records(epoch, first_batch=0, threads=2, empty=None):
         return copy
 
     def make(number):
-        indices, draws = epoch.draw(number)
-        images = empty((len(indices), epoch.images.size, epoch.images.size, 3), np.uint8)
-        epoch.images.read(indices, out=images)
+        indices, draws = crops.draw(number)
+        images = empty((len(indices), crops.images.size, crops.images.size, 3), np.uint8)
+        crops.images.read(indices, out=images)
         draws = augment.Draws(*(None if draw is None else copied(draw) for draw in draws))
-        return Records(images, epoch.images.labels[indices], indices, draws)
+        return Records(images, crops.images.labels[indices], indices, draws)
 
-    return made_ahead(make, range(first_batch, len(epoch)), threads)
+    return made_ahead(make, range(first_batch, len(crops)), threads)
+
+
+def training_batches(dataset, recipe, seed, epoch, first_batch=0, colour_noise=None, threads=1):
+    """Make the `batches` of an `Epoch`, on the host."""
+    return batches(Epoch(dataset, recipe, seed, epoch, colour_noise), first_batch, threads)
 
 
 def test_batches(images, mean, recipe, batch, views=1, threads=1):
-    """Go through a set in its own order: crops less the mean, nothing random.
-
-    Parameters
-    ----------
-    images : ImageSet
-    mean : float32 (S, S, 3)
-        The mean image that is subtracted: that of the training set.
-    recipe : Recipe
-    batch : int
-        Images a batch; the last may be short.
-    views : {1, 9, 10}
-        1: the centre crop. 10: the four corners, the centre, and the reflections of these five (`augment.views`).
-    threads : int
-        See `training_batches`.
-
-    Yields
-    ------
-    Batch
-        With ``views`` crops for each image, side by side: rows ``views * i`` to ``views * (i + 1) - 1`` of the images
-        belong to label ``i``.
-    """
-    cutter, memory = _cutter(mean, recipe), Arena()
-    looks = augment.views(images.size, cutter.crop, views)
-
-    def make(number):
-        indices = np.arange(number * batch, min((number + 1) * batch, len(images)))
-        x = memory.empty((len(indices), views, cutter.crop, cutter.crop, 3), np.float32)
-        for part, read in _read(images, indices, memory):
-            for view, (place, flip) in enumerate(looks):
-                cutter(read, _alike(len(read), place, flip), out=x[part, view])
-        return Batch(x.reshape(-1, *x.shape[2:]), images.labels[indices], indices)
-
-    return made_ahead(make, range(-(-len(images) // batch)), threads)
+    """Make the `batches` of `Views`, on the host."""
+    return batches(Views(images, mean, recipe, batch, views), threads=threads)
 
 
 def prepare_image(image, mean, recipe):
@@ -201,8 +215,9 @@ def prepare_image(image, mean, recipe):
     from tinyalex.prepare.picture import square
 
     cutter = _cutter(mean, recipe)
-    ((place, flip),) = augment.views(len(mean), cutter.crop, 1)
-    return cutter(square(Image.fromarray(image), len(mean))[None], _alike(1, place, flip))[0]
+    middle = augment.centre(len(mean), cutter.crop)
+    draws = augment.Draws(np.array([[middle, middle]]), np.array([False]))
+    return cutter(square(Image.fromarray(image), len(mean))[None], draws)[0]
 
 
 def _cutter(mean, recipe, factors=()):
@@ -210,10 +225,6 @@ def _cutter(mean, recipe, factors=()):
     if crop > size:
         raise DataError(f"images: {size} x {size} is too small for crops of {crop}; use larger images or set net.input")
     return augment.Cutter(mean, crop, recipe.data.mean == "image", [*factors, recipe.data.scale])
-
-
-def _alike(count, place, flip):
-    return augment.Draws(np.full((count, 2), place), np.full(count, flip))
 
 
 def _read(images, indices, memory):

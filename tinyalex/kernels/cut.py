@@ -3,13 +3,13 @@
 SOURCE = """
 extern "C" __global__ void cut(const unsigned char *images, const long long *offsets, const bool *flips,
                                const float *mean, const float *shifts, float *x, int count, int size, int crop,
-                               int matched, int shifted, float first, float second)
+                               int views, int matched, int shifted, float first, float second)
 {
-    EACH(row, t, count);  // (n crop, crop 3)
+    EACH(row, t, count);  // (n views crop, crop 3)
     const int n = row / crop, i = row % crop, j = t / 3, colour = t % 3;
     const int y = (int)offsets[2 * n] + i, z = (int)offsets[2 * n + 1] + (flips[n] ? crop - 1 - j : j);
     const int mine = matched ? (y * size + z) * 3 + colour : (i * crop + j) * 3 + colour;
-    float value = images[((size_t)(n * size + y) * size + z) * 3 + colour] - mean[mine];
+    float value = images[((size_t)(n / views * size + y) * size + z) * 3 + colour] - mean[mine];
     if (shifted) value += shifts[3 * n + colour];
     x[(size_t)row * count + t] = value * first * second;
 }
@@ -23,16 +23,17 @@ def cut(device, images, offsets, flips, shifts, mean, crop, matched, factors):
     ----------
     images : uint8 (n, S, S, 3)
     offsets, flips, shifts
-        As in `Draws`.
+        As in `Draws`, of n views crops.
     mean : float32 (S, S, 3), or (crop, crop, 3) unless matched
     crop : int
     matched : bool
     factors : list of float
         Two at most.
     """
-    x = device.empty((len(images), crop, crop, 3), "float32")
+    n, views = len(offsets), len(offsets) // len(images)
+    x = device.empty((n, crop, crop, 3), "float32")
     first, second = [*map(float, factors), 1.0, 1.0][:2]
-    settings = images.shape[1], crop, matched, shifts is not None, first, second
+    settings = images.shape[1], crop, views, matched, shifts is not None, first, second
     arrays = images, offsets, flips, mean, mean if shifts is None else shifts, x
-    device.launch(SOURCE, "cut", len(images) * crop, crop * 3, *arrays, *settings)
+    device.launch(SOURCE, "cut", n * crop, crop * 3, *arrays, *settings)
     return x
