@@ -57,9 +57,24 @@ class Outcome:
         return self._known
 
 
-def mean(outcomes):
-    """Return the mean loss and the mean error of some steps."""
-    return np.mean([outcome.figures() for outcome in outcomes], axis=0)
+class Means:
+    """Mean losses and errors of the latest steps of a `Training`'s epoch; no outcome is read again for each of them.
+
+    Attributes
+    ----------
+    every : int
+        Steps of a twentieth of an epoch.
+    """
+
+    def __init__(self, run):
+        self.every, self._figures = max(1, run.steps_per_epoch // 20), np.zeros((run.steps_per_epoch, 2))
+        for place, outcome in enumerate(run.seen):
+            self._figures[place] = outcome.figures()
+
+    def latest(self, outcome, count=None):
+        """Take note of a step's outcome; return the mean loss and error of ``count`` steps, or ``every``, up to it."""
+        self._figures[outcome.number - 1] = outcome.figures()
+        return self._figures[max(0, outcome.number - (count or self.every)) : outcome.number].mean(axis=0)
 
 
 def outcomes(run, batches, settle):

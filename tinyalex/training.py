@@ -11,7 +11,7 @@ from tinyalex.datasets.feed import training_batches
 from tinyalex.evaluation import evaluate
 from tinyalex.keeper import Keeper, Terms
 from tinyalex.optimizer import Optimizer
-from tinyalex.outcome import Outcome, mean, outcomes
+from tinyalex.outcome import Means, Outcome, outcomes
 from tinyalex.randomness import Step
 from tinyalex.recipe import to_toml, with_classes
 from tinyalex.replay import explained
@@ -160,20 +160,20 @@ def _done(run, until):
 
 def _epoch(run, log, keeper):
     # From where the run stands to the end of the epoch.
-    every, batches, started, images = max(1, run.steps_per_epoch // 20), run.batches(), time.monotonic(), 0
+    means, batches, started, images = Means(run), run.batches(), time.monotonic(), 0
     with contextlib.closing(batches):
         for outcome in outcomes(run, batches, keeper.due):
             images += outcome.images
-            loss, error = mean(run.seen[max(0, outcome.number - every) : outcome.number])
+            loss, error = means.latest(outcome)
             speed, waited = np.array([images, batches.waited]) / (time.monotonic() - started)
             pace = f"{speed:.0f} images/s" + (f", {waited:.0%} of the time waiting for data" if waited > 0.01 else "")
             log.step(epoch=f"{outcome.epoch:.2f}", loss=f"{loss:.3f}", error=f"{error:.1%}", speed=pace)
             figures = {"time": time.time(), "epoch": outcome.epoch, "step": outcome.step, "rate": outcome.rate}
-            if outcome.step % every == 0:
+            if outcome.step % means.every == 0:
                 log.write("train", **figures, loss=loss, top1_error=error, images_per_s=speed)
             if outcome.step % run.steps_per_epoch:  # the last one's turn is when the epoch is in the log
                 keeper.note(outcome)
-    loss, error = mean(run.seen)
+    loss, error = means.latest(outcome, run.steps_per_epoch)
     log.write("epoch", **figures, loss=loss, top1_error=error, images_per_s=speed, waited=waited)
     log.say(f"epoch {run.epoch:.0f}  training loss {loss:.3f}  error {error:.2%}  {pace}")
     keeper.watch.waiting(batches.waited, waited)
