@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import types
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from tinyalex import checkpoint, parallel, recipe, runs, training
 from tinyalex.datasets import Dataset, ImageSet
 from tinyalex.errors import BusyError, CheckpointError, DivergedError, Interrupted
 from tinyalex.health import first_not_finite
+from tinyalex.outcome import Means, Outcome
 
 NET = {"kind": "alexnet", "input": 20, "columns": 2, "maps": [4, 8, 8, 8, 8], "kernels": [5, 3, 3, 3, 3], "stride": 1,
        "hidden": 16, "classes": 0, "dropout": 0.25}  # fmt: skip
@@ -231,3 +233,18 @@ def test_nothing_new_is_allocated_after_the_first_steps(stripes, monkeypatch):
     for batch in batches[2:5]:
         run.learn(batch)
     assert run.network.devices[0]._arena.allocated == held > 0
+
+
+@pytest.mark.parametrize("begun", [0, 7, 41])
+def test_means_are_those_of_the_latest_steps(begun):
+    """Of a twentieth of an epoch, or of so many as are done; whoever goes on in the middle knows those before."""
+    figures = np.random.default_rng(1).normal(size=(85, 2))
+    steps = [Outcome.known(*pair) for pair in figures]
+    for number, outcome in enumerate(steps, 1):
+        outcome.place(number, 0.0, 0.1, number)
+    means = Means(types.SimpleNamespace(steps_per_epoch=85, seen=steps[:begun]))
+    assert means.every == 4
+    for number, outcome in enumerate(steps[begun:], begun + 1):
+        expected = [sum(pair) / len(pair) for pair in zip(*figures[max(0, number - 4) : number], strict=True)]
+        np.testing.assert_allclose(means.latest(outcome), expected, rtol=1e-12)
+    np.testing.assert_allclose(means.latest(outcome, 85), figures.mean(axis=0), rtol=1e-12)
