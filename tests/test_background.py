@@ -3,6 +3,7 @@
 import gc
 import threading
 import time
+import types
 import weakref
 
 import pytest
@@ -21,6 +22,21 @@ def until(condition, seconds=5):
     while not condition() and time.monotonic() < end:
         time.sleep(0.002)
     return condition()
+
+
+def test_who_looks_late_finds_what_was_made(monkeypatch):
+    """The last thing is made, and its thread gone, between the end of a wait and the look at who is still there."""
+
+    class Late(threading.Condition):
+        def wait(self, timeout=None):
+            super().wait(timeout)
+            self.release()
+            assert until(lambda: not loader_threads())
+            self.acquire()
+            return False
+
+    monkeypatch.setattr(background, "threading", types.SimpleNamespace(**vars(threading) | {"Condition": Late}))
+    assert list(made_ahead(lambda number: time.sleep(0.01) or number, [5], 1)) == [5]
 
 
 @pytest.mark.parametrize("threads", [0, 1, 2, 7, 50])

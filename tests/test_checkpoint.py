@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import signal
+import stat
 import struct
 import subprocess
 import sys
@@ -252,6 +253,22 @@ def test_failed_write_leaves_nothing(tmp_path, tensors, monkeypatch, name, numbe
     with pytest.raises(StorageError, match=os.strerror(number)):
         storage.write_text(tmp_path / "recipe.toml", "text")
     assert names(tmp_path) == [first.name]
+
+
+def test_a_file_system_that_keeps_folders_by_itself(tmp_path, tensors, monkeypatch):
+    """It refuses to flush them; of a file that is not taken."""
+    fsync = os.fsync
+
+    def refusing(descriptor, kind=stat.S_ISDIR):
+        if kind(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refusing)
+    checkpoint.read(checkpoint.save(tmp_path, tensors, {"step": 1}))
+    monkeypatch.setattr(os, "fsync", lambda descriptor: refusing(descriptor, stat.S_ISREG))
+    with pytest.raises(StorageError, match="Invalid argument"):
+        checkpoint.save(tmp_path, tensors, {"step": 2})
 
 
 def test_ctrl_c_leaves_nothing_half(tmp_path, tensors, monkeypatch):

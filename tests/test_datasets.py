@@ -1,6 +1,7 @@
 """Data sets from files: CIFAR-10's three forms as folders and tars, and what is refused, in which words."""
 
 import hashlib
+import http.client
 import io
 import os
 import pickle
@@ -301,15 +302,15 @@ def broken_cases(pictures):
     claims[16:24] = struct.pack(">II", 60_000, 60_000)  # a picture of 10 GB
     claims[29:33] = struct.pack(">I", zlib.crc32(bytes(claims[12:29])))
     return {
-        "cut off": (good[: len(good) // 2], ": a broken image (OSError); repair or remove it"),
-        "empty": (b"", ": a broken image (UnidentifiedImageError); repair or remove it"),
-        "html": (b"<html>", ": a broken image (UnidentifiedImageError); repair or remove it"),
+        "cut off": (good[: len(good) // 2], ": a broken PNG file (image file is truncated); repair or remove it"),
+        "empty": (b"", ": not a JPEG, PNG, BMP or PPM file: it is empty; repair or remove it"),
+        "html": (b"<html>", ": not a JPEG, PNG, BMP or PPM file: it begins with b'<html>'; repair or remove it"),
         "size": (large, ": 12 x 10 pixels, but it has to be 10 x 10 like the others; resize it"),
         "smaller": (
             png(np.zeros((9, 9, 3), np.uint8)),
             ": 9 x 9 pixels, but it has to be 10 x 10 like the others; resize it",
         ),
-        "bomb": (bytes(claims), ": a broken image (DecompressionBombError); repair or remove it"),
+        "bomb": (bytes(claims), ": more than 89,478,485 pixels; repair or remove it"),
     }
 
 
@@ -319,6 +320,21 @@ def test_broken_images(pictures, form, case, tmp_path):
     content, message = broken_cases(pictures)[case]
     contents = {name: png(image) for name, image in pictures.items()} | {"train/dog/10.png": content}
     assert refused(store(contents, form, tmp_path)) == f": set/train/dog/10.png{message}"
+
+
+def test_pixels_are_those_of_a_prepared_set():
+    """Of 16 bits the upper 8; white where nothing is; CMYK without Adobe's mark as it is."""
+    clear = Image.new("RGBA", (10, 10), (200, 100, 50, 0))
+    deep, inks = Image.fromarray(np.full((10, 10), 33_900, np.uint16)), Image.new("CMYK", (10, 10), (50, 210, 130, 255))
+    for image, form, wanted in ((clear, "PNG", 255), (deep, "PNG", 132), (inks, "JPEG", (50, 210, 130))):
+        stream = io.BytesIO()
+        image.save(stream, form)
+        content = stream.getvalue()
+        if form == "JPEG":
+            at = content.index(b"\xff\xee")  # Pillow writes the mark, and the complement
+            content = content[:at] + content[at + 2 + int.from_bytes(content[at + 2 : at + 4]) :]
+        found = folders.decode(content, "a", 10)
+        assert np.abs(found.astype(int) - wanted).max() <= 2 and found.shape == (10, 10, 3)
 
 
 @pytest.mark.parametrize(("size", "seen"), [((10, 12), "12 x 10"), ((600, 600), "600 x 600")])
@@ -476,12 +492,18 @@ def test_a_download_that_breaks_off(published, monkeypatch):
         headers = {"Content-Length": "100"}
 
         def read(self, size):
-            raise ConnectionResetError("reset by peer")
+            raise self.error
 
-    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: Breaking())
-    with pytest.raises(DataError, match="cannot be fetched"):
-        datasets.load("cifar10")
-    assert os.listdir("data") == []
+    for error in (
+        ConnectionResetError("reset by peer"),
+        http.client.IncompleteRead(b""),
+        http.client.BadStatusLine(""),
+    ):
+        monkeypatch.setattr(Breaking, "error", error, raising=False)
+        monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: Breaking())
+        with pytest.raises(DataError, match="cannot be fetched"):
+            datasets.load("cifar10")
+        assert os.listdir("data") == []
 
 
 def test_a_disk_that_is_full_is_no_fault_of_the_networks(published, monkeypatch):

@@ -12,7 +12,7 @@ from tinyalex.cli import main
 from tinyalex.datasets import doctor, manifest, shards
 from tinyalex.errors import DataError
 
-REMEDY = "copy it again from where it is whole, or prepare the set again"
+REMEDY = "copy it again from where it is whole, or remove it and prepare the set again"
 
 
 @pytest.fixture
@@ -99,7 +99,7 @@ def test_all_faults_are_told_at_once(folder, threads, monkeypatch):
     assert [line.partition(" not ")[0] for line in faults(folder)] == [
         "mean.f32:",
         "test-00001.shard: cannot be opened (No such file or directory); copy it again from where it is whole, or "
-        "prepare the set again",
+        "remove it and prepare the set again",
         "train-00000.shard: image 2: its pixels are",
         "train-00000.shard: image 4: its pixels are",
         "train-00003.shard: its labels or hashes are",
@@ -154,7 +154,7 @@ def test_statistics_that_are_not_those_of_the_pixels(folder, change, said):
     change(kept)
     rewrite(folder, statistics=kept)
     assert faults(folder, full=False) == []
-    assert faults(folder) == [f"manifest.json: statistics.{said}; prepare the set again"]
+    assert faults(folder) == [f"manifest.json: statistics.{said}; prepare the set in another folder"]
 
 
 def test_a_mean_that_is_not_that_of_the_images(folder):
@@ -163,7 +163,9 @@ def test_a_mean_that_is_not_that_of_the_images(folder):
     mean[3, 4, 1] = np.nextafter(mean[3, 4, 1], np.float32(255))
     kept["mean"] = manifest.write_mean(folder, mean)
     rewrite(folder, statistics=kept)
-    assert faults(folder) == ["manifest.json: statistics.mean: not that of the train images; prepare the set again"]
+    assert faults(folder) == [
+        "manifest.json: statistics.mean: not that of the train images; prepare the set in another folder"
+    ]
 
 
 def test_statistics_of_the_test_images(tmp_path):
@@ -173,7 +175,9 @@ def test_statistics_of_the_test_images(tmp_path):
     kept = manifest.read(tmp_path)["statistics"]
     kept["sum"][0] -= 1
     rewrite(tmp_path, statistics=kept)
-    assert faults(tmp_path) == ["manifest.json: statistics.sum: not that of the test pixels; prepare the set again"]
+    assert faults(tmp_path) == [
+        "manifest.json: statistics.sum: not that of the test pixels; prepare the set in another folder"
+    ]
 
 
 def test_what_is_read_at_once_does_not_matter(folder, monkeypatch):

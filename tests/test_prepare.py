@@ -18,7 +18,7 @@ import pytest
 import toy_imagenet
 from PIL import Image
 
-from tinyalex import datasets, lock
+from tinyalex import datasets, lock, randomness
 from tinyalex.cli import main
 from tinyalex.datasets import manifest
 from tinyalex.figures import page
@@ -228,6 +228,30 @@ def test_a_shard_of_useless_pictures_only(few, prepare, tmp_path):
     assert code == 3 and "test-00000.shard: not one of its images can be used" in error
 
 
+def test_a_last_shard_of_useless_pictures_is_left_out(prepare, tmp_path, monkeypatch):
+    """What was counted in the other shards is counted together, and what comes twice has its right name."""
+    monkeypatch.setattr(plan, "PER_SHARD", 3)
+    for split, count in (("train", 7), ("val", 3)):
+        for k in range(count):
+            path = tmp_path / f"few/{split}/c{k % 2}/{k}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new("RGB", (16, 16), (9 * k, 0, 200 * (split == "val"))).save(path)
+    train = sorted((tmp_path / "few/train").rglob("*.png"))
+    order = randomness.permutation(randomness.key(0, "shards", "train"), 7)
+    train[order[6]].write_bytes(b"")  # alone in the last shard
+    train[order[0]].write_bytes(b"no image")  # the first of its own
+    train[order[5]].write_bytes(train[order[1]].read_bytes())
+    code, lines, _ = prepare(tmp_path / "few", tmp_path / "set", *SMALL, "--max-bad", "2")
+    assert code == 0 and "unusual: 8 png" in lines
+    found = datasets.load(tmp_path / "set")
+    assert len(found.train) == 5 and not (tmp_path / "set/train-00002.shard").exists()
+    wanted = sorted(f"train/{path.parent.name}/{path.name}" for path in (train[order[1]], train[order[5]]))
+    assert found.manifest["duplicates"] == [wanted]
+    assert (
+        prepare(tmp_path / "few", tmp_path / "set", *SMALL)[0] == 0 and len(datasets.load(tmp_path / "set").train) == 5
+    )
+
+
 def test_the_same_picture_twice_is_told(few, prepare, tmp_path):
     one, other, third = sorted((few / "train").rglob("*.JPEG"))[:3]
     shutil.copy(one, few / "val" / "class 1" / "copy.JPEG")
@@ -308,9 +332,11 @@ def test_stopped_before_anything_was_begun(few, tmp_path, prepare, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("tinyalex.prepare.sources.index", interrupted)
-    code, _, error = prepare(few, tmp_path / "set", *SMALL)
-    assert code == 75 and not (tmp_path / "set").exists()
+    for what in (interrupted, lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)):
+        monkeypatch.setattr("tinyalex.prepare.sources.index", what)
+        code, _, error = prepare(few, tmp_path / "set", *SMALL)
+        assert code == 75 and not (tmp_path / "set").exists()
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def unfinished(whole, out, keep=("train-00000", "test-00000")):
@@ -379,6 +405,34 @@ def test_damaged_shards_are_made_again(source, whole, prepare, tmp_path):
     assert contents(out) == contents(whole)
 
 
+def test_a_finished_set_that_lost_something_is_mended(source, whole, prepare, tmp_path):
+    """By the command that made it; where the pictures are others by now, it says so and the set stays damaged."""
+    out = tmp_path / "set"
+    shutil.copytree(whole, out)
+    os.truncate(out / "train-00000.shard", 5000)
+    (out / "test-00000.shard").unlink()
+    code, lines, _ = prepare(source, out, "--size", 16)
+    assert code == 0 and contents(out) == contents(whole) and not (out / "work").exists()
+    assert [line.split(":")[0] for line in lines[:2]] == ["warning", "warning"]
+    assert lines[2] == "going on: 588 of 1,160 images are done"
+
+
+def test_what_is_mended_has_to_be_what_it_was(prepare, tmp_path):
+    images = [(tmp_path / "few" / f"{split}/c{k}/1.bmp", 99 * k) for split in ("train", "val") for k in (0, 1)]
+    for path, level in images:
+        path.parent.mkdir(parents=True)
+        Image.new("RGB", (16, 16), (level,) * 3).save(path)
+    assert prepare(tmp_path / "few", tmp_path / "set", *SMALL)[0] == 0
+    Image.new("RGB", (16, 16), "red").save(images[0][0])
+    (tmp_path / "set/train-00000.shard").unlink()
+    code, _, error = prepare(tmp_path / "few", tmp_path / "set", *SMALL)
+    assert code == 3
+    assert error == f"{tmp_path}/set/train-00000.shard: made again, and not as it was; prepare into another folder"
+    (tmp_path / "set/train-00000.shard").unlink()
+    Image.new("RGB", (16, 16), (0, 0, 0)).save(images[0][0])
+    assert prepare(tmp_path / "few", tmp_path / "set", *SMALL)[0] == 0
+
+
 def test_another_decoder_is_told_and_recorded(source, whole, prepare, tmp_path):
     out = tmp_path / "set"
     unfinished(whole, out)
@@ -428,6 +482,13 @@ def test_too_little_room_is_told_before_the_first_shard(few, prepare, tmp_path, 
     assert prepare(few, kept, "--size", 256)[0] == 7
 
 
+def test_room_is_asked_for_what_is_still_to_be_made(source, whole, prepare, tmp_path, monkeypatch):
+    unfinished(whole, tmp_path / "set")
+    monkeypatch.setattr(os, "statvfs", lambda path: type("Disk", (), {"f_bavail": 600, "f_frsize": 1000}))
+    assert prepare(source, tmp_path / "other", "--size", 16)[0] == 7  # 1,160 images of 780 bytes
+    assert prepare(source, tmp_path / "set", "--size", 16)[0] == 0  # 588 of them
+
+
 def test_room_that_runs_out_on_the_way(source, whole, tmp_path):
     """A limit on the size of files stands for a full disk: 512 images of 16 x 16 do not fit, the last 76 do."""
     command = [*kill_prepare.COMMAND, str(source), str(tmp_path / "set"), "--size", "16", "--workers", "2"]
@@ -474,6 +535,14 @@ def test_places_that_cannot_be_meant(few, prepare, tmp_path):
     code, _, error = prepare(few, tmp_path / "full", *SMALL)
     assert code == 2 and error.endswith("full: holds other things; give a folder that is empty or not there yet")
     assert prepare(few, few / "set", *SMALL)[0] == 2 and prepare(few, few, *SMALL)[0] == 2
+    (tmp_path / "loop").symlink_to("loop")
+    (tmp_path / "dangling").symlink_to("nowhere")
+    long = tmp_path / ("x" * 300)
+    assert prepare(tmp_path / "loop", tmp_path / "set", *SMALL)[0] == 3
+    assert prepare(few, long, *SMALL)[0::2] == (7, f"{long}: File name too long; give another path")
+    for place in ("loop", "dangling"):
+        code, _, error = prepare(few, tmp_path / place, *SMALL)
+        assert code == 7 and error.startswith(f"{tmp_path / place}: ") and error.endswith("; give another path")
     assert os.listdir(tmp_path / "full") == ["thesis.tex"] and sorted(os.listdir(few)) == ["train", "val"]
 
 

@@ -355,6 +355,10 @@ def test_a_link_to_nothing_and_things_that_are_no_files(tmp_path):
     os.mkfifo(root / "dog/3.png")
     seen = index([root], tmp_path / "out/work", print)
     assert ("set/dog/2.JPEG", "a folder") in seen.skipped and ("set/dog/3.png", "not a regular file") in seen.skipped
+    (root / "dog/notes").symlink_to("nowhere")
+    (root / "dog/round").symlink_to("round")
+    skipped = index([root], tmp_path / "out/work", print).skipped
+    assert [name for name, why in skipped if why == "a link to nothing"] == ["set/dog/notes", "set/dog/round"]
     (root / "dog/4.png").symlink_to("nowhere")
     assert refused(tmp_path, root) == (
         f"{root}/dog/4.png: cannot be read (No such file or directory); check its permissions"
@@ -373,6 +377,16 @@ def test_nothing_to_look_at(toy, tmp_path):
         f"{tmp_path}/page.html: 'Not Found</html>' is neither"
     )
     assert refused(tmp_path, tmp_path / "none.tar").startswith(f"{tmp_path}/none.tar: not a tar archive")
+
+
+def test_a_disk_that_cannot_read_is_no_damaged_archive(toy, tmp_path, monkeypatch):
+    def failing(*_):
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(archives.os, "pread", failing)
+    assert refused(tmp_path, toy.val) == (
+        f"{toy.val}: cannot be read (Input/output error); check its permissions and its disk"
+    )
 
 
 def test_output_inside_of_input(toy, tmp_path):
@@ -405,6 +419,8 @@ def test_what_is_skipped_is_told_in_few_words():
     for k in range(1000):
         skipped.add(f"{k}.xml", "not an image")
     assert len(skipped.all()) == 101 and skipped.all()[-1] == ("and 900 more", "not an image")
+    skipped.add("cat", "a folder")
+    assert skipped.told() == "passed over: 0.xml and 999 more (not an image), cat (a folder)"
 
 
 def test_names_of_archives():

@@ -101,6 +101,13 @@ def test_16_bits_lose_the_lower_8():
     assert odd == ["png", "16-bit"]
 
 
+def test_a_transparent_grey_of_16_bits_is_white():
+    values = np.array([[300, 40_000], [40_001, 300]], np.uint16)
+    found, odd = pixels(png(values, 16, 0, chunk(b"tRNS", struct.pack(">H", 300))))
+    np.testing.assert_array_equal(found, [[255, 156], [156, 255]])
+    assert odd == ["png", "grey", "16-bit", "alpha"]
+
+
 def chunk(name, content):
     return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
 

@@ -47,11 +47,11 @@ def contents():
 
 
 def entries(contents, root):
-    """Write contents into one file, in another order than their names, with gaps; every image of class 1."""
+    """Write contents into one file, in another order than their names, with gaps; even ones are of class 0."""
     made, blob = [], b""
     for name in sorted(contents, key=lambda name: name[::-1]):
         blob += b"gap"
-        made.append(Entry(name, 1, str(root / "all.tar"), len(blob), len(contents[name])))
+        made.append(Entry(name, int(name[4:-5]) % 2, str(root / "all.tar"), len(blob), len(contents[name])))
         blob += contents[name]
     (root / "all.tar").write_bytes(blob)
     return sorted(made)
@@ -79,7 +79,7 @@ def test_a_shard_holds_its_images_in_their_order(contents, tmp_path):
     record, labels, images = opened(task(found, tmp_path))
     wanted = [picture.square(picture.decode(contents[entry.name])[0], 16) for entry in found]
     np.testing.assert_array_equal(images, wanted)
-    assert labels.tolist() == [1] * 7 and desk.parts == [*range(7), "computed"]
+    assert labels.tolist() == [1, 0, 0, 1, 1, 0, 0] and desk.parts == [*range(7), "computed"]
     offsets = [found[k].offset for k in task(found, tmp_path).reading()]
     assert offsets == sorted(offsets)
     assert os.listdir(tmp_path / "out" / "work" / "new") == []
@@ -102,7 +102,7 @@ def test_what_cannot_be_decoded_is_left_out(contents, tmp_path):
     wanted = [picture.square(picture.decode(contents[name])[0], 16) for name in good]
     np.testing.assert_array_equal(images, wanted)
     np.testing.assert_array_equal(record.total, np.array(wanted, dtype=int).sum(axis=0))
-    assert len(labels) == record.count == 4
+    assert labels.tolist() == [0, 1, 1, 0] and record.count == 4
 
 
 def test_planes_of_cifar(tmp_path):
@@ -160,6 +160,9 @@ def test_no_memory(contents, tmp_path, monkeypatch):
 
     monkeypatch.setattr(picture, "decode", exhausted)
     with pytest.raises(DeviceError, match="no memory to decode it; use fewer workers"):
+        shard.make(task(entries(contents, tmp_path), tmp_path), Desk())
+    monkeypatch.setattr(shard, "_room", lambda count, size: exhausted(b""))
+    with pytest.raises(DeviceError, match="no memory for 7 images of 16 x 16; use fewer workers or a smaller --size$"):
         shard.make(task(entries(contents, tmp_path), tmp_path), Desk())
 
 

@@ -244,6 +244,26 @@ def test_a_class_called_train(look, tmp_path):
     }
 
 
+def test_a_stray_folder_of_images_is_no_tiny_imagenet(look, tmp_path, capsys):
+    """And what is passed over is told."""
+    tree(tmp_path / "set", {f"{split}/{wnid}/{split}.JPEG": b"" for split in ("train", "val") for wnid in CLASSES})
+    tree(tmp_path / "set", dict.fromkeys(["images/1.JPEG", "docs/images/1.JPEG", "train/x.webp", "train/y.gif"], b""))
+    seen = look(tmp_path / "set")
+    assert seen.kind == "class folders" and seen.classes == CLASSES
+    assert capsys.readouterr().out == (
+        "passed over: set/train/x.webp and 1 more (not an image by its name), set (2 images: outside of the folders of "
+        "the splits); skipped.tsv in the set will list them\n"
+    )
+
+
+def test_where_there_are_no_images_what_there_is_is_told(look, tmp_path):
+    tree(tmp_path / "set", {"cat/1.webp": b"", "dog/1.webp": b""})
+    with pytest.raises(DataError) as caught:
+        look(tmp_path / "set")
+    told = "passed over: set/cat/1.webp and 1 more (not an image by its name)"
+    assert str(caught.value).startswith(f"{tmp_path}/set: no images found ({told}); wanted class folders, ")
+
+
 def test_a_third_split_is_left_out(toy, look, tmp_path):
     for split in ("train", "val", "test"):
         tree(tmp_path / "set" / split, {f"{wnid}/{split}.JPEG": split.encode() for wnid in CLASSES})

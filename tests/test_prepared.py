@@ -184,7 +184,7 @@ def test_s7_a_read_is_tried_four_times(folder, monkeypatch, impatient, short):
     what = "ends early" if short else "Input/output error"
     assert str(caught.value) == (
         f"{folder}/train-00002.shard: image 1: cannot be read ({what}); check the disk, then copy it again from where "
-        "it is whole, or prepare the set again"
+        "it is whole, or remove it and prepare the set again"
     )
     assert disk.calls == 4
 
@@ -274,7 +274,7 @@ def test_s7_the_command_ends_with_code_3(folder, tmp_path, monkeypatch, impatien
 def test_s7_before_the_first_step_there_is_nothing_to_save(folder, tmp_path, monkeypatch, impatient):
     dataset = datasets.load(folder)
     Disk(monkeypatch, 0)
-    with pytest.raises(DataError, match="or prepare the set again$"):
+    with pytest.raises(DataError, match="or remove it and prepare the set again$"):
         training.train(small(), dataset, tmp_path / "run", show=quiet)
     assert not list((tmp_path / "run").glob("checkpoint*"))
 

@@ -18,7 +18,7 @@ from tinyalex import datasets
 from tinyalex.datasets import Dataset, manifest, shards, statistics
 from tinyalex.errors import DataError
 
-REMEDY = "copy it again from where it is whole, or prepare the set again"
+REMEDY = "copy it again from where it is whole, or remove it and prepare the set again"
 
 
 def refused(folder):

@@ -15,7 +15,8 @@ from tinyalex import __version__
 from tinyalex.commands import ALL
 from tinyalex.errors import DeviceError, Interrupted, StorageError, TinyalexError, UsageError
 
-_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR}
+_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+_PATH = {errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -70,8 +71,9 @@ def main(argv=None):
 
 def _told(error):
     """Return an error's line and exit code."""
-    if isinstance(error, OSError) and error.errno in _STORAGE:
-        return f"{error.filename or 'output'}: {error.strerror}; make room or check permissions", StorageError.exit_code
+    if isinstance(error, OSError) and error.errno in _STORAGE | _PATH:
+        remedy = "give another path" if error.errno in _PATH else "make room or check permissions"
+        return f"{error.filename or 'output'}: {error.strerror}; {remedy}", StorageError.exit_code
     if type(error).__module__.split(".")[0] in ("cupy", "cupy_backends") and not isinstance(error, MemoryError):
         line = f"{type(error).__name__}: {error}; what failed may have been asked of the card earlier"
         return f"{line}: CUDA_LAUNCH_BLOCKING=1 shows where; checkpoints are whole", DeviceError.exit_code

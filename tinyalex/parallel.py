@@ -58,12 +58,16 @@ def workers():
     """Return the process's workers, as many as ``TINYALEX_THREADS`` or the processors it may run on."""
     global _workers
     if _workers is None:
-        processors = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        wanted = os.environ.get("TINYALEX_THREADS") or str(processors)
+        wanted = os.environ.get("TINYALEX_THREADS") or str(processors())
         if not wanted.isdecimal():
             raise UsageError(f"TINYALEX_THREADS: {wanted!r} is not a number of threads; use 1 or more")
         set_threads(int(wanted))
     return _workers
+
+
+def processors():
+    """Count the processors that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def set_threads(count):

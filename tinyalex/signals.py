@@ -1,7 +1,21 @@
 """Signals, made into wishes that the training loop grants when its step is done."""
 
+import contextlib
 import signal
 import threading
+
+
+@contextlib.contextmanager
+def interrupting():
+    """Let SIGTERM be as Ctrl-C: a KeyboardInterrupt in what runs inside."""
+    if threading.current_thread() is not threading.main_thread():  # only there can handlers be set
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 class Stop:
@@ -30,7 +44,7 @@ class Stop:
         self._handlers = dict.fromkeys(self._STOP, self._ask) | dict.fromkeys(self._SAVE if saves else (), self._keep)
 
     def __enter__(self):
-        main = threading.current_thread() is threading.main_thread()  # only there can handlers be set
+        main = threading.current_thread() is threading.main_thread()
         self._before = {s: signal.signal(s, handler) for s, handler in self._handlers.items()} if main else {}
         return self
 

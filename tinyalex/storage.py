@@ -1,6 +1,7 @@
 """Files that are there whole or not at all: written beside, flushed to the disk, then renamed."""
 
 import contextlib
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -52,10 +53,17 @@ def write_text(path, text):
 
 
 def flush(path):
-    """Have the disk hold what was written to a file, or the names in a folder; the next read comes from the disk."""
+    """Have the disk hold what was written to a file, or the names in a folder; the next read comes from the disk.
+
+    Some file systems keep a folder's names by themselves, and refuse.
+    """
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not os.path.isdir(path):
+                raise
         if hasattr(os, "posix_fadvise"):  # not on macOS, where it may come from memory
             os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
     finally:

@@ -23,9 +23,7 @@ def options(command):
     command.add_argument(
         "--size", help="side of the images (default: Tiny ImageNet 64, CIFAR-10 32, else 256)", **number
     )
-    command.add_argument(
-        "--workers", default=os.cpu_count() or 1, help="processes (default: one a processor)", **number
-    )
+    command.add_argument("--workers", help="processes (default: one a processor)", **number)
     command.add_argument(
         "--seed", default=0, help="of the order of the images and of all shares (default: 0)", **number
     )
@@ -46,13 +44,12 @@ def options(command):
         "--numeric-folders", action="store_true", help="class folders called 0, 1, 2, ... 10 are in this order"
     )
     command.add_argument("--verify-md5", action="store_true", help="accept ILSVRC-2012's published archives only")
-    command.add_argument(
-        "--most-files", default=2_000_000, help="refuse a source with more files (default: 2000000)", **number
-    )
+    command.add_argument("--most-files", help="refuse a source with more files (default: 1600000)", **number)
 
 
 def run(options):
     """Prepare the set and say what is in it."""
+    from tinyalex import parallel
     from tinyalex.prepare import sources, subset
     from tinyalex.prepare.prepare import Settings, prepare
 
@@ -71,11 +68,12 @@ def run(options):
             per_class=per_class,
             numeric_folders=options.numeric_folders,
             verify_md5=options.verify_md5,
-            most=options.most_files,
+            most=options.most_files or sources.MOST,
         )
 
-    names = [os.fsencode(Path(source).resolve().name).decode("utf-8", "replace") for source in options.sources]
+    names = [os.fsencode(Path(os.path.realpath(source)).name).decode("utf-8", "replace") for source in options.sources]
     chosen = {name: getattr(options, name) for name in Settings._fields}
+    chosen["workers"] = options.workers or parallel.processors()
     out = Path(options.out)
     for line in _summary(prepare(index, names, out, Settings(**chosen), say), out):
         say(line)

@@ -67,7 +67,8 @@ class _Workshop:
     def take(self, number):
         with self._changed:
             while number not in self._done:
-                if not self._changed.wait(0.5) and self._abandoned():
+                # It may have been made, and its thread ended, while this one waited for the lock.
+                if not self._changed.wait(0.5) and number not in self._done and self._abandoned():
                     raise RuntimeError(f"loader: a thread ended before batch {number} was made")
             made, error = self._done.pop(number)
             self._room += 1

@@ -89,7 +89,7 @@ def _read_all(path, found, shards, mean, faults, show):
         show(f"{'statistics':<14} not computed again, for the faults")
     else:
         wrong = list(reading.disagreements(found["statistics"], mean))
-        faults += [DataError(f"{path}: statistics.{line}; prepare the set again") for line in wrong]
+        faults += [DataError(f"{path}: statistics.{line}; prepare the set in another folder") for line in wrong]
         show(_line("statistics", not wrong, f"mean image and covariance, computed again from the {source} pixels"))
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import http.client
 import os
 import tempfile
 import urllib.request
@@ -88,7 +89,7 @@ def _copy(address, target, file):
         with urllib.request.urlopen(address, timeout=30) as source:
             total = int(source.headers.get("Content-Length") or 0) or None
             pump(source.read, (_writer(file, target), digest.update), target.name, total)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise DataError(
             f"{address}: cannot be fetched ({reason}); download it elsewhere and put it at {target}"

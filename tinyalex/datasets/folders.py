@@ -1,7 +1,5 @@
 """Images in class folders: ``{train,test}/<class>/*.jpg``, at the root or one folder down."""
 
-import io
-
 import numpy as np
 
 from tinyalex.datasets.dataset import Dataset, ImageSet
@@ -19,7 +17,7 @@ def place(parts):
 
 
 def decode(content, file, size=None):
-    """Decode an image file.
+    """Decode an image file, as `tinyalex.prepare.picture` does.
 
     Parameters
     ----------
@@ -27,7 +25,7 @@ def decode(content, file, size=None):
     file : str
         Its name, for messages.
     size : int, optional
-        Side that it must have; a file that claims another is refused before it is decoded.
+        Side that it must have.
 
     Returns
     -------
@@ -38,15 +36,15 @@ def decode(content, file, size=None):
     DataError
         If it is no image, or of another size.
     """
-    from PIL import Image
+    from tinyalex.prepare import picture
 
     try:
-        with Image.open(io.BytesIO(content)) as image:
-            w, h = image.size
-            if w == h == (size or w) and w <= _LARGEST:
-                return np.array(image.convert("RGB"))
-    except Exception as error:  # decoders of hostile bytes raise anything
-        raise DataError(f"{file}: a broken image ({type(error).__name__}); repair or remove it") from error
+        image, _ = picture.decode(content)
+    except DataError as reason:
+        raise DataError(f"{file}: {reason}; repair or remove it") from reason
+    w, h = image.size
+    if w == h == (size or w) and w <= _LARGEST:
+        return np.array(image.convert("RGB"))
     wanted = f"{size} x {size} like the others" if size else f"square and at most {_LARGEST} a side"
     raise DataError(f"{file}: {w} x {h} pixels, but it has to be {wanted}; resize it")
 

@@ -17,7 +17,7 @@ from tinyalex.errors import DataError
 
 NAME, MEAN = "manifest.json", "mean.f32"
 FORMAT = "tinyalex prepared set 1"
-_REMEDY = "copy the set again from where it is whole, or prepare it again"
+_REMEDY = "copy the set again from where it is whole, or prepare it in another folder"
 
 _HEX = re.compile("[0-9a-f]{32}")
 _SPLIT = {

@@ -21,7 +21,7 @@ SPLITS = ("train", "test")
 _MAGIC = b"tinyalex shard 1"
 _HEAD = struct.Struct("<16s16s4I")
 _WAITS = (0.1, 0.5, 2.0)  # seconds before each further try to read
-_REMEDY = "copy it again from where it is whole, or prepare the set again"
+_REMEDY = "copy it again from where it is whole, or remove it and prepare the set again"
 
 
 def file_name(split, number):

@@ -65,5 +65,7 @@ def damage(name):
     except TinyalexError:
         raise
     except Exception as error:  # tarfile and the decompressors answer damaged bytes with errors of many kinds
+        if isinstance(error, OSError) and error.errno:
+            raise DataError(f"{name}: cannot be read ({error.strerror}); check its permissions and its disk") from error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise DataError(f"{name}: not a tar archive, or a damaged one ({reason}); fetch it again") from error

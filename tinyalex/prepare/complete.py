@@ -147,6 +147,8 @@ def _check_bad(out, sums, text):
             f"{out / SKIPPED}; mend them and prepare into another folder, or allow them: --max-bad {len(bad)}"
         )
     for split in shards.SPLITS:
+        while len(sums.shards[split]) > 1 and not sums.shards[split][-1]["count"]:  # its few images were all bad
+            storage.remove(out / sums.shards[split].pop()["file"])
         for shard in sums.shards[split]:
             if not shard["count"]:
                 raise DataError(f"{out}: {shard['file']}: not one of its images can be used; see {out / SKIPPED}")

@@ -39,6 +39,10 @@ def _take(entry, parts, listing):
     if not listing.ours(parts[:1], parts[1:]):
         return
     listing.tick()
+    wanted = is_archive(entry.name) or listing.wants(entry.name)
+    if not wanted and entry.is_symlink() and not os.path.exists(entry.path):
+        listing.skipped.add("/".join(parts), "a link to nothing")
+        return
     if entry.is_dir():
         if is_image(entry.name):
             listing.skipped.add("/".join(parts), "a folder")

@@ -33,6 +33,14 @@ class Skipped:
         if len(names) < _NAMED:
             names.append(name)
 
+    def __bool__(self):
+        return bool(self._counts)
+
+    def told(self):
+        """Say it in a line: of each reason the first name, and how many more."""
+        more = {reason: f" and {count - 1:,} more" if count > 1 else "" for reason, count in self._counts.items()}
+        return "passed over: " + ", ".join(f"{names[0]}{more[why]} ({why})" for why, names in self._names.items())
+
     def all(self):
         """Give (name, reason) pairs."""
         pairs = [(name, reason) for reason, names in self._names.items() for name in names]
@@ -105,6 +113,10 @@ class Listing:
         else:
             self._grow()
             self.images.setdefault(folder, []).append(Place(name, file, offset, size))
+
+    def wants(self, name):
+        """Tell whether a file of this name is worth noting."""
+        return is_image(name) or self._wanted(name)
 
     def _grow(self):
         self._count += 1

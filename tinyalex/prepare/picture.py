@@ -121,7 +121,9 @@ def _read(content, kind):
 def _plain(image):
     # RGB or L of what Pillow made of the file.
     if image.mode.startswith("I"):
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        grey = np.asarray(image)
+        clear = grey == image.info.get("transparency", -1)
+        return Image.fromarray(np.where(clear, 255, grey >> 8).astype(np.uint8))
     if image.has_transparency_data:
         image = image.convert("RGBA")
         page = Image.new("RGB", image.size, "white")

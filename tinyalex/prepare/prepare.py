@@ -11,7 +11,7 @@ from tinyalex.datasets import manifest, prepared, shards
 from tinyalex.errors import DataError, Interrupted, StorageError, UsageError
 from tinyalex.prepare import complete, plan, records, shard, sheet, workers
 from tinyalex.prepare.progress import Progress
-from tinyalex.signals import Stop
+from tinyalex.signals import Stop, interrupting
 
 _AGAIN = "the same command goes on from here"
 
@@ -38,7 +38,7 @@ class Settings(NamedTuple):
 
     size: int | None = None
     seed: int = 0
-    workers: int = os.cpu_count() or 1
+    workers: int = 1
     subset: str | None = None
     test_share: float = 0.0
     mean_from: Path | None = None
@@ -77,7 +77,7 @@ def prepare(index, names, out, settings, show=print):
     if out.is_dir() and not _ours(out):
         raise UsageError(f"{out}: holds other things; give a folder that is empty or not there yet")
     new = not out.exists()
-    with lock.hold(out, "preparing a set", "folder"):
+    with lock.hold(out, "preparing a set", "folder"), interrupting():
         try:
             return _Preparation(out, settings, show).run(index, names)
         except KeyboardInterrupt:
@@ -103,11 +103,10 @@ class _Preparation:
         identity, tasks = plan.make(found, self.out, size, self.settings.seed)
         self.asked |= {"size": size, "plan": identity}
         if plan.check(self.out, self.asked) != "complete":
-            shutil.rmtree(self.out / shard.WORK / shard.NEW, ignore_errors=True)
-            waiting = [task for task in tasks if not self._done(task, found.classes)]
-            self._check_room(waiting, size)
-            self._work(tasks, waiting)
+            self._make(tasks, [task for task in tasks if not self._done(task, found.classes)])
             complete.write(self.out, found, names, tasks, self.settings, self.mean_from)
+        else:
+            self._mend(tasks)
         made = prepared.load(self.out)
         sheet.draw(self.out, made)
         shutil.rmtree(self.out / shard.WORK, ignore_errors=True)
@@ -116,16 +115,36 @@ class _Preparation:
     def _done(self, task, classes):
         # Whether a shard is there from before, whole, with its record.
         record = records.read(task.record, task.size)
-        if record is None:
-            return False
+        return record is not None and self._whole(task, complete.header(task, record, classes))
+
+    def _whole(self, task, header):
         try:
-            shards.Shard(self.out, complete.header(task, record, classes), task.split, task.number)
+            shards.Shard(self.out, header, task.split, task.number)
         except DataError as error:
             self.show(f"warning: {error}; it is made again")
             return False
         return True
 
-    def _check_room(self, tasks, size):
+    def _mend(self, tasks):
+        # What a finished set has lost is made again, and has to be what it was.
+        made = manifest.read(self.out)
+        counts = {split: len(part["shards"]) for split, part in made["splits"].items()}
+        lost = [task for task in tasks if task.number < counts[task.split] and not self._whole(task, made)]
+        self._make(tasks, lost)
+        for task in lost:
+            try:
+                shards.Shard(self.out, made, task.split, task.number)
+            except DataError as error:
+                raise DataError(f"{task.path}: made again, and not as it was; prepare into another folder") from error
+
+    def _make(self, tasks, waiting):
+        if waiting:
+            shutil.rmtree(self.out / shard.WORK / shard.NEW, ignore_errors=True)
+            self._check_room(waiting)
+            self._work(tasks, waiting)
+
+    def _check_room(self, tasks):
+        size = tasks[0].size
         needed = sum(len(task.entries) * (3 * size**2 + 12) + 12 * size**2 + 4096 for task in tasks)
         disk = os.statvfs(self.out)
         free = disk.f_bavail * disk.f_frsize

@@ -80,7 +80,15 @@ def make(task, desk):
     DataError, StorageError
         If a source cannot be read, or the shard cannot be written.
     """
-    images = _room(task.size)[: len(task.entries)]
+    try:
+        return _make(task, desk)
+    except MemoryError:
+        images = f"{len(task.entries)} images of {task.size} x {task.size}"
+        raise DeviceError(f"{task.path}: no memory for {images}; use fewer workers or a smaller --size") from None
+
+
+def _make(task, desk):
+    images = _room(len(task.entries), task.size)
     reasons, odd = {}, Counter()
     with contextlib.closing(_Sources()) as sources:
         for part, i in enumerate(task.reading()):
@@ -105,9 +113,9 @@ def make(task, desk):
 
 
 @functools.lru_cache(maxsize=1)
-def _room(size):
+def _room(count, size):
     # Kept from shard to shard: to get as much fresh memory from the system would cost as much as to write it.
-    return np.empty((PER_SHARD, size, size, 3), np.uint8)
+    return np.empty((count, size, size, 3), np.uint8)
 
 
 def where(entry):

@@ -89,6 +89,8 @@ def index(
         found = cifar10.index(listings, scratch, skipped)
     else:
         found = _index(listings, skipped, numeric_folders, show)
+    if skipped:
+        show(f"{skipped.told()}; skipped.tsv in the set will list them")
     return subset.few(subset.share_out(found, test_share, seed), classes, per_class, seed)
 
 
@@ -106,9 +108,9 @@ def check_out(sources, out):
     UsageError
         If it is a source, or lies inside of one.
     """
-    target = Path(out).resolve()
+    target = Path(os.path.realpath(out))
     for source in sources:
-        place = Path(source).resolve()
+        place = Path(os.path.realpath(source))
         if place in (target, *target.parents):
             raise UsageError(f"{out}: lies in {source}, which is to be read; choose another folder")
 
@@ -156,7 +158,8 @@ def _index(listings, skipped, numeric_folders, show):
     train, test = splits.choose(parts)
     if not train and not test:
         sources = " ".join(listing.source for listing in listings)
-        raise DataError(f"{sources}: no images found; wanted class folders, ILSVRC's tars, or CIFAR-10's files")
+        told = f" ({skipped.told()})" if skipped else ""
+        raise DataError(f"{sources}: no images found{told}; wanted class folders, ILSVRC's tars, or CIFAR-10's files")
     kind = _kind(train, test)
     classes = settle(train, test, documents, show)
     words = [documents.words.get(name, name) for name in classes]
@@ -169,7 +172,7 @@ def _kind(train, test):
     parts = train + test
     if any("CLS-LOC" in part.base for part in parts):
         return "ILSVRC as on Kaggle"
-    if any(folder[-1] == "images" for part in train for folder in part.listing.images):
+    if any((*part.base, name, "images") in part.listing.images for part in train for name in part.classes):
         return "Tiny ImageNet"
     listed = [image.name for part in test for image, _ in part.values]
     if any(part.listing.nested for part in train) or any(name.startswith("ILSVRC2012_val_") for name in listed):
