@@ -1,8 +1,10 @@
 """Error rates, with ties, few classes and numbers that are none."""
 
 import numpy as np
+import pytest
 
 from tinyalex import confusion
+from tinyalex.errors import DataError
 from tinyalex.evaluation import ranks, score
 
 
@@ -86,3 +88,9 @@ def test_no_mistakes_no_pairs():
 
 def test_a_probability_of_zero_has_a_finite_loss():
     assert 80 < score(np.array([[0.0, 1.0]]), np.array([0])).loss < 100
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_label_that_is_no_class_is_refused(label):
+    with pytest.raises(DataError, match="but the classes are 0 to 2"):
+        score(np.full((2, 3), 1 / 3), np.array([0, label]))

@@ -131,6 +131,12 @@ def test_features_are_what_the_last_layer_reads(devices):
     np.testing.assert_allclose(network.predict(images), expected, rtol=1e-4, atol=1e-6)
 
 
+def test_what_all_features_have_in_common_costs_no_digits():
+    rows = np.random.default_rng(3).normal(1000, 1, (40, 12))
+    distances = ((rows[:, None] - rows) ** 2).sum(axis=2)
+    np.testing.assert_array_equal(retrieval.nearest(rows, rows, 6), np.argsort(distances, axis=1, kind="stable")[:, :6])
+
+
 def test_nearest_and_hamming_against_plain_loops():
     queries, shelf = noise(7, 9), np.concatenate([noise(30, 9), noise(30, 9)[:4]])  # four stand there twice
     found = retrieval.nearest(queries, shelf, 5)

@@ -1,5 +1,8 @@
 """The gradient checker: it accepts what is right, rejects what is nearly right, and says where it cannot tell."""
 
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from layer_cases import CASES, STEP, noise
@@ -8,6 +11,7 @@ from tinyalex import alexnet, gradcheck, layers, recipe
 from tinyalex.columns import Exchange
 from tinyalex.errors import ShapeError, UsageError
 from tinyalex.gradcheck import cases
+from tinyalex.kernels.winograd import WinogradConv2d
 from tinyalex.layers.patches import col2im, im2col, positions
 from tinyalex.settings import Init, Net
 
@@ -389,3 +393,93 @@ def test_exchange_backward_is_its_adjoint(routes, device):
         [None if y is None else device.get(y) for y in ys], dys, xs, [device.get(dx) for dx in dxs]
     )]  # fmt: skip
     adjoint(*flat)
+
+
+# What passed once and must not.
+
+NET = recipe.load("cifar10-relu").net
+
+
+class Spread:
+    """A smooth function whose parts nearly cancel: the standard deviation from the mean of squares."""
+
+    sign = 1.0
+
+    def forward(self, x):
+        self.x, self.mean = x, x.mean(axis=1, keepdims=True)
+        self.y = np.sqrt((x * x).mean(axis=1, keepdims=True) - self.mean**2)
+        return self.y
+
+    def backward(self, dy):
+        return self.sign * dy * (self.x - self.mean) / (self.x.shape[1] * self.y)
+
+
+@pytest.mark.parametrize("method", ["complex", "central"])
+def test_a_kink_excuses_what_lies_between_its_slopes_and_no_more(method):
+    x = 100 + noise(3, 5)
+    (result,) = gradcheck.check(broken(Spread, sign=-1.0)(), x, method=method)
+    assert result.failed
+
+    class Rectifier:
+        slope = 0.5
+
+        def forward(self, x):
+            self.x = x
+            return np.where(x.real > 0, x, 0)
+
+        def backward(self, dy):
+            return dy * np.where(self.x == 0, self.slope, self.x > 0)
+
+    x = np.array([[0.0, 1.0, -2.0]])
+    for slope, failed in ((0.0, False), (0.5, False), (1.0, False), (1e6, True), (-5.0, True), (np.nan, True)):
+        (result,) = gradcheck.check(broken(Rectifier, slope=slope)(), x, method=method)
+        assert result.failed == failed and bool(result.kinks) == (not failed), (slope, result)
+
+
+def test_gradients_that_add_up_are_found(monkeypatch):
+    class Adding(Scale):
+        def backward(self, dy):
+            self.da = (0 if self.da is None else self.da) + (dy * self.x * self.x).sum(axis=0)
+            return 2 * dy * self.a * self.x
+
+    results = gradcheck.check(Adding(), noise(4, 3), parameters={"a": "da"})
+    assert [result.failed for result in results] == [False, True]
+
+    def adding(layer, dy, plain=layers.Linear.backward):
+        before = layer.b.grad.copy()
+        dx = plain(layer, dy)
+        layer.b.grad += before
+        return dx
+
+    monkeypatch.setattr(layers.Linear, "backward", adding)
+    net = alexnet.build(cases.small(NET), Init({"default": "he"}), ["cpu"], dtype="float64")
+    images = noise(2, 12, 12, 3)
+    results = gradcheck.check_network(net, images, np.array([3, 8]), inputs=False)
+    assert {result.parameter.split("/")[1] for result in results if result.failed} == {"b"}
+
+
+def test_winograd_is_checked(monkeypatch):
+    """By itself, and in a recipe's net wherever the recipe trains it behind conv1."""
+    for name in ("tiny-imagenet", "original", "cifar10-relu"):
+        full = recipe.load(name, ["net.convolution=winograd"])
+        layers = [layer for _, layer in cases.small_network(full, ["cpu"] * full.net.columns).layers()]
+        behind = [layer for layer in layers if re.fullmatch("conv[2-5][ab]?", layer.name)]
+        assert behind and all(type(layer) is WinogradConv2d for layer in behind)
+    plain = WinogradConv2d.backward
+
+    def doubled(layer, dy):
+        dx = plain(layer, dy)
+        layer.W.grad *= 2
+        return dx
+
+    monkeypatch.setattr(WinogradConv2d, "backward", doubled)
+    assert {result.parameter for result in gradcheck.suite("winograd") if result.failed} == {"W"}
+
+
+def test_a_loss_of_zero_and_tensors_of_zeros_are_told():
+    net = alexnet.build(replace(cases.small(NET), classes=1), Init({"default": "he"}), ["cpu"], dtype="float64")
+    images = noise(2, 12, 12, 3)
+    results = gradcheck.check_network(net, images, np.array([0, 0]), inputs=False)
+    assert not any(result.failed for result in results) and results[0].error == 0
+    ending = gradcheck.table(results).splitlines()[-1]
+    assert ending.startswith(f"no error in {len(results)} tensors, {len(results)} of them all zero, ")

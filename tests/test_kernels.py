@@ -211,13 +211,31 @@ def test_a_nan_is_not_lost_on_the_way():
 
 
 def test_a_class_that_cannot_be_has_no_probability():
-    device = ShimDevice("float64")
     z = np.zeros((1, 70))
     z[0, :40] = -np.inf
     layer = SoftmaxLoss()
-    layer.build(device)
-    np.testing.assert_allclose(layer.forward(z, np.array([69])), np.log(30))
-    np.testing.assert_allclose(layer.backward()[0, 40:69], 1 / 30)
+    for device in (ShimDevice("float64"), ShimDevice()):
+        layer.build(device)
+        np.testing.assert_allclose(layer.forward(z, np.array([69])), np.log(30))
+        np.testing.assert_allclose(layer.backward()[0, 40:69], 1 / 30)
+
+
+def test_whole_numbers_and_names_do_as_well():
+    """A kernel is given what it takes for a real number, whatever somebody writes."""
+    x = noise(2, 3, 3, 5)
+    energy = np.stack([(x[..., max(0, i - 2) : i + 3] ** 2).sum(axis=3) for i in range(5)], axis=3)
+    for device in (ShimDevice("float64"), ShimDevice()):
+        layer, pool = LRN(k=2, alpha=1, beta=1).build(device), MaxPool().build(device)
+        close("y", layer.forward(x), x / (2 + energy), 1e-12)
+        for _ in range(2):
+            close("y", pool.forward(x=x), x.max(axis=(1, 2), keepdims=True), 0)
+
+
+def test_a_part_of_wider_images_is_read_from_where_it_begins():
+    wide = noise(2, 5, 5, 8)
+    results = [Conv2d(4, 4, 3).build(device, 3, "float64").forward(wide[..., 1:5]) for device in
+               (ShimDevice("float64"), ShimDevice())]  # fmt: skip
+    close("y", *results, 1e-12)
 
 
 def test_a_patch_is_rounded_up_by_zeros():

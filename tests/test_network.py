@@ -355,3 +355,10 @@ def test_backward_without_forward(form):
 def test_a_label_outside_the_classes_is_refused(wrong):
     with pytest.raises(DataError, match=f"labels: {wrong[0]} to {wrong[1]}, but the classes are 0 to 9"):
         build().gradient(noise(2, 67, 67, 3), np.array(wrong))
+
+
+@pytest.mark.parametrize("labels", [[], [1], [1, 2, 3]])
+def test_as_many_labels_as_images_are_wanted(labels):
+    """One would do for all: the gradient would be too large by the number of images."""
+    with pytest.raises(DataError, match=f"labels: {len(labels)} for 2 images"):
+        build().gradient(noise(2, 67, 67, 3), np.array(labels, int))

@@ -6,7 +6,8 @@ import pytest
 from tinyalex.columns import Exchange, Stage
 from tinyalex.layers import Linear
 from tinyalex.network import Network
-from tinyalex.optimizer import Optimizer
+from tinyalex.optimizer import Optimizer, move
+from tinyalex.parallel import spread
 
 
 def single(size=3, dtype="float64", name="fc6"):
@@ -78,3 +79,11 @@ def test_what_was_kept_is_loaded_by_name():
     optimizer.load(kept)
     for name, _, view in optimizer.tensors():
         np.testing.assert_array_equal(view, kept[name])
+
+
+def test_a_value_that_does_not_lie_together_is_refused():
+    """It would be a copy of it that changes."""
+    layer = Linear(3, 4).build(dtype="float64")
+    layer.W.value = np.ones((4, 3)).T
+    with pytest.raises(ValueError, match="only contiguous"):
+        spread(move, (layer.W.value, np.ones((3, 4)), np.zeros((3, 4))), 0.9, 0.1, 0.0)

@@ -47,6 +47,11 @@ def test_the_counters_type_does_not_matter(dtype):
     np.testing.assert_array_equal(bits(5, np.arange(100, dtype=dtype)), [bits(5, i) for i in range(100)])
 
 
+def test_the_type_of_a_whole_number_does_not_matter():
+    assert key(np.int32(4), "crop", np.int64(3)) == key(4, "crop", 3)
+    assert key(0, "3") != key(0, 3)
+
+
 def test_a_part_is_the_part_of_the_whole():
     whole = bits(9, np.arange(50)[:, None], np.arange(20))
     np.testing.assert_array_equal(bits(9, np.arange(30, 50)[:, None], np.arange(7, 20)), whole[30:, 7:])

@@ -168,6 +168,11 @@ def test_recipe_from_a_file_is_named_after_it(tmp_path):
     assert recipe.with_classes(small, 7).net.classes == 7
 
 
+def test_every_column_of_a_split_layer_has_a_class():
+    with pytest.raises(UsageError, match="net.fc8: 'split' needs a class a column; use 'a' for 1 in 2"):
+        recipe.load("original", ["net.fc8=split", "net.classes=1"])
+
+
 def test_another_number_of_classes_is_refused():
     with pytest.raises(UsageError, match="net.classes=7"):
         recipe.with_classes(recipe.load("original"), 7)

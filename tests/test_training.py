@@ -238,13 +238,19 @@ def test_nothing_new_is_allocated_after_the_first_steps(stripes, monkeypatch):
 @pytest.mark.parametrize("begun", [0, 7, 41])
 def test_means_are_those_of_the_latest_steps(begun):
     """Of a twentieth of an epoch, or of so many as are done; whoever goes on in the middle knows those before."""
-    figures = np.random.default_rng(1).normal(size=(85, 2))
+    figures, images = np.random.default_rng(1).normal(size=(85, 2)), np.array([16] * 84 + [3])
+    learning, train = types.SimpleNamespace(batch=16), range(84 * 16 + 3)  # the last batch has three images
+    run = types.SimpleNamespace(steps_per_epoch=85, seen=[], dataset=types.SimpleNamespace(train=train))
+    run.recipe = types.SimpleNamespace(learning=learning)
     steps = [Outcome.known(*pair) for pair in figures]
     for number, outcome in enumerate(steps, 1):
         outcome.place(number, 0.0, 0.1, number)
-    means = Means(types.SimpleNamespace(steps_per_epoch=85, seen=steps[:begun]))
+    run.seen = steps[:begun]
+    means = Means(run)
     assert means.every == 4
     for number, outcome in enumerate(steps[begun:], begun + 1):
-        expected = [sum(pair) / len(pair) for pair in zip(*figures[max(0, number - 4) : number], strict=True)]
+        part = slice(max(0, number - 4), number)
+        expected = (figures[part] * images[part, None]).sum(axis=0) / images[part].sum()
         np.testing.assert_allclose(means.latest(outcome), expected, rtol=1e-12)
-    np.testing.assert_allclose(means.latest(outcome, 85), figures.mean(axis=0), rtol=1e-12)
+    expected = (figures * images[:, None]).sum(axis=0) / len(train)
+    np.testing.assert_allclose(means.latest(outcome, 85), expected, rtol=1e-12)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tinyalex.datasets.dataset import check_labels
 from tinyalex.datasets.feed import test_batches
 from tinyalex.errors import DataError
 
@@ -48,6 +49,7 @@ def ranks(probabilities, labels):
 
 def score(probabilities, labels):
     """Return the `Score` of probabilities (n, classes); one that is 0, or no number, has the loss of the smallest."""
+    check_labels(labels, *probabilities.shape)
     rank = ranks(probabilities, labels)
     right = np.take_along_axis(probabilities, labels[:, None], axis=1).astype(np.float64)
     loss = -np.log(np.where(np.isfinite(right), right, 0).clip(np.finfo(np.float32).tiny)).mean()

@@ -11,7 +11,8 @@ import numpy as np
 from tinyalex.backend import Device
 from tinyalex.blocks import Blocks
 from tinyalex.cards import fitting, of_one_kind
-from tinyalex.errors import DataError, ShapeError, UsageError
+from tinyalex.datasets.dataset import check_labels
+from tinyalex.errors import ShapeError, UsageError
 from tinyalex.kernels.rectify import rectified
 from tinyalex.layers import Linear, SoftmaxLoss
 
@@ -155,8 +156,7 @@ class Network:
         logits : array, shape (n, classes)
             Both on column a's device.
         """
-        if len(labels) and not 0 <= labels.min() <= labels.max() < self.classes:
-            raise DataError(f"labels: {labels.min()} to {labels.max()}, but the classes are 0 to {self.classes - 1}")
+        check_labels(labels, len(images), self.classes)
         with self.devices[0] as device, fitting(self.devices, len(images)):
             logits = self.forward(images, step)
             loss = self.loss.forward(logits, device.put(labels))

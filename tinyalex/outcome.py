@@ -60,6 +60,8 @@ class Outcome:
 class Means:
     """Mean losses and errors of the latest steps of a `Training`'s epoch; no outcome is read again for each of them.
 
+    Every image counts the same, in a shorter last batch too.
+
     Attributes
     ----------
     every : int
@@ -67,14 +69,17 @@ class Means:
     """
 
     def __init__(self, run):
-        self.every, self._figures = max(1, run.steps_per_epoch // 20), np.zeros((run.steps_per_epoch, 2))
+        steps, batch = run.steps_per_epoch, run.recipe.learning.batch
+        self.every, self._figures, self._images = max(1, steps // 20), np.zeros((steps, 2)), np.full(steps, batch)
+        self._images[-1] = len(run.dataset.train) - (steps - 1) * batch
         for place, outcome in enumerate(run.seen):
             self._figures[place] = outcome.figures()
 
     def latest(self, outcome, count=None):
         """Take note of a step's outcome; return the mean loss and error of ``count`` steps, or ``every``, up to it."""
         self._figures[outcome.number - 1] = outcome.figures()
-        return self._figures[max(0, outcome.number - (count or self.every)) : outcome.number].mean(axis=0)
+        part = slice(max(0, outcome.number - (count or self.every)), outcome.number)
+        return np.average(self._figures[part], axis=0, weights=self._images[part])
 
 
 def outcomes(run, batches, settle):

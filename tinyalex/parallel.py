@@ -87,6 +87,8 @@ def ranges(size, parts):
 
 def spread(function, arrays, *settings):
     """Call ``function(*parts, *settings)`` for parts of arrays that stay in cache, shared out among the workers."""
+    if not all(array.flags.c_contiguous for array in arrays):
+        raise ValueError("arrays: only contiguous ones are changed in place")
     arrays = [array.reshape(-1) for array in arrays]
     size = len(arrays[0])
 

@@ -47,7 +47,8 @@ def key(seed, *purpose):
     int
         The same for the same arguments, on every machine and Python.
     """
-    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in (int(seed), *purpose))
+    parts = (int(part) if isinstance(part, np.integer) else part for part in (int(seed), *purpose))
+    text = "\x1f".join(f"{type(part).__name__}:{part}" for part in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
 
 

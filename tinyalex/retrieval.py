@@ -61,7 +61,8 @@ def nearest(queries, shelf, count):
     int64 ndarray, shape (q, count)
         Numbers of rows of the shelf, the nearest first; of rows that are as near the first comes first.
     """
-    queries, shelf = np.asarray(queries, np.float32), np.asarray(shelf, np.float32)
+    centre = np.mean(shelf, axis=0, dtype=np.float64)  # what all have in common would cost digits
+    queries, shelf = ((np.asarray(rows) - centre).astype(np.float32) for rows in (queries, shelf))
     squares, rows = np.einsum("nm,nm->n", shelf, shelf), []
     for first in range(0, len(queries), _ROWS):
         part = queries[first : first + _ROWS]

@@ -65,6 +65,8 @@ class Net(_Checked):
         for layer, maps in zip(LAYERS[self.kind], self.maps, strict=False):
             if not maps and (self.kind != "alexnet" or layer not in _OMISSIBLE):
                 raise UsageError(f"net.maps: 0 for {layer}; only {', '.join(_OMISSIBLE)} can be left out of an alexnet")
+        if self.fc8 == "split" and 0 < self.classes < self.columns:
+            raise UsageError(f"net.fc8: 'split' needs a class a column; use 'a' for {self.classes} in {self.columns}")
         sizes = [("hidden", self.hidden), ("bottleneck", self.bottleneck)]
         for key, value in [*(("maps", maps) for maps in self.maps), *sizes]:
             if value % self.columns:

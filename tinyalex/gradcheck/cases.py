@@ -9,6 +9,7 @@ from tinyalex import alexnet, layers, randomness, ranges, recipe
 from tinyalex.errors import UsageError
 from tinyalex.gradcheck.layer import check
 from tinyalex.gradcheck.network import check_network
+from tinyalex.kernels.winograd import FEW, WinogradConv2d
 from tinyalex.randomness import Step
 
 STEP = Step(seed=7, number=3, first=2)
@@ -56,6 +57,10 @@ def _conv(label, shape, *arguments, **options):
     return _Case(f"conv {label}", lambda: layers.Conv2d(shape[3], *arguments, **options), shape)
 
 
+def _winograd(label, shape, *arguments, **options):
+    return _Case(f"winograd {label}", lambda: WinogradConv2d(shape[3], *arguments, **options), shape)
+
+
 def _local(label, shape, *arguments, **options):
     return _Case(f"local {label}", lambda: layers.LocallyConnected(shape[1:], *arguments, **options), shape)
 
@@ -92,6 +97,11 @@ CASES = {
         _conv("1x1", (2, 3, 4, 5), 3, 1),
         _conv("2x2/3 leaves gaps", (2, 8, 5, 2), 3, 2, stride=3),
         _conv("of one place", (1, 3, 3, 2), 2, 3),
+    ],
+    "winograd": [
+        _winograd("3x3 pad 1", (1, 11, 9, 3), 2, 3, pad=1),
+        _winograd("5x5 groups 2", (1, 9, 6, 4), 4, 5, pad=2, groups=2),
+        _winograd("11x11/4 ceil", (1, 36, 31, 2), 2, 11, stride=4, rounding="ceil"),
     ],
     "local": [
         _local("3x3 pad 1", (3, 4, 5, 2), 3, 3, pad=1),
@@ -168,12 +178,18 @@ def _net(full, method):
 
 
 def small(net):
-    """Scale a recipe's net down: 3/8/12/12/8/8 maps a column, 16 hidden units, 10 classes, small images."""
+    """Scale a recipe's net down: 3/8/12/12/8/8 maps a column, 16 hidden units, 10 classes, small images.
+
+    Where Winograd's algorithm is asked for, maps are as many as it wants before it is taken.
+    """
+    winograd = net.convolution == "winograd"
     if net.kind != "alexnet":
-        return replace(net, input=12, maps=(4, 5, 6, 3)[: len(net.maps)], classes=10)
+        maps = (FEW, FEW, FEW, 3) if winograd else (4, 5, 6, 3)
+        return replace(net, input=12, maps=maps[: len(net.maps)], classes=10)
     places = 15 if net.pool == 3 else 19  # of conv1: then 7, 3, 1 after the pools, or 10, 4, 1
     side = net.kernels[0] + net.stride * (places - 1)
-    maps = tuple(min(maps, net.columns * count) for maps, count in zip(net.maps, (3, 8, 12, 12, 8, 8), strict=False))
+    counts = (FEW if winograd else 3, 8, 12, 12, 8, 8)
+    maps = tuple(min(maps, net.columns * count) for maps, count in zip(net.maps, counts, strict=False))
     return replace(net, input=side, maps=maps, hidden=16, bottleneck=min(net.bottleneck, 6), classes=10)
 
 

@@ -99,7 +99,9 @@ class _Subject:
             self._fill(np.float64)
             y = self._forward(x)
             upstream = upstream_for(y.shape, seed, self.name)
-            dx = self._call("backward", self._send(upstream))
+            for _ in range(2):  # gradients that add up show the second time
+                self._forward(x)
+                dx = self._call("backward", self._send(upstream))
             gradients = [getattr(slot.owner, slot.gradient) for _, slot in self.slots]
             return y, *(self._fetch(dx), [self._fetch(gradient) for gradient in gradients]), upstream
 

@@ -14,6 +14,7 @@ ROOM = 20  # a card has room if its memory holds one layer's patches so many tim
 def product(layer, x):
     """Run `Conv2d` forward but for the bias."""
     device, W = layer.device, layer.W.value.reshape(-1, layer.maps)  # (k k c/g, o)
+    x = device.xp.ascontiguousarray(x)  # a part of wider images may begin where four numbers cannot be read at once
     ho, wo, o = layer.output_shape(x.shape[1:])
     layer.saved = None  # what a forward without a backward has left makes room
     y, kept = device.empty((len(x) * ho * wo, o), x.dtype), []

@@ -15,7 +15,7 @@ class Dropout(Layer):
 
     Parameters
     ----------
-    p : float
+    p : float, less than 1
     stream : str
         Name of the layer whose units these are, without its column.
     first_unit : int

@@ -19,7 +19,7 @@ class SoftmaxLoss(Layer):
         total = xp.exp(shifted).sum(axis=1)
         right = xp.arange(z.shape[1]) == labels[:, None]  # (n, c), one True a row
         self.saved = shifted, total, right
-        return (xp.log(total) - (shifted * right).sum(axis=1)).sum() / n
+        return (xp.log(total) - xp.where(right, shifted, 0).sum(axis=1)).sum() / n
 
     @instead(softmax.backward)
     def backward(self):

@@ -18,7 +18,7 @@ K, SIZE, ALPHA, BETA = 2.0, 5, 1e-4, 0.75  # paper §3.3: k, n, alpha and beta
 
 class _ResponseNorm(Layer):
     def __init__(self, size, k, alpha, beta):
-        self.size, self.k, self.alpha, self.beta = size, k, alpha, beta
+        self.size, (self.k, self.alpha, self.beta) = size, map(float, (k, alpha, beta))
 
     @instead(response.forward)
     def forward(self, x, step=None):
