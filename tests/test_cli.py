@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -10,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tinyalex import errors, randomness, recipe, runs
+import tinyalex
+from tinyalex import checkpoint, errors, randomness, recipe, runs
 from tinyalex.cli import main
 from tinyalex.commands import summary
 
@@ -111,6 +113,18 @@ def by_hand(place, *steps):
             labels.append("abc".index(path.parent.name))
         total = total + np.array(rows)
     return total / len(steps), np.array(labels)
+
+
+def test_a_damaged_checkpoint_is_passed_over_aloud(place, tmp_path, capsys):
+    run = tmp_path / "run"
+    shutil.copytree(place / "run", run)
+    newest = checkpoint.newest(run)
+    os.truncate(newest, newest.stat().st_size - 100)
+    for command in (["evaluate", run], ["export", run, tmp_path / "w.safetensors"]):
+        capsys.readouterr()
+        assert main([*map(str, command)]) == 0
+        error = capsys.readouterr().err
+        assert error.startswith(f"tinyalex: warning: {newest}: ") and error.endswith("; the one before it is taken\n")
 
 
 def test_evaluate_averages_views_and_nets(place, capsys):
@@ -376,3 +390,27 @@ def test_a_reader_that_has_seen_enough(tmp_path):
     done = subprocess.run([sys.executable, "-m", "tinyalex", "summary"], stdout=write, stderr=subprocess.PIPE)
     os.close(write)
     assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.parametrize("closed", ["", ">&-", "2>&-"])
+@pytest.mark.parametrize("options", ["-c", "-OO -c"])
+def test_closed_streams_and_poor_encodings_end_nothing(closed, options):
+    """And without docstrings."""
+    run = f'{sys.executable} {options} "import sys; from tinyalex.cli import main; sys.exit(main())"'
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    done = subprocess.run(["bash", "-c", f"{run} summary {closed}"], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0 and done.stderr == ""
+    assert ("\\xa71 says no convolution" in done.stdout) == (closed != ">&-")
+
+
+def test_options_are_not_guessed(capsys):
+    """What would be taken for --fresh would not be taken out of the line that says how to go on."""
+    assert main(["train", "--fres"]) == 2
+    assert "unrecognized arguments: --fres" in capsys.readouterr().err
+
+
+def test_the_packages_own_example_runs():
+    lines = [line.strip() for line in tinyalex.__doc__.splitlines() if line.startswith("    ")]
+    found = {}
+    exec("\n".join(lines), found)
+    assert found["network"].classes == 12

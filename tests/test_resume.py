@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from small_runs import after, final, pressed, pressed_while_it_saves, quiet, same, small, stripes, timeless
 
-from tinyalex import checkpoint, fingerprint, parallel, retention, runs, storage, training
+from tinyalex import checkpoint, fingerprint, parallel, retention, runs, signals, storage, training
 from tinyalex.backend import Device
 from tinyalex.datasets import Dataset, feed
 from tinyalex.errors import BusyError, CheckpointError, Interrupted, StorageError, UsageError
@@ -351,9 +351,13 @@ def test_t5_the_second_signal_leaves_at_once(data, tmp_path, monkeypatch):
         os.kill(os.getpid(), signal.SIGINT)
 
     after(monkeypatch, 8, twice)
-    with pytest.raises(KeyboardInterrupt):
-        training.train(small(), data, tmp_path, show=quiet)
-    assert checkpoint.inspect(checkpoint.newest(tmp_path))["step"] == 6
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(signals, "_ONE_WISH", -1.0)
+        training.train(small(), data, tmp_path / "late", show=quiet)
+    assert checkpoint.inspect(checkpoint.newest(tmp_path / "late"))["step"] == 6
+    with pytest.raises(Interrupted, match="stopped at step 8, saved"):  # within a second: one wish, told twice
+        training.train(small(), data, tmp_path / "soon", show=quiet)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize("name", ["fsync", "replace", "pread"])

@@ -4,7 +4,7 @@ The modules are attributes, loaded when first used::
 
     import tinyalex
 
-    recipe = tinyalex.recipe.load("shapes")
+    recipe = tinyalex.recipe.load("shapes", ["net.classes=12"])
     network = tinyalex.alexnet.build(recipe.net, recipe.init, devices=["cpu"])
 """
 

@@ -16,7 +16,7 @@ from tinyalex.commands import ALL
 from tinyalex.errors import DeviceError, Interrupted, StorageError, TinyalexError, UsageError
 
 _STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
-_PATH = {errno.ENOTDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG}
+_PATH = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -38,6 +38,7 @@ def main(argv=None):
         The exit code.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
+    _settle_output()
     try:
         parser = _parser()
         options = parser.parse_args(argv)
@@ -67,6 +68,16 @@ def main(argv=None):
         if isinstance(error, ExceptionGroup):
             return max(_report(*_told(each)) for each in error.exceptions)
         return _report(*_told(error))
+
+
+def _settle_output():
+    # Where there is no stream text goes nowhere, and letters that an encoding lacks are escaped: neither ends a run.
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _told(error):
@@ -100,8 +111,9 @@ def _parser():
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     for module in ALL:
-        name, text = module.__name__.rsplit(".", 1)[1], module.__doc__.split(".\n")[0].rstrip(".")
-        command = commands.add_parser(name, help=text[0].lower() + text[1:], description=f"{text}.")
+        name = module.__name__.rsplit(".", 1)[1]
+        text = (module.__doc__ or name).split(".\n")[0].rstrip(".")  # python -OO has no docstrings
+        command = commands.add_parser(name, help=text[0].lower() + text[1:], description=f"{text}.", allow_abbrev=False)
         command.set_defaults(run_command=module)
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
         module.options(command)

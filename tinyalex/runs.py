@@ -46,6 +46,8 @@ class Run(NamedTuple):
         Mean training image.
     metadata : dict
         The checkpoint's.
+    passed_over : list of str
+        A line for each newer checkpoint that does not verify.
     """
 
     network: object
@@ -54,6 +56,7 @@ class Run(NamedTuple):
     words: list
     mean: np.ndarray
     metadata: dict
+    passed_over: list
 
 
 def state(run):
@@ -190,7 +193,8 @@ def load(place, devices=("cpu",)):
     """
     place = Path(place)
     for attempt in range(3):
-        path = checkpoint.newest(place) if place.is_dir() else place
+        rejected = []
+        path = checkpoint.newest(place, rejected) if place.is_dir() else place
         try:
             tensors, metadata = read(path)
             break
@@ -201,7 +205,8 @@ def load(place, devices=("cpu",)):
     network = alexnet.build(settings.net, settings.init, devices, seed=None)
     network.load(tensors)
     classes = list(metadata["classes"])
-    return Run(network, settings, classes, list(metadata.get("words") or classes), tensors["data/mean"], metadata)
+    words = list(metadata.get("words") or classes)
+    return Run(network, settings, classes, words, tensors["data/mean"], metadata, rejected)
 
 
 def export(run, path):

@@ -3,6 +3,9 @@
 import contextlib
 import signal
 import threading
+import time
+
+_ONE_WISH = 1.0  # seconds
 
 
 @contextlib.contextmanager
@@ -21,7 +24,8 @@ def interrupting():
 class Stop:
     """Turn signals into wishes.
 
-    The first Ctrl-C or SIGTERM is a wish to stop; the second one leaves at once.
+    The first Ctrl-C or SIGTERM is a wish to stop; the second one leaves at once. What comes within a second of the
+    first is the same wish: ``timeout`` signals a process and then its group.
 
     Parameters
     ----------
@@ -40,7 +44,7 @@ class Stop:
     _SAVE = (signal.SIGHUP, signal.SIGUSR1)
 
     def __init__(self, saves=False):
-        self.asked = self.save = False
+        self.asked, self.save, self._since = False, False, 0.0
         self._handlers = dict.fromkeys(self._STOP, self._ask) | dict.fromkeys(self._SAVE if saves else (), self._keep)
 
     def __enter__(self):
@@ -53,9 +57,12 @@ class Stop:
             signal.signal(number, handler)
 
     def _ask(self, number, frame):
-        self.asked = True
-        for each in self._STOP:
-            signal.signal(each, self._before[each])
+        if not self.asked:
+            self.asked, self._since = True, time.monotonic()
+        elif time.monotonic() - self._since > _ONE_WISH:
+            for each in self._STOP:
+                signal.signal(each, self._before[each])
+            signal.raise_signal(number)
 
     def _keep(self, number, frame):
         self.save = True

@@ -1,5 +1,6 @@
 """Measure training steps side by side: our forms, PyTorch, and what the processor or the card could do at best."""
 
+import math
 import shlex
 
 from tinyalex import recipe as recipes
@@ -51,6 +52,8 @@ def run(options):
 
     if min(options.batch, options.rounds) < 1:
         raise UsageError(f"--batch {options.batch} --rounds {options.rounds}: give 1 or more of each")
+    if not 0 <= options.least < math.inf:
+        raise UsageError(f"--least {options.least}: give a number of seconds, 0 or more")
     made = with_shown_classes(recipes.load(options.recipe, options.set))
     Device(options.device)  # or a line about what is missing, before anything is started
     chosen, notes = contenders.choose(options.contenders, made.net.columns, options.device)

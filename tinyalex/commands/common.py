@@ -1,5 +1,6 @@
 """What commands share: printing, the data set of a recipe or a run, a run's pictures."""
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,16 @@ from tinyalex.errors import DataError, UsageError
 def say(text):
     """Print, and let whoever reads a pipe or a log see it at once."""
     print(text, flush=True)
+
+
+def trained(place, devices=("cpu",)):
+    """Load a run, and name on stderr the newer checkpoints that were passed over."""
+    from tinyalex import runs
+
+    run = runs.load(place, devices)
+    for line in run.passed_over:
+        print(f"tinyalex: warning: {line}; the one before it is taken", file=sys.stderr, flush=True)
+    return run
 
 
 def with_data(recipe, where):

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from tinyalex.commands.common import describe, load, same_classes, say, score_line, with_data
+from tinyalex.commands.common import describe, load, same_classes, say, score_line, trained, with_data
 from tinyalex.commands.options import DATA, RUN, machine
 
 
@@ -31,11 +31,11 @@ def options(command):
 
 def run(options):
     """Say how often trained networks are wrong about test images, each by itself and averaged."""
-    from tinyalex import evaluation, runs
+    from tinyalex import evaluation
 
     scores, total, dataset, unmirrored = [], 0.0, None, []
     for where in options.runs:  # one after the other: several nets may not fit beside each other
-        run = runs.load(where, options.devices)
+        run = trained(where, options.devices)
         dataset = dataset or load(with_data(run.recipe, options.data).data.set, run.metadata["seed"])
         images = same_classes(run, dataset).need("test")
         found = evaluation.probabilities(run.network, images, run.mean, run.recipe, options.views)

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tinyalex.commands.common import say
+from tinyalex.commands.common import say, trained
 from tinyalex.commands.options import RUN
 from tinyalex.errors import StorageError, UsageError
 
@@ -22,6 +22,6 @@ def run(options):
         raise UsageError(f"{path}: not a name for it; give one that ends in .safetensors")
     if path.exists():
         raise StorageError(f"{path}: is there already; give another name")
-    run = runs.load(options.run)
+    run = trained(options.run)
     runs.export(run, path)
     say(f"{path}: {path.stat().st_size:,} bytes, weights after step {run.metadata['step']}, {len(run.classes)} classes")

@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 
-from tinyalex.commands.common import say
+from tinyalex.commands.common import say, trained
 from tinyalex.commands.options import RUN, machine
 from tinyalex.errors import DataError
 
@@ -23,10 +23,9 @@ def options(command):
 
 def run(options):
     """Name the five most probable classes of pictures; a picture that cannot be read does not stop the others."""
-    from tinyalex import runs
     from tinyalex.datasets.loader import prepare_image
 
-    run = runs.load(options.run, options.devices)
+    run = trained(options.run, options.devices)
     pictures, errors = {}, {}
     for path in options.images:
         try:
