@@ -464,8 +464,8 @@ def test_c14_who_reads_while_it_is_written_finds_all_of_it(data, tmp_path, monke
     training.train(small(epochs=1), data, tmp_path, show=quiet)
     newest, gone = checkpoint.newest, []
 
-    def removed_meanwhile(folder):
-        path = newest(folder)
+    def removed_meanwhile(folder, rejected):
+        path = newest(folder, rejected)
         if not gone:
             gone.append(path.unlink())
             training.train(small(epochs=1), data, tmp_path, show=quiet)
@@ -473,7 +473,7 @@ def test_c14_who_reads_while_it_is_written_finds_all_of_it(data, tmp_path, monke
 
     monkeypatch.setattr(checkpoint, "newest", removed_meanwhile)
     with pytest.raises(CheckpointError, match="no checkpoint here|cannot be read"):
-        monkeypatch.setattr(checkpoint, "newest", lambda folder: tmp_path / "checkpoint-00000099.safetensors")
+        monkeypatch.setattr(checkpoint, "newest", lambda *_: tmp_path / "checkpoint-00000099.safetensors")
         runs.load(tmp_path)
     monkeypatch.setattr(checkpoint, "newest", removed_meanwhile)
     assert runs.load(tmp_path).metadata["step"] == 6
