@@ -45,8 +45,8 @@ class Result:
         The largest difference, over the largest derivative of the tensor; at differentiable points only.
     tolerance : float
     kinks : int
-        Points where the function has no derivative, and backward has one between the slopes to both sides: they neither
-        pass nor fail.
+        Points where the function has no derivative, and backward is off by no more than twice what the slopes to both
+        sides differ by: they neither pass nor fail.
     largest : float
         The largest derivative; 0 where the check says nothing, because nothing came through.
     place : tuple of int
