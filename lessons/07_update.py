@@ -21,10 +21,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from shared import BLUE, GREEN, INK, MUTED, VERMILION, keep
 
-from tinyalex.backend import Device
+from tinyalex.devices.device import Device
 from tinyalex.layers import Linear
-from tinyalex.optimizer import Optimizer
 from tinyalex.randomness import key, normal
+from tinyalex.training.optimizer import Optimizer
 
 
 def paper(w, v, g, rate, momentum=0.9, decay=0.0005):
@@ -53,7 +53,7 @@ for number in range(20):
     optimizer.update(rate=0.1)
     w, v = paper(w, v, g, 0.1)
     assert np.allclose(W.value, w, rtol=1e-14)
-print("twenty steps of tinyalex.optimizer.Optimizer, the same")
+print("twenty steps of tinyalex.training.optimizer.Optimizer, the same")
 
 # %%
 # Ten times the rate

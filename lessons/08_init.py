@@ -24,7 +24,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from shared import BLUE, INK, VERMILION, keep, photograph
 
-from tinyalex import alexnet, recipe
+from tinyalex.network import alexnet
+from tinyalex.recipes import recipe
 
 shapes = {"conv3": 3 * 3 * 256, "conv4": 3 * 3 * 192, "conv5": 3 * 3 * 192}
 for name, fan_in in shapes.items():

@@ -22,7 +22,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from shared import BLUE, GREEN, VERMILION, bare, keep, photograph
 
-from tinyalex.datasets import augment
+from tinyalex.datasets.loading import augment
 from tinyalex.datasets.statistics import pixel_sums, principal_colours
 from tinyalex.randomness import key, normal
 
@@ -98,7 +98,7 @@ cut = cutter(np.stack([picture] * 3), draws)
 for image, (top, left), flip, shift in zip(cut, places, flips, by_hand, strict=False):
     window = (picture.astype(float) - mean + shift)[top : top + 224, left : left + 224] / 1.1
     assert image.shape == (224, 224, 3) and np.allclose(image, window[:, ::-1] if flip else window, atol=1e-3)
-print("tinyalex.datasets.augment.Cutter agrees")
+print("tinyalex.datasets.loading.augment.Cutter agrees")
 
 # %%
 # What it looks like

@@ -22,8 +22,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from shared import BLUE, INK, LIGHT_BLUE, MUTED, VERMILION, keep
 
-from tinyalex import alexnet, recipe
-from tinyalex.summary import rows
+from tinyalex.network import alexnet
+from tinyalex.network.summary import rows
+from tinyalex.recipes import recipe
 
 #          maps, kernel, depth that a kernel sees, side of the output
 CONVS = {"conv1": (96, 11, 3, 55), "conv2": (256, 5, 48, 27), "conv3": (384, 3, 256, 13), "conv4": (384, 3, 192, 13),
@@ -72,7 +73,7 @@ for devices in (1, 2):
     for name in parameters:
         assert tuple(found[name]) == (parameters[name], products[name], neurons[name]), name
 assert sum(parameters.values()) == 60_965_224 and sum(products.values()) == 724_406_816
-print("tinyalex.summary agrees, on one device and on two")
+print("tinyalex.network.summary agrees, on one device and on two")
 
 # %%
 # The slips

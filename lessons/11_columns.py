@@ -22,11 +22,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 from shared import INK, LIGHT_BLUE, MUTED, VERMILION, keep
 
-from tinyalex import alexnet, recipe
-from tinyalex.backend import Device
-from tinyalex.columns import Exchange
+from tinyalex.devices.device import Device
 from tinyalex.layers import Conv2d
+from tinyalex.network import alexnet
+from tinyalex.network.columns import Exchange
 from tinyalex.randomness import key, normal
+from tinyalex.recipes import recipe
 
 
 def draw(*shape):
@@ -65,7 +66,7 @@ for ours, theirs in zip(forward(xa, xb), exchange.forward([xa, xb], devices), st
     assert np.array_equal(ours, theirs)
 for ours, theirs in zip(backward(da, db, 4), exchange.backward([da, db], devices), strict=True):
     assert np.array_equal(ours, theirs)
-print("tinyalex.columns.Exchange agrees; crossed:", dict(exchange.crossed))
+print("tinyalex.network.columns.Exchange agrees; crossed:", dict(exchange.crossed))
 assert sum(exchange.crossed.values()) == 4 * xa.nbytes  # a to b and b to a, there and back
 
 # %%

@@ -25,12 +25,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 from shared import BLUE, FAINT, MUTED, VERMILION, bare, keep, middles, small
 
-from tinyalex import checkpoint, runs
 from tinyalex.datasets import Dataset, ImageSet
-from tinyalex.datasets.loader import training_batches
-from tinyalex.evaluation import evaluate
+from tinyalex.datasets.loading.loader import training_batches
 from tinyalex.randomness import Step
-from tinyalex.training import Training
+from tinyalex.runs import checkpoint, run_folder
+from tinyalex.training.evaluation import evaluate
+from tinyalex.training.loop import Training
 
 data = middles(960, 240)
 settings = small("learning.epochs=8", 'init.weights={default="he", conv1=0.01}')  # a faint conv1: to see it learn
@@ -100,7 +100,7 @@ with tempfile.TemporaryDirectory() as folder:
     tensors, metadata = checkpoint.read(path)
     assert metadata["step"] == 100 and {"conv1a/W", "momentum/conv1a/W"} <= tensors.keys()
     c = Training(settings, data)
-    runs.restore(c, tensors, metadata)
+    run_folder.restore(c, tensors, metadata)
     assert c.step == 100
     second_part = list(steps(c, 240))
 

@@ -23,10 +23,10 @@ import numpy as np
 from matplotlib.patches import Rectangle
 from shared import BLUE, COLOURS, INK, MUTED, VERMILION, bare, epochs, keep, middles, photograph, small
 
-from tinyalex import evaluation
-from tinyalex.datasets import augment
-from tinyalex.datasets.loader import test_batches
-from tinyalex.evaluation import score
+from tinyalex.datasets.loading import augment
+from tinyalex.datasets.loading.loader import test_batches
+from tinyalex.training import evaluation
+from tinyalex.training.evaluation import score
 
 views = augment.views(256, 224, 10)
 by_hand = [
@@ -60,7 +60,7 @@ assert np.allclose(everything[0, 4], predict(nets[0], 1)[0], atol=1e-5)
 ten = evaluation.probabilities(nets[0], data.test, data.mean, run.recipe, views=10)
 assert np.allclose(everything[0].mean(axis=0), ten, atol=1e-5)
 print("nets, views, images, classes:", everything.shape)
-print("tinyalex.evaluation.probabilities averages the same")
+print("tinyalex.training.evaluation.probabilities averages the same")
 
 # %%
 # What does a mirror do?

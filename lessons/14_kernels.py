@@ -30,8 +30,9 @@ import numpy as np
 from PIL import Image
 from shared import BLUE, HERE, INK, MUTED, VERMILION, bare, keep
 
-from tinyalex import figures, recipe
+from tinyalex import figures
 from tinyalex.randomness import key, normal, permutation
+from tinyalex.recipes import recipe
 
 RUNS = HERE.parent / "data" / "runs"
 name = next(each for each in ("imagenet", "shapes") if (RUNS / each / "kernels.png").is_file())

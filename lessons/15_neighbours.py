@@ -23,9 +23,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from shared import BLUE, GREEN, MUTED, VERMILION, bare, epochs, keep, middles, small
 
-from tinyalex import retrieval
 from tinyalex.datasets import ImageSet
-from tinyalex.datasets.loader import test_batches
+from tinyalex.datasets.loading.loader import test_batches
+from tinyalex.gallery import retrieval
 from tinyalex.randomness import key, normal
 
 data = middles(960, 120)
@@ -49,7 +49,7 @@ gallery, queries = features(ImageSet(data.train.images, data.train.labels)), fea
 print("features", gallery.shape, queries.shape)
 assert gallery.shape == (960, 128) and (gallery >= 0).all()
 assert np.allclose(retrieval.features_of(run.network, data.test, data.mean, run.recipe), queries, atol=1e-5)
-print("tinyalex.retrieval.features_of agrees")
+print("tinyalex.gallery.retrieval.features_of agrees")
 
 # %%
 # Near in two senses

@@ -23,9 +23,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 from shared import BLUE, FAINT, HERE, INK, MUTED, VERMILION, keep
 
-from tinyalex import alexnet, recipe, runs
-from tinyalex.schedule import rates
-from tinyalex.summary import rows
+from tinyalex.network import alexnet
+from tinyalex.network.summary import rows
+from tinyalex.recipes import recipe
+from tinyalex.runs import run_folder
+from tinyalex.training.schedule import rates
 
 original, paper = recipe.load("original"), recipe.load("paper")
 table = [row for column in rows(alexnet.describe(original.net, devices=2)).values() for row in column]
@@ -130,8 +132,8 @@ assert gains["overlapping pooling"][0] < 2 * gains["overlapping pooling"][1]
 # the largest run on photographs that there is, an hour on 100 classes of Tiny ImageNet, and says so.
 
 folders = [HERE.parent / "data" / "runs" / name for name in ("imagenet", "tiny-imagenet", "cifar10-relu")]
-folder = next(each for each in folders if (each / runs.LOG).is_file())
-log = runs.read_log(folder)
+folder = next(each for each in folders if (each / run_folder.LOG).is_file())
+log = run_folder.read_log(folder)
 tests = [record for record in log if record["event"] == "test"]
 hours = (log[-1]["time"] - log[0]["time"]) / 3600
 print(f"{folder.name}: {tests[-1]['epoch']:.0f} epochs in {hours:.2f} hours, test error {tests[-1]['top1_error']:.1%}, "

@@ -22,11 +22,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 from shared import BLUE, INK, MUTED, VERMILION, keep
 
-from tinyalex import alexnet, recipe
-from tinyalex.kernels.cook_toom import POINTS, cook_toom
-from tinyalex.kernels.winograd import WinogradConv2d
 from tinyalex.layers import Conv2d
+from tinyalex.layers.cook_toom import POINTS, cook_toom
+from tinyalex.layers.winograd import WinogradConv2d
+from tinyalex.network import alexnet
 from tinyalex.randomness import key, normal
+from tinyalex.recipes import recipe
 
 
 def draw(*shape):
@@ -88,7 +89,7 @@ assert np.abs(fast.forward(x) - y).max() < 1e-12 * np.abs(y).max() * 100
 dy = draw(*y.shape)
 assert np.allclose(fast.backward(dy), plain.backward(dy), rtol=1e-9, atol=1e-10)
 assert np.allclose(fast.W.grad, plain.W.grad, rtol=1e-9, atol=1e-10)
-print("tinyalex.kernels.winograd agrees with Conv2d, forward and backward")
+print("tinyalex.layers.winograd agrees with Conv2d, forward and backward")
 
 # %%
 # Now AlexNet's own layers. A stride of 4 does not fit the scheme, but blocks of 4 x 4 pixels can be taken for channels:

@@ -10,9 +10,10 @@ import json
 import numpy as np
 from shared import HERE, epochs, middles, small
 
-from tinyalex import datasets, storage
+from tinyalex import datasets
 from tinyalex.datasets import Dataset, ImageSet
-from tinyalex.evaluation import evaluate
+from tinyalex.system import storage
+from tinyalex.training.evaluation import evaluate
 
 FILE = HERE / "measured.json"
 SEEDS = range(5)

@@ -8,12 +8,12 @@ import numpy as np
 from matplotlib import cbook
 from PIL import Image
 
-from tinyalex import recipe
 from tinyalex.datasets import Dataset, ImageSet, shapes
-from tinyalex.datasets.loader import training_batches
+from tinyalex.datasets.loading.loader import training_batches
+from tinyalex.datasets.picture import square
 from tinyalex.figures.page import BLUE, FAINT, INK, LIGHT_BLUE, MUTED, PALE, PINK, VERMILION
-from tinyalex.prepare.picture import square
-from tinyalex.training import Training
+from tinyalex.recipes import recipe
+from tinyalex.training.loop import Training
 
 matplotlib.use("Agg")  # figures are files: no window opens
 

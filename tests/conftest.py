@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 import pytest
-import shim
+
+from tests.support import shim
 
 
 @pytest.fixture(params=["cpu", "fake:0", "kernels", "cuda:0", "cuda:0 kernels"])

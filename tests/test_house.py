@@ -21,11 +21,17 @@ def lines(path):
 
 
 def test_there_is_something_to_check():
-    assert {"backend.py", "network.py", "layers/convolution.py"} <= TREES.keys()
+    assert {"devices/device.py", "network/network.py", "layers/convolution.py"} <= TREES.keys()
 
 
 def test_the_reading_fits_in_an_afternoon():
-    names = ["columns.py", "network.py", "alexnet.py", "optimizer.py", "training.py"]
+    names = [
+        "network/columns.py",
+        "network/network.py",
+        "network/alexnet.py",
+        "training/optimizer.py",
+        "training/loop.py",
+    ]
     files = [ROOT / name for name in names] + sorted((ROOT / "layers").rglob("*.py"))
     assert len(files) > 12
     assert sum(map(lines, files)) < 1500
@@ -53,11 +59,14 @@ def imported(tree):
 
 def test_one_file_imports_cupy():
     assert [name for name, tree in TREES.items() if {"cupy", "cupyx", "cupy_backends"} & set(imported(tree))] == [
-        "cards.py"
+        "devices/cuda.py"
     ]
 
 
-OPPONENTS = {"bench/torch_side.py", "bench/torch_twin.py"}  # what `bench` compares with, where it is installed
+OPPONENTS = {
+    "bench/pytorch/torch_side.py",
+    "bench/pytorch/torch_twin.py",
+}  # what `bench` compares with, where it is installed
 
 
 def test_pytorch_is_imported_to_be_measured_and_only_then():
@@ -131,7 +140,7 @@ def modules_after(code):
         "import tinyalex",
         "import tinyalex.cli",
         "from tinyalex import alexnet, recipe\nalexnet.describe(recipe.load('original').net)",
-        "import tinyalex.layers, tinyalex.optimizer, tinyalex.randomness",
+        "import tinyalex.layers, tinyalex.training.optimizer, tinyalex.randomness",
     ],
 )
 def test_importing_needs_numpy_and_nothing_else(code):

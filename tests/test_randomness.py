@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tinyalex.backend import Device
+from tinyalex.devices.device import Device
 from tinyalex.randomness import Step, below, bits, key, normal, permutation, uniform
 
 N = 1 << 16

@@ -6,14 +6,18 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
-from paper_nets import NETS
 
-from tinyalex import alexnet, errors, health, keeper, recipe, resume, retention, runs
+from tests.programs.paper_nets import NETS
+from tinyalex import errors
 from tinyalex.cli import main
 from tinyalex.experiments import catalogue, race, report
-from tinyalex.figures import gallery
 from tinyalex.figures.race import crossing
-from tinyalex.settings import Learning
+from tinyalex.gallery import gallery
+from tinyalex.network import alexnet
+from tinyalex.recipes import recipe
+from tinyalex.recipes.settings import Learning
+from tinyalex.runs import resume, retention, run_folder, saver
+from tinyalex.training import health
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -98,7 +102,7 @@ def test_what_it_says_of_a_run_of_days(capsys):
     options = capsys.readouterr().out
     named = re.findall(r"`(--[\w-]+)`", text)
     assert len(set(named)) == 5 and all(option in options for option in named)
-    assert f"every {keeper.SAVE_EVERY / 60:g} minutes" in text and retention.NEWEST == 2
+    assert f"every {saver.SAVE_EVERY / 60:g} minutes" in text and retention.NEWEST == 2
     assert f"told after {health.STALL_WARNING:,} images" in text and f"after {health.STALL_END:,}." in text
     assert {key.split(".")[0] for key in resume.CHANGEABLE} == {"learning", "net"}
     learning = {f"learning.{each.name}" for each in fields(Learning)}
@@ -140,7 +144,7 @@ def test_every_section_of_the_paper_has_its_row():
 @pytest.mark.parametrize("name", ["shapes", "cifar10-relu", "tiny-imagenet"])
 def test_the_recorded_runs_are_those_of_their_table(name):
     folder = ROOT / "data" / "runs" / name
-    last = [record for record in runs.read_log(folder) if record["event"] == "test"][-1]
+    last = [record for record in run_folder.read_log(folder) if record["event"] == "test"][-1]
     row = next(line for line in (ROOT / "data" / "README.md").read_text().splitlines() if f"`runs/{name}/`" in line)
     assert f"{last['top1_error']:.2%}".replace("%", " %") + f" after {last['epoch']:.0f} epochs" in row
     assert "top-5" not in row or f"top-5 {last['top5_error']:.2%}".replace("%", " %") in row

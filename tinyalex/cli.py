@@ -46,7 +46,7 @@ def main(argv=None):
             parser.print_help()
             return 2
         if getattr(options, "threads", None) is not None:
-            from tinyalex import parallel
+            from tinyalex.devices import parallel
 
             parallel.set_threads(options.threads)
         options.argv = argv

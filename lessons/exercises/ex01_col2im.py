@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tinyalex.backend import Device
+from tinyalex.devices.device import Device
 from tinyalex.layers import patches as package
 from tinyalex.randomness import key, normal
 

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from tinyalex import loops
-from tinyalex.layers import Dropout
+from tinyalex.layers import Dropout, loops
 from tinyalex.randomness import Step, key, normal
 
 

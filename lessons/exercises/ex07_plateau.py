@@ -2,8 +2,9 @@
 
 import pytest
 
-from tinyalex import recipe, schedule
 from tinyalex.randomness import key, uniform
+from tinyalex.recipes import recipe
+from tinyalex.training import schedule
 
 
 def plateau_rate(errors, rate, patience, drops):

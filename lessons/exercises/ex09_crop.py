@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tinyalex.datasets.augment import Cutter, Draws
+from tinyalex.datasets.loading.augment import Cutter, Draws
 from tinyalex.randomness import below, key
 
 

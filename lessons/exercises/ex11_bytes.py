@@ -2,7 +2,7 @@
 
 import pytest
 
-from tinyalex.columns import Exchange
+from tinyalex.network.columns import Exchange
 
 
 def bytes_crossed(sizes, routes, batch):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from tinyalex.evaluation import score
 from tinyalex.randomness import key, normal
+from tinyalex.training.evaluation import score
 
 
 def top5_error(probabilities, labels):

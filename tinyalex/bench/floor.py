@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinyalex import summary
+from tinyalex.network import summary
 
 FLOP = 2  # a multiply-add is a multiplication and an addition
 

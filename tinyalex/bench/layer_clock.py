@@ -8,10 +8,10 @@ import contextlib
 import threading
 from collections import defaultdict
 
-from tinyalex.backend import Device
 from tinyalex.bench import stamps
 from tinyalex.bench.floor import plain
-from tinyalex.parallel import workers
+from tinyalex.devices.device import Device
+from tinyalex.devices.parallel import workers
 
 _DIRECTIONS = {"prepare": "forward", "forward": "forward", "backward": "backward"}
 _HOST = Device("cpu")

@@ -1,13 +1,11 @@
 """What the machine can do at best, measured beside the contenders; and what it is."""
 
-import os
-import platform
-import time
-from importlib import metadata
+import sys
 
 import numpy as np
 
-from tinyalex import __version__, parallel
+from tinyalex.devices import parallel
+from tinyalex.devices.machine import versions
 
 SIDE = 2048  # of the matrices
 NUMBERS = 1 << 26  # float32 numbers to copy, 256 MiB: more than caches hold
@@ -50,30 +48,22 @@ class Machine:
         parallel.workers().run(action, parallel.ranges(size, parallel.workers().count))
 
 
-def versions():
-    """Say what computes here: ``{"Python": "3.11.7", ...}``."""
-    from threadpoolctl import threadpool_info
+def peak():
+    """Return the most memory that this process has had at once, bytes."""
+    import resource
 
-    blas = [each for each in threadpool_info() if each["user_api"] == "blas"] or [{}]
-    name, version = blas[0].get("internal_api", "unknown"), blas[0].get("version") or ""
-    kernels = f" ({blas[0]['architecture']})" if blas[0].get("architecture") else ""
-    return {
-        "date": time.strftime("%Y-%m-%d"),
-        "CPU": _processor(),
-        "processors": os.cpu_count(),
-        "threads": parallel.workers().count,
-        "system": f"{platform.system()} {platform.machine()}",
-        "tinyalex": __version__,
-        "Python": platform.python_version(),
-        "NumPy": metadata.version("numpy"),
-        "BLAS": f"{name} {version}{kernels}",
-    }
-
-
-def _processor():
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or platform.machine()
+        with open("/proc/self/status", encoding="ascii") as file:
+            # ru_maxrss would do, but for what a process inherits from the one that started it.
+            return next(1024 * int(line.split()[1]) for line in file if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def described(result):
+    """Say on what it was measured."""
+    versions = dict(result["versions"])
+    card = f"{versions.pop('card')}, " if "card" in versions else ""
+    first = f"{card}{versions.pop('CPU')}, {versions.pop('processors')} processors, {versions.pop('threads')} threads"
+    others = ", ".join(f"{name} {version}" for name, version in versions.items() if name not in ("date", "system"))
+    return f"{first}, {versions['system']}, {others}; {versions['date']}"

@@ -7,12 +7,12 @@ actions, after `LEAD` that do not count, between two moments when the card has n
 import contextlib
 import math
 
-from tinyalex import recipe
 from tinyalex.bench import net, samples, traffic
 from tinyalex.bench.contenders import ALL, Contender, surrounded
 from tinyalex.bench.floor import floors, plain
 from tinyalex.bench.talk import started
 from tinyalex.errors import DivergedError
+from tinyalex.recipes import recipe
 
 RATES = {name: ("machine", name) for name in ("sgemm_one", "sgemm_all", "copy")}
 ACTIONS = ("step", "forward", "predict", "layers")

@@ -9,10 +9,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from tinyalex import alexnet, randomness
-from tinyalex.backend import Device
+from tinyalex import randomness
+from tinyalex.devices.device import Device
 from tinyalex.layers import LRN
-from tinyalex.settings import Init
+from tinyalex.network import alexnet
+from tinyalex.recipes.settings import Init
 
 INIT = Init({"default": "he"}, {"default": 0.1})
 

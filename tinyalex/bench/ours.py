@@ -1,12 +1,13 @@
 """Our side: a recipe's net with its optimizer, one action at a time."""
 
-from tinyalex import parallel, recipe
 from tinyalex.bench import net, stamps
 from tinyalex.bench.kernel_clock import launches
 from tinyalex.bench.layer_clock import clocked
-from tinyalex.optimizer import Optimizer
+from tinyalex.devices import parallel
+from tinyalex.devices.upload import Placed
 from tinyalex.randomness import Step
-from tinyalex.upload import Placed
+from tinyalex.recipes import recipe
+from tinyalex.training.optimizer import Optimizer
 
 
 class Ours:
@@ -86,7 +87,7 @@ class Ours:
 
     def peak(self):
         """Return the most memory that was held, bytes: of the card, or of this process."""
-        from tinyalex.bench.worker import peak
+        from tinyalex.bench.machine import peak
 
         return net.memory(self.network.devices[0]) or peak()
 

@@ -1,6 +1,6 @@
 """The picture of a measurement: speeds as bars, beside the floor of the convolution's arithmetic or traffic."""
 
-from tinyalex.bench.report import machine
+from tinyalex.bench.machine import described
 from tinyalex.figures.page import BLUE, MUTED, PALE, VERMILION, blank, text_width, write
 
 SIZE = 9
@@ -34,7 +34,7 @@ def bars(result):
             write(axes, -0.03, row, each["title"], SIZE, **place)
     page = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     page.axis("off")
-    for number, line in enumerate(_lines(f"Images a second. {machine(result)}", width - 0.3)):
+    for number, line in enumerate(_lines(f"Images a second. {described(result)}", width - 0.3)):
         write(page, 0.15, height - 0.33 + 0.16 * number, line, SIZE - 2, MUTED, va="center")
     return figure
 

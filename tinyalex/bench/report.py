@@ -3,14 +3,15 @@
 import json
 from pathlib import Path
 
-from tinyalex import storage
-from tinyalex.bench import card_tables, tables
+from tinyalex.bench import gpu_tables, tables
+from tinyalex.bench.machine import described
+from tinyalex.system import storage
 
 
 def text(result):
     """Write a result for a terminal."""
     parts = [tables.text(table) for table in _tables(result)]
-    return "\n\n".join([*parts, "\n".join([rates(result), machine(result), *result["notes"]])])
+    return "\n\n".join([*parts, "\n".join([rates(result), described(result), *result["notes"]])])
 
 
 def markdown(result):
@@ -18,7 +19,7 @@ def markdown(result):
     versions = result["versions"]
     head = f"## `{result['recipe']}`, batch {result['batch']}, {versions['date']}"
     words = [
-        f"{machine(result)}.",
+        f"{described(result)}.",
         f"Medians of {result['rounds']} rounds, every contender one action in turn.",
         setup(result),
     ]
@@ -29,7 +30,7 @@ def markdown(result):
 
 
 def _tables(result):
-    return (tables if result["device"] == "cpu" else card_tables).tables(result)
+    return (tables if result["device"] == "cpu" else gpu_tables).tables(result)
 
 
 def setup(result):
@@ -58,15 +59,6 @@ def rates(result):
         f"{found['sgemm_all']:.0f} on {result['versions']['threads']}, "
         f"copies at {found['copy']:.1f} GB/s read and written"
     )
-
-
-def machine(result):
-    """Say on what it was measured."""
-    versions = dict(result["versions"])
-    card = f"{versions.pop('card')}, " if "card" in versions else ""
-    first = f"{card}{versions.pop('CPU')}, {versions.pop('processors')} processors, {versions.pop('threads')} threads"
-    others = ", ".join(f"{name} {version}" for name, version in versions.items() if name not in ("date", "system"))
-    return f"{first}, {versions['system']}, {others}; {versions['date']}"
 
 
 def write(result, out):

@@ -16,6 +16,7 @@ import sys
 import traceback
 
 from tinyalex.bench.clock import sample
+from tinyalex.bench.machine import Machine, peak
 
 
 def main():
@@ -51,28 +52,14 @@ def _sample(subject, word, task):
 
 def _subject(task):
     if task["kind"] == "torch":
-        from tinyalex.bench.torch_side import TorchSide as Subject
-    elif task["kind"] == "chainer":
-        from tinyalex.bench.chainer_side import ChainerSide as Subject
+        from tinyalex.bench.pytorch.torch_side import TorchSide as Subject
     elif task["kind"] == "card":
-        from tinyalex.bench.card import Card as Subject
+        from tinyalex.bench.gpu_rates import Card as Subject
     elif task["kind"] == "machine":
-        from tinyalex.bench.machine import Machine as Subject
+        Subject = Machine
     else:
         from tinyalex.bench.ours import Ours as Subject
     return Subject(task)
-
-
-def peak():
-    """Return the most memory that this process has had at once, bytes."""
-    import resource
-
-    try:
-        with open("/proc/self/status", encoding="ascii") as file:
-            # ru_maxrss would do, but for what a process inherits from the one that started it.
-            return next(1024 * int(line.split()[1]) for line in file if line.startswith("VmHWM:"))
-    except (OSError, StopIteration):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ A module's name is the command's, its docstring's first line the help; `options`
 work and may return an exit code. Errors are raised, and printed by `tinyalex.cli`.
 """
 
-from tinyalex.commands import (
+from tinyalex.commands import (  # fmt: skip
     bench,
     doctor,
     evaluate,
@@ -16,6 +16,6 @@ from tinyalex.commands import (
     prepare,
     summary,
     train,
-)  # fmt: skip
+)
 
 ALL = (prepare, train, evaluate, predict, summary, gradcheck, figures, experiment, export, bench, doctor)

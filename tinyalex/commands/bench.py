@@ -3,10 +3,10 @@
 import math
 import shlex
 
-from tinyalex import recipe as recipes
 from tinyalex.commands.common import say, with_shown_classes
 from tinyalex.commands.options import recipe, threads
 from tinyalex.errors import UsageError
+from tinyalex.recipes import recipe as recipes
 
 
 def options(command):
@@ -45,10 +45,10 @@ def options(command):
 
 def run(options):
     """Measure, show the tables and write them down."""
-    from tinyalex import parallel
-    from tinyalex.backend import Device
     from tinyalex.bench import contenders, report
     from tinyalex.bench.measure import measure
+    from tinyalex.devices import parallel
+    from tinyalex.devices.device import Device
 
     if min(options.batch, options.rounds) < 1:
         raise UsageError(f"--batch {options.batch} --rounds {options.rounds}: give 1 or more of each")

@@ -14,9 +14,9 @@ def say(text):
 
 def trained(place, devices=("cpu",)):
     """Load a run, and name on stderr the newer checkpoints that were passed over."""
-    from tinyalex import runs
+    from tinyalex.runs import run_folder
 
-    run = runs.load(place, devices)
+    run = run_folder.load(place, devices)
     for line in run.passed_over:
         print(f"tinyalex: warning: {line}; the one before it is taken", file=sys.stderr, flush=True)
     return run
@@ -33,8 +33,8 @@ def with_data(recipe, where):
 
 def with_shown_classes(recipe):
     """Give a recipe whose net has as many classes as the data a number of them, without reading data."""
-    from tinyalex import recipe as recipes
     from tinyalex.datasets import shapes
+    from tinyalex.recipes import recipe as recipes
 
     if recipe.net.classes == 0 and recipe.data.set == "shapes":
         return recipes.with_classes(recipe, len(shapes.CLASSES))

@@ -25,18 +25,18 @@ def run(options):
     if options.data is None:
         _machine(options)
         return
-    from tinyalex.datasets import doctor
+    from tinyalex.datasets.shards import verify
 
     if options.json:
         raise UsageError("--json: is about the machine; leave DATA out")
-    doctor.check(options.data, options.full, show=say)
+    verify.check(options.data, options.full, show=say)
     say("the set is as it was made" if options.full else "nothing wrong was found")
 
 
 def _machine(options):
-    from tinyalex import capacity
+    from tinyalex.commands import machine_report
 
     if options.full:
         raise UsageError("--full: needs DATA, the folder of a prepared set")
-    found = capacity.look()
-    say(json.dumps(found, indent=1) if options.json else capacity.text(found))
+    found = machine_report.look()
+    say(json.dumps(found, indent=1) if options.json else machine_report.text(found))

@@ -31,7 +31,7 @@ def options(command):
 
 def run(options):
     """Say how often trained networks are wrong about test images, each by itself and averaged."""
-    from tinyalex import evaluation
+    from tinyalex.training import evaluation
 
     scores, total, dataset, unmirrored = [], 0.0, None, []
     for where in options.runs:  # one after the other: several nets may not fit beside each other
@@ -63,7 +63,7 @@ def run(options):
 
 
 def _as_json(options, scores, result, average, labels, classes):
-    from tinyalex import confusion
+    from tinyalex.training import confusion
 
     found = {**result._asdict(), "views": options.views}
     found["nets"] = [{"run": str(where), "step": step, **score._asdict()} for where, step, score in scores]
@@ -81,7 +81,7 @@ def _as_json(options, scores, result, average, labels, classes):
 
 
 def _tables(average, labels, words):
-    from tinyalex import confusion
+    from tinyalex.training import confusion
 
     names = [word.split(",")[0][:24] for word in words]
     wide = max(5, *map(len, names)) + 2

@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from tinyalex import recipe as recipes
 from tinyalex.commands.common import load, say, with_data
 from tinyalex.commands.options import DATA, machine
 from tinyalex.errors import UsageError
 from tinyalex.experiments.catalogue import COMPARISONS, RACE
+from tinyalex.recipes import recipe as recipes
 
 
 def options(command):
@@ -43,7 +43,7 @@ def options(command):
 
 def run(options):
     """Train all that the comparison needs, say what was found, and keep it."""
-    from tinyalex.backend import Device
+    from tinyalex.devices.device import Device
     from tinyalex.experiments import catalogue, report
     from tinyalex.experiments.experiment import experiment
 

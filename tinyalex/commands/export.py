@@ -15,7 +15,7 @@ def options(command):
 
 def run(options):
     """Write weights, classes, recipe and mean image into a safetensors file."""
-    from tinyalex import runs
+    from tinyalex.runs import run_folder
 
     path = Path(options.file)
     if path.suffix != ".safetensors":
@@ -23,5 +23,5 @@ def run(options):
     if path.exists():
         raise StorageError(f"{path}: is there already; give another name")
     run = trained(options.run)
-    runs.export(run, path)
+    run_folder.export(run, path)
     say(f"{path}: {path.stat().st_size:,} bytes, weights after step {run.metadata['step']}, {len(run.classes)} classes")

@@ -2,15 +2,15 @@
 
 from pathlib import Path
 
-from tinyalex import recipe as recipes
 from tinyalex.commands.common import draw, load, same_classes, say, with_shown_classes
 from tinyalex.commands.options import DATA, machine
 from tinyalex.errors import CheckpointError, DataError, UsageError
+from tinyalex.recipes import recipe as recipes
 
 
 def options(command):
     """Add the command's options to its parser."""
-    from tinyalex.figures.gallery import NAMES
+    from tinyalex.gallery.gallery import NAMES
 
     command.add_argument(
         "runs",
@@ -54,11 +54,11 @@ def _out(options, default):
 
 
 def _run(options, folder, out):
-    from tinyalex import runs
-    from tinyalex.figures.gallery import NAMES, OF_FILES, OF_IMAGES, Gallery
+    from tinyalex.gallery.gallery import NAMES, OF_FILES, OF_IMAGES, Gallery
+    from tinyalex.runs import run_folder
 
     names = options.only or NAMES
-    if not any(folder.glob("checkpoint-*")) and (folder / runs.RECIPE).is_file() and not options.only:
+    if not any(folder.glob("checkpoint-*")) and (folder / run_folder.RECIPE).is_file() and not options.only:
         say(f"{folder}: no checkpoint, so no more than {' and '.join(OF_FILES)}")
         names = OF_FILES
     gallery = Gallery(folder, None, options.among, options.devices)
@@ -73,11 +73,12 @@ def _run(options, folder, out):
 
 
 def _race(folders, out):
-    from tinyalex import figures, runs
+    from tinyalex import figures
+    from tinyalex.runs import run_folder
 
     curves = []
     for folder in folders:
-        errors = [record["top1_error"] for record in runs.read_log(folder) if record["event"] == "epoch"]
+        errors = [record["top1_error"] for record in run_folder.read_log(folder) if record["event"] == "epoch"]
         if not errors:
             raise DataError(f"{folder}: no log of an epoch; give the folder of a run")
         curves.append((folder.resolve().name, errors))
@@ -87,7 +88,7 @@ def _race(folders, out):
 
 def _recipe(options, out):
     from tinyalex import figures
-    from tinyalex.figures.gallery import of_recipe
+    from tinyalex.gallery.gallery import of_recipe
 
     (name,) = options.runs
     if name not in recipes.names() and not name.endswith(".toml"):

@@ -1,6 +1,6 @@
 """Options that several commands have."""
 
-from tinyalex.recipe import names
+from tinyalex.recipes.recipe import names
 
 DATA = (
     "shapes, cifar10, a folder that tinyalex prepare made, or a folder or tar: CIFAR-10's files, or "

@@ -23,7 +23,7 @@ def options(command):
 
 def run(options):
     """Name the five most probable classes of pictures; a picture that cannot be read does not stop the others."""
-    from tinyalex.datasets.loader import prepare_image
+    from tinyalex.datasets.loading.loader import prepare_image
 
     run = trained(options.run, options.devices)
     pictures, errors = {}, {}
@@ -58,7 +58,7 @@ def run(options):
 
 def _picture(path):
     """Read a picture of any size and kind as RGB, uint8 (h, w, 3): as `tinyalex prepare` would."""
-    from tinyalex.prepare import picture
+    from tinyalex.datasets import picture
 
     try:
         with open(path, "rb") as file:

@@ -49,9 +49,9 @@ def options(command):
 
 def run(options):
     """Prepare the set and say what is in it."""
-    from tinyalex import parallel
-    from tinyalex.prepare import sources, subset
-    from tinyalex.prepare.prepare import Settings, prepare
+    from tinyalex.devices import parallel
+    from tinyalex.prepare.index import sources, subset
+    from tinyalex.prepare.pipeline import Settings, prepare
 
     _check(options)
     classes, per_class = subset.parse(options.subset) if options.subset else (None, None)

@@ -1,8 +1,8 @@
 """Show a net's layers: shapes, parameters, work, bytes between columns."""
 
-from tinyalex import recipe as recipes
 from tinyalex.commands.common import say, with_shown_classes
 from tinyalex.commands.options import recipe
+from tinyalex.recipes import recipe as recipes
 
 
 def options(command):
@@ -12,8 +12,8 @@ def options(command):
 
 def run(options):
     """Show a recipe's net layer by layer and column by column; nothing is built."""
-    from tinyalex import alexnet
-    from tinyalex import summary as tables
+    from tinyalex.network import alexnet
+    from tinyalex.network import summary as tables
 
     recipe = with_shown_classes(recipes.load(options.recipe, options.set))
     say(tables.text(recipe, alexnet.describe(recipe.net, recipe.init, recipe.net.columns)))

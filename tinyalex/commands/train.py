@@ -3,12 +3,12 @@
 import shlex
 from pathlib import Path
 
-from tinyalex import recipe as recipes
 from tinyalex.commands.common import describe, draw, load, say, score_line, with_data
 from tinyalex.commands.options import DATA, RUN, machine, recipe
 from tinyalex.errors import StorageError, UsageError
-from tinyalex.keeper import SAVE_EVERY, Terms
-from tinyalex.runlog import quietly
+from tinyalex.recipes import recipe as recipes
+from tinyalex.runs.runlog import quietly
+from tinyalex.runs.saver import SAVE_EVERY, Terms
 
 
 def options(command):
@@ -61,9 +61,11 @@ def options(command):
 
 def run(options):
     """Train, and draw the figures; in a folder with an unfinished run, go on with it."""
-    from tinyalex import checkpoint, finetune, footnote3, retention, training
-    from tinyalex.backend import Device
-    from tinyalex.figures.gallery import QUICK, Gallery
+    from tinyalex.devices.device import Device
+    from tinyalex.experiments import footnote3
+    from tinyalex.gallery.gallery import QUICK, Gallery
+    from tinyalex.runs import checkpoint, finetune, retention
+    from tinyalex.training import loop
 
     overrides = list(options.set) + ([] if options.epochs is None else [f"learning.epochs={options.epochs}"])
     recipe = with_data(recipes.load(options.recipe, overrides), options.data)
@@ -86,7 +88,7 @@ def run(options):
         options.fresh, options.change, options.exact, options.weak_signal, 60 * options.save_every, _command(options),
         options.init_from,
     )  # fmt: skip
-    train = footnote3.train if options.footnote_3 else training.train
+    train = footnote3.train if options.footnote_3 else loop.train
     result = train(recipe, dataset, out, options.devices, options.seed, tell, terms)
     last = out / footnote3.STAGES[-1] if options.footnote_3 else out
     pictures = [path for path, _ in draw(Gallery(last, dataset), QUICK, last)]

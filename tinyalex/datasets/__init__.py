@@ -29,7 +29,8 @@ def load(where, seed=0):
     DataError
         If there is no such thing, or what is there cannot be used.
     """
-    from tinyalex.datasets import cifar, download, files, folders, prepared, shapes
+    from tinyalex.datasets import cifar, download, files, folders, shapes
+    from tinyalex.datasets.shards import prepared
 
     if where == "shapes":
         return shapes.load(seed)

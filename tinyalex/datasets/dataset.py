@@ -15,14 +15,6 @@ from tinyalex.errors import DataError
 _CHUNK = 512  # images read at once
 
 
-def check_labels(labels, count, classes):
-    """Refuse labels that are not one class each for so many images, with a DataError."""
-    if len(labels) != count:
-        raise DataError(f"labels: {len(labels)} for {count} images")
-    if count and not 0 <= labels.min() <= labels.max() < classes:
-        raise DataError(f"labels: {labels.min()} to {labels.max()}, but the classes are 0 to {classes - 1}")
-
-
 @dataclass(frozen=True, eq=False)
 class ImageSet:
     """Square images of one size, in memory.

@@ -17,7 +17,7 @@ def place(parts):
 
 
 def decode(content, file, size=None):
-    """Decode an image file, as `tinyalex.prepare.picture` does.
+    """Decode an image file, as `tinyalex.datasets.picture` does.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def decode(content, file, size=None):
     DataError
         If it is no image, or of another size.
     """
-    from tinyalex.prepare import picture
+    from tinyalex.datasets import picture
 
     try:
         image, _ = picture.decode(content)

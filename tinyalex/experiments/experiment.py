@@ -1,10 +1,11 @@
 """One experiment from its settings to its result, in a folder that nobody else writes to meanwhile."""
 
-from tinyalex import __version__, lock
+from tinyalex import __version__
 from tinyalex.experiments import catalogue
 from tinyalex.experiments.compare import compare
 from tinyalex.experiments.race import race
 from tinyalex.experiments.trial import claim
+from tinyalex.system import lock
 
 
 def experiment(name, recipe, dataset, out, seeds, devices, search_epochs, show):

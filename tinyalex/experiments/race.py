@@ -12,10 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyalex import recipe as recipes
-from tinyalex import runs, storage, training
 from tinyalex.errors import DivergedError
 from tinyalex.figures.race import crossing
+from tinyalex.recipes import recipe as recipes
+from tinyalex.runs import run_folder
+from tinyalex.system import storage
+from tinyalex.training import loop
 
 GOAL = 0.25  # training error
 ACTIVATIONS = ("relu", "tanh")
@@ -46,7 +48,7 @@ class Runner:
 
     @property
     def errors(self):
-        errors = [record["top1_error"] for record in runs.read_log(self.folder) if record["event"] == "epoch"]
+        errors = [record["top1_error"] for record in run_folder.read_log(self.folder) if record["event"] == "epoch"]
         return errors + [math.inf] * (self.most - len(errors)) if self._diverged.is_file() else errors
 
     @property
@@ -70,7 +72,7 @@ class Runner:
         if not there(self):
             try:
                 quiet = {"show": lambda line: None, "until": there}
-                training.train(self.recipe, self.dataset, self.folder, self.devices, self.seed, **quiet)
+                loop.train(self.recipe, self.dataset, self.folder, self.devices, self.seed, **quiet)
             except DivergedError as error:
                 storage.write_text(self._diverged, f"{error}\n")
         errors = self.errors[:epochs]

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyalex import figures, storage
+from tinyalex import figures
 from tinyalex.experiments.race import GOAL
+from tinyalex.system import storage
 
 _VERDICTS = {
     "higher": "so it shows at this size",

@@ -3,9 +3,11 @@
 import json
 from pathlib import Path
 
-from tinyalex import evaluation, runs, storage, training
-from tinyalex import recipe as recipes
 from tinyalex.errors import UsageError
+from tinyalex.recipes import recipe as recipes
+from tinyalex.runs import run_folder
+from tinyalex.system import storage
+from tinyalex.training import evaluation, loop
 
 RESULT = "result.json"
 
@@ -34,8 +36,8 @@ def trial(recipe, dataset, folder, devices, seed, show):
     path = Path(folder) / RESULT
     if not path.is_file():
         devices = devices[: recipe.net.columns]
-        score = training.train(recipe, dataset, folder, devices, seed, show=show)
-        run = runs.load(folder, devices)
+        score = loop.train(recipe, dataset, folder, devices, seed, show=show)
+        run = run_folder.load(folder, devices)
         seen = evaluation.evaluate(run.network, dataset.train, run.mean, run.recipe)
         found = {"top1_error": score.top1_error, "top5_error": score.top5_error, "train_error": seen.top1_error}
         storage.write_text(path, json.dumps(found | {"gap": score.top1_error - seen.top1_error}) + "\n")

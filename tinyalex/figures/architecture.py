@@ -46,7 +46,7 @@ def architecture(network):
     Parameters
     ----------
     network : Network
-        Described with one column a device, as `tinyalex.alexnet.describe` does with ``devices=net.columns``.
+        Described with one column a device, as `tinyalex.network.alexnet.describe` does with ``devices=net.columns``.
 
     Returns
     -------

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyalex import alexnet, layers, randomness, ranges, recipe
+from tinyalex import layers, randomness
 from tinyalex.errors import UsageError
 from tinyalex.gradcheck.layer import check
 from tinyalex.gradcheck.network import check_network
-from tinyalex.kernels.winograd import FEW, WinogradConv2d
+from tinyalex.layers.winograd import FEW, WinogradConv2d
+from tinyalex.network import alexnet
 from tinyalex.randomness import Step
+from tinyalex.recipes import ranges, recipe
 
 STEP = Step(seed=7, number=3, first=2)
 

@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 
-from tinyalex.backend import Device
+from tinyalex.devices.device import Device
 from tinyalex.errors import UsageError
 from tinyalex.gradcheck.compare import compare, method_named, refuse_other_dtypes, upstream_for
 

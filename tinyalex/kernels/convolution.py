@@ -5,8 +5,8 @@ multiple of four numbers, as tensor cores want it: conv1's 363 are 364, the last
 weights.
 """
 
+from tinyalex.devices.parallel import ranges
 from tinyalex.kernels import patches
-from tinyalex.parallel import ranges
 
 ROOM = 20  # a card has room if its memory holds one layer's patches so many times
 

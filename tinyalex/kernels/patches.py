@@ -4,7 +4,7 @@ A row of a launch is a row of places, (n, i), or of pixels, (n, y). Where there 
 neighbours at once, 16 bytes: what is short here is instructions, not memory.
 """
 
-from tinyalex.kernels.launch import width
+from tinyalex.devices.launch import width
 
 SOURCE = """
 // WIDE: numbers from one pixel of x to the next, LENGTH: from one patch to the next.

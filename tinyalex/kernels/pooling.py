@@ -4,7 +4,7 @@ Forward notes each window's winner in a byte; backward lets every pixel ask the 
 PART neighbouring channels.
 """
 
-from tinyalex.kernels.launch import width
+from tinyalex.devices.launch import width
 
 SOURCE = """
 struct Winners { unsigned char at[PART]; };

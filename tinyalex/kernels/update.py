@@ -1,4 +1,4 @@
-"""The update rule on a card, all parameters of a device in one pass; the readable form is in `tinyalex.optimizer`."""
+"""The update rule on a card, all parameters of a device in one pass; the readable form is in `tinyalex.training.optimizer`."""
 
 import numpy as np
 

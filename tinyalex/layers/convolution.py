@@ -7,8 +7,8 @@ n images, h x w pixels, c channels, k x k kernels, o maps, s stride, p padding, 
 Pixels beyond the image read as zero. With g groups, map o sees only the c/g channels of its own group.
 """
 
+from tinyalex.devices.launch import instead
 from tinyalex.kernels import convolution as fast
-from tinyalex.kernels.launch import instead
 from tinyalex.layers.layer import Layer, Parameter, grouped
 from tinyalex.layers.patches import col2im, im2col, positions
 

@@ -4,10 +4,10 @@ import copy
 import math
 import re
 
-from tinyalex.backend import Device
+from tinyalex.devices.device import Device
+from tinyalex.devices.parallel import ranges
 from tinyalex.errors import ShapeError
-from tinyalex.initialization import first_value
-from tinyalex.parallel import ranges
+from tinyalex.layers.initialization import first_value
 
 _HOST = Device("cpu")
 

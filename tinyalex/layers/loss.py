@@ -3,8 +3,9 @@
 n images, c classes:    p = softmax(z),    L = -(1/n) sum over i of log p[i, label i]
 """
 
+from tinyalex.devices.launch import instead
+from tinyalex.errors import DataError
 from tinyalex.kernels import softmax
-from tinyalex.kernels.launch import instead
 from tinyalex.layers.layer import Layer
 
 
@@ -32,3 +33,11 @@ class SoftmaxLoss(Layer):
         """Return softmax(z), (n, c)."""
         e = self.device.xp.exp(z - z.max(axis=1)[:, None])
         return e / e.sum(axis=1)[:, None]
+
+
+def check_labels(labels, count, classes):
+    """Refuse labels that are not one class each for so many images, with a DataError."""
+    if len(labels) != count:
+        raise DataError(f"labels: {len(labels)} for {count} images")
+    if count and not 0 <= labels.min() <= labels.max() < classes:
+        raise DataError(f"labels: {labels.min()} to {labels.max()}, but the classes are 0 to {classes - 1}")

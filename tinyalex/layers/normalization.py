@@ -7,10 +7,10 @@ map for `SpatialNorm`. The paper's text multiplies the sum by alpha; the 2012 co
 window (``layer.py`` divides its scale by the size).
 """
 
+from tinyalex.devices.launch import instead
+from tinyalex.devices.parallel import ranges
 from tinyalex.kernels import response
-from tinyalex.kernels.launch import instead
 from tinyalex.layers.layer import Layer
-from tinyalex.parallel import ranges
 
 PIECE = 3 << 15  # numbers
 K, SIZE, ALPHA, BETA = 2.0, 5, 1e-4, 0.75  # paper §3.3: k, n, alpha and beta

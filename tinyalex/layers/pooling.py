@@ -4,8 +4,8 @@ s = 2 and z = 3 overlap; s = z = 2 do not. The last window may hang over the edg
 there. n images, h x w pixels, c channels, ho x wo units.
 """
 
+from tinyalex.devices.launch import instead
 from tinyalex.kernels import pooling
-from tinyalex.kernels.launch import instead
 from tinyalex.layers.layer import Layer
 from tinyalex.layers.patches import positions
 

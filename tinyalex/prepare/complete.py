@@ -5,11 +5,12 @@ from collections import Counter
 
 import numpy as np
 
-from tinyalex import storage
-from tinyalex.datasets import manifest, shards, statistics
+from tinyalex.datasets import statistics
+from tinyalex.datasets.shards import manifest, shards
 from tinyalex.errors import DataError, UsageError
 from tinyalex.prepare import records
 from tinyalex.prepare.shard import PER_SHARD
+from tinyalex.system import storage
 
 MAX_BAD = "0.01%"
 SKIPPED = "skipped.tsv"

@@ -3,12 +3,13 @@
 import hashlib
 import json
 
-from tinyalex import randomness, storage, tensorfile
-from tinyalex.datasets import manifest
-from tinyalex.datasets.shards import SPLITS
+from tinyalex import randomness
+from tinyalex.datasets.picture import FILTER
+from tinyalex.datasets.shards import manifest
+from tinyalex.datasets.shards.shards import SPLITS
 from tinyalex.errors import DataError
-from tinyalex.prepare.picture import FILTER
 from tinyalex.prepare.shard import PER_SHARD, WORK, Task
+from tinyalex.system import storage, tensorfile
 
 STATE = "plan.json"
 _SIZES = {"Tiny ImageNet": 64, "CIFAR-10": 32}

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyalex import storage
+from tinyalex.system import storage
 
 
 class Record(NamedTuple):

@@ -11,10 +11,11 @@ import numpy as np
 from PIL import Image, features
 from PIL import __version__ as pillow
 
-from tinyalex import storage
-from tinyalex.datasets import shards, statistics
+from tinyalex.datasets import picture, statistics
+from tinyalex.datasets.shards import shards
 from tinyalex.errors import DataError, DeviceError, StorageError
-from tinyalex.prepare import picture, records
+from tinyalex.prepare import records
+from tinyalex.system import storage
 
 PER_SHARD = 512  # images; fewer in the last of a split, and where some could not be decoded
 WORK = "work"  # folder, within that of the set, of what is there until the set is complete

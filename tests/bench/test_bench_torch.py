@@ -1,0 +1,166 @@
+"""The net in PyTorch that `bench` measures, held to ours: the same numbers forward, backward and after updates."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tinyalex.bench import contenders, net
+from tinyalex.bench.ours import Ours
+from tinyalex.cli import main
+from tinyalex.devices import parallel
+from tinyalex.layers import Layer
+from tinyalex.randomness import Step
+from tinyalex.recipes import recipe
+from tinyalex.training.optimizer import Optimizer
+
+torch = pytest.importorskip("torch", reason="PyTorch is what is compared with: pip install 'tinyalex[parity]'")
+from tests.layers.test_parity import channels_first, close, mask  # noqa: E402
+from tinyalex.bench.pytorch.torch_side import TorchSide, optimizer  # noqa: E402
+from tinyalex.bench.pytorch.torch_twin import twin  # noqa: E402
+from tinyalex.errors import UsageError  # noqa: E402
+
+# 94 pixels: a last place of conv1 hangs over the edge, and a last window of pool1.
+SMALL = ["net.input=94", "net.maps=[6, 16, 24, 24, 16]", "net.hidden=32", "net.classes=10"]
+SMALL_CIFAR = ["net.input=21", "net.maps=[4, 6, 8]"]
+COUNT = 4
+
+
+def nets(name, *overrides):
+    """Ours and its twin, in float64, with a batch."""
+    small = SMALL_CIFAR if name.startswith("cifar10") else SMALL
+    made = recipe.load(name, [*small, *overrides])
+    ours, theirs = net.describe(made).build(dtype="float64"), twin(net.describe(made), dtype="float64")
+    images, labels = net.batch(made, COUNT, dtype=np.float64)
+    return made, ours, theirs, (images, labels), (torch.tensor(channels_first(images).copy()), torch.tensor(labels))
+
+
+def like_ours(layer, module, attribute="data"):
+    """A module's weights and biases, or their gradients, in our shapes."""
+    parts = [each for each in module.modules() if isinstance(each, torch.nn.Conv2d | torch.nn.Linear)]
+    values = {"W": [], "b": []}
+    for part in parts:
+        weight = getattr(part.weight, attribute)
+        if weight.ndim == 2:
+            h, w, c = layer.inputs if len(layer.inputs) == 3 else (1, 1, *layer.inputs)
+            weight = weight.reshape(len(weight), c // len(parts), h, w).permute(2, 3, 1, 0).flatten(0, 2)
+        else:
+            weight = weight.permute(2, 3, 1, 0)
+        values["W"].append(weight)
+        values["b"].append(getattr(part.bias, attribute))
+    return {kind: torch.cat(each, -1) for kind, each in values.items()}
+
+
+def agree(ours, theirs, kind, attribute):
+    for (_, layer), module in zip(ours.layers(), theirs, strict=True):
+        for parameter in layer.parameters:
+            its = like_ours(layer, module, attribute)[parameter.kind]
+            close(f"{kind} of {layer.name}", getattr(parameter, kind), its, 1e-10)
+
+
+@pytest.mark.parametrize(
+    ("name", "overrides"),
+    [
+        ("paper", []),
+        ("original", []),
+        ("modern", ["net.talk=[]", "net.fc8=split"]),
+        ("paper", ["net.pool=2"]),
+        ("paper", ["net.columns=1", "net.activation=tanh"]),
+        ("cifar10-relu", []),
+        ("cifar10-tanh", []),
+    ],
+)
+def test_two_training_steps(name, overrides):
+    made, ours, theirs, (images, labels), (x, targets) = nets(name, *overrides, "net.dropout=0")
+    updates, rate = Optimizer(ours, made.learning.momentum, made.learning.decay), made.learning.rate
+    its_updates = optimizer(theirs, made.learning)
+    assert [name for name, _ in theirs.named_children()] == [layer.name.split()[0].removesuffix("a") if layer.parameters
+                                                             else layer.name for _, layer in ours.layers()]  # fmt: skip
+    for number in range(3):
+        agree(ours, theirs, "value", "data")
+        loss, logits = ours.gradient(images, labels, Step(0, number))
+        its_updates.zero_grad()
+        expected = theirs(x)
+        its_loss = torch.nn.functional.cross_entropy(expected, targets)
+        its_loss.backward()
+        close("loss", np.asarray(loss), its_loss, 1e-10)
+        close("logits", logits, expected, 1e-10)
+        agree(ours, theirs, "grad", "grad")
+        updates.update(rate, rate * made.learning.bias_rate)
+        its_updates.step()
+
+
+def test_normalization_within_columns():
+    made = recipe.load("paper", [*SMALL, "net.dropout=0"])
+    described = [net.describe(made) for _ in range(2)]
+    for each in described:
+        for _, layer in each.layers():
+            if "norm" in layer.name:
+                layer.groups, layer.alpha = 2, 1.0
+    ours, theirs = described[0].build(dtype="float64"), twin(described[1], dtype="float64")
+    images, _ = net.batch(made, COUNT, dtype=np.float64)
+    close("logits", ours.forward(images), theirs(torch.tensor(channels_first(images).copy())), 1e-10)
+
+
+def test_dropout_at_test_and_with_our_masks(monkeypatch):
+    _, ours, theirs, (images, labels), (x, targets) = nets("paper")
+    theirs.eval()
+    close("logits at test", ours.forward(images), theirs(x), 1e-10)
+    step, layers = Step(3, 14), iter(["fc6", "fc7"])
+
+    def dropout(x, p, training, inplace=False):
+        assert training and not inplace
+        return x * mask(step, next(layers), *x.shape, p) / (1 - p)
+
+    theirs.train()
+    monkeypatch.setattr(torch.nn.functional, "dropout", dropout)
+    torch.nn.functional.cross_entropy(theirs(x), targets).backward()
+    ours.gradient(images, labels, step)
+    agree(ours, theirs, "grad", "grad")
+
+
+def test_a_layer_without_a_twin():
+    class Odd(Layer):
+        pass
+
+    described = net.describe(recipe.load("paper", SMALL))
+    described.stages[0].columns[0].append(Odd().named("odd1"))
+    with pytest.raises(UsageError, match="odd1: PyTorch has no Odd to compare with"):
+        twin(described)
+
+
+def test_a_twin_leaves_no_arrays_behind():
+    described = net.describe(recipe.load("paper", SMALL))
+    twin(described)
+    assert all(parameter.value is None and parameter.grad is None for parameter in described.parameters())
+
+
+@pytest.mark.parametrize("name", ["paper", "original", "cifar10-relu"])
+def test_both_sides_do_and_time_the_same(name):
+    small = SMALL_CIFAR if name.startswith("cifar10") else SMALL
+    task = {"recipe": recipe.to_toml(recipe.load(name, small)), "batch": 5, "devices": ["cpu"], "convolution": "im2col"}
+    ours = Ours(task | {"threads": parallel.workers().count})
+    theirs = TorchSide(task | {"threads": torch.get_num_threads()})
+    assert theirs.ready()["versions"]["PyTorch"] == torch.__version__
+    assert theirs.ready()["fingerprint"] == pytest.approx(ours.ready()["fingerprint"], rel=1e-4)
+    if name.startswith("cifar10"):  # no dropout: the losses are comparable
+        for side in (ours, theirs):
+            side.step()
+        assert theirs.last()["loss"] == pytest.approx(ours.last()["loss"], rel=1e-4)
+    for side in (ours, theirs):
+        side.forward()
+        side.predict()
+    seconds = theirs.layers()
+    assert seconds.keys() == ours.layers().keys()
+    assert min(seconds.values()) > 0
+
+
+@pytest.mark.slow
+def test_the_command_with_pytorch(tmp_path):
+    options = ["--batch", "4", "--rounds", "1", "--least", "0", "--contenders", "winograd", "torch-tuned"]
+    command = ["bench", "original", *options, "--out", str(tmp_path), *(w for key in SMALL for w in ("--set", key))]
+    assert main(command) == 0
+    result = json.loads((tmp_path / "bench.json").read_text())
+    assert [each["environment"] for each in result["contenders"]] == [{}, contenders.MALLOC]
+    assert result["versions"]["PyTorch"] == torch.__version__
+    assert "| x tuned |" in (tmp_path / "bench.md").read_text()

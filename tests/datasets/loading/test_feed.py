@@ -1,0 +1,315 @@
+"""Batches on their devices: the bits of the host, the next one on its way, the waiting counted, faults brought home."""
+
+import errno
+import functools
+import gc
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+import types
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.support import prepared_sets
+from tinyalex import datasets
+from tinyalex.datasets.loading import augment, feed, loader
+from tinyalex.datasets.shards import shards
+from tinyalex.devices.device import Device
+from tinyalex.devices.fake import FakeArray
+from tinyalex.devices.upload import Placed, Upload
+from tinyalex.errors import DataError
+from tinyalex.gallery import retrieval
+from tinyalex.recipes import recipe
+from tinyalex.runs import checkpoint, run_folder
+from tinyalex.training import evaluation, loop
+
+NET = ["net.input=20", "net.maps=[4, 8, 8, 8, 8]", "net.kernels=[5, 3, 3, 3, 3]", "net.stride=1", "net.hidden=16"]
+PLACES = [["cpu"], ["fake:0"], ["fake:0", "fake:1"], ["fake:1", "fake:1"]]
+
+
+def small(**learning):
+    """A small net for images of 24 x 24, with crops, flips and colours."""
+    made = recipe.load("shapes", [*NET, "data.set=x", "data.flip=true", "data.colour=2012", "learning.batch=8"])
+    return replace(made, learning=replace(made.learning, **({"epochs": 2, "decay": 0.0} | learning)))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A prepared set: 44 training and 10 test images of 24 x 24, six a shard."""
+    return prepared_sets.make(tmp_path_factory.mktemp("data") / "set", train=44, size=24)
+
+
+@pytest.fixture
+def prepared(folder):
+    return datasets.load(folder)
+
+
+def loader_threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("tinyalex-loader")]
+
+
+def quiet(*_):
+    pass
+
+
+def final(out):
+    return checkpoint.read(checkpoint.newest(out))[0]
+
+
+# The batches.
+
+
+@pytest.mark.parametrize("threads", [0, 1, 7])
+@pytest.mark.parametrize("names", PLACES, ids=" ".join)
+def test_devices_get_the_bits_of_the_host(prepared, names, threads):
+    devices = [Device(name) for name in names]
+    expected = list(loader.training_batches(prepared, small(), 3, 1, first_batch=2, threads=0))
+    fed = list(feed.training_batches(prepared, small(), 3, 1, first_batch=2, devices=devices, threads=threads))
+    assert len(fed) == len(expected) == 4
+    for batch, host in zip(fed, expected, strict=True):
+        assert isinstance(batch.images, np.ndarray if names == ["cpu"] else Placed)
+        assert batch.images.shape == host.images.shape and len(batch.images) == len(host.labels)
+        np.testing.assert_array_equal(batch.labels, host.labels)
+        np.testing.assert_array_equal(batch.indices, host.indices)
+        for device in devices:
+            there = device.place(batch.images)
+            assert there is device.place(batch.images)
+            assert isinstance(there, np.ndarray) if names == ["cpu"] else there.place == device.name
+            np.testing.assert_array_equal(device.get(there), host.images)
+
+
+@pytest.mark.parametrize("views", [1, 9, 10])
+@pytest.mark.parametrize("names", PLACES, ids=" ".join)
+def test_devices_get_the_views_of_the_host(prepared, names, views):
+    devices, images = [Device(name) for name in names], prepared.test
+    expected = list(loader.test_batches(images, prepared.mean, small(), 4, views, threads=0))
+    fed = list(feed.test_batches(images, prepared.mean, small(), 4, views, devices))
+    assert len(fed) == len(expected) == 3
+    for batch, host in zip(fed, expected, strict=True):
+        assert isinstance(batch.images, np.ndarray if names == ["cpu"] else Placed)
+        np.testing.assert_array_equal(batch.labels, host.labels)
+        for device in devices:
+            np.testing.assert_array_equal(device.get(device.place(batch.images)), host.images)
+            np.testing.assert_array_equal(device.get(device.place(batch.images[1:3])), host.images[1:3])
+
+
+@pytest.mark.parametrize("names", PLACES[1:], ids=" ".join)
+def test_a_test_on_a_device_is_the_processor_s(prepared, monkeypatch, names):
+    """The host cuts no crop for it, and errors and features are the same."""
+    nets = [loop.Training(small(), prepared, places, 3).network for places in (["cpu"] * len(names), names)]
+    asked = [prepared.test, prepared.mean, small()]
+    expected = [evaluation.probabilities(nets[0], *asked, views) for views in (1, 10)]
+    expected.append(retrieval.features_of(nets[0], *asked))
+    monkeypatch.setattr(augment.Cutter, "__call__", None)
+    got = [evaluation.probabilities(nets[1], *asked, views) for views in (1, 10)]
+    got.append(retrieval.features_of(nets[1], *asked))
+    for mine, its in zip(got, expected, strict=True):
+        assert mine.shape == its.shape and len(its) == 10
+        np.testing.assert_allclose(mine, its, rtol=1e-4, atol=1e-6)
+
+
+def test_a_phase_without_colour_noise(prepared):
+    device = Device("fake:0")
+    fed = feed.training_batches(prepared, small(), 3, 1, 0, 0.0, [device])
+    for batch, host in zip(fed, loader.training_batches(prepared, small(), 3, 1, 0, 0.0), strict=True):
+        np.testing.assert_array_equal(device.get(device.place(batch.images)), host.images)
+
+
+def test_the_next_batch_is_on_its_way_before_one_is_handed_over(prepared, monkeypatch):
+    """And a batch's host memory is held until it has been read."""
+    story = []
+
+    class Told(Upload):
+        def __init__(self, device, arrays):
+            self.number = sum(what == "begin" for what, _ in story)
+            story.append(("begin", self.number))
+            super().__init__(device, arrays)
+
+        def wait(self):
+            story.append(("wait", self.number))
+            super().wait()
+
+    monkeypatch.setattr(feed, "Upload", Told)
+    for number, _ in enumerate(feed.training_batches(prepared, small(batch=16), 0, 0, devices=[Device("fake:0")])):
+        story.append(("learn", number))
+    assert story == [
+        *[("begin", 0), ("begin", 1), ("learn", 0), ("wait", 0), ("begin", 2), ("learn", 1), ("wait", 1)],
+        *[("learn", 2), ("wait", 2)],
+    ]
+
+
+@pytest.mark.parametrize("name", ["cpu", "fake:0"])
+def test_uploads_where_there_is_no_card(name):
+    device = Device(name)
+    hosts = [device.pinned((2, 3), "float32"), device.pinned((4,), "int64")]
+    for number, host in enumerate(hosts):
+        assert isinstance(host, np.ndarray) and host.flags.c_contiguous
+        host[...] = number + 5
+    upload = Upload(device, hosts)
+    upload.wait()
+    for host in hosts:
+        host[...] = 0
+    with upload as copies:
+        assert [device.get(copy).tolist() for copy in copies] == [[[5.0] * 3] * 2, [6] * 4]
+        assert all(isinstance(copy, FakeArray) == (name != "cpu") for copy in copies)
+
+
+@pytest.mark.parametrize("names", PLACES[1:], ids=" ".join)
+@pytest.mark.parametrize("taken", [1, 2])
+def test_who_stops_early_leaves_no_copy_on_its_way(prepared, names, taken):
+    """Host memory that is given back while a device may still read it raises at that device's next upload."""
+    devices = [Device(name) for name in names]
+    batches = feed.training_batches(prepared, small(), 0, 0, devices=devices)
+    for _ in range(taken):
+        next(batches)
+    batches.close()
+    del batches
+    gc.collect()
+    for device in devices:
+        Upload(device, [device.pinned((2, 3), "float32")]).wait()
+
+
+def test_waiting_is_counted_and_nothing_else(monkeypatch):
+    clock = types.SimpleNamespace(now=100.0, monotonic=lambda: clock.now)
+    monkeypatch.setattr(feed, "time", clock)
+
+    def slow():
+        for number in range(3):
+            clock.now += 2
+            yield number
+        clock.now += 1
+
+    batches = feed.Batches(slow())
+    for seen, _ in enumerate(batches, 1):
+        assert batches.waited == 2 * seen
+        clock.now += 50
+    assert batches.waited == 7  # the last second brought none, but was waited for
+
+
+# Training.
+
+
+@pytest.mark.parametrize("names", [["cpu"], ["cpu", "cpu"], ["fake:0", "fake:1"]], ids=" ".join)
+def test_the_same_weights_for_any_number_of_threads(prepared, tmp_path, monkeypatch, names):
+    """S12: none, one, seven; and whole images cut on pretend devices make the weights of crops cut on the host."""
+    results = []
+    for threads in (0, 1, 7):
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "training_batches", functools.partial(feed.training_batches, threads=threads))
+            loop.train(small(), prepared, tmp_path / str(threads), names, show=quiet)
+        results.append(final(tmp_path / str(threads)))
+    if len(names) == 2:
+        loop.train(small(), prepared, tmp_path / "host", ["cpu", "cpu"], show=quiet)
+        results.append(final(tmp_path / "host"))
+    for other in results[1:]:
+        assert results[0].keys() == other.keys()
+        assert all((results[0][name] == other[name]).all() for name in other)
+
+
+def failing_disk(monkeypatch, prepared, image):
+    """Let every read of one training image fail, for good."""
+    monkeypatch.setattr(shards, "_WAITS", ())
+    starts = np.cumsum([0, *map(len, prepared.train._shards)])
+    number = int(np.searchsorted(starts, image, side="right")) - 1
+    place, read, preadv, here = int(image - starts[number]), shards.Shard.read, os.preadv, threading.local()
+
+    def reading(shard, first, rows):
+        here.bad = shard is prepared.train._shards[number] and first <= place < first + len(rows)
+        return read(shard, first, rows)
+
+    def failing(*call):
+        if here.bad:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return preadv(*call)
+
+    monkeypatch.setattr(shards.Shard, "read", reading)
+    monkeypatch.setattr(os, "preadv", failing)
+    return prepared.train._shards[number].path.name
+
+
+@pytest.mark.parametrize("threads", [0, 1, 3])
+@pytest.mark.parametrize("names", [["cpu"], ["fake:0", "fake:1"]], ids=" ".join)
+def test_a_disk_that_fails_stops_the_run(prepared, tmp_path, monkeypatch, names, threads):
+    """S8: the error comes out of the loop, in its turn, and says which shard; what was learned before is not lost."""
+    patched = functools.partial(feed.training_batches, threads=threads)
+    monkeypatch.setattr(loop, "training_batches", patched)
+    epoch = loader.Epoch(prepared, small(), 0, 0)
+    shard = failing_disk(monkeypatch, prepared, epoch.draw(3)[0][5])  # of batch 3
+    steps, learn = [], loop.Training.learn
+    monkeypatch.setattr(loop.Training, "learn", lambda run, batch: (steps.append(run.step), learn(run, batch))[1])
+    with pytest.raises(DataError, match=f"{shard}: image .*: cannot be read \\(Input/output error\\)"):
+        loop.train(small(), prepared, tmp_path, names, show=quiet)
+    assert steps == [0, 1, 2] if names == ["cpu"] else [0, 1]  # one is on its way when the error comes
+    assert not loader_threads()
+
+
+class SlowSet:
+    """A set that takes its time to read."""
+
+    def __init__(self, images, seconds):
+        self.images, self.seconds = images, seconds
+        self.size, self.labels = images.size, images.labels
+
+    def __len__(self):
+        return len(self.images)
+
+    def read(self, indices, out=None):
+        time.sleep(self.seconds)
+        return self.images.read(indices, out=out)
+
+
+def slowed(prepared, seconds):
+    return replace(prepared, train=SlowSet(prepared.train, seconds))
+
+
+@pytest.mark.parametrize("names", [["cpu"], ["fake:0", "fake:1"]], ids=" ".join)
+def test_a_slow_disk_shows(prepared, tmp_path, names):
+    """S9: no deadlock, and the log and the person are told how much of the time went by without data."""
+    lines = []
+    loop.train(small(epochs=1), slowed(prepared, 0.05), tmp_path, names, show=lines.append)
+    (epoch,) = [record for record in run_folder.read_log(tmp_path) if record["event"] == "epoch"]
+    assert 0.01 < epoch["waited"] < 1
+    (line,) = [line for line in lines if "training loss" in line]
+    assert line.endswith(f", {epoch['waited']:.0%} of the time waiting for data")
+
+
+def test_a_disk_that_keeps_up_is_not_mentioned(prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr(feed, "time", types.SimpleNamespace(monotonic=lambda: 0.0))
+    lines = []
+    loop.train(small(epochs=1), prepared, tmp_path, show=lines.append)
+    (epoch,) = [record for record in run_folder.read_log(tmp_path) if record["event"] == "epoch"]
+    assert epoch["waited"] == 0
+    assert not any("waiting" in line for line in lines)
+
+
+@pytest.mark.parametrize("seconds", [0, 0.05])
+@pytest.mark.parametrize("names", [["cpu"], ["fake:0", "fake:1"]], ids=" ".join)
+def test_a_step_that_fails_ends_the_threads(prepared, tmp_path, monkeypatch, names, seconds):
+    """S10: at once if the loader had made its batches, after what it is reading otherwise."""
+
+    def fail(run, batch):
+        assert loader_threads() or not seconds  # a fast disk may have given all there is
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(loop.Training, "learn", fail)
+    with pytest.raises(ZeroDivisionError):
+        loop.train(small(), slowed(prepared, seconds), tmp_path, names, show=quiet)
+    assert not loader_threads()
+
+
+def test_the_measuring_command_runs():
+    """`python -m tests.programs.loader_speed` on a set so small that its figures mean nothing."""
+    command = [sys.executable, "-m", "tests.programs.loader_speed", "--images", "24", "--size", "24"]
+    settings = [part for setting in (*NET, "learning.batch=8") for part in ("--set", setting)]
+    done = subprocess.run(
+        [*command, "--recipe", "shapes", "--steps", "2", *settings], capture_output=True, text=True, check=True
+    )
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("24 images of 24 x 24, batches of 8, crops of 20, ")
+    assert len(lines) == 8 and all(" images/s " in line for line in lines[1:7])
+    assert re.fullmatch(r"training: 2 steps, [\d.]+ images/s, [\d.]+% of the time waiting for data", lines[7])

@@ -1,0 +1,308 @@
+"""Training, evaluating and predicting with prepared sets, and what happens when the disk goes away meanwhile."""
+
+import errno
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from tests.support.prepared_sets import in_memory, make, pictures, rewrite
+from tests.training.test_training import final, quiet, same, small
+from tinyalex import datasets
+from tinyalex.cli import main
+from tinyalex.datasets import Dataset
+from tinyalex.datasets.shards import shards
+from tinyalex.errors import DataError
+from tinyalex.runs import checkpoint, run_folder
+from tinyalex.training import evaluation, loop
+
+RECIPE = """
+[net]
+input = 20
+maps = [4, 8, 8, 8, 8]
+kernels = [5, 3, 3, 3, 3]
+stride = 1
+hidden = 16
+classes = 0
+
+[init]
+weights = { default = "he" }
+
+[learning]
+batch = 16
+epochs = 1
+rate = 0.0001
+schedule = "phases"
+"""
+SHAPE = {"train": 40, "test": 12, "size": 24, "per_shard": 16}
+WORDS = [f"thing {k}, whatever" for k in range(3)]
+
+
+def command(folder, data):
+    """The words of `tinyalex train` for a small net."""
+    (folder / "small.toml").write_text(RECIPE)
+    return ["train", str(folder / "small.toml"), "--data", str(data), "--out", str(folder / "run")]
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a set and a run."""
+    folder = tmp_path_factory.mktemp("prepared")
+    assert main(command(folder, make(folder / "set", **SHAPE))) == 0
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return make(tmp_path / "set", **SHAPE)
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(shards, "_WAITS", (0.001, 0.001, 0.001))
+
+
+def said(capsys):
+    """The one line of a command that failed."""
+    line = capsys.readouterr().err
+    assert line.startswith("tinyalex: error: ") and line.count("\n") == 1
+    return line.removeprefix("tinyalex: error: ").rstrip()
+
+
+def test_training_from_shards_is_training_from_memory(folder, tmp_path):
+    dataset = datasets.load(folder)
+    loop.train(small(epochs=2), dataset, tmp_path / "a", show=quiet)
+    memory = Dataset("memory", dataset.classes, in_memory("train", 40, 24), in_memory("test", 12, 24))
+    loop.train(small(epochs=2), memory, tmp_path / "b", show=quiet)
+    assert same(final(tmp_path / "a"), final(tmp_path / "b"))
+
+
+# Names: people read words, programs classes.
+
+
+def test_predictions_give_words(place, tmp_path, capsys):
+    from PIL import Image
+
+    Image.fromarray(pictures("test", 1, 24)[1][0]).save(tmp_path / "a.png")
+    predict = ["predict", str(tmp_path / "a.png"), "--run", str(place / "run")]
+    assert main([*predict, "--json"]) == 0
+    top = json.loads(capsys.readouterr().out)[0]["top5"]
+    assert sorted((each["class"], each["words"]) for each in top) == [(f"n{k:08d}", WORDS[k]) for k in range(3)]
+    assert main(predict) == 0
+    text = capsys.readouterr().out
+    assert all(word in text for word in WORDS) and "n0000" not in text
+
+
+def test_the_panel_gives_words(place, monkeypatch):
+    from tinyalex.gallery import gallery
+
+    shown, panel = [], gallery.panel
+    monkeypatch.setattr(gallery, "panel", lambda *arguments: shown.append(arguments[3]) or panel(*arguments))
+    assert main(["figures", str(place / "run")]) == 0
+    assert shown == [WORDS]
+
+
+def test_a_checkpoint_without_words_can_be_read(place, tmp_path):
+    tensors, metadata = checkpoint.read(checkpoint.newest(place / "run"))
+    assert metadata.pop("words") == WORDS
+    checkpoint.save(tmp_path, tensors, metadata)
+    assert run_folder.load(tmp_path).words == run_folder.load(tmp_path).classes == [f"n{k:08d}" for k in range(3)]
+
+
+# Evaluating with another set than that of the training.
+
+
+def test_a_set_of_test_images_is_evaluated_with_the_mean_of_the_run(place, tmp_path, capsys):
+    validation = make(tmp_path, **SHAPE | {"train": 0, "per_shard": 5})
+    run, other = run_folder.load(place / "run"), datasets.load(validation).mean
+    scores = []
+    for more in ([], ["--data", str(validation)]):
+        assert main(["evaluate", str(place / "run"), "--json", *more]) == 0
+        scores.append(json.loads(capsys.readouterr().out))
+    assert scores[0] == scores[1]
+    assert evaluation.evaluate(run.network, in_memory("test", 12, 24), other, run.recipe).loss != scores[0]["loss"]
+
+
+@pytest.mark.parametrize("made, what", [
+    ({"test": 0}, "set: holds no test images to tell the error by; give a set that has a test split"),
+    ({"classes": 4}, "set: not the 3 classes of the run ('n00000003' is not in both); give the data of its training"),
+    ({"size": 32}, "images: 32 x 32, but the network was trained with 24 x 24; prepare them in that size"),
+])  # fmt: skip
+def test_sets_that_a_run_cannot_be_evaluated_with(place, tmp_path, capsys, made, what):
+    other = make(tmp_path / "set", **SHAPE | made)
+    assert main(["evaluate", str(place / "run"), "--data", str(other)]) == 3
+    assert said(capsys).removeprefix(f"{tmp_path}/") == what
+
+
+def test_the_same_classes_in_another_order_are_others(place, folder, capsys):
+    rewrite(folder, classes=["n00000000", "n00000002", "n00000001"])
+    assert main(["evaluate", str(place / "run"), "--data", str(folder)]) == 3
+    assert "not the 3 classes of the run (in another order)" in said(capsys)
+
+
+# S6: a set that was prepared again.
+
+
+def test_s6_another_set_than_that_of_the_checkpoint(folder, tmp_path, capsys):
+    assert main(command(tmp_path, folder)) == 0
+    old = datasets.load(folder).identity
+    shutil.rmtree(folder)
+    new = datasets.load(make(folder, **SHAPE | {"train": 39})).identity
+    capsys.readouterr()
+    assert main(command(tmp_path, folder)) == 4
+    assert f"its run had data set {old[:8]}, now it is {new[:8]}; give another --out folder" in said(capsys)
+
+
+# S7: shards that vanish, and disks that fail.
+
+
+class Disk:
+    """Lets reading fail from a given call on, for a number of calls."""
+
+    def __init__(self, monkeypatch, after, times=10**9, short=False):
+        preadv, self.calls, self.after = os.preadv, 0, after
+
+        def read(*arguments):
+            self.calls += 1
+            if self.after < self.calls <= self.after + times:
+                if short:
+                    return 7
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            return preadv(*arguments)
+
+        monkeypatch.setattr(os, "preadv", read)
+
+
+@pytest.mark.parametrize("short", [False, True])
+def test_s7_a_read_is_tried_four_times(folder, monkeypatch, impatient, short):
+    images, wanted = datasets.load(folder).train, in_memory("train", 40, 24).images
+    with monkeypatch.context() as patch:
+        Disk(patch, 1, 3, short)
+        np.testing.assert_array_equal(images.read(np.arange(40)), wanted)
+    disk = Disk(monkeypatch, 0, short=short)
+    with pytest.raises(DataError) as caught:
+        images.read([33])
+    what = "ends early" if short else "Input/output error"
+    assert str(caught.value) == (
+        f"{folder}/train-00002.shard: image 1: cannot be read ({what}); check the disk, then copy it again from where "
+        "it is whole, or remove it and prepare the set again"
+    )
+    assert disk.calls == 4
+
+
+def test_s7_a_file_that_comes_back_as_another(folder, monkeypatch, impatient):
+    images = datasets.load(folder).train
+    os.truncate(folder / "train-00000.shard", 300)
+    with pytest.raises(DataError, match="train-00000.shard: 300 bytes, not "):
+        images.read([11])
+    shutil.copy(folder / "train-00001.shard", folder / "train-00000.shard")
+    Disk(monkeypatch, 0, 1)
+    with pytest.raises(DataError, match="train-00000.shard: is train-00001.shard under another name"):
+        images.read([11])
+
+
+def test_s7_a_disk_that_was_away_for_a_moment(folder, monkeypatch, impatient):
+    """When the file is opened again it is not there, and at the third try it is."""
+    images, path = datasets.load(folder).train, folder / "train-00001.shard"
+    path.rename(folder / "away")
+    waits = []
+
+    def wait(seconds):
+        waits.append(seconds)
+        if len(waits) == 2:
+            (folder / "away").rename(path)
+
+    Disk(monkeypatch, 0, 1)
+    monkeypatch.setattr(shards.time, "sleep", wait)
+    np.testing.assert_array_equal(images.read([16, 17]), in_memory("train", 40, 24).images[16:18])
+    assert waits == [0.001, 0.001]
+
+
+def test_s7_removed_shards_do_not_stop_a_training(folder, tmp_path):
+    dataset = datasets.load(folder)
+    shutil.rmtree(folder)
+    assert loop.train(small(epochs=1), dataset, tmp_path / "run", show=quiet).count == 12
+
+
+def breaks_at(monkeypatch, owner, name, count):
+    """Let the disk fail from the time when a function has been called so often."""
+    disk, original, calls = Disk(monkeypatch, 10**9), getattr(owner, name), []
+
+    def counted(*arguments, **options):
+        calls.append(name)
+        if len(calls) == count:
+            disk.after = 0
+        return original(*arguments, **options)
+
+    monkeypatch.setattr(owner, name, counted)
+
+
+@pytest.mark.parametrize("owner, name, count, steps", [
+    (loop.Training, "learn", 1, {1, 2, 3}),  # some batches are there already
+    (loop, "evaluate", 1, {3}),
+    (loop.Training, "learn", 7, {7, 8, 9}),
+    (loop, "evaluate", 3, {9}),
+])  # fmt: skip
+def test_s7_training_stops_with_a_checkpoint_and_goes_on(
+    folder, tmp_path, monkeypatch, impatient, owner, name, count, steps
+):
+    dataset = datasets.load(folder)
+    whole = loop.train(small(epochs=3), dataset, tmp_path / "whole", show=quiet)
+    with monkeypatch.context() as patch, pytest.raises(DataError) as caught:
+        breaks_at(patch, owner, name, count)
+        loop.train(small(epochs=3), dataset, tmp_path / "cut", show=quiet)
+    path = checkpoint.newest(tmp_path / "cut")
+    step = checkpoint.read(path)[1]["step"]
+    assert step in steps
+    reading, stopped = str(caught.value).split("; stopped at ")
+    assert ".shard: image " in reading and ": cannot be read (Input/output error); " in reading
+    assert stopped == f"step {step}, saved in {path}; when the data are whole, the same command goes on"
+    lines = []
+    assert loop.train(small(epochs=3), dataset, tmp_path / "cut", show=lines.append) == whole
+    assert lines[0] == f"going on at step {step} of 9"
+    assert same(final(tmp_path / "whole"), final(tmp_path / "cut"))
+    tests = [record["step"] for record in run_folder.read_log(tmp_path / "cut") if record["event"] == "test"]
+    assert tests == [3, 6, 9]
+
+
+def test_s7_the_command_ends_with_code_3(folder, tmp_path, monkeypatch, impatient, capsys):
+    Disk(monkeypatch, 150)
+    assert main([*command(tmp_path, folder), "--epochs", "20"]) == 3
+    assert "cannot be read (Input/output error)" in said(capsys)
+    assert checkpoint.newest(tmp_path / "run")
+
+
+def test_s7_before_the_first_step_there_is_nothing_to_save(folder, tmp_path, monkeypatch, impatient):
+    dataset = datasets.load(folder)
+    Disk(monkeypatch, 0)
+    with pytest.raises(DataError, match="or remove it and prepare the set again$"):
+        loop.train(small(), dataset, tmp_path / "run", show=quiet)
+    assert not list((tmp_path / "run").glob("checkpoint*"))
+
+
+# S11: sizes that do not fit.
+
+
+@pytest.mark.parametrize("batch, steps", [(1000, 1), (40, 1), (39, 2), (16, 3)])
+def test_s11_batches_that_do_not_divide_the_set(folder, tmp_path, batch, steps):
+    result = loop.train(small(epochs=1, batch=batch), datasets.load(folder), tmp_path / "run", show=quiet)
+    assert run_folder.read_log(tmp_path / "run")[-1]["step"] == steps
+    assert result.count == 12
+
+
+@pytest.mark.parametrize("made, what", [
+    ({"train": 0}, "holds no training images to learn from; give a set that has a train split"),
+    ({"test": 0}, "holds no test images to tell the error by; give a set that has a test split"),
+])  # fmt: skip
+def test_s11_nothing_to_learn_from_or_to_test_with(tmp_path, capsys, made, what):
+    folder = make(tmp_path / "set", **SHAPE | made)
+    assert main(command(tmp_path, folder)) == 3
+    assert said(capsys) == f"{folder}: {what}"
+    assert not (tmp_path / "run").exists()
+
+
+def test_s11_a_batch_of_nothing(folder, tmp_path, capsys):
+    assert main([*command(tmp_path, folder), "--set", "learning.batch=0"]) == 2
+    assert "learning.batch" in said(capsys)

@@ -1,0 +1,593 @@
+"""The CUDA device without a card: a CuPy that is NumPy, and watches cards, streams and events.
+
+Its streams keep what they are given in queues. Nothing runs before it must (or, when ``eager``, everything at once), so
+that a missing wait gives wrong numbers here, not only now and then on two cards.
+"""
+
+import os
+import sys
+import threading
+import types
+import weakref
+
+import numpy as np
+import pytest
+
+from tests.support import shim
+from tinyalex.datasets import Dataset, ImageSet
+from tinyalex.datasets.loading import feed, loader
+from tinyalex.devices import cuda, fake, happens_before, parallel
+from tinyalex.devices.device import Device, fitting
+from tinyalex.devices.fake import FakeArray, FakeNumPy
+from tinyalex.devices.upload import Upload
+from tinyalex.errors import DeviceError, UsageError
+from tinyalex.network import alexnet
+from tinyalex.randomness import Step, key, normal, uniform
+from tinyalex.recipes import recipe
+from tinyalex.recipes.settings import Init, Net
+from tinyalex.training.health import first_not_finite
+from tinyalex.training.optimizer import Optimizer
+
+
+class StubCuPy(types.ModuleType):
+    """What `Device` uses of CuPy; arrays are `FakeArray`s placed on the card that was current when they were made."""
+
+    def __init__(self, cards, eager):
+        super().__init__("cupy")
+        self.history, self.eager, self.streams, self.threads = [], eager, [], threading.local()
+        stub = self
+
+        class CUDARuntimeError(RuntimeError):
+            pass
+
+        class Card:
+            def __init__(self, index):
+                self.index = self.cublas_handle = index
+                self.mem_info = 1 << 29, 1 << 30
+
+            def __enter__(self):
+                stub.history.append(("enter card", self.index))
+                stub.cards.append(self.index)
+
+            def __exit__(self, *error):
+                stub.history.append(("exit card", self.index))
+                assert stub.cards.pop() == self.index
+
+        class Event:
+            def __init__(self, disable_timing=False):
+                assert disable_timing, "an event with a time stamp is slower"
+
+            def synchronize(self):
+                self.stream.run(self.position)
+
+        class Stream:
+            def __init__(self, non_blocking=False):
+                assert non_blocking, "a blocking stream waits for the default stream"
+                self.card, self.queue, self.done = stub.cards[-1], [], 0
+
+            def __enter__(self):
+                assert stub.cards[-1] == self.card, "a stream of another card"
+                stub.history.append(("enter stream", self.card))
+                stub.streams.append(self)
+
+            def __exit__(self, *error):
+                stub.history.append(("exit stream", self.card))
+                assert stub.streams.pop() is self
+
+            def do(self, what, work):
+                stub.history.append((what, self.card))
+                self.queue.append(work)
+                if stub.eager:
+                    self.synchronize()
+
+            def record(self, event):
+                event.stream, event.position = self, len(self.queue)
+                stub.history.append(("record", self.card))
+                return event
+
+            def wait_event(self, event):
+                self.do("wait", lambda: event.stream.run(event.position))
+
+            def synchronize(self):
+                self.run(len(self.queue))
+
+            def run(self, position):
+                while self.done < position:
+                    self.done += 1
+                    self.queue[self.done - 1]()
+
+        runtime = types.SimpleNamespace(getDeviceCount=lambda: cuda, CUDARuntimeError=CUDARuntimeError)
+        runtime.runtimeGetVersion = runtime.driverGetVersion = lambda: 13020
+        self.cuda = types.SimpleNamespace(Device=Card, Event=Event, Stream=Stream, runtime=runtime)
+        self.cuda.alloc_pinned_memory = self.alloc_pinned_memory
+        self.pinned = []
+
+    @property
+    def cards(self):
+        """The cards that this thread entered, innermost last."""
+        return self.threads.__dict__.setdefault("cards", [0])
+
+    def RawModule(self, code):
+        def get_function(name):
+            def start(blocks, threads, arguments):
+                places = [each.place for each in arguments if isinstance(each, FakeArray)]
+                for place in places:
+                    self.check(place)
+                memory = [getattr(each, "_array", each) for each in arguments]
+                shim.run(code, name, blocks, *threads, memory)
+
+            return start
+
+        return types.SimpleNamespace(get_function=get_function)
+
+    def gemm_ex(self, handle, *arguments):
+        self.check(f"cuda:{handle}")
+        shim.gemm_ex(handle, *arguments)
+
+    def alloc_pinned_memory(self, size):
+        self.pinned.append((self.cards[-1], size))
+        return Pinned(size)
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(FakeNumPy(f"cuda:{self.cards[-1]}"), name)
+
+    def check(self, place):
+        """An operation on an array: its card has to be current, and a stream of that card."""
+        assert place == f"cuda:{self.cards[-1]}", f"{place} is not the current card"
+        assert self.streams and self.streams[-1].card == self.cards[-1], f"{place}: work on the default stream"
+        self.streams[-1].synchronize()  # it comes after what that stream was asked for before, and nothing else
+
+
+class Pinned(bytearray):
+    """Host memory that a card reads by itself, when the copy's turn has come; by then somebody must still hold it."""
+
+    def reader(self, shape, dtype):
+        held = weakref.ref(self)
+
+        def read():
+            assert held() is not None, "the pool had this memory back before it was read"
+            return np.ndarray(shape, dtype, held())
+
+        return read
+
+
+class Memory:
+    """``array.data`` of CuPy."""
+
+    def __init__(self, array):
+        self.array = array
+
+    @property
+    def ptr(self):
+        return self.array._array.ctypes.data
+
+    def copy_from_device_async(self, source, size, stream):
+        assert size == source.array.nbytes == self.array.nbytes
+        mine, its = self.array._array, source.array._array
+        stream.do("copy", lambda: np.copyto(mine, its))
+
+
+@pytest.fixture
+def plant(monkeypatch):
+    """Put a stub in CuPy's place: ``plant(cards)``."""
+
+    def plant(cards=2, eager=False):
+        stub = StubCuPy(cuda, eager)
+        monkeypatch.setitem(sys.modules, "cupy", stub)
+        cublas = types.ModuleType("cupy_backends.cuda.libs.cublas")
+        cublas.gemmEx = stub.gemm_ex
+        for package in ("cupy_backends", "cupy_backends.cuda", "cupy_backends.cuda.libs"):
+            monkeypatch.setitem(sys.modules, package, types.ModuleType(package))
+        monkeypatch.setitem(sys.modules, cublas.__name__, cublas)
+
+        def upload(array, host, stream):
+            assert isinstance(host, np.ndarray) and host.flags.c_contiguous and host.dtype == array.dtype
+            pinned = isinstance(host.base, Pinned)
+            read = host.base.reader(host.shape, host.dtype) if pinned else host.copy().view  # staged by the driver
+            stream.do("put", lambda: np.copyto(array._array, read()))
+
+        def download(array, stream=None, out=None, blocking=True):
+            if not blocking:
+                assert isinstance(out.base, Pinned), "only to pinned memory does a card copy by itself"
+                stream.do("get", lambda: np.copyto(out, array._array))
+                return out
+            (stream or stub.streams[-1]).synchronize()
+            return array._array.copy()
+
+        def watched(method):
+            def call(array, *args):
+                stub.check(array.place)
+                return method(array, *args)
+
+            return call
+
+        def checked(place, *operation, plain=fake._checked, **described):
+            stub.check(place)
+            return plain(place, *operation, **described)
+
+        monkeypatch.setattr(fake, "_checked", checked)
+        stream = happens_before.Stream()  # what waits for what shows in the numbers here
+        monkeypatch.setattr(happens_before, "current", lambda place: stream)
+        for name in ("__setitem__", "__float__", "__int__", "__bool__"):
+            monkeypatch.setattr(FakeArray, name, watched(getattr(FakeArray, name)))
+        for name, value in (("set", upload), ("get", download), ("data", property(Memory))):
+            monkeypatch.setattr(FakeArray, name, value, raising=False)
+        return stub
+
+    return plant
+
+
+# Whether there is a card.
+
+
+@pytest.mark.parametrize("before, after", [(None, ":4096:8"), (":16:8", ":16:8")])
+def test_cublas_is_asked_for_the_same_bits_every_time(plant, monkeypatch, before, after):
+    plant()
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG") if before is None else monkeypatch.setenv(
+        "CUBLAS_WORKSPACE_CONFIG", before
+    )
+    Device("cuda:0")
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == after
+
+
+def test_no_cupy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(DeviceError) as error:
+        Device("cuda:0")
+    assert str(error.value) == "cuda:0: CuPy is not installed; pip install 'tinyalex[cuda13]' or [cuda12]"
+    assert error.value.exit_code == 8
+
+
+@pytest.mark.parametrize("driver, message", [
+    (0, "CUDA does not answer: there is no NVIDIA driver; install one"),
+    (12040, "this CuPy is for CUDA 13, the driver knows CUDA 12 at most; "
+            "pip uninstall cupy-cuda13x, pip install 'tinyalex[cuda12]'"),
+    (13000, "CUDA does not answer (cudaErrorUnknown); look at nvidia-smi"),
+])  # fmt: skip
+def test_a_driver_that_does_not_answer(plant, driver, message):
+    stub = plant()
+
+    def fail():
+        raise stub.cuda.runtime.CUDARuntimeError("cudaErrorUnknown")
+
+    stub.cuda.runtime.getDeviceCount = fail
+    stub.cuda.runtime.driverGetVersion = lambda: driver
+    with pytest.raises(DeviceError) as error:
+        Device("cuda:1")
+    assert str(error.value) == f"cuda:1: {message}, or use cpu"
+
+
+def test_no_cublas(plant, monkeypatch):
+    plant()
+    monkeypatch.setitem(sys.modules, "cupy_backends.cuda.libs.cublas", None)
+    with pytest.raises(DeviceError, match=r"^cuda:0: CuPy finds no cuBLAS \(.*\); pip install 'tinyalex\[cuda13\]'$"):
+        Device("cuda:0")
+
+
+def test_no_memory_left(plant):
+    plant()
+    device = Device("cuda:0")
+    for devices, ending in (([device], ", or two devices"), ([device, device], "")):
+        with pytest.raises(DeviceError) as error, fitting(devices, 128):
+            raise MemoryError("Out of memory allocating 512 bytes (allocated so far: 1,024 bytes).")
+        assert str(error.value) == (
+            f"{' '.join(['cuda:0'] * len(devices))}: Out of memory allocating 512 bytes (allocated so far: 1,024 "
+            f"bytes), for a batch of 128 images; use --set learning.batch=64{ending}"
+        )
+    with pytest.raises(MemoryError), fitting([Device("cpu")], 128):
+        raise MemoryError
+
+
+@pytest.mark.parametrize("names", [["cpu", "cuda:0"], ["cuda:0", "cpu"], ["fake:0", "cpu"], ["cpu", "fake:1"]])
+def test_a_net_on_devices_of_two_kinds_is_refused(plant, names):
+    plant()
+    said = f"devices: {' '.join(names)} are of two kinds; give two of cpu, two of cuda:N or two of fake:N"
+    with pytest.raises(UsageError) as error:
+        alexnet.build(recipe.load("shapes", ["net.classes=2"]).net, Init(weights={"default": 0.1}), names)
+    assert str(error.value) == said
+
+
+def test_no_such_card(plant):
+    plant(cards=2)
+    with pytest.raises(DeviceError) as error:
+        Device("cuda:2")
+    assert str(error.value) == "cuda:2: not there; this machine has 2 CUDA device(s), counted from cuda:0"
+
+
+def test_the_last_card(plant):
+    stub = plant(cards=3)
+    device = Device("cuda:2")
+    assert (device.xp, device.stream.card, device.on_host) == (stub, 2, False)
+
+
+def test_the_host_needs_no_cupy(monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    Device("cpu"), Device("fake:0")
+
+
+# Where work goes.
+
+
+def test_entering_makes_card_and_stream_current(plant):
+    stub = plant()
+    device = Device("cuda:1")
+    stub.history.clear()
+    with device as same:
+        assert same is device
+        assert (stub.cards[-1], stub.streams[-1]) == (1, device.stream)
+    assert stub.history == [("enter card", 1), ("enter stream", 1), ("exit stream", 1), ("exit card", 1)]
+
+
+def test_contexts_nest_and_end_on_errors(plant):
+    stub = plant()
+    first, second = Device("cuda:0"), Device("cuda:1")
+    with pytest.raises(KeyError), first, second, first:
+        assert stub.streams == [first.stream, second.stream, first.stream]
+        raise KeyError
+    assert (stub.cards, stub.streams) == ([0], [])
+
+
+def test_one_card_twice_is_two_streams(plant):
+    plant()
+    assert Device("cuda:0").stream is not Device("cuda:0").stream
+
+
+def test_memory_and_copies_are_on_the_device_whoever_is_current(plant):
+    stub = plant()
+    device, host = Device("cuda:1"), np.arange(12.0).reshape(3, 4)
+    stub.history.clear()
+    there = device.put(host[:, ::2])
+    assert (there.place, device.empty((3,), "float32").place) == ("cuda:1", "cuda:1")
+    assert [entry for entry in stub.history if entry[0] == "put"] == [("put", 1)]
+    host[...] = 0  # the copy was taken
+    np.testing.assert_array_equal(device.get(there), [[0, 2], [4, 6], [8, 10]])
+    zeros = device.zeros((2, 3), "float32")
+    assert (zeros.place, zeros.dtype) == ("cuda:1", np.float32)
+
+
+def test_what_is_read_later_waits_for_nothing_that_was_asked_since(plant):
+    plant()
+    device, ran = Device("cuda:1"), []
+    array = device.put(np.arange(3.0))
+    read = device.later(array)
+    device.stream.do("the next step", lambda: (ran.append(1), array._array.fill(-1)))
+    np.testing.assert_array_equal(read(), [0, 1, 2])
+    assert ran == []
+    device.synchronize()
+    assert ran == [1]
+    np.testing.assert_array_equal(read(), [0, 1, 2])
+
+
+@pytest.mark.parametrize("name", ["cpu", "fake:0"])
+def test_off_the_card_it_is_a_copy(name):
+    device = Device(name)
+    with device:
+        array = device.put(np.arange(3.0))
+        read = device.later(array)
+        array[...] = 7
+    np.testing.assert_array_equal(read(), [0, 1, 2])
+
+
+def test_a_step_on_a_card_leaves_the_host_arena_alone(plant):
+    plant()
+    device = Device("cuda:0")
+    with device, device.step():
+        device.empty((100,), "float32")
+    assert device._arena.allocated == 0
+
+
+# What crosses.
+
+
+@pytest.mark.parametrize("source, destination", [("cuda:0", "cuda:1"), ("cuda:1", "cuda:0"), ("cuda:0", "cuda:0")])
+@pytest.mark.parametrize("first", ["source", "destination"])
+def test_receive_waits_for_the_producer_and_makes_the_source_wait(plant, source, destination, first):
+    plant()
+    source, destination = Device(source), Device(destination)
+    array = source.put(np.zeros(5))
+    source.synchronize()
+    source.stream.do("produce", lambda: array._array.fill(7))
+    with destination:
+        copy = destination.receive(array, source)
+    source.stream.do("overwrite", lambda: array._array.fill(-1))
+    copy._array.fill(0)
+    {"source": source, "destination": destination}[first].synchronize()  # the one that would like to hurry
+    source.synchronize()
+    np.testing.assert_array_equal(destination.get(copy), np.full(5, 7.0))
+    assert array._array[0] == -1
+    assert copy.place == destination.name
+
+
+def test_receive_step_by_step(plant):
+    stub = plant()
+    source, destination = Device("cuda:0"), Device("cuda:1")
+    array = source.put(np.ones((2, 3)))
+    stub.history.clear()
+    with destination:
+        destination.receive(array, source)
+    order = [entry for entry in stub.history if entry[0] in ("record", "wait", "copy")]
+    assert order == [("record", 0), ("wait", 1), ("copy", 1), ("record", 1), ("wait", 0)]
+
+
+def test_receive_refuses_what_is_not_contiguous(plant):
+    plant()
+    source, destination = Device("cuda:0"), Device("cuda:1")
+    array = source.put(np.ones((2, 3)))
+    with source, pytest.raises(ValueError, match="^cuda:0 to cuda:1: only contiguous"):
+        destination.receive(array[:, 1:], source)
+
+
+# What comes from the host while a card computes.
+
+
+def pinned(device, number):
+    array = device.pinned((2, 3), "float32")
+    array[...] = number
+    return array
+
+
+def test_pinned_memory_is_asked_for_on_its_card_by_any_thread(plant):
+    stub = plant()
+    device = Device("cuda:1")
+    arrays = []
+    with Device("cuda:0"):
+        thread = threading.Thread(target=lambda: arrays.append(pinned(device, 3)))
+        thread.start()
+        thread.join()
+    assert stub.pinned == [(1, 24)]
+    assert arrays[0].shape == (2, 3) and arrays[0].dtype == np.float32 and (arrays[0] == 3).all()
+
+
+def test_work_on_an_upload_waits_for_it(plant):
+    plant()
+    device, seen = Device("cuda:1"), []
+    upload = Upload(device, [pinned(device, 7), pinned(device, 8)])
+    with device, upload as (first, second):
+        device.stream.do("use", lambda: seen.append((first._array.copy(), second._array.copy())))
+    device.stream.synchronize()
+    assert (seen[0][0] == 7).all() and (seen[0][1] == 8).all()
+    assert first.place == second.place == "cuda:1"
+
+
+def test_an_upload_begins_at_once_and_waits_for_no_work(plant):
+    plant()
+    device, seen = Device("cuda:0"), []
+    device.stream.do("compute", lambda: seen.append("computed"))
+    upload = Upload(device, [pinned(device, 7)])
+    device.copying.synchronize()
+    assert (upload._copies[0]._array == 7).all() and not seen
+
+
+def test_host_memory_may_be_written_to_after_waiting(plant):
+    plant()
+    device, host, seen = Device("cuda:0"), pinned(Device("cuda:0"), 7), []
+    upload = Upload(device, [host])
+    upload.wait()
+    host[...] = -1
+    with device, upload as (copy,):
+        device.stream.do("use", lambda: seen.append(copy._array.copy()))
+    device.stream.synchronize()
+    assert (seen[0] == 7).all()
+
+
+def test_a_later_upload_into_the_same_memory_waits_for_the_work_on_the_earlier(plant, monkeypatch):
+    """CuPy gives memory that nobody holds to the next array of the stream that it was made for."""
+    stub = plant()
+    device, seen = Device("cuda:0"), []
+    first = Upload(device, [pinned(device, 7)])
+    with device, first as (copy,):
+        device.stream.do("use", lambda: seen.append(copy._array.copy()))
+
+    def again(shape, dtype):
+        assert stub.streams[-1] is device.copying
+        return copy
+
+    monkeypatch.setattr(stub, "empty", again, raising=False)
+    second = Upload(device, [pinned(device, 8)])
+    device.copying.synchronize()  # the one that would like to hurry
+    assert (seen[0] == 7).all()
+    with device, second as (copy,):
+        assert (device.get(copy) == 8).all()
+
+
+def test_uploads_step_by_step(plant):
+    stub = plant()
+    device = Device("cuda:1")
+    stub.history.clear()
+    arrays = [pinned(device, 7), pinned(device, 8)]
+    upload = Upload(device, arrays)
+    with upload:
+        device.stream.do("use", lambda: None)
+    upload.wait()
+    order = [entry for entry in stub.history if entry[0] not in ("enter card", "exit card")]
+    assert order == [
+        *[("enter stream", 1), ("put", 1), ("put", 1), ("record", 1), ("exit stream", 1)],
+        *[("wait", 1), ("use", 1), ("record", 1), ("wait", 1)],
+    ]
+
+
+@pytest.mark.parametrize("devices", [["cuda:0"], ["cuda:0", "cuda:1"], ["cuda:1", "cuda:1"]])
+@pytest.mark.parametrize("eager", [True, False])
+def test_cards_are_fed_the_bits_of_the_host(plant, devices, eager):
+    """Nothing but the waits that were asked for makes a copy come before the work on it."""
+    stub = plant(eager=eager)
+    images = (uniform(key(0, "feed"), np.arange(20 * 24 * 24 * 3)) * 256).astype(np.uint8).reshape(20, 24, 24, 3)
+    dataset = Dataset("noise", ["a", "b"], ImageSet(images, np.arange(20) % 2), None)
+    made = recipe.load("original", ["net.input=20", "learning.batch=6", "data.scale=0.1"])
+    devices = [Device(name) for name in devices]
+    expected = loader.training_batches(dataset, made, 0, 1)
+    with_them = feed.training_batches(dataset, made, 0, 1, devices=devices)
+    for batch, host in zip(with_them, expected, strict=True):
+        for device in devices:
+            array = device.place(batch.images)
+            assert array.place == device.name
+            np.testing.assert_array_equal(device.get(array), host.images)
+        assert batch.images.shape == host.images.shape and len(batch.images) == len(host.labels)
+        np.testing.assert_array_equal(batch.labels, host.labels)
+    assert (stub.cards, stub.streams) == ([0], [])
+    assert {card for card, _ in stub.pinned} == {devices[0].index}
+
+
+# A whole step: every operation has to run with its own card and a stream of that card.
+
+
+def noise(*shape):
+    return normal(key(0, "cuda", *shape), np.arange(np.prod(shape))).reshape(shape)
+
+
+def a_step(devices, norm, fc8, dtype="float64"):
+    net = Net(input=67, maps=(6, 16, 24, 24, 16), hidden=16, classes=5, norm=norm, fc8=fc8)
+    network = alexnet.build(net, Init({"default": "he"}), devices, 0, dtype)
+    optimizer = Optimizer(network)
+    host = network.devices[0]
+    images, labels = noise(4, 67, 67, 3).astype(dtype), np.array([0, 4, 1, 1])
+    with network.step():
+        loss, logits = network.gradient(images, labels, Step(0, 0))
+        results = {"loss": host.get(loss), "logits": host.get(logits)}
+        optimizer.update(0.01, 0.02)
+    assert first_not_finite(network, images) is None
+    results["p"] = network.predict(images, batch=3)
+    for what, tensors in (
+        ("w", network.state()),
+        ("g", network.gradients()),
+        ("v", {name: v for name, _, v in optimizer.tensors()}),
+    ):
+        for name, tensor in tensors.items():
+            results[what, name] = np.array(getattr(tensor, "_array", tensor))
+    network.load({name: results["v", name] for name in network.state()})
+    return network, results
+
+
+@pytest.mark.parametrize("norm, fc8", [("paper", "a"), ("2012", "split"), ("none", "a")])
+@pytest.mark.parametrize("devices", [["cuda:0", "cuda:1"], ["cuda:1", "cuda:0"], ["cuda:0", "cuda:0"], ["cuda:1"]])
+def test_a_training_step_on_cards(plant, monkeypatch, devices, norm, fc8):
+    monkeypatch.setattr(parallel, "_workers", None)
+    parallel.set_threads(1)  # one block, as on a card
+    _, expected = a_step(["cpu"] * len(devices), norm, fc8)
+    stub = plant(eager=True)
+    network, results = a_step(devices, norm, fc8)
+    assert results.keys() == expected.keys()
+    for name in expected:
+        np.testing.assert_array_equal(results[name], expected[name], err_msg=str(name))
+    for index, layer in network.layers():
+        for parameter in layer.parameters:
+            assert parameter.value.place == parameter.grad.place == devices[index]
+    assert (stub.cards, stub.streams) == ([0], [])
+
+
+@pytest.mark.parametrize("norm", ["paper", "2012"])
+@pytest.mark.parametrize("devices", [["cuda:0", "cuda:1"], ["cuda:1", "cuda:1"], ["cuda:1"]])
+def test_a_training_step_through_kernels(plant, devices, norm):
+    """float32, as it trains on cards: kernels are started with their own card and stream, on arrays of that card."""
+    _, expected = a_step(["cpu"] * len(devices), norm, "a", "float32")
+    stub = plant(eager=True)
+    network, results = a_step(devices, norm, "a", "float32")
+    assert results.keys() == expected.keys()
+    for name, value in expected.items():
+        assert results[name].dtype == np.float32
+        np.testing.assert_allclose(results[name], value, atol=2e-5 * np.abs(value).max(), err_msg=str(name))
+    assert all(device._compiled for device in network.devices)
+    assert (stub.cards, stub.streams) == ([0], [])

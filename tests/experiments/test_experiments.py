@@ -1,0 +1,267 @@
+"""Experiments from outside: what they train, what they make of the errors, and that they go on where they were."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from tinyalex import errors, randomness
+from tinyalex.cli import main
+from tinyalex.datasets import Dataset, ImageSet
+from tinyalex.datasets.sample import centre, sample
+from tinyalex.experiments import catalogue, race, report, trial
+from tinyalex.experiments.compare import compare
+from tinyalex.experiments.effect import effect
+from tinyalex.figures.race import crossing
+from tinyalex.recipes import recipe
+from tinyalex.runs import run_folder
+from tinyalex.training import evaluation
+
+SMALL = ["net.maps=[4, 4, 4, 4, 4]", "net.hidden=8", "net.classes=2", "learning.batch=16", "learning.epochs=2"]
+
+
+def stripes(count, side=32, seed=0):
+    labels = np.arange(count) % 2
+    wave = 90 * np.sin(
+        np.arange(side) * 1.3 + 6 * randomness.uniform(randomness.key(seed, "waves"), np.arange(count))[:, None]
+    )
+    images = np.where(labels[:, None, None] == 0, wave[:, None, :], wave[:, :, None])
+    return ImageSet(np.repeat(128 + images[..., None], 3, axis=3).astype(np.uint8), labels)
+
+
+@pytest.fixture(scope="module")
+def striped():
+    return Dataset("stripes", ["upright", "level"], stripes(48), stripes(20, seed=1))
+
+
+def quiet(*_):
+    pass
+
+
+# Seeds.
+
+
+@pytest.mark.parametrize("count", [2, 3, 5, 31])
+def test_an_effect_has_the_interval_of_the_paired_t_test(count):
+    reference, other = randomness.normal(randomness.key(count, "effect"), np.arange(2)[:, None], np.arange(count))
+    found = effect(reference, other + 0.3)
+    test = stats.ttest_rel(other + 0.3, reference).confidence_interval(0.95)
+    assert (found.mean, found.half) == pytest.approx(((test.high + test.low) / 2, (test.high - test.low) / 2), rel=3e-4)
+    assert found.deviation == pytest.approx(np.std(other - reference, ddof=1))
+
+
+def test_an_effect_is_called_one_only_where_the_seeds_can_tell():
+    assert effect([0.1, 0.2, 0.3], [0.2, 0.3, 0.41]).verdict == "higher"
+    assert effect([0.2, 0.3, 0.41], [0.1, 0.2, 0.3]).verdict == "lower"
+    assert effect([0.1, 0.2, 0.3], [0.4, 0.1, 0.35]).verdict == "open"
+    assert effect([0.1], [0.9]).verdict == "open"
+    assert math.isinf(effect([0.1], [0.9]).half)
+
+
+# Samples.
+
+
+def test_a_sample_has_as_many_of_each_class_and_takes_means():
+    labels = np.array([0] * 30 + [1] * 10 + [2] * 6)
+    pixels = randomness.bits(randomness.key(0, "pixels"), np.arange(46 * 64 * 64 * 3)).astype(np.uint8)
+    whole = ImageSet(pixels.reshape(46, 64, 64, 3), labels)
+    made = sample(Dataset("here/data", list("abc"), whole, whole), 15, 46, 28)
+    assert np.bincount(made.train.labels).tolist() == [5, 5, 5]
+    assert (len(made.test), made.test.size, made.name) == (46, 32, "data")
+    blocks = whole.images[7].reshape(32, 2, 32, 2, 3).astype(float).mean(axis=(1, 3))
+    assert np.abs(made.test.images[7] - blocks).max() <= 0.5
+    assert (sample(Dataset("x", list("abc"), whole, whole), 46, 46, 33).test.images == whole.images).all()
+
+
+def test_a_centre_is_what_a_test_sees(striped):
+    cut = centre(striped, 28)
+    assert (cut.train.images == striped.train.images[:, 2:30, 2:30]).all() and cut.test.size == 28
+
+
+# Comparisons.
+
+
+def differing(one, other):
+    return {
+        f"{part}.{key}": value
+        for part in ("net", "data", "learning", "init")
+        for key, value in vars(getattr(other, part)).items()
+        if value != getattr(getattr(one, part), key)
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "changed"),
+    [
+        ("norm", {"net.norm": "none"}),
+        ("overlap", {"net.pool": 2}),
+        ("dropout", {"net.dropout": 0.0}),
+        ("colour", {"data.colour": "none"}),
+        ("crops", {"data.flip": False}),
+        ("talk", {"net.talk": ()}),
+        ("columns", {"net.columns": 1, "net.maps": (16, 32, 48, 48, 64)}),
+    ],
+)
+def test_the_nets_of_a_comparison_differ_in_what_it_is_about(name, changed):
+    comparison, (reference, other) = catalogue.find(name, recipe.load("cifar10-columns"))
+    given = {key: value for key, value in differing(reference, other).items() if key != "data.colour_noise"}
+    assert given == changed
+    assert [arm.whole for arm in comparison.arms] == [True, name != "crops"]
+
+
+def test_depth_leaves_out_one_convolution_at_a_time():
+    made, comparison = recipe.load("cifar10-columns"), catalogue.COMPARISONS["depth"]
+    left_out = [arm.net(made)["maps"] for arm in comparison.arms[1:]]
+    assert left_out == [(32, 64, 0, 96, 64), (32, 64, 96, 0, 64), (32, 64, 96, 96, 0)]  # 0 maps: no such layer
+    assert comparison.arms[0].net(made) == {}
+
+
+def test_columns_are_compared_where_there_are_two():
+    with pytest.raises(errors.UsageError, match="one column"):
+        catalogue.find("talk", recipe.load("cifar10-columns", ["net.columns=1"]))
+
+
+def test_a_comparison_keeps_what_is_done_and_goes_on(striped, tmp_path, monkeypatch):
+    comparison, arms = catalogue.find("crops", recipe.load("cifar10-columns", SMALL))
+    trained, real = [], trial.training.train
+
+    def watched(recipe, dataset, folder, *rest, **named):
+        trained.append(folder.name)
+        if len(trained) == 3:
+            raise errors.Interrupted("stopped")
+        return real(recipe, dataset, folder, *rest, **named)
+
+    monkeypatch.setattr(trial.training, "train", watched)
+    with pytest.raises(errors.Interrupted):
+        compare(comparison, arms, striped, tmp_path, 2, ("cpu",), quiet)
+    found = compare(comparison, arms, striped, tmp_path, 2, ("cpu",), quiet)
+    assert trained == ["random-crops-0", "centre-alone-0", "random-crops-1", "random-crops-1", "centre-alone-1"]
+    # What was kept is what the checkpoint says of the test images.
+    run = run_folder.load(tmp_path / "centre-alone-1")
+    assert len(run.mean) == 28
+    score = evaluation.evaluate(run.network, centre(striped, 28).test, run.mean, run.recipe)
+    assert found["arms"][1]["top1_error"][1] == score.top1_error
+    for measure in ("top1_error", "gap"):
+        reference, other = (arm[measure] for arm in found["arms"])
+        assert found["effects"][0][measure]["mean"] == pytest.approx(np.mean(np.subtract(other, reference)))
+
+
+def made_up(difference, spread, paper=(1.4, 1.2)):
+    first = [0.30, 0.31, 0.32, 0.33]
+    second = [error + difference + sign * spread for error, sign in zip(first, (-1, 1, -1, 1), strict=True)]
+    arms = [{"name": name} | {m: values for m in ("top1_error", "top5_error", "train_error", "gap")}
+            for name, values in (("with", first), ("without", second))]  # fmt: skip
+    found = effect(first, second)
+    told = found._asdict() | {"verdict": found.verdict}
+    effects = [{"name": "without"} | {m: told for m in ("top1_error", "top5_error", "train_error", "gap")}]
+    about = {"title": "a thing", "section": "3.3", "paper": list(paper), "source": "there", "recipe": "r", "seeds": 4}
+    return about | {"epochs": 9, "data": {"shown": "images"}, "arms": arms, "effects": effects}
+
+
+@pytest.mark.parametrize(
+    ("difference", "spread", "words"),
+    [(0.02, 0.001, "so it shows"), (0.01, 0.05, "do not show it"), (-0.02, 0.001, "the other way round")],
+)
+def test_a_report_says_what_was_found(difference, spread, words):
+    said = report.text(made_up(difference, spread))
+    assert words in said and "paper +1.4 points" in said
+    assert f"{100 * difference:+.2f} points" in said
+    assert sum(each in said for each in ("so it shows", "do not show it", "the other way round")) == 1
+
+
+# The race.
+
+
+@pytest.mark.parametrize(
+    ("errors_", "expected"),
+    [
+        ([0.5, 0.3, 0.2], 2.5),
+        ([0.5, 0.25], 2.0),
+        ([0.2], 1.0),
+        ([0.5, 0.4], None),
+        ([], None),
+        ([0.9, 0.1, 0.9], 1.8125),
+    ],
+)
+def test_a_crossing_lies_on_the_line_between_epochs(errors_, expected):
+    assert crossing(errors_, 0.25) == (expected if expected is None else pytest.approx(expected))
+
+
+class Pretended:
+    """A runner whose error falls with a speed that depends on the rate alone."""
+
+    most = 40
+
+    def __init__(self, rate, best, log):
+        self.rate, self.best, self.log, self.done = rate, best, log, 0
+
+    def error(self, epoch):
+        return max(0.0, 0.9 - 0.08 * epoch / (1 + abs(math.log2(self.rate / self.best))))
+
+    @property
+    def errors(self):
+        return [self.error(epoch) for epoch in range(1, self.done + 1)]
+
+    @property
+    def needed(self):
+        return crossing(self.errors, race.GOAL)
+
+    def go(self, epochs):
+        while self.done < min(epochs, self.most) and self.needed is None:
+            self.done += 1
+            self.log.append(self.rate)
+        seen = self.errors[:epochs]
+        return crossing(seen, race.GOAL) or math.inf, seen[-1]
+
+
+@pytest.mark.parametrize("best", [0.001, 0.008, 0.000125])
+def test_a_search_finds_the_fastest_rate_from_either_side(best):
+    log = []
+    found = race.search(lambda rate: Pretended(rate, best, log), 0.001, 1, quiet)
+    first = next(iter(found))
+    assert first == pytest.approx(best) and found[first].needed is not None
+    assert min(found) < best < max(found)  # a rate on either side was tried
+    assert log.count(first) == found[first].done  # no epoch twice
+
+
+def test_a_race_trains_both_nets_and_goes_on_where_it_was(striped, tmp_path):
+    made = recipe.load("cifar10-relu", ["net.maps=[4, 4, 4]", "net.classes=2", "learning.batch=8", "learning.epochs=6",
+                                        "init.weights.default=he", "init.weights.conv1=0.01"])  # fmt: skip
+    first = race.race(made, striped, tmp_path, 2, ("cpu",), 1, quiet)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("log.jsonl")}
+    assert race.race(made, striped, tmp_path, 2, ("cpu",), 1, quiet) == first
+    assert {path: path.read_bytes() for path in tmp_path.rglob("log.jsonl")} == before
+    for arm in first["arms"]:
+        folder = tmp_path / f"{arm['name']}-{arm['rate']:g}-0"
+        assert recipe.load(folder / "recipe.toml").net.activation == arm["name"]
+        logged = [record["top1_error"] for record in run_folder.read_log(folder) if record["event"] == "epoch"]
+        assert arm["errors"][0] == logged
+        assert arm["needed"] == [crossing(each, 0.25) for each in arm["errors"]]
+    relu, tanh = (arm["needed"] for arm in first["arms"])
+    assert first["ratio"] == [b / a if a and b else None for a, b in zip(relu, tanh, strict=True)]
+
+
+def test_a_rate_that_diverges_has_lost(striped, tmp_path):
+    made = recipe.load("cifar10-relu", ["net.classes=2", "learning.epochs=3", "learning.rate=1e30"])
+    runner = race.Runner(made, striped, tmp_path / "run", ("cpu",), 0)
+    assert runner.go(2) == (math.inf, math.inf) and runner.needed is None
+    assert len(runner.errors) == 3
+
+
+# The command.
+
+
+def test_the_command_leaves_results_and_refuses_to_mix_them(tmp_path, capsys):
+    options = ["--train-images", "24", "--test-images", "12", "--seeds", "2", "--epochs", "1", "--threads", "1"]
+    options += ["--out", str(tmp_path), "--set", "net.maps=[4,4,4,4,4]", "--set", "net.hidden=8"]
+    assert main(["experiment", "norm", *options]) == 0
+    said = capsys.readouterr().out
+    assert "the paper: ILSVRC-2010" in said and "24 training and 12 test images of 32 x 32, 12 classes" in said
+    kept = json.loads((tmp_path / "norm" / "result.json").read_text())
+    assert [len(arm["top1_error"]) for arm in kept["arms"]] == [2, 2]
+    assert (tmp_path / "norm" / "result.png").read_bytes().startswith(b"\x89PNG")
+    assert main(["experiment", "norm", *options, "--set", "net.hidden=16"]) == 2
+    assert "another recipe is kept there" in capsys.readouterr().err
+    assert main(["experiment", "depth3", *options]) == 2

@@ -1,0 +1,216 @@
+"""Figures, looked at from outside: what they show is what was given."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.support.looking import assert_tidy, noise, pictures, texts
+from tinyalex import figures, randomness
+from tinyalex.errors import StorageError
+
+# Kernels.
+
+
+def layer(k=5, n=20):
+    # Column b is ten times stronger, and every kernel has a strength and a mean of its own.
+    strength = np.linspace(0.2, 1, n)
+    return {
+        "a": noise(k, k, 3, n) * strength + strength / 3,
+        "b": 10 * noise(k, k, 3, n + 1)[..., 1:] * strength,
+    }
+
+
+def recover(figure, path, k, n, a_row):
+    """Read (k, k, 3, n) kernels for each column back from the dots of the saved picture."""
+    figures.save(figure, path)
+    dots = np.asarray(Image.open(path).convert("RGB")) / 255
+    found = []
+    for image in figure.axes[0].images:
+        left, right, bottom, top = np.array(image.get_extent()) * figure.dpi
+        rows, across = -(-n // a_row) * (k + 1) - 1, a_row * (k + 1) - 1
+        y = (top + (np.arange(rows) + 0.5) * (bottom - top) / rows).astype(int)
+        x = (left + (np.arange(across) + 0.5) * (right - left) / across).astype(int)
+        picture = dots[np.ix_(y, x)]
+        corners = [(i // a_row * (k + 1), i % a_row * (k + 1)) for i in range(n)]
+        found.append(np.stack([picture[y : y + k, x : x + k] for y, x in corners], axis=-1))
+        gaps = np.delete(picture, [x + j for _, x in corners for j in range(k)], axis=1)
+        assert (gaps == 1).all() and gaps.shape[1] == a_row - 1
+    return found
+
+
+@pytest.mark.parametrize(("k", "n", "a_row"), [(11, 48, 16), (5, 20, 10), (3, 3, 3), (7, 17, 9)])
+def test_kernels_are_normalized_over_the_whole_layer(tmp_path, k, n, a_row):
+    columns = layer(k, n)
+    figure = figures.kernels(columns)
+    shown = recover(figure, tmp_path / "kernels.png", k, n, a_row)
+    low = min(W.min() for W in columns.values())
+    high = max((W - low).max() for W in columns.values())
+    for W, seen in zip(columns.values(), shown, strict=True):
+        np.testing.assert_allclose(seen, (W - low) / high, atol=0.51 / 255, rtol=0)
+    above, below = figure.axes[0].images
+    assert above.get_extent()[2] < below.get_extent()[3]  # inches from the top
+    said = [f"column {name}, colourfulness {figures.colourfulness(W).mean():.2f}" for name, W in columns.items()]
+    assert texts(figure.axes[0]) == said
+    assert_tidy(figure)
+
+
+def test_kernels_of_one_column_have_no_label(tmp_path):
+    W = layer(5, 32)["b"]
+    figure = figures.kernels({"a": W})
+    assert texts(figure.axes[0]) == []
+    (seen,) = recover(figure, tmp_path / "kernels.png", 5, 32, 16)
+    np.testing.assert_allclose(seen, (W - W.min()) / (W - W.min()).max(), atol=0.51 / 255, rtol=0)
+
+
+@pytest.mark.parametrize("c", [1, 2, 4])
+def test_kernels_that_are_not_rgb_are_grey(tmp_path, c):
+    W = noise(3, 3, c, 6)
+    (seen,) = recover(figures.kernels({"a": W}), tmp_path / "kernels.png", 3, 6, 6)
+    grey = W.mean(axis=2, keepdims=True)
+    expected = np.broadcast_to((grey - grey.min()) / (grey - grey.min()).max(), seen.shape)
+    np.testing.assert_allclose(seen, expected, atol=0.51 / 255, rtol=0)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, np.nan])
+def test_kernels_without_contrast_can_be_drawn(value):
+    (image,) = figures.kernels({"a": np.full((5, 5, 3, 4), value)}).axes[0].images
+    assert np.isfinite(image.get_array()).all()
+
+
+def test_kernels_are_left_as_they_were():
+    columns = layer()
+    before = {name: W.copy() for name, W in columns.items()}
+    figures.kernels(columns)
+    assert all((columns[name] == before[name]).all() for name in columns)
+
+
+# Panel.
+
+
+def shown_bars(axes):
+    (bars,) = axes.containers
+    return sorted(bars.patches, key=lambda bar: bar.get_y())
+
+
+def names_by_height(axes):
+    return [t.get_text() for t in sorted(axes.texts, key=lambda t: t.get_position()[1]) if t.get_ha() == "left"]
+
+
+def softmax(x):
+    return np.exp(x) / np.exp(x).sum(axis=1, keepdims=True)
+
+
+@pytest.mark.parametrize(("classes", "bars"), [(3, 3), (10, 5), (1000, 5)])
+def test_panel_shows_the_most_probable_classes_in_order(classes, bars):
+    names = [f"class {c}, synonym" for c in range(classes)]
+    probabilities = softmax(3 * noise(8, classes))
+    ranks = np.argsort(-probabilities, axis=1)
+    labels = [ranks[i, i % bars] if i < 6 else ranks[i, -1] for i in range(8)]
+    images = pictures(8, 24)
+    figure = figures.panel(images, np.array(labels), probabilities, names)
+    page, *cells = figure.axes
+    assert texts(page) == [f"class {c}" for c in labels]
+    assert len(page.images) == len(cells) == 8
+    for i, axes in enumerate(cells):
+        np.testing.assert_array_equal(page.images[i].get_array(), images[i])
+        best = ranks[i, :bars]
+        assert names_by_height(axes) == [f"class {c}" for c in best]
+        drawn = shown_bars(axes)
+        np.testing.assert_allclose([bar.get_width() for bar in drawn], probabilities[i, best])
+        for bar, c in zip(drawn, best, strict=True):
+            red, _, blue, _ = bar.get_facecolor()
+            assert (red > blue) == (c == labels[i])
+        assert axes.get_xlim() == (0, 1) and axes.yaxis_inverted()
+    assert_tidy(figure)
+
+
+def test_panel_is_a_grid_of_four_columns():
+    page = figures.panel(pictures(8, 24), None, softmax(noise(8, 10)), list("abcdefghij")).axes[0]
+    corners = [(round(image.get_extent()[0], 3), round(image.get_extent()[3], 3)) for image in page.images]
+    across, down = sorted({x for x, _ in corners}), sorted({y for _, y in corners})
+    assert corners == [(x, y) for y in down for x in across] and len(across) == 4
+
+
+def test_panel_without_labels_marks_nothing():
+    page, cell = figures.panel(pictures(1, 32), None, softmax(noise(1, 10)), list("abcdefghij")).axes
+    assert texts(page) == []
+    assert len({bar.get_facecolor() for bar in shown_bars(cell)}) == 1
+
+
+def test_panel_takes_names_and_images_as_they_come():
+    names = ["a$b$ c_{x}", "n" * 3000, "electric switch box with no end of words\nand lines", "W W W W W " * 9, "", "é"]
+    images = [pictures(1, 24)[0], pictures(1, 224)[0][:100], pictures(1, 96)[0][:, :31], pictures(1, 32)[0]]
+    probabilities = softmax(noise(4, 6))
+    probabilities[3] = np.nan
+    figure = figures.panel(images, [0, 1, 2, 3], probabilities, names)
+    assert texts(figure.axes[0])[0] == names[0]
+    assert not any(text.get_parse_math() for axes in figure.axes for text in axes.texts)
+    assert texts(figure.axes[0])[1].endswith("n…")
+    assert_tidy(figure)
+
+
+# Mosaic.
+
+
+def test_mosaic_sorts_images_by_class_and_names_each_class_once_a_row():
+    images, labels = pictures(30, 24), np.arange(30) % 3
+    axes = figures.mosaic(images, labels, ["circle", "square, box", "triangle"]).axes[0]
+    assert texts(axes) == ["circle", "square", "triangle"]
+    order = [image for c in range(3) for image in images[labels == c]]
+    for drawn, given in zip(axes.images, order, strict=True):
+        np.testing.assert_array_equal(drawn.get_array(), given)
+
+
+@pytest.mark.parametrize(("count", "classes"), [(1, 3), (24, 1000), (40, 3)])
+def test_mosaic_is_tidy(count, classes):
+    names = [f"a class with a long name, number {c}" if c % 2 else f"{c} " * 99 for c in range(classes)]
+    labels = randomness.below(randomness.key(0, "labels"), classes, np.arange(count))
+    assert_tidy(figures.mosaic(pictures(count, 32), labels, names))
+
+
+# Files.
+
+
+def test_save_gives_the_same_bytes_for_the_same_figure(tmp_path):
+    figure = figures.panel(pictures(2, 24), [0, 1], np.eye(2), ["circle", "square"])
+    for name in ("one.png", "two.png"):
+        figures.save(figure, tmp_path / name)
+    figures.save(figures.panel(pictures(2, 24), [0, 1], np.eye(2), ["circle", "square"]), str(tmp_path / "three.png"))
+    contents = {path.read_bytes() for path in tmp_path.iterdir()}
+    assert len(contents) == 1 and contents.pop().startswith(b"\x89PNG")
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_save_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
+    kept = tmp_path / "kept.png"
+    kept.write_bytes(b"before")
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(StorageError, match=r"kept\.png: cannot be written \(No space left on device\); "):
+        figures.save(figures.curves([]), kept)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept.png"]
+    assert kept.read_bytes() == b"before"
+
+
+@pytest.mark.parametrize("name", ["missing/figure.png", "file/figure.png", "folder"])
+def test_save_where_nothing_can_be_written(tmp_path, name):
+    (tmp_path / "file").write_text("")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StorageError):
+        figures.save(figures.curves([]), tmp_path / name)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
+
+
+def test_importing_figures_imports_no_matplotlib_and_drawing_no_pyplot(tmp_path):
+    code = (
+        "import sys; from tinyalex import figures; assert 'matplotlib' not in sys.modules;"
+        f"figures.save(figures.curves([]), {str(tmp_path / 'figure.png')!r});"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,330 @@
+"""Every layer against its plain-loop twin, and what a layer promises: dtype, arguments untouched, clear refusals."""
+
+import numpy as np
+import pytest
+
+from tests.support.layer_cases import (
+    CASES,
+    STEP,
+    agrees_with_its_twin,
+    keeps_dtype,
+    leaves_its_arguments,
+    noise,
+    repeats_itself,
+)
+from tinyalex import layers
+from tinyalex.errors import ShapeError
+from tinyalex.layers import loops
+from tinyalex.layers.patches import col2im, im2col, positions
+from tinyalex.randomness import Step
+
+
+@pytest.fixture(params=CASES)
+def case(request):
+    return CASES[request.param]
+
+
+def test_twin(case, device):
+    agrees_with_its_twin(case, device)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_dtype_in_is_dtype_out(case, device, dtype):
+    keeps_dtype(case, device, dtype)
+
+
+def test_arguments_are_untouched(case, device):
+    leaves_its_arguments(case, device)
+
+
+def test_second_call_equals_first(case, device):
+    repeats_itself(case, device)
+
+
+def test_arguments_need_not_be_contiguous(case, device):
+    layer, x = case.build(device), case.x()
+    expected, dy = case.run(layer, x)
+
+    def strided(array):
+        # The same numbers, one apart in memory along the last axis and back to front along the first.
+        wide = device.put(np.repeat(array[::-1], 2, axis=-1))
+        return wide[::-1, ..., ::2]
+
+    y = layer.forward(strided(x), case.step)
+    dx = layer.backward(strided(dy))
+    np.testing.assert_allclose(device.get(y), expected["y"], rtol=0, atol=1e-14 * np.abs(expected["y"]).max())
+    np.testing.assert_allclose(device.get(dx), expected["dx"], rtol=0, atol=1e-14 * np.abs(expected["dx"]).max())
+
+
+def test_backward_wants_a_forward_before_it(case, device):
+    layer, x = case.build(device), case.x()
+    got, dy = case.run(layer, x)
+    with pytest.raises(RuntimeError, match="layer: backward needs a forward before it"):
+        layer.backward(device.put(dy))
+
+
+def test_float32_is_float64_to_its_own_precision(case, device):
+    x = case.x("float32")
+    single, dy = case.run(case.build(device, "float32"), x)
+    layer = case.build(device)
+    for parameter in layer.parameters:  # the same, rounded, values
+        parameter.value = device.put(device.get(parameter.value).astype("float32").astype("float64"))
+    double, _ = case.run(layer, x.astype("float64"), dy.astype("float64"))
+    for name, expected in double.items():
+        assert np.abs(single[name] - expected).max() <= 2e-6 * np.abs(expected).max(), name
+
+
+def test_a_replica_does_not_recall_what_the_first_one_saw():
+    layer = layers.ReLU()
+    layer.forward(np.ones((2, 3)))
+    with pytest.raises(RuntimeError, match="ReLU: backward needs a forward before it"):
+        layer.replica().backward(np.ones((2, 3)))
+
+
+def test_what_a_layer_is_that_was_told_no_more():
+    pool = layers.MaxPool()
+    assert (pool.window, pool.stride, pool.rounding, layers.Dropout().p) == (3, 2, "ceil", 0.5)
+    for make in (lambda: layers.Conv2d(3, 4, 3), lambda: layers.Linear(5, 4)):
+        layer = make().build()
+        assert not layer.b.value.any()
+        np.testing.assert_array_equal(layer.W.value, make().build(seed=0).W.value)
+
+
+# Convolution.
+
+
+def test_patches_lie_side_by_side_and_within_the_image_unless_told_otherwise(device):
+    with device:
+        x = device.put(noise(2, 5, 6, 3))
+        patches = device.get(im2col(device, x, 3))
+        assert patches.shape == (2 * 3 * 4, 3 * 3 * 3)
+        np.testing.assert_array_equal(patches, device.get(im2col(device, x, 3, 1, 0, "floor")))
+        added = (device.get(col2im(device, device.put(patches), x.shape, 3, *more)) for more in ((), (1, 0, "floor")))
+        np.testing.assert_array_equal(*added)
+
+
+@pytest.mark.parametrize(("side", "rounding"), [(224, "ceil"), (227, "floor"), (227, "ceil")])
+def test_the_riddle_of_224(side, rounding):
+    assert layers.Conv2d(3, 96, 11, stride=4, rounding=rounding).output_shape((side, side, 3)) == (55, 55, 96)
+
+
+def test_224_rounded_down_is_54():
+    assert layers.Conv2d(3, 96, 11, stride=4).output_shape((224, 224, 3)) == (54, 54, 96)
+
+
+def test_places_of_a_window_are_those_of_walking_there():
+    for size in range(1, 20):
+        for window in range(1, 6):
+            for stride in range(1, 5):
+                for pad in range(3):
+                    for rounding in ("floor", "ceil"):
+                        if size + 2 * pad >= window:
+                            walked = loops.convolution.places(size, window, stride, pad, rounding)
+                            assert positions(size, window, stride, pad, rounding) == walked
+
+
+def test_no_input_gradient_where_none_is_wanted(device):
+    case = CASES["conv 3x3 pad 1"]
+    expected, dy = case.run(case.build(device), case.x())
+    layer = case.build(device)
+    layer.input_gradient = False
+    layer.forward(device.put(case.x()))
+    assert layer.backward(device.put(dy)) is None
+    np.testing.assert_array_equal(device.get(layer.W.grad), expected["dW"])
+    np.testing.assert_array_equal(device.get(layer.b.grad), expected["db"])
+
+
+def test_groups_are_one_convolution_with_blocks_of_zeros(device):
+    case = CASES["conv 5x5 pad 2 groups 2"]
+    grouped = case.build(device)
+    W, b, x = device.get(grouped.W.value), device.get(grouped.b.value), case.x()
+    whole = layers.Conv2d(4, 6, 5, pad=2).build(device, dtype="float64")
+    blocks = np.zeros((5, 5, 4, 6))
+    blocks[:, :, :2, :3], blocks[:, :, 2:, 3:] = W[..., :3], W[..., 3:]
+    whole.W.value, whole.b.value = device.put(blocks), device.put(b)
+    y = device.get(grouped.forward(device.put(x)))
+    np.testing.assert_allclose(device.get(whole.forward(device.put(x))), y, rtol=0, atol=1e-13)
+
+
+# Pooling.
+
+
+def test_max_pool_gives_the_gradient_to_the_first_of_equals(device):
+    x = np.zeros((1, 5, 5, 1))
+    x[0, 1, 1] = x[0, 1, 2] = x[0, 2, 0] = 3.0
+    layer = layers.MaxPool(3, 2).build(device)
+    layer.forward(device.put(x))
+    dy = noise(1, 2, 2, 1)
+    dx = device.get(layer.backward(device.put(dy)))
+    np.testing.assert_array_equal(dx, loops.max_pool_backward(dy, x))
+    winners = {(1, 1): dy[0, 0, 0], (1, 2): dy[0, 0, 1], (2, 0): dy[0, 1, 0], (2, 2): dy[0, 1, 1]}
+    assert all(dx[0, row, column] == value for (row, column), value in winners.items())
+
+
+def test_ties_everywhere_agree_with_the_loops(device):
+    x = np.round(noise(2, 7, 6, 3))  # few values, many ties
+    dy = noise(2, 3, 3, 3)
+    layer = layers.MaxPool(3, 2).build(device)
+    y = device.get(layer.forward(device.put(x)))
+    np.testing.assert_array_equal(y, loops.max_pool(x))
+    assert_close = np.testing.assert_allclose
+    assert_close(device.get(layer.backward(device.put(dy))), loops.max_pool_backward(dy, x), rtol=0, atol=1e-14)
+
+
+def test_a_window_may_have_more_places_than_a_byte_holds():
+    x = np.zeros((1, 300, 300, 1))
+    x[0, 290, 299] = 1.0
+    layer = layers.MaxPool(300, 2)
+    assert layer.forward(x).item() == 1.0
+    np.testing.assert_array_equal(layer.backward(np.full((1, 1, 1, 1), 5.0)), 5 * x)
+
+
+def test_average_of_a_clipped_window_is_that_of_its_pixels(device):
+    x = np.full((1, 6, 6, 2), 7.0)
+    y = device.get(layers.AvgPool(3, 2).build(device).forward(device.put(x)))
+    np.testing.assert_allclose(y, np.full((1, 3, 3, 2), 7.0), rtol=1e-15)
+
+
+# Nonlinearity, normalization.
+
+
+def test_relu_at_zero_passes_nothing(device):
+    layer = layers.ReLU().build(device)
+    layer.forward(device.put(np.array([[0.0, -0.0, 1.0]])))
+    assert device.get(layer.backward(device.put(np.array([[1.0, 1.0, 1.0]])))).tolist() == [[0.0, 0.0, 1.0]]
+
+
+def test_constants_of_the_paper_and_of_2012():
+    lrn, spatial = layers.LRN(), layers.SpatialNorm()
+    assert (lrn.k, lrn.size, lrn.alpha, lrn.beta) == (2.0, 5, 1e-4, 0.75)
+    assert layers.LRN(average=True).alpha == 2e-5
+    assert (spatial.k, spatial.size, spatial.alpha, spatial.beta) == (1.0, 5, 1e-3 / 25, 0.75)
+
+
+def test_windows_stay_inside_their_column(device):
+    x = noise(2, 3, 3, 8)
+    both = device.get(layers.LRN(alpha=1.0, groups=2).build(device).forward(device.put(x)))
+    for half in (slice(0, 4), slice(4, 8)):
+        alone = device.get(layers.LRN(alpha=1.0).build(device).forward(device.put(x[..., half])))
+        np.testing.assert_array_equal(both[..., half], alone)
+
+
+# Dropout.
+
+
+def mask(device, n=64, m=512, step=STEP, **options):
+    layer = layers.Dropout(**{"p": 0.5, "stream": "fc6"} | options).build(device)
+    return device.get(layer.forward(device.put(np.ones((n, m))), step))
+
+
+def test_dropout_silences_half_and_leaves_the_rest_alone(device):
+    y = mask(device)
+    assert set(np.unique(y)) == {0.0, 1.0}
+    assert abs(y.mean() - 0.5) < 5 * 0.5 / y.size**0.5
+    assert abs(mask(device, p=0.2).mean() - 0.8) < 5 * 0.4 / y.size**0.5
+
+
+def test_dropout_at_test_halves_all(device):
+    np.testing.assert_array_equal(mask(device, step=None), np.full((64, 512), 0.5))
+
+
+def test_no_two_masks_are_alike(device):
+    masks = {
+        "this": mask(device),
+        "next step": mask(device, step=Step(5, 12, 3)),
+        "other seed": mask(device, step=Step(6, 11, 3)),
+        "other layer": mask(device, stream="fc7"),
+        "other column": mask(device, first_unit=512),
+        "other images": mask(device, step=Step(5, 11, 67)),
+    }
+    for name, one in masks.items():
+        for other, two in masks.items():
+            assert name == other or abs((one == two).mean() - 0.5) < 0.02, (name, other)
+    first, second = masks["this"][:32], masks["this"][32:]
+    assert abs((first == second).mean() - 0.5) < 0.02, "images share a mask"
+
+
+def test_columns_and_blocks_cut_one_mask(device):
+    whole = mask(device)
+    np.testing.assert_array_equal(mask(device, m=256, first_unit=256), whole[:, 256:])
+    np.testing.assert_array_equal(mask(device, n=16, step=Step(5, 11, 3 + 48)), whole[48:])
+
+
+# Loss.
+
+
+def test_softmax_loss_is_its_twin(device):
+    z, labels = noise(4, 7) * 3, np.array([6, 0, 3, 3])
+    loss = layers.SoftmaxLoss().build(device)
+    value = device.get(loss.forward(device.put(z), device.put(labels)))
+    dz = device.get(loss.backward())
+    assert abs(value - loops.softmax_loss(z, labels)) < 1e-14
+    np.testing.assert_allclose(dz, loops.softmax_loss_backward(z, labels), rtol=0, atol=1e-15)
+    np.testing.assert_allclose(dz.sum(axis=1), 0, atol=1e-16)
+    with pytest.raises(RuntimeError, match="backward needs a forward"):
+        loss.backward()
+
+
+def test_softmax_loss_of_knowing_nothing(device):
+    loss = layers.SoftmaxLoss().build(device)
+    value = loss.forward(device.put(np.zeros((3, 1000))), device.put(np.array([1, 5, 999])))
+    assert abs(float(device.get(value)) - np.log(1000)) < 1e-14
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_softmax_neither_overflows_nor_widens(device, dtype):
+    z = np.array([[1000.0, 0.0], [0.0, -1000.0], [3e4, 3e4]], dtype)
+    loss = layers.SoftmaxLoss().build(device)
+    value = device.get(loss.forward(device.put(z), device.put(np.array([0, 0, 1]))))
+    dz, p = device.get(loss.backward()), device.get(loss.probabilities(device.put(z)))
+    assert value.dtype == dz.dtype == p.dtype == dtype
+    np.testing.assert_allclose(value, np.log(2) / 3, rtol=1e-6)
+    np.testing.assert_allclose(p.sum(axis=1), 1, rtol=1e-6)
+    assert np.isfinite(dz).all()
+
+
+# Refusals: one line that says what came and what was wanted.
+
+WRONG = {
+    "conv": (lambda: layers.Conv2d(3, 4, 3), (2, 8, 8, 4), r"conv: got \(8, 8, 4\), wants \(height, width, 3\)"),
+    "units for conv": (lambda: layers.Conv2d(3, 4, 3), (2, 8), r"units for conv: got \(8,\), wants"),
+    "too small": (lambda: layers.Conv2d(3, 4, 11), (2, 8, 8, 3), "wants 11 pixels a side or more: feed larger images"),
+    "too small, padded": (lambda: layers.Conv2d(3, 4, 7, pad=2), (2, 2, 2, 3), "wants 3 pixels a side or more: feed"),
+    "pool": (lambda: layers.MaxPool(), (2, 8), r"pool: got \(8,\), wants \(height, width, channels\)$"),
+    "avg": (lambda: layers.AvgPool(), (2, 2, 2, 3), "wants 3 pixels a side or more"),
+    "linear": (lambda: layers.Linear((2, 3, 4), 5), (2, 3, 2, 4), r"linear: got \(3, 2, 4\), wants \(2, 3, 4\)"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_shape_is_one_clear_line(name, device):
+    make, shape, message = WRONG[name]
+    layer = make().named(name).build(device, dtype="float64")
+    with pytest.raises(ShapeError, match=message) as caught:
+        layer.forward(device.put(np.zeros(shape)))
+    assert "\n" not in str(caught.value)
+
+
+def test_a_layer_without_a_name_is_called_what_it_is():
+    with pytest.raises(ShapeError, match=r"^MaxPool: got \(8,\), wants"):
+        layers.MaxPool().output_shape((8,))
+    assert list(layers.Linear(2, 3).W.parts(np.zeros((2, 3)))) == ["/W"]
+
+
+def test_a_window_larger_than_its_image():
+    with pytest.raises(ShapeError, match="a side of 2 pixels is too small for a 3-pixel window; feed larger images"):
+        positions(2, 3, 1, 0, "floor")
+
+
+def test_groups_must_divide():
+    with pytest.raises(ShapeError, match="channels and maps in 2 groups"):
+        layers.Conv2d(3, 4, 3, groups=2)
+    with pytest.raises(ShapeError, match="2 equal groups"):
+        layers.Linear(7, 4, groups=2)
+    with pytest.raises(ShapeError, match="maps in 2 equal groups"):
+        layers.LRN(groups=2).forward(np.zeros((1, 2, 2, 5)))
+
+
+def test_a_pool_leaves_no_pixel_out():
+    with pytest.raises(ShapeError, match="a window of 3 or more, to leave no pixel out"):
+        layers.MaxPool(2, 3)

@@ -1,0 +1,181 @@
+"""Winograd's convolution: its transforms against the definition, its numbers against im2col's and the plain loops'."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from tinyalex import gradcheck
+from tinyalex.errors import UsageError
+from tinyalex.layers import Conv2d, loops
+from tinyalex.layers.cook_toom import POINTS, cook_toom
+from tinyalex.layers.winograd import WinogradConv2d
+from tinyalex.network import alexnet
+from tinyalex.randomness import Step, key, normal
+from tinyalex.recipes import recipe
+from tinyalex.recipes.settings import Init, Net
+
+# channels, maps, kernel, stride, pad, groups, rounding; image sides
+SHAPES = {
+    "conv1": ((3, 8, 11, 4, 0, 1, "ceil"), (67, 59)),
+    "conv2": ((6, 4, 5, 1, 2, 2, "ceil"), (13, 9)),
+    "conv3": ((4, 6, 3, 1, 1, 1, "ceil"), (13, 6)),
+    "one tile": ((2, 3, 3, 1, 0, 1, "floor"), (6, 5)),
+    "sixteen": ((2, 3, 3, 1, 1, 1, "floor"), (16, 15)),
+    "stride 2": ((2, 4, 6, 2, 1, 1, "floor"), (12, 17)),
+    "stride 2, hangs over": ((3, 2, 5, 2, 2, 1, "ceil"), (9, 10)),
+    "stride 2, kernel 9": ((2, 2, 9, 2, 0, 1, "floor"), (20, 14)),
+}
+
+
+def noise(*shape, purpose=""):
+    return normal(key(0, "winograd", purpose, *shape), np.arange(np.prod(shape))).reshape(shape)
+
+
+def results(kind, name, device, dtype, x, dy=None):
+    """y, dx, dW and db of a kind of convolution, on the host."""
+    c, o, k, s, p, g, rounding = SHAPES[name][0]
+    layer = kind(c, o, k, s, p, g, rounding=rounding, bias=0.5).named(name).build(device, seed=3, dtype=dtype)
+    y = layer.forward(device.put(x.astype(dtype)))
+    dy = noise(*y.shape, purpose="dy").astype(dtype)
+    dx = layer.backward(device.put(dy))
+    return {"y": y, "dx": dx, "dW": layer.W.grad, "db": layer.b.grad}, layer
+
+
+@pytest.mark.parametrize("outputs, size", POINTS)
+def test_transforms_compute_a_convolution(outputs, size):
+    A, G, B = cook_toom(outputs, POINTS[outputs, size])
+    g, d = noise(size), noise(outputs + size - 1)
+    wanted = [sum(g[j] * d[i + j] for j in range(size)) for i in range(outputs)]
+    np.testing.assert_allclose(A.T @ ((G @ g) * (B.T @ d)), wanted, atol=1e-13)
+
+
+def test_transforms_are_the_known_ones():
+    # Two outputs of a 3-tap kernel, from 0, 1 and -1: Winograd's own example, but for signs.
+    A, G, B = cook_toom(2, ("0", "1", "-1"))
+    assert np.abs(G).tolist() == [[1, 0, 0], [0.5, 0.5, 0.5], [0.5, 0.5, 0.5], [0, 0, 1]]
+    assert np.abs(B.T).tolist() == [[1, 0, 1, 0], [0, 1, 1, 0], [0, 1, 1, 0], [0, 1, 0, 1]]
+    assert A.T.tolist() == [[1, 1, 1, 0], [0, 1, -1, 1]]
+
+
+@pytest.mark.parametrize("outputs, size", POINTS)
+def test_a_third_of_the_multiplications(outputs, size):
+    assert len({Fraction(point) for point in POINTS[outputs, size]}) == outputs + size - 2
+    assert (outputs + size - 1) ** 2 < (outputs * size) ** 2 / 3
+
+
+@pytest.mark.parametrize(
+    "kernel, side, outputs, tiles", [(3, 13, 5, 3), (3, 16, 4, 4), (3, 55, 5, 11), (3, 32, 4, 8), (5, 27, 4, 7)]
+)
+def test_the_tiles_are_those_of_the_fewest_products(kernel, side, outputs, tiles):
+    layer = WinogradConv2d(2, 2, kernel, pad=kernel // 2)
+    assert layer.tiling((side, side, 2)) == (outputs, tiles, tiles)
+
+
+def enlarged(outputs, points):
+    """The variance of an output's rounding error, that of each product taken as its size."""
+    A, G, B = cook_toom(outputs, points)
+    return ((A.T**2) @ ((G**2).sum(axis=1) * (B.T**2).sum(axis=1))).max()
+
+
+def test_the_points_enlarge_rounding_errors_little():
+    assert enlarged(4, POINTS[4, 3]) < 0.5 * enlarged(4, ("0", "1", "-1", "2", "-2"))
+    assert enlarged(5, POINTS[5, 3]) < 0.5 * enlarged(5, ("0", "1", "-1", "2", "-2", "3"))
+    assert enlarged(4, POINTS[4, 5]) < 0.5 * enlarged(4, ("0", "1", "-1", "2", "-2", "3", "-3"))
+
+
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-10), ("float32", 1e-5)])
+def test_it_is_im2col_but_for_rounding(name, dtype, tolerance, device):
+    # Inputs as a ReLU leaves them.
+    x = np.abs(noise(3, *SHAPES[name][1], SHAPES[name][0][0]))
+    with device.step():
+        (mine, _), (its, _) = (results(kind, name, device, dtype, x) for kind in (WinogradConv2d, Conv2d))
+        for part in its:
+            a, b = device.get(mine[part]), device.get(its[part])
+            assert a.dtype == b.dtype == dtype and a.shape == b.shape
+            assert np.abs(a - b).max() <= tolerance * np.abs(b).max(), part
+
+
+@pytest.mark.parametrize("name", ["conv2", "stride 2, hangs over"])
+def test_it_is_the_plain_loops(name):
+    c, o, k, s, p, g, rounding = SHAPES[name][0]
+    x = noise(2, *SHAPES[name][1], c)
+    mine, layer = results(WinogradConv2d, name, WinogradConv2d.device, "float64", x)
+    wanted = loops.conv2d(x, layer.W.value, layer.b.value, s, p, g, rounding)
+    np.testing.assert_allclose(mine["y"], wanted, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_its_gradient_is_right(name):
+    c, o, k, s, p, g, rounding = SHAPES[name][0]
+    layer = WinogradConv2d(c, o, k, s, p, g, rounding=rounding).named(name).build(dtype="float64")
+    x = noise(1, *(min(side, 21) for side in SHAPES[name][1]), c)
+    for result in gradcheck.check(layer, x, images_alone=True):
+        assert result.verdict == "ok", gradcheck.table([result])
+
+
+def test_it_leaves_its_arguments_and_takes_any_layout(device):
+    layer = WinogradConv2d(4, 6, 3, pad=1).build(device, dtype="float64")
+    x = np.ascontiguousarray(noise(2, 7, 8, 4).transpose(0, 2, 1, 3)).transpose(0, 2, 1, 3)
+    sent, dy = device.put(x), device.put(noise(2, 7, 8, 6))
+    y = device.get(layer.forward(sent))
+    layer.backward(dy)
+    assert (device.get(sent) == x).all() and (device.get(dy) == noise(2, 7, 8, 6)).all()
+    turned = layer.forward(device.put(x.transpose(0, 2, 1, 3)).transpose(0, 2, 1, 3))
+    assert (device.get(turned) == y).all()
+
+
+@pytest.mark.parametrize(
+    "channels, kernel, stride, groups, suits",
+    [
+        (3, 11, 4, 1, True),  # 48 once blocks of pixels are channels
+        (96, 5, 1, 2, True),
+        (384, 3, 1, 2, True),
+        (16, 3, 1, 2, True),
+        (14, 3, 1, 2, False),
+        (3, 5, 1, 1, False),  # an image's colours: too few for the transforms to pay
+        (32, 3, 2, 1, False),
+        (3, 11, 2, 1, False),
+        (32, 11, 4, 2, False),
+    ],
+)
+def test_where_it_is_taken(channels, kernel, stride, groups, suits):
+    assert WinogradConv2d.suits(channels, kernel, stride, groups) is suits
+
+
+@pytest.mark.parametrize("name, first", [("paper", WinogradConv2d), ("cifar10-relu", Conv2d)])
+def test_colours_alone_are_left_to_im2col(name, first):
+    network = alexnet.describe(recipe.load(name, ["net.convolution=winograd"]).net)
+    kinds = [type(layer) for _, layer in network.layers() if isinstance(layer, Conv2d)]
+    assert kinds == [first] + [WinogradConv2d] * (len(kinds) - 1)
+
+
+@pytest.mark.parametrize("devices", [["cpu"], ["cpu", "cpu"], ["fake:0", "fake:1"]], ids=" ".join)
+@pytest.mark.parametrize("norm", ["paper", "2012"])
+def test_a_net_with_it_is_the_same_net(devices, norm):
+    found = {}
+    for convolution in ("im2col", "winograd"):
+        net = Net(input=67, maps=(16, 32, 32, 32, 16), hidden=32, classes=10, norm=norm, convolution=convolution)
+        network = alexnet.build(net, Init({"default": "he"}, {"default": 0.1}), devices, seed=2, dtype="float64")
+        kinds = {type(layer) for _, layer in network.layers() if isinstance(layer, Conv2d)}
+        assert kinds == {WinogradConv2d if convolution == "winograd" else Conv2d}
+        loss, _ = network.gradient(noise(5, 67, 67, 3), np.arange(5), Step(1, 2))
+        found[convolution] = {name: device.get(view) for name, device, view in network.tensors("grad")}
+        found[convolution]["loss"] = network.devices[0].get(loss)
+    for name, value in found["im2col"].items():
+        assert np.abs(found["winograd"][name] - value).max() <= 1e-10 * np.abs(value).max(), name
+
+
+def test_every_batch_sees_the_weights_as_they_are():
+    net = Net(input=67, maps=(16, 32, 32, 32, 16), hidden=32, classes=10, convolution="winograd")
+    network, fresh = (alexnet.build(net, Init({"default": "he"}), seed=seed, dtype="float64") for seed in (2, 3))
+    images = noise(3, 67, 67, 3)
+    network.forward(images, Step(0, 0))  # in training, and no backward after it
+    network.load(fresh.state())
+    np.testing.assert_array_equal(network.forward(images), fresh.forward(images))
+
+
+def test_another_algorithm_is_refused():
+    with pytest.raises(UsageError, match="net.convolution: 'fft' will not do; give 'im2col' or 'winograd'"):
+        Net(convolution="fft")

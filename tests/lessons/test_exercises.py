@@ -1,0 +1,77 @@
+"""The exercises of the lessons: they fail until they are done, pass when done right, and see through wrong answers."""
+
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.exercise_answers import ANSWERS
+from tinyalex.errors import ShapeError
+
+ROOT = Path(__file__).parents[2]
+FILES = {int(path.name[2:4]): path for path in sorted((ROOT / "lessons" / "exercises").glob("ex*.py"))}
+
+
+def exercise(number, functions=None):
+    """Load an exercise with functions in place of those that are to be written; return its check."""
+    spec = importlib.util.spec_from_file_location(FILES[number].stem, FILES[number])
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    for name, function in (functions or {}).items():
+        assert hasattr(module, name)
+        setattr(module, name, function)
+    (check,) = [value for name, value in vars(module).items() if name.startswith("test_")]
+    return check
+
+
+def test_every_lesson_has_an_exercise_and_every_exercise_answers():
+    lessons = {int(path.name[:2]): path for path in (ROOT / "lessons").glob("[0-9][0-9]_*.py")}
+    assert FILES.keys() == ANSWERS.keys() == lessons.keys()
+    for number, path in lessons.items():
+        text = path.read_text(encoding="utf-8")
+        assert f"lessons/exercises/{FILES[number].name}" in text and f"pytest -m ex{number:02d}" in text
+
+
+@pytest.mark.parametrize("number", FILES)
+def test_an_exercise_that_is_not_done_says_what_to_do(number):
+    with pytest.raises(NotImplementedError, match=r"^write \w+"):
+        exercise(number)()
+
+
+@pytest.mark.parametrize("number", FILES)
+def test_a_right_answer_passes(number):
+    exercise(number, ANSWERS[number][0])()
+
+
+def test_every_exercise_knows_three_mistakes():
+    assert all(len(wrong) >= 3 for _, wrong in ANSWERS.values())
+
+
+@pytest.mark.parametrize("number, mistake", [(number, name) for number in ANSWERS for name in ANSWERS[number][1]])
+def test_a_wrong_answer_is_rejected_with_a_reason(number, mistake):
+    right, wrong = ANSWERS[number]
+    with pytest.raises((AssertionError, ShapeError)) as caught:
+        exercise(number, right | wrong[mistake])()
+    assert len(str(caught.value).splitlines()[0]) > 15
+
+
+def pytest_run(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+    )  # fmt: skip
+
+
+def test_the_command_of_the_lessons_runs_one_exercise():
+    done = pytest_run("-m", "ex04")
+    assert done.returncode == 1 and re.search(r"\b1 failed, \d+ deselected", done.stdout), done.stdout[-800:]
+    assert "NotImplementedError: write lrn_backward" in done.stdout
+
+
+def test_exercises_stay_out_of_other_runs():
+    done = pytest_run("lessons/exercises")
+    assert done.returncode == 5 and f"{len(FILES)} deselected" in done.stdout, done.stdout[-800:]

@@ -1,0 +1,365 @@
+"""The network: blocks and workers, memory, loading, predicting, and what it refuses."""
+
+import numpy as np
+import pytest
+
+from tinyalex.devices import parallel
+from tinyalex.errors import DataError, ShapeError
+from tinyalex.layers import Layer
+from tinyalex.network import alexnet, blocks
+from tinyalex.randomness import Step, key, normal
+from tinyalex.recipes.settings import Init, Net
+from tinyalex.training.health import first_not_finite
+from tinyalex.training.optimizer import Optimizer
+
+FORMS = {"grouped": ["cpu"], "cpu cpu": ["cpu", "cpu"], "fake:0 fake:1": ["fake:0", "fake:1"]}
+SMALL = dict(input=67, maps=(6, 16, 24, 24, 16), hidden=32, classes=10)
+STEP = Step(4, 2)
+HE = Init({"default": "he"}, {"default": 0.1})
+
+
+@pytest.fixture(autouse=True)
+def threads(monkeypatch):
+    """Put the process's workers back afterwards."""
+    monkeypatch.setattr(parallel, "_workers", parallel._workers)
+    return parallel.set_threads
+
+
+@pytest.fixture(params=FORMS)
+def form(request):
+    return FORMS[request.param]
+
+
+def noise(*shape, purpose=""):
+    return normal(key(0, "network", purpose, *shape), np.arange(np.prod(shape))).reshape(shape)
+
+
+def host(array):
+    return np.array(getattr(array, "_array", array))
+
+
+def home(network, tensor):
+    """The device that a tensor lives on."""
+    return next(device for name, device, _ in network.tensors() if name == tensor)
+
+
+def build(form=("cpu",), dtype="float64", seed=0, **switches):
+    return alexnet.build(Net(**SMALL | switches), HE, form, seed, dtype)
+
+
+def batch(count, dtype="float64"):
+    return noise(count, 67, 67, 3).astype(dtype), np.arange(count) * 3 % 10
+
+
+def gradient(network, count, step=STEP, dtype="float64"):
+    with network.step():
+        loss, logits = network.gradient(*batch(count, dtype), step)
+        results = {"loss": host(loss), "logits": host(logits)}
+        return results | {name: host(value) for name, value in network.gradients().items()}
+
+
+def agree(mine, its, tolerance):
+    assert mine.keys() == its.keys()
+    for name, value in its.items():
+        assert np.abs(mine[name] - value).max() <= tolerance * np.abs(value).max(), name
+
+
+def in_blocks(network, size):
+    """Set how many images a block has."""
+    for run in network.runs[: len(network.trunk)]:
+        run.size = size
+
+
+# Blocks and workers: another sum, the same gradient.
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+@pytest.mark.parametrize("block", [1, 2, 1000])
+def test_workers_and_blocks_change_last_bits_only(threads, form, count, block):
+    threads(1)
+    whole = build(form)
+    in_blocks(whole, count)
+    expected = gradient(whole, count)
+    assert all(value.any() for value in expected.values())
+    for workers in (1, 2, 3):
+        threads(workers)
+        network = build(form)
+        in_blocks(network, block)
+        first = gradient(network, count)
+        agree(first, expected, 1e-12)
+        agree(gradient(network, count), first, 0)  # the same bits, from replicas that have been used
+        agree(gradient(build_like(network, form, block), count), first, 0)  # and from new ones
+
+
+def build_like(network, form, block):
+    twin = build(form)
+    in_blocks(twin, block)
+    return twin
+
+
+def test_the_shares_cover_the_batch_in_order(threads):
+    network = build()
+    in_blocks(network, 2)
+    for workers in (1, 2, 3):
+        threads(workers)
+        for count in (1, 2, 3, 7, 12):
+            shares = network.runs[0].shares(count)
+            assert len(shares) == min(workers, count)
+            assert [i for share in shares for block in share for i in range(count)[block]] == list(range(count))
+            assert all(block.stop - block.start <= 2 for share in shares for block in share)
+
+
+def test_a_block_stays_in_cache():
+    small, budget = build(dtype="float32").runs, blocks.BYTES
+    for run, side, maps in zip(
+        small, (15, 3), (6, 24), strict=False
+    ):  # conv1's outputs are the first stage's largest, conv3's the second's
+        output = side * side * maps * 4  # bytes, an image
+        assert run.size * output <= budget < (run.size + 1) * output
+    assert small[1].size > small[0].size
+    assert build(dtype="float64").runs[0].size in (small[0].size // 2, small[0].size // 2 + 1)
+    # One column computes after the other, with half the maps.
+    assert build(["cpu", "cpu"], dtype="float32").runs[0].size // 2 == small[0].size
+
+
+def test_batches_of_changing_sizes_leave_nothing_behind(threads):
+    threads(2)
+    network = build(["cpu", "cpu"])
+    in_blocks(network, 2)
+    fresh = {count: gradient(build_like(network, ["cpu", "cpu"], 2), count) for count in (13, 1, 6)}
+    for count in (13, 1, 6, 1, 13):
+        agree(gradient(network, count), fresh[count], 0)
+
+
+def test_every_image_has_its_own_mask_whatever_the_block(threads):
+    threads(2)
+    network = build()
+    in_blocks(network, 1)
+    images = np.repeat(noise(1, 67, 67, 3), 4, axis=0)
+    rows = host(network.forward(images, Step(0, 0)))
+    assert len(np.unique(rows, axis=0)) == 4
+    later = host(network.forward(images[:2], Step(0, 0, first=2)))
+    np.testing.assert_allclose(later, rows[2:], rtol=1e-12)
+    assert (host(network.forward(images, Step(0, 1))) != rows).any()
+    assert (host(network.forward(images, Step(1, 0))) != rows).any()
+    still = host(network.forward(images))
+    np.testing.assert_allclose(still, still[[0, 0, 0, 0]], rtol=1e-12)
+
+
+def test_every_block_knows_its_place_in_the_batch(threads, form):
+    threads(2)
+    seen = []
+
+    class Watch(Layer):
+        def forward(self, x, step=None):
+            seen.append((step.seed, step.number, step.first, len(x)))
+            return x
+
+    described = alexnet.describe(Net(**SMALL), HE, len(form))
+    described.stages[0].columns[0].append(Watch())
+    network = described.build(form)
+    in_blocks(network, 2)
+    network.forward(batch(7, "float32")[0], Step(5, 6, first=100))
+    assert sorted(seen) == [(5, 6, 100, 1), (5, 6, 101, 2), (5, 6, 103, 2), (5, 6, 105, 2)]
+
+
+def test_the_gradient_is_the_mean_of_the_images_gradients(form):
+    network = build(form, dropout=0.0)
+    whole, (images, labels) = gradient(network, 6, None), batch(6)
+    total = dict.fromkeys(network.gradients(), 0.0)
+    for index in range(6):
+        network.gradient(images[index : index + 1], labels[index : index + 1])
+        for name, value in network.gradients().items():
+            total[name] = total[name] + host(value) / 6
+    agree(total, {name: whole[name] for name in total}, 1e-12)
+
+
+def test_float32_stays_float32(form):
+    results = gradient(build(form, "float32"), 5, dtype="float32")
+    assert {value.dtype for value in results.values()} == {np.dtype("float32")}
+    exact = gradient(build(form), 5)
+    agree({name: results[name] for name in ("loss", "logits")}, {n: exact[n] for n in ("loss", "logits")}, 1e-4)
+
+
+def test_images_and_labels_stay_as_they_are(form):
+    images, labels = batch(5)
+    kept = images.copy(), labels.copy()
+    build(form).gradient(images, labels, Step(0, 0))
+    np.testing.assert_array_equal(images, kept[0])
+    np.testing.assert_array_equal(labels, kept[1])
+
+
+# Memory.
+
+
+@pytest.mark.parametrize("norm", ["paper", "2012"])
+def test_only_the_first_step_allocates(threads, form, norm):
+    threads(1)
+    network = build(form, "float32", norm=norm)
+    in_blocks(network, 3)
+    optimizer, taken = Optimizer(network), []
+    for number in range(4):
+        with network.step():
+            network.gradient(*batch(8, "float32"), Step(0, number))
+            optimizer.update(0.01)
+        taken.append([device._arena.allocated for device in network.devices])
+    assert min(taken[0]) > 0
+    assert taken[1:] == [taken[0]] * 3
+    network.predict(batch(5, "float32")[0], batch=5)  # a shorter batch, and no backward
+
+
+def test_two_workers_allocate_a_bounded_amount(threads, form):
+    taken = {}
+    for workers in (1, 2):
+        threads(workers)
+        network = build(form, "float32")
+        in_blocks(network, 2)
+        for number in range(10):
+            with network.step():
+                network.gradient(*batch(8, "float32"), Step(0, number))
+        taken[workers] = sum(device._arena.allocated for device in network.devices)
+    # Where one worker is when another one asks differs from step to step, but neither needs more than one alone.
+    assert taken[2] < 2 * taken[1]
+
+
+# Predicting.
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 7, 128])
+def test_predict_in_batches(form, batch_size):
+    network, images = build(form), noise(7, 67, 67, 3)
+    probabilities = network.predict(images, batch_size)
+    assert type(probabilities) is np.ndarray and probabilities.shape == (7, 10)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-12)
+    logits = host(network.forward(images))
+    expected = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(probabilities, expected, rtol=1e-11)
+    assert probabilities.std() > 0.01
+
+
+def test_predict_nothing(form):
+    probabilities = build(form, "float32").predict(np.empty((0, 67, 67, 3), "float32"))
+    assert (probabilities.shape, probabilities.dtype) == ((0, 10), np.float32)
+
+
+def test_predictions_are_not_overwritten_by_the_next(form):
+    network = build(form)
+    first = network.predict(noise(4, 67, 67, 3))
+    kept = first.copy()
+    network.predict(noise(4, 67, 67, 3, purpose="other"))
+    np.testing.assert_array_equal(first, kept)
+
+
+# Values, by 2012's names.
+
+
+@pytest.mark.parametrize("other", FORMS)
+@pytest.mark.parametrize("switches", [{}, {"talk": (), "fc8": "split"}], ids=str)
+def test_values_go_from_form_to_form(form, other, switches):
+    source, target = build(form, seed=1, **switches), build(FORMS[other], seed=2, **switches)
+    images, values = noise(3, 67, 67, 3), {name: host(value) for name, value in source.state().items()}
+    assert np.abs(source.predict(images) - target.predict(images)).max() > 1e-3
+    target.load(values)
+    np.testing.assert_allclose(target.predict(images), source.predict(images), rtol=1e-11)
+    back = target.state()
+    assert list(back) and back.keys() == values.keys()
+    for name, value in values.items():
+        np.testing.assert_array_equal(host(back[name]), value, err_msg=name)
+        assert back[name].shape == value.shape
+
+
+def test_state_is_a_view(form):
+    network, images = build(form), noise(2, 67, 67, 3)
+    before = network.predict(images)
+    with home(network, "conv2b/W"):
+        network.state()["conv2b/W"][...] = 0
+    assert np.abs(network.predict(images) - before).max() > 1e-6
+    assert not host(network.state()["conv2b/W"]).any() and host(network.state()["conv2a/W"]).any()
+
+
+def test_load_reaches_the_replicas(threads):
+    threads(2)
+    network = build()
+    in_blocks(network, 1)
+    gradient(network, 6)  # makes replicas
+    other = build(seed=9)
+    network.load({name: host(value) for name, value in other.state().items()})
+    in_blocks(other, 1)
+    agree(gradient(network, 6), gradient(other, 6), 0)
+
+
+def test_load_copies_and_converts(form):
+    network = build(form, "float32")
+    values = {name: np.full(value.shape, 0.25) for name, value in network.state().items()}
+    network.load(values)
+    values["conv1a/W"][...] = 7
+    assert all((host(v) == 0.25).all() and v.dtype == np.float32 for v in network.state().values())
+
+
+def test_load_wants_every_tensor():
+    network = build()
+    values = {name: host(value) for name, value in network.state().items()}
+    del values["fc7b/W"]
+    with pytest.raises(KeyError, match="fc7b/W"):
+        network.load(values)
+
+
+# What is wrong is named.
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("sick", ["conv1a/W", "conv2b/b", "conv4a/W", "conv5b/W", "fc6b/W", "fc7a/b", "fc8/W"])
+def test_the_first_layer_that_is_not_finite(form, sick, value):
+    network, images = build(form), noise(5, 67, 67, 3)
+    assert first_not_finite(network, images) is None
+    with home(network, sick):
+        network.state()[sick][..., -1] = value
+    name = first_not_finite(network, images, Step(0, 0))
+    layer = sick.split("/")[0]
+    grouped = f"{layer[:-1]}a {layer[:-1]}b" if len(form) == 1 and layer != "fc8" else layer
+    assert name == grouped
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_an_output_that_is_not_finite():
+    network, images = build(["cpu", "cpu"]), noise(5, 67, 67, 3)
+    network.state()["conv3b/b"][...] = 1e308
+    network.state()["conv4b/W"][...] = 1e10
+    assert first_not_finite(network, images) == "conv4b"
+    images[3, 5, 5, 1] = np.nan
+    assert first_not_finite(network, images) == "conv1a"
+
+
+def test_looking_for_what_is_not_finite_changes_nothing(form):
+    network = build(form)
+    before = gradient(network, 5)
+    first_not_finite(network, noise(5, 67, 67, 3), Step(1, 1))
+    agree(gradient(network, 5), before, 0)
+
+
+@pytest.mark.parametrize("shape", [(2, 66, 67, 3), (2, 67, 67, 1), (2, 3, 67, 67), (67, 67, 3), (2, 67 * 67 * 3)])
+def test_images_of_another_shape(form, shape):
+    with pytest.raises(ShapeError) as error:
+        build(form).forward(np.zeros(shape))
+    assert str(error.value) == f"images: got {shape[1:]}, this network reads (67, 67, 3)"
+
+
+def test_backward_without_forward(form):
+    network = build(form)
+    gradient(network, 2)
+    with pytest.raises(RuntimeError, match="backward needs a forward before it"):
+        network.backward(network.devices[0].put(noise(2, 10)))
+
+
+@pytest.mark.parametrize("wrong", [[0, 10], [-1, 0]])
+def test_a_label_outside_the_classes_is_refused(wrong):
+    with pytest.raises(DataError, match=f"labels: {wrong[0]} to {wrong[1]}, but the classes are 0 to 9"):
+        build().gradient(noise(2, 67, 67, 3), np.array(wrong))
+
+
+@pytest.mark.parametrize("labels", [[], [1], [1, 2, 3]])
+def test_as_many_labels_as_images_are_wanted(labels):
+    """One would do for all: the gradient would be too large by the number of images."""
+    with pytest.raises(DataError, match=f"labels: {len(labels)} for 2 images"):
+        build().gradient(noise(2, 67, 67, 3), np.array(labels, int))

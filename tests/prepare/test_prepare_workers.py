@@ -1,0 +1,162 @@
+"""Processes that share tasks: what they are given, what they answer, and how each ends."""
+
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinyalex.errors import DataError, Interrupted, StorageError
+from tinyalex.prepare import workers
+from tinyalex.system.signals import Stop
+
+
+class Never:
+    asked = False
+
+
+def run(job, tasks, count=2, stop=Never, tick=lambda parts: None):
+    answers = {}
+    workers.run(job, tasks, count, stop, answers.__setitem__, tick, lambda task, part: f"{task}: part {part}")
+    return answers
+
+
+# Jobs: found by their names in the processes.
+
+
+def square(task, desk):
+    desk.at(0)
+    return task * task, os.getpid()
+
+
+def describe_yourself(task, desk):
+    from threadpoolctl import threadpool_info
+
+    np.ones((200, 200)) @ np.ones((200, 200))
+    blas = [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
+    return blas, signal.pthread_sigmask(signal.SIG_BLOCK, []), multiprocessing.get_start_method(allow_none=True)
+
+
+def full_disk(task, desk):
+    if task == "bad":
+        raise StorageError("set: cannot be written (No space left on device); make room")
+    time.sleep(60)
+
+
+def fault(task, desk):
+    return {}["surprise"]
+
+
+def die_at_three(task, desk):
+    for part in range(5):
+        desk.at(part)
+        if part == 3 and task == "bad":
+            os.kill(os.getpid(), signal.SIGKILL)
+        time.sleep(60 if part == 4 else 0)
+
+
+def compute_and_write(task, desk):
+    begun = time.monotonic()
+    task.touch()
+    time.sleep(0.1)
+    computed = time.monotonic()
+    desk.computed()
+    while len(list(task.parent.iterdir())) < 2 and time.monotonic() < begun + 30:  # until another has begun
+        time.sleep(0.01)
+    return begun, computed, time.monotonic()
+
+
+def leave(task, desk):
+    os._exit(7)
+
+
+def never_end(task, desk):
+    for part in range(1_000_000):
+        desk.at(part)
+        time.sleep(0.01)
+
+
+@pytest.mark.parametrize("count", [1, 4])
+def test_every_task_is_done_once(count):
+    answers = run(square, [1, 2, 3], count)
+    assert {task: answer for task, (answer, _) in answers.items()} == {1: 1, 2: 4, 3: 9}
+    processes = {process for _, process in answers.values()}
+    assert os.getpid() not in processes and len(processes) <= min(count + 1, 3)
+    assert multiprocessing.active_children() == []
+
+
+def test_one_computes_while_another_writes(tmp_path):
+    answers = run(compute_and_write, [tmp_path / name for name in "abcd"], count=1)
+    times = sorted(answers.values())
+    assert all(computed <= begun for (_, computed, _), (begun, _, _) in zip(times, times[1:], strict=False))
+    assert times[1][0] < times[0][2], "the second task waited until the first was written"
+
+
+def test_no_tasks_no_processes():
+    assert run(square, []) == {}
+
+
+def test_each_has_one_blas_thread_and_leaves_signals_to_the_caller():
+    blas, blocked, method = run(describe_yourself, ["x"])["x"]
+    assert set(blas) <= {1} and {signal.SIGINT, signal.SIGTERM} <= blocked and method == "spawn"
+    assert not {signal.SIGINT, signal.SIGTERM} & signal.pthread_sigmask(signal.SIG_BLOCK, [])
+
+
+def test_an_error_of_one_stops_all():
+    with pytest.raises(StorageError, match="^set: cannot be written"):
+        run(full_disk, ["long", "bad"])
+    assert multiprocessing.active_children() == []
+
+
+def test_a_fault_keeps_its_traceback():
+    with pytest.raises(KeyError, match="surprise") as caught:
+        run(fault, ["x"])
+    assert any('{}["surprise"]' in note for note in caught.value.__notes__)
+
+
+def test_a_process_that_dies_is_noticed_and_its_work_named():
+    with pytest.raises(DataError, match=rf"^bad: part 3: .* died \({signal.strsignal(signal.SIGKILL)}\)"):
+        run(die_at_three, ["long", "bad"])
+    assert multiprocessing.active_children() == []
+    with pytest.raises(DataError, match=r"died \(exit code 7\)"):
+        run(leave, ["x"])
+
+
+def test_progress_and_a_wish_to_stop():
+    seen = []
+    with Stop() as stop, pytest.raises(Interrupted):
+
+        def tick(parts):
+            seen.append(parts)
+            if parts > 4:
+                os.kill(os.getpid(), signal.SIGINT)
+
+        run(never_end, ["a", "b"], stop=stop, tick=tick)
+    assert seen == sorted(seen) and seen[-1] > 4
+    assert multiprocessing.active_children() == []
+
+
+def test_none_outlives_a_caller_that_was_killed():
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from tests.prepare import test_prepare_workers as here\n"
+        "if __name__ == '__main__':\n"
+        "    here.run(here.never_end, ['a', 'b'], tick=lambda parts: print(parts, flush=True))\n"
+    )
+    here = str(Path(__file__).parents[2])
+    caller = subprocess.Popen([sys.executable, "-c", code, here], stdout=subprocess.PIPE, start_new_session=True)
+    while int(caller.stdout.readline()) < 4:
+        pass
+    os.killpg(caller.pid, 0)  # there they are
+    caller.kill()
+    caller.wait()
+    caller.stdout.close()
+    with pytest.raises(ProcessLookupError):
+        for _ in range(100):
+            os.killpg(caller.pid, 0)
+            time.sleep(0.1)

@@ -1,0 +1,334 @@
+"""Mutated images, tars, checkpoints, weights, recipes and manifests, given to the commands that read them.
+
+    python -m tests.programs.fuzz 10000
+
+Whatever they are given, the commands have to answer with a documented exit code and one line an error: no crash, no
+hang, nothing executed, nothing written elsewhere, less than 1 GB of memory. Input number n is a function of ``--seed``
+and n: ``--first n 1`` repeats it alone. The exit code is 1 if one input was answered otherwise.
+"""
+
+import argparse
+import contextlib
+import io
+import json
+import pickle
+import resource
+import selectors
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tarfile
+import tempfile
+import traceback
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+PATIENCE = 120  # seconds for one input, on a machine that has other work too
+MEMORY = 1_000_000_000  # bytes
+CHUNK = 500  # inputs a process
+CODES = {0, 2, 3, 4, 5, 7, 8}
+RECIPE = """
+name = "fuzz"
+[net]
+input = 20
+columns = 2
+maps = [4, 4, 4, 4, 4]
+kernels = [5, 3, 3, 3, 3]
+stride = 1
+hidden = 8
+classes = 3
+[init]
+weights = { default = "he", conv1 = 0.01 }
+[data]
+scale = 0.017
+[learning]
+batch = 8
+epochs = 1
+rate = 0.01
+phases = [{ epoch = 0.0, rate = 0.01, slow = { conv1 = 0.5 } }]
+"""
+HOSTILE = [None, True, -1, 0, 1, 2**31, 2**63, 10**30, 1e308, -0.5, "", "x" * 5000, "\x00", "../../evil", [], [[]], {}]
+HOSTILE += ["__import__('os').system('touch EXECUTED')", [1] * 1000, {"a": {"b": None}}, "1e999", [-1, 0], 3.5]
+
+
+class Payload:
+    """Leaves a file behind if a pickle of it is ever loaded."""
+
+    def __reduce__(self):
+        return (exec, ("open('EXECUTED', 'w')",))
+
+
+def samples(root):
+    """Make a run and one good input of each kind below a folder."""
+    from tinyalex.cli import main
+
+    rng = np.random.default_rng(5)
+    for split, count in (("train", 24), ("test", 9)):
+        for number in range(count):
+            home = root / "data" / split / "abc"[number % 3]
+            home.mkdir(parents=True, exist_ok=True)
+            image = Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8))
+            image.save(home / f"{number}.{('png', 'jpg')[number % 2]}")
+    (root / "good.toml").write_text(RECIPE)
+    with tarfile.open(root / "good.tar", "w", format=tarfile.GNU_FORMAT) as tar:
+        tar.add(root / "data", ".")
+    with tarfile.open(root / "good.tar.gz", "w:gz") as tar:
+        tar.add(root / "data", ".")
+    for name, options in (("good.png", {}), ("good.jpg", {"quality": 90})):
+        Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(root / name, **options)
+    Image.fromarray(rng.integers(0, 256, (9, 7), dtype=np.uint8)).save(root / "good.bmp")
+    for command in (
+        ["train", root / "good.toml", "--data", root / "data", "--out", root / "run", "--threads", "1"],
+        ["export", root / "run", root / "weights.safetensors"],
+        ["prepare", root / "data", root / "set", "--size", "24", "--workers", "1"],
+    ):
+        with contextlib.redirect_stdout(io.StringIO()):
+            assert main(list(map(str, command))) == 0
+    (root / "good.safetensors").write_bytes(max((root / "run").glob("checkpoint-*")).read_bytes())
+
+
+def scrambled(rng, content, other=b""):
+    """Change some bytes: flips, spans lost, doubled, overwritten or from elsewhere, numbers that are extreme."""
+    content = bytearray(content)
+    for _ in range(rng.integers(1, 4)):
+        at, span = int(rng.integers(0, len(content) + 1)), int(rng.integers(1, 1 << rng.integers(1, 12)))
+        head = int(rng.integers(0, min(len(content), 600) + 1))  # headers are where it hurts
+        at = head if rng.random() < 0.5 else at
+        kind = rng.integers(0, 8)
+        if kind == 0:
+            for place in rng.integers(0, max(1, len(content)), rng.integers(1, 9)):
+                content[place : place + 1] = bytes([(content[place] if content else 0) ^ 1 << int(rng.integers(8))])
+        elif kind == 1:
+            del content[at : at + span]
+        elif kind == 2:
+            content[at:at] = content[at : at + span]
+        elif kind == 3:
+            content[at : at + span] = rng.integers(0, 256, span, dtype=np.uint8).tobytes()
+        elif kind == 4:
+            content[at : at + 8] = struct.pack("<q", int(rng.choice([0, -1, 1 << 31, 1 << 62, 255, 65536])))
+        elif kind == 5:
+            del content[at:]
+        elif kind == 6:
+            content[at : at + span] = other[: span * 2] if other else pickle.dumps(Payload())
+        else:
+            content[at:at] = pickle.dumps(Payload())
+    return bytes(content)
+
+
+def reworded(rng, text):
+    """Change words and numbers of a text."""
+    words = text.split(" ")
+    for _ in range(rng.integers(1, 4)):
+        at = int(rng.integers(0, len(words)))
+        value = HOSTILE[int(rng.integers(len(HOSTILE)))]
+        words[at : at + int(rng.integers(0, 3))] = [value if isinstance(value, str) else json.dumps(value)]
+    return " ".join(words)
+
+
+def resealed(rng, content):
+    """Change a checkpoint's metadata and tensors and give it the hashes of what it then holds."""
+    from tinyalex.system import hashes as ours
+
+    length = int.from_bytes(content[:8], "little")
+    header, data = json.loads(content[8 : 8 + length]), content[8 + length :]
+    metadata = json.loads(header["__metadata__"]["tinyalex"])
+    hashes = json.loads(header["__metadata__"]["tensors.blake2b"])
+    names = [name for name in header if name != "__metadata__"]
+    for _ in range(rng.integers(1, 3)):
+        value, kind = HOSTILE[int(rng.integers(len(HOSTILE)))], rng.integers(0, 4)
+        key = list(metadata)[int(rng.integers(len(metadata)))]
+        name = names[int(rng.integers(len(names)))]
+        if kind == 0:
+            metadata[key] = value
+        elif kind == 1 and isinstance(metadata.get("recipe"), str):
+            metadata["recipe"] = reworded(rng, metadata["recipe"])
+        elif kind == 2:
+            header[name] = header[name] | {str(rng.choice(["shape", "dtype", "data_offsets"])): value}
+        else:
+            hashes[str(value)[:50]] = hashes.pop(name, "")
+    text = json.dumps(metadata)
+    header["__metadata__"] |= {"tinyalex": text, "tinyalex.blake2b": ours.text(text)}
+    header["__metadata__"]["tensors.blake2b"] = json.dumps(hashes)
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def mutant(rng, root, kind, place):
+    """Write mutated input number whatever at a place; give the command that reads it."""
+    run = str(root / "run")
+    if kind == "image":
+        name = str(rng.choice(["good.png", "good.jpg", "good.bmp"]))
+        path = place / name
+        path.write_bytes(scrambled(rng, (root / name).read_bytes(), (root / "good.png").read_bytes()))
+        return ["predict", str(path), str(root / "good.jpg"), "--run", run, "--json"]
+    if kind == "tar":
+        name = str(rng.choice(["good.tar", "good.tar.gz"]))
+        path = place / name
+        path.write_bytes(scrambled(rng, (root / name).read_bytes(), (root / "good.tar").read_bytes()[:1536]))
+        if rng.random() < 0.5:
+            return ["evaluate", run, "--data", str(path)]
+        return ["prepare", str(path), str(place / "out"), "--size", "24", "--workers", "1"]
+    if kind in ("checkpoint", "weights"):
+        content = (root / {"checkpoint": "good", "weights": "weights"}[kind]).with_suffix(".safetensors").read_bytes()
+        change = scrambled if rng.random() < 0.5 else resealed
+        path = place / "checkpoint-00000003.safetensors"
+        path.write_bytes(change(rng, content))
+        command = str(rng.choice(["evaluate", "predict", "train"]))
+        if command == "train":
+            return ["train", str(root / "good.toml"), "--data", str(root / "data"), "--out", str(place)]
+        given = str(path if rng.random() < 0.5 else place)
+        return ["evaluate", given] if command == "evaluate" else ["predict", str(root / "good.jpg"), "--run", given]
+    if kind == "recipe":
+        text, path = (root / "good.toml").read_text(), place / "mutant.toml"
+        raw = scrambled(rng, text.encode()) if rng.random() < 0.4 else reworded(rng, text).encode("utf-8", "replace")
+        path.write_bytes(raw)
+        return ["summary", str(path)]
+    path = place / "set"
+    shutil.copytree(root / "set", path)
+    file = sorted(path.iterdir())[int(rng.integers(len(list(path.iterdir()))))]
+    file = path / "manifest.json" if rng.random() < 0.5 else file
+    content = file.read_bytes()
+    if file.suffix == ".json" and rng.random() < 0.5:
+        file.write_bytes(_resealed_manifest(rng, content))
+    else:
+        file.write_bytes(scrambled(rng, content))
+    return ["evaluate", run, "--data", str(path)] if rng.random() < 0.5 else ["doctor", str(path), "--full"]
+
+
+def _resealed_manifest(rng, content):
+    from tinyalex.datasets.shards import manifest
+
+    fields = json.loads(content)
+    fields.pop("check")
+    for _ in range(rng.integers(1, 3)):
+        inside = fields
+        while isinstance(inside, dict | list) and len(inside):
+            keys = list(inside) if isinstance(inside, dict) else range(len(inside))
+            key = keys[int(rng.integers(len(keys)))]
+            if rng.random() < 0.4 or not isinstance(inside[key], dict | list) or not inside[key]:
+                inside[key] = HOSTILE[int(rng.integers(len(HOSTILE)))]
+                break
+            inside = inside[key]
+    fields["check"] = manifest._digest(manifest._text(fields))
+    return manifest._text(fields).encode()
+
+
+KINDS = ("image", "tar", "checkpoint", "weights", "recipe", "manifest")
+
+
+def child(root, first, count, seed):
+    """Answer inputs in this process; a line for each: its number, its kind, the exit code, what was wrong."""
+    from tinyalex import cli
+    from tinyalex.prepare import workers
+
+    class Desk:
+        def __getattr__(self, name):
+            return lambda *_: None
+
+    def at_once(job, tasks, count, stop, done, tick, describe):
+        for task in tasks:  # a process for each input would take all the time
+            done(task, job(task, Desk()))
+
+    workers.run = at_once
+    for number in range(first, first + count):
+        rng, kind = np.random.default_rng([seed, number]), KINDS[number % len(KINDS)]
+        with tempfile.TemporaryDirectory(dir=root) as folder:
+            command = mutant(rng, root, kind, Path(folder))
+            said, wrong = io.StringIO(), ""
+            print(number, kind, end=" ", flush=True)
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
+                try:
+                    code = cli.main(command)
+                except BaseException:
+                    code, wrong = -1, traceback.format_exc().strip().replace("\n", " | ")
+        lines = said.getvalue().splitlines()
+        if code not in CODES or any("fault of tinyalex" in line or "Traceback" in line for line in lines):
+            wrong = wrong or " | ".join(lines)
+        elif code and not all(line.startswith("tinyalex: ") for line in lines):
+            wrong = "not one line an error: " + " | ".join(lines)
+        if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) > MEMORY:
+            wrong = wrong or "too much memory"
+        print(code, f"WRONG {' '.join(command[:1])}: {wrong}" if wrong else "", flush=True)
+    print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, flush=True)
+
+
+def fuzz(root, first, count, seed, say=print):
+    """Have child processes answer inputs; give {exit code: how many}, the lines of those that were wrong, peak KiB."""
+    codes, wrong, peak, end, before = {}, [], 0, first + count, contents(root)
+    while first < end:
+        share = min(CHUNK, end - first)
+        command = [sys.executable, "-m", "tests.programs.fuzz", "--child", str(root)]
+        command += ["--first", str(first), "--seed", str(seed)]
+        process = subprocess.Popen([*command, str(share)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        begun, heard = first, ""
+        for line in _lines(process):
+            if line.startswith("peak "):
+                peak = max(peak, int(line.split()[1]))
+            elif line[:1].isdigit():
+                number, _, code, *rest = line.split(maxsplit=3)
+                codes[int(code)] = codes.get(int(code), 0) + 1
+                wrong += [line.strip()] if rest and rest[0].strip() else []
+                begun = int(number) + 1
+            else:
+                heard = line
+        if process.returncode:
+            how = "hang" if process.returncode == -signal.SIGALRM else f"crash ({process.returncode}) {heard.strip()}"
+            wrong.append(f"{begun} {KINDS[begun % len(KINDS)]} {how}")
+            begun += 1
+        first = begun if process.returncode else first + share
+        say(f"{first} of {end}: {len(wrong)} wrong")
+    if contents(root) != before:
+        wrong.append(f"something was written: {contents(root) ^ before}")
+    return codes, wrong, peak
+
+
+def contents(root):
+    """Name all files below a folder, and what an executed payload would leave."""
+    return {str(path) for path in root.rglob("*")} | {name for name in ("EXECUTED",) if Path(name).exists()}
+
+
+def _lines(process):
+    # What a process says, line by line; it is killed when it has been silent for too long.
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ)
+        text = ""
+        while True:
+            if not selector.select(PATIENCE):
+                process.send_signal(signal.SIGALRM)
+                process.stdout.close()
+                process.wait()
+                return
+            part = process.stdout.buffer.read1().decode("utf-8", "replace")
+            if not part:
+                break
+            *whole, text = (text + part).split("\n")
+            yield from whole
+    process.stdout.close()
+    process.wait()
+
+
+def main():
+    """Make the samples and fuzz."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("count", type=int, nargs="?", default=10_000)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        return child(options.child, options.first, options.count, options.seed)
+    with tempfile.TemporaryDirectory() as folder:
+        samples(Path(folder))
+        codes, wrong, peak = fuzz(Path(folder), options.first, options.count, options.seed)
+    print(*wrong, sep="\n")
+    counts = ", ".join(f"{code}: {count}" for code, count in sorted(codes.items()))
+    print(f"{sum(codes.values())} inputs, exit codes {counts}; peak {peak / 1024:.0f} MiB; {len(wrong)} wrong")
+    return len(wrong) > 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

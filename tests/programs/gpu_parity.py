@@ -1,0 +1,225 @@
+"""What a card computes, held to NumPy: `python -m tests.programs.gpu_parity`, where there is one.
+
+Three whole steps of the full-size nets in float64, by kernels and by array operations, two columns on one card and the
+grouped form; the same steps asynchronously and one after the other, bit for bit; what a step allocates; what it holds.
+Prints a line a check and ends with 1 if one failed.
+"""
+
+import argparse
+import functools
+import sys
+import time
+
+import numpy as np
+
+from tinyalex.devices.device import Device
+from tinyalex.devices.upload import Placed
+from tinyalex.network import alexnet, network
+from tinyalex.randomness import Step, bits, key, normal
+from tinyalex.recipes import recipe
+from tinyalex.training.optimizer import Optimizer
+
+CARD = "cuda:0"
+CHECKS = []
+
+
+def check(function):
+    CHECKS.append(function)
+    return function
+
+
+class Devices:
+    """Makes the devices of the networks that are built inside."""
+
+    def __init__(self, kernels=(), serial=False):
+        self.kernels, self.serial = kernels, serial
+
+    def __enter__(self):
+        self._plain = network.Device
+        network.Device = self.make
+        return self
+
+    def __exit__(self, *error):
+        network.Device = self._plain
+
+    def make(self, name):
+        device = self._plain(name)
+        device.kernels |= {np.dtype(dtype) for dtype in self.kernels} if device.kind == "cuda" else set()
+        if self.serial:
+            device.stream = device.copying = device.xp.cuda.Stream.null
+        return device
+
+
+def batch_of(net, count):
+    counters = np.arange(count * net.input**2 * 3)
+    images = normal(key(0, "images"), counters).reshape(count, net.input, net.input, 3)
+    return images, (bits(key(0, "labels"), np.arange(count)) % net.classes).astype(np.int64)
+
+
+@functools.cache
+def first_values(name):
+    """Draw sixty million numbers once."""
+    built = alexnet.build(recipe.load(name).net, recipe.Init({"default": "he"}), ["cpu"], 1, "float32")
+    return {what: np.array(value) for what, value in built.state().items()}
+
+
+def run(name, devices, dtype="float64", steps=3, batch=8, **options):
+    """Take steps; return every number that comes out, on the host."""
+    made = recipe.load(name)
+    with Devices(**options):
+        built = alexnet.build(made.net, None, devices, None, dtype)
+    built.load(first_values(name))
+    for device in built.devices:
+        device.tf32 = False
+    optimizer, (images, labels), seen = Optimizer(built), batch_of(made.net, batch), {}
+    for number in range(steps):
+        with built.step(), built.devices[0] as device:
+            loss, logits = built.gradient(images.astype(dtype), labels, Step(3, number))
+            optimizer.update(1e-3, 2e-3, {"conv1": 0.0} if number == 2 else None)
+            seen["loss", number], seen["logits", number] = device.get(loss), device.get(logits)
+        seen |= {(number, what): device.get(g) for what, device, g in built.tensors("grad")}
+    seen |= {("w", what): device.get(w) for what, device, w in built.tensors()}
+    seen |= {("v", what): device.get(v) for what, device, v in optimizer.tensors()}
+    return seen
+
+
+def worst(got, expected):
+    """Return the largest difference in a tensor, as a share of its largest number, and the tensor."""
+    shares = {what: np.abs(got[what] - each).max() / (np.abs(each).max() or 1) for what, each in expected.items()}
+    return max((share, str(what)) for what, share in shares.items())
+
+
+def same_bits(first, second):
+    return all(first[what].tobytes() == second[what].tobytes() for what in first)
+
+
+def holds(got, expected, limit, what):
+    share, where = worst(got, expected)
+    return share <= limit, f"{what}: off by {share:.1e} of the maximum at most (limit {limit:.0e}), in {where}"
+
+
+@check
+def three_steps_in_float64(options):
+    """The kernels and the readable forms on the card, against NumPy; grouped, and two columns on one card."""
+    for name in ("paper", "original"):
+        expected = {count: run(name, ["cpu"] * count, batch=options.batch) for count in (1, 2)}
+        for kernels in ((), ("float64",)):
+            way = "kernels" if kernels else "array operations"
+            grouped = run(name, [CARD], batch=options.batch, kernels=kernels)
+            split = run(name, [CARD] * 2, batch=options.batch, kernels=kernels)
+            yield holds(grouped, expected[1], 1e-12, f"{name}, {way}, grouped, beside NumPy")
+            yield holds(split, expected[2], 1e-12, f"{name}, {way}, {CARD} {CARD}, beside NumPy")
+            yield holds(grouped, split, 1e-12, f"{name}, {way}, grouped beside {CARD} {CARD}")
+
+
+@check
+def asynchronous_is_serial(options):
+    """Two columns on two streams give the bits of one stream, and again the same bits."""
+    for dtype in ("float32", "float64"):
+        runs = [run("paper", [CARD] * 2, dtype, batch=32, serial=serial) for serial in (False, False, True)]
+        yield same_bits(*runs[:2]), f"{dtype}: {CARD} {CARD} twice, three steps: the same bits"
+        yield same_bits(runs[0], runs[2]), f"{dtype}: two streams and one, three steps: the same bits"
+
+
+@check
+def nothing_is_allocated(options):
+    """After the first step the card's pool is asked for everything, and CUDA for nothing; and what is held."""
+    import cupy
+
+    class Hook(cupy.cuda.MemoryHook):
+        name = "tinyalex"
+
+        def __init__(self):
+            self.taken = self.asked = 0
+
+        def alloc_preprocess(self, **kwargs):
+            self.taken += 1
+
+        def malloc_preprocess(self, **kwargs):
+            self.asked += 1
+
+    for devices, room in (([CARD], True), ([CARD], False), ([CARD] * 2, True), ([CARD] * 2, False)):
+        pool = cupy.get_default_memory_pool()
+        pool.free_all_blocks()
+        made = recipe.load("paper")
+        built = alexnet.build(made.net, None, devices, None)
+        built.load(first_values("paper"))
+        optimizer, (images, labels) = Optimizer(built), batch_of(made.net, 128)
+        placed = Placed({device: device.put(images.astype(np.float32)) for device in built.devices})
+        for device in built.devices if not room else ():
+            device.memory = 0
+        taken, what = [], f"{' '.join(devices)}, patches {'kept' if room else 'computed again'}"
+        for number in range(5):
+            with Hook() as hook, built.step(), built.devices[0] as device:
+                loss, _ = built.gradient(placed, labels, Step(3, number))
+                optimizer.update(1e-3)
+                device.get(loss)
+            taken.append(hook.taken)
+        held = pool.total_bytes() / 2**30
+        yield taken[1:] == [0] * 4, f"{what}: CUDA was asked for memory {taken} times in five steps"
+        yield (
+            room or held / len(devices) < 3,
+            f"{what}, batch 128: {held:.2f} GiB held ({hook.asked} arrays a step)",
+        )
+        del built, optimizer, placed, loss, device
+        pool.free_all_blocks()
+
+
+@check
+def speed(options):
+    """A first look: images a second, and what the processor needs to ask for a step."""
+    for devices, tf32 in (([CARD], True), ([CARD], False), ([CARD] * 2, True)):
+        made = recipe.load("paper")
+        built = alexnet.build(made.net, made.init, devices, 1)
+        for device in built.devices:
+            device.tf32 = tf32
+        optimizer, (images, labels) = Optimizer(built), batch_of(made.net, 128)
+        placed = Placed({device: device.put(images.astype(np.float32)) for device in built.devices})
+
+        def step(number, built=built, optimizer=optimizer, placed=placed, labels=labels):
+            with built.step():
+                built.gradient(placed, labels, Step(3, number))
+            optimizer.update(1e-3)
+
+        def wait(built=built):
+            for device in built.devices:
+                device.synchronize()
+
+        for number in range(5):
+            step(number)
+        wait()
+        started = time.perf_counter()
+        for number in range(30):
+            step(number)
+        asked = time.perf_counter() - started
+        wait()
+        taken = (time.perf_counter() - started) / 30
+        yield (
+            True,
+            (
+                f"{' '.join(devices)}, {'TF32' if tf32 else 'float32'}: {1000 * taken:.2f} ms a step, "
+                f"{128 / taken:,.0f} images/s; asked for in {1000 * asked / 30:.2f} ms"
+            ),
+        )
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", type=int, default=8)
+    parser.add_argument("--only", nargs="+", choices=[each.__name__ for each in CHECKS])
+    options = parser.parse_args()
+    failed = 0
+    for each in CHECKS:
+        if not options.only or each.__name__ in options.only:
+            started = time.monotonic()
+            for right, line in each(options):
+                failed += not right
+                print("ok    " if right else "WRONG ", line, flush=True)
+            print(f"       {each.__name__}: {time.monotonic() - started:.0f} s", flush=True)
+    print(f"{failed} failed")
+    return min(failed, 1)
+
+
+if __name__ == "__main__":
+    Device(CARD)
+    sys.exit(main())

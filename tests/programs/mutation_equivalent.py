@@ -1,0 +1,125 @@
+"""Mutants that change nothing that anybody can see, by file and name, each with the reason."""
+
+_SPREAD = "zeros of any shape that spreads over x give the same: speed alone"
+_STRICT = "the two are of one length by construction"
+_MINUS = "NumPy takes any negative size for the one to be found"
+_ROOM = "how much room beyond the tensors is asked for: kilobytes"
+_UNUSED = "every caller names it"
+_MORE = "zeros that nobody reads"
+_NO_CEIL = "whatever is not ceil is floor"
+_SPEED = "the same numbers: speed alone"
+_FIRST_LETTER = "NumPy reads the first letter"
+_TWICE = "it happens along two axes, and minus times minus is plus"
+
+EQUIVALENT = {
+    "layers/activation.py": {
+        "zeros = self.device.zeros(x.shape[-2:], x.dtype)  # NumPy takes an array twice as fast as a number  [-2 -> 2]":
+        _SPREAD,
+        "zeros = self.device.zeros(x.shape[-2:], x.dtype)  # NumPy takes an array twice as fast as a number  [2 -> 3]":
+        _SPREAD,
+    },
+    "layers/convolution.py": {
+        "self.b.grad[...] = dy.reshape(-1, self.maps).sum(axis=0)  [1 -> 2]": _MINUS,
+        "W = self.W.value.reshape(-1, self.maps)  # (k k c/g, o)  [1 -> 2]": _MINUS,
+        "W, dW = self.W.value.reshape(-1, self.maps), self.W.grad.reshape(-1, self.maps)  [1 -> 2]": _MINUS,
+        "W, dW = self.W.value.reshape(-1, self.maps), self.W.grad.reshape(-1, self.maps)  [1 -> 2] #2": _MINUS,
+        "dy = dy.reshape(-1, self.maps)  # (n ho wo, o)  [1 -> 2]": _MINUS,
+        'def __init__(self, channels, maps, kernel, stride=1, pad=0, groups=1, rounding="floor", std="he", bias=0.0):'
+        "  ['floor' -> 'floorx']": _NO_CEIL,
+    },
+    "layers/dropout.py": {
+        "self.saved = randomness.bits(key, images, units, xp=xp) >= int(self.p * 2**32)  # (n, m)"
+        "  [randomness.bits(key, images, units, xp=xp) >= int(self.p * 2 ** 32) -> "
+        "randomness.bits(key, images, units, xp=xp) > int(self.p * 2 ** 32)]": "one unit in four thousand million",
+        "def __init__(self, p=0.5, stream=\"\", first_unit=0):  ['' -> 'x']": _UNUSED,
+    },
+    "layers/layer.py": {
+        "return {f\"{name}/{self.kind}\": array[..., cut] for name, cut in zip(self.names, cuts, strict=True)}"
+        "  [True -> False]": _STRICT,
+        "return list(zip(ranges(inputs, groups), ranges(outputs, groups), strict=True))  [True -> False]": _STRICT,
+    },
+    "layers/linear.py": {
+        "self.device.matmul(x[..., inputs].reshape(len(x), -1), W[:, outputs], out=y[:, outputs])  [1 -> 2]": _MINUS,
+        "self.device.matmul(part.reshape(len(x), -1).T, dy[:, outputs], out=dW[:, outputs])  [1 -> 2]": _MINUS,
+    },
+    "layers/normalization.py": {
+        "PIECE = 3 << 15  # numbers  [3 -> 4]": _SPEED,
+        "PIECE = 3 << 15  # numbers  [15 -> 16]": _SPEED,
+        "if self.beta != 0.75:  [0.75 -> 1.625]": "the power is that of the two square roots: speed alone",
+        "return ranges(len(x), -(-x.size // PIECE) if self.device.on_host else 1)  [-(-x.size // PIECE)"
+        " if self.device.on_host else 1 -> -(-x.size // PIECE) if not self.device.on_host else 1]": _SPEED,
+        "return ranges(len(x), -(-x.size // PIECE) if self.device.on_host else 1)  [1 -> 2]": _SPEED,
+        "return x.reshape(-1, x.shape[-1] // self.groups)  [1 -> 2]": _MINUS,
+        "padded, flat = padded.reshape(-1), total.reshape(-1)  [1 -> 2]": _MINUS,
+        "padded, flat = padded.reshape(-1), total.reshape(-1)  [1 -> 2] #2": _MINUS,
+        "padded = self.device.zeros((rows + 1, maps + self.size - 1), a.dtype)  [1 -> 2]": _MORE,
+        "padded = self.device.zeros((rows + 1, maps + self.size - 1), a.dtype)"
+        "  [maps + self.size - 1 -> maps + self.size + 1]": _MORE,
+        "padded = self.device.zeros((rows + 1, maps + self.size - 1), a.dtype)  [1 -> 2] #2":
+        "a window's last place is then the next row's first, which is zero too",
+        "padded = self.device.zeros((n, h + self.size - 1, w + self.size - 1, c), a.dtype)"
+        "  [h + self.size - 1 -> h + self.size + 1]": _MORE,
+        "padded = self.device.zeros((n, h + self.size - 1, w + self.size - 1, c), a.dtype)"
+        "  [w + self.size - 1 -> w + self.size + 1]": _MORE,
+    },
+    "layers/patches.py": {
+        "def im2col(device, x, kernel, stride=1, pad=0, rounding=\"floor\"):  ['floor' -> 'floorx']": _NO_CEIL,
+        "def col2im(device, patches, shape, kernel, stride=1, pad=0, rounding=\"floor\"):  ['floor' -> 'floorx']":
+        _NO_CEIL,
+        "apart = -(-kernel // stride)  # places so far apart share no pixel: of those, whole rows of k * c are added"
+        " at once  [-kernel // stride -> -kernel * stride]": "so far apart they share no pixel either: speed alone",
+        "height, width, span = (ho - 1) * stride + kernel, (wo - 1 + apart) * stride, apart * stride"
+        "  [ho - 1 -> ho + 1]": _MORE,
+        "height, width, span = (ho - 1) * stride + kernel, (wo - 1 + apart) * stride, apart * stride"
+        "  [wo - 1 -> wo + 1]": _MORE,
+        "if pad == 0 and height <= h and width <= w:  [height <= h -> height < h]": "a copy where a view would do",
+        "if pad == 0 and height <= h and width <= w:  [width <= w -> width < w]": "a copy where a view would do",
+    },
+    "layers/pooling.py": {
+        "dx[pixels] += share[units]  [dx[pixels] += share[units] -> dx[pixels] -= share[units]]": _TWICE,
+        "y[units] += x[pixels]  [y[units] += x[pixels] -> y[units] -= x[pixels]]": _TWICE,
+    },
+    "network/columns.py": {
+        "self._cuts = _cuts([0 if x is None else x.shape[-1] for x in xs], self.routes)  [0 -> 1]":
+        "nobody reads a column that has no output",
+        "cuts.append({source: slice(end - widths[source], end) for source, end in zip(sources, ends, strict=True)})"
+        "  [True -> False]": _STRICT,
+    },
+    "training/optimizer.py": {
+        "self._rows += zip([device] * len(vs), parameters, vs, strict=True)  [True -> False]": _STRICT,
+        "spread(move, tensors, *settings) if device.on_host else move(*tensors, *settings)"
+        "  [spread(move, tensors, *settings) if device.on_host else move(*tensors, -> "
+        "spread(move, tensors, *settings) if not device.on_host else move(*tens]": _SPEED,
+    },
+    "randomness.py": {
+        "return np.argsort(bits(key, np.arange(size)), kind=\"stable\")  ['stable' -> 'stablex']": _FIRST_LETTER,
+    },
+    "runs/checkpoint.py": {
+        "_HEADER = 1 << 20  # bytes of header, at most, for which there has to be room  [1 -> 2]": _ROOM,
+        **{
+            "storage.need_room(path, sum(array.nbytes for array in tensors.values())"
+            f" + min(_HEADER, 4 * len(text) + 65536))  [{change}]": _ROOM
+            for change in (
+                "4 * len(text) -> 4 / len(text)",
+                "4 * len(text) + 65536 -> 4 * len(text) - 65536",
+                "sum((array.nbytes for array in tensors.values())) + min(_HEADER, 4 * l -> "
+                "sum((array.nbytes for array in tensors.values())) - min(_HEADER, 4 * l",
+                "4 -> 5",
+                "65536 -> 65537",
+            )
+        },
+        "_HEADER = 1 << 20  # bytes of header, at most, for which there has to be room  [1 << 20 -> 1 >> 20]": _ROOM,
+        "_HEADER = 1 << 20  # bytes of header, at most, for which there has to be room  [20 -> 21]": _ROOM,
+        "name: np.asarray(array, np.asarray(array).dtype.newbyteorder(\"=\"), order=\"C\")"
+        " for name, array in tensors.items()  ['=' -> '=x']": _FIRST_LETTER,
+        "_compare(path, dict(zip(entries, found, strict=True)), wanted)  [True -> False]": _STRICT,
+        "_compare(path, dict(zip(tensors, equal, strict=True)), dict.fromkeys(tensors, True))  [True -> False]":
+        _STRICT,
+        "continue  [continue -> pass]": "nothing follows in the loop",
+        "each = dict(zip(tensors, workers().run(hashes.array, list(tensors.values())), strict=True))  [True -> False]":
+        _STRICT,
+        "found = dict(zip(tensors, workers().run(hashes.array, list(tensors.values())), strict=True))"
+        "  [True -> False]": _STRICT,
+        "_whole[path] = _stamp(path)  [_whole[path] = _stamp(path) -> pass]": "it is verified once more: speed alone",
+    },
+}  # fmt: skip

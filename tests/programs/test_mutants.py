@@ -1,0 +1,46 @@
+"""Tests of the tests: the quick checks accept the code as it is, and reject it with any one bug planted."""
+
+import numpy as np
+import pytest
+
+from tests.support.mutants import MUTANTS, plant
+from tests.support.quick_checks import CHECKS
+from tinyalex.devices import parallel
+
+# By the beginning of a mutant's name, those of the checks that are asked first: no more than time depends on it.
+FIRST = {
+    "update": ("update", "slow"), "schedule": ("rates",), "columns": ("columns", "bytes"), "init": ("weights",),
+    "net": ("net", "columns"), "network": ("blocks", "predictions"), "loss": ("loss",), "winograd": ("winograd",),
+}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def threads(monkeypatch):
+    """Put the process's workers back afterwards."""
+    monkeypatch.setattr(parallel, "_workers", parallel._workers)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
+def test_check_accepts_the_code(check):
+    check()
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+@pytest.mark.filterwarnings("ignore")
+def test_mutant_is_rejected(mutant, monkeypatch):
+    plant(mutant, monkeypatch)
+    likely = FIRST.get(mutant.name.split(":")[0], ())
+    with np.errstate(all="ignore"):
+        for check in sorted(CHECKS, key=lambda check: not check.__name__.startswith(likely)):
+            try:
+                check()
+            except (NameError, SyntaxError, AttributeError) as error:
+                pytest.fail(f"{mutant.name}: not a bug but a blunder: {error!r}")
+            except Exception:
+                return
+    pytest.fail(f"{mutant.name}: nobody noticed")
+
+
+def test_there_are_enough_mutants_and_no_two_alike():
+    assert len(MUTANTS) >= 60
+    assert len({mutant.name for mutant in MUTANTS}) == len({mutant[1:] for mutant in MUTANTS}) == len(MUTANTS)

@@ -1,0 +1,184 @@
+"""Recipes: what they say, what they refuse, and that they come back from the run folder as they were."""
+
+from dataclasses import fields, replace
+
+import pytest
+
+from tinyalex.errors import UsageError
+from tinyalex.recipes import recipe
+from tinyalex.recipes.ranges import RULES
+from tinyalex.training.schedule import rates
+
+
+@pytest.mark.parametrize("name", recipe.names())
+@pytest.mark.parametrize("overrides", [[], ["learning.epochs=13"], ["learning.rate=0.003"]])
+def test_resolved_recipe_reads_back_equal(name, overrides):
+    original = recipe.load(name, overrides)
+    assert original.name == name
+    assert recipe.parse(recipe.to_toml(original)) == original
+
+
+def test_every_key_has_a_rule_and_every_rule_a_key():
+    parts = (recipe.Net, recipe.Init, recipe.Data, recipe.Learning, recipe.Phase)
+    keys = {f"{part.section}.{each.name}" for part in parts for each in fields(part)}
+    assert set(RULES) == keys | {"name"}
+
+
+@pytest.mark.parametrize("name", recipe.names())
+def test_every_recipe_says_where_it_comes_from(name):
+    assert (recipe._folder() / f"{name}.toml").read_text().startswith("# ")
+
+
+def test_original_is_run_145_of_2012():
+    original = recipe.load("original")
+    assert [(p.epoch, p.rate, p.bias_rate, p.colour_noise, p.slow) for p in original.learning.phases] == [
+        (0, 1e-2, 0.02, None, {}),
+        (25, 1e-3, 0.002, None, {}),
+        (51, 1e-4, 0.002, None, {}),
+        (67, 1e-4, 0.002, 0.0, {"conv1": 0.1}),
+        (72, 1e-4, 0.002, 0.0, {"conv1": 0.0}),
+        (79, 1e-5, 0.002, 0.0, {"conv1": 0.0}),
+    ]
+    assert (original.learning.epochs, original.learning.batch, original.net.norm) == (91, 128, "2012")
+    assert (original.data.shared_crop, original.data.mean, original.data.colour) == (32, "centre", "2012")
+    assert original.init.weights == {"default": 0.01, "conv3": 0.03, "conv4": 0.03, "conv5": 0.03}
+
+
+def test_paper_is_the_text():
+    paper = recipe.load("paper")
+    ones = {layer for layer, bias in paper.init.biases.items() if bias == 1}
+    assert ones == {"conv2", "conv4", "conv5", "fc6", "fc7"}
+    assert paper.init.weights == {"default": 0.01}
+    assert (paper.learning.schedule, paper.learning.drops, paper.learning.bias_rate) == ("plateau", 3, 1.0)
+    assert paper.learning.phases == ()
+
+
+def test_cifar_nets_differ_in_the_activation_alone():
+    relu, tanh = recipe.load("cifar10-relu"), recipe.load("cifar10-tanh")
+    assert replace(tanh, name=relu.name, net=replace(tanh.net, activation="relu")) == relu
+    assert relu.learning.phases == (recipe.Phase(0, 0.001),)
+    assert (relu.learning.decay, relu.data.flip, relu.init.weights["conv1"]) == (0.0, False, 1e-4)
+
+
+def test_epochs_take_the_phases_along():
+    short = recipe.load("original", ["learning.epochs=10"])
+    assert [p.epoch for p in short.learning.phases] == pytest.approx([e * 10 / 91 for e in (0, 25, 51, 67, 72, 79)])
+    assert recipe.load("modern", ["learning.epochs=9"]).learning.warmup == pytest.approx(0.5)
+    assert "10 epochs instead of 91" in recipe.to_toml(short)
+    assert recipe.with_epochs(recipe.load("original"), 10) == short
+
+
+def test_rate_takes_the_phases_along():
+    fast = recipe.load("original", ["learning.rate=0.02"])
+    assert [p.rate for p in fast.learning.phases] == pytest.approx([0.02, 2e-3, 2e-4, 2e-4, 2e-4, 2e-5])
+    assert fast.learning.phases[1].bias_rate == pytest.approx(0.004)
+
+
+@pytest.mark.parametrize("rate", [0.01 / 3, 0.001234567891, 0.02])
+def test_a_new_rate_is_the_first_phases_to_the_last_digit(rate):
+    learning = recipe.load("original", [f"learning.rate={rate!r}"]).learning
+    assert learning.phases[0].rate == rate == rates(learning, 0).rate and rates(learning, 0).drops == 0
+
+
+def test_phases_given_whole_are_kept():
+    override = ["learning.phases=[{epoch=0, rate=0.5}, {epoch=2, rate=0.1}]", "learning.rate=0.5", "learning.epochs=3"]
+    learning = recipe.load("shapes", ["learning.schedule=phases", *override]).learning
+    assert learning.phases == (recipe.Phase(0, 0.5), recipe.Phase(2, 0.1))
+    assert learning.epochs == 3
+
+
+def test_overrides_of_every_kind():
+    changed = recipe.load("shapes", ["net.norm=none", "init.weights.conv1=0.5", "net.talk=[]", "data.flip=true"])
+    assert (changed.net.norm, changed.net.talk, changed.data.flip) == ("none", (), True)
+    assert changed.init.weights["conv1"] == 0.5
+    assert changed.init.weights["default"] == recipe.load("shapes").init.weights["default"]
+
+
+@pytest.mark.parametrize(
+    "override, said",
+    [
+        ("rate=1", '"learning.rate"'),
+        ("learning.rat=1", '"learning.rate"'),
+        ("lerning.rate=1", '"learning.rate"'),
+        ("net.talk=['fc9']", '"fc'),
+        ("init.weights.conf1=1", '"conv1"'),
+        ("learning.phases=[{epoch=0, rate=0.01, slow={conv9=0}}]", '"conv'),
+        ("learning.phases=[{epoch=0, rat=0.01}]", '"learning.phases.rate"'),
+        ("learning.phases=[{epoch=0}]", "give epoch and rate"),
+        ("learning.phases.epoch=3", "as a whole"),
+        ("learning.rate=0", "above 0"),
+        ("learning.rate=true", "above 0"),
+        ("learning.rate=nan", "above 0"),
+        ("learning.rate=fast", "above 0"),
+        ("learning.epochs=0", "1 or more"),
+        ("learning.epochs=2.5", "1 or more"),
+        ("learning.batch=0", "1 or more"),
+        ("learning.momentum=1.0", "below 1"),
+        ("net.dropout=1.0", "below 1"),
+        ("net.dropout=-0.1", "below 1"),
+        ("net.columns=3", "1 or 2"),
+        ("net.columns=true", "1 or 2"),
+        ("net.maps=[97, 256, 384, 384, 256]", "97 does not divide"),
+        ("net.maps=[96, 256]", "give 5"),
+        ("net.hidden=4095", "4095 does not divide"),
+        ("net.norm=batch", "'paper'"),
+        ("data.flip=1", "true or false"),
+        ("data.scale=0", "above 0"),
+        ("net=3", "table of keys"),
+        ("net.input", "no value"),
+        ("learning.warmup=91", "fewer"),
+        ("learning.phases=[{epoch=5, rate=0.01}]", "begin at 0"),
+        ("learning.phases=[{epoch=0, rate=0.01}, {epoch=95, rate=0.1}]", "end before 91"),
+        ("learning.phases=[{epoch=0, rate=0.1}]", "make them equal"),
+    ],
+)
+def test_refused(override, said):
+    with pytest.raises(UsageError) as raised:
+        recipe.load("original", [override])
+    assert said in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("override", ["net.columns=2", "net.norm=paper", "net.dropout=0.5"])
+def test_what_a_cifar_net_does_not_have_is_refused(override):
+    with pytest.raises(UsageError, match="for a cifar10 net"):
+        recipe.load("cifar10-relu", [override])
+
+
+@pytest.mark.parametrize("name, nearest", [("orginal", '"original"'), ("cifar-relu", '"cifar10-relu"')])
+def test_unknown_recipe_names_the_nearest(name, nearest):
+    with pytest.raises(UsageError, match=nearest):
+        recipe.load(name)
+
+
+@pytest.mark.parametrize("content", [b"[net\ninput = 3", b"\xff\xfe", b"[net]\ninput = 3\ninput = 4\n"])
+def test_file_that_is_no_recipe(tmp_path, content):
+    path = tmp_path / "bad.toml"
+    path.write_bytes(content)
+    with pytest.raises(UsageError) as raised:
+        recipe.load(path)
+    assert "\n" not in str(raised.value)
+
+
+def test_recipe_from_a_file_is_named_after_it(tmp_path):
+    path = tmp_path / "small.toml"
+    path.write_text("[net]\nclasses = 0\n")
+    small = recipe.load(path)
+    assert small.name == "small"
+    assert recipe.with_classes(small, 7).net.classes == 7
+
+
+def test_every_column_of_a_split_layer_has_a_class():
+    with pytest.raises(UsageError, match="net.fc8: 'split' needs a class a column; use 'a' for 1 in 2"):
+        recipe.load("original", ["net.fc8=split", "net.classes=1"])
+
+
+def test_another_number_of_classes_is_refused():
+    with pytest.raises(UsageError, match="net.classes=7"):
+        recipe.with_classes(recipe.load("original"), 7)
+    assert recipe.with_classes(recipe.load("original"), 1000) == recipe.load("original")
+
+
+def test_recipes_cannot_be_changed_by_accident():
+    with pytest.raises(AttributeError):
+        recipe.load("paper").net.input = 3

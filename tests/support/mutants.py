@@ -1,0 +1,435 @@
+"""Bugs to plant, by the function that they go into: a name, the text that is there, the text that takes its place.
+
+The text has to occur exactly once in the function. To add a mutant, add a line; test_mutants.py plants it, runs the
+quick checks, and wants one of them to object.
+"""
+
+import importlib
+import inspect
+import sys
+import textwrap
+from typing import NamedTuple
+
+
+class Mutant(NamedTuple):
+    name: str
+    where: str
+    old: str
+    new: str
+
+
+# fmt: off
+PLACES = {
+    "layers.convolution:Conv2d.forward": {
+        "conv: bias forgotten": ("y += self.b.value", "pass"),
+    },
+    "layers.convolution:Conv2d.product": {
+        "conv: groups swapped": (
+            "im2col(self.device, x[..., inputs],",
+            "im2col(self.device, x[..., ::-1][..., inputs],",
+        ),
+        "conv: every group is the first, forward": ("W[:, outputs], out", "W[:, : outputs.stop - outputs.start], out"),
+        "conv: kernel turned round": ("self.W.value.reshape", "self.W.value[::-1, ::-1].reshape"),
+        "conv: weights transposed": ("self.W.value.reshape", "self.W.value.transpose(1, 0, 2, 3).reshape"),
+        "conv: input changed in place": ("self.saved = x", "x *= 1.5; self.saved = x"),
+        "conv: float32 promoted": ("xp.result_type(x, W)", "xp.result_type(x, W, 'float64')"),
+        "conv: stride forgotten": (
+            "**self.geometry)",
+            "**self.geometry | {'stride': max(1, self.geometry['stride'] - 1)})[: len(y)]",
+        ),
+    },
+    "layers.convolution:Conv2d.backward": {
+        "conv: bias gradient averaged": (".sum(axis=0)", ".mean(axis=0)"),
+        "conv: bias gradient missing": ("self.b.grad[...] =", "_ ="),
+        "conv: bias gradient adds up": ("self.b.grad[...] =", "self.b.grad +="),
+    },
+    "layers.convolution:Conv2d.product_backward": {
+        "conv: weight gradient adds up": (
+            "self.device.matmul(patches.T, dy[:, outputs], out=dW[:, outputs])",
+            "dW[:, outputs] += patches.T @ dy[:, outputs]",
+        ),
+        "conv: weight gradient averaged": ("patches.T, dy[:, outputs]", "patches.T, dy[:, outputs] / len(x)"),
+        "conv: every group is the first, backward": ("W[:, outputs].T", "W[:, : outputs.stop - outputs.start].T"),
+        "conv: groups add to one input": ("dx[..., inputs] = col2im", "dx[..., : x.shape[3]] = col2im"),
+        "conv: dy changed in place": ("dy = dy.reshape(-1, self.maps)", "dy = dy.reshape(-1, self.maps); dy *= 1.5"),
+        "conv: input gradient flipped": ("return dx", "return None if dx is None else dx[:, ::-1]"),
+    },
+    "layers.locally_connected:LocallyConnected.forward": {
+        "local: bias forgotten": ("y += self.b.value", "pass"),
+        "local: one bias for all places": ("y += self.b.value", "y += self.b.value.mean(axis=(0, 1))"),
+        "local: the kernel of the first place everywhere": ("self._patches(x), W,", "self._patches(x), W[:1],"),
+        "local: float32 promoted": ("xp.result_type(x, W)", "xp.result_type(x, W, 'float64')"),
+        "local: input changed in place": ("self.saved = x", "x *= 1.5; self.saved = x"),
+    },
+    "layers.locally_connected:LocallyConnected.backward": {
+        "local: bias gradient shared by the places": (
+            "dy.sum(axis=0)",
+            "dy.sum(axis=(0, 1, 2))",
+        ),
+        "local: bias gradient adds up": ("self.b.grad[...] =", "self.b.grad +="),
+        "local: weight gradient averaged": ("patches.transpose(0, 2, 1), dy", "patches.transpose(0, 2, 1), dy / n"),
+        "local: places turned round": ("W.transpose(0, 2, 1)", "W[::-1].transpose(0, 2, 1)"),
+        "local: images and places mixed up": ("dpatches.transpose(1, 0, 2)", "dpatches"),
+    },
+    "layers.locally_connected:LocallyConnected.__init__": {
+        "local: fan-in counts the places": (
+            "(kernel * kernel * c)",
+            "(kernel * kernel * c * self.places[0] * self.places[1])",
+        ),
+    },
+    "layers.patches:positions": {
+        "places: floor for ceil": ("-(-span // stride) if rounding == \"ceil\" else span // stride", "span // stride"),
+        "places: ceil for floor": (
+            "-(-span // stride) if rounding == \"ceil\" else span // stride",
+            "-(-span // stride)",
+        ),
+        "places: one padding only": ("2 * pad", "pad"),
+        "places: one too few": ("return 1 + (", "return max(1, "),
+    },
+    "layers.patches:_pad": {
+        "im2col: pad off by one": (
+            "padded[:, pad : pad + inside.shape[1]",
+            "padded[:, pad - 1 : pad - 1 + inside.shape[1]",
+        ),
+        "im2col: edge repeated instead of zeros": (
+            "    return padded",
+            "    padded[:, :pad] = padded[:, pad : pad + 1]\n    return padded",
+        ),
+    },
+    "layers.patches:im2col": {
+        "im2col: rows and columns of the kernel swapped": ("(0, 1, 2, 4, 5, 3)", "(0, 1, 2, 5, 4, 3)"),
+    },
+    "layers.patches:col2im": {
+        "col2im: overwrites": ("] += some[", "] = some["),
+        "col2im: pad off by one": ("return x[:, pad : pad + h,", "return x[:, max(pad - 1, 0) : max(pad - 1, 0) + h,"),
+        "col2im: a tap lost": ("for u in range(kernel):", "for u in range(max(1, kernel - 1)):"),
+    },
+    "layers.activation:ReLU.backward": {
+        "relu: mask is >=": ("y > 0", "y >= 0"),
+        "relu: no mask": ("y > 0", "1"),
+    },
+    "layers.activation:ReLU.forward": {
+        "relu: leaks": ("maximum(x, zeros,", "maximum(x, 0.01 * x,"),
+        "relu: works in place": ("out=self.device.empty(x.shape, x.dtype)", "out=x"),
+    },
+    "layers.activation:Tanh.backward": {
+        "tanh: derivative of the sigmoid": ("(1 - y * y)", "(y - y * y)"),
+    },
+    "layers.normalization:_ResponseNorm.backward": {
+        "lrn: cross term dropped": ("cross *= -2 * self.alpha * self.beta", "cross *= 0"),
+        "lrn: sign of the cross term": ("-2 * self.alpha", "2 * self.alpha"),
+        "lrn: cross term halved": ("-2 * self.alpha", "-self.alpha"),
+        "lrn: beta forgotten in the cross term": ("self.alpha * self.beta", "self.alpha"),
+        "lrn: cross term without the neighbours": (
+            "self._window_sum(dy[i], q, after)",
+            "(dy[i] * q, ...)",
+        ),
+        "lrn: backward's window looks the wrong way": ("self.size - 1 - self.size // 2", "self.size // 2"),
+        "lrn: direct term lost": ("dx[i] += xp.multiply(dy[i], p, out=p)", "pass"),
+        "lrn: exponent of d one off": ("q *= u[i]", "pass"),
+    },
+    "layers.normalization:_ResponseNorm.forward": {
+        "lrn: x not squared": ("self._window_sum(x[i], x[i],", "self._window_sum(x[i], 0 * x[i] + 1,"),
+        "lrn: k is 1": ("d += self.k", "d += 1"),
+    },
+    "layers.normalization:_ResponseNorm._power": {
+        "lrn: beta is 1/2 where it is 3/4": ("xp.multiply(xp.sqrt(u, out=out), u, out=out)", "u"),
+        "lrn: beta is always 3/4": ("self.beta != 0.75", "False"),
+        "lrn: other powers multiply": ("xp.power(u, self.beta", "xp.power(u, -self.beta"),
+    },
+    "layers.normalization:_ResponseNorm._add": {
+        "lrn: window of 4": ("terms[1:]", "terms[1:-1]"),
+    },
+    "layers.normalization:LRN.__init__": {
+        "lrn: k defaults to 1": ("k=K", "k=1.0"),
+        "lrn: alpha not divided by n": ("alpha / size if average else alpha", "alpha"),
+        "lrn: alpha always divided by n": ("alpha / size if average else alpha", "alpha / size"),
+    },
+    "layers.normalization:LRN._window_sum": {
+        "lrn: window begins one late": (
+            "padded[:rows, before : before + maps]",
+            "padded[:rows, before - 1 : before - 1 + maps]",
+        ),
+    },
+    "layers.normalization:LRN._apart": {
+        "lrn: window crosses the columns": ("x.shape[-1] // self.groups", "x.shape[-1]"),
+    },
+    "layers.normalization:SpatialNorm.__init__": {
+        "spatial norm: alpha divided by the side": ("alpha / size**2", "alpha / size"),
+    },
+    "layers.normalization:SpatialNorm._window_sum": {
+        "spatial norm: window over rows only": ("rows[:, :, shift : shift + w]", "rows[:, :, before : before + w]"),
+    },
+    "layers.pooling:MaxPool._to_winners": {
+        "max pool: overlaps overwrite": ("dx[pixels] +=", "dx[pixels] ="),
+        "max pool: every pixel wins": ("winners[units] == place", "winners[units] >= 0"),
+    },
+    "layers.pooling:_Pool._taps": {
+        "max pool: window of 2": ("range(self.window)", "range(min(2, self.window))"),
+    },
+    "layers.pooling:MaxPool._largest": {
+        "max pool: smallest": ("xp.maximum(y[units]", "xp.minimum(y[units]"),
+        "max pool: to the last of several largest": ("x[pixels] > y[units]", "x[pixels] >= y[units]"),
+        "max pool: a pixel of each window forgotten": ("enumerate(others, 1)", "enumerate(others[:-1], 1)"),
+    },
+    "layers.pooling:_Pool._pooled": {
+        "pool: clipped window left out": ("self.rounding)", "'floor')"),
+    },
+    "layers.pooling:AvgPool._areas": {
+        "avg pool: divided by the full window": ("self._sum(self._sum(ones, 2), 1)", "self.window**2"),
+    },
+    "layers.pooling:AvgPool.backward": {
+        "avg pool: backward not divided": ("dy / self._areas(shape, dy.real.dtype)", "dy"),
+        "avg pool: overlaps overwrite": ("dx[pixels] += share", "dx[pixels] = share"),
+    },
+    "layers.pooling:AvgPool.forward": {
+        "avg pool: float32 promoted": ("x.real.dtype", "'float64'"),
+    },
+    "layers.linear:Linear.forward": {
+        "linear: bias forgotten": ("y += self.b.value", "pass"),
+    },
+    "layers.linear:Linear.product": {
+        "linear: images read channel by channel": (
+            "x[..., inputs].reshape(len(x), -1)",
+            "(x if x.ndim < 4 else x.transpose(0, 3, 1, 2).reshape(x.shape))[..., inputs].reshape(len(x), -1)",
+        ),
+    },
+    "layers.linear:Linear.backward": {
+        "linear: bias gradient averaged": ("dy.sum(axis=0)", "dy.mean(axis=0)"),
+        "linear: bias gradient of one image": ("dy.sum(axis=0)", "dy[0]"),
+    },
+    "layers.linear:Linear.product_backward": {
+        "linear: weight gradient of images in reverse": ("dy[:, outputs], out=dW", "dy[::-1, outputs], out=dW"),
+        "linear: every group is the first": ("dx[..., inputs] = back", "dx[..., : part.shape[-1]] = back"),
+        "linear: input gradient has the wrong sign": ("return dx", "return -dx"),
+        "linear: input changed in place": ("return dx", "x += 1; return dx"),
+    },
+    "layers.dropout:Dropout.forward": {
+        "dropout: not scaled at test": ("return x * (1 - self.p)", "return x * 1"),
+        "dropout: scaled by p at test": ("return x * (1 - self.p)", "return x * self.p"),
+        "dropout: scaled in training too": ("return x * self.saved", "return x * self.saved / (1 - self.p)"),
+        "dropout: active at test": ("if step is None:", "step = step or randomness.Step(0, 0)\n    if step is None:"),
+        "dropout: inactive in training": ("if step is None:", "if True:"),
+        "dropout: same mask every step": (", step.number)", ")"),
+        "dropout: same mask every run": ("key(step.seed,", "key(0,"),
+        "dropout: same mask in both layers": ("\"dropout\", self.stream", "\"dropout\""),
+        "dropout: same mask in both columns": (
+            "arange(self.first_unit, self.first_unit + x.shape[1])",
+            "arange(x.shape[1])",
+        ),
+        "dropout: same mask for all images": ("images, units, xp=xp", "images * 0, units, xp=xp"),
+        "dropout: every block begins with the first mask": (
+            "arange(step.first, step.first + len(x))",
+            "arange(len(x))",
+        ),
+        "dropout: keeps p instead of silencing p": (">= int", "< int"),
+    },
+    "layers.dropout:Dropout.backward": {
+        "dropout: backward forgets the mask": ("dy * self.recall()", "dy"),
+    },
+    "layers.loss:SoftmaxLoss.forward": {
+        "loss: no shift": ("z - z.real.max(axis=1)[:, None]", "z - 0"),
+        "loss: shift by the batch's maximum": ("z.real.max(axis=1)[:, None]", "z.real.max()"),
+        "loss: summed over images": (".sum() / n", ".sum()"),
+        "loss: label one off": ("labels[:, None]", "labels[:, None] + 1"),
+    },
+    "layers.loss:SoftmaxLoss.backward": {
+        "loss: gradient summed over images": ("/ len(right)", ""),
+        "loss: gradient averaged over classes": ("len(right)", "right.size"),
+        "loss: gradient of the wrong sign": ("/ total[:, None] - right)", "/ total[:, None] + right)"),
+        "loss: gradient of logits, not of probabilities": ("self.device.xp.exp(shifted) / total[:, None]", "shifted"),
+    },
+    "layers.initialization:first_value": {
+        "init: both columns start alike": ("\"init\", name)", "\"init\", parameter.layer)"),
+        "init: he without the 2": ("2.0 / fan_in", "1.0 / fan_in"),
+        "init: bias is 0": ("parameter.init if parameter.kind == \"b\" else 0.0", "0.0"),
+        "init: fan-out for fan-in": ("parameter.shape[:-1]", "parameter.shape[-1:]"),
+    },
+    "network.columns:Exchange.backward": {
+        "columns: gradient sent to the wrong home": (
+            "self._cuts[reader][home]",
+            "self._cuts[reader][len(dys) - 1 - home if len(self._cuts[reader]) > 1 else home]",
+        ),
+        "columns: one column's gradient not sent home": ("if home in sources]", "if home in sources][:1]"),
+        "columns: gradient counted twice": ("else dx + dy", "else dx + 2 * dy"),
+    },
+    "network.columns:Exchange.forward": {
+        "columns: exchange doubles": (
+            "return [self._join(xs, destination, devices)",
+            "return [self._join([x if x is None else 2 * x for x in xs], destination, devices)",
+        ),
+    },
+    "network.columns:Exchange._join": {
+        "columns: joined in the wrong order": ("cuts[source]] =", "cuts[sources[-1 - sources.index(source)]]] ="),
+        "columns: other column's maps not read": (
+            "self._carry(xs[source],",
+            "self._carry(xs[source] * (source == destination),",
+        ),
+        "columns: own maps in the other's place": ("self._carry(xs[source],", "self._carry(xs[sources[0]],"),
+    },
+    "network.columns:Exchange._carry": {
+        "columns: array not copied over": ("return devices[destination].receive(x, devices[source])", "return x"),
+        "columns: backward bytes not counted": ("+= x.nbytes", "+= x.nbytes * (direction == 'forward')"),
+    },
+    "network.columns:Exchange.predict": {
+        "columns: own maps counted as crossing": ("set(sources) - {destination}", "set(sources)"),
+    },
+    "network.columns:Stage.backward": {
+        "columns: layers run backward in forward order": ("in reversed(column)", "in column"),
+    },
+    "network.alexnet:alexnet": {
+        "net: conv3 pads nothing": ("kernel // 2 - padding_less", "kernel // 2 - (number == 3 or padding_less)"),
+    },
+    "cifar10:cifar10_local": {
+        "net: footnote 3's normalization with the paper's k": ("k=1.0, alpha=1e-3", "alpha=1e-3"),
+        "net: footnote 3's normalization after the pool": (
+            "columns.norm(number, k=1.0, alpha=1e-3)\n        columns.pool(number)",
+            "columns.pool(number)\n        columns.norm(number, k=1.0, alpha=1e-3)",
+        ),
+    },
+    "network.layout:Columns.talk": {
+        "net: columns talk before conv2": (
+            "if name in self.net.exchanges:\n        self.stage(name)",
+            "self.stage(name, routes=[list(range(self.devices))] * self.devices)",
+        ),
+    },
+    "network.layout:Columns.groups": {
+        "net: conv2 in one group": ('1 if name == "conv1" or name in self.net.exchanges else self.grouped', "1"),
+    },
+    "network.layout:Columns.norm": {
+        "net: LRN crosses the columns": ("groups=self.grouped", "groups=1"),
+        "net: LRN of the paper in the 2012 net": ("average=average", "average=average and self.grouped > 1"),
+    },
+    "network.layout:Columns.dropout": {
+        "net: both columns use one dropout mask": ("column * units", "0"),
+    },
+    "network.layout:Columns.stage": {
+        "net: fc7 does not talk": ("name in self.net.exchanges", "name in self.net.exchanges and name != \"fc7\""),
+    },
+    "network.blocks:Blocks.backward": {
+        "network: a worker's gradients lost": ("_add_gradients(self.stage, self._replica(worker, 0))", "pass"),
+        "network: a block's gradients lost": ("if number > 0:", "if False:"),
+    },
+    "network.blocks:Blocks._replica": {
+        "network: blocks share their gradients' place": ("if number > 1 else device", "if number else device"),
+    },
+    "network.blocks:_add_gradients": {
+        "network: gradients added twice": ("parameter.grad += its.grad", "parameter.grad += 2 * its.grad"),
+    },
+    "layers.layer:Parameter.replica": {
+        "network: a replica has weights of its own": (
+            "return twin",
+            "twin._value, twin._owner = twin.value * 1.01, None; return twin",
+        ),
+    },
+    "network.blocks:Blocks.forward": {
+        "network: blocks forget where they begin": ("step.first + block.start", "step.first"),
+    },
+    "network.blocks:Blocks.shares": {
+        "network: an image lost at the end of a share": (
+            "share.start + block.stop)",
+            "max(share.start + block.start + 1, share.start + block.stop - 1))",
+        ),
+    },
+    "network.network:Network.predict": {
+        "network: predicts with logits": ("self.loss.probabilities(logits)", "logits"),
+    },
+    "training.optimizer:move": {
+        "update: momentum has the wrong sign": ("v *= momentum", "v *= -momentum"),
+        "update: no momentum": ("v *= momentum", "v *= 0"),
+        "update: uphill": ("v -= rate * g", "v += rate * g"),
+        "update: no decay": ("if decay:", "if False:"),
+        "update: decay grows the weights": ("v -= decay", "v += decay"),
+        "update: Nesterov's momentum": ("w += v", "w += momentum * v - rate * g"),
+    },
+    "training.optimizer:Optimizer.update": {
+        "update: biases decay": ("if parameter.kind == \"W\" else 0.0", ""),
+        "update: decay without the rate": ("return own, decay * own", "return own, decay"),
+        "update: layers have no decay of their own": ("self.decays.get(parameter.layer, self.decay)", "self.decay"),
+        "update: biases have the weights' rate": ("rate if bias_rate is None else bias_rate", "rate"),
+        "update: slow layers are not slow": (".get(parameter.layer, 1.0)", ".get(\"\", 1.0)"),
+        "update: frozen layers decay": ("if own:", "own = own or rate\n        if own:"),
+    },
+    "layers.cook_toom:cook_toom": {
+        "winograd: denominators forgotten": ("[[value / s for value", "[[value for value"),
+        "winograd: infinity sees the first coefficient": ("Fraction(j == size - 1)", "Fraction(j == 0)"),
+    },
+    "kernels.winograd:WinogradConv2d.forward": {
+        "winograd: bias forgotten": ("M[one] += self.b.value", "pass"),
+        "winograd: rows and columns of a tile change places": (
+            "y.transpose(2, 4, 1, 3, 0, 5)",
+            "y.transpose(4, 2, 1, 3, 0, 5)",
+        ),
+        "winograd: every group is the first": (
+            "U[i][..., outputs]",
+            "U[i][..., : outputs.stop - outputs.start]",
+        ),
+    },
+    "kernels.winograd:WinogradConv2d.backward": {
+        "winograd: bias gradient averaged": ("dM[one].sum(axis=0)", "dM[one].mean(axis=0)"),
+        "winograd: gradient transformed as the input": (
+            "self._combine(A, drows[i])",
+            "self._combine(B.T[:, : len(A.T)], drows[i])",
+        ),
+        "winograd: weight gradient adds up": ("self.W.grad[...] =", "self.W.grad +="),
+        "winograd: the first row's kernels everywhere": ("U[i][..., outputs].swapaxes", "U[0][..., outputs].swapaxes"),
+    },
+    "kernels.winograd:WinogradConv2d.prepare": {
+        "winograd: the kernels of the batch before": ("self.release()", "pass"),
+    },
+    "kernels.winograd:WinogradConv2d._overlap": {
+        "winograd: overlaps are written over": ("+= column", "= column"),
+    },
+    "kernels.winograd:WinogradConv2d._images": {
+        "winograd: rows in common are written over": ("+= lines", "= lines"),
+    },
+    "kernels.winograd:WinogradConv2d._rows": {
+        "winograd: windows without the padding": ("tile * m - before", "tile * m"),
+    },
+    "kernels.winograd:WinogradConv2d._blocks": {
+        "winograd: padding on one side only": ("p : p + inside.shape[1], p", "0 : inside.shape[1], p"),
+        "winograd: blocks of pixels turned": ("transpose(1, 3, 0, 2, 4, 5)", "transpose(1, 3, 0, 4, 2, 5)"),
+    },
+    "training.schedule:rates": {
+        "schedule: a phase one epoch late": ("phase.epoch <= epoch", "phase.epoch + 1 <= epoch"),
+        "schedule: a phase begins just after its epoch": ("phase.epoch <= epoch", "phase.epoch < epoch or epoch == 0"),
+        "schedule: biases' multiple forgotten": ("rate * learning.bias_rate", "rate"),
+        "schedule: divided by 2": ("10**", "2**"),
+        "schedule: no warm-up": ("if learning.warmup else 1.0", "if False else 1.0"),
+        "schedule: half a cosine": ("math.pi * epoch", "math.pi / 2 * epoch"),
+    },
+    "training.schedule:plateaus": {
+        "schedule: equal error is an improvement": ("error < best", "error <= best"),
+        "schedule: patience one longer": ("stale == patience", "stale == patience + 1"),
+    },
+}
+# fmt: on
+
+MUTANTS = [Mutant(name, where, *texts) for where, bugs in PLACES.items() for name, texts in bugs.items()]
+
+
+def plant(mutant, monkeypatch):
+    """Put a mutant's text into its function, everywhere in the package, until the test ends."""
+    module_name, _, path = mutant.where.partition(":")
+    module = importlib.import_module(f"tinyalex.{module_name}")
+    owner = module
+    for part in path.split(".")[:-1]:
+        owner = vars(owner)[part]
+    name = path.split(".")[-1]
+    original = vars(owner)[name]
+    function = getattr(original, "__func__", original)
+    source = textwrap.dedent(inspect.getsource(function))
+    if (times := source.count(mutant.old)) != 1:
+        raise LookupError(f"{mutant.name}: {mutant.old!r} is {times} times in {mutant.where}; bring it up to date")
+    source = source.replace(mutant.old, mutant.new)
+    if owner is not module:
+        source = source.replace("super()", f"super({owner.__name__}, self)")
+    made = {}
+    exec(compile(source, f"<{mutant.name}>", "exec"), vars(module), made)
+    if owner is not module:
+        monkeypatch.setattr(owner, name, made[name])
+        return
+    for other in [each for key, each in sys.modules.items() if key.split(".")[0] == "tinyalex"]:
+        for attribute, value in list(vars(other).items()):
+            if value is original:
+                monkeypatch.setattr(other, attribute, made[name])

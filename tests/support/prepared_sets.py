@@ -1,0 +1,91 @@
+"""Small prepared sets, written in the format itself: what they hold is known to the byte."""
+
+import numpy as np
+
+from tinyalex import randomness
+from tinyalex.datasets import ImageSet
+from tinyalex.datasets.shards import manifest, shards
+from tinyalex.datasets.statistics import mean_image, pixel_sums
+
+PLAN = "0123456789abcdef" * 2
+
+
+def pictures(split, count, size, classes=3):
+    """Labels (n,), every class in turn, and images that are noise on a colour of their class, uint8 (n, S, S, 3)."""
+    labels = np.arange(count) % classes
+    noise = randomness.below(randomness.key(0, "prepared", split, size), 56, np.arange(count * size * size * 3))
+    colours = 40 + 160 * (labels[:, None] // 2 ** np.arange(3) % 2)
+    return labels, (noise.reshape(count, size, size, 3) + colours[:, None, None, :]).astype(np.uint8)
+
+
+def cheap_pictures(split, count, size, classes=3):
+    """Labels, and images that are cut-outs of one piece of noise; of large `pictures` a thousand take half a minute."""
+    one = pictures(split, 1, 2 * size, classes)[1][0]
+    labels = np.arange(count) % classes
+    images = np.empty((count, size, size, 3), np.uint8)
+    for number, image in enumerate(images):
+        top, left = number * 7 % size, number * 13 % size
+        image[...] = one[top : top + size, left : left + size]
+    return labels, images
+
+
+def make(folder, train=20, test=10, size=8, per_shard=6, classes=3, plan=PLAN, draw=pictures, **changes):
+    """Write a set of so many images and return its folder; ``changes`` replace fields of its manifest."""
+    folder.mkdir(parents=True, exist_ok=True)
+    splits, drawn = {}, {}
+    for split, count in (("train", train), ("test", test)):
+        labels, images = draw(split, count, size, classes)
+        drawn[split], written = images, []
+        for number, start in enumerate(range(0, count, per_shard)):
+            part = np.s_[start : start + per_shard]
+            name = shards.file_name(split, number)
+            digest = shards.write(folder / name, plan, split, number, labels[part], images[part])
+            written.append({"file": name, "count": len(labels[part]), "hash": digest})
+        splits[split] = {"count": count, "shards": written, "skipped": []}
+    source = drawn["train"] if train else images
+    total, products = pixel_sums(source)
+    fields = {
+        "plan": plan,
+        "kind": "drawn",
+        "sources": ["nowhere"],
+        "size": size,
+        "seed": 0,
+        "per_shard": per_shard,
+        "classes": [f"n{k:08d}" for k in range(classes)],
+        "words": [f"thing {k}, whatever" for k in range(classes)],
+        "splits": splits,
+        "statistics": {
+            "from": "train" if train else "f" * 32,
+            "images": len(source),
+            "pixels": len(source) * size**2,
+            "sum": total.sum(axis=(0, 1)).tolist(),
+            "products": products.tolist(),
+            "mean": manifest.write_mean(folder, mean_image(total, len(source))),
+        },
+        "odd": {"png": 1},
+        "duplicates": [],
+        "decoder": {"pillow": "12.0", "libjpeg": "9.5", "filter": "bicubic"},
+    }
+    manifest.write(folder, fields | changes)
+    return folder
+
+
+def in_memory(split, count, size=8, classes=3):
+    """The same images as an `ImageSet`."""
+    labels, images = pictures(split, count, size, classes)
+    return ImageSet(images, labels)
+
+
+def rewrite(folder, **changes):
+    """Write a set's manifest again with other fields, so that all its hashes are right."""
+    fields = manifest.read(folder) | changes
+    manifest.write(folder, {name: value for name, value in fields.items() if name not in ("format", "identity")})
+
+
+def flip(path, at, bit=0):
+    """Change one bit of a file."""
+    with open(path, "r+b") as file:
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 1 << bit]))

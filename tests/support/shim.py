@@ -1,0 +1,207 @@
+"""CUDA kernels without a card: the same source through g++, one thread after the other, on NumPy's memory; and through
+NVRTC, which compiles for cards that are not there."""
+
+import ctypes
+import functools
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tinyalex.devices import launch
+from tinyalex.devices.device import Device
+from tinyalex.errors import DeviceError
+from tinyalex.kernels import cut, patches, pooling, rectify, response, softmax, update
+
+SOURCES = {module.__name__.split(".")[-1]: module.SOURCE
+           for module in (cut, patches, pooling, rectify, response, softmax, update)}  # fmt: skip
+
+# No header: they would take longer to compile than the kernels.
+SHIM = """
+typedef unsigned long size_t;
+struct Place { unsigned x, y; };
+static thread_local Place blockIdx, threadIdx, blockDim;
+#define __global__
+#define __device__ static
+#define FUNCTION(name) \\
+    static inline float name(float x) { return __builtin_##name##f(x); } \\
+    static inline double name(double x) { return __builtin_##name(x); }
+FUNCTION(sqrt)
+FUNCTION(exp)
+FUNCTION(log)
+static inline float pow(float x, float y) { return __builtin_powf(x, y); }
+static inline double pow(double x, double y) { return __builtin_pow(x, y); }
+static inline int min(int a, int b) { return a < b ? a : b; }
+static inline int max(int a, int b) { return a > b ? a : b; }
+template <class T> T rsqrt(T x) { return 1 / sqrt(x); }
+"""
+
+# For a process with the sanitizers' libraries loaded before all others (`test_sanitizers`).
+SANITIZED = os.environ.get("TINYALEX_SANITIZED") == "1"
+FLAGS = ["-ffp-contract=off"]
+if SANITIZED:
+    FLAGS += ["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
+
+KERNEL = re.compile(r'extern "C" __global__ void (\w+)\(([^)]*)\)')
+
+
+def kernels(code):
+    """Return ``{name: [the types of its parameters]}``."""
+    return {
+        name: [re.sub(r"\s*\b\w+$", "", parameter.strip()) for parameter in parameters.split(",")]
+        for name, parameters in KERNEL.findall(code)
+    }
+
+
+def runner(name, types):
+    """C++ that runs a kernel for every thread of a grid; ``args`` point to the arguments.
+
+    Sanitized, the last thread comes first: a kernel may not know.
+    """
+    arguments = ", ".join(f"*({type_} *)args[{i}]" for i, type_ in enumerate(types))
+    loop = "for ({0} = {1}; {0}-- > 0;)" if SANITIZED else "for ({0} = 0; {0} < {1}; ++{0})"
+    places = {"blockIdx.x": "rows", "blockIdx.y": "parts", "threadIdx.x": "threads"}
+    loops = " ".join(loop.format(place, count) for place, count in places.items())
+    return f"""
+extern "C" void run_{name}(unsigned rows, unsigned parts, unsigned threads, void **args) {{
+    blockDim.x = threads;
+    {loops} {name}({arguments});
+}}
+"""
+
+
+@functools.cache
+def library(text):
+    """Compile C++ to a shared library."""
+    folder = Path(tempfile.mkdtemp(prefix="tinyalex-shim-"))
+    try:
+        (folder / "kernels.cpp").write_text(text)
+        done = subprocess.run(
+            ["g++", "-O1", "-Wall", "-Wno-unused", "-Wno-unknown-pragmas", "-Wno-unused-result", "-shared", "-fPIC"]
+            + [*FLAGS, "-o", folder / "kernels.so", folder / "kernels.cpp"],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0 and not done.stderr, done.stderr
+        return ctypes.CDLL(str(folder / "kernels.so"))
+    finally:
+        shutil.rmtree(folder)
+
+
+def run(text, name, grid, threads, arguments):
+    """Run a kernel of a CUDA source on NumPy's memory, after a look at what it is given."""
+    types = kernels(text)[name]
+    assert len(types) == len(arguments), f"{name} takes {len(types)} arguments, got {len(arguments)}"
+    real = re.search(r"#define REAL (\w+)", text)[1]
+    held = []
+    for type_, argument in zip(types, arguments, strict=True):
+        if isinstance(argument, np.ndarray):
+            pointed = type_.removeprefix("const ").removesuffix(" *").replace("real", real)
+            assert DTYPES[pointed] == argument.dtype, f"{name}: an array of {argument.dtype} for {type_}"
+            held.append(ctypes.c_void_p(argument.ctypes.data))
+        else:
+            wanted = DTYPES[type_.replace("real", real)]
+            assert argument.dtype.itemsize == wanted.itemsize and (argument.dtype.kind == "f") == (
+                wanted.kind == "f"
+            ), f"{name}: a {argument.dtype} for {type_}"
+            held.append(ctypes.c_void_p.from_buffer_copy(argument.tobytes().ljust(8, b"\0")))
+    (rows, parts), pointers = grid, (ctypes.c_void_p * len(held))(*map(ctypes.addressof, held))
+    assert 0 < rows < 1 << 31 and 0 < parts < 1 << 16 and 0 < threads <= 1024 and threads % 32 == 0
+    function = library(SHIM + text + "".join(runner(*each) for each in kernels(text).items()))[f"run_{name}"]
+    function(ctypes.c_uint(rows), ctypes.c_uint(parts), ctypes.c_uint(threads), pointers)
+
+
+DTYPES = {
+    name: np.dtype(dtype)
+    for name, dtype in {
+        "float": "float32", "double": "float64", "unsigned char": "uint8", "int": "int32", "long long": "int64",
+        "bool": "bool",
+    }.items()
+}  # fmt: skip
+
+
+class ShimDevice(Device):
+    """A processor that does as a card does: whole batches, and kernels for the types it is told.
+
+    Attributes
+    ----------
+    started : list of str
+        The kernels that were started.
+    """
+
+    on_host = False
+
+    def __init__(self, *dtypes):
+        if not shutil.which("g++"):
+            pytest.skip("no g++ to compile the kernels with")
+        super().__init__("cpu")
+        self.kernels, self.started = {np.dtype(dtype) for dtype in dtypes}, []
+
+    def _start(self, code, name, real, constants, grid, arguments):
+        blocks, threads = grid
+        run(launch.source(code, real, constants), name, blocks, threads, arguments)
+        self.started.append(name)
+
+
+def device(name):
+    """Return the device that a test asks for; skip the test where there is none.
+
+    "kernels" runs CUDA kernels on the processor, wherever they exist. With "cuda:0" float64 goes the readable way, with
+    "cuda:0 kernels" through the kernels.
+    """
+    if name == "kernels":
+        return ShimDevice("float32", "float64")
+    name, _, kernels = name.partition(" ")
+    try:
+        found = Device(name)
+    except DeviceError as error:
+        pytest.skip(str(error))
+    if kernels:
+        found.kernels.add(np.dtype("float64"))
+    return found
+
+
+def gemm_ex(handle, turn_a, turn_b, m, n, k, alpha, a, a_type, lda, b, b_type, ldb, beta, c, c_type, ldc, compute, _):
+    """cuBLAS's gemmEx on the host: C = A B of matrices that lie column by column, their columns ld numbers apart."""
+    dtype = {0: np.float32, 1: np.float64}[c_type]
+    assert a_type == b_type == c_type and compute in {0: (68, 77), 1: (70,)}[c_type]
+
+    def matrix(pointer, rows, columns, leading, turn=0):
+        rows, columns = (columns, rows) if turn else (rows, columns)
+        assert leading >= max(1, rows), "a leading dimension less than the column"
+        memory = (ctypes.c_byte * (dtype().itemsize * leading * columns)).from_address(pointer)
+        whole = np.frombuffer(memory, dtype, leading * columns - (leading - rows)) if columns else np.empty(0, dtype)
+        view = np.lib.stride_tricks.as_strided(whole, (rows, columns), (whole.itemsize, whole.itemsize * leading))
+        return view.T if turn else view
+
+    assert dtype(ctypes.cast(alpha, ctypes.POINTER(np.ctypeslib.as_ctypes_type(dtype)))[0]) == 1
+    assert dtype(ctypes.cast(beta, ctypes.POINTER(np.ctypeslib.as_ctypes_type(dtype)))[0]) == 0
+    # As NumPy multiplies what lies row by row, for the same bits.
+    matrix(c, m, n, ldc).T[...] = matrix(b, k, n, ldb, turn_b).T @ matrix(a, m, k, lda, turn_a).T
+
+
+@functools.cache
+def nvrtc():
+    """NVIDIA's run-time compiler, from PyPI's nvidia-cuda-nvrtc; no driver needed."""
+    spec = importlib.util.find_spec("nvidia")
+    places = [Path(place) for place in (spec.submodule_search_locations if spec else [])]
+    found = [path for place in places for path in place.glob("*/lib/libnvrtc.so.*")]
+    return ctypes.CDLL(str(found[0])) if found else None
+
+
+def compile_for(card, text):
+    """Compile CUDA source with NVRTC for "sm_90" or the like; return the compiler's log, and whether it compiled."""
+    program, size, compiler = ctypes.c_void_p(), ctypes.c_size_t(), nvrtc()
+    compiler.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernel.cu", 0, None, None)
+    options = (ctypes.c_char_p * 2)(f"-arch={card}".encode(), b"--std=c++17")
+    status = compiler.nvrtcCompileProgram(program, 2, options)
+    compiler.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+    log = ctypes.create_string_buffer(size.value)
+    compiler.nvrtcGetProgramLog(program, log)
+    compiler.nvrtcDestroyProgram(ctypes.byref(program))
+    return log.value.decode(), status == 0

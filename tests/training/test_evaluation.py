@@ -1,0 +1,96 @@
+"""Error rates, with ties, few classes and numbers that are none."""
+
+import numpy as np
+import pytest
+
+from tinyalex.errors import DataError
+from tinyalex.training import confusion
+from tinyalex.training.evaluation import ranks, score
+
+
+def test_counting_by_hand():
+    p = np.array([[0.5, 0.3, 0.2], [0.1, 0.2, 0.7], [0.2, 0.5, 0.3]])
+    assert ranks(p, np.array([0, 1, 0])).tolist() == [0, 1, 2]
+    result = score(p, np.array([0, 1, 0]))
+    assert (result.count, result.top1_error, result.top5_error) == (3, 2 / 3, 0.0)
+    np.testing.assert_allclose(result.loss, -np.log([0.5, 0.2, 0.2]).mean())
+
+
+def test_against_sorting():
+    p = np.random.default_rng(0).random((200, 20))
+    labels = np.arange(200) % 20
+    order = np.argsort(-p, axis=1)
+    result = score(p, labels)
+    assert result.top1_error == np.mean(order[:, 0] != labels)
+    assert result.top5_error == np.mean([label not in row[:5] for row, label in zip(order, labels, strict=True)])
+
+
+def test_of_equals_the_lower_number_comes_first():
+    p = np.full((7, 7), 1 / 7)
+    assert ranks(p, np.arange(7)).tolist() == [0, 1, 2, 3, 4, 5, 6]
+    result = score(p, np.arange(7))
+    assert (result.top1_error, result.top5_error) == (6 / 7, 2 / 7)
+
+
+def test_a_number_that_is_none_is_an_error():
+    p = np.array([[np.nan, 0.1, 0.2, 0.1, 0.1, 0.1], [np.nan] * 6])
+    assert ranks(p, np.array([2, 0])).tolist() == [6, 6]
+    assert score(p, np.array([2, 0])).top5_error == 1.0
+
+
+def test_a_number_that_is_none_is_an_error_with_few_classes_too():
+    p = np.array([[np.nan, 0.5, 0.5], [0.2, 0.3, 0.5], [0.1, np.inf, 0.2], [np.nan, np.nan, np.nan]])
+    result = score(p, np.array([1, 0, 1, 2]))
+    assert (result.top1_error, result.top5_error) == (1.0, 0.75)  # the second image's five guesses are all classes
+    assert np.isfinite(result.loss) and result.loss > 20
+    assert confusion.guesses(p).tolist() == [-1, 2, -1, -1]
+
+
+def test_the_sixth_of_six_is_beyond_the_top_five():
+    p = np.arange(12.0).reshape(2, 6)
+    assert score(p, np.array([0, 1])).top5_error == 0.5
+
+
+def test_confusion_against_a_plain_count():
+    rng = np.random.default_rng(3)
+    p = np.round(rng.random((400, 9)), 1)  # with ties
+    p[7, 3] = np.nan
+    labels = rng.integers(0, 8, 400)  # no image of class 8
+    guesses = [-1 if np.isnan(row).any() else int(np.flatnonzero(row == row.max())[0]) for row in p]
+    table = np.zeros((9, 9), int)
+    for label, guess in zip(labels, guesses, strict=True):
+        if guess >= 0:
+            table[label, guess] += 1
+    for row in confusion.by_class(p, labels)[:8]:
+        mine = labels == row.label
+        assert row.count == mine.sum()
+        assert row.top1_error == np.mean([guess != row.label for guess in np.array(guesses)[mine]])
+        assert np.isclose(row.top5_error, score(p[mine], labels[mine]).top5_error)
+        others = np.where(np.arange(9) == row.label, 0, table[row.label])
+        assert (row.taken_for, row.times) == (int(others.argmax()), int(others.max()))
+    empty = confusion.by_class(p, labels)[8]
+    assert empty.count == 0 and np.isnan(empty.top1_error) and empty.taken_for == -1
+    pairs = {(a, b): int(table[a, b] + table[b, a]) for a in range(9) for b in range(a + 1, 9)}
+    found = confusion.confused(p, labels, 100)
+    assert {(pair.first, pair.second): pair.times for pair in found} == {k: n for k, n in pairs.items() if n}
+    assert [(-pair.times, pair.first, pair.second) for pair in found] == sorted(
+        (-pair.times, pair.first, pair.second) for pair in found
+    )
+    assert all(pair.first_as_second == table[pair.first, pair.second] for pair in found)
+    assert confusion.confused(p, labels, 3) == found[:3]
+
+
+def test_no_mistakes_no_pairs():
+    p = np.eye(3)
+    assert confusion.confused(p, np.arange(3)) == []
+    assert [row.times for row in confusion.by_class(p, np.arange(3))] == [0, 0, 0]
+
+
+def test_a_probability_of_zero_has_a_finite_loss():
+    assert 80 < score(np.array([[0.0, 1.0]]), np.array([0])).loss < 100
+
+
+@pytest.mark.parametrize("label", [-1, 3])
+def test_a_label_that_is_no_class_is_refused(label):
+    with pytest.raises(DataError, match="but the classes are 0 to 2"):
+        score(np.full((2, 3), 1 / 3), np.array([0, label]))

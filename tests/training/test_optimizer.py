@@ -1,0 +1,89 @@
+"""The update rule of paper §5, against a closed form and against plain arithmetic."""
+
+import numpy as np
+import pytest
+
+from tinyalex.devices.parallel import spread
+from tinyalex.layers import Linear
+from tinyalex.network.columns import Exchange, Stage
+from tinyalex.network.network import Network
+from tinyalex.training.optimizer import Optimizer, move
+
+
+def single(size=3, dtype="float64", name="fc6"):
+    """A network of one layer, and its optimizer."""
+    layer = Linear(size, 2).named(name)
+    network = Network([Stage(name, Exchange([[0]]), [[layer]])], (size,)).build(["cpu"], seed=1, dtype=dtype)
+    return network, Optimizer(network, momentum=0.9, decay=0.0005), layer
+
+
+def test_three_steps_by_hand():
+    network, optimizer, layer = single()
+    w, b = layer.W.value.copy(), layer.b.value.copy()
+    v, u = np.zeros_like(w), np.zeros_like(b)
+    for number, (rate, bias_rate) in enumerate([(0.01, 0.02), (0.01, 0.02), (0.001, 0.002)]):
+        layer.W.grad[...] = np.arange(6.0).reshape(3, 2) - number
+        layer.b.grad[...] = [1.0, -2.0]
+        v = 0.9 * v - 0.0005 * rate * w - rate * (np.arange(6.0).reshape(3, 2) - number)
+        u = 0.9 * u - bias_rate * np.array([1.0, -2.0])  # no decay
+        w, b = w + v, b + u
+        optimizer.update(rate, bias_rate)
+    np.testing.assert_allclose(layer.W.value, w, rtol=1e-14)
+    np.testing.assert_allclose(layer.b.value, b, rtol=1e-14)
+    speeds = {name: view for name, _, view in optimizer.tensors()}
+    np.testing.assert_allclose(speeds["fc6/W"], v, rtol=1e-14)
+
+
+def test_constant_gradient_sums_like_a_geometric_series():
+    _, optimizer, layer = single()
+    start = layer.b.value.copy()
+    layer.W.grad[...] = 0
+    layer.b.grad[...] = 1.0
+    for _ in range(50):
+        optimizer.update(0.1)
+    # After k steps v = -rate (1 - 0.9^k) / 0.1; b moved by their sum.
+    moved = -0.1 * sum((1 - 0.9**k) / 0.1 for k in range(1, 51))
+    np.testing.assert_allclose(layer.b.value - start, moved, rtol=1e-12)
+
+
+def test_frozen_layers_neither_decay_nor_coast():
+    _, optimizer, layer = single()
+    layer.W.grad[...] = 1.0
+    optimizer.update(0.1)
+    before = layer.W.value.copy()
+    optimizer.update(0.1, slow={"fc6": 0.0})
+    assert (layer.W.value == before).all()
+    optimizer.update(0.1, slow={"fc6": 0.5})
+    assert (layer.W.value != before).all()
+
+
+@pytest.mark.parametrize("size", [70_001])
+def test_large_tensors_are_shared_out_without_gaps(size):
+    _, optimizer, layer = single(size, "float32")
+    layer.W.grad[...] = 1.0
+    before = layer.W.value.copy()
+    optimizer.update(0.5)
+    np.testing.assert_array_equal(layer.W.value, before + (0 - np.float32(0.00025) * before - np.float32(0.5)))
+    assert layer.W.value.dtype == np.float32
+
+
+def test_its_defaults_are_the_papers():
+    network, _, _ = single()
+    optimizer = Optimizer(network)
+    assert (optimizer.momentum, optimizer.decay) == (0.9, 0.0005)
+
+
+def test_what_was_kept_is_loaded_by_name():
+    _, optimizer, _ = single()
+    kept = {name: np.full(view.shape, number + 1.0) for number, (name, _, view) in enumerate(optimizer.tensors())}
+    optimizer.load(kept)
+    for name, _, view in optimizer.tensors():
+        np.testing.assert_array_equal(view, kept[name])
+
+
+def test_a_value_that_does_not_lie_together_is_refused():
+    """It would be a copy of it that changes."""
+    layer = Linear(3, 4).build(dtype="float64")
+    layer.W.value = np.ones((4, 3)).T
+    with pytest.raises(ValueError, match="only contiguous"):
+        spread(move, (layer.W.value, np.ones((3, 4)), np.zeros((3, 4))), 0.9, 0.1, 0.0)

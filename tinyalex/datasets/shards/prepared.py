@@ -1,0 +1,81 @@
+"""Prepared sets: a folder of shards with a manifest, which `tinyalex prepare` made."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tinyalex.datasets.dataset import Dataset
+from tinyalex.datasets.shards import manifest
+from tinyalex.datasets.shards.shard_set import ShardSet
+from tinyalex.datasets.shards.shards import SPLITS
+from tinyalex.datasets.statistics import principal_colours
+from tinyalex.errors import DataError
+
+WORK = "work"  # a folder that is there until a set is complete
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedSet(Dataset):
+    """A data set whose images stay on the disk; what others compute from their pixels was kept when it was made.
+
+    Attributes
+    ----------
+    manifest : dict
+    mean_image : float32 (S, S, 3)
+    """
+
+    manifest: dict = field(repr=False)
+    mean_image: np.ndarray = field(repr=False)
+
+    @property
+    def identity(self):
+        return self.manifest["identity"]
+
+    @property
+    def words(self):
+        return self.manifest["words"]
+
+    @property
+    def mean(self):
+        return self.mean_image
+
+    @property
+    def colour(self):
+        sums = self.manifest["statistics"]
+        return principal_colours(sums["pixels"], sums["sum"], sums["products"])
+
+
+def is_prepared(folder):
+    """Tell whether a folder is a prepared set, be it an unfinished one."""
+    unfinished = (folder / WORK).is_dir() and not (folder / "train").is_dir()
+    return (folder / manifest.NAME).exists() or unfinished or next(folder.glob("*.shard"), None) is not None
+
+
+def load(folder):
+    """Open a prepared set.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    PreparedSet
+
+    Raises
+    ------
+    DataError
+        If its preparation was not finished, or something of it is missing, damaged or not its own.
+    """
+    found = manifest_of(folder)
+    splits = [ShardSet(folder, found, split) for split in SPLITS]
+    return PreparedSet(str(folder), found["classes"], *splits, found, manifest.read_mean(folder, found))
+
+
+def manifest_of(folder):
+    """Read a prepared set's manifest; DataError if there is none, or if it is damaged."""
+    if (folder / manifest.NAME).exists():
+        return manifest.read(folder)
+    if is_prepared(folder):
+        raise DataError(f"{folder}: its preparation was not finished; run the same tinyalex prepare again")
+    raise DataError(f"{folder}: no prepared set; give a folder that tinyalex prepare made")

@@ -1,0 +1,213 @@
+"""Pretend devices: NumPy arrays that know where they live, refuse to be mixed, and remember who touches them.
+
+A two-column net that runs on ``fake:0 fake:1`` never hands an array of one device to the other, nor a host array to
+device code: every ufunc, function, product, in-place operation, ``out=``, index and assignment is checked, as CuPy
+would (or should) do on two cards. Whether what one stream does to memory waits for what another did, is checked too:
+see `tinyalex.devices.happens_before`.
+"""
+
+import numpy as np
+
+from tinyalex.devices import happens_before
+from tinyalex.devices.happens_before import DeviceMismatch
+
+_PLAIN = frozenset((bool, float, int, slice, str, type(None), type(...)))
+_ARRAYS = (np.ndarray, np.generic)
+
+
+class FakeArray:
+    """An array on a pretend device; looks and computes like NumPy's, and moves like CuPy's.
+
+    Parameters
+    ----------
+    array : ndarray
+        The memory behind it.
+    place : str
+        The device's name, ``"fake:0"``.
+    memory : Memory, optional
+        Shared with the array that it is a view of. If not given, it is new.
+    """
+
+    __hash__ = None
+
+    def __init__(self, array, place, memory=None):
+        self._array, self.place = array, place
+        self._memory = memory or happens_before.Memory(array, happens_before.current(place), "empty")
+
+    @property
+    def data(self):
+        """Where a copy between devices begins; this array stands for it."""
+        return self
+
+    def get(self, stream=None, out=None, blocking=True):
+        """Copy to the host on a stream, and wait for that stream; else ``out`` is filled when the host has waited."""
+        stream = stream or happens_before.current(self.place)
+        self._memory.to_read(stream.access("get"))
+        values = np.array(self._array)
+        out = values if out is None else out
+        stream.write_host(out, values)
+        if blocking:
+            stream.synchronize()
+        return out
+
+    def set(self, array, stream=None):
+        """Copy from the host on a stream; the host goes on at once."""
+        stream = stream or happens_before.current(self.place)
+        self._memory.to_write(stream.access("set"))
+        stream.read_host(array)
+        self._array[...] = array
+
+    def copy_from_device_async(self, source, size, stream):
+        """Copy an array of any device on a stream of this one; both are contiguous."""
+        if not source.nbytes == self.nbytes == size:
+            raise ValueError(f"copy of {size} bytes from {source.nbytes} to {self.nbytes}")
+        access = stream.access(f"copy from {source.place} to {self.place}")
+        source._memory.to_read(access)
+        self._memory.to_write(access)
+        np.copyto(self._array, source._array)
+
+    def __repr__(self):
+        return f"FakeArray({self._array!r}, '{self.place}')"
+
+    def __array__(self, *args, **kwargs):
+        raise DeviceMismatch(f"an array of {self.place} was used as a host array; fetch it with device.get()")
+
+    def __array_ufunc__(self, ufunc, method, *inputs, **kwargs):
+        written = inputs[:1] if method == "at" else [array for array in kwargs.get("out", ()) if array is not None]
+        return _checked(self.place, ufunc.__name__, getattr(ufunc, method), inputs, kwargs, written)
+
+    def __array_function__(self, function, types, args, kwargs):
+        what = function.__name__
+        return _checked(self.place, what, function, args, kwargs, _written(what, args, kwargs))
+
+    def __getitem__(self, index):
+        arrays = [self]
+        return _wrap(self._array[_open(index, self.place, arrays)], self.place, "index", arrays)
+
+    def __setitem__(self, index, value):
+        _checked(self.place, "assignment", self._array.__setitem__, (index, value), {}, (self,))
+
+    def __len__(self):
+        return len(self._array)
+
+    def __float__(self):
+        return float(self.get())
+
+    def __int__(self):
+        return int(self.get())
+
+    def __bool__(self):
+        return bool(self.get())
+
+    def __getattr__(self, name):
+        # `_array` itself only gets here before __init__ ran (copy, pickle).
+        if name.startswith("_"):
+            raise AttributeError(name)
+        value = getattr(self._array, name)
+        if callable(value):
+            return lambda *args, **kwargs: _checked(
+                self.place, name, value, args, kwargs, _written(name, (self,), kwargs, _WRITING_METHODS), self
+            )
+        return _wrap(value, self.place, name, [self]) if isinstance(value, np.ndarray) else value
+
+
+def _operator(name):
+    def operate(self, *others):
+        return _checked(self.place, name, getattr(self._array, name), others, {}, mine=self)
+
+    return operate
+
+
+def _in_place(name):
+    def operate(self, other):
+        _checked(self.place, name, getattr(self._array, name), (other,), {}, (self,))
+        return self
+
+    return operate
+
+
+_BINARY = ["add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift"]
+for _name in [*_BINARY, *(f"r{n}" for n in _BINARY), "neg", "pos", "abs", "invert", "lt", "le", "eq", "ne", "gt", "ge"]:
+    setattr(FakeArray, f"__{_name}__", _operator(f"__{_name}__"))
+for _name in _BINARY:
+    setattr(FakeArray, f"__i{_name}__", _in_place(f"__i{_name}__"))
+
+_WRITERS = frozenset(("copyto", "fill_diagonal", "place", "put", "put_along_axis", "putmask"))  # to the first argument
+_WRITING_METHODS = frozenset(("fill", "partition", "put", "sort"))
+
+
+def _written(what, args, kwargs, writers=_WRITERS):
+    if what in writers:
+        return args[:1]
+    out = kwargs.get("out")
+    return () if out is None else (out,)
+
+
+class FakeNumPy:
+    """NumPy as the array module of one pretend device: what it creates lives there."""
+
+    cuda = happens_before.cuda
+    _CREATORS = frozenset(
+        ("empty", "zeros", "ones", "full", "arange", "linspace", "eye", "asarray", "array", "ascontiguousarray")
+    )
+
+    def __init__(self, place):
+        self.place = place
+
+    def __getattr__(self, name):
+        value = getattr(np, name)
+        if name not in self._CREATORS:
+            return value
+        return lambda *args, **kwargs: _checked(self.place, name, value, args, kwargs, host=True)
+
+
+def _checked(place, what, function, args, kwargs, written=(), mine=None, host=False):
+    """Call a function of NumPy's on the memory of arrays that are all here; `written` are arguments, or `mine`."""
+    arrays = [] if mine is None else [mine]
+    args = [_open(value, place, arrays, host) for value in args]
+    kwargs = {name: _open(value, place, arrays, host) for name, value in kwargs.items()} if kwargs else kwargs
+    if written:
+        _touch(place, what, arrays, written)
+    result = function(*args, **kwargs)
+    return _wrap(result, place, what, arrays, written) if result is not NotImplemented else result
+
+
+def _touch(place, what, read, written=()):
+    access = happens_before.current(place).access(what)
+    for array in read:
+        array._memory.to_read(access)
+    for array in written:
+        array._memory.to_write(access)
+
+
+def _open(value, place, arrays, host=False):
+    """Take the NumPy arrays out of `value`, refusing those that do not live on `place`; list the others in `arrays`."""
+    kind = type(value)
+    if kind in _PLAIN:
+        return value
+    if kind is FakeArray:
+        if value.place != place:
+            raise DeviceMismatch(f"an array of {value.place} met one of {place}; only an Exchange may copy it over")
+        arrays.append(value)
+        return value._array
+    if isinstance(value, np.ndarray) and not host:
+        raise DeviceMismatch(f"a host array met one of {place}; copy it there with device.put()")
+    if kind is tuple or kind is list:
+        return kind(_open(part, place, arrays, host) for part in value)
+    return value
+
+
+def _wrap(value, place, what, arrays, written=()):
+    """Put what a function returned on `place`: views of `arrays`, which nobody has touched for that, or new arrays."""
+    if isinstance(value, _ARRAYS):
+        value = np.asarray(value)
+        memory = happens_before.owner(value)
+        for array in arrays:
+            if array._memory.owner is memory:
+                return FakeArray(value, place, array._memory)
+        if not written:
+            _touch(place, what, arrays)
+        return FakeArray(value, place, happens_before.Memory(value, happens_before.current(place), what))
+    if isinstance(value, tuple | list):
+        return type(value)(_wrap(part, place, what, arrays, written) for part in value)
+    return value

@@ -1,0 +1,42 @@
+"""Every layer once more, in plain loops: slow, obvious, and written apart from the fast code, to hold it to.
+
+Each layer is a pair of functions, forward and, with ``_backward``, what the gradient of its output makes of it. Arrays
+are NumPy's, float64, images (n, h, w, c), kernels (k, k, c, o). Tests and lessons share them.
+
+>>> y = loops.conv2d(x, W, b, stride=4)
+>>> dx, dW, db = loops.conv2d_backward(dy, x, W, stride=4)
+"""
+
+from tinyalex.layers.loops.activation import relu, relu_backward, tanh, tanh_backward
+from tinyalex.layers.loops.convolution import conv2d, conv2d_backward
+from tinyalex.layers.loops.dropout import dropout, dropout_backward
+from tinyalex.layers.loops.linear import linear, linear_backward
+from tinyalex.layers.loops.locally_connected import locally_connected, locally_connected_backward
+from tinyalex.layers.loops.loss import softmax_loss, softmax_loss_backward
+from tinyalex.layers.loops.normalization import lrn, lrn_backward, spatial_norm, spatial_norm_backward
+from tinyalex.layers.loops.pooling import avg_pool, avg_pool_backward, max_pool, max_pool_backward
+
+__all__ = [
+    "avg_pool",
+    "avg_pool_backward",
+    "conv2d",
+    "conv2d_backward",
+    "dropout",
+    "dropout_backward",
+    "linear",
+    "linear_backward",
+    "locally_connected",
+    "locally_connected_backward",
+    "lrn",
+    "lrn_backward",
+    "max_pool",
+    "max_pool_backward",
+    "relu",
+    "relu_backward",
+    "softmax_loss",
+    "softmax_loss_backward",
+    "spatial_norm",
+    "spatial_norm_backward",
+    "tanh",
+    "tanh_backward",
+]

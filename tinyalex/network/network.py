@@ -1,0 +1,177 @@
+"""A network: stages of columns, described first, given arrays by `build`, run forward and backward.
+
+On the CPU the convolutional stages (the trunk) run in blocks of images, shared among the workers (`tinyalex.network.blocks`).
+The fully connected ones (the head) take the whole batch at once, with their products shared among the workers.
+"""
+
+import contextlib
+
+import numpy as np
+
+from tinyalex.devices.device import Device, fitting, of_one_kind
+from tinyalex.errors import ShapeError, UsageError
+from tinyalex.layers import Linear, SoftmaxLoss
+from tinyalex.layers.loss import check_labels
+from tinyalex.network.blocks import Blocks
+from tinyalex.network.fusion import rectified
+
+
+class Network:
+    """Stages of columns, from images to logits on column a.
+
+    Parameters
+    ----------
+    stages : list of Stage
+        The first reads the images; the last leaves the logits on column a.
+    input_shape : tuple of int
+        One image's (h, w, c).
+
+    Attributes
+    ----------
+    loss : SoftmaxLoss
+    devices : list of Device
+        One a column, after `build`.
+    """
+
+    def __init__(self, stages, input_shape):
+        self.stages, self.input_shape, self.loss = stages, tuple(input_shape), SoftmaxLoss()
+        head = next(i for i, s in enumerate(stages) if any(isinstance(layer, Linear) for layer in s.columns[0]))
+        self.trunk, self.head = stages[:head], stages[head:]
+        for column in stages[0].columns:
+            column[0].input_gradient = False
+        self.shapes = [[self.input_shape] * len(stages[0].columns)]
+        for stage in stages:
+            self.shapes.append(stage.output_shapes(self.shapes[-1]))
+
+    @property
+    def classes(self):
+        return self.shapes[-1][0][0]
+
+    def layers(self):
+        """Yield (column index, layer), stage by stage and column by column."""
+        for stage in self.stages:
+            for index, column in enumerate(stage.columns):
+                yield from ((index, layer) for layer in column)
+
+    def parameters(self):
+        """Return all `Parameter` objects, in the order of `layers`."""
+        return [parameter for _, layer in self.layers() for parameter in layer.parameters]
+
+    def build(self, devices=("cpu",), seed=0, dtype="float32"):
+        """Put each column on its device and draw the first values; return the network.
+
+        Parameters
+        ----------
+        devices : sequence of str
+            One name a column; the same name twice is two contexts on one device.
+        """
+        columns = len(self.stages[0].columns)
+        if len(devices) != columns:
+            raise UsageError(f"devices: {len(devices)} given, this form of the net has {columns} column(s)")
+        self.devices, self.dtype = of_one_kind([Device(name) for name in devices]), np.dtype(dtype)
+        for index, layer in self.layers():
+            with self.devices[index]:
+                layer.build(self.devices[index], seed, self.dtype)
+        self.loss.device = self.devices[0]
+        self.runs = list(self.stages)
+        if self.devices[0].on_host:
+            shapes = self.shapes[: len(self.trunk)]
+            self.runs[: len(self.trunk)] = map(Blocks, self.trunk, shapes, [self.dtype.itemsize] * len(self.trunk))
+        elif self.devices[0].has_kernels(self.dtype):
+            self.runs = list(map(rectified, self.stages))
+        return self
+
+    def tensors(self, kind="value"):
+        """Yield (name, device, view) of every parameter's value or gradient, in 2012's names: ``conv1a/W``."""
+        for index, layer in self.layers():
+            for parameter in layer.parameters:
+                for name, view in parameter.parts(getattr(parameter, kind)).items():
+                    yield name, self.devices[index], view
+
+    def state(self):
+        """Return every value, ``{"conv1a/W": view, ...}``: the same names and shapes in every form of the net."""
+        return {name: view for name, _, view in self.tensors()}
+
+    def gradients(self):
+        """Return every gradient of the last backward, named as in `state`."""
+        return {name: view for name, _, view in self.tensors("grad")}
+
+    def load(self, arrays):
+        """Copy host arrays, named as in `state`, into the values."""
+        for name, device, view in self.tensors():
+            with device:
+                view[...] = device.put(np.ascontiguousarray(arrays[name], self.dtype))
+
+    @contextlib.contextmanager
+    def step(self):
+        """Let all devices take the memory of what is computed inside from their arenas; overflows raise no warning."""
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(np.errstate(over="ignore", invalid="ignore"))
+            for device in self.devices:
+                stack.enter_context(device.step())
+            yield self
+
+    def forward(self, images, step=None, watch=None):
+        """Compute the logits.
+
+        Parameters
+        ----------
+        images : ndarray or Placed, shape (n, h, w, c)
+            On the host, in the network's dtype, or on the devices already.
+        step : Step, optional
+            In training. None is test time: dropout scales instead of silencing.
+        watch : callable, optional
+            ``watch(layer, y)`` sees every layer's output.
+
+        Returns
+        -------
+        array of column a's device, shape (n, classes)
+        """
+        if images.shape[1:] != self.input_shape:
+            raise ShapeError(f"images: got {images.shape[1:]}, this network reads {self.input_shape}")
+        xs = [device.place(images) for device in self.devices]
+        for stage in self.runs:
+            xs = stage.forward(xs, self.devices, step, watch)
+        return xs[0]
+
+    def backward(self, dlogits):
+        """Compute every parameter's gradient from the loss's gradient with respect to the logits, (n, classes)."""
+        dys = [dlogits] + [None] * (len(self.devices) - 1)
+        for stage in reversed(self.runs):
+            dys = stage.backward(dys, self.devices)
+
+    def gradient(self, images, labels, step=None):
+        """Run forward, loss and backward for a batch.
+
+        Parameters
+        ----------
+        images : ndarray or Placed, shape (n, h, w, c)
+        labels : ndarray of int, shape (n,)
+        step : Step, optional
+
+        Returns
+        -------
+        loss : array of no dimensions
+        logits : array, shape (n, classes)
+            Both on column a's device.
+        """
+        check_labels(labels, len(images), self.classes)
+        with self.devices[0] as device, fitting(self.devices, len(images)):
+            logits = self.forward(images, step)
+            loss = self.loss.forward(logits, device.put(labels))
+            self.backward(self.loss.backward())
+        return loss, logits
+
+    def predict(self, images, batch=128):
+        """Return the probabilities of the classes on the host, shape (n, classes), for any number of images."""
+        rows = []
+        for first in range(0, len(images), batch):
+            with self.step(), self.devices[0] as device:
+                logits = self.forward(images[first : first + batch])
+                rows.append(device.get(self.loss.probabilities(logits)))
+        return np.concatenate(rows) if rows else np.empty((0, self.classes), self.dtype)
+
+    def crossed(self):
+        """Return the bytes that went between columns so far: ``{stage: Counter((direction, source, destination))}``."""
+        counts = {stage.name: run.crossed() for stage, run in zip(self.stages, self.runs, strict=True)}
+        return {name: count for name, count in counts.items() if count}

@@ -1,0 +1,65 @@
+"""CIFAR-10's own files as an index: their pixels go to one scratch file, from which images are read by offset."""
+
+from pathlib import Path
+
+import numpy as np
+
+from tinyalex.datasets import cifar
+from tinyalex.errors import DataError
+from tinyalex.prepare.index.entries import Entry, Index
+from tinyalex.prepare.index.labels import content
+from tinyalex.system.storage import whole
+
+_BYTES = 3 * 32 * 32
+
+
+def holds(listing):
+    """Tell whether a source has files of CIFAR-10's own kinds."""
+    return any(cifar.is_part(parts[-1:]) for parts in listing.documents)
+
+
+def index(listings, scratch, skipped):
+    """Index CIFAR-10.
+
+    Parameters
+    ----------
+    listings : list of Listing
+        Together they have its six files, and no images.
+    scratch : Path
+    skipped : Skipped
+
+    Returns
+    -------
+    Index
+        Images are called train/00000 and so on, in the order of the files, which is that of their records.
+
+    Raises
+    ------
+    DataError
+        If a file is missing or damaged, or there are images besides.
+    """
+    files = {}
+    for listing in listings:
+        if listing.images:
+            raise DataError(f"{listing.source}: images beside the files of CIFAR-10; give one set at a time")
+        for place in listing.documents.values():
+            if cifar.is_part((place.name,)):
+                if place.name in files:
+                    raise DataError(f"{listing.source}: a second {place.name}; give CIFAR-10 once")
+                files[place.name] = content(place)
+    dataset = cifar.assemble(listings[0].source, files)
+    path = Path(scratch) / f"cifar10-{dataset.identity[:12]}.planes"
+    sets = {"train": dataset.train, "test": dataset.test}
+    if not path.exists():
+        with whole(path) as file:
+            for images in sets.values():
+                file.write(np.ascontiguousarray(images.images.transpose(0, 3, 1, 2)))
+    classes, first, splits = sorted(dataset.classes), 0, {}
+    for split, images in sets.items():
+        labels = [classes.index(dataset.classes[label]) for label in images.labels]
+        splits[split] = [
+            Entry(f"{split}/{k:05d}", label, str(path), (first + k) * _BYTES, _BYTES, "planes32")
+            for k, label in enumerate(labels)
+        ]
+        first += len(labels)
+    return Index("CIFAR-10", classes, list(classes), splits, skipped.all())

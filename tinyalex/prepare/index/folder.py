@@ -1,0 +1,77 @@
+"""Images in folders: walked in the order of the names, links followed, loops not."""
+
+import os
+
+from tinyalex.errors import DataError
+from tinyalex.prepare.index.archives import is_archive
+from tinyalex.prepare.index.listing import is_image
+
+_DEEPEST = 8  # folders below the source: ILSVRC/Data/CLS-LOC/train/n01440764 are five
+
+
+def read(path, root, listing):
+    """List the files below a folder.
+
+    Parameters
+    ----------
+    path : str
+    root : tuple of str
+        What the folder is called in the listing.
+    listing : Listing
+
+    Raises
+    ------
+    DataError
+        If a folder or an image cannot be read, or an image's name is not UTF-8.
+    """
+    try:
+        with os.scandir(path) as found:
+            entries = sorted(found, key=lambda entry: os.fsencode(entry.name))
+        for entry in entries:
+            _take(entry, (*root, entry.name), listing)
+    except OSError as error:
+        raise DataError(
+            f"{error.filename or path}: cannot be read ({error.strerror}); check its permissions"
+        ) from error
+
+
+def _take(entry, parts, listing):
+    if not listing.ours(parts[:1], parts[1:]):
+        return
+    listing.tick()
+    wanted = is_archive(entry.name) or listing.wants(entry.name)
+    if not wanted and entry.is_symlink() and not os.path.exists(entry.path):
+        listing.skipped.add("/".join(parts), "a link to nothing")
+        return
+    if entry.is_dir():
+        if is_image(entry.name):
+            listing.skipped.add("/".join(parts), "a folder")
+        elif len(parts) > _DEEPEST + 1 or _leads_back(entry):
+            listing.skipped.add("/".join(parts), "a folder too deep, or a link back")
+        else:
+            listing.folder(parts)
+            read(entry.path, parts, listing)
+        return
+    size = entry.stat().st_size  # a link to nothing has none: an error
+    if not entry.is_file():
+        listing.skipped.add("/".join(parts), "not a regular file")
+    elif is_archive(entry.name):
+        listing.packed[parts] = entry.path
+    else:
+        if is_image(entry.name):
+            _check(entry, parts[1:])
+        listing.add(parts, entry.path, 0, size)
+
+
+def _check(entry, parts):
+    try:
+        "/".join(parts).encode()
+    except UnicodeEncodeError as error:
+        raise DataError(f"{os.fsencode(entry.path)!r}: a name that is not UTF-8; rename it") from error
+    if not os.access(entry.path, os.R_OK):
+        raise DataError(f"{entry.path}: cannot be read (Permission denied); check its permissions")
+
+
+def _leads_back(entry):
+    here, there = os.path.realpath(os.path.dirname(entry.path)), os.path.realpath(entry.path)
+    return entry.is_symlink() and f"{here}/".startswith(f"{there}/")

@@ -1,0 +1,124 @@
+"""Packed archives, each unpacked once into one plain tar, so that its images can be read by offset.
+
+A compressed tar is decompressed as one stream; a zip is rewritten as a tar. No member becomes a file of its own.
+"""
+
+import bz2
+import gzip
+import hashlib
+import lzma
+import os
+import tarfile
+import zipfile
+from pathlib import Path
+
+from tinyalex.datasets import tars
+from tinyalex.datasets.streams import pump
+from tinyalex.prepare.index.archives import stem
+from tinyalex.system.storage import whole
+
+_OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+_BLOCK = 1 << 18  # bytes
+_BOMB = 200  # times its packed size: images hardly shrink at all
+_HARMLESS = 1 << 30  # bytes, whatever they were packed to
+
+
+def is_archive(path):
+    """Tell by its first bytes whether a file is a tar, a compressed file or a zip."""
+    with open(path, "rb") as file:
+        start = file.read(tarfile.BLOCKSIZE)
+    return start.startswith((*_OPENERS, *_ZIP)) or _is_header(start)
+
+
+def plain(path, scratch, show):
+    """Give a plain tar with an archive's contents.
+
+    Parameters
+    ----------
+    path : Path
+        A tar, plain or packed by gzip, bzip2 or xz, or a zip.
+    scratch : Path
+        Folder for what has to be unpacked. What was unpacked there before, from the same file, is taken again.
+    show : callable
+        Gets a line before something long begins.
+
+    Returns
+    -------
+    str
+        The archive's own path if it is a plain tar.
+
+    Raises
+    ------
+    DataError
+        If it is damaged, or holds no tar.
+    StorageError
+        If there is no room.
+    """
+    with open(path, "rb") as packed:
+        start = packed.read(6)
+        opener = next((each for magic, each in _OPENERS.items() if start.startswith(magic)), None)
+        if opener is None and not start.startswith(_ZIP):
+            return str(path)
+        target = scratch_file(path, scratch, "tar")
+        if not target.exists():
+            show(f"{path}: unpacking to {target}")
+            packed.seek(0)
+            blocks = _tar_of_zip(packed) if opener is None else _decompressed(opener, packed)
+            with whole(target) as file:
+
+                def read(_):
+                    with tars.damage(path):
+                        if (unpacked := file.tell()) > max(_HARMLESS, _BOMB * packed.tell()):
+                            raise tarfile.ReadError(f"{packed.tell():,} bytes become {unpacked:,} and more")
+                        return next(blocks, b"")
+
+                pump(read, [file.write], path.name, path.stat().st_size, packed.tell)
+    return str(target)
+
+
+def scratch_file(path, scratch, ending):
+    """Name a scratch file after what it is made from: its path, its size and its date."""
+    status = os.stat(path)
+    made_from = os.fsencode(f"{path.resolve()} {status.st_size} {status.st_mtime_ns}")
+    mark = hashlib.blake2b(made_from, digest_size=6).hexdigest()
+    return Path(scratch) / f"{stem(path.name)}-{mark}.{ending}"
+
+
+def _decompressed(opener, packed):
+    with opener(packed) as stream:
+        block = stream.read(_BLOCK)
+        if not _is_header(block[: tarfile.BLOCKSIZE]):  # seen before the disk is full of something else
+            raise tarfile.ReadError("no tar inside")
+        while block:
+            yield block
+            block = stream.read(_BLOCK)
+
+
+def _tar_of_zip(packed):
+    with zipfile.ZipFile(packed) as archive:
+        for info in archive.infolist():
+            member = tarfile.TarInfo(info.filename)
+            if info.is_dir():
+                member.type = tarfile.DIRTYPE
+            member.size = left = info.file_size
+            yield member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+            with archive.open(info) as stream:
+                while block := stream.read(_BLOCK):
+                    left -= len(block)
+                    yield block
+            if left:
+                raise zipfile.BadZipFile(f"{info.filename} ends early")
+            if rest := member.size % tarfile.BLOCKSIZE:
+                yield bytes(tarfile.BLOCKSIZE - rest)
+    yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+def _is_header(block):
+    try:
+        tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+    except tarfile.EOFHeaderError:
+        return True  # an empty tar
+    except tarfile.HeaderError:
+        return False
+    return True

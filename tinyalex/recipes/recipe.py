@@ -1,0 +1,162 @@
+"""Recipes: the net, its initialisation, its input and its learning rates, bound together because apart they stall.
+
+A recipe is a TOML file, in ``recipes/`` or anywhere; `load` reads one, checks every key, and gives frozen dataclasses.
+`to_toml` writes the resolved recipe back, so that a run folder says exactly what was run.
+"""
+
+import json
+import tomllib
+from dataclasses import fields, replace
+from importlib import resources
+from pathlib import Path
+
+from tinyalex.errors import UsageError
+from tinyalex.recipes.ranges import check, unknown
+from tinyalex.recipes.settings import LAYERS, Data, Init, Learning, Net, Phase, Recipe, build
+
+__all__ = ["LAYERS", "Data", "Init", "Learning", "Net", "Phase", "Recipe"]
+__all__ += ["load", "names", "parse", "to_toml", "with_classes", "with_epochs", "with_rate"]
+
+
+def names():
+    """List the recipes that come with the package."""
+    return sorted(file.name[:-5] for file in _folder().iterdir() if file.name.endswith(".toml"))
+
+
+def load(name_or_path, overrides=()):
+    """Read a recipe and check it.
+
+    Parameters
+    ----------
+    name_or_path : str or Path
+        One of `names`, or the path of a TOML file.
+    overrides : sequence of str
+        ``"section.key=value"``, the value as in TOML (a bare word is text). A new ``learning.epochs`` or
+        ``learning.rate`` takes the phases with it, in proportion.
+
+    Raises
+    ------
+    UsageError
+        For an unknown recipe or key (naming the nearest), a wrong type, or a value out of range.
+    """
+    name = str(name_or_path)
+    source = _folder() / f"{name}.toml" if name in names() else Path(name)
+    if not source.is_file():
+        raise unknown(name, names(), "recipe or file")
+    try:
+        text = source.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{name}: cannot be read as text ({error}); give a TOML file") from None
+    return parse(text, Path(name).stem, overrides)
+
+
+def parse(text, name="unnamed", overrides=()):
+    """Build a recipe from TOML text, as `load` does from a file; `name` is for a text that has none."""
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"recipe {name}: {error}; correct the TOML") from None
+    changes = dict(map(_split, overrides))
+    paced = ("learning.epochs", "learning.rate") if "learning.phases" not in changes else ()
+    moved = {key: changes.pop(key) for key in paced if key in changes}  # later, because the phases move along
+    for key, value in changes.items():
+        _put(tables, key, value)
+    sections = {part.section: part for part in (Net, Init, Data, Learning)}
+    parts = {"name": tables.pop("name", name)}
+    for section, table in tables.items():
+        if section not in sections:
+            raise unknown(section)
+        parts[section] = build(sections[section], table)
+    recipe = Recipe(**parts)
+    if "learning.rate" in moved:
+        recipe = with_rate(recipe, moved["learning.rate"])
+    return with_epochs(recipe, moved["learning.epochs"]) if "learning.epochs" in moved else recipe
+
+
+def with_classes(recipe, classes):
+    """Give a recipe whose net has 0 classes the data's number; refuse another number than its own."""
+    if recipe.net.classes not in (0, classes):
+        raise UsageError(
+            f"net.classes: {recipe.net.classes} in recipe {recipe.name}, but the data has {classes}; "
+            f"add --set net.classes={classes}"
+        )
+    return replace(recipe, net=replace(recipe.net, classes=classes))
+
+
+def with_epochs(recipe, epochs):
+    """Train for another number of epochs; phases and warm-up move in proportion."""
+    old, epochs = recipe.learning.epochs, check("learning.epochs", epochs)
+    if epochs == old:
+        return recipe
+    phases = tuple(replace(p, epoch=_tidy(p.epoch * epochs / old)) for p in recipe.learning.phases)
+    learning = replace(
+        recipe.learning, epochs=epochs, phases=phases, warmup=_tidy(recipe.learning.warmup * epochs / old)
+    )
+    note = f"{epochs} epochs instead of {old}: phases and warm-up moved in proportion"
+    return replace(recipe, learning=learning, notes=(*recipe.notes, note))
+
+
+def with_rate(recipe, rate):
+    """Begin at another learning rate; the phases' rates, and their biases' rates, change in proportion."""
+    old, rate = recipe.learning.rate, check("learning.rate", rate)
+    if rate == old:
+        return recipe
+    phases = tuple(
+        replace(
+            p,
+            rate=rate if p.rate == old else _tidy(p.rate * rate / old),
+            bias_rate=p.bias_rate and _tidy(p.bias_rate * rate / old),
+        )
+        for p in recipe.learning.phases
+    )
+    note = f"learning rate {rate:g} instead of {old:g}: all phases changed in proportion"
+    return replace(recipe, learning=replace(recipe.learning, rate=rate, phases=phases), notes=(*recipe.notes, note))
+
+
+def to_toml(recipe):
+    """Write a recipe as TOML that `load` and `parse` read back equal; the notes are comments."""
+    lines = [*(f"# {note}" for note in recipe.notes), f"name = {_value(recipe.name)}"]
+    for part in (recipe.net, recipe.init, recipe.data, recipe.learning):
+        lines += ["", f"[{part.section}]", *_pairs(part)]
+    for phase in recipe.learning.phases:
+        lines += ["", "[[learning.phases]]", *_pairs(phase)]
+    return "\n".join(lines) + "\n"
+
+
+def _pairs(part):
+    pairs = {each.name: getattr(part, each.name) for each in fields(part) if each.name != "phases"}
+    return [f"{key} = {_value(value)}" for key, value in pairs.items() if value not in (None, {})]
+
+
+def _value(value):
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {_value(each)}" for key, each in value.items()) + " }" if value else "{}"
+    return json.dumps(value, ensure_ascii=False)  # text, numbers, true and lists look the same in TOML
+
+
+def _folder():
+    return resources.files("tinyalex") / "recipes"
+
+
+def _split(override):
+    key, equals, text = override.partition("=")
+    if not equals:
+        raise UsageError(f"--set {override}: no value; write section.key=value")
+    try:
+        return key.strip(), tomllib.loads(f"x = {text}")["x"]
+    except tomllib.TOMLDecodeError:
+        return key.strip(), text.strip()
+
+
+def _put(tables, key, value):
+    section, *path = key.split(".")
+    for step in path:
+        tables = tables.setdefault(section, {})
+        if not isinstance(tables, dict):
+            raise UsageError(f"--set {key}: {section} is not a table of keys; set it as a whole")
+        section = step
+    tables[section] = value
+
+
+def _tidy(x):
+    return float(f"{x:.9g}")

@@ -1,0 +1,225 @@
+"""What a recipe says, as frozen dataclasses: every value checked when made, by itself and against the others."""
+
+import math
+from dataclasses import dataclass, field, fields
+
+from tinyalex.errors import UsageError
+from tinyalex.recipes.ranges import check, unknown
+
+LAYERS = {  # with weights, all that a kind of net can have, first to last
+    "alexnet": ("conv1", "conv2", "conv3", "conv4", "conv5", "conv6", "fc6", "fc7", "bottleneck7", "fc8"),
+    "cifar10": ("conv1", "conv2", "conv3", "fc10"),
+    "cifar10-local": ("conv1", "conv2", "local3", "local4", "fc10"),
+}
+_WITH_MAPS = {"alexnet": (5, 6), "cifar10": (3,), "cifar10-local": (4,)}  # how many layers have maps and kernels
+_OMISSIBLE = ("conv3", "conv4", "conv5")  # paper section 7
+
+
+class _Checked:
+    def __post_init__(self):
+        for each in fields(self):
+            object.__setattr__(self, each.name, check(f"{self.section}.{each.name}", getattr(self, each.name)))
+
+
+@dataclass(frozen=True)
+class Net(_Checked):
+    """The shape of the net (paper section 3); `maps`, `hidden` and `bottleneck` are totals over the columns.
+
+    A sixth number of `maps` and `kernels` adds conv6 over the last pool; with 0 maps conv3, conv4 or conv5 is left out.
+    `bottleneck` puts so many linear units between fc7 and fc8; 0 for none. `talk` names the layers before which columns
+    exchange their maps; `fc8` is where the last layer lives: on column "a" alone, as in 2012, or "split". `classes` 0
+    means as many as the data has. `convolution` is the algorithm: "im2col", or "winograd" where that has transforms
+    for the kernel and a group has 8 channels (of conv1: each block of stride x stride pixels). `tf32` lets a card
+    round the operands of products to 11 significant bits, several times as fast.
+    """
+
+    section = "net"
+    kind: str = "alexnet"
+    input: int = 224
+    columns: int = 2
+    maps: tuple = (96, 256, 384, 384, 256)
+    kernels: tuple = (11, 5, 3, 3, 3)
+    stride: int = 4
+    hidden: int = 4096
+    bottleneck: int = 0
+    classes: int = 1000
+    talk: tuple = ("conv3", "fc6", "fc7", "fc8")
+    norm: str = "paper"
+    pool: int = 3
+    fc8: str = "a"
+    activation: str = "relu"
+    dropout: float = 0.5
+    convolution: str = "im2col"
+    tf32: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        wanted = _WITH_MAPS[self.kind]
+        for key in ("maps", "kernels"):
+            given = len(getattr(self, key))
+            if given not in wanted:
+                which = " or ".join(map(str, wanted))
+                raise UsageError(f"net.{key}: {given} numbers; give {which}, one for each convolution")
+        if len(self.kernels) != len(self.maps):
+            raise UsageError(f"net.kernels: {len(self.kernels)} numbers for {len(self.maps)} of net.maps; give as many")
+        for layer, maps in zip(LAYERS[self.kind], self.maps, strict=False):
+            if not maps and (self.kind != "alexnet" or layer not in _OMISSIBLE):
+                raise UsageError(f"net.maps: 0 for {layer}; only {', '.join(_OMISSIBLE)} can be left out of an alexnet")
+        if self.fc8 == "split" and 0 < self.classes < self.columns:
+            raise UsageError(f"net.fc8: 'split' needs a class a column; use 'a' for {self.classes} in {self.columns}")
+        sizes = [("hidden", self.hidden), ("bottleneck", self.bottleneck)]
+        for key, value in [*(("maps", maps) for maps in self.maps), *sizes]:
+            if value % self.columns:
+                raise UsageError(f"net.{key}: {value} does not divide by net.columns, {self.columns}; use a multiple")
+        for key, only in (("columns", 1), ("bottleneck", 0)) if self.kind != "alexnet" else ():
+            if getattr(self, key) != only:
+                raise UsageError(f"net.{key}: {getattr(self, key)} will not do for a {self.kind} net; use {only}")
+        _known_layers("net.talk", self.talk, LAYERS[self.kind])
+
+    @property
+    def layers(self):
+        """Names of the layers with weights, first to last."""
+        absent = {f"conv{number}" for number, maps in enumerate((*self.maps, 0), 1) if not maps}
+        absent |= set() if self.bottleneck else {"bottleneck7"}
+        return tuple(name for name in LAYERS[self.kind] if name not in absent)
+
+    @property
+    def exchanges(self):
+        """The layers of `talk`; one that is not in the net hands its exchange on to the next that is."""
+        found, pending = [], False
+        for name in LAYERS[self.kind]:
+            pending = pending or name in self.talk
+            if pending and name in self.layers:
+                found.append(name)
+                pending = False
+        return tuple(found)
+
+
+@dataclass(frozen=True)
+class Init(_Checked):
+    """Where learning starts (paper section 5): a weight's standard deviation, or "he", and a bias, by layer.
+
+    The key "default" stands for the layers that are not named: 0.01 and 0 when not given.
+    """
+
+    section = "init"
+    weights: dict = field(default_factory=dict)
+    biases: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Data(_Checked):
+    """What the net is shown (paper sections 2 and 4.1).
+
+    `set` is the data set to use when none is named. `shared_crop` consecutive images share one crop and one flip.
+    `mean` is subtracted where the crop is ("image") or always from the centre ("centre", 2012); the difference is
+    multiplied by `scale`. `colour_noise` is the strength of the change of colour.
+    """
+
+    section = "data"
+    set: str = ""
+    flip: bool = True
+    shared_crop: int = 1
+    mean: str = "image"
+    scale: float = 1.0
+    colour: str = "none"
+    colour_noise: float = 0.1
+
+
+@dataclass(frozen=True)
+class Phase(_Checked):
+    """Rates from an epoch on. `bias_rate` None: the recipe's multiple of `rate`; `colour_noise` None: as it was.
+
+    `slow` multiplies the rates of single layers in this phase alone; 0 freezes them.
+    """
+
+    section = "learning.phases"
+    epoch: float
+    rate: float
+    bias_rate: float | None = None
+    colour_noise: float | None = None
+    slow: dict = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Learning(_Checked):
+    """How the net learns (paper section 5); `epochs` and `warmup` are passes over the training images.
+
+    Schedule "phases" follows `phases` (none given: `rate` throughout); the other schedules have none. "plateau" divides
+    the rate by 10 after `patience` epochs without a better test error, at most `drops` times; "cosine" ends near zero.
+    `bias_rate` is a multiple of the rate. `decays` gives layers another weight decay than `decay`.
+    """
+
+    section = "learning"
+    batch: int = 128
+    epochs: int = 90
+    rate: float = 0.01
+    bias_rate: float = 1.0
+    momentum: float = 0.9
+    decay: float = 0.0005
+    decays: dict = field(default_factory=dict)
+    schedule: str = "phases"
+    warmup: float = 0.0
+    patience: int = 4
+    drops: int = 3
+    phases: tuple = ()
+
+    def __post_init__(self):
+        super().__post_init__()
+        phases = tuple(each if isinstance(each, Phase) else build(Phase, each) for each in self.phases)
+        phases = (phases or (Phase(0.0, self.rate),)) if self.schedule == "phases" else ()
+        object.__setattr__(self, "phases", phases)
+        starts = [phase.epoch for phase in phases]
+        if phases and (starts[0] != 0 or sorted(set(starts)) != starts or starts[-1] >= self.epochs):
+            raise UsageError(f"learning.phases: epochs {starts}; begin at 0, increase, end before {self.epochs}")
+        if phases and not math.isclose(self.rate, phases[0].rate, rel_tol=1e-6):
+            raise UsageError(f"learning.rate: {self.rate} is not the first phase's {phases[0].rate}; make them equal")
+        if self.warmup >= self.epochs:
+            raise UsageError(f"learning.warmup: {self.warmup} of {self.epochs} epochs; give fewer")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All that decides a run, but for the data, the seed and the devices; `notes` tell what was adapted on the way."""
+
+    name: str
+    net: Net = field(default_factory=Net)
+    init: Init = field(default_factory=Init)
+    data: Data = field(default_factory=Data)
+    learning: Learning = field(default_factory=Learning)
+    notes: tuple = field(default=(), compare=False)
+
+    def __post_init__(self):
+        check("name", self.name)
+        layers, kind = LAYERS[self.net.kind], self.net.kind
+        norms = ("none", "2012") if kind == "cifar10-local" else ("none",)
+        for key, allowed in (("norm", norms), ("dropout", (0.0,))) if kind != "alexnet" else ():
+            value = getattr(self.net, key)
+            if value not in allowed:
+                use = " or ".join(map(repr, allowed))
+                raise UsageError(f"net.{key}: {value!r} will not do for a {kind} net; use {use}")
+        _known_layers("init.weights", self.init.weights, (*layers, "default"))
+        _known_layers("init.biases", self.init.biases, (*layers, "default"))
+        _known_layers("learning.decays", self.learning.decays, layers)
+        for phase in self.learning.phases:
+            _known_layers("learning.phases.slow", phase.slow, layers)
+
+
+def build(part, table):
+    """Make one of the classes above from a table of keys; an unknown key is a UsageError that names the nearest."""
+    known = [f"{part.section}.{each.name}" for each in fields(part)]
+    if not isinstance(table, dict):
+        raise UsageError(f"{part.section}: {table!r} will not do; give a table of keys")
+    for key in table:
+        if f"{part.section}.{key}" not in known:
+            raise unknown(f"{part.section}.{key}")
+    try:
+        return part(**table)
+    except TypeError:
+        raise UsageError(f"{part.section}: {table!r} lacks a key; give epoch and rate") from None
+
+
+def _known_layers(key, layers, known):
+    for layer in layers:
+        if layer not in known:
+            raise unknown(layer, known, f"layer for {key}")

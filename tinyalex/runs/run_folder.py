@@ -1,0 +1,227 @@
+"""A run folder: what training leaves there, and how the other commands read it."""
+
+import contextlib
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from tinyalex.errors import CheckpointError, DataError, DivergedError, UsageError
+from tinyalex.network import alexnet
+from tinyalex.recipes import recipe
+from tinyalex.runs import checkpoint, fingerprint
+from tinyalex.runs.runlog import LOG, Log, read_log
+from tinyalex.system import lock, storage
+from tinyalex.training import health
+from tinyalex.training.step_metrics import Outcome
+
+__all__ = ["LOG", "RECIPE", "Log", "Run", "export", "first_batch", "hold", "load", "read", "read_log", "restore"]
+__all__ += ["saving", "snapshot", "state", "tidy"]
+
+RECIPE = "recipe.toml"
+
+
+def _all(kind):
+    return lambda value: type(value) is list and all(type(each) is kind for each in value)
+
+
+_FIELDS = {  # of the metadata, and whether a value will do
+    "recipe": lambda value: type(value) is str,
+    "dataset": lambda value: type(value) is str,
+    "seed": lambda value: type(value) is int,
+    "classes": _all(str),
+    "words": lambda value: value is None or _all(str)(value),
+    "errors": _all(float),
+    "fingerprint": lambda value: value is None or (type(value) is dict and _all(str)(list(value.values()))),
+}
+
+
+class Run(NamedTuple):
+    """A trained network and what its images have to look like.
+
+    Attributes
+    ----------
+    network : Network
+    recipe : Recipe
+    classes : list of str
+    words : list of str
+        Their names for people.
+    mean : ndarray, shape (S, S, 3)
+        Mean training image.
+    metadata : dict
+        The checkpoint's.
+    passed_over : list of str
+        A line for each newer checkpoint that does not verify.
+    """
+
+    network: object
+    recipe: object
+    classes: list
+    words: list
+    mean: np.ndarray
+    metadata: dict
+    passed_over: list
+
+
+def state(run):
+    """Return the values and the momenta of a `Training`, on the host, by name."""
+    tensors = {name: device.get(view) for name, device, view in run.network.tensors()}
+    return tensors | {f"momentum/{name}": device.get(view) for name, device, view in run.optimizer.tensors()}
+
+
+def snapshot(run, tested=False):
+    """Return what a checkpoint of a `Training` keeps: all tensors on the host, and the metadata.
+
+    Raises
+    ------
+    DivergedError
+        If a number is not finite: no checkpoint shall hold it.
+    """
+    tensors = state(run)
+    place = health.not_finite(tensors)
+    if place:
+        raise DivergedError(f"{place}: no longer finite at step {run.step}; not saved")
+    begun = run.step % run.steps_per_epoch
+    metadata = {
+        "kind": "checkpoint",
+        "step": run.step,
+        "epoch": run.epoch,
+        "errors": run.errors,
+        "tested": tested,
+        "drops": run.rates.drops,
+        "seed": run.seed,
+        "recipe": recipe.to_toml(run.recipe),
+        "classes": list(run.dataset.classes),
+        "words": list(run.dataset.words),
+        "dataset": run.dataset.identity,
+        "origin": run.origin,
+        "fingerprint": fingerprint.take(run.network.devices),
+    }
+    seen = np.array([outcome.figures() for outcome in run.seen] if begun else [], np.float64).reshape(-1, 2)
+    return tensors | {"data/mean": run.dataset.mean, "epoch/seen": seen}, metadata
+
+
+def restore(run, tensors, metadata):
+    """Put a `Training` where it was when a checkpoint was made."""
+    run.network.load(tensors)
+    run.optimizer.load({name: tensors[f"momentum/{name}"] for name in run.network.state()})
+    run.step, run.errors, run.origin = metadata["step"], list(metadata["errors"]), metadata.get("origin")
+    run.seen = [Outcome.known(*figures) for figures in tensors["epoch/seen"]]
+
+
+def hold(folder):
+    """Keep a run folder, made if it is missing, to this process: see `tinyalex.system.lock.hold`."""
+    return lock.hold(folder, "training", "--out")
+
+
+def tidy(folder):
+    """Remove what a process that was killed while it wrote left in a folder; to be called by who holds it."""
+    for path in Path(folder).glob("*.part"):
+        storage.remove(path)
+
+
+@contextlib.contextmanager
+def saving(run, folder):
+    """Save a `Training` in its folder when its data cannot be read any more, before the DataError goes on."""
+    try:
+        yield
+    except DataError as error:
+        if not run.step:
+            raise
+        path = run.save(folder)
+        raise DataError(
+            f"{error}; stopped at step {run.step}, saved in {path}; when the data are whole, the same command goes on"
+        ) from error
+
+
+def first_batch(run):
+    """Return the first batch of the epoch in which a `Training` stands."""
+    with contextlib.closing(run.batches()) as batches:
+        return next(batches)
+
+
+def read(path):
+    """Read a checkpoint, or a file of weights, and hold it to the net that its own recipe describes.
+
+    Returns
+    -------
+    tensors, metadata
+        See `checkpoint.read`.
+
+    Raises
+    ------
+    CheckpointError
+        Also if a tensor is missing, is too many or of another shape, or holds a number that is not finite.
+    """
+    tensors, metadata = checkpoint.read(path, _shapes(path))
+    place, mean = health.not_finite(tensors), tensors["data/mean"]
+    if place:
+        raise CheckpointError(f"{path}: {place} is not a finite number; use an older checkpoint or train again")
+    if mean.ndim != 3 or mean.shape != (mean.shape[0], mean.shape[0], 3):
+        raise CheckpointError(f"{path}: data/mean is {mean.shape}, which is no square image; train again")
+    return tensors, metadata
+
+
+def _shapes(path):
+    def shapes(metadata):
+        for field, fits in _FIELDS.items():
+            if not fits(metadata.get(field)):
+                raise CheckpointError(f"{path}: {field}: {metadata.get(field)!r:.60} will not do; train again")
+        classes, words = metadata["classes"], metadata.get("words") or metadata["classes"]
+        try:
+            settings = recipe.parse(metadata["recipe"])
+        except UsageError as error:
+            raise CheckpointError(f"{path}: its recipe will not do ({error}); use another file") from error
+        if not len(classes) == len(words) == settings.net.classes:
+            told = f"{len(classes)} classes with {len(words)} names, but the net has {settings.net.classes}"
+            raise CheckpointError(f"{path}: {told}; train again")
+        wanted = {}
+        for parameter in alexnet.describe(settings.net).parameters():
+            width = parameter.shape[-1] // len(parameter.names)
+            wanted |= {
+                f"{name}/{parameter.kind}": ("float32", (*parameter.shape[:-1], width)) for name in parameter.names
+            }
+        if metadata.get("kind") != "weights":
+            wanted |= {f"momentum/{name}": told for name, told in wanted.items()} | {"epoch/seen": ("float64", None)}
+        return wanted | {"data/mean": ("float32", None)}
+
+    return shapes
+
+
+def load(place, devices=("cpu",)):
+    """Build the network of a run folder's newest checkpoint, of one checkpoint, or of a file of weights.
+
+    Returns
+    -------
+    Run
+    """
+    place = Path(place)
+    for attempt in range(3):
+        rejected = []
+        path = checkpoint.newest(place, rejected) if place.is_dir() else place
+        try:
+            tensors, metadata = read(path)
+            break
+        except CheckpointError:
+            if attempt == 2 or path.exists():
+                raise  # else training has replaced it meanwhile
+    settings = recipe.parse(metadata["recipe"])
+    network = alexnet.build(settings.net, settings.init, devices, seed=None)
+    network.load(tensors)
+    classes = list(metadata["classes"])
+    words = list(metadata.get("words") or classes)
+    return Run(network, settings, classes, words, tensors["data/mean"], metadata, rejected)
+
+
+def export(run, path):
+    """Write a `Run` as a file of weights: all that `load` needs, and nothing that a training needs to go on.
+
+    Returns
+    -------
+    Path
+    """
+    tensors = {name: device.get(view) for name, device, view in run.network.tensors()}
+    kept = ("step", "epoch", "errors", "tested", "seed", "recipe", "classes", "words", "dataset", "fingerprint")
+    metadata = {"kind": "weights"} | {key: run.metadata[key] for key in kept if key in run.metadata}
+    checkpoint.write(Path(path), tensors | {"data/mean": run.mean}, metadata)
+    return Path(path)
