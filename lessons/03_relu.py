@@ -160,7 +160,7 @@ keep(figure, "03_relu")
 # ---
 # - Multiply the images by 30, ``small("data.scale=0.5", ...)``, and give both their best rates again. Who wins now?
 # - ``small("net.activation=relu", "init.biases={default=1.0}")``, biases of 1, in §5 those of most layers: how many
-#   units are silent at the start? (Count zeros with ``watch``, as lesson 8 does.)
+#   units are silent at the start? (Count zeros with ``forward_hook``, as lesson 8 does.)
 # - Your own CIFAR-10: ``python lessons/measure.py --data PATH``.
 #
 # Exercise

@@ -68,12 +68,12 @@ def spread(factor, bias):
             array[...] = bias
     found = {}
 
-    def watch(layer, y):
+    def forward_hook(layer, y):
         name = layer.name.split()[0].rstrip("a")
         if name in LAYERS:
             found.setdefault(name, []).append(np.array(y))
 
-    logits = network.forward(crops, watch=watch)
+    logits = network.forward(crops, forward_hook=forward_hook)
     assert logits.shape == (6, 1000)
     return [float(np.concatenate(found[name]).std(axis=0).mean()) for name in LAYERS], logits
 
@@ -128,7 +128,7 @@ keep(figure, "08_init")
 # - Divide ``crops`` by 255, as everybody does today. What would the first weights have to be?
 # - ``settings = recipe.load("modern")`` has He's initialisation in all layers but the last, and biases of 0. Multiply
 #   ``crops`` by ``settings.data.scale`` and ask ``spread(1, 0.0)[0]``: where does its line end?
-# - Which of the two LRN layers costs more of the signal? (``watch`` sees ``norm1`` and ``norm2`` too.)
+# - Which of the two LRN layers costs more of the signal? (``forward_hook`` sees ``norm1`` and ``norm2`` too.)
 #
 # Exercise
 # --------

@@ -87,18 +87,18 @@ assert np.allclose(by_hand, augment.draw_colours(0, 0, np.arange(3), colour, "20
 # its colour change, as they do from noon to evening. In 2012 the whole image was then divided by 1.1, and for the last
 # 25 of 90 epochs the noise was off. The paper mentions neither.
 #
-# The package's cutter
+# The package's cropper
 # --------------------
-# ``Cutter`` does all of it at once: cut, reflect, subtract the mean, add the shift, divide. By hand it is one line.
+# ``Cropper`` does all of it at once: cut, reflect, subtract the mean, add the shift, divide. By hand it is one line.
 
 mean = np.full((256, 256, 3), pixels.mean(axis=0), np.float32)
-cutter = augment.Cutter(mean, 224, matched=True, factors=[1 / 1.1])
-draws = augment.Draws(places[:3], flips[:3], by_hand.astype(np.float32))
-cut = cutter(np.stack([picture] * 3), draws)
+cropper = augment.Cropper(mean, 224, matched=True, factors=[1 / 1.1])
+draws = augment.AugmentParams(places[:3], flips[:3], by_hand.astype(np.float32))
+cut = cropper(np.stack([picture] * 3), draws)
 for image, (top, left), flip, shift in zip(cut, places, flips, by_hand, strict=False):
     window = (picture.astype(float) - mean + shift)[top : top + 224, left : left + 224] / 1.1
     assert image.shape == (224, 224, 3) and np.allclose(image, window[:, ::-1] if flip else window, atol=1e-3)
-print("tinyalex.datasets.loading.augment.Cutter agrees")
+print("tinyalex.datasets.loading.augment.Cropper agrees")
 
 # %%
 # What it looks like

@@ -80,7 +80,7 @@ both_ways = {"conv3": 2, "fc6": 2, "fc7": 2, "fc8": 1}
 by_hand = {name: 2 * both_ways[name] * 128 * 4 * size for name, size in tensors.items()}
 network = alexnet.describe(recipe.load("original").net, devices=2)
 predicted = {
-    stage.name: 128 * sum(stage.exchange.predict(shapes).values())
+    stage.name: 128 * sum(stage.exchange.bytes_per_image(shapes).values())
     for stage, shapes in zip(network.stages, network.shapes, strict=False)
 }
 for name, size in by_hand.items():
@@ -97,7 +97,9 @@ data_parallel = 2 * 4 * 60_965_224
 print(f"averaging gradients: {data_parallel:,} bytes a step, {data_parallel / sum(by_hand.values()):.1f} times as much")
 talk = recipe.load("original", ['net.talk=["conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"]'])
 chatty = alexnet.describe(talk.net, devices=2)
-everything = 128 * sum(sum(s.exchange.predict(z).values()) for s, z in zip(chatty.stages, chatty.shapes, strict=False))
+everything = 128 * sum(
+    sum(s.exchange.bytes_per_image(z).values()) for s, z in zip(chatty.stages, chatty.shapes, strict=False)
+)
 print(f"talking before every layer: {everything:,} bytes, {everything / sum(by_hand.values()):.1f} times as much")
 
 # %%
@@ -116,7 +118,7 @@ images, labels = draw(4, 56, 56, 3).astype(np.float32), np.arange(4)
 losses = {}
 for names in (["cpu"], ["cpu", "cpu"], ["fake:0", "fake:1"]):
     net = alexnet.build(small.net, small.init, names)
-    loss, _ = net.gradient(images, labels)
+    loss, _ = net.loss_and_backward(images, labels)
     losses[" ".join(names)] = float(net.devices[0].get(loss))
     counted = sum(sum(count.values()) for count in net.crossed().values())
     print(f"{' '.join(names):14} loss {losses[' '.join(names)]:.6f}, {counted:,} bytes crossed")

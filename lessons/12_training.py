@@ -26,7 +26,7 @@ import numpy as np
 from shared import BLUE, FAINT, MUTED, VERMILION, bare, keep, middles, small
 
 from tinyalex.datasets import Dataset, ImageSet
-from tinyalex.datasets.loading.loader import training_batches
+from tinyalex.datasets.loading.batches import training_batches
 from tinyalex.randomness import Step
 from tinyalex.runs import checkpoint, run_folder
 from tinyalex.training.evaluation import evaluate
@@ -41,7 +41,7 @@ def steps(run, until):
     while run.step < until:
         epoch, done = divmod(run.step, run.steps_per_epoch)
         for batch in training_batches(run.dataset, run.recipe, run.seed, epoch, first_batch=done):
-            yield run.learn(batch).figures()
+            yield run.train_step(batch).read()
             if run.step == until:
                 break
 
@@ -52,7 +52,7 @@ def steps(run, until):
 one, two = (Training(settings, data) for _ in range(2))
 batch = next(iter(training_batches(data, one.recipe, 0, 0)))
 print("batch", batch.images.shape, batch.labels.shape)
-loss, error = one.learn(batch).figures()
+loss, error = one.train_step(batch).read()
 logits = two.network.forward(batch.images, Step(seed=0, number=0))
 assert logits.shape == (32, 12)
 by_hand = two.network.loss.forward(logits, batch.labels)

@@ -24,7 +24,7 @@ from matplotlib.patches import Rectangle
 from shared import BLUE, COLOURS, INK, MUTED, VERMILION, bare, epochs, keep, middles, photograph, small
 
 from tinyalex.datasets.loading import augment
-from tinyalex.datasets.loading.loader import test_batches
+from tinyalex.datasets.loading.batches import test_batches
 from tinyalex.training import evaluation
 from tinyalex.training.evaluation import score
 

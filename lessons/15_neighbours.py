@@ -24,7 +24,7 @@ import numpy as np
 from shared import BLUE, GREEN, MUTED, VERMILION, bare, epochs, keep, middles, small
 
 from tinyalex.datasets import ImageSet
-from tinyalex.datasets.loading.loader import test_batches
+from tinyalex.datasets.loading.batches import test_batches
 from tinyalex.gallery import retrieval
 from tinyalex.randomness import key, normal
 
@@ -36,12 +36,12 @@ print(f"training error {error:.1%}")
 def features(images):
     rows = []
 
-    def watch(layer, y):
+    def forward_hook(layer, y):
         if layer.name.split()[0] in ("relu7", "relu7a"):
             rows.append(np.array(y))
 
     for batch in test_batches(images, data.mean, run.recipe, 60):
-        run.network.forward(batch.images, watch=watch)
+        run.network.forward(batch.images, forward_hook=forward_hook)
     return np.concatenate(rows)
 
 

@@ -57,7 +57,9 @@ print(f"squares of 256: {speed * 256 * 256 * 3 / 1e6:.0f} MB/s, {images * 256 * 
 
 for epoch in (0, 25, 51, 67, 72, 79):
     now, before = rates(original.learning, epoch), rates(original.learning, max(0, epoch - 0.01))
-    print(f"epoch {epoch:2}: rate {now.rate:g}, biases {now.bias_rate:g}, colour noise {now.colour_noise}, {now.slow}")
+    print(
+        f"epoch {epoch:2}: rate {now.rate:g}, biases {now.bias_rate:g}, colour noise {now.colour_noise}, {now.lr_mult}"
+    )
     assert epoch == 0 or now[:4] != before[:4]
 
 # %%
@@ -84,7 +86,7 @@ differences = {
         rates(original.learning, 80).colour_noise, 0.1, 0.0,
     ),
     "rate of conv1 in the last epochs, times": (
-        rates(paper.learning, 80, []).slow.get("conv1", 1.0), rates(original.learning, 80).slow["conv1"], 1.0, 0.0,
+        rates(paper.learning, 80, []).lr_mult.get("conv1", 1.0), rates(original.learning, 80).lr_mult["conv1"], 1.0, 0.0,
     ),
 }  # fmt: skip
 words = {
@@ -146,7 +148,7 @@ steps = [rates(original.learning, epoch) for epoch in at]
 plan.semilogy(at, [step.rate for step in steps], color=BLUE, lw=2, label="weights")
 plan.semilogy(at, [step.bias_rate for step in steps], color=VERMILION, lw=2, label="biases")
 plan.semilogy(
-    at, [step.rate * step.slow.get("conv1", 1) or np.nan for step in steps], "--", color=MUTED, lw=1.5, label="conv1"
+    at, [step.rate * step.lr_mult.get("conv1", 1) or np.nan for step in steps], "--", color=MUTED, lw=1.5, label="conv1"
 )
 plan.axvspan(67, 91, color=FAINT, zorder=0)
 plan.text(68, 2.6e-2, "no colour noise", fontsize=7, color=MUTED)

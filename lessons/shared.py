@@ -9,7 +9,7 @@ from matplotlib import cbook
 from PIL import Image
 
 from tinyalex.datasets import Dataset, ImageSet, shapes
-from tinyalex.datasets.loading.loader import training_batches
+from tinyalex.datasets.loading.batches import training_batches
 from tinyalex.datasets.picture import square
 from tinyalex.figures.page import BLUE, FAINT, INK, LIGHT_BLUE, MUTED, PALE, PINK, VERMILION
 from tinyalex.recipes import recipe
@@ -74,7 +74,7 @@ def epochs(settings, dataset, seed=0):
     """Train epoch by epoch, and yield the `Training` with each epoch's mean loss and error as (run, loss, error)."""
     run = Training(settings, dataset, seed=seed)
     for epoch in range(settings.learning.epochs):
-        seen = [run.learn(batch).figures() for batch in training_batches(dataset, run.recipe, seed, epoch)]
+        seen = [run.train_step(batch).read() for batch in training_batches(dataset, run.recipe, seed, epoch)]
         yield run, *np.mean(seen, axis=0)
 
 

@@ -139,7 +139,7 @@ def modules_after(code):
     [
         "import tinyalex",
         "import tinyalex.cli",
-        "from tinyalex import alexnet, recipe\nalexnet.describe(recipe.load('original').net)",
+        "from tinyalex.network import alexnet\nfrom tinyalex.recipes import recipe\nalexnet.describe(recipe.load('original').net)",
         "import tinyalex.layers, tinyalex.training.optimizer, tinyalex.randomness",
     ],
 )

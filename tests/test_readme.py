@@ -16,7 +16,7 @@ from tinyalex.gallery import gallery
 from tinyalex.network import alexnet
 from tinyalex.recipes import recipe
 from tinyalex.recipes.settings import Learning
-from tinyalex.runs import resume, retention, run_folder, saver
+from tinyalex.runs import resume, retention, run_folder
 from tinyalex.training import health
 
 ROOT = Path(__file__).parent.parent
@@ -102,7 +102,7 @@ def test_what_it_says_of_a_run_of_days(capsys):
     options = capsys.readouterr().out
     named = re.findall(r"`(--[\w-]+)`", text)
     assert len(set(named)) == 5 and all(option in options for option in named)
-    assert f"every {saver.SAVE_EVERY / 60:g} minutes" in text and retention.NEWEST == 2
+    assert f"every {resume.SAVE_EVERY / 60:g} minutes" in text and retention.NEWEST == 2
     assert f"told after {health.STALL_WARNING:,} images" in text and f"after {health.STALL_END:,}." in text
     assert {key.split(".")[0] for key in resume.CHANGEABLE} == {"learning", "net"}
     learning = {f"learning.{each.name}" for each in fields(Learning)}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tinyalex.datasets.loading.augment import Cutter, Draws
+from tinyalex.datasets.loading.augment import AugmentParams, Cropper
 from tinyalex.randomness import below, key
 
 
@@ -20,10 +20,10 @@ def test_cut():
     image = below(key(0, "ex09"), 256, np.arange(20 * 20 * 3)).reshape(20, 20, 3).astype(np.uint8)
     mean = np.linspace(50, 200, 1200, dtype=np.float32).reshape(20, 20, 3)
     for top, left, flip in ((0, 0, False), (3, 5, False), (2, 7, True), (8, 0, True)):
-        ours = Cutter(mean, 12, matched=True)(image[None], Draws(np.array([[top, left]]), np.array([flip])))[0]
+        ours = Cropper(mean, 12, matched=True)(image[None], AugmentParams(np.array([[top, left]]), np.array([flip])))[0]
         yours = cut(image.copy(), mean.copy(), top, left, flip, 12)
         assert yours.dtype == np.float32 and yours.shape == (12, 12, 3), (
             f"float32 (12, 12, 3), not {yours.dtype} {yours.shape}"
         )
         assert yours.min() < 0, "nothing is negative: bytes wrapped round, or the mean was not subtracted"
-        assert np.allclose(yours, ours), f"top {top}, left {left}, flip {flip}: differs from the package's cutter"
+        assert np.allclose(yours, ours), f"top {top}, left {left}, flip {flip}: differs from the package's cropper"

@@ -18,7 +18,7 @@ from tinyalex.bench.ours import Ours
 from tinyalex.cli import main
 from tinyalex.devices import parallel
 from tinyalex.devices.device import Device
-from tinyalex.devices.upload import Placed
+from tinyalex.devices.upload import DeviceBatch
 from tinyalex.recipes import recipe
 
 MB = 1e6
@@ -187,7 +187,7 @@ def test_our_side_has_its_images_there(devices):
     made = recipe.load("paper", SMALL)
     task = {"recipe": recipe.to_toml(made), "batch": 5, "threads": parallel.workers().count, "least": 0.0}
     side = Ours(task | {"devices": devices, "convolution": "im2col", "tf32": True})
-    assert isinstance(side.batch, Placed) and len(side.batch.arrays) == len(devices)
+    assert isinstance(side.batch, DeviceBatch) and len(side.batch.arrays) == len(devices)
     host = Ours(task | {"devices": ["cpu"] * len(devices), "convolution": "im2col"})
     assert side.ready()["fingerprint"] == pytest.approx(host.ready()["fingerprint"], rel=1e-5)
     assert not side.ready()["rounds"]

@@ -72,13 +72,13 @@ def agree(ours, theirs, kind, attribute):
 )
 def test_two_training_steps(name, overrides):
     made, ours, theirs, (images, labels), (x, targets) = nets(name, *overrides, "net.dropout=0")
-    updates, rate = Optimizer(ours, made.learning.momentum, made.learning.decay), made.learning.rate
+    updates, rate = Optimizer(ours, made.learning.momentum, made.learning.weight_decay), made.learning.rate
     its_updates = optimizer(theirs, made.learning)
     assert [name for name, _ in theirs.named_children()] == [layer.name.split()[0].removesuffix("a") if layer.parameters
                                                              else layer.name for _, layer in ours.layers()]  # fmt: skip
     for number in range(3):
         agree(ours, theirs, "value", "data")
-        loss, logits = ours.gradient(images, labels, Step(0, number))
+        loss, logits = ours.loss_and_backward(images, labels, Step(0, number))
         its_updates.zero_grad()
         expected = theirs(x)
         its_loss = torch.nn.functional.cross_entropy(expected, targets)
@@ -115,7 +115,7 @@ def test_dropout_at_test_and_with_our_masks(monkeypatch):
     theirs.train()
     monkeypatch.setattr(torch.nn.functional, "dropout", dropout)
     torch.nn.functional.cross_entropy(theirs(x), targets).backward()
-    ours.gradient(images, labels, step)
+    ours.loss_and_backward(images, labels, step)
     agree(ours, theirs, "grad", "grad")
 
 

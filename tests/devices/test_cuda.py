@@ -15,8 +15,8 @@ import pytest
 
 from tests.support import shim
 from tinyalex.datasets import Dataset, ImageSet
-from tinyalex.datasets.loading import feed, loader
-from tinyalex.devices import cuda, fake, happens_before, parallel
+from tinyalex.datasets.loading.batches import training_batches
+from tinyalex.devices import fake, happens_before, parallel
 from tinyalex.devices.device import Device, fitting
 from tinyalex.devices.fake import FakeArray, FakeNumPy
 from tinyalex.devices.upload import Upload
@@ -96,7 +96,7 @@ class StubCuPy(types.ModuleType):
                     self.done += 1
                     self.queue[self.done - 1]()
 
-        runtime = types.SimpleNamespace(getDeviceCount=lambda: cuda, CUDARuntimeError=CUDARuntimeError)
+        runtime = types.SimpleNamespace(getDeviceCount=lambda: cards, CUDARuntimeError=CUDARuntimeError)
         runtime.runtimeGetVersion = runtime.driverGetVersion = lambda: 13020
         self.cuda = types.SimpleNamespace(Device=Card, Event=Event, Stream=Stream, runtime=runtime)
         self.cuda.alloc_pinned_memory = self.alloc_pinned_memory
@@ -174,7 +174,7 @@ def plant(monkeypatch):
     """Put a stub in CuPy's place: ``plant(cards)``."""
 
     def plant(cards=2, eager=False):
-        stub = StubCuPy(cuda, eager)
+        stub = StubCuPy(cards, eager)
         monkeypatch.setitem(sys.modules, "cupy", stub)
         cublas = types.ModuleType("cupy_backends.cuda.libs.cublas")
         cublas.gemmEx = stub.gemm_ex
@@ -352,7 +352,7 @@ def test_what_is_read_later_waits_for_nothing_that_was_asked_since(plant):
     plant()
     device, ran = Device("cuda:1"), []
     array = device.put(np.arange(3.0))
-    read = device.later(array)
+    read = device.get_async(array)
     device.stream.do("the next step", lambda: (ran.append(1), array._array.fill(-1)))
     np.testing.assert_array_equal(read(), [0, 1, 2])
     assert ran == []
@@ -366,7 +366,7 @@ def test_off_the_card_it_is_a_copy(name):
     device = Device(name)
     with device:
         array = device.put(np.arange(3.0))
-        read = device.later(array)
+        read = device.get_async(array)
         array[...] = 7
     np.testing.assert_array_equal(read(), [0, 1, 2])
 
@@ -518,11 +518,11 @@ def test_cards_are_fed_the_bits_of_the_host(plant, devices, eager):
     dataset = Dataset("noise", ["a", "b"], ImageSet(images, np.arange(20) % 2), None)
     made = recipe.load("original", ["net.input=20", "learning.batch=6", "data.scale=0.1"])
     devices = [Device(name) for name in devices]
-    expected = loader.training_batches(dataset, made, 0, 1)
-    with_them = feed.training_batches(dataset, made, 0, 1, devices=devices)
+    expected = training_batches(dataset, made, 0, 1)
+    with_them = training_batches(dataset, made, 0, 1, devices=devices)
     for batch, host in zip(with_them, expected, strict=True):
         for device in devices:
-            array = device.place(batch.images)
+            array = device.to_device(batch.images)
             assert array.place == device.name
             np.testing.assert_array_equal(device.get(array), host.images)
         assert batch.images.shape == host.images.shape and len(batch.images) == len(host.labels)
@@ -545,7 +545,7 @@ def a_step(devices, norm, fc8, dtype="float64"):
     host = network.devices[0]
     images, labels = noise(4, 67, 67, 3).astype(dtype), np.array([0, 4, 1, 1])
     with network.step():
-        loss, logits = network.gradient(images, labels, Step(0, 0))
+        loss, logits = network.loss_and_backward(images, labels, Step(0, 0))
         results = {"loss": host.get(loss), "logits": host.get(logits)}
         optimizer.update(0.01, 0.02)
     assert first_not_finite(network, images) is None

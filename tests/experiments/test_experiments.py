@@ -125,7 +125,7 @@ def test_columns_are_compared_where_there_are_two():
 
 def test_a_comparison_keeps_what_is_done_and_goes_on(striped, tmp_path, monkeypatch):
     comparison, arms = catalogue.find("crops", recipe.load("cifar10-columns", SMALL))
-    trained, real = [], trial.training.train
+    trained, real = [], trial.train
 
     def watched(recipe, dataset, folder, *rest, **named):
         trained.append(folder.name)
@@ -133,7 +133,7 @@ def test_a_comparison_keeps_what_is_done_and_goes_on(striped, tmp_path, monkeypa
             raise errors.Interrupted("stopped")
         return real(recipe, dataset, folder, *rest, **named)
 
-    monkeypatch.setattr(trial.training, "train", watched)
+    monkeypatch.setattr(trial, "train", watched)
     with pytest.raises(errors.Interrupted):
         compare(comparison, arms, striped, tmp_path, 2, ("cpu",), quiet)
     found = compare(comparison, arms, striped, tmp_path, 2, ("cpu",), quiet)

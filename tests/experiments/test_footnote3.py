@@ -8,12 +8,12 @@ import pytest
 from tests.support.small_runs import pressed_while_it_saves
 from tests.training.test_training import Pressed, final, quiet, same, small, stripes  # noqa: F401, the last a fixture
 from tinyalex.datasets import Dataset, ImageSet
-from tinyalex.datasets.loading import loader
+from tinyalex.datasets.loading.batches import training_batches
 from tinyalex.datasets.parts import Chosen, fifths, part
 from tinyalex.errors import Interrupted
 from tinyalex.experiments import footnote3
 from tinyalex.runs import run_folder
-from tinyalex.training import loop
+from tinyalex.runs.train import train
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def training_loss(folder, dataset, numbers, made):
     """The mean loss on some training images as the first epoch cuts them, one by one."""
     run, wanted, losses = run_folder.load(folder), set(numbers.tolist()), []
     some = part(dataset, Chosen(dataset.train, numbers), dataset.test)
-    for batch in loader.training_batches(some, made, 0, 0, threads=0):
+    for batch in training_batches(some, made, 0, 0, threads=0):
         for image, label in zip(batch.images, batch.labels, strict=True):
             losses.append(-np.log(run.network.predict(image[None])[0, label]))
     assert len(losses) == len(wanted)
@@ -103,8 +103,8 @@ def test_stopped_anywhere_it_ends_at_the_same_step(stripes, tmp_path, monkeypatc
     with monkeypatch.context() as patch:
         Pressed(patch, signal.SIGINT, after)
         with pytest.raises(Interrupted):
-            loop.train(small(epochs=5), stripes, tmp_path, show=quiet, until=enough)
-    loop.train(small(epochs=5), stripes, tmp_path, show=quiet, until=enough)
+            train(small(epochs=5), stripes, tmp_path, show=quiet, stop_condition=enough)
+    train(small(epochs=5), stripes, tmp_path, show=quiet, stop_condition=enough)
     tests = [record["step"] for record in run_folder.read_log(tmp_path) if record["event"] == "test"]
     assert tests == [6, 12]
 

@@ -271,7 +271,7 @@ def test_layers_on_a_device(device):
 
 def test_lrn_without_its_cross_term_is_rejected_even_at_the_papers_alpha():
     def backward(self, dy):
-        _, u = self.recall()
+        _, u = self.pop_saved()
         return dy * (u**0.75).reshape(dy.shape)
 
     layer = broken(layers.LRN, backward=backward)

@@ -13,12 +13,12 @@ from tests.support import shim
 from tests.support.layer_cases import CASES, STEP, close, noise
 from tests.support.shim import ShimDevice
 from tinyalex import kernels
-from tinyalex.datasets.loading.augment import Cutter, Draws
+from tinyalex.datasets.loading.augment import AugmentParams, Cropper
 from tinyalex.devices import gemm, launch
 from tinyalex.errors import DeviceError
-from tinyalex.kernels import patches, rectify, softmax
+from tinyalex.kernels import patches, softmax
 from tinyalex.layers import LRN, Conv2d, Dropout, Linear, MaxPool, ReLU, SoftmaxLoss
-from tinyalex.network import alexnet, network
+from tinyalex.network import alexnet, fusion, network
 from tinyalex.network.columns import Exchange, Stage
 from tinyalex.randomness import Step
 from tinyalex.recipes import recipe
@@ -41,7 +41,7 @@ def three_steps(devices, norm, dtype="float64", **net):
     images, labels = noise(3, 67, 67, 3).astype(dtype), np.array([4, 0, 1])
     for number in range(3):
         with built.step(), built.devices[0] as device:
-            loss, logits = built.gradient(images, labels, Step(0, number))
+            loss, logits = built.loss_and_backward(images, labels, Step(0, number))
             seen["loss", number], seen["logits", number] = device.get(loss), device.get(logits)
             seen |= {(number, name): device.get(g) for name, device, g in built.tensors("grad")}
         optimizer.update(0.01, 0.02, {"conv3": 0.5, "fc6": 0.0} if number == 1 else None)
@@ -80,7 +80,7 @@ def test_three_steps_of_a_whole_network(on_kernels, kind, norm, columns):
         assert started == EVERY - {"cut", "average_pool", "average_pool_backward"} - (
             {"around", "around_backward"} if norm == "paper" else set()
         )
-    assert all(isinstance(run.columns[0][0], rectify.Rectified) for run in built.runs if run.name != "softmax")
+    assert all(isinstance(run.columns[0][0], fusion.FusedLayer) for run in built.executors if run.name != "softmax")
 
 
 def test_silent_units_are_seen_where_relu_goes_with_the_layer_before(on_kernels):
@@ -91,7 +91,7 @@ def test_silent_units_are_seen_where_relu_goes_with_the_layer_before(on_kernels)
         for parameter in built.parameters():
             if parameter.layer == "fc6" and parameter.kind == "b":
                 parameter.value[...] = -1e6
-        shares.append(health.silent_units(built, noise(3, 67, 67, 3)))
+        shares.append(health.dead_relu_fraction(built, noise(3, 67, 67, 3)))
     assert shares[0] == shares[1] and shares[0]["relu6"] == 1 and set(shares[0]) == {f"relu{n}" for n in range(1, 8)}
 
 
@@ -106,12 +106,12 @@ def test_float32_stays_float32(on_kernels):
 def test_what_is_not_a_pair_stays_as_it_is():
     """Tanh and a ReLU behind a pool are no part of the layer of weights before them."""
     layers = [Conv2d(3, 4, 3), MaxPool(), ReLU(), Linear(5, 6), ReLU(), Dropout(), Dropout(), ReLU()]
-    column = rectify.rectified(Stage("all", Exchange([[0]]), [layers])).columns[0]
+    column = fusion.fuse(Stage("all", Exchange([[0]]), [layers])).columns[0]
     assert [type(layer).__name__ for layer in column] == [
-        "Rectified",
+        "FusedLayer",
         "MaxPool",
         "ReLU",
-        "Rectified",
+        "FusedLayer",
         "Dropout",
         "ReLU",
     ]
@@ -132,7 +132,7 @@ def test_bias_relu_and_dropout_in_one_pass(shape, step):
         return built
 
     readable, x = layers(ShimDevice()), noise(*shape)
-    fast = rectify.rectified(Stage("", Exchange([[0]]), [layers(device)])).columns[0]
+    fast = fusion.fuse(Stage("", Exchange([[0]]), [layers(device)])).columns[0]
     assert len(fast) == 1
     expected, got = x, fast[0].forward(x, step)
     for layer in readable:
@@ -151,8 +151,8 @@ def test_outputs_of_many_classes_do_not_run_out_of_blocks(monkeypatch):
     """CUDA takes 65,535 parts of a row at most: an image is a row, not the batch."""
     device, asked = ShimDevice("float64"), []
     monkeypatch.setattr(device, "launch", lambda source, name, rows, count, *_, **__: asked.append((rows, count)))
-    rectify.Rectified(Linear(2, 21).build(device, 0, "float64")).forward(noise(900, 2))
-    rectify.Rectified(Linear(2, 24).build(device, 0, "float64"), ReLU()).forward(noise(5, 2))
+    fusion.FusedLayer(Linear(2, 21).build(device, 0, "float64")).forward(noise(900, 2))
+    fusion.FusedLayer(Linear(2, 24).build(device, 0, "float64"), ReLU()).forward(noise(5, 2))
     assert asked == [(900, 21), (5, 6)]
 
 
@@ -186,18 +186,18 @@ def test_cutting_gives_the_bits_of_the_host(kind, matched, coloured, factors):
     n, size, crop = 5, 24, 20
     images = (128 + 60 * noise(n, size, size, 3)).clip(0, 255).astype(np.uint8)
     mean = (100 + 9 * noise(size, size, 3)).astype(np.float32)
-    draws = Draws(
+    draws = AugmentParams(
         np.array([[0, 0], [4, 4], [1, 3], [0, 4], [2, 2]]), np.array([False, True, True, False, True]),
         9 * noise(n, 3).astype(np.float32) if coloured else None,
     )  # fmt: skip
-    cutter = Cutter(mean, crop, matched, factors)
+    cropper = Cropper(mean, crop, matched, factors)
     with shim.device(kind) as device:
-        made = cutter.on(device)(*(device.put(each) for each in (images, *draws) if each is not None))
+        made = cropper.on(device)(*(device.put(each) for each in (images, *draws) if each is not None))
         got = device.get(made)
-        twice = Draws(*(np.concatenate([draw, draw]) for draw in draws[:2]))
-        views = device.get(cutter.on(device)(device.put(images[:2]), *(device.put(each) for each in twice[:2])))
-    np.testing.assert_array_equal(got, cutter(images, draws))
-    np.testing.assert_array_equal(views, cutter(np.repeat(images[:2], n, axis=0), twice))
+        twice = AugmentParams(*(np.concatenate([draw, draw]) for draw in draws[:2]))
+        views = device.get(cropper.on(device)(device.put(images[:2]), *(device.put(each) for each in twice[:2])))
+    np.testing.assert_array_equal(got, cropper(images, draws))
+    np.testing.assert_array_equal(views, cropper(np.repeat(images[:2], n, axis=0), twice))
     assert getattr(device, "started", ["cut", "cut"]) == ["cut", "cut"]
 
 
@@ -207,7 +207,7 @@ def test_a_nan_is_not_lost_on_the_way():
     x[0, 1, 1, 0] = np.nan
     assert np.isnan(MaxPool().build(device).forward(x)[..., 0]).any()
     assert np.isnan(LRN(alpha=1.0).build(device).forward(x)).any()
-    first = rectify.Rectified(Linear(2, 2).build(device, 0, "float64"), ReLU())
+    first = fusion.FusedLayer(Linear(2, 2).build(device, 0, "float64"), ReLU())
     assert np.isnan(first.forward(np.array([[np.nan, 1.0]]))).all()
     z = np.zeros((2, 40))
     z[1, 35] = np.nan
@@ -468,7 +468,7 @@ def test_gemm_refuses_what_it_cannot_do():
         gemm.gemm(CUBLAS, 0, pointed(a[:, ::2]), pointed(np.zeros((3, 2))), pointed(np.zeros((4, 2))))
     with pytest.raises(ValueError, match="its rows do not lie together"):
         gemm.gemm(CUBLAS, 0, pointed(a), pointed(np.zeros((6, 2))), pointed(np.zeros((2, 4)).T))
-    assert not gemm.suits(a, a, np.zeros((4, 6), np.float32)) and not gemm.suits(a * 1j, a * 1j, a * 1j)
+    assert not gemm.supports(a, a, np.zeros((4, 6), np.float32)) and not gemm.supports(a * 1j, a * 1j, a * 1j)
 
 
 def test_tf32_is_a_choice():

@@ -290,7 +290,7 @@ def test_three_training_steps(norm, devices):
         its_loss = F.cross_entropy(expected, torch.tensor(labels))
         its_loss.backward()
         with network.step():
-            loss, logits = network.gradient(images, labels, step)
+            loss, logits = network.loss_and_backward(images, labels, step)
             close("loss", host.get(loss), its_loss, 1e-10)
             close("logits", host.get(logits), expected, 1e-10)
             for name, gradient in fetched(network.tensors("grad")).items():

@@ -141,7 +141,7 @@ def test_it_leaves_its_arguments_and_takes_any_layout(device):
     ],
 )
 def test_where_it_is_taken(channels, kernel, stride, groups, suits):
-    assert WinogradConv2d.suits(channels, kernel, stride, groups) is suits
+    assert WinogradConv2d.supports(channels, kernel, stride, groups) is suits
 
 
 @pytest.mark.parametrize("name, first", [("paper", WinogradConv2d), ("cifar10-relu", Conv2d)])
@@ -160,7 +160,7 @@ def test_a_net_with_it_is_the_same_net(devices, norm):
         network = alexnet.build(net, Init({"default": "he"}, {"default": 0.1}), devices, seed=2, dtype="float64")
         kinds = {type(layer) for _, layer in network.layers() if isinstance(layer, Conv2d)}
         assert kinds == {WinogradConv2d if convolution == "winograd" else Conv2d}
-        loss, _ = network.gradient(noise(5, 67, 67, 3), np.arange(5), Step(1, 2))
+        loss, _ = network.loss_and_backward(noise(5, 67, 67, 3), np.arange(5), Step(1, 2))
         found[convolution] = {name: device.get(view) for name, device, view in network.tensors("grad")}
         found[convolution]["loss"] = network.devices[0].get(loss)
     for name, value in found["im2col"].items():

@@ -89,7 +89,7 @@ def test_shapes_between_the_stages():
 
 def crossing(network, itemsize=4):
     pairs = zip(network.stages, network.shapes, strict=False)
-    return {stage.name: stage.exchange.predict(shapes, itemsize) for stage, shapes in pairs}
+    return {stage.name: stage.exchange.bytes_per_image(shapes, itemsize) for stage, shapes in pairs}
 
 
 def test_bytes_that_cross_in_the_wiring_of_2012():
@@ -222,7 +222,7 @@ def gradient(net, devices, batch=5):
     network = alexnet.build(net, HE, devices, 0, "float64")
     images, labels = noise(batch, net.input, net.input, 3), np.arange(batch) * 3 % net.classes
     with network.step():
-        loss, logits = network.gradient(images, labels, Step(2, 5))
+        loss, logits = network.loss_and_backward(images, labels, Step(2, 5))
         results = {"loss": host(loss), "logits": host(logits)}
         results |= {name: host(value) for name, value in network.gradients().items()}
     results["at test"] = network.predict(images)
@@ -312,8 +312,8 @@ def test_the_cifar_net_has_one_column():
         ("cifar10-13pct", "net.norm=paper",
          "net.norm: 'paper' will not do for a cifar10-local net; use 'none' or '2012'"),
         ("cifar10-13pct", "net.bottleneck=8", "net.bottleneck: 8 will not do for a cifar10-local net; use 0"),
-        ("cifar10-13pct", "learning.decays={ local5 = 0.1 }",
-         'local5: no such layer for learning.decays; did you mean "local3"?'),
+        ("cifar10-13pct", "learning.layer_weight_decay={ local5 = 0.1 }",
+         'local5: no such layer for learning.layer_weight_decay; did you mean "local3"?'),
     ],
 )  # fmt: skip
 def test_switches_that_make_no_net(recipe_name, override, line):

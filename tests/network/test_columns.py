@@ -100,7 +100,7 @@ def test_backward_is_the_adjoint_of_forward(routes, devices):
 def test_bytes_are_counted_as_predicted(routes, dtype, devices):
     routes, n, size = ROUTES[routes], 4, np.dtype(dtype).itemsize
     exchange, *_ = both_ways(routes, devices, n, dtype)
-    predicted = exchange.predict(MAPS[: len(routes)], size)
+    predicted = exchange.bytes_per_image(MAPS[: len(routes)], size)
     assert exchange.crossed == Counter({way: n * count for way, count in predicted.items()})
     by_hand = Counter()
     for reader, sources in enumerate(routes):
@@ -126,11 +126,11 @@ def test_every_pass_counts_and_a_replica_counts_for_itself(devices):
 def test_views_cross_whole(devices, monkeypatch):
     seen, receive = [], Device.receive
 
-    def watch(self, array, source):
+    def forward_hook(self, array, source):
         seen.append(array.flags.c_contiguous)
         return receive(self, array, source)
 
-    monkeypatch.setattr(Device, "receive", watch)
+    monkeypatch.setattr(Device, "receive", forward_hook)
     exchange, xs = Exchange([[0, 1], [0, 1]]), [noise(2, 3, 8), noise(2, 3, 8, purpose="b")]
     ys = exchange.forward([x[..., ::2] for x in put(devices, xs)], devices)
     for y in get(devices, ys):
@@ -177,7 +177,7 @@ def test_a_stage_runs_its_columns_and_tells_who_watches(devices):
         for layer in column:
             layer.build(device, dtype="float64")
     xs, seen = [noise(4, 5), noise(4, 4)], []
-    ys = stage.forward(put(devices, xs), devices, watch=lambda layer, y: seen.append((layer.name, y.shape)))
+    ys = stage.forward(put(devices, xs), devices, forward_hook=lambda layer, y: seen.append((layer.name, y.shape)))
     assert seen == [("fca", (4, 3)), ("relu", (4, 3)), ("fcb", (4, 2)), ("tanh", (4, 2))]
     z = np.concatenate(xs, axis=1)
     first, second = (device.get(column[0].W.value) for device, column in zip(devices, columns, strict=False))
@@ -241,7 +241,7 @@ def test_two_columns_are_one_with_zero_blocks(talk, fc8):
         return whole.reshape(shapes[name])
 
     one.load({name: assemble(values, name) for name in shapes})
-    losses = [float(network.gradient(images, labels, step)[0]) for network in (one, two)]
+    losses = [float(network.loss_and_backward(images, labels, step)[0]) for network in (one, two)]
     assert abs(losses[0] - losses[1]) < 1e-13 * losses[1]
     gradients, parts = one.gradients(), two.gradients()
     for name, gradient in gradients.items():

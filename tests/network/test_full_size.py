@@ -31,12 +31,12 @@ def a_step(devices):
     gc.collect()  # the form before this one: parameters own themselves
     original = recipe.load("original")
     network = alexnet.build(original.net, original.init, devices, dtype="float64")
-    optimizer = Optimizer(network, original.learning.momentum, original.learning.decay)
+    optimizer = Optimizer(network, original.learning.momentum, original.learning.weight_decay)
     pixels = bits(key(0, "images"), np.arange(BATCH)[:, None], np.arange(224 * 224 * 3)) >> 24
     images = pixels.reshape(BATCH, 224, 224, 3).astype("float64") - 128
     labels = np.arange(BATCH) * 61 % 1000
     with network.step():
-        loss, logits = network.gradient(images, labels, Step(0, 0))
+        loss, logits = network.loss_and_backward(images, labels, Step(0, 0))
         yield "loss", host(loss)
         yield "logits", host(logits)
     for name, gradient in network.gradients().items():
@@ -49,7 +49,7 @@ def a_step(devices):
 
 def predicted(network):
     pairs = zip(network.stages, network.shapes, strict=False)
-    ways = {stage.name: stage.exchange.predict(shapes, 8) for stage, shapes in pairs}
+    ways = {stage.name: stage.exchange.bytes_per_image(shapes, 8) for stage, shapes in pairs}
     return {name: Counter({way: BATCH * size for way, size in each.items()}) for name, each in ways.items() if each}
 
 

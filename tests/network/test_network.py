@@ -53,7 +53,7 @@ def batch(count, dtype="float64"):
 
 def gradient(network, count, step=STEP, dtype="float64"):
     with network.step():
-        loss, logits = network.gradient(*batch(count, dtype), step)
+        loss, logits = network.loss_and_backward(*batch(count, dtype), step)
         results = {"loss": host(loss), "logits": host(logits)}
         return results | {name: host(value) for name, value in network.gradients().items()}
 
@@ -66,7 +66,7 @@ def agree(mine, its, tolerance):
 
 def in_blocks(network, size):
     """Set how many images a block has."""
-    for run in network.runs[: len(network.trunk)]:
+    for run in network.executors[: len(network.trunk)]:
         run.size = size
 
 
@@ -103,23 +103,23 @@ def test_the_shares_cover_the_batch_in_order(threads):
     for workers in (1, 2, 3):
         threads(workers)
         for count in (1, 2, 3, 7, 12):
-            shares = network.runs[0].shares(count)
+            shares = network.executors[0].shares(count)
             assert len(shares) == min(workers, count)
             assert [i for share in shares for block in share for i in range(count)[block]] == list(range(count))
             assert all(block.stop - block.start <= 2 for share in shares for block in share)
 
 
 def test_a_block_stays_in_cache():
-    small, budget = build(dtype="float32").runs, blocks.BYTES
+    small, budget = build(dtype="float32").executors, blocks.BYTES
     for run, side, maps in zip(
         small, (15, 3), (6, 24), strict=False
     ):  # conv1's outputs are the first stage's largest, conv3's the second's
         output = side * side * maps * 4  # bytes, an image
         assert run.size * output <= budget < (run.size + 1) * output
     assert small[1].size > small[0].size
-    assert build(dtype="float64").runs[0].size in (small[0].size // 2, small[0].size // 2 + 1)
+    assert build(dtype="float64").executors[0].size in (small[0].size // 2, small[0].size // 2 + 1)
     # One column computes after the other, with half the maps.
-    assert build(["cpu", "cpu"], dtype="float32").runs[0].size // 2 == small[0].size
+    assert build(["cpu", "cpu"], dtype="float32").executors[0].size // 2 == small[0].size
 
 
 def test_batches_of_changing_sizes_leave_nothing_behind(threads):
@@ -150,13 +150,13 @@ def test_every_block_knows_its_place_in_the_batch(threads, form):
     threads(2)
     seen = []
 
-    class Watch(Layer):
+    class TrainingMonitor(Layer):
         def forward(self, x, step=None):
             seen.append((step.seed, step.number, step.first, len(x)))
             return x
 
     described = alexnet.describe(Net(**SMALL), HE, len(form))
-    described.stages[0].columns[0].append(Watch())
+    described.stages[0].columns[0].append(TrainingMonitor())
     network = described.build(form)
     in_blocks(network, 2)
     network.forward(batch(7, "float32")[0], Step(5, 6, first=100))
@@ -168,7 +168,7 @@ def test_the_gradient_is_the_mean_of_the_images_gradients(form):
     whole, (images, labels) = gradient(network, 6, None), batch(6)
     total = dict.fromkeys(network.gradients(), 0.0)
     for index in range(6):
-        network.gradient(images[index : index + 1], labels[index : index + 1])
+        network.loss_and_backward(images[index : index + 1], labels[index : index + 1])
         for name, value in network.gradients().items():
             total[name] = total[name] + host(value) / 6
     agree(total, {name: whole[name] for name in total}, 1e-12)
@@ -184,7 +184,7 @@ def test_float32_stays_float32(form):
 def test_images_and_labels_stay_as_they_are(form):
     images, labels = batch(5)
     kept = images.copy(), labels.copy()
-    build(form).gradient(images, labels, Step(0, 0))
+    build(form).loss_and_backward(images, labels, Step(0, 0))
     np.testing.assert_array_equal(images, kept[0])
     np.testing.assert_array_equal(labels, kept[1])
 
@@ -200,7 +200,7 @@ def test_only_the_first_step_allocates(threads, form, norm):
     optimizer, taken = Optimizer(network), []
     for number in range(4):
         with network.step():
-            network.gradient(*batch(8, "float32"), Step(0, number))
+            network.loss_and_backward(*batch(8, "float32"), Step(0, number))
             optimizer.update(0.01)
         taken.append([device._arena.allocated for device in network.devices])
     assert min(taken[0]) > 0
@@ -216,7 +216,7 @@ def test_two_workers_allocate_a_bounded_amount(threads, form):
         in_blocks(network, 2)
         for number in range(10):
             with network.step():
-                network.gradient(*batch(8, "float32"), Step(0, number))
+                network.loss_and_backward(*batch(8, "float32"), Step(0, number))
         taken[workers] = sum(device._arena.allocated for device in network.devices)
     # Where one worker is when another one asks differs from step to step, but neither needs more than one alone.
     assert taken[2] < 2 * taken[1]
@@ -355,11 +355,11 @@ def test_backward_without_forward(form):
 @pytest.mark.parametrize("wrong", [[0, 10], [-1, 0]])
 def test_a_label_outside_the_classes_is_refused(wrong):
     with pytest.raises(DataError, match=f"labels: {wrong[0]} to {wrong[1]}, but the classes are 0 to 9"):
-        build().gradient(noise(2, 67, 67, 3), np.array(wrong))
+        build().loss_and_backward(noise(2, 67, 67, 3), np.array(wrong))
 
 
 @pytest.mark.parametrize("labels", [[], [1], [1, 2, 3]])
 def test_as_many_labels_as_images_are_wanted(labels):
     """One would do for all: the gradient would be too large by the number of images."""
     with pytest.raises(DataError, match=f"labels: {len(labels)} for 2 images"):
-        build().gradient(noise(2, 67, 67, 3), np.array(labels, int))
+        build().loss_and_backward(noise(2, 67, 67, 3), np.array(labels, int))

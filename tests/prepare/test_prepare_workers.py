@@ -13,7 +13,7 @@ import pytest
 
 from tinyalex.errors import DataError, Interrupted, StorageError
 from tinyalex.prepare import workers
-from tinyalex.system.signals import Stop
+from tinyalex.system.signals import StopRequests
 
 
 class Never:
@@ -129,7 +129,7 @@ def test_a_process_that_dies_is_noticed_and_its_work_named():
 
 def test_progress_and_a_wish_to_stop():
     seen = []
-    with Stop() as stop, pytest.raises(Interrupted):
+    with StopRequests() as stop, pytest.raises(Interrupted):
 
         def tick(parts):
             seen.append(parts)

@@ -18,7 +18,7 @@ import numpy as np
 from tinyalex.datasets import Dataset, ImageSet
 from tinyalex.recipes import recipe
 from tinyalex.runs import checkpoint, run_folder
-from tinyalex.runs.saver import SAVE_EVERY
+from tinyalex.runs.resume import SAVE_EVERY
 from tinyalex.system import hashes, storage
 from tinyalex.training import loop
 
@@ -38,7 +38,7 @@ def main(folder):
     with tempfile.TemporaryDirectory(dir=folder) as place:
         place, seconds = Path(place), []
         for step in range(1, 6):
-            run.step, run.seen = 128 * step, []
+            run.step, run.epoch_metrics = 128 * step, []
             seconds.append(timed(run.save, place))
         path = checkpoint.newest(place)
         tensors, metadata = run_folder.snapshot(run)

@@ -49,7 +49,7 @@ scale = 0.017
 batch = 8
 epochs = 1
 rate = 0.01
-phases = [{ epoch = 0.0, rate = 0.01, slow = { conv1 = 0.5 } }]
+phases = [{ epoch = 0.0, rate = 0.01, lr_mult = { conv1 = 0.5 } }]
 """
 HOSTILE = [None, True, -1, 0, 1, 2**31, 2**63, 10**30, 1e308, -0.5, "", "x" * 5000, "\x00", "../../evil", [], [[]], {}]
 HOSTILE += ["__import__('os').system('touch EXECUTED')", [1] * 1000, {"a": {"b": None}}, "1e999", [-1, 0], 3.5]

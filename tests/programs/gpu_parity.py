@@ -13,7 +13,7 @@ import time
 import numpy as np
 
 from tinyalex.devices.device import Device
-from tinyalex.devices.upload import Placed
+from tinyalex.devices.upload import DeviceBatch
 from tinyalex.network import alexnet, network
 from tinyalex.randomness import Step, bits, key, normal
 from tinyalex.recipes import recipe
@@ -74,7 +74,7 @@ def run(name, devices, dtype="float64", steps=3, batch=8, **options):
     optimizer, (images, labels), seen = Optimizer(built), batch_of(made.net, batch), {}
     for number in range(steps):
         with built.step(), built.devices[0] as device:
-            loss, logits = built.gradient(images.astype(dtype), labels, Step(3, number))
+            loss, logits = built.loss_and_backward(images.astype(dtype), labels, Step(3, number))
             optimizer.update(1e-3, 2e-3, {"conv1": 0.0} if number == 2 else None)
             seen["loss", number], seen["logits", number] = device.get(loss), device.get(logits)
         seen |= {(number, what): device.get(g) for what, device, g in built.tensors("grad")}
@@ -145,13 +145,13 @@ def nothing_is_allocated(options):
         built = alexnet.build(made.net, None, devices, None)
         built.load(first_values("paper"))
         optimizer, (images, labels) = Optimizer(built), batch_of(made.net, 128)
-        placed = Placed({device: device.put(images.astype(np.float32)) for device in built.devices})
+        placed = DeviceBatch({device: device.put(images.astype(np.float32)) for device in built.devices})
         for device in built.devices if not room else ():
             device.memory = 0
         taken, what = [], f"{' '.join(devices)}, patches {'kept' if room else 'computed again'}"
         for number in range(5):
             with Hook() as hook, built.step(), built.devices[0] as device:
-                loss, _ = built.gradient(placed, labels, Step(3, number))
+                loss, _ = built.loss_and_backward(placed, labels, Step(3, number))
                 optimizer.update(1e-3)
                 device.get(loss)
             taken.append(hook.taken)
@@ -174,11 +174,11 @@ def speed(options):
         for device in built.devices:
             device.tf32 = tf32
         optimizer, (images, labels) = Optimizer(built), batch_of(made.net, 128)
-        placed = Placed({device: device.put(images.astype(np.float32)) for device in built.devices})
+        placed = DeviceBatch({device: device.put(images.astype(np.float32)) for device in built.devices})
 
         def step(number, built=built, optimizer=optimizer, placed=placed, labels=labels):
             with built.step():
-                built.gradient(placed, labels, Step(3, number))
+                built.loss_and_backward(placed, labels, Step(3, number))
             optimizer.update(1e-3)
 
         def wait(built=built):

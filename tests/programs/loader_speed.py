@@ -17,7 +17,8 @@ import numpy as np
 
 from tests.support import prepared_sets
 from tinyalex import datasets
-from tinyalex.datasets.loading import feed, loader
+from tinyalex.datasets.loading.batches import training_batches
+from tinyalex.datasets.loading.loader import Epoch, raw_batches
 from tinyalex.recipes import recipe
 
 ROUNDS = 7
@@ -42,12 +43,12 @@ def loader_rates(data, made):
     for threads in (0, 1, 2):
         told(
             f"whole uint8 images and draws, {threads} threads",
-            rounds(lambda n=threads: loader.records(loader.Epoch(data, made, 0, 0), threads=n)),
+            rounds(lambda n=threads: raw_batches(Epoch(data, made, 0, 0), threads=n)),
         )
     for threads in (0, 1, 2):
         told(
             f"float32 crops, {threads} threads",
-            rounds(lambda n=threads: loader.training_batches(data, made, 0, 0, threads=n)),
+            rounds(lambda n=threads: training_batches(data, made, 0, 0, threads=n)),
         )
 
 
@@ -56,10 +57,10 @@ def training_wait(data, made, steps):
     from tinyalex.training.loop import Training
 
     run = Training(made, data)
-    batches = feed.training_batches(data, run.recipe, 0, 0, devices=run.network.devices)
+    batches = training_batches(data, run.recipe, 0, 0, devices=run.network.devices)
     start = perf_counter()
     for step, batch in enumerate(batches, 1):
-        run.learn(batch)
+        run.train_step(batch)
         if step == steps:
             break
     elapsed = perf_counter() - start

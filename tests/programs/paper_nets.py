@@ -59,7 +59,7 @@ def a_step(made, batch):
     """
     network = alexnet.build(made.net, made.init)
     learning = made.learning
-    optimizer = Optimizer(network, learning.momentum, learning.decay, learning.decays)
+    optimizer = Optimizer(network, learning.momentum, learning.weight_decay, learning.layer_weight_decay)
     pixels = bits(key(0, "images"), np.arange(batch)[:, None], np.arange(made.net.input**2 * 3)) >> 24
     images = (pixels.reshape(batch, made.net.input, made.net.input, 3).astype(np.float32) - 128) * made.data.scale
     labels = np.arange(batch) * 61 % made.net.classes
@@ -67,7 +67,7 @@ def a_step(made, batch):
     losses, idle = [], []
     for number in range(2):
         with network.step():
-            loss, _ = network.gradient(images, labels, Step(0, 0))
+            loss, _ = network.loss_and_backward(images, labels, Step(0, 0))
         losses.append(float(loss))
         if number == 0:
             idle += [name for name, gradient in network.gradients().items() if not gradient.any()]

@@ -154,7 +154,7 @@ class Rehearsal:
 
     def broken_twice(self):
         """Train, interrupted by SIGKILL and by SIGTERM, and put the checkpoint that the latter made aside."""
-        frozen = next(phase.epoch for phase in self.recipe.learning.phases if phase.slow.get("conv1") == 0.0)
+        frozen = next(phase.epoch for phase in self.recipe.learning.phases if phase.lr_mult.get("conv1") == 0.0)
         first = self.interrupt(signal.SIGKILL, round(1.3 * self.steps), -signal.SIGKILL)
         if first > self.steps:
             raise TooLate
@@ -241,7 +241,7 @@ class Rehearsal:
         for start, end in pairwise([*starts, EPOCHS]):
             now = schedule.rates(self.recipe.learning, start)
             noise = self.recipe.data.colour_noise if now.colour_noise is None else now.colour_noise
-            conv1 = {0.0: "frozen", 1.0: "-"}.get(now.slow.get("conv1", 1.0), f"x {now.slow.get('conv1', 1.0):g}")
+            conv1 = {0.0: "frozen", 1.0: "-"}.get(now.lr_mult.get("conv1", 1.0), f"x {now.lr_mult.get('conv1', 1.0):g}")
             steps, seconds = self.pace(start, end)
             speed = f"{steps * self.recipe.learning.batch / seconds:,.0f}" if seconds else "-"
             most = max(share for epoch, share in waited.items() if start < epoch and epoch - 1 < end)

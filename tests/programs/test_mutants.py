@@ -9,7 +9,7 @@ from tinyalex.devices import parallel
 
 # By the beginning of a mutant's name, those of the checks that are asked first: no more than time depends on it.
 FIRST = {
-    "update": ("update", "slow"), "schedule": ("rates",), "columns": ("columns", "bytes"), "init": ("weights",),
+    "update": ("update", "lr_mult"), "schedule": ("rates",), "columns": ("columns", "bytes"), "init": ("weights",),
     "net": ("net", "columns"), "network": ("blocks", "predictions"), "loss": ("loss",), "winograd": ("winograd",),
 }  # fmt: skip
 

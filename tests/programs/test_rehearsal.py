@@ -57,7 +57,7 @@ def test_the_phases_are_those_of_the_original_in_proportion(size):
     assert len(made.learning.phases) == len(original.learning.phases) == 6
     for mine, its in zip(made.learning.phases, original.learning.phases, strict=True):
         assert abs(mine.epoch / made.learning.epochs - its.epoch / 91) < 0.08
-        assert (mine.rate, mine.bias_rate, mine.slow) == (its.rate, its.bias_rate, its.slow)
+        assert (mine.rate, mine.bias_rate, mine.lr_mult) == (its.rate, its.bias_rate, its.lr_mult)
     if size == "full":
         assert (made.net, made.init, made.data) == (original.net, original.init, original.data)
 

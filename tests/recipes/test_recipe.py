@@ -31,7 +31,7 @@ def test_every_recipe_says_where_it_comes_from(name):
 
 def test_original_is_run_145_of_2012():
     original = recipe.load("original")
-    assert [(p.epoch, p.rate, p.bias_rate, p.colour_noise, p.slow) for p in original.learning.phases] == [
+    assert [(p.epoch, p.rate, p.bias_rate, p.colour_noise, p.lr_mult) for p in original.learning.phases] == [
         (0, 1e-2, 0.02, None, {}),
         (25, 1e-3, 0.002, None, {}),
         (51, 1e-4, 0.002, None, {}),
@@ -57,7 +57,7 @@ def test_cifar_nets_differ_in_the_activation_alone():
     relu, tanh = recipe.load("cifar10-relu"), recipe.load("cifar10-tanh")
     assert replace(tanh, name=relu.name, net=replace(tanh.net, activation="relu")) == relu
     assert relu.learning.phases == (recipe.Phase(0, 0.001),)
-    assert (relu.learning.decay, relu.data.flip, relu.init.weights["conv1"]) == (0.0, False, 1e-4)
+    assert (relu.learning.weight_decay, relu.data.flip, relu.init.weights["conv1"]) == (0.0, False, 1e-4)
 
 
 def test_epochs_take_the_phases_along():
@@ -102,7 +102,7 @@ def test_overrides_of_every_kind():
         ("lerning.rate=1", '"learning.rate"'),
         ("net.talk=['fc9']", '"fc'),
         ("init.weights.conf1=1", '"conv1"'),
-        ("learning.phases=[{epoch=0, rate=0.01, slow={conv9=0}}]", '"conv'),
+        ("learning.phases=[{epoch=0, rate=0.01, lr_mult={conv9=0}}]", '"conv'),
         ("learning.phases=[{epoch=0, rat=0.01}]", '"learning.phases.rate"'),
         ("learning.phases=[{epoch=0}]", "give epoch and rate"),
         ("learning.phases.epoch=3", "as a whole"),

@@ -212,7 +212,7 @@ def test_killed_before_the_rename(tmp_path, tensors):
     done = run("""
         import os, signal, sys
         import numpy as np
-        from tinyalex import checkpoint
+        from tinyalex.runs import checkpoint
         os.replace = lambda *names: os.kill(os.getpid(), signal.SIGKILL)
         checkpoint.save(sys.argv[1], {"a": np.zeros(9)}, {"step": 2})
         """, tmp_path)  # fmt: skip
@@ -228,7 +228,8 @@ def test_no_room(tmp_path, tensors):
     done = run("""
         import resource, sys
         import numpy as np
-        from tinyalex import checkpoint, errors
+        from tinyalex import errors
+        from tinyalex.runs import checkpoint
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
         try:
             checkpoint.save(sys.argv[1], {"a": np.zeros(100_000)}, {"step": 2})

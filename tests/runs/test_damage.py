@@ -19,12 +19,12 @@ from tests.programs import fuzz
 from tests.support.small_runs import quiet, same, small, stripes
 from tinyalex import randomness
 from tinyalex.cli import main
-from tinyalex.datasets.loading import loader
+from tinyalex.datasets.loading import batches as loading
 from tinyalex.errors import CheckpointError, StorageError
 from tinyalex.runs import checkpoint, run_folder, runlog
-from tinyalex.runs.saver import Terms
+from tinyalex.runs.resume import ResumeOptions
+from tinyalex.runs.train import train
 from tinyalex.system import storage, tensorfile
-from tinyalex.training import loop
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def data():
 def run(data, tmp_path_factory):
     """A run folder with two checkpoints."""
     folder = tmp_path_factory.mktemp("run")
-    loop.train(small(epochs=2), data, folder, show=quiet)
+    train(small(epochs=2), data, folder, show=quiet)
     return folder
 
 
@@ -74,7 +74,7 @@ def test_c4_c5_every_damage_is_seen_and_the_one_before_is_taken(copy, data):
     assert count == 1100
     assert same(run_folder.read(checkpoint.newest(copy))[0], before)
     lines = []
-    loop.train(small(epochs=2), data, copy, show=lines.append)
+    train(small(epochs=2), data, copy, show=lines.append)
     assert lines[0].startswith("warning: ") and lines[1] == "going on at step 6 of 12"
     assert new.stat().st_size == len(whole) and same(checkpoint.read(new)[0], _read(whole, copy.parent))
 
@@ -122,7 +122,7 @@ def test_c8_t3_what_is_not_of_this_net(copy, data, change, told, command):
     old.unlink()
     edited(new, change)
     with pytest.raises(CheckpointError) as raised:
-        run_folder.load(copy) if command == "evaluate" else loop.train(small(epochs=2), data, copy, show=quiet)
+        run_folder.load(copy) if command == "evaluate" else train(small(epochs=2), data, copy, show=quiet)
     assert f"{new}: {told}" in str(raised.value)
 
 
@@ -195,7 +195,7 @@ def test_c18_nothing_is_saved_behind_the_loops_back(copy, data, monkeypatch):
 
     writers, write = set(), checkpoint.write
     monkeypatch.setattr(checkpoint, "write", lambda *given: (writers.add(threading.current_thread()), write(*given)))
-    loop.train(small(epochs=3), data, copy, show=quiet, terms=Terms(change=True, save_every=0.0))
+    train(small(epochs=3), data, copy, show=quiet, options=ResumeOptions(change=True, save_every=0.0))
     assert writers == {threading.main_thread()}
 
 
@@ -211,7 +211,7 @@ def weights(run, tmp_path_factory):
 
 def test_weights_give_the_same_logits(run, weights, data):
     one, two = run_folder.load(run), run_folder.load(weights)
-    images = next(loader.test_batches(data.test, one.mean, one.recipe, 40)).images
+    images = next(loading.test_batches(data.test, one.mean, one.recipe, 40)).images
     np.testing.assert_array_equal(one.network.predict(images), two.network.predict(images))
     np.testing.assert_array_equal(one.mean, two.mean)
     assert (one.recipe, one.classes, one.words) == (two.recipe, two.classes, two.words)
@@ -236,7 +236,7 @@ def test_c16_to_go_on_from_weights_is_refused_by_name(weights, data, tmp_path):
     place = tmp_path / "checkpoint-00000012.safetensors"
     shutil.copy(weights, place)
     with pytest.raises(CheckpointError, match=re.escape(f"{place}: holds weights alone, no run can go on from it")):
-        loop.train(small(epochs=2), data, tmp_path, show=quiet)
+        train(small(epochs=2), data, tmp_path, show=quiet)
     assert run_folder.load(place).metadata["step"] == 12
 
 
@@ -368,7 +368,7 @@ def test_t18_a_reader_who_has_gone_does_not_end_a_run(data, tmp_path):
     def broken(text):
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
-    loop.train(small(epochs=1), data, tmp_path, show=broken)
+    train(small(epochs=1), data, tmp_path, show=broken)
     assert checkpoint.newest(tmp_path)
 
 
@@ -383,7 +383,7 @@ def test_t18_a_terminal_that_has_gone_does_not_end_a_run(data, tmp_path, monkeyp
             raise OSError(errno.EIO, "Input/output error")
 
     monkeypatch.setattr(sys, "stderr", Gone())
-    loop.train(small(epochs=1), data, tmp_path, show=quiet)
+    train(small(epochs=1), data, tmp_path, show=quiet)
     assert checkpoint.newest(tmp_path) and tqdm
 
 
@@ -410,7 +410,7 @@ def test_c3_a_folder_that_cannot_be_written_is_known_before_the_first_step(data,
 
     monkeypatch.setattr(builtins, "open", refuse)
     with pytest.raises(StorageError, match="recipe.toml: cannot be written .Permission denied."):
-        loop.train(small(), data, tmp_path / "run", show=quiet)
+        train(small(), data, tmp_path / "run", show=quiet)
 
 
 def test_c3_a_folder_that_vanishes_ends_the_run(data, tmp_path, monkeypatch):
@@ -427,7 +427,7 @@ def test_c3_a_folder_that_vanishes_ends_the_run(data, tmp_path, monkeypatch):
     with pytest.raises(
         StorageError, match="the checkpoint could not be written .*; make room and check the permissions"
     ):
-        loop.train(small(epochs=1), data, folder, show=quiet)
+        train(small(epochs=1), data, folder, show=quiet)
 
 
 def test_c2_a_checkpoint_that_will_not_fit_is_not_begun(copy, monkeypatch):

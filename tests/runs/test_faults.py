@@ -95,7 +95,7 @@ def test_t5_t6_the_command_stops_and_says_how_to_go_on(place, tmp_path, number):
     error = process.communicate(timeout=30)[1]
     assert process.returncode == 75, error
     step, path, words = re.fullmatch(
-        r"tinyalex: stopped at step (\d+), saved in (.*); go on with: (.*)\n", error
+        r"tinyalex: stopped at step (\d+), saved in (.*); resume with: (.*)\n", error
     ).groups()
     assert checkpoint.inspect(path)["step"] == int(step)
     assert words.startswith("tinyalex train ") and "'a run'" not in words and f"'{tmp_path}/a run'" in words
@@ -108,7 +108,7 @@ def test_what_it_says_goes_on(place, tmp_path, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         after(patch, 3, lambda run: os.kill(os.getpid(), signal.SIGTERM))
         assert main([*command(place), "--out", str(tmp_path), "--fresh"]) == 75
-    words = shlex.split(capsys.readouterr().err.split("go on with: ")[1])
+    words = shlex.split(capsys.readouterr().err.split("resume with: ")[1])
     assert words[0] == "tinyalex" and "--fresh" not in words
     assert main(words[1:]) == 0
     assert "going on at step 3 of 8" in capsys.readouterr().out
@@ -136,7 +136,7 @@ def test_t14_two_at_once(place, tmp_path, capsys):
 
 def test_c1_killed_between_the_rename_and_the_pruning(tmp_path):
     script = (
-        "import os, signal, sys\nimport numpy as np\nfrom tinyalex import checkpoint, storage\n"
+        "import os, signal, sys\nimport numpy as np\nfrom tinyalex.runs import checkpoint\nfrom tinyalex.system import storage\n"
         "for step in (1, 2): checkpoint.save(sys.argv[1], {'a': np.zeros(9)}, {'step': step})\n"
         "storage.remove = lambda path: os.kill(os.getpid(), signal.SIGKILL)\n"
         "checkpoint.save(sys.argv[1], {'a': np.zeros(9)}, {'step': 3})"
@@ -199,13 +199,13 @@ def test_t16_b6_what_a_card_says(place, tmp_path, monkeypatch, capsys, error, to
 
 @pytest.mark.parametrize("options, named", [
     (["--set", "learning.rate=0"], "learning.rate"),
-    (["--set", "learning.decay=-0.1"], "learning.decay"),
+    (["--set", "learning.weight_decay=-0.1"], "learning.weight_decay"),
     (["--set", "learning.momentum=1"], "learning.momentum"),
     (["--set", "net.dropout=1.0"], "net.dropout"),
     (["--epochs", "0"], "learning.epochs"),
     (["--set", "learning.phases=[{epoch=1, rate=1}]"], "learning.phases"),
     (["--set", "learning.rate=nan"], "learning.rate"),
-    (["--set", "learning.lr_decya=1"], '"learning.decay"'),
+    (["--set", "learning.weight_decya=1"], '"learning.weight_decay"'),
     (["--seed", "one"], "--seed"),
     (["--seed"], "--seed"),
     (["--save-every", "0"], "--save-every"),
@@ -227,7 +227,7 @@ def test_t20_any_whole_number_is_a_seed_and_is_kept(place, tmp_path, capsys, see
 
 def test_t23_what_the_loader_gives_is_computed_in_float32(data):
     run = loop.Training(small(), data)
-    images = run_folder.first_batch(run).images
+    images = run_folder.next_batch(run).images
     assert images.dtype == np.float32
     seen = set()
     run.network.forward(images, Step(0, 0), lambda layer, y: seen.add(str(y.dtype)))
@@ -304,7 +304,7 @@ def test_b4_columns_that_are_late_change_nothing(monkeypatch):
     monkeypatch.setattr(Device, "receive", late)
     for _ in range(20):
         with built.step():
-            built.gradient(images, labels, Step(0, 5))
+            built.loss_and_backward(images, labels, Step(0, 5))
         found.add(b"".join(device.get(view).tobytes() for _, device, view in built.tensors("grad")))
     assert len(found) == 1
 

@@ -12,7 +12,8 @@ from tinyalex.datasets import Dataset, ImageSet
 from tinyalex.errors import CheckpointError
 from tinyalex.recipes import recipe
 from tinyalex.runs import checkpoint, finetune, run_folder
-from tinyalex.runs.saver import Terms
+from tinyalex.runs.resume import ResumeOptions
+from tinyalex.runs.train import train
 from tinyalex.training import loop
 
 
@@ -20,7 +21,7 @@ from tinyalex.training import loop
 def run(stripes, tmp_path_factory):  # noqa: F811
     """A run on stripes."""
     folder = tmp_path_factory.mktemp("finetune") / "run"
-    loop.train(small(epochs=2), stripes, folder, show=quiet)
+    train(small(epochs=2), stripes, folder, show=quiet)
     return folder
 
 
@@ -31,7 +32,7 @@ def with_classes(dataset, *classes):
 
 def begun(run, dataset, made=None, devices=("cpu",)):
     fresh, other = (loop.Training(made or small(), dataset, devices, seed=3) for _ in range(2))
-    other.origin = finetune.begin(other.network, run, other.dataset.classes)
+    other.origin = finetune.start_from(other.network, run, other.dataset.classes)
     return host(fresh.network), host(other.network), other
 
 
@@ -63,7 +64,7 @@ def test_other_classes_of_the_same_number(run, stripes):  # noqa: F811
 def test_a_split_last_layer_begins_anew_in_both_columns(stripes, tmp_path):  # noqa: F811
     made = small(epochs=1)
     made = replace(made, net=replace(made.net, fc8="split"))
-    loop.train(made, stripes, tmp_path, show=quiet)
+    train(made, stripes, tmp_path, show=quiet)
     _, _, other = begun(tmp_path, with_classes(stripes, "a", "b", "c"), made)
     assert list(other.origin["anew"]) == ["fc8a", "fc8b"]
 
@@ -98,39 +99,40 @@ def test_a_resumed_run_is_the_same_run(run, stripes, tmp_path):  # noqa: F811
     source = tmp_path / "source"
     shutil.copytree(run, source)
     dataset, lines = with_classes(stripes, "a", "b", "c"), []
-    loop.train(small(), dataset, tmp_path / "whole", show=lines.append, terms=Terms(init_from=source))
+    train(small(), dataset, tmp_path / "whole", show=lines.append, options=ResumeOptions(init_from=source))
     assert any(line.startswith(f"begins with {source}, step 12: takes conv1a") for line in lines)
-    options = {"show": quiet, "until": lambda run: len(run.errors) == 1}
-    loop.train(small(), dataset, tmp_path / "cut", **options, terms=Terms(init_from=source))
+    options = {"show": quiet, "stop_condition": lambda run: len(run.errors) == 1}
+    train(small(), dataset, tmp_path / "cut", **options, options=ResumeOptions(init_from=source))
     shutil.rmtree(source)
-    loop.train(small(), dataset, tmp_path / "cut", show=quiet, terms=Terms(init_from=source))
+    train(small(), dataset, tmp_path / "cut", show=quiet, options=ResumeOptions(init_from=source))
     assert same(final(tmp_path / "whole"), final(tmp_path / "cut"))
     shutil.copytree(tmp_path / "cut", tmp_path / "again")
-    loop.train(small(), dataset, tmp_path / "again", show=quiet)  # nor does it have to be named
+    train(small(), dataset, tmp_path / "again", show=quiet)  # nor does it have to be named
     for folder in ("whole", "cut", "again"):
         metadata = checkpoint.read(checkpoint.newest(tmp_path / folder))[1]
         assert metadata["origin"]["run"] == str(source) and metadata["origin"]["step"] == 12
         (record,) = [each for each in run_folder.read_log(tmp_path / folder) if each["event"] == "begin"]
         assert record["origin"] == metadata["origin"]
-    anew = loop.Training(small(), dataset)
-    loop.train(small(), dataset, tmp_path / "anew", show=quiet)
-    assert anew.origin is None and not same(final(tmp_path / "anew"), final(tmp_path / "whole"))
+    train(small(), dataset, tmp_path / "anew", show=quiet)
+    anew = checkpoint.newest(tmp_path / "anew")
+    assert checkpoint.inspect(anew)["origin"] is None
+    assert not same(final(tmp_path / "anew"), final(tmp_path / "whole"))
 
 
 def test_a_run_keeps_its_origin(run, stripes, tmp_path):  # noqa: F811
     begun_with, anew, moved = tmp_path / "begun", tmp_path / "anew", tmp_path / "moved"
-    loop.train(small(epochs=1), stripes, begun_with, show=quiet, terms=Terms(init_from=run))
-    loop.train(small(epochs=1), stripes, anew, show=quiet)
+    train(small(epochs=1), stripes, begun_with, show=quiet, options=ResumeOptions(init_from=run))
+    train(small(epochs=1), stripes, anew, show=quiet)
     shutil.copytree(run, moved)
-    loop.train(small(epochs=1), stripes, begun_with, show=quiet, terms=Terms(init_from=moved))  # the same weights
+    train(small(epochs=1), stripes, begun_with, show=quiet, options=ResumeOptions(init_from=moved))  # the same weights
     exported = tmp_path / "exported.safetensors"
     assert main(["export", str(run), str(exported)]) == 0
-    loop.train(small(epochs=1), stripes, begun_with, show=quiet, terms=Terms(init_from=exported))
+    train(small(epochs=1), stripes, begun_with, show=quiet, options=ResumeOptions(init_from=exported))
     with pytest.raises(CheckpointError) as error:
-        loop.train(small(epochs=1), stripes, begun_with, show=quiet, terms=Terms(init_from=anew))
+        train(small(epochs=1), stripes, begun_with, show=quiet, options=ResumeOptions(init_from=anew))
     assert str(error.value) == f"{begun_with}: its run began with {run}, not {anew}; give another --out folder"
     with pytest.raises(CheckpointError) as error:
-        loop.train(small(epochs=1), stripes, anew, show=quiet, terms=Terms(init_from=run))
+        train(small(epochs=1), stripes, anew, show=quiet, options=ResumeOptions(init_from=run))
     assert str(error.value) == f"{anew}: its run began anew, not with {run}; give another --out folder"
 
 
@@ -149,5 +151,5 @@ def test_a_net_for_more_classes_learns(run, stripes, tmp_path):  # noqa: F811
         return ImageSet(np.concatenate([left, right]), np.concatenate([images.labels, images.labels + 2]))
 
     dataset = Dataset("halves", list("abcd"), halves(stripes.train), halves(stripes.test))
-    result = loop.train(small(epochs=6), dataset, tmp_path, show=quiet, terms=Terms(init_from=run))
+    result = train(small(epochs=6), dataset, tmp_path, show=quiet, options=ResumeOptions(init_from=run))
     assert result.top1_error < 0.4

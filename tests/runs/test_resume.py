@@ -26,15 +26,16 @@ from tests.support.small_runs import (
     timeless,
 )
 from tinyalex.datasets import Dataset
-from tinyalex.datasets.loading import feed
 from tinyalex.devices import parallel
 from tinyalex.devices.device import Device
 from tinyalex.errors import BusyError, CheckpointError, Interrupted, StorageError, UsageError
 from tinyalex.recipes.settings import Phase
 from tinyalex.runs import checkpoint, fingerprint, retention, run_folder
-from tinyalex.runs.saver import Keeper, Terms
+from tinyalex.runs.checkpoint_manager import CheckpointManager
+from tinyalex.runs.resume import ResumeOptions
+from tinyalex.runs.train import train
 from tinyalex.system import signals, storage
-from tinyalex.system.signals import Stop
+from tinyalex.system.signals import StopRequests
 from tinyalex.training import loop
 from tinyalex.training.evaluation import evaluate
 
@@ -42,7 +43,7 @@ from tinyalex.training.evaluation import evaluate
 PHASES = [
     {"epoch": 0.0, "rate": 0.03},
     {"epoch": 0.5, "rate": 0.01, "colour_noise": 0.0},
-    {"epoch": 2.0, "rate": 0.003, "slow": {"conv1": 0.5}},
+    {"epoch": 2.0, "rate": 0.003, "lr_mult": {"conv1": 0.5}},
 ]
 
 
@@ -62,14 +63,14 @@ def data():
 def whole(data, tmp_path_factory):
     """An uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole")
-    loop.train(phased(), data, folder, show=quiet)
+    train(phased(), data, folder, show=quiet)
     return folder
 
 
 def interrupted(data, folder, monkeypatch, step, **keywords):
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
         pressed(patch, signal.SIGTERM, step)
-        loop.train(phased(), data, folder, show=quiet, **keywords)
+        train(phased(), data, folder, show=quiet, **keywords)
 
 
 @pytest.mark.parametrize("step", [1, 3, 4, 6, 7, 12, 17])
@@ -77,7 +78,7 @@ def test_t9_t10_from_any_step_the_same_bits_and_the_same_log(data, whole, tmp_pa
     """In an epoch, at its border, right after the rate has fallen there or within one."""
     interrupted(data, tmp_path, monkeypatch, step)
     lines = []
-    loop.train(phased(), data, tmp_path, show=lines.append)
+    train(phased(), data, tmp_path, show=lines.append)
     assert lines[0] == f"going on at step {step} of 18"
     assert same(final(whole), final(tmp_path))
     assert timeless(whole) == timeless(tmp_path)
@@ -86,16 +87,16 @@ def test_t9_t10_from_any_step_the_same_bits_and_the_same_log(data, whole, tmp_pa
 def test_one_step_at_a_time(data, whole, tmp_path, monkeypatch):
     for step in range(4, 14):
         interrupted(data, tmp_path, monkeypatch, step)
-    loop.train(phased(), data, tmp_path, show=quiet)
+    train(phased(), data, tmp_path, show=quiet)
     assert same(final(whole), final(tmp_path)) and timeless(whole) == timeless(tmp_path)
 
 
 @pytest.mark.parametrize("threads", [0, 7])
 def test_any_number_of_loader_threads(data, whole, tmp_path, monkeypatch, threads):
     interrupted(data, tmp_path, monkeypatch, 9)
-    made = feed.training_batches
+    made = loop.training_batches
     monkeypatch.setattr(loop, "training_batches", lambda *given: made(*given, threads=threads))
-    loop.train(phased(), data, tmp_path, show=quiet)
+    train(phased(), data, tmp_path, show=quiet)
     assert same(final(whole), final(tmp_path))
 
 
@@ -104,44 +105,44 @@ def test_stopped_amid_a_test(data, whole, tmp_path, monkeypatch, batch):
     """The test is left at once, and done again later; nothing is there twice."""
     calls = []
 
-    def stopping(network, images, mean, recipe, between):
+    def stopping(network, images, mean, recipe, after_batch):
         def next_batch():
             calls.append(1)
             if len(calls) == 3 + batch:  # three batches a test
                 os.kill(os.getpid(), signal.SIGINT)
-            between()
+            after_batch()
 
-        return evaluate(network, images, mean, recipe, between=next_batch)
+        return evaluate(network, images, mean, recipe, after_batch=next_batch)
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted, match="stopped at step 12, saved in "):
-        patch.setattr(loop, "evaluate", stopping)
-        loop.train(phased(), data, tmp_path, show=quiet)
+        patch.setattr("tinyalex.runs.train.evaluate", stopping)
+        train(phased(), data, tmp_path, show=quiet)
     assert len(calls) == 3 + batch
-    loop.train(phased(), data, tmp_path, show=quiet)
+    train(phased(), data, tmp_path, show=quiet)
     assert same(final(whole), final(tmp_path)) and timeless(whole) == timeless(tmp_path)
 
 
 def test_killed_between_a_test_and_its_checkpoint(data, whole, tmp_path, monkeypatch):
     """The log says more than the checkpoint then: the test is cut off and done again."""
-    save = loop.Training.save
+    save = run_folder.save
 
-    def killed(run, folder, tested=False):
-        if tested and run.step == 12:
+    def killed(training, folder, origin=None, tested=False):
+        if tested and training.step == 12:
             raise KeyboardInterrupt
-        return save(run, folder, tested)
+        return save(training, folder, origin, tested)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(loop.Training, "save", killed)
-        loop.train(phased(), data, tmp_path, show=quiet, terms=Terms(save_every=0.0))
+        patch.setattr(run_folder, "save", killed)
+        train(phased(), data, tmp_path, show=quiet, options=ResumeOptions(save_every=0.0))
     assert [each["step"] for each in run_folder.read_log(tmp_path) if each["event"] == "test"] == [6, 12]
-    loop.train(phased(), data, tmp_path, show=quiet)
+    train(phased(), data, tmp_path, show=quiet)
     assert same(final(whole), final(tmp_path)) and timeless(whole) == timeless(tmp_path)
 
 
 def test_t17_no_clock_decides(data, whole, tmp_path, monkeypatch):
     moments = iter(range(10**9, 0, -3600))
     monkeypatch.setattr(time, "time", lambda: float(next(moments)))  # backwards
-    loop.train(phased(), data, tmp_path, show=quiet)
+    train(phased(), data, tmp_path, show=quiet)
     assert same(final(whole), final(tmp_path))
     old, new = sorted(tmp_path.glob("checkpoint*"))[-2:]
     os.utime(old)
@@ -150,10 +151,10 @@ def test_t17_no_clock_decides(data, whole, tmp_path, monkeypatch):
 
 
 def test_t13_a_finished_run_stays_as_it_is(data, whole, tmp_path):
-    loop.train(phased(), data, tmp_path, show=quiet)
+    train(phased(), data, tmp_path, show=quiet)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     lines = []
-    loop.train(phased(), data, tmp_path, show=lines.append)
+    train(phased(), data, tmp_path, show=lines.append)
     assert lines[0] == "going on at step 18 of 18"
     after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert before.keys() == after.keys()
@@ -166,22 +167,22 @@ def test_t13_a_finished_run_stays_as_it_is(data, whole, tmp_path):
 @pytest.mark.parametrize("changed, told", [
     ({"rate": 0.02}, "learning.rate 0.03, now it is 0.02"),
     ({"momentum": 0.5}, "learning.momentum 0.9, now it is 0.5"),
-    ({"decay": 0.1}, "learning.decay 0.0, now it is 0.1"),
+    ({"weight_decay": 0.1}, "learning.weight_decay 0.0, now it is 0.1"),
     ({"epochs": 3}, "learning.epochs 2, now it is 3"),
     ({"schedule": "plateau"}, "learning.schedule cosine, now it is plateau"),
 ])  # fmt: skip
 def test_t11_learning_may_change_if_somebody_says_so(data, tmp_path, monkeypatch, changed, told):
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
         pressed(patch, signal.SIGTERM, 8)
-        loop.train(small(epochs=2), data, tmp_path, show=quiet)
+        train(small(epochs=2), data, tmp_path, show=quiet)
     changed = {"epochs": 2} | changed
     with pytest.raises(CheckpointError) as raised:
-        loop.train(small(**changed), data, tmp_path, show=quiet)
+        train(small(**changed), data, tmp_path, show=quiet)
     assert told in str(raised.value) and "; add --change to go on with that, or give another --out" in str(raised.value)
     lines = []
-    loop.train(small(**changed), data, tmp_path, show=lines.append, terms=Terms(change=True))
+    train(small(**changed), data, tmp_path, show=lines.append, options=ResumeOptions(change=True))
     assert any(line.startswith("changed from step 8 on: ") and told in line for line in lines)
-    assert loop.train(small(**changed), data, tmp_path, show=quiet)  # and that is what the run is now
+    assert train(small(**changed), data, tmp_path, show=quiet)  # and that is what the run is now
 
 
 @pytest.mark.parametrize("changed, told", [
@@ -193,48 +194,48 @@ def test_t11_learning_may_change_if_somebody_says_so(data, tmp_path, monkeypatch
     (([], {"batch": 8, "rate": 0.2}), "learning.batch 16, now it is 8, learning.rate 0.03, now it is 0.2"),
 ])  # fmt: skip
 def test_t11_what_makes_another_run_is_refused(data, whole, tmp_path, changed, told):
-    loop.train(small(epochs=1), data, tmp_path, show=quiet)
+    train(small(epochs=1), data, tmp_path, show=quiet)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    for terms in (Terms(), Terms(change=True)):
+    for terms in (ResumeOptions(), ResumeOptions(change=True)):
         with pytest.raises(CheckpointError) as raised:
-            loop.train(small(*changed[0], epochs=1, **changed[1]), data, tmp_path, show=quiet, terms=terms)
+            train(small(*changed[0], epochs=1, **changed[1]), data, tmp_path, show=quiet, options=terms)
         assert told in str(raised.value) and str(raised.value).endswith("; give another --out folder")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_t11_seed_classes_and_data_are_the_runs(data, tmp_path):
-    loop.train(small(epochs=1), data, tmp_path, show=quiet)
+    train(small(epochs=1), data, tmp_path, show=quiet)
     with pytest.raises(CheckpointError, match="had seed 0, now it is 3; give another --out"):
-        loop.train(small(epochs=1), data, tmp_path, seed=3, show=quiet)
+        train(small(epochs=1), data, tmp_path, seed=3, show=quiet)
     renamed = Dataset("stripes", ["level", "upright"], data.train, data.test)
     with pytest.raises(CheckpointError, match=r"had classes \['upright', 'level'\], now it is .*, data set "):
-        loop.train(small(epochs=1), renamed, tmp_path, show=quiet, terms=Terms(change=True))
+        train(small(epochs=1), renamed, tmp_path, show=quiet, options=ResumeOptions(change=True))
 
 
 def test_t11_another_mean_image_is_another_data_set(data, tmp_path):
     """Pictures that were prepared again with ``--mean-from`` make the same shards, and the same identity."""
-    loop.train(small(epochs=1), data, tmp_path, show=quiet)
+    train(small(epochs=1), data, tmp_path, show=quiet)
     other = Dataset("stripes", data.classes, data.train, data.test)
     other.__dict__.update(identity=data.identity, mean=data.mean + 1)
     with pytest.raises(CheckpointError, match=r"had mean image [0-9a-f]{8}, now it is [0-9a-f]{8}; give another --out"):
-        loop.train(small(epochs=1), other, tmp_path, show=quiet, terms=Terms(change=True))
+        train(small(epochs=1), other, tmp_path, show=quiet, options=ResumeOptions(change=True))
 
 
 @pytest.mark.parametrize("step, said", [(12, "epoch 2"), (8, "epoch 1.333")])
 def test_t11_fewer_epochs_than_are_done(data, tmp_path, monkeypatch, step, said):
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
         pressed(patch, signal.SIGTERM, step)
-        loop.train(small(epochs=3), data, tmp_path, show=quiet)
+        train(small(epochs=3), data, tmp_path, show=quiet)
     with pytest.raises(CheckpointError, match=rf"its run is at {said}, beyond learning.epochs = 1; give more epochs"):
-        loop.train(small(epochs=1), data, tmp_path, show=quiet, terms=Terms(change=True))
-    loop.train(small(epochs=2), data, tmp_path, show=quiet, terms=Terms(change=True))
+        train(small(epochs=1), data, tmp_path, show=quiet, options=ResumeOptions(change=True))
+    train(small(epochs=2), data, tmp_path, show=quiet, options=ResumeOptions(change=True))
     assert checkpoint.inspect(checkpoint.newest(tmp_path))["step"] == 12
 
 
 def test_a_fresh_run_is_not_laid_over_another(data, tmp_path):
-    loop.train(small(epochs=1), data, tmp_path, show=quiet, terms=Terms(fresh=True))
+    train(small(epochs=1), data, tmp_path, show=quiet, options=ResumeOptions(fresh=True))
     with pytest.raises(UsageError, match=r"holds a run already; leave out --fresh to go on with it, or give another"):
-        loop.train(small(epochs=1), data, tmp_path, show=quiet, terms=Terms(fresh=True))
+        train(small(epochs=1), data, tmp_path, show=quiet, options=ResumeOptions(fresh=True))
 
 
 # The same bits?
@@ -242,19 +243,19 @@ def test_a_fresh_run_is_not_laid_over_another(data, tmp_path):
 
 def test_t12_another_number_of_threads_is_told(data, tmp_path, monkeypatch):
     monkeypatch.setattr(parallel, "_workers", parallel.Workers(1))
-    loop.train(small(epochs=1), data, tmp_path, show=quiet)
+    train(small(epochs=1), data, tmp_path, show=quiet)
     monkeypatch.setattr(parallel, "_workers", parallel.Workers(2))
     with pytest.raises(CheckpointError, match="its run was at threads 1, now 2; go on there, or leave out --exact"):
-        loop.train(small(epochs=1), data, tmp_path, show=quiet, terms=Terms(exact=True))
+        train(small(epochs=1), data, tmp_path, show=quiet, options=ResumeOptions(exact=True))
     lines = []
-    loop.train(small(epochs=1), data, tmp_path, show=lines.append)
+    train(small(epochs=1), data, tmp_path, show=lines.append)
     assert "warning: the run was at threads 1, now 2: it goes on correctly, but not with the same last bits" in lines
 
 
 def test_t12_another_blas_is_told():
     """The same library, told to be that of another processor: neither its name nor its arithmetic is the same."""
     code = (
-        "import json; from tinyalex import fingerprint; from tinyalex.devices.device import Device;"
+        "import json; from tinyalex.runs import fingerprint; from tinyalex.devices.device import Device;"
         "print(json.dumps(fingerprint.take([Device('cpu')])))"
     )
     taken = []
@@ -306,7 +307,7 @@ def test_b7_the_card_and_its_settings_are_in_it(monkeypatch):
 def test_t6_a_signal_to_save_saves_and_the_run_goes_on(data, whole, tmp_path, monkeypatch, number):
     before = signal.getsignal(number)
     pressed(monkeypatch, number, 8)
-    loop.train(phased(), data, tmp_path, show=quiet)
+    train(phased(), data, tmp_path, show=quiet)
     assert signal.getsignal(number) is before
     saved = [each for each in run_folder.read_log(tmp_path) if each["event"] == "saved"]
     assert [each["step"] for each in saved] == [3, 8, 12]  # when the rate fell, and when somebody asked
@@ -314,48 +315,50 @@ def test_t6_a_signal_to_save_saves_and_the_run_goes_on(data, whole, tmp_path, mo
 
 
 def test_t6_a_wish_between_two_looks_is_granted_at_the_next(data, tmp_path):
-    class Late(Stop):
+    class Late(StopRequests):
         asks = [False, True]
 
         @property
-        def asked(self):
+        def stop_requested(self):
             return self.asks.pop(0) if len(self.asks) > 1 else self.asks[0]
 
-        @asked.setter
-        def asked(self, value):
+        @stop_requested.setter
+        def stop_requested(self, value):
             pass
 
     run = loop.Training(small(), data)
-    keeper = Keeper(run, tmp_path, types.SimpleNamespace(say=quiet, write=lambda *_, **__: None), Late(), Terms())
-    keeper.tend()
+    manager = CheckpointManager(
+        run, tmp_path, types.SimpleNamespace(say=quiet, write=lambda *_, **__: None), Late(), ResumeOptions()
+    )
+    manager.save_if_due()
     with pytest.raises(Interrupted, match="stopped at step 0, saved in "):
-        keeper.tend()
+        manager.save_if_due()
 
 
 def test_t6_a_wish_while_the_last_checkpoint_is_written(data, whole, tmp_path, monkeypatch):
     with (
         monkeypatch.context() as patch,
-        pytest.raises(Interrupted, match="stopped at step 18, the last, which is saved"),
+        pytest.raises(Interrupted, match="stopped at step 18, the last one, which is saved"),
     ):
         pressed_while_it_saves(patch, signal.SIGTERM, 18)
-        loop.train(phased(), data, tmp_path, show=quiet)
+        train(phased(), data, tmp_path, show=quiet)
     assert same(final(whole), final(tmp_path)) and timeless(whole) == timeless(tmp_path)
 
 
 def test_t6_a_wish_while_a_finished_run_is_evaluated(data, tmp_path, monkeypatch):
-    loop.train(small(epochs=1), data, tmp_path, show=quiet)
+    train(small(epochs=1), data, tmp_path, show=quiet)
     calls = []
 
-    def stopping(network, images, mean, recipe, between):
+    def stopping(network, images, mean, recipe, after_batch):
         os.kill(os.getpid(), signal.SIGTERM)
-        return evaluate(network, images, mean, recipe, between=lambda: (calls.append(1), between()))
+        return evaluate(network, images, mean, recipe, after_batch=lambda: (calls.append(1), after_batch()))
 
     with (
         monkeypatch.context() as patch,
-        pytest.raises(Interrupted, match="stopped at step 6, the last, which is saved"),
+        pytest.raises(Interrupted, match="stopped at step 6, the last one, which is saved"),
     ):
-        patch.setattr(loop, "evaluate", stopping)
-        loop.train(small(epochs=1), data, tmp_path, show=quiet)
+        patch.setattr("tinyalex.runs.train.evaluate", stopping)
+        train(small(epochs=1), data, tmp_path, show=quiet)
     assert len(calls) == 1  # of three batches
 
 
@@ -366,11 +369,11 @@ def test_t5_the_second_signal_leaves_at_once(data, tmp_path, monkeypatch):
 
     after(monkeypatch, 8, twice)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(signals, "_ONE_WISH", -1.0)
-        loop.train(small(), data, tmp_path / "late", show=quiet)
+        patch.setattr(signals, "_SAME_REQUEST", -1.0)
+        train(small(), data, tmp_path / "late", show=quiet)
     assert checkpoint.inspect(checkpoint.newest(tmp_path / "late"))["step"] == 6
     with pytest.raises(Interrupted, match="stopped at step 8, saved"):  # within a second: one wish, told twice
-        loop.train(small(), data, tmp_path / "soon", show=quiet)
+        train(small(), data, tmp_path / "soon", show=quiet)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -387,11 +390,11 @@ def test_t7_a_signal_while_a_checkpoint_is_written(data, whole, tmp_path, monkey
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted) as stopped:
         patch.setattr(os, name, signalled)
-        loop.train(phased(), data, tmp_path, show=quiet, terms=Terms(save_every=0.0))
+        train(phased(), data, tmp_path, show=quiet, options=ResumeOptions(save_every=0.0))
     step = int(re.search(r"stopped at step (\d+)", str(stopped.value))[1])
     assert checkpoint.inspect(checkpoint.newest(tmp_path))["step"] == step
     assert not list(tmp_path.glob("*.part"))
-    loop.train(phased(), data, tmp_path, show=quiet)
+    train(phased(), data, tmp_path, show=quiet)
     assert same(final(whole), final(tmp_path))
 
 
@@ -399,7 +402,7 @@ def test_c1_what_a_killed_writer_left_is_removed(data, tmp_path):
     for name in ("checkpoint-00000003.part", "log.jsonl.part"):
         (tmp_path / name).write_bytes(b"half")
     (tmp_path / "notes.txt").write_text("mine")
-    loop.train(small(epochs=1), data, tmp_path, show=quiet)
+    train(small(epochs=1), data, tmp_path, show=quiet)
     assert not list(tmp_path.glob("*.part")) and (tmp_path / "notes.txt").read_text() == "mine"
 
 
@@ -407,18 +410,18 @@ def test_t14_the_lock_is_the_kernels(data, tmp_path):
     """A file that a dead process left does not lock; a living process does, and names itself."""
     (tmp_path / ".lock").write_text("process 1 on elsewhere")
     with run_folder.hold(tmp_path), pytest.raises(BusyError, match=f"process {os.getpid()} on "):
-        loop.train(small(epochs=1), data, tmp_path, show=quiet)
+        train(small(epochs=1), data, tmp_path, show=quiet)
     code = (
-        "import os, sys, time; from tinyalex import runs\n"
-        "with runs.hold(sys.argv[1]): print('held', flush=True); time.sleep(60)"
+        "import os, sys, time; from tinyalex.runs import run_folder\n"
+        "with run_folder.hold(sys.argv[1]): print('held', flush=True); time.sleep(60)"
     )
     other = subprocess.Popen([sys.executable, "-c", code, tmp_path], stdout=subprocess.PIPE, text=True)
     assert other.stdout.readline() == "held\n"
     with pytest.raises(BusyError, match=f"process {other.pid} on "):
-        loop.train(small(epochs=1), data, tmp_path, show=quiet)
+        train(small(epochs=1), data, tmp_path, show=quiet)
     other.kill()
     other.communicate()
-    loop.train(small(epochs=1), data, tmp_path, show=quiet)
+    train(small(epochs=1), data, tmp_path, show=quiet)
 
 
 def test_a_disk_without_locks_is_told(tmp_path, monkeypatch):
@@ -436,7 +439,7 @@ def test_a_disk_without_locks_is_told(tmp_path, monkeypatch):
 
 
 def test_c12_two_the_best_and_one_for_each_drop(data, tmp_path):
-    loop.train(phased(), data, tmp_path, show=quiet)
+    train(phased(), data, tmp_path, show=quiet)
     found = checkpoint.by_step(tmp_path)
     reasons = {its["step"]: retention.pinned(found).get(path) for path, its in found}
     errors = [each["top1_error"] for each in run_folder.read_log(tmp_path) if each["event"] == "test"]
@@ -468,21 +471,21 @@ def test_the_best_is_the_first_of_the_lowest_that_were_tested():
 
 @pytest.mark.parametrize("seconds, steps", [(0.0, list(range(1, 6)) + [6]), (1e9, [6])])
 def test_saved_every_so_often(data, tmp_path, monkeypatch, seconds, steps):
-    saved, save = [], loop.Training.save
-    monkeypatch.setattr(loop.Training, "save", lambda run, *given: (saved.append(run.step), save(run, *given))[1])
-    loop.train(small(epochs=1), data, tmp_path, show=quiet, terms=Terms(save_every=seconds))
+    saved, save = [], run_folder.save
+    monkeypatch.setattr(run_folder, "save", lambda run, *given: (saved.append(run.step), save(run, *given))[1])
+    train(small(epochs=1), data, tmp_path, show=quiet, options=ResumeOptions(save_every=seconds))
     assert sorted(set(saved)) == steps
 
 
 def test_c14_who_reads_while_it_is_written_finds_all_of_it(data, tmp_path, monkeypatch):
-    loop.train(small(epochs=1), data, tmp_path, show=quiet)
+    train(small(epochs=1), data, tmp_path, show=quiet)
     newest, gone = checkpoint.newest, []
 
     def removed_meanwhile(folder, rejected):
         path = newest(folder, rejected)
         if not gone:
             gone.append(path.unlink())
-            loop.train(small(epochs=1), data, tmp_path, show=quiet)
+            train(small(epochs=1), data, tmp_path, show=quiet)
         return path
 
     monkeypatch.setattr(checkpoint, "newest", removed_meanwhile)
@@ -497,5 +500,5 @@ def test_no_room_is_known_before_the_first_step(data, tmp_path, monkeypatch):
     usage = storage.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(storage.shutil, "disk_usage", lambda folder: usage._replace(free=1000))
     with pytest.raises(StorageError, match=r"needs [\d,]+ bytes, 1,000 are free on that disk; make room"):
-        loop.train(small(), data, tmp_path / "run", show=quiet)
+        train(small(), data, tmp_path / "run", show=quiet)
     assert not list((tmp_path / "run").glob("checkpoint*"))

@@ -225,7 +225,7 @@ PLACES = {
         "dropout: keeps p instead of silencing p": (">= int", "< int"),
     },
     "layers.dropout:Dropout.backward": {
-        "dropout: backward forgets the mask": ("dy * self.recall()", "dy"),
+        "dropout: backward forgets the mask": ("dy * self.pop_saved()", "dy"),
     },
     "layers.loss:SoftmaxLoss.forward": {
         "loss: no shift": ("z - z.real.max(axis=1)[:, None]", "z - 0"),
@@ -271,7 +271,7 @@ PLACES = {
         "columns: array not copied over": ("return devices[destination].receive(x, devices[source])", "return x"),
         "columns: backward bytes not counted": ("+= x.nbytes", "+= x.nbytes * (direction == 'forward')"),
     },
-    "network.columns:Exchange.predict": {
+    "network.columns:Exchange.bytes_per_image": {
         "columns: own maps counted as crossing": ("set(sources) - {destination}", "set(sources)"),
     },
     "network.columns:Stage.backward": {
@@ -280,30 +280,30 @@ PLACES = {
     "network.alexnet:alexnet": {
         "net: conv3 pads nothing": ("kernel // 2 - padding_less", "kernel // 2 - (number == 3 or padding_less)"),
     },
-    "cifar10:cifar10_local": {
+    "network.cifar10:cifar10_local": {
         "net: footnote 3's normalization with the paper's k": ("k=1.0, alpha=1e-3", "alpha=1e-3"),
         "net: footnote 3's normalization after the pool": (
             "columns.norm(number, k=1.0, alpha=1e-3)\n        columns.pool(number)",
             "columns.pool(number)\n        columns.norm(number, k=1.0, alpha=1e-3)",
         ),
     },
-    "network.layout:Columns.talk": {
+    "network.layout:NetBuilder.talk": {
         "net: columns talk before conv2": (
             "if name in self.net.exchanges:\n        self.stage(name)",
             "self.stage(name, routes=[list(range(self.devices))] * self.devices)",
         ),
     },
-    "network.layout:Columns.groups": {
+    "network.layout:NetBuilder.groups": {
         "net: conv2 in one group": ('1 if name == "conv1" or name in self.net.exchanges else self.grouped', "1"),
     },
-    "network.layout:Columns.norm": {
+    "network.layout:NetBuilder.norm": {
         "net: LRN crosses the columns": ("groups=self.grouped", "groups=1"),
         "net: LRN of the paper in the 2012 net": ("average=average", "average=average and self.grouped > 1"),
     },
-    "network.layout:Columns.dropout": {
+    "network.layout:NetBuilder.dropout": {
         "net: both columns use one dropout mask": ("column * units", "0"),
     },
-    "network.layout:Columns.stage": {
+    "network.layout:NetBuilder.stage": {
         "net: fc7 does not talk": ("name in self.net.exchanges", "name in self.net.exchanges and name != \"fc7\""),
     },
     "network.blocks:Blocks.backward": {
@@ -345,16 +345,16 @@ PLACES = {
     "training.optimizer:Optimizer.update": {
         "update: biases decay": ("if parameter.kind == \"W\" else 0.0", ""),
         "update: decay without the rate": ("return own, decay * own", "return own, decay"),
-        "update: layers have no decay of their own": ("self.decays.get(parameter.layer, self.decay)", "self.decay"),
+        "update: layers have no decay of their own": ("self.layer_weight_decay.get(parameter.layer, self.weight_decay)", "self.weight_decay"),
         "update: biases have the weights' rate": ("rate if bias_rate is None else bias_rate", "rate"),
-        "update: slow layers are not slow": (".get(parameter.layer, 1.0)", ".get(\"\", 1.0)"),
+        "update: lr_mult ignored": (".get(parameter.layer, 1.0)", ".get(\"\", 1.0)"),
         "update: frozen layers decay": ("if own:", "own = own or rate\n        if own:"),
     },
     "layers.cook_toom:cook_toom": {
         "winograd: denominators forgotten": ("[[value / s for value", "[[value for value"),
         "winograd: infinity sees the first coefficient": ("Fraction(j == size - 1)", "Fraction(j == 0)"),
     },
-    "kernels.winograd:WinogradConv2d.forward": {
+    "layers.winograd:WinogradConv2d.forward": {
         "winograd: bias forgotten": ("M[one] += self.b.value", "pass"),
         "winograd: rows and columns of a tile change places": (
             "y.transpose(2, 4, 1, 3, 0, 5)",
@@ -365,7 +365,7 @@ PLACES = {
             "U[i][..., : outputs.stop - outputs.start]",
         ),
     },
-    "kernels.winograd:WinogradConv2d.backward": {
+    "layers.winograd:WinogradConv2d.backward": {
         "winograd: bias gradient averaged": ("dM[one].sum(axis=0)", "dM[one].mean(axis=0)"),
         "winograd: gradient transformed as the input": (
             "self._combine(A, drows[i])",
@@ -374,19 +374,19 @@ PLACES = {
         "winograd: weight gradient adds up": ("self.W.grad[...] =", "self.W.grad +="),
         "winograd: the first row's kernels everywhere": ("U[i][..., outputs].swapaxes", "U[0][..., outputs].swapaxes"),
     },
-    "kernels.winograd:WinogradConv2d.prepare": {
+    "layers.winograd:WinogradConv2d.prepare": {
         "winograd: the kernels of the batch before": ("self.release()", "pass"),
     },
-    "kernels.winograd:WinogradConv2d._overlap": {
+    "layers.winograd:WinogradConv2d._overlap": {
         "winograd: overlaps are written over": ("+= column", "= column"),
     },
-    "kernels.winograd:WinogradConv2d._images": {
+    "layers.winograd:WinogradConv2d._images": {
         "winograd: rows in common are written over": ("+= lines", "= lines"),
     },
-    "kernels.winograd:WinogradConv2d._rows": {
+    "layers.winograd:WinogradConv2d._rows": {
         "winograd: windows without the padding": ("tile * m - before", "tile * m"),
     },
-    "kernels.winograd:WinogradConv2d._blocks": {
+    "layers.winograd:WinogradConv2d._blocks": {
         "winograd: padding on one side only": ("p : p + inside.shape[1], p", "0 : inside.shape[1], p"),
         "winograd: blocks of pixels turned": ("transpose(1, 3, 0, 2, 4, 5)", "transpose(1, 3, 0, 4, 2, 5)"),
     },

@@ -37,7 +37,7 @@ def network(devices, threads=1, block=None, net=SMALL, dtype="float64"):
     """Build a small net; with so many worker threads, and so many images a block."""
     parallel.set_threads(threads)
     built = alexnet.build(net, INIT, devices, seed=9, dtype=dtype)
-    for run in built.runs[: len(built.trunk)]:
+    for run in built.executors[: len(built.trunk)]:
         run.size = block or run.size
     return built
 
@@ -49,7 +49,7 @@ def batch(n, size=30.0):
 def gradients(net, images, labels, step=STEP):
     """Every gradient, and the loss, on the host."""
     with net.step():
-        loss, _ = net.gradient(images, labels, step)
+        loss, _ = net.loss_and_backward(images, labels, step)
         found = {name: device.get(view) for name, device, view in net.tensors("grad")}
         return found | {"loss": net.devices[0].get(loss)}
 
@@ -164,7 +164,7 @@ def net_has_the_papers_size():
                 work += layer.multiply_adds(shapes[column])
                 shapes[column] = layer.output_shape(shapes[column])
     assert work == 724_406_816
-    predicted = [stage.exchange.predict(shapes) for stage, shapes in zip(net.stages, net.shapes, strict=False)]
+    predicted = [stage.exchange.bytes_per_image(shapes) for stage, shapes in zip(net.stages, net.shapes, strict=False)]
     assert 128 * sum(sum(count.values()) for count in predicted) == 60_030_976
 
 
@@ -173,7 +173,7 @@ def columns_see_each_other_where_the_paper_says():
 
     def outputs():
         found = {}
-        net.forward(images, watch=lambda layer, y: found.setdefault(layer.name, y.copy()))
+        net.forward(images, forward_hook=lambda layer, y: found.setdefault(layer.name, y.copy()))
         return found
 
     before = outputs()
@@ -227,7 +227,7 @@ def bytes_are_those_predicted():
     net, (images, labels) = network(["fake:0", "fake:1"]), batch(3)
     gradients(net, images, labels)
     for stage, shapes in zip(net.stages, net.shapes, strict=False):
-        expected = {key: 3 * count for key, count in stage.exchange.predict(shapes, itemsize=8).items()}
+        expected = {key: 3 * count for key, count in stage.exchange.bytes_per_image(shapes, itemsize=8).items()}
         assert net.crossed().get(stage.name, {}) == expected
 
 
@@ -323,7 +323,7 @@ def slow_layers_are_slow():
     before = {name: device.get(view) for name, device, view in net.tensors()}
     for _, _, view in net.tensors("grad"):
         view[...] = 1.0
-    Optimizer(net, momentum=0.9, decay=0.0).update(0.01, 0.02, {"conv1": 0.0, "conv2": 0.1})
+    Optimizer(net, momentum=0.9, weight_decay=0.0).update(0.01, 0.02, {"conv1": 0.0, "conv2": 0.1})
     for name, _, view in net.tensors():
         rate = (0.01 if name.endswith("W") else 0.02) * {"conv1": 0.0, "conv2": 0.1}.get(name[:5], 1.0)
         np.testing.assert_allclose(view, before[name] - rate, rtol=0, atol=1e-15)

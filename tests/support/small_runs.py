@@ -16,7 +16,7 @@ NET = {"kind": "alexnet", "input": 20, "columns": 2, "maps": [4, 8, 8, 8, 8], "k
 
 def small(*settings, **learning):
     """A small two-column recipe; keywords change its learning section."""
-    changes = {"batch": 16, "epochs": 3, "rate": 0.03, "decay": 0.0} | learning
+    changes = {"batch": 16, "epochs": 3, "rate": 0.03, "weight_decay": 0.0} | learning
     made = [f"net.{key}={json.dumps(value)}" for key, value in NET.items()]
     made += [f"learning.{key}={json.dumps(value)}" for key, value in changes.items()]
     return recipe.load("shapes", [*made, "data.set=memory", *settings])
@@ -61,7 +61,7 @@ def timeless(folder):
 
 def after(monkeypatch, step, act):
     """Have something happen when a run has taken so many steps."""
-    learn = loop.Training.learn
+    learn = loop.Training.train_step
 
     def counted(run, *arguments, **keywords):
         result = learn(run, *arguments, **keywords)
@@ -69,19 +69,19 @@ def after(monkeypatch, step, act):
             act(run)
         return result
 
-    monkeypatch.setattr(loop.Training, "learn", counted)
+    monkeypatch.setattr(loop.Training, "train_step", counted)
 
 
 def pressed_while_it_saves(monkeypatch, number, step):
     """Send this process a signal when a run begins to save what it is after a number of steps."""
-    save = loop.Training.save
+    save = run_folder.save
 
-    def pressing(run, folder, tested=False):
-        if run.step == step:
+    def pressing(training, *arguments):
+        if training.step == step:
             os.kill(os.getpid(), number)
-        return save(run, folder, tested)
+        return save(training, *arguments)
 
-    monkeypatch.setattr(loop.Training, "save", pressing)
+    monkeypatch.setattr(run_folder, "save", pressing)
 
 
 def pressed(monkeypatch, number, step):

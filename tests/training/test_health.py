@@ -13,9 +13,10 @@ from tinyalex.errors import DivergedError, Interrupted, StalledError
 from tinyalex.randomness import Step
 from tinyalex.recipes import recipe
 from tinyalex.runs import checkpoint, resume, run_folder
-from tinyalex.runs.saver import Terms
+from tinyalex.runs.resume import ResumeOptions
+from tinyalex.runs.train import train
 from tinyalex.training import health, loop
-from tinyalex.training.step_metrics import Outcome
+from tinyalex.training.step_metrics import StepMetrics
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def late(monkeypatch):
 
     def made(run, *arguments, **keywords):
         begin(run, *arguments, **keywords)
-        run.late = True
+        run.async_metrics = True
 
     monkeypatch.setattr(loop.Training, "__init__", made)
 
@@ -39,7 +40,7 @@ def spoil(monkeypatch, layer, when, value=np.nan):
     """Plant a number that is none in a layer's bias gradient, once, at a step."""
     backward = layers.Linear.backward
     monkeypatch.setattr(loop.Training, "now", None, raising=False)
-    learn = loop.Training.learn
+    learn = loop.Training.train_step
 
     def noted(run, *arguments, **keywords):
         loop.Training.now = run.step
@@ -51,7 +52,7 @@ def spoil(monkeypatch, layer, when, value=np.nan):
             self.b.grad[0] = value
         return dx
 
-    monkeypatch.setattr(loop.Training, "learn", noted)
+    monkeypatch.setattr(loop.Training, "train_step", noted)
     monkeypatch.setattr(layers.Linear, "backward", broken)
 
 
@@ -60,29 +61,29 @@ def spoil(monkeypatch, layer, when, value=np.nan):
 
 @pytest.mark.parametrize("devices", [["cpu"], ["fake:0", "fake:1"]], ids=" ".join)
 def test_reading_late_changes_neither_bits_nor_figures(data, tmp_path, monkeypatch, devices):
-    loop.train(small(epochs=1), data, tmp_path / "at once", devices, show=quiet)
+    train(small(epochs=1), data, tmp_path / "at once", devices, show=quiet)
     begin = loop.Training.__init__
     monkeypatch.setattr(
-        loop.Training, "__init__", lambda run, *a, **k: (begin(run, *a, **k), setattr(run, "late", True))[0]
+        loop.Training, "__init__", lambda run, *a, **k: (begin(run, *a, **k), setattr(run, "async_metrics", True))[0]
     )
-    loop.train(small(epochs=1), data, tmp_path / "late", devices, show=quiet)
+    train(small(epochs=1), data, tmp_path / "late", devices, show=quiet)
     assert same(final(tmp_path / "at once"), final(tmp_path / "late"))
     assert timeless(tmp_path / "at once") == timeless(tmp_path / "late")
 
 
 def test_a_step_is_read_when_the_next_one_was_asked_for(data, tmp_path, monkeypatch, late):
-    events, get, learn = [], Outcome.figures, loop.Training.learn
+    events, get, learn = [], StepMetrics.read, loop.Training.train_step
 
-    def read(outcome):
-        if outcome._known is None:
-            events.append(("read", outcome.step))
-        return get(outcome)
+    def read(metrics):
+        if metrics._values is None:
+            events.append(("read", metrics.step))
+        return get(metrics)
 
-    monkeypatch.setattr(Outcome, "figures", read)
+    monkeypatch.setattr(StepMetrics, "read", read)
     monkeypatch.setattr(
-        loop.Training, "learn", lambda run, batch: (events.append(("step", run.step + 1)), learn(run, batch))[1]
+        loop.Training, "train_step", lambda run, batch: (events.append(("step", run.step + 1)), learn(run, batch))[1]
     )
-    loop.train(small(epochs=1), data, tmp_path, show=quiet)
+    train(small(epochs=1), data, tmp_path, show=quiet)
     wanted = [("step", 1)]
     for step in range(2, 7):
         wanted += [("step", step), ("read", step - 1)]
@@ -91,12 +92,12 @@ def test_a_step_is_read_when_the_next_one_was_asked_for(data, tmp_path, monkeypa
 
 @pytest.mark.parametrize("step", [1, 4, 6, 7])
 def test_stopped_while_a_step_is_unread(data, tmp_path, monkeypatch, late, step):
-    loop.train(small(epochs=2), data, tmp_path / "whole", show=quiet)
+    train(small(epochs=2), data, tmp_path / "whole", show=quiet)
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
         after(patch, step, lambda run: os.kill(os.getpid(), signal.SIGTERM))
-        loop.train(small(epochs=2), data, tmp_path / "cut", show=quiet)
+        train(small(epochs=2), data, tmp_path / "cut", show=quiet)
     assert checkpoint.inspect(checkpoint.newest(tmp_path / "cut"))["step"] == step
-    loop.train(small(epochs=2), data, tmp_path / "cut", show=quiet)
+    train(small(epochs=2), data, tmp_path / "cut", show=quiet)
     assert same(final(tmp_path / "whole"), final(tmp_path / "cut"))
     assert timeless(tmp_path / "whole") == timeless(tmp_path / "cut")
 
@@ -109,18 +110,18 @@ def test_stopped_while_a_step_is_unread(data, tmp_path, monkeypatch, late, step)
 def test_t4_a_gradient_that_is_no_number_is_found_by_replay(data, tmp_path, monkeypatch, request, planted, step, form):
     if form == "late":
         request.getfixturevalue("late")
-    loop.train(small(epochs=1), data, tmp_path, show=quiet)
+    train(small(epochs=1), data, tmp_path, show=quiet)
     before = {path.name: path.read_bytes() for path in tmp_path.glob("checkpoint*")}
     spoil(monkeypatch, planted, step)
     lines = []
     with pytest.raises(DivergedError) as raised:
-        loop.train(small(epochs=2), data, tmp_path, show=lines.append, terms=Terms(change=True))
+        train(small(epochs=2), data, tmp_path, show=lines.append, options=ResumeOptions(change=True))
     text = str(raised.value)
     assert text.startswith(f"gradient of {planted}/b: numbers are no longer finite at step {step} (rate 0.0")
     images = [str(index) for index in _batch(data, step).indices[:4]]
     assert f"images {', '.join(images)}, ...)" in text and "smaller learning.rate" in text
     seen = step + (1 if form == "at once" else 3)  # updates made when it was noticed: in the next step, or one later
-    assert f"numbers are no longer finite: steps 6 to {seen} once more, looking at each" in lines
+    assert f"numbers are no longer finite: repeating steps 6 to {seen} with every check on" in lines
     assert {path.name: path.read_bytes() for path in tmp_path.glob("checkpoint*")} == before
     assert run_folder.read_log(tmp_path)[-1]["event"] == "diverged"
 
@@ -128,20 +129,20 @@ def test_t4_a_gradient_that_is_no_number_is_found_by_replay(data, tmp_path, monk
 def _batch(data, step):
     run = loop.Training(small(), data)
     run.step = step
-    return run_folder.first_batch(run)
+    return run_folder.next_batch(run)
 
 
 def test_t4_before_the_first_checkpoint_the_replay_begins_at_step_0(data, tmp_path, monkeypatch, late):
     spoil(monkeypatch, "fc7a", 2)
     with pytest.raises(DivergedError, match="^gradient of fc7a/b: numbers are no longer finite at step 2 "):
-        loop.train(small(), data, tmp_path, show=quiet)
+        train(small(), data, tmp_path, show=quiet)
     assert not list(tmp_path.glob("checkpoint*"))
 
 
 def test_a_number_that_does_not_come_again_is_the_machines(data, tmp_path, monkeypatch):
     after(monkeypatch, 3, lambda run: run.__dict__.setdefault("hit", _hit(run)))
-    with pytest.raises(DivergedError, match="a fault of the machine, not of the run; the same command goes on"):
-        loop.train(small(), data, tmp_path, show=quiet)
+    with pytest.raises(DivergedError, match="a fault of the machine, not of the run; the same command resumes it"):
+        train(small(), data, tmp_path, show=quiet)
 
 
 def _hit(run):
@@ -153,7 +154,7 @@ def test_t2_a_loss_that_is_no_number_names_layer_and_images(data, tmp_path, late
     with pytest.raises(
         DivergedError, match=r"^\S.*: numbers are no longer finite at step \d+ \(rate 9.9\d+e\+08, images \d+, "
     ):
-        loop.train(small(rate=1e9), data, tmp_path, show=quiet)
+        train(small(rate=1e9), data, tmp_path, show=quiet)
     for path in tmp_path.glob("checkpoint*"):
         assert all(np.isfinite(tensor).all() for tensor in checkpoint.read(path)[0].values())
 
@@ -162,26 +163,26 @@ def test_no_checkpoint_holds_what_is_no_number(data, tmp_path):
     run = loop.Training(small(), data)
     run.optimizer.load({name: np.full(view.shape, np.inf, np.float32) for name, _, view in run.optimizer.tensors()})
     with pytest.raises(DivergedError, match=r"^momentum/conv1a/W\[0, 0, 0, 0\]: no longer finite at step 0; not saved"):
-        run.save(tmp_path)
+        run_folder.save(run, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
 # A loss that does not leave that of guessing.
 
 
-def watch(lines, classes=10, batch=256, seen=0, losses=()):
-    return health.Watch(classes, batch, lines.append, seen, losses)
+def monitor(lines, classes=10, batch=256, seen=0, losses=()):
+    return health.TrainingMonitor(classes, batch, lines.append, seen, losses)
 
 
 def test_t1_a_loss_that_stays_is_told_and_then_ends_the_run():
     lines = []
-    seeing = watch(lines)
+    seeing = monitor(lines)
     for _ in range(1999):
         seeing.loss(math.log(10) - 0.04, 256)
     assert lines == []
     seeing.loss(math.log(10) - 0.04, 256)
     assert len(lines) == 1 and lines[0].startswith(
-        "warning: loss: 2.263 after 512,000 images, that of guessing (2.303)"
+        "warning: loss: 2.263 after 512,000 images, the level of guessing (2.303)"
     )
     for _ in range(7999):
         seeing.loss(math.log(10), 256)
@@ -193,7 +194,7 @@ def test_t1_a_loss_that_stays_is_told_and_then_ends_the_run():
 
 def test_t1_a_loss_that_fell_is_not_mentioned():
     lines = []
-    seeing = watch(lines, seen=health.STALL_WARNING - 300 * 256)
+    seeing = monitor(lines, seen=health.STALL_WARNING - 300 * 256)
     for step in range(400):
         seeing.loss(math.log(10) * (1 if step < 150 else 0.9), 256)
     assert lines == []
@@ -203,41 +204,41 @@ def test_t1_a_run_that_stalls_is_saved_before_it_ends(data, tmp_path, monkeypatc
     monkeypatch.setattr(health, "STALL_END", 50)
     monkeypatch.setattr(health, "STALL_WARNING", 20)
     dull = small("init.weights={default=0.0}", rate=1e-9)
-    lines, terms = [], Terms(weak_signal=True)
+    lines, terms = [], ResumeOptions(weak_signal=True)
     with pytest.raises(StalledError, match="0.693"):
-        loop.train(dull, data, tmp_path, show=lines.append, terms=terms)
+        train(dull, data, tmp_path, show=lines.append, options=terms)
     assert any(line.startswith("warning: loss: 0.693") for line in lines)
     assert checkpoint.inspect(checkpoint.newest(tmp_path))["step"] == 4  # 64 images
-    loop.train(dull, data, tmp_path, show=quiet, terms=terms)
+    train(dull, data, tmp_path, show=quiet, options=terms)
 
 
 def test_t1_a_run_that_goes_on_knows_what_it_saw(data, tmp_path, monkeypatch):
     """A limit that was crossed is not crossed again, and one step does not speak for the last hundred."""
     monkeypatch.setattr(health, "STALL_WARNING", 104)  # images: an epoch of 88 and a batch of 16
     monkeypatch.setattr(health, "STALL_END", 104 + 16)
-    begun, begin = [], health.Watch.__init__
-    monkeypatch.setattr(health.Watch, "__init__", lambda *given: (begun.append(given[4:]), begin(*given))[1])
+    begun, begin = [], health.TrainingMonitor.__init__
+    monkeypatch.setattr(health.TrainingMonitor, "__init__", lambda *given: (begun.append(given[4:]), begin(*given))[1])
     dull = small("init.weights={default=0.0}", rate=1e-9)
-    lines, terms = [], Terms(weak_signal=True)
+    lines, terms = [], ResumeOptions(weak_signal=True)
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
         after(patch, 7, lambda run: os.kill(os.getpid(), signal.SIGTERM))
-        loop.train(dull, data, tmp_path, show=lines.append, terms=terms)
+        train(dull, data, tmp_path, show=lines.append, options=terms)
     with pytest.raises(StalledError):
-        loop.train(dull, data, tmp_path, show=lines.append, terms=terms)
-    loop.train(dull, data, tmp_path, show=lines.append, terms=terms)
+        train(dull, data, tmp_path, show=lines.append, options=terms)
+    train(dull, data, tmp_path, show=lines.append, options=terms)
     assert sum(line.startswith("warning: loss: ") for line in lines) == 1
     assert [(seen, len(losses)) for seen, losses in begun] == [(0, 0), (104, 1), (120, 2)]
     told = []
-    watch(told, seen=health.STALL_WARNING - 1, losses=[math.log(10) - 1] * 50).loss(math.log(10), 1)
+    monitor(told, seen=health.STALL_WARNING - 1, losses=[math.log(10) - 1] * 50).loss(math.log(10), 1)
     assert told == []  # the mean of all 51 has fallen
 
 
 def test_t1_a_run_that_stalls_at_the_end_of_an_epoch_has_it_in_its_log(data, tmp_path, monkeypatch):
     monkeypatch.setattr(health, "STALL_END", 2 * 88)
-    dull, terms = small("init.weights={default=0.0}", rate=1e-9), Terms(weak_signal=True)
+    dull, terms = small("init.weights={default=0.0}", rate=1e-9), ResumeOptions(weak_signal=True)
     with pytest.raises(StalledError):
-        loop.train(dull, data, tmp_path, show=quiet, terms=terms)
-    loop.train(dull, data, tmp_path, show=quiet, terms=terms)
+        train(dull, data, tmp_path, show=quiet, options=terms)
+    train(dull, data, tmp_path, show=quiet, options=terms)
     events = [
         (each["event"], each["step"]) for each in run_folder.read_log(tmp_path) if each["event"] in ("epoch", "test")
     ]
@@ -249,7 +250,7 @@ def test_t1_a_run_that_stalls_at_the_end_of_an_epoch_has_it_in_its_log(data, tmp
 
 def test_the_signal_is_what_depends_on_the_image(data):
     run = loop.Training(small(), data)
-    images = run_folder.first_batch(run).images
+    images = run_folder.next_batch(run).images
     assert health.signal(run.network, images) > 0.1
     assert health.signal(run.network, np.repeat(images[:1], 8, axis=0)) < 1e-6
     run.network.load({name: np.zeros(view.shape, np.float32) for name, _, view in run.network.tensors()})
@@ -259,10 +260,10 @@ def test_the_signal_is_what_depends_on_the_image(data):
 def test_t1_a_weak_signal_is_refused_unless_somebody_insists(data, tmp_path):
     weak = small("init.weights={default=0.0001}", "init.biases={default=1.0}")
     with pytest.raises(StalledError, match="^signal: 0.0% .*init.weights, init.biases and data.scale.*--weak-signal$"):
-        loop.train(weak, data, tmp_path / "a", show=quiet)
+        train(weak, data, tmp_path / "a", show=quiet)
     assert not list((tmp_path / "a").glob("checkpoint*")) and not (tmp_path / "a" / "log.jsonl").exists()
     lines = []
-    loop.train(weak, data, tmp_path / "a", show=lines.append, terms=Terms(weak_signal=True))
+    train(weak, data, tmp_path / "a", show=lines.append, options=ResumeOptions(weak_signal=True))
     assert lines[0].startswith("warning: signal: 0.0% ")
 
 
@@ -270,21 +271,21 @@ def test_t1_a_shipped_recipe_is_warned_of_a_weak_signal(data, monkeypatch):
     monkeypatch.setattr(health, "WEAK", 2.0)
     lines = []
     run = loop.Training(small(), data)
-    batch = run_folder.first_batch(run)
-    monkeypatch.setattr(run_folder, "first_batch", lambda run: batch)
+    batch = run_folder.next_batch(run)
+    monkeypatch.setattr(run_folder, "next_batch", lambda run: batch)
     run.recipe = recipe.with_classes(recipe.load("tiny-imagenet"), 2)
-    resume._look(run, Terms(), lines.append)
+    resume._check_signal(run, ResumeOptions(), lines.append)
     assert lines[0].startswith("warning: signal: ")
     run.recipe = recipe.with_classes(recipe.load("tiny-imagenet", ["init.weights={default=0.01}"]), 2)
     with pytest.raises(StalledError):
-        resume._look(run, Terms(), lines.append)
+        resume._check_signal(run, ResumeOptions(), lines.append)
 
 
 @pytest.mark.parametrize("devices", [["cpu"], ["cpu", "cpu"], ["fake:0", "fake:1"]], ids=" ".join)
 def test_units_that_never_fire_are_counted(data, devices):
     run = loop.Training(small(), data, devices)
-    images = run_folder.first_batch(run).images
-    healthy = health.silent_units(run.network, images)
+    images = run_folder.next_batch(run).images
+    healthy = health.dead_relu_fraction(run.network, images)
     assert list(healthy) == [f"relu{n}" for n in range(1, 8)]
     if devices == ["cpu"]:  # an oracle: each layer's output as a whole
         seen = {}
@@ -296,31 +297,31 @@ def test_units_that_never_fire_are_counted(data, devices):
         if name in ("fc6a/b", "fc6b/b", "conv2a/b"):
             with device:
                 view[...] = -1e6
-    silent = health.silent_units(run.network, images)
+    silent = health.dead_relu_fraction(run.network, images)
     assert silent["relu6"] == 1 and silent["relu1"] == healthy["relu1"] and silent["relu2"] >= 0.5
     lines = []
-    seeing = watch(lines)
-    seeing.units(silent)
-    seeing.units(silent)
+    seeing = monitor(lines)
+    seeing.dead_relus(silent)
+    seeing.dead_relus(silent)
     assert sum("relu6: 100%" in line for line in lines) == 1
 
 
 def test_waiting_for_data_is_told_once():
     lines = []
-    seeing = watch(lines)
+    seeing = monitor(lines)
     seeing.waiting(29, 0.9)
     seeing.waiting(100, 0.2)
     assert lines == []
     seeing.waiting(40, 0.4)
     seeing.waiting(40, 0.4)
-    assert lines == ["warning: data: 40% of the time went into waiting for them; use a faster disk"]
+    assert lines == ["warning: data: 40% of the time was spent waiting for them; use a faster disk"]
 
 
 def test_the_first_gradient_that_is_none_is_named(data):
     run = loop.Training(small(), data)
-    batch = run_folder.first_batch(run)
+    batch = run_folder.next_batch(run)
     with run.network.step():
-        run.network.gradient(batch.images, batch.labels, Step(0, 0))
+        run.network.loss_and_backward(batch.images, batch.labels, Step(0, 0))
     assert health.first_gradient_not_finite(run.network) is None
     run.network.gradients()["conv2b/W"][...] = np.inf
     run.network.gradients()["fc7a/b"][1] = np.nan

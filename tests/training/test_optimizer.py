@@ -14,7 +14,7 @@ def single(size=3, dtype="float64", name="fc6"):
     """A network of one layer, and its optimizer."""
     layer = Linear(size, 2).named(name)
     network = Network([Stage(name, Exchange([[0]]), [[layer]])], (size,)).build(["cpu"], seed=1, dtype=dtype)
-    return network, Optimizer(network, momentum=0.9, decay=0.0005), layer
+    return network, Optimizer(network, momentum=0.9, weight_decay=0.0005), layer
 
 
 def test_three_steps_by_hand():
@@ -51,9 +51,9 @@ def test_frozen_layers_neither_decay_nor_coast():
     layer.W.grad[...] = 1.0
     optimizer.update(0.1)
     before = layer.W.value.copy()
-    optimizer.update(0.1, slow={"fc6": 0.0})
+    optimizer.update(0.1, lr_mult={"fc6": 0.0})
     assert (layer.W.value == before).all()
-    optimizer.update(0.1, slow={"fc6": 0.5})
+    optimizer.update(0.1, lr_mult={"fc6": 0.5})
     assert (layer.W.value != before).all()
 
 
@@ -70,7 +70,7 @@ def test_large_tensors_are_shared_out_without_gaps(size):
 def test_its_defaults_are_the_papers():
     network, _, _ = single()
     optimizer = Optimizer(network)
-    assert (optimizer.momentum, optimizer.decay) == (0.9, 0.0005)
+    assert (optimizer.momentum, optimizer.weight_decay) == (0.9, 0.0005)
 
 
 def test_what_was_kept_is_loaded_by_name():

@@ -22,7 +22,7 @@ def test_the_phases_of_run_145():
     }
     for epoch, (rate, bias_rate, noise, slow) in table.items():
         now = rates(learning, epoch)
-        assert (now.rate, now.bias_rate, now.colour_noise, now.slow) == (rate, bias_rate, noise, slow), epoch
+        assert (now.rate, now.bias_rate, now.colour_noise, now.lr_mult) == (rate, bias_rate, noise, slow), epoch
     assert learning.epochs == 91
 
 

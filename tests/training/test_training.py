@@ -9,13 +9,15 @@ import numpy as np
 import pytest
 
 from tinyalex.datasets import Dataset, ImageSet
+from tinyalex.datasets.loading.batches import training_batches
 from tinyalex.devices import parallel
 from tinyalex.errors import BusyError, CheckpointError, DivergedError, Interrupted
 from tinyalex.recipes import recipe
 from tinyalex.runs import checkpoint, run_folder
+from tinyalex.runs.train import train
 from tinyalex.training import loop
 from tinyalex.training.health import first_not_finite
-from tinyalex.training.step_metrics import Means, Outcome
+from tinyalex.training.step_metrics import RunningMeans, StepMetrics
 
 NET = {"kind": "alexnet", "input": 20, "columns": 2, "maps": [4, 8, 8, 8, 8], "kernels": [5, 3, 3, 3, 3], "stride": 1,
        "hidden": 16, "classes": 0, "dropout": 0.25}  # fmt: skip
@@ -23,7 +25,7 @@ NET = {"kind": "alexnet", "input": 20, "columns": 2, "maps": [4, 8, 8, 8, 8], "k
 
 def small(**learning):
     """A small two-column recipe; keywords change its learning section."""
-    changes = {"batch": 16, "epochs": 3, "rate": 0.03, "decay": 0.0} | learning
+    changes = {"batch": 16, "epochs": 3, "rate": 0.03, "weight_decay": 0.0} | learning
     settings = [f"net.{key}={json.dumps(value)}" for key, value in NET.items()]
     settings += [f"learning.{key}={json.dumps(value)}" for key, value in changes.items()]
     return recipe.load("shapes", settings + ["data.set=memory"])
@@ -57,7 +59,7 @@ def final(folder):
 def whole(stripes, tmp_path_factory):
     """The folder of a run that nothing interrupted."""
     folder = tmp_path_factory.mktemp("whole")
-    loop.train(small(), stripes, folder, show=quiet)
+    train(small(), stripes, folder, show=quiet)
     return folder
 
 
@@ -67,8 +69,12 @@ def same(one, other):
 
 def test_a_run_that_was_told_where_to_end_goes_on_with_the_same_bits(stripes, whole, tmp_path):
     for wanted in (1, 1, 3):
-        loop.train(
-            small(), stripes, tmp_path / "parts", show=quiet, until=lambda run, wanted=wanted: run.epoch >= wanted
+        train(
+            small(),
+            stripes,
+            tmp_path / "parts",
+            show=quiet,
+            stop_condition=lambda run, wanted=wanted: run.epoch >= wanted,
         )
         assert len(checkpoint.read(checkpoint.newest(tmp_path / "parts"))[1]["errors"]) == wanted
     assert same(final(whole), final(tmp_path / "parts"))
@@ -76,7 +82,7 @@ def test_a_run_that_was_told_where_to_end_goes_on_with_the_same_bits(stripes, wh
 
 def test_it_learns_and_leaves_a_run(stripes, tmp_path):
     lines = []
-    result = loop.train(small(epochs=6), stripes, tmp_path / "run", show=lines.append)
+    result = train(small(epochs=6), stripes, tmp_path / "run", show=lines.append)
     assert result.count == 40 and result.top1_error <= 0.05, result
     records = run_folder.read_log(tmp_path / "run")
     tests = [r for r in records if r["event"] == "test"]
@@ -95,15 +101,15 @@ def test_it_learns_and_leaves_a_run(stripes, tmp_path):
 def test_shuffled_labels_do_not_generalize(stripes, tmp_path):
     labels = np.random.default_rng(1).permutation(stripes.train.labels)
     nonsense = Dataset("nonsense", stripes.classes, ImageSet(stripes.train.images, labels), stripes.test)
-    assert loop.train(small(epochs=6), nonsense, tmp_path, show=quiet).top1_error > 0.2
+    assert train(small(epochs=6), nonsense, tmp_path, show=quiet).top1_error > 0.2
 
 
 @pytest.mark.parametrize("devices", [["cpu"], ["cpu", "cpu"], ["fake:0", "fake:1"]], ids=" ".join)
 def test_the_same_run_twice_has_the_same_bits(stripes, tmp_path, devices):
     for name in "ab":
-        loop.train(small(epochs=1), stripes, tmp_path / name, devices, show=quiet)
+        train(small(epochs=1), stripes, tmp_path / name, devices, show=quiet)
     assert same(final(tmp_path / "a"), final(tmp_path / "b"))
-    loop.train(small(epochs=1), stripes, tmp_path / "c", devices, seed=1, show=quiet)
+    train(small(epochs=1), stripes, tmp_path / "c", devices, seed=1, show=quiet)
     assert not same(final(tmp_path / "a"), final(tmp_path / "c"))
 
 
@@ -111,7 +117,7 @@ class Pressed:
     """Sends this process a signal after a number of steps, as a person or a scheduler would."""
 
     def __init__(self, monkeypatch, number, after):
-        learn = loop.Training.learn
+        learn = loop.Training.train_step
 
         def counted(run, batch):
             result = learn(run, batch)
@@ -119,7 +125,7 @@ class Pressed:
                 os.kill(os.getpid(), number)
             return result
 
-        monkeypatch.setattr(loop.Training, "learn", counted)
+        monkeypatch.setattr(loop.Training, "train_step", counted)
 
 
 @pytest.mark.parametrize("after", [1, 5, 6, 7, 11, 12, 17, 18])
@@ -128,11 +134,11 @@ def test_stopped_anywhere_it_goes_on_with_the_same_bits(stripes, whole, tmp_path
     before = signal.getsignal(number)
     with monkeypatch.context() as patch:
         Pressed(patch, number, after)
-        with pytest.raises(Interrupted, match=f"stopped at step {after}, saved in .*; the same command goes on"):
-            loop.train(small(), stripes, tmp_path / "cut", show=quiet)
+        with pytest.raises(Interrupted, match=f"stopped at step {after}, saved in .*; the same command resumes it"):
+            train(small(), stripes, tmp_path / "cut", show=quiet)
     assert signal.getsignal(number) is before
     lines = []
-    loop.train(small(), stripes, tmp_path / "cut", show=lines.append)
+    train(small(), stripes, tmp_path / "cut", show=lines.append)
     assert lines[0] == f"going on at step {after} of 18"
     assert same(final(whole), final(tmp_path / "cut"))
     for event in ("test", "epoch"):
@@ -142,7 +148,7 @@ def test_stopped_anywhere_it_goes_on_with_the_same_bits(stripes, whole, tmp_path
 
 
 def test_the_log_survives_a_kill_while_it_is_cut_back(stripes, tmp_path, monkeypatch):
-    loop.train(small(epochs=1), stripes, tmp_path, show=quiet)
+    train(small(epochs=1), stripes, tmp_path, show=quiet)
     before = (tmp_path / "log.jsonl").read_text()
 
     def killed(*_):
@@ -158,30 +164,30 @@ def test_the_log_survives_a_kill_while_it_is_cut_back(stripes, tmp_path, monkeyp
 
 
 def test_a_finished_run_stays_as_it_is(stripes, tmp_path):
-    first = loop.train(small(epochs=1), stripes, tmp_path, show=quiet)
+    first = train(small(epochs=1), stripes, tmp_path, show=quiet)
     tensors = final(tmp_path)
-    assert loop.train(small(epochs=1), stripes, tmp_path, show=quiet) == first
+    assert train(small(epochs=1), stripes, tmp_path, show=quiet) == first
     assert same(tensors, final(tmp_path))
 
 
 def test_another_recipe_seed_or_data_set_is_refused(stripes, tmp_path):
-    loop.train(small(epochs=1), stripes, tmp_path, show=quiet)
+    train(small(epochs=1), stripes, tmp_path, show=quiet)
     with pytest.raises(CheckpointError, match=r"had learning.momentum 0.9, now it is 0.5; add --change to go on"):
-        loop.train(small(epochs=1, momentum=0.5), stripes, tmp_path, show=quiet)
+        train(small(epochs=1, momentum=0.5), stripes, tmp_path, show=quiet)
     with pytest.raises(CheckpointError, match="had seed 0, now it is 3"):
-        loop.train(small(epochs=1), stripes, tmp_path, seed=3, show=quiet)
+        train(small(epochs=1), stripes, tmp_path, seed=3, show=quiet)
     other = Dataset("stripes", stripes.classes, stripes.test, stripes.train)
     with pytest.raises(CheckpointError, match="had data set"):
-        loop.train(small(epochs=1), other, tmp_path, show=quiet)
+        train(small(epochs=1), other, tmp_path, show=quiet)
 
 
 def test_a_damaged_checkpoint_is_passed_over_aloud(stripes, tmp_path):
-    loop.train(small(epochs=2), stripes, tmp_path, show=quiet)
+    train(small(epochs=2), stripes, tmp_path, show=quiet)
     whole = final(tmp_path)
     newest = checkpoint.newest(tmp_path)
     newest.write_bytes(newest.read_bytes()[:-1])
     lines = []
-    loop.train(small(epochs=2), stripes, tmp_path, show=lines.append)
+    train(small(epochs=2), stripes, tmp_path, show=lines.append)
     assert lines[0].startswith("warning: ") and newest.name in lines[0]
     assert lines[1] == "going on at step 6 of 12"
     assert same(whole, final(tmp_path))
@@ -189,26 +195,26 @@ def test_a_damaged_checkpoint_is_passed_over_aloud(stripes, tmp_path):
 
 def test_two_at_once_are_refused(stripes, tmp_path):
     with run_folder.hold(tmp_path), pytest.raises(BusyError, match="another process is training here"):
-        loop.train(small(), stripes, tmp_path, show=quiet)
+        train(small(), stripes, tmp_path, show=quiet)
     assert not (tmp_path / "log.jsonl").exists()
 
 
 def test_numbers_that_are_none_stop_it_before_the_update(stripes, tmp_path):
     with pytest.raises(DivergedError, match=r"numbers are no longer finite at step \d+ \(rate"):
-        loop.train(small(rate=1e9, epochs=2), stripes, tmp_path, show=quiet)
+        train(small(rate=1e9, epochs=2), stripes, tmp_path, show=quiet)
     run = loop.Training(small(), stripes)
-    batch = next(loop.training_batches(stripes, run.recipe, 0, 0))
+    batch = next(training_batches(stripes, run.recipe, 0, 0))
     weights = run.network.state()["conv4b/W"]
     weights[0, 0, 0, 0] = np.nan
     before = {name: np.array(value) for name, value in run.network.state().items()}
     with pytest.raises(DivergedError, match="^conv4a conv4b: "):
-        run.learn(batch)
+        run.train_step(batch)
     assert all(np.array_equal(before[name], value, equal_nan=True) for name, value in run.network.state().items())
 
 
 def test_the_first_sick_layer_is_named(stripes):
     run = loop.Training(small(), stripes, ["cpu", "cpu"])
-    batch = next(loop.training_batches(stripes, run.recipe, 0, 0))
+    batch = next(training_batches(stripes, run.recipe, 0, 0))
     assert first_not_finite(run.network, batch.images) is None
     run.network.state()["fc6b/b"][0] = np.inf
     assert first_not_finite(run.network, batch.images) == "fc6b"
@@ -219,7 +225,7 @@ def test_the_first_sick_layer_is_named(stripes):
 def test_it_stops_when_the_last_rate_brings_nothing(stripes, tmp_path):
     # With so small a rate no test error improves: after patience x (drops + 1) epochs there is nothing left to try.
     made = small(epochs=30, rate=1e-12, schedule="plateau", patience=2, drops=1)
-    loop.train(made, stripes, tmp_path, show=quiet)
+    train(made, stripes, tmp_path, show=quiet)
     tests = [r for r in run_folder.read_log(tmp_path) if r["event"] == "test"]
     assert len(tests) == 5  # the first is the best, then twice two
     rates = [r["rate"] for r in run_folder.read_log(tmp_path) if r["event"] == "epoch"]
@@ -229,12 +235,12 @@ def test_it_stops_when_the_last_rate_brings_nothing(stripes, tmp_path):
 def test_nothing_new_is_allocated_after_the_first_steps(stripes, monkeypatch):
     monkeypatch.setattr(parallel, "_workers", parallel.Workers(1))  # two may overlap a little more in a later step
     run = loop.Training(small(), stripes)
-    batches = list(loop.training_batches(stripes, run.recipe, 0, 0))
+    batches = list(training_batches(stripes, run.recipe, 0, 0))
     for batch in batches[:2]:
-        run.learn(batch)
+        run.train_step(batch)
     held = run.network.devices[0]._arena.allocated
     for batch in batches[2:5]:
-        run.learn(batch)
+        run.train_step(batch)
     assert run.network.devices[0]._arena.allocated == held > 0
 
 
@@ -243,17 +249,17 @@ def test_means_are_those_of_the_latest_steps(begun):
     """Of a twentieth of an epoch, or of so many as are done; whoever goes on in the middle knows those before."""
     figures, images = np.random.default_rng(1).normal(size=(85, 2)), np.array([16] * 84 + [3])
     learning, train = types.SimpleNamespace(batch=16), range(84 * 16 + 3)  # the last batch has three images
-    run = types.SimpleNamespace(steps_per_epoch=85, seen=[], dataset=types.SimpleNamespace(train=train))
+    run = types.SimpleNamespace(steps_per_epoch=85, epoch_metrics=[], dataset=types.SimpleNamespace(train=train))
     run.recipe = types.SimpleNamespace(learning=learning)
-    steps = [Outcome.known(*pair) for pair in figures]
+    steps = [StepMetrics.from_checkpoint(*pair) for pair in figures]
     for number, outcome in enumerate(steps, 1):
-        outcome.place(number, 0.0, 0.1, number)
-    run.seen = steps[:begun]
-    means = Means(run)
-    assert means.every == 4
+        outcome.label(number, 0.0, 0.1, number)
+    run.epoch_metrics = steps[:begun]
+    means = RunningMeans(run)
+    assert means.window == 4
     for number, outcome in enumerate(steps[begun:], begun + 1):
         part = slice(max(0, number - 4), number)
         expected = (figures[part] * images[part, None]).sum(axis=0) / images[part].sum()
-        np.testing.assert_allclose(means.latest(outcome), expected, rtol=1e-12)
+        np.testing.assert_allclose(means.add(outcome), expected, rtol=1e-12)
     expected = (figures * images[:, None]).sum(axis=0) / len(train)
-    np.testing.assert_allclose(means.latest(outcome, 85), expected, rtol=1e-12)
+    np.testing.assert_allclose(means.add(outcome, 85), expected, rtol=1e-12)

@@ -59,7 +59,7 @@ def clocked(network):
     """
     clock, before = Clock(), []
     network.loss.names = ("loss",)
-    run = [layer for stage in network.runs for column in getattr(stage, "columns", ()) for layer in column]
+    run = [layer for stage in network.executors for column in getattr(stage, "columns", ()) for layer in column]
     for kind in {type(layer) for layer in [*(layer for _, layer in network.layers()), *run, network.loss]}:
         for method, direction in _DIRECTIONS.items():
             before.append((kind, method, vars(kind).get(method)))

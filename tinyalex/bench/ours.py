@@ -4,7 +4,7 @@ from tinyalex.bench import net, stamps
 from tinyalex.bench.kernel_clock import launches
 from tinyalex.bench.layer_clock import clocked
 from tinyalex.devices import parallel
-from tinyalex.devices.upload import Placed
+from tinyalex.devices.upload import DeviceBatch
 from tinyalex.randomness import Step
 from tinyalex.recipes import recipe
 from tinyalex.training.optimizer import Optimizer
@@ -27,12 +27,12 @@ class Ours:
         parallel.set_threads(task["threads"])
         self.network = net.build(made, task["devices"], task["convolution"], task.get("tf32", False))
         learning = made.learning
-        self.optimizer = Optimizer(self.network, learning.momentum, learning.decay, learning.decays)
+        self.optimizer = Optimizer(self.network, learning.momentum, learning.weight_decay, learning.layer_weight_decay)
         self.rates = learning.rate, learning.rate * learning.bias_rate
         self.images, self.labels = net.batch(made, task["batch"])
         self.number, self.loss, self.batch = 0, None, self.images
         if self.network.devices[0].kind != "cpu":
-            self.batch = Placed({device: _put(device, self.images) for device in self.network.devices})
+            self.batch = DeviceBatch({device: _put(device, self.images) for device in self.network.devices})
 
     def ready(self):
         """Say what the net answers at first, so that nobody measures another one, and with which arithmetic."""
@@ -99,7 +99,7 @@ class Ours:
     def _gradient(self):
         self.number += 1
         with self.network.step():
-            self.loss, _ = self.network.gradient(self.batch, self.labels, Step(0, self.number))
+            self.loss, _ = self.network.loss_and_backward(self.batch, self.labels, Step(0, self.number))
 
 
 def _put(device, array):

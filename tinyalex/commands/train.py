@@ -7,8 +7,8 @@ from tinyalex.commands.common import describe, draw, load, say, score_line, with
 from tinyalex.commands.options import DATA, RUN, machine, recipe
 from tinyalex.errors import StorageError, UsageError
 from tinyalex.recipes import recipe as recipes
+from tinyalex.runs.resume import SAVE_EVERY, ResumeOptions
 from tinyalex.runs.runlog import quietly
-from tinyalex.runs.saver import SAVE_EVERY, Terms
 
 
 def options(command):
@@ -65,7 +65,7 @@ def run(options):
     from tinyalex.experiments import footnote3
     from tinyalex.gallery.gallery import QUICK, Gallery
     from tinyalex.runs import checkpoint, finetune, retention
-    from tinyalex.training import loop
+    from tinyalex.runs import train as runs_train
 
     overrides = list(options.set) + ([] if options.epochs is None else [f"learning.epochs={options.epochs}"])
     recipe = with_data(recipes.load(options.recipe, overrides), options.data)
@@ -84,12 +84,12 @@ def run(options):
     tell = quietly(say)
     tell(recipes.to_toml(recipe))
     tell(f"{describe(dataset)}; {out} gets the results; {' and '.join(options.devices)}, seed {options.seed}")
-    terms = Terms(
+    resume_options = ResumeOptions(
         options.fresh, options.change, options.exact, options.weak_signal, 60 * options.save_every, _command(options),
         options.init_from,
     )  # fmt: skip
-    train = footnote3.train if options.footnote_3 else loop.train
-    result = train(recipe, dataset, out, options.devices, options.seed, tell, terms)
+    train = footnote3.train if options.footnote_3 else runs_train.train
+    result = train(recipe, dataset, out, options.devices, options.seed, tell, resume_options)
     last = out / footnote3.STAGES[-1] if options.footnote_3 else out
     pictures = [path for path, _ in draw(Gallery(last, dataset), QUICK, last)]
     for path, reason in retention.pinned(checkpoint.by_step(last)).items():

@@ -14,7 +14,7 @@ from tinyalex.devices import cuda, gemm, launch
 from tinyalex.devices.arena import Arena
 from tinyalex.devices.fake import FakeArray, FakeNumPy
 from tinyalex.devices.parallel import ranges, workers
-from tinyalex.devices.upload import Placed
+from tinyalex.devices.upload import DeviceBatch
 from tinyalex.errors import DeviceError, UsageError
 
 _inside = threading.local()  # the devices that a thread has entered, innermost last
@@ -96,9 +96,9 @@ class Device:
             copy.set(np.ascontiguousarray(array), stream=self.stream)
         return copy
 
-    def place(self, array):
+    def to_device(self, array):
         """Return a host array's copy on this device, and an array that is here already as it is."""
-        if isinstance(array, Placed):
+        if isinstance(array, DeviceBatch):
             return array.arrays[self]
         return self.put(array) if self.kind != "cpu" and isinstance(array, np.ndarray) else array
 
@@ -117,7 +117,7 @@ class Device:
         """Copy an array of this device to the host, when all work on it is done."""
         return np.array(array) if self.kind == "cpu" else array.get(stream=self.stream)
 
-    def later(self, array):
+    def get_async(self, array):
         """Begin to copy an array to the host; what is returned waits for that alone, and gives the copy.
 
         It does not wait for work that this device was asked for since.
@@ -162,7 +162,7 @@ class Device:
     def matmul(self, a, b, out):
         """Write the product of two matrices to ``out`` and return it; on the CPU the workers share its longer side."""
         rows, columns = out.shape
-        if self.kind == "cuda" and gemm.suits(a, b, out):
+        if self.kind == "cuda" and gemm.supports(a, b, out):
             a, b = (gemm.arranged(self.xp, matrix) for matrix in (a, b))
             gemm.gemm(self._cublas, self.card.cublas_handle, a, b, out, self.tf32)
         elif not self.on_host or rows * columns * a.shape[1] < 1 << 22 or workers().busy:

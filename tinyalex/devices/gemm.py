@@ -8,7 +8,7 @@ _DEFAULT_ALGORITHM = -1
 _ONE, _ZERO = ({char: np.full(1, value, char) for char in _TYPES} for value in (1, 0))
 
 
-def suits(a, b, out):
+def supports(a, b, out):
     """Whether `gemm` can do it: all of one type, float32 or float64."""
     return a.dtype == b.dtype == out.dtype and out.dtype.char in _TYPES
 

@@ -43,7 +43,7 @@ class Upload:
             self._arrived.synchronize()
 
 
-class Placed:
+class DeviceBatch:
     """A batch that its devices hold already: stands for the host's array where a network takes images.
 
     Parameters
@@ -61,4 +61,4 @@ class Placed:
 
     def __getitem__(self, part):
         """Return some of the images, where they are."""
-        return Placed({device: array[part] for device, array in self.arrays.items()})
+        return DeviceBatch({device: array[part] for device, array in self.arrays.items()})

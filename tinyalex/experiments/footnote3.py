@@ -11,19 +11,20 @@ its own that begins with the weights of the one before, and goes on where it was
 from dataclasses import replace
 from pathlib import Path
 
-from tinyalex.datasets.loading import feed
+from tinyalex.datasets.loading.batches import training_batches
 from tinyalex.datasets.parts import Chosen, fifths, part
 from tinyalex.recipes.recipe import Phase
 from tinyalex.runs import run_folder
-from tinyalex.runs.saver import Terms
-from tinyalex.training import evaluation, loop
+from tinyalex.runs.resume import ResumeOptions
+from tinyalex.runs.train import train as train_run
+from tinyalex.training import evaluation
 
 STAGES = ("1-four-fifths", "2-all", "3-lower-rates")
 EPOCHS = 10  # at each of the two lower rates
 
 
-def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, terms=None):
-    """Train a network in these stages; the parameters are those of `training.train`.
+def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, options=None):
+    """Train a network in these stages; the parameters are those of `tinyalex.runs.train.train`.
 
     ``learning.epochs`` is the most that each of the first two stages takes, and ``learning.patience`` how many epochs
     without a better error on file 5 end the first.
@@ -35,27 +36,29 @@ def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, terms=None
     """
     folders = [Path(out) / stage for stage in STAGES]
     four, fifth = (Chosen(dataset.train, indices) for indices in fifths(dataset))
-    options, terms = {"devices": devices, "seed": seed, "show": show}, terms or Terms()
+    common, options = {"devices": devices, "seed": seed, "show": show}, options or ResumeOptions()
 
     show(f"{folders[0]}: {len(four):,} images, until {len(fifth):,} others are told no better")
     validated = part(dataset, four, fifth)
-    loop.train(_with(recipe, schedule="plateau", drops=0), validated, folders[0], **options, terms=terms)
+    train_run(_with(recipe, schedule="plateau", drops=0), validated, folders[0], **common, options=options)
     noted = _loss(run_folder.load(folders[0], devices).network, part(dataset, four, fifth), recipe, seed)
 
     show(f"{folders[1]}: all {len(dataset.train):,} images, until the loss on the last fifth is {noted:.4f}")
     newcomers = part(dataset, fifth, fifth)
 
-    def known(run):
-        return _loss(run.network, newcomers, recipe, seed) <= noted
+    def known(training):
+        return _loss(training.network, newcomers, recipe, seed) <= noted
 
     constant = _with(recipe, schedule="phases")
-    loop.train(constant, dataset, folders[1], **options, terms=terms._replace(init_from=folders[0]), until=known)
+    train_run(
+        constant, dataset, folders[1], **common, options=options._replace(init_from=folders[0]), stop_condition=known
+    )
 
     show(f"{folders[2]}: {EPOCHS} epochs at a tenth of the rate and {EPOCHS} at a hundredth")
     rate, bias_rate = recipe.learning.rate, recipe.learning.rate * recipe.learning.bias_rate
     phases = tuple(Phase(float(EPOCHS * k), rate / 10 ** (k + 1), bias_rate) for k in (0, 1))
     lower = _with(recipe, schedule="phases", epochs=2 * EPOCHS, rate=rate / 10, phases=phases)
-    return loop.train(lower, dataset, folders[2], **options, terms=terms._replace(init_from=folders[1]))
+    return train_run(lower, dataset, folders[2], **common, options=options._replace(init_from=folders[1]))
 
 
 def _with(recipe, **changes):
@@ -65,7 +68,7 @@ def _with(recipe, **changes):
 def _loss(network, dataset, recipe, seed):
     # The mean loss on a part's training images, varied as the first epoch varies them.
     total = 0.0
-    for batch in feed.training_batches(dataset, recipe, seed, epoch=0, devices=network.devices):
+    for batch in training_batches(dataset, recipe, seed, epoch=0, devices=network.devices):
         found = evaluation.score(network.predict(batch.images, recipe.learning.batch), batch.labels)
         total += found.loss * found.count
     return total / len(dataset.train)

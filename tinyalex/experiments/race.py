@@ -16,8 +16,8 @@ from tinyalex.errors import DivergedError
 from tinyalex.figures.race import crossing
 from tinyalex.recipes import recipe as recipes
 from tinyalex.runs import run_folder
+from tinyalex.runs.train import train
 from tinyalex.system import storage
-from tinyalex.training import loop
 
 GOAL = 0.25  # training error
 ACTIVATIONS = ("relu", "tanh")
@@ -71,8 +71,8 @@ class Runner:
 
         if not there(self):
             try:
-                quiet = {"show": lambda line: None, "until": there}
-                loop.train(self.recipe, self.dataset, self.folder, self.devices, self.seed, **quiet)
+                quiet = {"show": lambda line: None, "stop_condition": there}
+                train(self.recipe, self.dataset, self.folder, self.devices, self.seed, **quiet)
             except DivergedError as error:
                 storage.write_text(self._diverged, f"{error}\n")
         errors = self.errors[:epochs]

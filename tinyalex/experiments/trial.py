@@ -6,8 +6,9 @@ from pathlib import Path
 from tinyalex.errors import UsageError
 from tinyalex.recipes import recipe as recipes
 from tinyalex.runs import run_folder
+from tinyalex.runs.train import train
 from tinyalex.system import storage
-from tinyalex.training import evaluation, loop
+from tinyalex.training import evaluation
 
 RESULT = "result.json"
 
@@ -36,7 +37,7 @@ def trial(recipe, dataset, folder, devices, seed, show):
     path = Path(folder) / RESULT
     if not path.is_file():
         devices = devices[: recipe.net.columns]
-        score = loop.train(recipe, dataset, folder, devices, seed, show=show)
+        score = train(recipe, dataset, folder, devices, seed, show=show)
         run = run_folder.load(folder, devices)
         seen = evaluation.evaluate(run.network, dataset.train, run.mean, run.recipe)
         found = {"top1_error": score.top1_error, "top5_error": score.top5_error, "train_error": seen.top1_error}

@@ -28,7 +28,7 @@ QUERIES = 1000  # over how many test images retrieval is judged
 
 
 class Gallery:
-    """Draws what a run folder allows.
+    """AugmentParams what a run folder allows.
 
     Parameters
     ----------

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinyalex.datasets.loading.feed import test_batches
+from tinyalex.datasets.loading.batches import test_batches
 from tinyalex.errors import DataError
 from tinyalex.layers import Linear
 
@@ -30,8 +30,8 @@ def features(network, images, batch=128):
     for first in range(0, len(images), batch):
         part = images[first : first + batch]
         with network.step():
-            xs = [device.place(part) for device in network.devices]
-            for run in network.runs[:last]:
+            xs = [device.to_device(part) for device in network.devices]
+            for run in network.executors[:last]:
                 xs = run.forward(xs, network.devices)
             columns = [d.get(x).reshape(len(part), -1) for d, x in zip(network.devices, xs, strict=True)]
             rows.append(np.concatenate(columns, axis=1))

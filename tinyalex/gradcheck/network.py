@@ -43,7 +43,7 @@ def check_network(network, images, labels, step=None, method="complex", toleranc
     for parameter in network.parameters():
         refuse_other_dtypes(f"{name} {parameter.layer}/{parameter.kind}", parameter.value)
     for _ in range(2):  # gradients that add up show the second time
-        loss, _ = network.gradient(images, labels, step)
+        loss, _ = network.loss_and_backward(images, labels, step)
     loss = float(network.devices[0].get(loss))
     replay = _Replay(network, images, labels, step)
     gradients = [network.devices[index].get(p.grad) for index, layer in network.layers() for p in layer.parameters]

@@ -30,7 +30,7 @@ def product(layer, x):
 
 def product_backward(layer, dy):
     """Run `Conv2d` backward but for the bias."""
-    (x, kept), device, (_, ho, wo, _) = layer.recall(), layer.device, dy.shape
+    (x, kept), device, (_, ho, wo, _) = layer.pop_saved(), layer.device, dy.shape
     W, dW = layer.W.value.reshape(-1, layer.maps), layer.W.grad.reshape(-1, layer.maps)
     dy = dy.reshape(-1, layer.maps)  # (n ho wo, o)
     dx = device.empty(x.shape, dy.dtype) if layer.input_gradient else None

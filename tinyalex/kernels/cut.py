@@ -17,13 +17,13 @@ extern "C" __global__ void cut(const unsigned char *images, const long long *off
 
 
 def cut(device, images, offsets, flips, shifts, mean, crop, matched, factors):
-    """Return what `Cutter` makes of images on a device, with the same bits.
+    """Return what `Cropper` makes of images on a device, with the same bits.
 
     Parameters
     ----------
     images : uint8 (n, S, S, 3)
     offsets, flips, shifts
-        As in `Draws`, of n views crops.
+        As in `AugmentParams`, of n views crops.
     mean : float32 (S, S, 3), or (crop, crop, 3) unless matched
     crop : int
     matched : bool

@@ -95,7 +95,7 @@ def max_pool(layer, x, step=None):
 
 def max_pool_backward(layer, dy):
     """Run `MaxPool` backward."""
-    winners, shape = layer.recall()
+    winners, shape = layer.pop_saved()
     dy, dx = layer.device.xp.ascontiguousarray(dy), layer.device.empty(shape, dy.dtype)
     _launch(layer, "max_pool_backward", shape, dy.shape, shape, width(shape[3]), dy, winners, dx)
     return dx
@@ -111,7 +111,7 @@ def average_pool(layer, x, step=None):
 
 def average_pool_backward(layer, dy):
     """Run `AvgPool` backward."""
-    shape = layer.recall()
+    shape = layer.pop_saved()
     dy, dx = layer.device.xp.ascontiguousarray(dy), layer.device.empty(shape, dy.dtype)
     _launch(layer, "average_pool_backward", shape, dy.shape, shape, 1, dy, dx)
     return dx

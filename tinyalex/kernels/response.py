@@ -111,7 +111,7 @@ def forward(layer, x, step=None):
 
 def backward(layer, dy):
     """Run `LRN` or `SpatialNorm` backward."""
-    (x, p, q), dy = layer.recall(), layer.device.xp.ascontiguousarray(dy)
+    (x, p, q), dy = layer.pop_saved(), layer.device.xp.ascontiguousarray(dy)
     dx = layer.device.empty(x.shape, dy.dtype)
     if layer.across:
         _across(layer, "across_backward", x, dy, x, dx)

@@ -71,7 +71,7 @@ def forward(layer, z, labels, step=None):
 
 def backward(layer):
     """Return `SoftmaxLoss`'s gradient with respect to the logits."""
-    z, labels, largest, sums = layer.recall()
+    z, labels, largest, sums = layer.pop_saved()
     dz = layer.device.empty(z.shape, z.dtype)
     layer.device.launch(SOURCE, "loss_gradient", len(z), z.shape[1], z, labels, largest, sums, dz, float(len(z)))
     return dz

@@ -6,6 +6,10 @@ from tinyalex.layers.layer import Layer
 class ReLU(Layer):
     """Keep what is positive; any shape."""
 
+    @property
+    def relu(self):
+        return self
+
     def forward(self, x, step=None):
         zeros = self.device.zeros(x.shape[-2:], x.dtype)  # NumPy takes an array twice as fast as a number
         self.saved = self.device.xp.maximum(x, zeros, out=self.device.empty(x.shape, x.dtype))
@@ -13,7 +17,7 @@ class ReLU(Layer):
 
     def backward(self, dy):
         # dx = dy where x > 0, and 0 elsewhere, at x = 0 too (2012: ``neuron.cuh``).
-        y = self.recall()
+        y = self.pop_saved()
         return self.device.xp.multiply(dy, y > 0, out=self.device.empty(dy.shape, dy.dtype))
 
 
@@ -26,5 +30,5 @@ class Tanh(Layer):
 
     def backward(self, dy):
         # y = tanh x:  dy/dx = 1 - y^2
-        y = self.recall()
+        y = self.pop_saved()
         return dy * (1 - y * y)

@@ -73,7 +73,7 @@ class Conv2d(Layer):
     def product_backward(self, dy):
         """Run backward but for the bias."""
         # y = P W with patches P:  dW = P' dy,  dP = dy W',  dx adds the patches dP up.
-        x = self.recall()
+        x = self.pop_saved()
         W, dW = self.W.value.reshape(-1, self.maps), self.W.grad.reshape(-1, self.maps)
         dy = dy.reshape(-1, self.maps)  # (n ho wo, o)
         dx = self.device.empty(x.shape, dy.dtype) if self.input_gradient else None

@@ -38,4 +38,4 @@ class Dropout(Layer):
 
     def backward(self, dy):
         # y = m x with m fixed:  dx = m dy
-        return dy * self.recall()
+        return dy * self.pop_saved()

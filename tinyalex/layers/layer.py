@@ -84,11 +84,14 @@ class Layer:
     device : Device
     input_gradient : bool
         Whether backward has to return a gradient; the first layer's input needs none.
+    relu : ReLU or None
+        The ReLU that makes this layer's output: the layer itself, or one that is fused into it.
     """
 
     names = ("",)
     device = _HOST
     input_gradient = True
+    relu = None
     saved = None
 
     @property
@@ -137,7 +140,7 @@ class Layer:
         """Return the multiply-adds of one image's forward pass."""
         return 0
 
-    def recall(self):
+    def pop_saved(self):
         """Return what forward saved for backward, and let go of it."""
         if self.saved is None:
             raise RuntimeError(f"{self.name or type(self).__name__}: backward needs a forward before it")

@@ -60,7 +60,7 @@ class Linear(Layer):
     def product_backward(self, dy):
         """Run backward but for the bias."""
         # y = x W:  dW = x' dy,  dx = dy W'
-        x, W, dW = self.recall(), self.W.value, self.W.grad
+        x, W, dW = self.pop_saved(), self.W.value, self.W.grad
         dx = self.device.empty(x.shape, dy.dtype)
         for inputs, outputs in grouped(self.inputs[-1], self.outputs, self.groups):
             part = x[..., inputs]

@@ -56,7 +56,7 @@ class LocallyConnected(Layer):
 
     def backward(self, dy):
         # y_p = P_p W_p + b_p at each place p:  dW_p = P_p' dy_p,  db_p sums dy_p,  dP_p = dy_p W_p',  dx adds dP up.
-        x, xp = self.recall(), self.device.xp
+        x, xp = self.pop_saved(), self.device.xp
         n, ho, wo, o = dy.shape
         W, dW = (array.reshape(ho * wo, -1, o) for array in (self.W.value, self.W.grad))
         self.b.grad[...] = dy.sum(axis=0)

@@ -26,7 +26,7 @@ class SoftmaxLoss(Layer):
     def backward(self):
         """Return the gradient with respect to the logits, (n, c)."""
         # dL/dz = (p - [class is right]) / n
-        shifted, total, right = self.recall()
+        shifted, total, right = self.pop_saved()
         return (self.device.xp.exp(shifted) / total[:, None] - right) / len(right)
 
     def probabilities(self, z):

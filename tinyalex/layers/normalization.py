@@ -35,7 +35,7 @@ class _ResponseNorm(Layer):
     @instead(response.backward)
     def backward(self, dy):
         # y_i = x_i d_i^-beta and d_i takes in x_j:  dx_j = dy_j d_j^-beta - 2 alpha beta x_j S'(dy x d^(-beta - 1))_j
-        (x, u), shape, dy, xp = self.recall(), dy.shape, self._apart(dy), self.device.xp
+        (x, u), shape, dy, xp = self.pop_saved(), dy.shape, self._apart(dy), self.device.xp
         dx, after = self.device.empty(dy.shape, dy.dtype), self.size - 1 - self.size // 2
         for i in self._pieces(x):
             p = self._power(u[i])

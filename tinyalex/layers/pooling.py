@@ -55,7 +55,7 @@ class MaxPool(_Pool):
     @instead(pooling.max_pool_backward)
     def backward(self, dy):
         # dx = the sum, over the windows that a pixel won, of their dy
-        shape, rows, across, down = self.recall()
+        shape, rows, across, down = self.pop_saved()
         return self._to_winners(self._to_winners(dy, down, rows, 1), across, shape, 2)
 
     def _largest(self, x, axis):
@@ -92,7 +92,7 @@ class AvgPool(_Pool):
     @instead(pooling.average_pool_backward)
     def backward(self, dy):
         # y = sum / area:  every pixel of a window gets dy / area
-        n, h, w, c = shape = self.recall()
+        n, h, w, c = shape = self.pop_saved()
         dx = dy / self._areas(shape, dy.real.dtype)
         for axis, shape in (1, (n, h, dy.shape[2], c)), (2, (n, h, w, c)):
             share, dx = dx, self.device.zeros(shape, dy.dtype)

@@ -31,7 +31,7 @@ class WinogradConv2d(Conv2d):
         self.kept = {}  # U, while a batch is under way; all replicas look here
 
     @staticmethod
-    def suits(channels, kernel, stride=1, groups=1):
+    def supports(channels, kernel, stride=1, groups=1):
         """Whether there are transforms for such a convolution, and enough channels in each product to pay for them."""
         enough = channels // groups * stride**2 >= FEW
         return enough and -(-kernel // stride) in {r for _, r in POINTS} and (stride == 1 or groups == 1)
@@ -75,7 +75,7 @@ class WinogradConv2d(Conv2d):
         # dM = A dY A',  dU = V' dM,  dW = G' dU G,  dV = dM U',  dD = B dV B'
         if not self.device.on_host:
             return super().backward(dy)
-        x, (n, *_, o), xp = self.recall(), dy.shape, self.device.xp
+        x, (n, *_, o), xp = self.pop_saved(), dy.shape, self.device.xp
         m, th, tw = self.tiling(x.shape[1:])
         blocks, before = self._blocks(x, m, th, tw)
         U, (A, G, B) = self._kernels(m), self._transforms(m, dy)

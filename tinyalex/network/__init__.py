@@ -1,1 +1,1 @@
-"""network"""
+"""Networks: stages of columns on devices, built from a recipe's switches."""

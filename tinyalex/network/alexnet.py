@@ -7,13 +7,13 @@ and first values of the parameters are the same in either form.
 
 from tinyalex.layers import SpatialNorm
 from tinyalex.network.cifar10 import cifar10, cifar10_local
-from tinyalex.network.layout import Columns
+from tinyalex.network.layout import NetBuilder
 from tinyalex.recipes.recipe import Init
 
 
 def alexnet(net, init, devices=1):
     """Describe the paper's net on one device (grouped form, or one column) or on two (a column each)."""
-    columns = Columns(net, init, devices)
+    columns = NetBuilder(net, init, devices)
     loose = net.pool == 2  # run 147: with 2 x 2 pools, conv2 and conv5 pad less so that 13 x 13 and 6 x 6 remain
 
     columns.stage("conv1", routes=[[column] for column in range(devices)])  # each sees the image

@@ -43,8 +43,8 @@ class Blocks:
         self.size = max(1, BYTES // (itemsize * largest))
         self._replicas = {(0, 0): stage}
 
-    def forward(self, xs, devices, step=None, watch=None):
-        """Take each column's (n, h, w, c) to its (n, ho, wo, o); ``watch`` sees every layer's output of every block."""
+    def forward(self, xs, devices, step=None, forward_hook=None):
+        """Take each column's (n, h, w, c) to its (n, ho, wo, o); ``forward_hook`` sees every layer's output of every block."""
         self._shares = self.shares(len(xs[0]))
         workers().run(_prepare, self._layers)
         dtype = np.result_type(xs[0].dtype, *(p.value.dtype for _, p in _parameters(self.stage)))
@@ -55,7 +55,7 @@ class Blocks:
             for number, block in enumerate(self._shares[worker]):
                 here = step and Step(step.seed, step.number, step.first + block.start)
                 stage = self._replica(worker, number)
-                _fill(ys, block, stage.forward([x[block] for x in xs], devices, here, watch), devices)
+                _fill(ys, block, stage.forward([x[block] for x in xs], devices, here, forward_hook), devices)
 
         workers().run(run, range(len(self._shares)))
         if step is None:

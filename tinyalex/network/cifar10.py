@@ -1,7 +1,7 @@
 """The small nets for CIFAR-10: Figure 1's kind (paper §3.1) and the two of footnote 3 (§3.3)."""
 
 from tinyalex.layers import AvgPool
-from tinyalex.network.layout import Columns
+from tinyalex.network.layout import NetBuilder
 
 
 def cifar10(net, init, devices=1):
@@ -9,7 +9,7 @@ def cifar10(net, init, devices=1):
 
     2012: ``layers-19pct.cfg``, without its weight decay.
     """
-    columns = Columns(net, init, devices)
+    columns = NetBuilder(net, init, devices)
     columns.stage("conv1")
     columns.conv("conv1", net.maps[0], net.kernels[0], net.stride, net.kernels[0] // 2)
     columns.pool(1)
@@ -30,7 +30,7 @@ def cifar10_local(net, init, devices=1):
     normalization after the ReLUs of conv1 and conv2, before they are pooled: over 5 maps, with alpha 0.001 (of the
     mean) and k 1. (The file of that name which was published later also has a wider layer and another window.)
     """
-    columns = Columns(net, init, devices)
+    columns = NetBuilder(net, init, devices)
     columns.stage("conv1")
     for number, maps, kernel in zip((1, 2), net.maps[:2], net.kernels[:2], strict=True):
         columns.conv(f"conv{number}", maps, kernel, net.stride if number == 1 else 1, kernel // 2)

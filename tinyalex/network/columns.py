@@ -39,7 +39,7 @@ class Exchange:
             for sources in self.routes
         ]
 
-    def predict(self, shapes, itemsize=4):
+    def bytes_per_image(self, shapes, itemsize=4):
         """Return the bytes that one image's pass forward and backward will take across, counted like `crossed`."""
         bytes_ = Counter()
         for destination, sources in enumerate(self.routes):
@@ -122,15 +122,15 @@ class Stage:
                 shapes[index] = layer.output_shape(shapes[index])
         return shapes
 
-    def forward(self, xs, devices, step=None, watch=None):
-        """Run every column; ``watch(layer, y)``, if given, sees each layer's output."""
+    def forward(self, xs, devices, step=None, forward_hook=None):
+        """Run every column; ``forward_hook(layer, y)``, if given, sees each layer's output."""
         ys = self.exchange.forward(xs, devices)
         for index, column in enumerate(self.columns):
             with devices[index]:
                 for layer in column:
                     ys[index] = layer.forward(ys[index], step)
-                    if watch:
-                        watch(layer, ys[index])
+                    if forward_hook:
+                        forward_hook(layer, ys[index])
         return ys
 
     def backward(self, dys, devices):

@@ -11,7 +11,7 @@ from tinyalex.network.columns import Exchange, Stage
 from tinyalex.network.network import Network
 
 
-class Columns:
+class NetBuilder:
     """Adds layers to the columns of a net, one device a column, and keeps count of shapes.
 
     Parameters
@@ -76,7 +76,7 @@ class Columns:
         groups, values, winograd = self.groups(name), self.first_values(name), self.net.convolution == "winograd"
 
         def make(column, shape):
-            suits = winograd and WinogradConv2d.suits(shape[2], kernel, stride, groups)
+            suits = winograd and WinogradConv2d.supports(shape[2], kernel, stride, groups)
             layer = (WinogradConv2d if suits else Conv2d)(
                 shape[2], maps // self.devices, kernel, stride, pad, groups, rounding="ceil", **values
             )

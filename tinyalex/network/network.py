@@ -13,7 +13,7 @@ from tinyalex.errors import ShapeError, UsageError
 from tinyalex.layers import Linear, SoftmaxLoss
 from tinyalex.layers.loss import check_labels
 from tinyalex.network.blocks import Blocks
-from tinyalex.network.fusion import rectified
+from tinyalex.network.fusion import fuse
 
 
 class Network:
@@ -73,12 +73,12 @@ class Network:
             with self.devices[index]:
                 layer.build(self.devices[index], seed, self.dtype)
         self.loss.device = self.devices[0]
-        self.runs = list(self.stages)
+        self.executors = list(self.stages)
         if self.devices[0].on_host:
             shapes = self.shapes[: len(self.trunk)]
-            self.runs[: len(self.trunk)] = map(Blocks, self.trunk, shapes, [self.dtype.itemsize] * len(self.trunk))
+            self.executors[: len(self.trunk)] = map(Blocks, self.trunk, shapes, [self.dtype.itemsize] * len(self.trunk))
         elif self.devices[0].has_kernels(self.dtype):
-            self.runs = list(map(rectified, self.stages))
+            self.executors = list(map(fuse, self.stages))
         return self
 
     def tensors(self, kind="value"):
@@ -111,17 +111,17 @@ class Network:
                 stack.enter_context(device.step())
             yield self
 
-    def forward(self, images, step=None, watch=None):
+    def forward(self, images, step=None, forward_hook=None):
         """Compute the logits.
 
         Parameters
         ----------
-        images : ndarray or Placed, shape (n, h, w, c)
+        images : ndarray or DeviceBatch, shape (n, h, w, c)
             On the host, in the network's dtype, or on the devices already.
         step : Step, optional
             In training. None is test time: dropout scales instead of silencing.
-        watch : callable, optional
-            ``watch(layer, y)`` sees every layer's output.
+        forward_hook : callable, optional
+            ``forward_hook(layer, y)`` sees every layer's output.
 
         Returns
         -------
@@ -129,23 +129,23 @@ class Network:
         """
         if images.shape[1:] != self.input_shape:
             raise ShapeError(f"images: got {images.shape[1:]}, this network reads {self.input_shape}")
-        xs = [device.place(images) for device in self.devices]
-        for stage in self.runs:
-            xs = stage.forward(xs, self.devices, step, watch)
+        xs = [device.to_device(images) for device in self.devices]
+        for stage in self.executors:
+            xs = stage.forward(xs, self.devices, step, forward_hook)
         return xs[0]
 
     def backward(self, dlogits):
         """Compute every parameter's gradient from the loss's gradient with respect to the logits, (n, classes)."""
         dys = [dlogits] + [None] * (len(self.devices) - 1)
-        for stage in reversed(self.runs):
+        for stage in reversed(self.executors):
             dys = stage.backward(dys, self.devices)
 
-    def gradient(self, images, labels, step=None):
+    def loss_and_backward(self, images, labels, step=None):
         """Run forward, loss and backward for a batch.
 
         Parameters
         ----------
-        images : ndarray or Placed, shape (n, h, w, c)
+        images : ndarray or DeviceBatch, shape (n, h, w, c)
         labels : ndarray of int, shape (n,)
         step : Step, optional
 
@@ -173,5 +173,5 @@ class Network:
 
     def crossed(self):
         """Return the bytes that went between columns so far: ``{stage: Counter((direction, source, destination))}``."""
-        counts = {stage.name: run.crossed() for stage, run in zip(self.stages, self.runs, strict=True)}
+        counts = {stage.name: run.crossed() for stage, run in zip(self.stages, self.executors, strict=True)}
         return {name: count for name, count in counts.items() if count}

@@ -41,7 +41,7 @@ def rows(network):
     """Return ``{column index: [Row, ...]}`` of a described network."""
     table = {index: [] for index in range(len(network.stages[0].columns))}
     for stage, before in zip(network.stages, network.shapes, strict=False):
-        crossing = stage.exchange.predict(before)
+        crossing = stage.exchange.bytes_per_image(before)
         shapes = stage.exchange.output_shapes(before)
         for index, column in enumerate(stage.columns):
             received = crossing_of(crossing, index)
@@ -76,7 +76,7 @@ def crossing_of(crossing, column):
 def exchanged(network, batch):
     """Return the bytes that cross between columns in one training step."""
     return batch * sum(
-        sum(s.exchange.predict(b).values()) for s, b in zip(network.stages, network.shapes, strict=False)
+        sum(s.exchange.bytes_per_image(b).values()) for s, b in zip(network.stages, network.shapes, strict=False)
     )
 
 

@@ -11,7 +11,7 @@ from tinyalex.errors import DataError, Interrupted, StorageError, UsageError
 from tinyalex.prepare import complete, plan, records, shard, sheet, workers
 from tinyalex.prepare.progress import Progress
 from tinyalex.system import lock
-from tinyalex.system.signals import Stop, interrupting
+from tinyalex.system.signals import StopRequests, interrupting
 
 _AGAIN = "the same command goes on from here"
 
@@ -158,7 +158,7 @@ class _Preparation:
         done = images - left
         if done:
             self.show(f"going on: {done:,} of {images:,} images are done")
-        with Stop() as stop, contextlib.closing(Progress(images, done, self.show)) as progress:
+        with StopRequests() as stop, contextlib.closing(Progress(images, done, self.show)) as progress:
             plan.begin(self.out, self.asked)
 
             def finished(task, bad):

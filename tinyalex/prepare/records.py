@@ -46,7 +46,7 @@ def write(path, record):
     """Write a record, whole or not at all."""
     fields = record._asdict()
     content = fields.pop("total").astype("<u4").tobytes() + json.dumps(fields).encode()
-    with storage.whole(path) as file:
+    with storage.atomic_write(path) as file:
         file.write(_digest(content) + content)
 
 

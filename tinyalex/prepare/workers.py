@@ -58,7 +58,7 @@ def run(job, tasks, count, stop, done, tick, describe):
     tasks : list
     count : int
         Processes that compute at the same time. There is one more, so that none computes less for waiting for the disk.
-    stop : Stop
+    stop : StopRequests
         Asked several times a second whether to go on.
     done : function of a task and its answer
         Called here, in whatever order they come.
@@ -86,7 +86,7 @@ def run(job, tasks, count, stop, done, tick, describe):
             for worker in crew:
                 if waiting and not worker.busy and sum(worker.computes for worker in crew) < count:
                     worker.give(waiting.pop())
-            if stop.asked:
+            if stop.stop_requested:
                 raise Interrupted("stopped")
             for pipe in connection.wait([worker.pipe for worker in crew if worker.busy], _TICK):
                 worker = next(each for each in crew if each.pipe is pipe)

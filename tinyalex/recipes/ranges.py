@@ -110,8 +110,8 @@ RULES = {
     "learning.rate": _POSITIVE,
     "learning.bias_rate": _NOT_NEGATIVE,
     "learning.momentum": _BELOW_ONE,
-    "learning.decay": _NOT_NEGATIVE,
-    "learning.decays": _by_layer(_NOT_NEGATIVE),
+    "learning.weight_decay": _NOT_NEGATIVE,
+    "learning.layer_weight_decay": _by_layer(_NOT_NEGATIVE),
     "learning.schedule": _choice("phases", "plateau", "cosine"),
     "learning.warmup": _NOT_NEGATIVE,
     "learning.patience": _whole(1),
@@ -121,7 +121,7 @@ RULES = {
     "learning.phases.rate": _POSITIVE,
     "learning.phases.bias_rate": _or(None, _NOT_NEGATIVE),
     "learning.phases.colour_noise": _or(None, _NOT_NEGATIVE),
-    "learning.phases.slow": _by_layer(_NOT_NEGATIVE),
+    "learning.phases.lr_mult": _by_layer(_NOT_NEGATIVE),
 }
 
 

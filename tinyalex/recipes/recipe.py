@@ -57,6 +57,7 @@ def parse(text, name="unnamed", overrides=()):
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"recipe {name}: {error}; correct the TOML") from None
     changes = dict(map(_split, overrides))
+    notes = [*_renamed(tables), *_renamed(changes)]
     paced = ("learning.epochs", "learning.rate") if "learning.phases" not in changes else ()
     moved = {key: changes.pop(key) for key in paced if key in changes}  # later, because the phases move along
     for key, value in changes.items():
@@ -67,10 +68,33 @@ def parse(text, name="unnamed", overrides=()):
         if section not in sections:
             raise unknown(section)
         parts[section] = build(sections[section], table)
-    recipe = Recipe(**parts)
+    recipe = Recipe(**parts, notes=tuple(notes))
     if "learning.rate" in moved:
         recipe = with_rate(recipe, moved["learning.rate"])
     return with_epochs(recipe, moved["learning.epochs"]) if "learning.epochs" in moved else recipe
+
+
+OLD_NAMES = {  # of keys, and what they are called now
+    "learning.decay": "learning.weight_decay",
+    "learning.decays": "learning.layer_weight_decay",
+    "learning.phases.slow": "learning.phases.lr_mult",
+}
+
+
+def _renamed(tables, section=""):
+    # Rename keys of earlier versions, in nested tables and in "section.key" overrides; yield a note for each.
+    for key in list(tables):
+        name, value = f"{section}{key}", tables[key]
+        old = next((old for old in OLD_NAMES if f"{name}.".startswith(f"{old}.")), None)
+        if old:
+            new = OLD_NAMES[old] + name.removeprefix(old)
+            if new.removeprefix(section) in tables:
+                raise UsageError(f"{old}: was renamed to {OLD_NAMES[old]}, which is given too; remove {old}")
+            tables[new.removeprefix(section)] = tables.pop(key)
+            yield f"{old} is now called {OLD_NAMES[old]}; the old name is still read"
+        for table in value if isinstance(value, list) else [value]:
+            if isinstance(table, dict):
+                yield from _renamed(table, f"{name}.")
 
 
 def with_classes(recipe, classes):

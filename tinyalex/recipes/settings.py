@@ -130,7 +130,7 @@ class Data(_Checked):
 class Phase(_Checked):
     """Rates from an epoch on. `bias_rate` None: the recipe's multiple of `rate`; `colour_noise` None: as it was.
 
-    `slow` multiplies the rates of single layers in this phase alone; 0 freezes them.
+    `lr_mult` multiplies the rates of single layers in this phase alone; 0 freezes them.
     """
 
     section = "learning.phases"
@@ -138,7 +138,7 @@ class Phase(_Checked):
     rate: float
     bias_rate: float | None = None
     colour_noise: float | None = None
-    slow: dict = field(default_factory=dict)
+    lr_mult: dict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class Learning(_Checked):
 
     Schedule "phases" follows `phases` (none given: `rate` throughout); the other schedules have none. "plateau" divides
     the rate by 10 after `patience` epochs without a better test error, at most `drops` times; "cosine" ends near zero.
-    `bias_rate` is a multiple of the rate. `decays` gives layers another weight decay than `decay`.
+    `bias_rate` is a multiple of the rate. `layer_weight_decay` gives single layers another weight decay than `weight_decay`.
     """
 
     section = "learning"
@@ -156,8 +156,8 @@ class Learning(_Checked):
     rate: float = 0.01
     bias_rate: float = 1.0
     momentum: float = 0.9
-    decay: float = 0.0005
-    decays: dict = field(default_factory=dict)
+    weight_decay: float = 0.0005
+    layer_weight_decay: dict = field(default_factory=dict)
     schedule: str = "phases"
     warmup: float = 0.0
     patience: int = 4
@@ -200,9 +200,9 @@ class Recipe:
                 raise UsageError(f"net.{key}: {value!r} will not do for a {kind} net; use {use}")
         _known_layers("init.weights", self.init.weights, (*layers, "default"))
         _known_layers("init.biases", self.init.biases, (*layers, "default"))
-        _known_layers("learning.decays", self.learning.decays, layers)
+        _known_layers("learning.layer_weight_decay", self.learning.layer_weight_decay, layers)
         for phase in self.learning.phases:
-            _known_layers("learning.phases.slow", phase.slow, layers)
+            _known_layers("learning.phases.lr_mult", phase.lr_mult, layers)
 
 
 def build(part, table):

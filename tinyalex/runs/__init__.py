@@ -1,1 +1,1 @@
-"""runs"""
+"""Training runs of days: the run folder, its log and checkpoints, resuming, stopping, fine-tuning."""

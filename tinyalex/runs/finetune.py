@@ -13,7 +13,7 @@ from tinyalex.recipes import recipe
 from tinyalex.runs import checkpoint, run_folder
 
 
-def begin(network, source, classes):
+def start_from(network, source, classes):
     """Give a network what fits of a run's last checkpoint; the rest stays as it was drawn.
 
     A layer fits, column by column, if all its tensors are there in the same shape; the layer that tells the classes

@@ -1,7 +1,7 @@
-"""Back to the last checkpoint, and once more with every check on: where numbers first stopped being finite.
+"""Finds the step, the layer and the images where numbers first stopped being finite.
 
-A loss that is no number is noticed after the updates that made it so, at most a step late. What led there is a function
-of the checkpoint and the data: so it happens again, and this time the layer and the images are known.
+A loss that is not finite is noticed up to one step after the update that caused it. The steps since the last checkpoint
+depend on the checkpoint and the data alone, so they are repeated here with every check on.
 """
 
 import contextlib
@@ -13,12 +13,12 @@ from tinyalex.training import health
 
 
 @contextlib.contextmanager
-def explained(run, folder, log):
-    """Find out where numbers stopped being finite, before the DivergedError of a `Training` goes on.
+def explain_divergence(training, folder, log):
+    """Find out where numbers stopped being finite, before a DivergedError leaves the block.
 
     Parameters
     ----------
-    run : Training
+    training : Training
     folder : Path
         Where its checkpoints are; none of them is written.
     log : Log
@@ -29,33 +29,33 @@ def explained(run, folder, log):
         raise
     except DivergedError as error:
         text = str(error)
-        if run.late or health.not_finite(
-            run_folder.state(run)
-        ):  # else it began with this batch, and the layer was named
-            text = _replayed(run, folder, log)
-        log.write("diverged", time=time.time(), epoch=run.epoch, step=run.step, rate=run.rates.rate, what=text)
+        # With finite weights, the step that failed was the first one, and the error names its layer already.
+        if training.async_metrics or health.not_finite(run_folder.tensors_of(training.state_dict())):
+            text = _replayed(training, folder, log)
+        now = {"time": time.time(), "epoch": training.epoch, "step": training.step, "rate": training.rates.rate}
+        log.write("diverged", **now, what=text)
         raise DivergedError(text) from error
 
 
-def _replayed(run, folder, log):
-    end = run.step
+def _replayed(training, folder, log):
+    end = training.step
     try:
         tensors, metadata = checkpoint.read(checkpoint.newest(folder))
     except CheckpointError:
-        run.begin([device.name for device in run.network.devices])
+        training.reset([device.name for device in training.network.devices])
     else:
-        run_folder.restore(run, tensors, metadata | {"errors": run.errors})
-    log.say(f"numbers are no longer finite: steps {run.step} to {end} once more, looking at each")
-    while run.step < end:
-        with contextlib.closing(run.batches()) as batches:
+        run_folder.restore(training, tensors, metadata | {"errors": training.errors})
+    log.say(f"numbers are no longer finite: repeating steps {training.step} to {end} with every check on")
+    while training.step < end:
+        with contextlib.closing(training.batches()) as batches:
             for batch in batches:
                 try:
-                    run.learn(batch, examine=True)
+                    training.train_step(batch, check_gradients=True)
                 except DivergedError as found:
                     return str(found)
-                if run.step >= end:
+                if training.step >= end:
                     break
     return (
-        f"loss: was no number near step {end}, and is one now that these steps were taken once more: a fault of the "
-        "machine, not of the run; the same command goes on"
+        f"loss: was not finite near step {end}, but is finite now that these steps were repeated: a fault of the "
+        "machine, not of the run; the same command resumes it"
     )

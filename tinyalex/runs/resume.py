@@ -1,6 +1,7 @@
 """Whether a run may go on: what it was, what it would be now, and what is to be said about that."""
 
 import dataclasses
+from typing import NamedTuple
 
 from tinyalex.errors import CheckpointError, StalledError, UsageError
 from tinyalex.recipes import recipe
@@ -14,8 +15,8 @@ LEARNING = (
     "rate",
     "bias_rate",
     "momentum",
-    "decay",
-    "decays",
+    "weight_decay",
+    "layer_weight_decay",
     "schedule",
     "warmup",
     "patience",
@@ -23,64 +24,106 @@ LEARNING = (
     "phases",
 )
 CHANGEABLE = {*(f"learning.{key}" for key in LEARNING), "net.convolution"}
+SAVE_EVERY = 600.0  # seconds
 
 
-def start(run, folder, terms, show):
-    """Bring a `Training` to where the run in a folder stopped; look at one that begins before it does.
+class ResumeOptions(NamedTuple):
+    """How a run starts or resumes, and how often it is saved: the options of `tinyalex train`.
+
+    Attributes
+    ----------
+    fresh : bool
+        Refuse to resume a run that is in the folder.
+    change : bool
+        Resume although settings of learning have changed.
+    exact : bool
+        Refuse to resume where the last bits may differ from those of an uninterrupted run.
+    weak_signal : bool
+        Start although different images give nearly equal outputs.
+    save_every : float
+        Seconds between checkpoints.
+    command : str, optional
+        The command that resumes the run, for messages.
+    init_from : str or Path, optional
+        A run, or one of its checkpoints, whose weights a new run starts from; see `tinyalex.runs.finetune`.
+    """
+
+    fresh: bool = False
+    change: bool = False
+    exact: bool = False
+    weak_signal: bool = False
+    save_every: float = SAVE_EVERY
+    command: str | None = None
+    init_from: str | None = None
+
+
+def start(training, folder, options, show):
+    """Resume the run in a folder, or check a new one before its first step.
 
     Parameters
     ----------
-    run : Training
+    training : Training
+        Gets the state of the folder's newest valid checkpoint.
     folder : Path
         Held by this process.
-    terms : Terms
+    options : ResumeOptions
     show : callable
         Gets lines of text.
+
+    Returns
+    -------
+    dict or None
+        Where the run's first weights came from, if from another run: see `finetune.start_from`.
 
     Raises
     ------
     UsageError
-        If there is a run and a fresh one was wanted.
+        If there is a run and `options.fresh` asked for a new one.
     CheckpointError
         If the run there is another one, or none of its checkpoints can be used.
     StalledError
-        If a new net can hardly tell images apart.
+        If different images give nearly equal outputs of a new net.
     StorageError
         If there is no room for the first checkpoints.
     """
-    run_folder.tidy(folder)
-    found = list(folder.glob("checkpoint-*.safetensors"))
-    if found and terms.fresh:
+    run_folder.remove_partial_files(folder)
+    found, origin = list(folder.glob("checkpoint-*.safetensors")), None
+    if found and options.fresh:
         raise UsageError(f"{folder}: holds a run already; leave out --fresh to go on with it, or give another --out")
     if found:
-        run_folder.restore(run, *_same_run(run, folder, terms, show))
-        finetune.same_origin(run.origin, terms.init_from, folder)
-        show(f"going on at step {run.step} of {run.recipe.learning.epochs * run.steps_per_epoch}")
+        tensors, metadata = _same_run(training, folder, options, show)
+        run_folder.restore(training, tensors, metadata)
+        origin = metadata.get("origin")
+        finetune.same_origin(origin, options.init_from, folder)
+        show(f"going on at step {training.step} of {training.recipe.learning.epochs * training.steps_per_epoch}")
     else:
-        if terms.init_from:
-            run.origin = finetune.begin(run.network, terms.init_from, run.dataset.classes)
-            show(finetune.line(run.origin))
-        _look(run, terms, show)
-    size = 2 * sum(view.nbytes for _, _, view in run.network.tensors()) + run.dataset.mean.nbytes
+        if options.init_from:
+            origin = finetune.start_from(training.network, options.init_from, training.dataset.classes)
+            show(finetune.line(origin))
+        _check_signal(training, options, show)
+    size = 2 * sum(view.nbytes for _, _, view in training.network.tensors()) + training.dataset.mean.nbytes
     storage.need_room(folder / "checkpoints", size * max(1, retention.NEWEST + 1 - len(found)))
-    if run.origin and not found:
-        run.save(folder)  # from here on it does not need the other run any more
+    if origin and not found:
+        run_folder.save(training, folder, origin)  # from here on the other run is no longer needed
+    return origin
 
 
-def _same_run(run, folder, terms, show):
+def _same_run(training, folder, options, show):
     damaged = []
     tensors, metadata = run_folder.read(checkpoint.newest(folder, damaged))
     for line in damaged:
         show(f"warning: {line}")
     then = tensors["data/mean"]
-    now = run.dataset.mean if metadata["dataset"] == run.dataset.identity else then  # another set's goes without saying
+    now = (
+        training.dataset.mean if metadata["dataset"] == training.dataset.identity else then
+    )  # another set's goes without saying
     changed = [
         (what, old, new)
         for what, old, new in (
-            *_settings(recipe.parse(metadata["recipe"]), run.recipe),
-            ("classes", metadata["classes"], list(run.dataset.classes)),
-            ("seed", metadata["seed"], run.seed),
-            ("data set", metadata["dataset"][:8], run.dataset.identity[:8]),
+            *_settings(recipe.parse(metadata["recipe"]), training.recipe),
+            ("classes", metadata["classes"], list(training.dataset.classes)),
+            ("seed", metadata["seed"], training.seed),
+            ("data set", metadata["dataset"][:8], training.dataset.identity[:8]),
             ("mean image", hashes.array(then)[:8], hashes.array(now)[:8]),
         )
         if old != new
@@ -88,17 +131,17 @@ def _same_run(run, folder, terms, show):
     told = ", ".join(f"{what} {_short(old)}, now it is {_short(new)}" for what, old, new in changed)
     if any(what not in CHANGEABLE for what, _, _ in changed):
         raise CheckpointError(f"{folder}: its run had {told}; give another --out folder")
-    if changed and not terms.change:
+    if changed and not options.change:
         raise CheckpointError(f"{folder}: its run had {told}; add --change to go on with that, or give another --out")
-    if metadata["step"] > run.recipe.learning.epochs * run.steps_per_epoch:
+    if metadata["step"] > training.recipe.learning.epochs * training.steps_per_epoch:
         raise CheckpointError(
             f"{folder}: its run is at epoch {metadata['epoch']:.4g}, beyond learning.epochs = "
-            f"{run.recipe.learning.epochs}; give more epochs, or another --out folder"
+            f"{training.recipe.learning.epochs}; give more epochs, or another --out folder"
         )
     if changed:
         show(f"changed from step {metadata['step']} on: its run had {told}")
-    other = fingerprint.differences(metadata.get("fingerprint") or {}, fingerprint.take(run.network.devices))
-    if other and terms.exact:
+    other = fingerprint.differences(metadata.get("fingerprint") or {}, fingerprint.take(training.network.devices))
+    if other and options.exact:
         raise CheckpointError(f"{folder}: its run was at {other}; go on there, or leave out --exact")
     if other:
         show(f"warning: the run was at {other}: it goes on correctly, but not with the same last bits")
@@ -119,18 +162,18 @@ def _short(value):
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _look(run, terms, show):
-    batch = run_folder.first_batch(run)
+def _check_signal(training, options, show):
+    batch = run_folder.next_batch(training)
     if len(batch.labels) < 8:
         return  # too few to tell
-    strength = health.signal(run.network, batch.images)
+    strength = health.signal(training.network, batch.images)
     if strength >= health.WEAK:
         return
     line = (
         f"signal: {strength:.1%} of what the last layer says depends on the image, {health.WEAK:.0%} or more is usual: "
         "the loss may stay that of guessing"
     )
-    if not _shipped(run.recipe) and not terms.weak_signal:
+    if not _shipped(training.recipe) and not options.weak_signal:
         raise StalledError(f"{line}; choose init.weights, init.biases and data.scale together, or add --weak-signal")
     show(f"warning: {line}")
 

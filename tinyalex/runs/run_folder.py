@@ -6,17 +6,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyalex.errors import CheckpointError, DataError, DivergedError, UsageError
+from tinyalex.errors import CheckpointError, DivergedError, UsageError
 from tinyalex.network import alexnet
 from tinyalex.recipes import recipe
 from tinyalex.runs import checkpoint, fingerprint
 from tinyalex.runs.runlog import LOG, Log, read_log
 from tinyalex.system import lock, storage
 from tinyalex.training import health
-from tinyalex.training.step_metrics import Outcome
 
-__all__ = ["LOG", "RECIPE", "Log", "Run", "export", "first_batch", "hold", "load", "read", "read_log", "restore"]
-__all__ += ["saving", "snapshot", "state", "tidy"]
+__all__ = ["LOG", "RECIPE", "Log", "Run", "export", "hold", "load", "next_batch", "read", "read_log", "restore", "save"]
+__all__ += ["remove_partial_files", "snapshot", "tensors_of"]
 
 RECIPE = "recipe.toml"
 
@@ -63,50 +62,67 @@ class Run(NamedTuple):
     passed_over: list
 
 
-def state(run):
-    """Return the values and the momenta of a `Training`, on the host, by name."""
-    tensors = {name: device.get(view) for name, device, view in run.network.tensors()}
-    return tensors | {f"momentum/{name}": device.get(view) for name, device, view in run.optimizer.tensors()}
+def tensors_of(state):
+    """Return the values and the momenta of a `Training.state_dict` under the names that a checkpoint gives them."""
+    return state["values"] | {f"momentum/{name}": momentum for name, momentum in state["momenta"].items()}
 
 
-def snapshot(run, tested=False):
-    """Return what a checkpoint of a `Training` keeps: all tensors on the host, and the metadata.
+def snapshot(training, origin=None, tested=False):
+    """Return what a checkpoint of a `Training` holds: all tensors on the host, and the metadata.
+
+    Parameters
+    ----------
+    training : Training
+    origin : dict, optional
+        Where the run's first weights came from: see `finetune.start_from`.
+    tested : bool
+        Whether the last entry of `Training.errors` belongs to these weights.
 
     Raises
     ------
     DivergedError
-        If a number is not finite: no checkpoint shall hold it.
+        If a number is not finite.
     """
-    tensors = state(run)
-    place = health.not_finite(tensors)
-    if place:
-        raise DivergedError(f"{place}: no longer finite at step {run.step}; not saved")
-    begun = run.step % run.steps_per_epoch
+    state = training.state_dict()
+    tensors = tensors_of(state)
+    where = health.not_finite(tensors)
+    if where:
+        raise DivergedError(f"{where}: no longer finite at step {training.step}; not saved")
     metadata = {
         "kind": "checkpoint",
-        "step": run.step,
-        "epoch": run.epoch,
-        "errors": run.errors,
+        "step": state["step"],
+        "epoch": training.epoch,
+        "errors": state["errors"],
         "tested": tested,
-        "drops": run.rates.drops,
-        "seed": run.seed,
-        "recipe": recipe.to_toml(run.recipe),
-        "classes": list(run.dataset.classes),
-        "words": list(run.dataset.words),
-        "dataset": run.dataset.identity,
-        "origin": run.origin,
-        "fingerprint": fingerprint.take(run.network.devices),
+        "drops": training.rates.drops,
+        "seed": training.seed,
+        "recipe": recipe.to_toml(training.recipe),
+        "classes": list(training.dataset.classes),
+        "words": list(training.dataset.words),
+        "dataset": training.dataset.identity,
+        "origin": origin,
+        "fingerprint": fingerprint.take(training.network.devices),
     }
-    seen = np.array([outcome.figures() for outcome in run.seen] if begun else [], np.float64).reshape(-1, 2)
-    return tensors | {"data/mean": run.dataset.mean, "epoch/seen": seen}, metadata
+    return tensors | {"data/mean": training.dataset.mean, "epoch/seen": state["epoch_metrics"]}, metadata
 
 
-def restore(run, tensors, metadata):
-    """Put a `Training` where it was when a checkpoint was made."""
-    run.network.load(tensors)
-    run.optimizer.load({name: tensors[f"momentum/{name}"] for name in run.network.state()})
-    run.step, run.errors, run.origin = metadata["step"], list(metadata["errors"]), metadata.get("origin")
-    run.seen = [Outcome.known(*figures) for figures in tensors["epoch/seen"]]
+def save(training, folder, origin=None, tested=False):
+    """Write a checkpoint from which a training run can resume, and return its path; see `snapshot`."""
+    return checkpoint.save(folder, *snapshot(training, origin, tested))
+
+
+def restore(training, tensors, metadata):
+    """Put a `Training` where it was when a checkpoint was written."""
+    names = training.network.state()
+    training.load_state_dict(
+        {
+            "values": {name: tensors[name] for name in names},
+            "momenta": {name: tensors[f"momentum/{name}"] for name in names},
+            "step": metadata["step"],
+            "errors": metadata["errors"],
+            "epoch_metrics": tensors["epoch/seen"],
+        }
+    )
 
 
 def hold(folder):
@@ -114,29 +130,15 @@ def hold(folder):
     return lock.hold(folder, "training", "--out")
 
 
-def tidy(folder):
+def remove_partial_files(folder):
     """Remove what a process that was killed while it wrote left in a folder; to be called by who holds it."""
     for path in Path(folder).glob("*.part"):
         storage.remove(path)
 
 
-@contextlib.contextmanager
-def saving(run, folder):
-    """Save a `Training` in its folder when its data cannot be read any more, before the DataError goes on."""
-    try:
-        yield
-    except DataError as error:
-        if not run.step:
-            raise
-        path = run.save(folder)
-        raise DataError(
-            f"{error}; stopped at step {run.step}, saved in {path}; when the data are whole, the same command goes on"
-        ) from error
-
-
-def first_batch(run):
-    """Return the first batch of the epoch in which a `Training` stands."""
-    with contextlib.closing(run.batches()) as batches:
+def next_batch(training):
+    """Return the next batch of a `Training`."""
+    with contextlib.closing(training.batches()) as batches:
         return next(batches)
 
 

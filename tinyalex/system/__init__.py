@@ -1,1 +1,1 @@
-"""system"""
+"""Files, locks, signals and hashes; nothing here knows a network."""

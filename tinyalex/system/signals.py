@@ -1,16 +1,16 @@
-"""Signals, made into wishes that the training loop grants when its step is done."""
+"""Signals turned into requests to stop or to save, which a loop serves when its current step is done."""
 
 import contextlib
 import signal
 import threading
 import time
 
-_ONE_WISH = 1.0  # seconds
+_SAME_REQUEST = 1.0  # seconds
 
 
 @contextlib.contextmanager
 def interrupting():
-    """Let SIGTERM be as Ctrl-C: a KeyboardInterrupt in what runs inside."""
+    """Inside the block, let SIGTERM raise KeyboardInterrupt, as Ctrl-C does."""
     if threading.current_thread() is not threading.main_thread():  # only there can handlers be set
         yield
         return
@@ -21,31 +21,32 @@ def interrupting():
         signal.signal(signal.SIGTERM, before)
 
 
-class Stop:
-    """Turn signals into wishes.
+class StopRequests:
+    """Record signals as requests, inside a ``with`` block.
 
-    The first Ctrl-C or SIGTERM is a wish to stop; the second one leaves at once. What comes within a second of the
-    first is the same wish: ``timeout`` signals a process and then its group.
+    The first Ctrl-C or SIGTERM requests a stop; another one more than a second later acts at once, as it would outside
+    the block. One within a second counts as the same request: ``timeout`` signals a process and then its group.
 
     Parameters
     ----------
     saves : bool
-        Take SIGHUP (a terminal that closes) and SIGUSR1 too, as wishes that the run be saved and go on.
+        Also take SIGHUP (the terminal was closed) and SIGUSR1, as requests to save and continue.
 
     Attributes
     ----------
-    asked : bool
-        Whether somebody wants the run to stop.
-    save : bool
-        Whether somebody wants it to be saved; who has done so sets it back.
+    stop_requested : bool
+    save_requested : bool
+        Set to False again by whoever saves.
     """
 
     _STOP = (signal.SIGINT, signal.SIGTERM)
     _SAVE = (signal.SIGHUP, signal.SIGUSR1)
 
     def __init__(self, saves=False):
-        self.asked, self.save, self._since = False, False, 0.0
-        self._handlers = dict.fromkeys(self._STOP, self._ask) | dict.fromkeys(self._SAVE if saves else (), self._keep)
+        self.stop_requested, self.save_requested, self._since = False, False, 0.0
+        self._handlers = dict.fromkeys(self._STOP, self._request_stop) | dict.fromkeys(
+            self._SAVE if saves else (), self._request_save
+        )
 
     def __enter__(self):
         main = threading.current_thread() is threading.main_thread()
@@ -56,13 +57,13 @@ class Stop:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _ask(self, number, frame):
-        if not self.asked:
-            self.asked, self._since = True, time.monotonic()
-        elif time.monotonic() - self._since > _ONE_WISH:
+    def _request_stop(self, number, frame):
+        if not self.stop_requested:
+            self.stop_requested, self._since = True, time.monotonic()
+        elif time.monotonic() - self._since > _SAME_REQUEST:
             for each in self._STOP:
                 signal.signal(each, self._before[each])
             signal.raise_signal(number)
 
-    def _keep(self, number, frame):
-        self.save = True
+    def _request_save(self, number, frame):
+        self.save_requested = True

@@ -10,7 +10,7 @@ from tinyalex.errors import StorageError
 
 
 @contextlib.contextmanager
-def whole(path):
+def atomic_write(path):
     """Open a file to write bytes to, which takes its name when all of it is on the disk.
 
     Parameters
@@ -48,7 +48,7 @@ def whole(path):
 
 def write_text(path, text):
     """Write a small text file so that a reader finds all of it or the one before; StorageError when that fails."""
-    with whole(path) as file:
+    with atomic_write(path) as file:
         file.write(text.encode())
 
 

@@ -1,1 +1,1 @@
-"""training"""
+"""The training loop, the update rule, the schedule, evaluation, and checks that training goes well."""

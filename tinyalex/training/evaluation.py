@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyalex.datasets.loading.feed import test_batches
+from tinyalex.datasets.loading.batches import test_batches
 from tinyalex.errors import DataError
 from tinyalex.layers.loss import check_labels
 
 
 class Score(NamedTuple):
-    """Means over ``count`` images; errors are fractions."""
+    """RunningMeans over ``count`` images; errors are fractions."""
 
     count: int
     loss: float
@@ -56,7 +56,7 @@ def score(probabilities, labels):
     return Score(len(labels), float(loss), float((rank >= 1).mean()), float((rank >= 5).mean()))
 
 
-def probabilities(network, images, mean, recipe, views=1, between=None):
+def probabilities(network, images, mean, recipe, views=1, after_batch=None):
     """Return a network's probabilities for test images, averaged over views after the softmax (paper §4.1).
 
     Parameters
@@ -68,8 +68,8 @@ def probabilities(network, images, mean, recipe, views=1, between=None):
     recipe : Recipe
     views : {1, 9, 10}
         Crops of each image: see `augment.views`.
-    between : callable, optional
-        Called after every batch; what it raises ends the evaluation.
+    after_batch : callable, optional
+        Called after every batch; an exception from it ends the evaluation.
 
     Returns
     -------
@@ -85,11 +85,11 @@ def probabilities(network, images, mean, recipe, views=1, between=None):
     with contextlib.closing(test_batches(images, mean, recipe, few, views, network.devices)) as batches:
         for crops in batches:
             parts.append(network.predict(crops.images, batch).reshape(len(crops.labels), views, -1).mean(axis=1))
-            if between:
-                between()
+            if after_batch:
+                after_batch()
     return np.concatenate(parts)
 
 
-def evaluate(network, images, mean, recipe, views=1, between=None):
+def evaluate(network, images, mean, recipe, views=1, after_batch=None):
     """Score a network on test images; the parameters are those of `probabilities`."""
-    return score(probabilities(network, images, mean, recipe, views, between), np.asarray(images.labels))
+    return score(probabilities(network, images, mean, recipe, views, after_batch), np.asarray(images.labels))

@@ -1,30 +1,23 @@
-"""The training loop: batch, forward, loss, backward, update; now and then a test, a checkpoint and a line of log."""
+"""The training loop: for each batch forward, loss, backward, update (paper §5).
 
-import contextlib
-import time
-from pathlib import Path
+It knows a network, batches, a schedule and an optimizer. What a run of days needs besides (a folder, a log, checkpoints,
+signals) is in `tinyalex.runs`, which drives this loop.
+"""
 
 import numpy as np
 
-from tinyalex.datasets.loading.feed import training_batches
+from tinyalex.datasets.loading.batches import training_batches
 from tinyalex.network import alexnet
 from tinyalex.randomness import Step
-from tinyalex.recipes.recipe import to_toml, with_classes
-from tinyalex.runs import checkpoint, resume, run_folder
-from tinyalex.runs.replay import explained
-from tinyalex.runs.runlog import quietly
-from tinyalex.runs.saver import Keeper, Terms
-from tinyalex.system import storage
-from tinyalex.system.signals import Stop
+from tinyalex.recipes.recipe import with_classes
 from tinyalex.training import health
-from tinyalex.training.evaluation import evaluate
 from tinyalex.training.optimizer import Optimizer
 from tinyalex.training.schedule import rates
-from tinyalex.training.step_metrics import Means, Outcome, outcomes
+from tinyalex.training.step_metrics import StepMetrics
 
 
 class Training:
-    """A run: a network, its optimizer, and how far they have come.
+    """A network in training: its optimizer, its data, and how far training has come.
 
     Parameters
     ----------
@@ -36,34 +29,37 @@ class Training:
 
     Attributes
     ----------
+    network : Network
+    optimizer : Optimizer
+    steps_per_epoch : int
     step : int
         Updates done.
     errors : list of float
-        Test error after each epoch.
-    origin : dict or None
-        What `finetune.begin` says of the run that this one began with.
-    seen : list of Outcome
-        Of the steps of the epoch under way.
-    late : bool
-        Whether a step's outcome is read, and looked at, when the next step is on its way.
+        Test error after each epoch; whoever tests appends it. The plateau schedule reads it.
+    epoch_metrics : list of StepMetrics
+        Of the steps done in the current epoch.
+    async_metrics : bool
+        Whether a step's metrics are read only after the next step has been launched, so that a GPU need not wait for
+        the host.
     """
 
     def __init__(self, recipe, dataset, devices=("cpu",), seed=0):
         self.recipe, self.dataset, self.seed = with_classes(recipe, len(dataset.classes)), dataset, seed
-        self.steps_per_epoch, self.errors = -(-len(dataset.need("train")) // recipe.learning.batch), []
-        self.begin(devices)
-        self.late = not self.network.devices[0].on_host
+        self.steps_per_epoch = -(-len(dataset.need("train")) // recipe.learning.batch)
+        self.errors = []
+        self.reset(devices)
+        self.async_metrics = not self.network.devices[0].on_host
 
-    def begin(self, devices):
-        """Make the network as it is before the first step."""
-        self.network = alexnet.build(self.recipe.net, self.recipe.init, devices, self.seed)
+    def reset(self, devices):
+        """Build the network and the optimizer as they are before the first step."""
         learning = self.recipe.learning
-        self.optimizer = Optimizer(self.network, learning.momentum, learning.decay, learning.decays)
-        self.step, self.seen, self.origin = 0, [], None
+        self.network = alexnet.build(self.recipe.net, self.recipe.init, devices, self.seed)
+        self.optimizer = Optimizer(self.network, learning.momentum, learning.weight_decay, learning.layer_weight_decay)
+        self.step, self.epoch_metrics = 0, []
 
     @property
     def epoch(self):
-        """Epochs done, with the fraction of the one under way."""
+        """Epochs done, with the fraction of the current one."""
         return self.step / self.steps_per_epoch
 
     @property
@@ -71,113 +67,93 @@ class Training:
         """The `Rates` of the next update."""
         return rates(self.recipe.learning, self.epoch, self.errors[: self.step // self.steps_per_epoch])
 
-    def batches(self):
-        """Make the batches from here to the end of the epoch; its colour noise is that of its begin."""
-        epoch, done = divmod(self.step, self.steps_per_epoch)
-        noise = rates(self.recipe.learning, epoch, self.errors[:epoch]).colour_noise
-        return training_batches(self.dataset, self.recipe, self.seed, epoch, done, noise, self.network.devices)
+    @property
+    def finished(self):
+        """Whether training has reached its last epoch, or its schedule ended it before."""
+        return len(self.errors) == self.recipe.learning.epochs or self.rates.finished
 
-    def learn(self, batch, examine=False):
-        """Take one step of gradient descent on a batch; return its `Outcome`.
+    def batches(self):
+        """Return the batches from the current step to the end of the epoch."""
+        epoch, first_batch = divmod(self.step, self.steps_per_epoch)
+        colour_noise = rates(self.recipe.learning, epoch, self.errors[:epoch]).colour_noise  # one strength an epoch
+        devices = self.network.devices
+        return training_batches(self.dataset, self.recipe, self.seed, epoch, first_batch, colour_noise, devices)
+
+    def train_step(self, batch, check_gradients=False):
+        """Take one step of gradient descent: forward, loss, backward, update.
+
+        Parameters
+        ----------
+        batch : Batch
+        check_gradients : bool
+            Look for numbers that are not finite in the gradients too, before the update.
+
+        Returns
+        -------
+        StepMetrics
 
         Raises
         ------
         DivergedError
-            If the loss is not finite; with ``examine`` also if a gradient is not. Nothing has been updated then. Of a
-            run that is `late` it comes out of the `Outcome`, unless ``examine``.
+            If the loss (or, with `check_gradients`, a gradient) is not finite; nothing has been updated then. With
+            `async_metrics` the loss is checked when the `StepMetrics` are read, unless `check_gradients`.
         """
-        now, here = self.rates, Step(self.seed, self.step)
+        now, step = self.rates, Step(self.seed, self.step)
         with self.network.step(), self.network.devices[0] as device:
-            loss, logits = self.network.gradient(batch.images, batch.labels, here)
-            outcome = Outcome(device, loss, logits.argmax(axis=1) != device.put(batch.labels))
-        if examine or not self.late:
-            health.examine(self.network, batch, here, now.rate, outcome, gradients=examine)
-        self.optimizer.update(now.rate, now.bias_rate, now.slow)
+            loss, logits = self.network.loss_and_backward(batch.images, batch.labels, step)
+            metrics = StepMetrics(device, loss, logits.argmax(axis=1) != device.put(batch.labels))
+        if check_gradients or not self.async_metrics:
+            health.check_finite(self.network, batch, step, now.rate, metrics, check_gradients)
+        self.optimizer.update(now.rate, now.bias_rate, now.lr_mult)
         if self.step % self.steps_per_epoch == 0:
-            self.seen = []
-        self.seen.append(outcome)
+            self.epoch_metrics = []
+        self.epoch_metrics.append(metrics)
         self.step += 1
-        outcome.place(self.step, self.epoch, self.rates.rate, len(self.seen))
-        return outcome
+        metrics.label(self.step, self.epoch, self.rates.rate, len(self.epoch_metrics))
+        return metrics
 
-    def save(self, folder, tested=False):
-        """Write a checkpoint from which the run can go on; ``tested``: its last error is that of these weights."""
-        return checkpoint.save(folder, *run_folder.snapshot(self, tested))
+    def train_steps(self, batches, synchronize=lambda: False):
+        """Take a step for each batch; yield its `StepMetrics`.
 
+        Parameters
+        ----------
+        batches : iterable of Batch
+        synchronize : callable, optional
+            Called after each step when `async_metrics`. If it returns True, the step's metrics are yielded before the
+            next step is launched; a checkpoint, for example, needs the step it saves to be known as finite.
+        """
+        previous = None
+        for batch in batches:
+            previous, metrics = self.train_step(batch), previous
+            if metrics:
+                yield metrics
+            if not self.async_metrics or synchronize():
+                yield previous
+                previous = None
+        if previous:
+            yield previous
 
-def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, terms=None, until=None):
-    """Train a network, or go on where the run in ``out`` stopped, and leave a log and checkpoints there.
+    def state_dict(self):
+        """Copy to the host all that training changes.
 
-    Parameters
-    ----------
-    recipe : Recipe
-    dataset : Dataset
-    out : str or Path
-        The run folder.
-    devices : sequence of str
-    seed : int
-    show : callable
-        Gets lines of text about the progress.
-    terms : Terms, optional
-        On which a run begins or goes on, and how often it is saved.
-    until : callable, optional
-        ``until(training)`` is asked before each epoch whether to end there.
+        Returns
+        -------
+        dict
+            "values" and "momenta": dicts of ndarray, by the names of `Network.state`. "step": int. "errors": list of
+            float. "epoch_metrics": float64 (steps of the current epoch, 2), loss and error of each.
+        """
+        done = self.epoch_metrics if self.step % self.steps_per_epoch else []
+        return {
+            "values": {name: device.get(view) for name, device, view in self.network.tensors()},
+            "momenta": {name: device.get(view) for name, device, view in self.optimizer.tensors()},
+            "step": self.step,
+            "errors": list(self.errors),
+            "epoch_metrics": np.array([metrics.read() for metrics in done], np.float64).reshape(-1, 2),
+        }
 
-    Returns
-    -------
-    Score
-        On the test images, at the end.
-    """
-    out, test, show, terms = Path(out), dataset.need("test"), quietly(show), terms or Terms()
-    run = Training(recipe, dataset, devices, seed)
-    total, result = run.recipe.learning.epochs * run.steps_per_epoch, None
-    with run_folder.hold(out), Stop(saves=True) as stop, contextlib.ExitStack() as stack:
-        resume.start(run, out, terms, show)
-        storage.write_text(out / run_folder.RECIPE, to_toml(run.recipe))
-        log = stack.enter_context(contextlib.closing(run_folder.Log(out, total, run.step, show, len(run.errors))))
-        stack.enter_context(run_folder.saving(run, out))
-        if run.origin and not run.step:
-            log.write("begin", time=time.time(), epoch=run.epoch, step=run.step, origin=run.origin)
-        stack.enter_context(explained(run, out, log))
-        keeper = Keeper(run, out, log, stop, terms)
-        while not _done(run, until):
-            if len(run.errors) == run.step // run.steps_per_epoch:  # else it was stopped before this epoch's test
-                _epoch(run, log, keeper)
-            result = evaluate(run.network, test, dataset.mean, run.recipe, between=keeper.tend)
-            run.errors.append(result.top1_error)
-            silent = health.silent_units(run.network, run_folder.first_batch(run).images)
-            log.write("test", time=time.time(), epoch=run.epoch, step=run.step, **result._asdict(), silent=silent)
-            log.say(f"epoch {run.epoch:.0f}  test error {result.top1_error:.2%}  top-5 {result.top5_error:.2%}")
-            keeper.watch.units(silent)
-            keeper.save(tested=True)
-        result = result or evaluate(run.network, test, dataset.mean, run.recipe, between=keeper.leave)
-        keeper.leave()
-    return result
-
-
-def _done(run, until):
-    # `until` is asked between epochs: a run that was stopped within one ends where it would have ended.
-    whole = run.step == len(run.errors) * run.steps_per_epoch
-    return len(run.errors) == run.recipe.learning.epochs or run.rates.finished or (until and whole and until(run))
-
-
-def _epoch(run, log, keeper):
-    # From where the run stands to the end of the epoch.
-    means, batches, started, images = Means(run), run.batches(), time.monotonic(), 0
-    with contextlib.closing(batches):
-        for outcome in outcomes(run, batches, keeper.due):
-            images += outcome.images
-            loss, error = means.latest(outcome)
-            speed, waited = np.array([images, batches.waited]) / (time.monotonic() - started)
-            pace = f"{speed:.0f} images/s" + (f", {waited:.0%} of the time waiting for data" if waited > 0.01 else "")
-            log.step(epoch=f"{outcome.epoch:.2f}", loss=f"{loss:.3f}", error=f"{error:.1%}", speed=pace)
-            figures = {"time": time.time(), "epoch": outcome.epoch, "step": outcome.step, "rate": outcome.rate}
-            if outcome.step % means.every == 0:
-                log.write("train", **figures, loss=loss, top1_error=error, images_per_s=speed)
-            if outcome.step % run.steps_per_epoch:  # the last one's turn is when the epoch is in the log
-                keeper.note(outcome)
-    loss, error = means.latest(outcome, run.steps_per_epoch)
-    log.write("epoch", **figures, loss=loss, top1_error=error, images_per_s=speed, waited=waited)
-    log.say(f"epoch {run.epoch:.0f}  training loss {loss:.3f}  error {error:.2%}  {pace}")
-    keeper.watch.waiting(batches.waited, waited)
-    keeper.note(outcome)
+    def load_state_dict(self, state):
+        """Go back to where a `state_dict` was taken."""
+        self.network.load(state["values"])
+        self.optimizer.load(state["momenta"])
+        self.step, self.errors = state["step"], list(state["errors"])
+        self.epoch_metrics = [StepMetrics.from_checkpoint(*pair) for pair in state["epoch_metrics"]]

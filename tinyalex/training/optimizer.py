@@ -16,14 +16,14 @@ class Optimizer:
     ----------
     network : Network
         Built; its gradients are read, its values are changed in place.
-    momentum, decay : float
+    momentum, weight_decay : float
         0.9 and 0.0005 in the paper.
-    decays : dict, optional
+    layer_weight_decay : dict, optional
         Layer name to a decay of its own (2012: every layer has its ``wc``).
     """
 
-    def __init__(self, network, momentum=0.9, decay=0.0005, decays=None):
-        self.momentum, self.decay, self.decays = momentum, decay, decays or {}
+    def __init__(self, network, momentum=0.9, weight_decay=0.0005, layer_weight_decay=None):
+        self.momentum, self.weight_decay, self.layer_weight_decay = momentum, weight_decay, layer_weight_decay or {}
         self._rows, self._flats = [], []  # (device, parameter, v); and what a card updates in one pass
         for column, device in enumerate(network.devices):
             parameters = [p for index, layer in network.layers() if index == column for p in layer.parameters]
@@ -46,7 +46,7 @@ class Optimizer:
             with device:
                 view[...] = device.put(arrays[name])
 
-    def update(self, rate, bias_rate=None, slow=None):
+    def update(self, rate, bias_rate=None, lr_mult=None):
         """Take one step.
 
         Parameters
@@ -55,14 +55,14 @@ class Optimizer:
             Of the weights.
         bias_rate : float, optional
             Of the biases; the same as the weights' if not given.
-        slow : dict, optional
+        lr_mult : dict, optional
             Layer name to multiplier of its rates. With 0 the layer stands still: no decay and no coasting (2012).
         """
         rates = {"W": rate, "b": rate if bias_rate is None else bias_rate}
 
         def of(parameter):  # its rate, and what it decays by
-            own = rates[parameter.kind] * (slow or {}).get(parameter.layer, 1.0)
-            decay = self.decays.get(parameter.layer, self.decay) if parameter.kind == "W" else 0.0
+            own = rates[parameter.kind] * (lr_mult or {}).get(parameter.layer, 1.0)
+            decay = self.layer_weight_decay.get(parameter.layer, self.weight_decay) if parameter.kind == "W" else 0.0
             return own, decay * own
 
         for flat in self._flats:

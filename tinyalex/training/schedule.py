@@ -15,7 +15,7 @@ class Rates(NamedTuple):
     ----------
     rate, bias_rate : float
         Learning rates of weights and biases.
-    slow : dict
+    lr_mult : dict
         Layer name to multiplier of both; 0 is frozen.
     colour_noise : float or None
         Strength of the colour noise, or None for the recipe's.
@@ -27,7 +27,7 @@ class Rates(NamedTuple):
 
     rate: float
     bias_rate: float
-    slow: dict
+    lr_mult: dict
     colour_noise: float | None
     finished: bool
     drops: int = 0
@@ -44,12 +44,12 @@ def rates(learning, epoch, errors=()):
     errors : sequence of float
         Test error after each epoch so far; only "plateau" looks at them.
     """
-    rate, bias_rate, slow, colour_noise, finished, drops = learning.rate, None, {}, None, False, 0
+    rate, bias_rate, lr_mult, colour_noise, finished, drops = learning.rate, None, {}, None, False, 0
     if learning.schedule == "phases":
         for phase in learning.phases:
             if phase.epoch <= epoch:
                 drops += phase.rate < rate
-                rate, bias_rate, slow = phase.rate, phase.bias_rate, phase.slow
+                rate, bias_rate, lr_mult = phase.rate, phase.bias_rate, phase.lr_mult
                 colour_noise = colour_noise if phase.colour_noise is None else phase.colour_noise
     elif learning.schedule == "plateau":
         drops = plateaus(errors, learning.patience)
@@ -59,7 +59,7 @@ def rates(learning, epoch, errors=()):
         rate *= 0.5 * (1 + math.cos(math.pi * epoch / learning.epochs))
     bias_rate = rate * learning.bias_rate if bias_rate is None else bias_rate
     warm = min(1.0, epoch / learning.warmup) if learning.warmup else 1.0
-    return Rates(rate * warm, bias_rate * warm, slow, colour_noise, finished, drops)
+    return Rates(rate * warm, bias_rate * warm, lr_mult, colour_noise, finished, drops)
 
 
 def plateaus(errors, patience):

@@ -1,15 +1,15 @@
-"""What a step of training told: its loss and how many of its first guesses were wrong."""
+"""What a training step reports: its loss, and how many of its top-1 predictions were wrong."""
 
 import numpy as np
 
 from tinyalex.errors import DivergedError
 
 
-class Outcome:
-    """A step's loss and error, which stay on their device until somebody reads them.
+class StepMetrics:
+    """Loss and top-1 error of a step; they stay on their device until `read` is called.
 
-    On a card, reading at once would have the processor wait for each step before it can ask for the next one. So the
-    copying to the host begins when the step does its work, and the loop reads when the next step is on its way.
+    Reading at once would make the host wait for each step of a GPU before it can launch the next. So the copy to the
+    host is queued with the step's own work, and the loop reads it after the next step has been launched.
 
     Parameters
     ----------
@@ -17,83 +17,85 @@ class Outcome:
         That of column a.
     loss : array of no dimensions
     wrong : array of bool, shape (n,)
-        Where the first guess was wrong.
+        Where the top-1 prediction is wrong.
 
     Attributes
     ----------
     images : int
-    step, epoch, rate, number
-        See `place`.
+    step, epoch, rate, step_in_epoch
+        See `label`.
     """
 
     def __init__(self, device, loss, wrong):
-        self._loss, self._wrong, self._known = device.later(loss), device.later(wrong), None
+        self._loss, self._wrong, self._values = device.get_async(loss), device.get_async(wrong), None
         self.images = len(wrong)
 
-    def place(self, step, epoch, rate, number):
-        """Say where the run stands after it, and which step of its epoch it was, from 1."""
-        self.step, self.epoch, self.rate, self.number = step, epoch, rate, number
+    def label(self, step, epoch, rate, step_in_epoch):
+        """Note where training stands after the step.
+
+        Parameters
+        ----------
+        step : int
+            Updates done.
+        epoch : float
+            Epochs done.
+        rate : float
+            The learning rate of the next update.
+        step_in_epoch : int
+            From 1.
+        """
+        self.step, self.epoch, self.rate, self.step_in_epoch = step, epoch, rate, step_in_epoch
 
     @classmethod
-    def known(cls, loss, error):
-        """Make one of figures that a checkpoint kept."""
-        made = cls.__new__(cls)
-        made._known = (float(loss), float(error))
-        return made
+    def from_checkpoint(cls, loss, error):
+        """Make the metrics of a step from the two numbers that a checkpoint holds."""
+        metrics = cls.__new__(cls)
+        metrics._values = (float(loss), float(error))
+        return metrics
 
-    def figures(self):
-        """Return the loss and the fraction of wrong first guesses; waits for the device if it has not come so far.
+    def read(self):
+        """Return the loss and the top-1 error; wait for the device if they have not arrived.
 
         Raises
         ------
         DivergedError
             If the loss is not finite.
         """
-        if self._known is None:
-            self._known = float(self._loss()), float(self._wrong().mean())
-            self._loss = self._wrong = None  # their memory goes round
-        if not np.isfinite(self._known[0]):
+        if self._values is None:
+            self._values = float(self._loss()), float(self._wrong().mean())
+            self._loss = self._wrong = None  # releases the host buffers
+        if not np.isfinite(self._values[0]):
             raise DivergedError("loss: no longer finite")
-        return self._known
+        return self._values
 
 
-class Means:
-    """Mean losses and errors of the latest steps of a `Training`'s epoch; no outcome is read again for each of them.
+class RunningMeans:
+    """Mean loss and error of the latest steps of an epoch; each step is read once.
 
     Every image counts the same, in a shorter last batch too.
 
+    Parameters
+    ----------
+    training : Training
+        Where it stands when the means begin, perhaps within an epoch.
+
     Attributes
     ----------
-    every : int
+    window : int
         Steps of a twentieth of an epoch.
     """
 
-    def __init__(self, run):
-        steps, batch = run.steps_per_epoch, run.recipe.learning.batch
-        self.every, self._figures, self._images = max(1, steps // 20), np.zeros((steps, 2)), np.full(steps, batch)
-        self._images[-1] = len(run.dataset.train) - (steps - 1) * batch
-        for place, outcome in enumerate(run.seen):
-            self._figures[place] = outcome.figures()
+    def __init__(self, training):
+        steps, batch = training.steps_per_epoch, training.recipe.learning.batch
+        self.window = max(1, steps // 20)
+        self._values, self._images = np.zeros((steps, 2)), np.full(steps, batch)
+        self._images[-1] = len(training.dataset.train) - (steps - 1) * batch
+        for index, metrics in enumerate(training.epoch_metrics):
+            self._values[index] = metrics.read()
 
-    def latest(self, outcome, count=None):
-        """Take note of a step's outcome; return the mean loss and error of ``count`` steps, or ``every``, up to it."""
-        self._figures[outcome.number - 1] = outcome.figures()
-        part = slice(max(0, outcome.number - (count or self.every)), outcome.number)
-        return np.average(self._figures[part], axis=0, weights=self._images[part])
-
-
-def outcomes(run, batches, settle):
-    """Have a `Training` learn batch by batch; yield each `Outcome`, of a late run when the next step is on its way.
-
-    ``settle()`` tells that the run is about to be saved: then the step is looked at before the next one begins.
-    """
-    before = None
-    for batch in batches:
-        before, outcome = run.learn(batch), before
-        if outcome:
-            yield outcome
-        if not run.late or settle():
-            yield before
-            before = None
-    if before:
-        yield before
+    def add(self, metrics, steps=None):
+        """Take in a step's metrics; return the mean loss and error of the last `steps` (default: `window`) steps."""
+        last = metrics.step_in_epoch
+        self._values[last - 1] = metrics.read()
+        recent = slice(max(0, last - (steps or self.window)), last)
+        return np.average(self._values[recent], axis=0, weights=self._images[recent])

@@ -76,7 +76,7 @@ def some_draws(colour=True):
     """Offsets in all corners, flips and colour shifts of six images."""
     offsets = np.array([[0, 0], [4, 4], [0, 4], [3, 1], [2, 2], [4, 0]])
     shifts = np.random.default_rng(2).normal(0, 20, (6, 3)).astype(np.float32) if colour else None
-    return augment.Draws(offsets, np.array([False, True, True, False, True, False]), shifts)
+    return augment.AugmentParams(offsets, np.array([False, True, True, False, True, False]), shifts)
 
 
 @pytest.mark.parametrize("matched", [True, False])
@@ -84,7 +84,7 @@ def test_cut_by_hand(images, mean, matched):
     """Every pixel one by one: the crop's, less the mean at its place in the image, or in the centre crop."""
     draws = some_draws(colour=False)
     before = images.copy(), mean.copy()
-    y = augment.Cutter(mean, 5, matched)(images, draws)
+    y = augment.Cropper(mean, 5, matched)(images, draws)
     assert y.shape == (6, 5, 5, 3) and y.dtype == np.float32
     for i, (top, left) in enumerate(draws.offsets):
         for row in range(5):
@@ -99,34 +99,34 @@ def test_cut_by_hand(images, mean, matched):
 def test_colours_and_factors_by_hand(images, mean):
     """Shifts are added to every pixel, then one factor after the other is multiplied, each rounded to float32."""
     draws = some_draws()
-    y = augment.Cutter(mean, 5, True, [1.0 / 1.1, 1, 0.017])(images, draws)
-    wanted = augment.Cutter(mean, 5, True)(images, some_draws(colour=False)) + draws.shifts[:, None, None, :]
+    y = augment.Cropper(mean, 5, True, [1.0 / 1.1, 1, 0.017])(images, draws)
+    wanted = augment.Cropper(mean, 5, True)(images, some_draws(colour=False)) + draws.shifts[:, None, None, :]
     wanted = wanted * np.float32(1.0 / 1.1) * np.float32(0.017)
     np.testing.assert_array_equal(y, wanted)
     assert y.dtype == wanted.dtype == np.float32
 
 
 def test_cut_of_a_view(images, mean):
-    cutter, draws = augment.Cutter(mean, 6, True), some_draws().part(slice(0, 3))
+    cropper, draws = augment.Cropper(mean, 6, True), some_draws().part(slice(0, 3))
     draws = draws._replace(offsets=draws.offsets // 2)
-    np.testing.assert_array_equal(cutter(images[::2], draws), cutter(images[::2].copy(), draws))
+    np.testing.assert_array_equal(cropper(images[::2], draws), cropper(images[::2].copy(), draws))
 
 
 def test_cut_into_given_memory(images, mean):
-    cutter, draws, space = augment.Cutter(mean, 5, True), some_draws(), np.full((6, 2, 5, 5, 3), np.nan, np.float32)
-    assert np.shares_memory(cutter(images, draws, out=space[:, 1]), space)
-    np.testing.assert_array_equal(space[:, 1], cutter(images, draws))
+    cropper, draws, space = augment.Cropper(mean, 5, True), some_draws(), np.full((6, 2, 5, 5, 3), np.nan, np.float32)
+    assert np.shares_memory(cropper(images, draws, out=space[:, 1]), space)
+    np.testing.assert_array_equal(space[:, 1], cropper(images, draws))
     assert np.isnan(space[:, 0]).all()
 
 
 @pytest.mark.parametrize("colour", [True, False])
 @pytest.mark.parametrize("matched", [True, False])
 def test_a_device_cuts_the_same_bits(device, images, mean, matched, colour):
-    cutter, draws = augment.Cutter(mean, 5, matched, [1.0 / 1.1, 0.017]), some_draws(colour)
+    cropper, draws = augment.Cropper(mean, 5, matched, [1.0 / 1.1, 0.017]), some_draws(colour)
     there = [device.put(array) for array in (images, *draws) if array is not None]
-    y = device.get(cutter.on(device)(*there))
+    y = device.get(cropper.on(device)(*there))
     assert y.dtype == np.float32
-    np.testing.assert_array_equal(y, cutter(images, draws))
+    np.testing.assert_array_equal(y, cropper(images, draws))
     np.testing.assert_array_equal(device.get(there[0]), images)
 
 

@@ -11,6 +11,7 @@ import pytest
 from tinyalex import randomness
 from tinyalex.datasets.dataset import Dataset, ImageSet
 from tinyalex.datasets.loading import augment, loader
+from tinyalex.datasets.loading import batches as loading
 from tinyalex.errors import DataError
 from tinyalex.recipes import recipe
 
@@ -46,7 +47,7 @@ def loader_threads():
 
 
 def test_an_epoch_has_every_image_once(dataset):
-    batches = list(loader.training_batches(dataset, make_recipe(), 0, 0))
+    batches = list(loading.training_batches(dataset, make_recipe(), 0, 0))
     assert [len(batch.images) for batch in batches] == [8] * 6 + [2]
     indices = np.concatenate([batch.indices for batch in batches])
     assert sorted(indices) == list(range(50)) and indices.tolist() != list(range(50))
@@ -57,7 +58,7 @@ def test_an_epoch_has_every_image_once(dataset):
 
 def test_order_changes_with_seed_and_epoch(dataset):
     orders = [
-        np.concatenate([b.indices for b in loader.training_batches(dataset, make_recipe(), seed, epoch)]).tolist()
+        np.concatenate([b.indices for b in loading.training_batches(dataset, make_recipe(), seed, epoch)]).tolist()
         for seed, epoch in ((0, 0), (0, 1), (1, 0), (0, 0))
     ]
     assert orders[0] == orders[3] and len({tuple(order) for order in orders}) == 3
@@ -73,7 +74,7 @@ def test_golden_order():
 def test_golden_batches(dataset, colour):
     rest = {"2012": {"scale": 0.017}, "paper": {"mean": "centre", "shared_crop": 4}}[colour]
     digest = hashlib.sha256()
-    for batch in loader.training_batches(dataset, make_recipe(colour=colour, **rest), 3, 2):
+    for batch in loading.training_batches(dataset, make_recipe(colour=colour, **rest), 3, 2):
         for array in batch:
             digest.update(array)
     assert digest.hexdigest() == GOLDEN_BATCHES[colour]
@@ -83,7 +84,7 @@ def test_golden_batches(dataset, colour):
 def test_an_image_by_hand(dataset, reading, divisor):
     """Crop, flip, mean, colour and scale of one image, put together from the draws."""
     made = make_recipe(colour=reading, scale=0.5)
-    batch = list(loader.training_batches(dataset, made, 3, 2))[4]
+    batch = list(loading.training_batches(dataset, made, 3, 2))[4]
     sample = batch.indices[1]
     (top, left), flip = (draw[0] for draw in augment.draw_crops(3, 2, [sample], 40, 32, True))
     shift = augment.draw_colours(3, 2, [sample], dataset.colour, reading, 0.1)[0]
@@ -99,7 +100,7 @@ def test_shared_crops(dataset, shared):
     one = np.random.default_rng(1).integers(0, 256, (40, 40, 3), dtype=np.uint8)
     same_images = Dataset("test", ["a"], ImageSet(np.stack([one] * 50), np.zeros(50, int)), None)
     same_images.__dict__["mean"] = np.zeros((40, 40, 3), np.float32)
-    batches = loader.training_batches(same_images, make_recipe(shared_crop=shared), 0, 0)
+    batches = loading.training_batches(same_images, make_recipe(shared_crop=shared), 0, 0)
     kinds = [image.tobytes() for batch in batches for image in batch.images]
     groups = [kinds[start : start + shared] for start in range(0, 50, shared)]
     assert all(len(set(group)) == 1 for group in groups)
@@ -109,8 +110,8 @@ def test_shared_crops(dataset, shared):
 @pytest.mark.parametrize("first", [0, 1, 5, 6, 7, 9])
 def test_resuming_in_the_middle_of_an_epoch(dataset, first):
     made = make_recipe(colour="2012", shared_crop=3)
-    whole = list(loader.training_batches(dataset, made, 0, 1))
-    rest = list(loader.training_batches(dataset, made, 0, 1, first_batch=first))
+    whole = list(loading.training_batches(dataset, made, 0, 1))
+    rest = list(loading.training_batches(dataset, made, 0, 1, first_batch=first))
     assert len(rest) == max(0, 7 - first) and all(map(same, whole[first:], rest))
 
 
@@ -125,13 +126,13 @@ class Delayed(ImageSet):
 @pytest.mark.parametrize("threads", [0, 1, 2, 7])
 def test_same_bits_whatever_the_timing_and_the_threads(dataset, threads):
     made = make_recipe(batch=4, colour="paper")
-    alone = list(loader.training_batches(dataset, made, 0, 0, threads=0))
+    alone = list(loading.training_batches(dataset, made, 0, 0, threads=0))
     slow = Dataset("test", dataset.classes, Delayed(dataset.train.images, dataset.train.labels), dataset.test)
     slow.__dict__.update(mean=dataset.mean, colour=dataset.colour)
-    batches = list(loader.training_batches(slow, made, 0, 0, threads=threads))
+    batches = list(loading.training_batches(slow, made, 0, 0, threads=threads))
     assert len(batches) == len(alone) == 13 and all(map(same, alone, batches))
     slow_caller = []
-    for batch in loader.training_batches(dataset, made, 0, 0, threads=threads):
+    for batch in loading.training_batches(dataset, made, 0, 0, threads=threads):
         time.sleep(0.002)
         slow_caller.append(batch)
     assert all(map(same, alone, slow_caller))
@@ -142,13 +143,13 @@ def test_records_and_draws_make_the_same_batches(dataset, threads):
     """What a device gets: whole images, and what is to be done to them."""
     made = make_recipe(colour="2012", scale=0.5)
     epoch = loader.Epoch(dataset, made, 1, 2)
-    records = list(loader.records(epoch, 2, threads=threads))
-    batches = list(loader.training_batches(dataset, made, 1, 2, first_batch=2))
+    records = list(loader.raw_batches(epoch, 2, threads=threads))
+    batches = list(loading.training_batches(dataset, made, 1, 2, first_batch=2))
     assert len(records) == len(batches) == 5
     for record, batch in zip(records, batches, strict=True):
         np.testing.assert_array_equal(record.images, dataset.train.images[record.indices])
         assert record.images.dtype == np.uint8
-        cut = epoch.cutter(record.images, record.draws)
+        cut = epoch.cropper(record.images, record.draws)
         assert same(batch, (cut, record.labels, record.indices))
 
 
@@ -160,7 +161,7 @@ def test_records_go_into_the_memory_that_was_given(dataset):
         return taken[-1]
 
     epoch = loader.Epoch(dataset, make_recipe(colour="2012"), 1, 2)
-    first = next(loader.records(epoch, threads=0, empty=empty))
+    first = next(loader.raw_batches(epoch, threads=0, empty=empty))
     arrays = [first.images, *first.draws]
     assert len(taken) == 4 and all(a is b for a, b in zip(arrays, taken, strict=True))
 
@@ -171,8 +172,8 @@ def test_a_batch_is_the_holders_for_as_long_as_anything_views_it(dataset, kind):
 
     def iterate():
         if kind == "batches":
-            return loader.training_batches(dataset, make_recipe(batch=3), 0, 0, threads=2)
-        return loader.records(loader.Epoch(dataset, make_recipe(batch=3), 0, 0), threads=2)
+            return loading.training_batches(dataset, make_recipe(batch=3), 0, 0, threads=2)
+        return loader.raw_batches(loader.Epoch(dataset, make_recipe(batch=3), 0, 0), threads=2)
 
     whole = list(iterate())
     assert not any(np.shares_memory(a.images, b.images) for a, b in zip(whole, whole[1:], strict=False))
@@ -184,23 +185,23 @@ def test_a_batch_is_the_holders_for_as_long_as_anything_views_it(dataset, kind):
 
 def test_memory_that_nobody_holds_goes_round(dataset):
     """An epoch of 25 batches lives in the memory of a few."""
-    places = {batch.images.ctypes.data for batch in loader.training_batches(dataset, make_recipe(batch=2), 0, 0)}
+    places = {batch.images.ctypes.data for batch in loading.training_batches(dataset, make_recipe(batch=2), 0, 0)}
     assert len(places) <= 5
 
 
 def test_images_are_not_changed(dataset):
     before = dataset.train.images.copy(), dataset.mean.copy()
-    list(loader.training_batches(dataset, make_recipe(colour="2012", scale=0.1), 0, 0))
+    list(loading.training_batches(dataset, make_recipe(colour="2012", scale=0.1), 0, 0))
     np.testing.assert_array_equal(dataset.train.images, before[0])
     np.testing.assert_array_equal(dataset.mean, before[1])
 
 
 @pytest.mark.parametrize("colour", ["2012", "paper"])
 def test_a_phase_can_switch_colour_noise_off(dataset, colour):
-    plain = list(loader.training_batches(dataset, make_recipe(), 0, 0))
-    assert all(map(same, plain, loader.training_batches(dataset, make_recipe(colour=colour), 0, 0, colour_noise=0.0)))
+    plain = list(loading.training_batches(dataset, make_recipe(), 0, 0))
+    assert all(map(same, plain, loading.training_batches(dataset, make_recipe(colour=colour), 0, 0, colour_noise=0.0)))
     noisy, stronger = (
-        next(loader.training_batches(dataset, make_recipe(colour=colour), 0, 0, colour_noise=noise)).images
+        next(loading.training_batches(dataset, make_recipe(colour=colour), 0, 0, colour_noise=noise)).images
         for noise in (None, 0.3)
     )
     assert not np.array_equal(noisy, plain[0].images) and not np.array_equal(noisy, stronger)
@@ -217,7 +218,7 @@ def test_an_error_reaches_the_caller_in_its_turn(dataset):
     bad = order[17]  # in batch 2
     failing = Dataset("test", list("abcde"), Failing(dataset.train.images, dataset.train.labels), None)
     failing.__dict__["mean"] = dataset.mean
-    batches = loader.training_batches(failing, make_recipe(), 0, 0)
+    batches = loading.training_batches(failing, make_recipe(), 0, 0)
     assert len(next(batches).images) == len(next(batches).images) == 8
     with pytest.raises(OSError, match="disk gone"):
         next(batches)
@@ -226,7 +227,7 @@ def test_an_error_reaches_the_caller_in_its_turn(dataset):
 
 def test_test_batches_are_centre_crops(dataset):
     made = make_recipe(colour="2012", scale=0.25, shared_crop=4)
-    batches = list(loader.test_batches(dataset.test, dataset.mean, made, 8))
+    batches = list(loading.test_batches(dataset.test, dataset.mean, made, 8))
     assert [len(batch.images) for batch in batches] == [8, 8, 5]
     assert np.concatenate([batch.indices for batch in batches]).tolist() == list(range(21))
     wanted = (dataset.test.images.astype(np.float32) - dataset.mean)[:, 4:36, 4:36] * np.float32(0.25)
@@ -238,7 +239,7 @@ def test_test_batches_are_centre_crops(dataset):
 def test_ten_views_of_test_images(dataset, mean):
     """Ten rows an image: corners, centre, and their reflections, each less the mean."""
     made = make_recipe(mean=mean, scale=0.25)
-    batches = list(loader.test_batches(dataset.test, dataset.mean, made, 8, views=10))
+    batches = list(loading.test_batches(dataset.test, dataset.mean, made, 8, views=10))
     assert [len(batch.images) for batch in batches] == [80, 80, 50]
     assert [len(batch.labels) for batch in batches] == [8, 8, 5]
     for i, place in ((0, (0, 0)), (1, (0, 8)), (2, (8, 0)), (3, (8, 8)), (4, (4, 4))):
@@ -256,7 +257,7 @@ def test_ten_views_of_test_images(dataset, mean):
 def test_whole_images_where_the_net_takes_them(dataset):
     made = make_recipe(flip=False)
     made = replace(made, net=replace(made.net, input=40))
-    batch = next(loader.training_batches(dataset, made, 0, 0))
+    batch = next(loading.training_batches(dataset, made, 0, 0))
     wanted = dataset.train.images[batch.indices].astype(np.float32) - dataset.mean
     np.testing.assert_array_equal(batch.images, wanted)
 
@@ -265,9 +266,9 @@ def test_images_too_small(dataset):
     made = make_recipe()
     made = replace(made, net=replace(made.net, input=41))
     for ask in (
-        lambda: loader.training_batches(dataset, made, 0, 0),
-        lambda: loader.records(loader.Epoch(dataset, made, 0, 0)),
-        lambda: loader.test_batches(dataset.test, dataset.mean, made, 8),
+        lambda: loading.training_batches(dataset, made, 0, 0),
+        lambda: loader.raw_batches(loader.Epoch(dataset, made, 0, 0)),
+        lambda: loading.test_batches(dataset.test, dataset.mean, made, 8),
         lambda: loader.prepare_image(dataset.test.images[0], dataset.mean, made),
     ):
         with pytest.raises(DataError) as caught:
@@ -277,7 +278,7 @@ def test_images_too_small(dataset):
 
 def test_prepare_image_is_a_test_image(dataset):
     made = make_recipe(scale=0.5, mean="centre")
-    batch = next(loader.test_batches(dataset.test, dataset.mean, made, 2))
+    batch = next(loading.test_batches(dataset.test, dataset.mean, made, 2))
     prepared = loader.prepare_image(dataset.test.images[1], dataset.mean, made)
     np.testing.assert_array_equal(prepared, batch.images[1])
     wide = np.full((90, 200, 3), 100, np.uint8)
@@ -303,5 +304,5 @@ def test_prepare_image_refuses(dataset, image, seen):
 
 def test_a_batch_larger_than_the_set(dataset):
     """S11: every image once, and nothing else."""
-    (batch,) = loader.training_batches(dataset, make_recipe(batch=64), 0, 0)
+    (batch,) = loading.training_batches(dataset, make_recipe(batch=64), 0, 0)
     assert sorted(batch.indices) == list(range(50))

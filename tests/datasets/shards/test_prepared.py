@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from tinyalex.datasets import Dataset
 from tinyalex.datasets.shards import shards
 from tinyalex.errors import DataError
 from tinyalex.runs import checkpoint, run_folder
+from tinyalex.runs.train import train
 from tinyalex.training import evaluation, loop
 
 RECIPE = """
@@ -73,9 +75,9 @@ def said(capsys):
 
 def test_training_from_shards_is_training_from_memory(folder, tmp_path):
     dataset = datasets.load(folder)
-    loop.train(small(epochs=2), dataset, tmp_path / "a", show=quiet)
+    train(small(epochs=2), dataset, tmp_path / "a", show=quiet)
     memory = Dataset("memory", dataset.classes, in_memory("train", 40, 24), in_memory("test", 12, 24))
-    loop.train(small(epochs=2), memory, tmp_path / "b", show=quiet)
+    train(small(epochs=2), memory, tmp_path / "b", show=quiet)
     assert same(final(tmp_path / "a"), final(tmp_path / "b"))
 
 
@@ -223,11 +225,12 @@ def test_s7_a_disk_that_was_away_for_a_moment(folder, monkeypatch, impatient):
 def test_s7_removed_shards_do_not_stop_a_training(folder, tmp_path):
     dataset = datasets.load(folder)
     shutil.rmtree(folder)
-    assert loop.train(small(epochs=1), dataset, tmp_path / "run", show=quiet).count == 12
+    assert train(small(epochs=1), dataset, tmp_path / "run", show=quiet).count == 12
 
 
 def breaks_at(monkeypatch, owner, name, count):
     """Let the disk fail from the time when a function has been called so often."""
+    owner = sys.modules[owner] if isinstance(owner, str) else owner
     disk, original, calls = Disk(monkeypatch, 10**9), getattr(owner, name), []
 
     def counted(*arguments, **options):
@@ -240,27 +243,27 @@ def breaks_at(monkeypatch, owner, name, count):
 
 
 @pytest.mark.parametrize("owner, name, count, steps", [
-    (loop.Training, "learn", 1, {1, 2, 3}),  # some batches are there already
-    (loop, "evaluate", 1, {3}),
-    (loop.Training, "learn", 7, {7, 8, 9}),
-    (loop, "evaluate", 3, {9}),
+    (loop.Training, "train_step", 1, {1, 2, 3}),  # some batches are there already
+    ("tinyalex.runs.train", "evaluate", 1, {3}),
+    (loop.Training, "train_step", 7, {7, 8, 9}),
+    ("tinyalex.runs.train", "evaluate", 3, {9}),
 ])  # fmt: skip
 def test_s7_training_stops_with_a_checkpoint_and_goes_on(
     folder, tmp_path, monkeypatch, impatient, owner, name, count, steps
 ):
     dataset = datasets.load(folder)
-    whole = loop.train(small(epochs=3), dataset, tmp_path / "whole", show=quiet)
+    whole = train(small(epochs=3), dataset, tmp_path / "whole", show=quiet)
     with monkeypatch.context() as patch, pytest.raises(DataError) as caught:
         breaks_at(patch, owner, name, count)
-        loop.train(small(epochs=3), dataset, tmp_path / "cut", show=quiet)
+        train(small(epochs=3), dataset, tmp_path / "cut", show=quiet)
     path = checkpoint.newest(tmp_path / "cut")
     step = checkpoint.read(path)[1]["step"]
     assert step in steps
     reading, stopped = str(caught.value).split("; stopped at ")
     assert ".shard: image " in reading and ": cannot be read (Input/output error); " in reading
-    assert stopped == f"step {step}, saved in {path}; when the data are whole, the same command goes on"
+    assert stopped == f"step {step}, saved in {path}; repair the data, then the same command resumes the run"
     lines = []
-    assert loop.train(small(epochs=3), dataset, tmp_path / "cut", show=lines.append) == whole
+    assert train(small(epochs=3), dataset, tmp_path / "cut", show=lines.append) == whole
     assert lines[0] == f"going on at step {step} of 9"
     assert same(final(tmp_path / "whole"), final(tmp_path / "cut"))
     tests = [record["step"] for record in run_folder.read_log(tmp_path / "cut") if record["event"] == "test"]
@@ -278,7 +281,7 @@ def test_s7_before_the_first_step_there_is_nothing_to_save(folder, tmp_path, mon
     dataset = datasets.load(folder)
     Disk(monkeypatch, 0)
     with pytest.raises(DataError, match="or remove it and prepare the set again$"):
-        loop.train(small(), dataset, tmp_path / "run", show=quiet)
+        train(small(), dataset, tmp_path / "run", show=quiet)
     assert not list((tmp_path / "run").glob("checkpoint*"))
 
 
@@ -287,7 +290,7 @@ def test_s7_before_the_first_step_there_is_nothing_to_save(folder, tmp_path, mon
 
 @pytest.mark.parametrize("batch, steps", [(1000, 1), (40, 1), (39, 2), (16, 3)])
 def test_s11_batches_that_do_not_divide_the_set(folder, tmp_path, batch, steps):
-    result = loop.train(small(epochs=1, batch=batch), datasets.load(folder), tmp_path / "run", show=quiet)
+    result = train(small(epochs=1, batch=batch), datasets.load(folder), tmp_path / "run", show=quiet)
     assert run_folder.read_log(tmp_path / "run")[-1]["step"] == steps
     assert result.count == 12
 

@@ -1,1 +1,1 @@
-"""pytorch"""
+"""PyTorch's side of the benchmark."""

@@ -139,7 +139,7 @@ def optimizer(module, learning):
     weights = [value for name, value in named if not name.endswith("bias")]
     biases = [value for name, value in named if name.endswith("bias")]
     groups = [
-        {"params": weights, "weight_decay": learning.decay},
+        {"params": weights, "weight_decay": learning.weight_decay},
         {"params": biases, "lr": learning.rate * learning.bias_rate},
     ]
     return SGD(groups, lr=learning.rate, momentum=learning.momentum)

@@ -1,1 +1,1 @@
-"""loading"""
+"""Batches: order, crops, reflections and colours, made in background threads."""

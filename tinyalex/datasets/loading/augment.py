@@ -1,6 +1,6 @@
 """Crops, reflections, colour noise and the mean (paper, sections 2 and 4.1), as pure functions.
 
-Every draw is a function of the seed, the epoch and the image; nothing here remembers anything. `Cutter` carries the
+Every draw is a function of the seed, the epoch and the image; nothing here remembers anything. `Cropper` carries the
 draws out, on the host or on a device, with the same bits.
 """
 
@@ -12,7 +12,7 @@ from tinyalex import randomness
 from tinyalex.kernels import cut as fast
 
 
-class Draws(NamedTuple):
+class AugmentParams(NamedTuple):
     """What chance decided for n images.
 
     Attributes
@@ -31,7 +31,7 @@ class Draws(NamedTuple):
 
     def part(self, which):
         """Give the draws of some of the images."""
-        return Draws(*(None if draw is None else draw[which] for draw in self))
+        return AugmentParams(*(None if draw is None else draw[which] for draw in self))
 
 
 def positions(size, crop):
@@ -127,7 +127,7 @@ def views(size, crop, count):
     return [(place, flip) for flip in (False, True) for place in places]
 
 
-class Cutter:
+class Cropper:
     """Makes a network's input of images: crops, some reflected, less the mean, with shifted colours, scaled.
 
     Parameters
@@ -155,7 +155,7 @@ class Cutter:
         Parameters
         ----------
         images : uint8 (n, S, S, 3)
-        draws : Draws
+        draws : AugmentParams
         out : float32 (n, crop, crop, 3), optional
             Where the results go; each of the n contiguous.
 

@@ -27,13 +27,13 @@ class Batch(NamedTuple):
     indices: np.ndarray
 
 
-class Records(NamedTuple):
-    """Whole images uint8 (n, S, S, 3) as they were read, and what is to be done to them: `augment.Draws` of n views."""
+class RawBatch(NamedTuple):
+    """Whole images uint8 (n, S, S, 3) as they were read, and what is to be done to them: `augment.AugmentParams` of n views."""
 
     images: np.ndarray
     labels: np.ndarray
     indices: np.ndarray
-    draws: augment.Draws
+    draws: augment.AugmentParams
 
 
 class Epoch:
@@ -51,7 +51,7 @@ class Epoch:
     Attributes
     ----------
     images : ImageSet
-    cutter : augment.Cutter
+    cropper : augment.Cropper
         Makes the network's input of images and draws.
     views : int
         Crops of each image: 1.
@@ -67,22 +67,22 @@ class Epoch:
         self._colour = dataset.colour if noisy else None
         self._order = randomness.permutation(randomness.key(seed, "order", epoch), len(self.images))
         factors = [1.0 / (1.0 + self._strength)] if noisy and recipe.data.colour == "2012" else []
-        self.cutter = _cutter(dataset.mean, recipe, factors)
+        self.cropper = _cropper(dataset.mean, recipe, factors)
 
     def __len__(self):
         """Count the batches."""
         return -(-len(self.images) // self._batch)
 
     def draw(self, number):
-        """Return the numbers of the images in a batch, int64 (n,), and their `augment.Draws`."""
+        """Return the numbers of the images in a batch, int64 (n,), and their `augment.AugmentParams`."""
         places = np.arange(number * self._batch, min((number + 1) * self._batch, len(self.images)))
         indices, data = self._order[places], self._data
         units = indices if data.shared_crop == 1 else places // data.shared_crop
-        crops = augment.draw_crops(self._seed, self._epoch, units, self.images.size, self.cutter.crop, data.flip)
+        crops = augment.draw_crops(self._seed, self._epoch, units, self.images.size, self.cropper.crop, data.flip)
         if self._colour is None:
-            return indices, augment.Draws(*crops)
+            return indices, augment.AugmentParams(*crops)
         noise = augment.draw_colours(self._seed, self._epoch, indices, self._colour, data.colour, self._strength)
-        return indices, augment.Draws(*crops, noise)
+        return indices, augment.AugmentParams(*crops, noise)
 
 
 class Views:
@@ -102,25 +102,27 @@ class Views:
 
     Attributes
     ----------
-    images, cutter, views
+    images, cropper, views
         As an `Epoch` has them.
     """
 
     def __init__(self, images, mean, recipe, batch, views=1):
-        self.images, self.cutter, self.views, self._batch = images, _cutter(mean, recipe), views, batch
-        self._places, self._flips = zip(*augment.views(images.size, self.cutter.crop, views), strict=True)
+        self.images, self.cropper, self.views, self._batch = images, _cropper(mean, recipe), views, batch
+        self._places, self._flips = zip(*augment.views(images.size, self.cropper.crop, views), strict=True)
 
     def __len__(self):
         """Count the batches."""
         return -(-len(self.images) // self._batch)
 
     def draw(self, number):
-        """Return the numbers of the images in a batch, int64 (n,), and the `augment.Draws` of their n views crops."""
+        """Return the numbers of the images in a batch, int64 (n,), and the `augment.AugmentParams` of their n views crops."""
         indices = np.arange(number * self._batch, min((number + 1) * self._batch, len(self.images)))
-        return indices, augment.Draws(np.tile(self._places, (len(indices), 1)), np.tile(self._flips, len(indices)))
+        return indices, augment.AugmentParams(
+            np.tile(self._places, (len(indices), 1)), np.tile(self._flips, len(indices))
+        )
 
 
-def batches(crops, first_batch=0, threads=1):
+def host_batches(crops, first_batch=0, threads=1):
     """Make the batches of a pass, and cut them on the host.
 
     Parameters
@@ -137,7 +139,7 @@ def batches(crops, first_batch=0, threads=1):
         With ``crops.views`` crops of each image, side by side: rows ``views * i`` to ``views * (i + 1) - 1`` of the
         images belong to label ``i``.
     """
-    memory, views, side = Arena(), crops.views, crops.cutter.crop
+    memory, views, side = Arena(), crops.views, crops.cropper.crop
 
     def make(number):
         indices, draws = crops.draw(number)
@@ -145,25 +147,25 @@ def batches(crops, first_batch=0, threads=1):
         for part, images in _read(crops.images, indices, memory):
             for view in range(views):
                 mine = slice(part.start * views + view, part.stop * views, views)
-                crops.cutter(images, draws.part(mine), out=x[part, view])
+                crops.cropper(images, draws.part(mine), out=x[part, view])
         return Batch(x.reshape(-1, side, side, 3), crops.images.labels[indices], indices)
 
     return made_ahead(make, range(first_batch, len(crops)), threads)
 
 
-def records(crops, first_batch=0, threads=2, empty=None):
+def raw_batches(crops, first_batch=0, threads=2, empty=None):
     """Make the batches of a pass, and leave the cutting to a device.
 
     Parameters
     ----------
     crops, first_batch, threads
-        See `batches`.
+        See `host_batches`.
     empty : callable, optional
         ``empty(shape, dtype)`` gives the host memory that the images and draws are put into.
 
     Yields
     ------
-    Records
+    RawBatch
     """
     empty = empty or Arena().empty
 
@@ -176,20 +178,10 @@ def records(crops, first_batch=0, threads=2, empty=None):
         indices, draws = crops.draw(number)
         images = empty((len(indices), crops.images.size, crops.images.size, 3), np.uint8)
         crops.images.read(indices, out=images)
-        draws = augment.Draws(*(None if draw is None else copied(draw) for draw in draws))
-        return Records(images, crops.images.labels[indices], indices, draws)
+        draws = augment.AugmentParams(*(None if draw is None else copied(draw) for draw in draws))
+        return RawBatch(images, crops.images.labels[indices], indices, draws)
 
     return made_ahead(make, range(first_batch, len(crops)), threads)
-
-
-def training_batches(dataset, recipe, seed, epoch, first_batch=0, colour_noise=None, threads=1):
-    """Make the `batches` of an `Epoch`, on the host."""
-    return batches(Epoch(dataset, recipe, seed, epoch, colour_noise), first_batch, threads)
-
-
-def test_batches(images, mean, recipe, batch, views=1, threads=1):
-    """Make the `batches` of `Views`, on the host."""
-    return batches(Views(images, mean, recipe, batch, views), threads=threads)
 
 
 def prepare_image(image, mean, recipe):
@@ -214,17 +206,17 @@ def prepare_image(image, mean, recipe):
 
     from tinyalex.datasets.picture import square
 
-    cutter = _cutter(mean, recipe)
-    middle = augment.centre(len(mean), cutter.crop)
-    draws = augment.Draws(np.array([[middle, middle]]), np.array([False]))
-    return cutter(square(Image.fromarray(image), len(mean))[None], draws)[0]
+    cropper = _cropper(mean, recipe)
+    middle = augment.centre(len(mean), cropper.crop)
+    draws = augment.AugmentParams(np.array([[middle, middle]]), np.array([False]))
+    return cropper(square(Image.fromarray(image), len(mean))[None], draws)[0]
 
 
-def _cutter(mean, recipe, factors=()):
+def _cropper(mean, recipe, factors=()):
     size, crop = len(mean), recipe.net.input
     if crop > size:
         raise DataError(f"images: {size} x {size} is too small for crops of {crop}; use larger images or set net.input")
-    return augment.Cutter(mean, crop, recipe.data.mean == "image", [*factors, recipe.data.scale])
+    return augment.Cropper(mean, crop, recipe.data.mean == "image", [*factors, recipe.data.scale])
 
 
 def _read(images, indices, memory):

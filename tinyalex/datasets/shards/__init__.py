@@ -1,1 +1,1 @@
-"""shards"""
+"""The format of a prepared data set on disk."""

@@ -107,7 +107,7 @@ def read(folder):
 def write_mean(folder, mean):
     """Write a set's mean image, float32 (S, S, 3); return its entry in the statistics."""
     content = np.asarray(mean, "<f4").tobytes()
-    with storage.whole(Path(folder) / MEAN) as file:
+    with storage.atomic_write(Path(folder) / MEAN) as file:
         file.write(content)
     return {"file": MEAN, "hash": _digest(content)}
 

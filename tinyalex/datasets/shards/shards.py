@@ -63,7 +63,7 @@ def write(path, plan, split, number, labels, records):
     labels = np.asarray(labels).astype("<i4")
     fixed = _HEAD.pack(_MAGIC, bytes.fromhex(plan), SPLITS.index(split), number, len(records), records.shape[1])
     head = fixed + labels.tobytes() + b"".join(map(record_hash, records))
-    with storage.whole(path) as file:
+    with storage.atomic_write(path) as file:
         file.write(head)
         file.write(records.reshape(-1))
     return _hash(head)

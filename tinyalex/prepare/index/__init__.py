@@ -1,1 +1,1 @@
-"""index"""
+"""Finds image files and their labels in any layout."""

@@ -8,7 +8,7 @@ from tinyalex.datasets import cifar
 from tinyalex.errors import DataError
 from tinyalex.prepare.index.entries import Entry, Index
 from tinyalex.prepare.index.labels import content
-from tinyalex.system.storage import whole
+from tinyalex.system.storage import atomic_write
 
 _BYTES = 3 * 32 * 32
 
@@ -51,7 +51,7 @@ def index(listings, scratch, skipped):
     path = Path(scratch) / f"cifar10-{dataset.identity[:12]}.planes"
     sets = {"train": dataset.train, "test": dataset.test}
     if not path.exists():
-        with whole(path) as file:
+        with atomic_write(path) as file:
             for images in sets.values():
                 file.write(np.ascontiguousarray(images.images.transpose(0, 3, 1, 2)))
     classes, first, splits = sorted(dataset.classes), 0, {}

@@ -15,7 +15,7 @@ from pathlib import Path
 from tinyalex.datasets import tars
 from tinyalex.datasets.streams import pump
 from tinyalex.prepare.index.archives import stem
-from tinyalex.system.storage import whole
+from tinyalex.system.storage import atomic_write
 
 _OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
@@ -65,7 +65,7 @@ def plain(path, scratch, show):
             show(f"{path}: unpacking to {target}")
             packed.seek(0)
             blocks = _tar_of_zip(packed) if opener is None else _decompressed(opener, packed)
-            with whole(target) as file:
+            with atomic_write(target) as file:
 
                 def read(_):
                     with tars.damage(path):

@@ -17,15 +17,17 @@ import pytest
 
 from tests.support import prepared_sets
 from tinyalex import datasets
-from tinyalex.datasets.loading import augment, feed, loader
+from tinyalex.datasets.loading import augment, loader
+from tinyalex.datasets.loading import batches as loading
 from tinyalex.datasets.shards import shards
 from tinyalex.devices.device import Device
 from tinyalex.devices.fake import FakeArray
-from tinyalex.devices.upload import Placed, Upload
+from tinyalex.devices.upload import DeviceBatch, Upload
 from tinyalex.errors import DataError
 from tinyalex.gallery import retrieval
 from tinyalex.recipes import recipe
 from tinyalex.runs import checkpoint, run_folder
+from tinyalex.runs.train import train
 from tinyalex.training import evaluation, loop
 
 NET = ["net.input=20", "net.maps=[4, 8, 8, 8, 8]", "net.kernels=[5, 3, 3, 3, 3]", "net.stride=1", "net.hidden=16"]
@@ -35,7 +37,7 @@ PLACES = [["cpu"], ["fake:0"], ["fake:0", "fake:1"], ["fake:1", "fake:1"]]
 def small(**learning):
     """A small net for images of 24 x 24, with crops, flips and colours."""
     made = recipe.load("shapes", [*NET, "data.set=x", "data.flip=true", "data.colour=2012", "learning.batch=8"])
-    return replace(made, learning=replace(made.learning, **({"epochs": 2, "decay": 0.0} | learning)))
+    return replace(made, learning=replace(made.learning, **({"epochs": 2, "weight_decay": 0.0} | learning)))
 
 
 @pytest.fixture(scope="module")
@@ -68,17 +70,17 @@ def final(out):
 @pytest.mark.parametrize("names", PLACES, ids=" ".join)
 def test_devices_get_the_bits_of_the_host(prepared, names, threads):
     devices = [Device(name) for name in names]
-    expected = list(loader.training_batches(prepared, small(), 3, 1, first_batch=2, threads=0))
-    fed = list(feed.training_batches(prepared, small(), 3, 1, first_batch=2, devices=devices, threads=threads))
+    expected = list(loading.training_batches(prepared, small(), 3, 1, first_batch=2, threads=0))
+    fed = list(loading.training_batches(prepared, small(), 3, 1, first_batch=2, devices=devices, threads=threads))
     assert len(fed) == len(expected) == 4
     for batch, host in zip(fed, expected, strict=True):
-        assert isinstance(batch.images, np.ndarray if names == ["cpu"] else Placed)
+        assert isinstance(batch.images, np.ndarray if names == ["cpu"] else DeviceBatch)
         assert batch.images.shape == host.images.shape and len(batch.images) == len(host.labels)
         np.testing.assert_array_equal(batch.labels, host.labels)
         np.testing.assert_array_equal(batch.indices, host.indices)
         for device in devices:
-            there = device.place(batch.images)
-            assert there is device.place(batch.images)
+            there = device.to_device(batch.images)
+            assert there is device.to_device(batch.images)
             assert isinstance(there, np.ndarray) if names == ["cpu"] else there.place == device.name
             np.testing.assert_array_equal(device.get(there), host.images)
 
@@ -87,15 +89,15 @@ def test_devices_get_the_bits_of_the_host(prepared, names, threads):
 @pytest.mark.parametrize("names", PLACES, ids=" ".join)
 def test_devices_get_the_views_of_the_host(prepared, names, views):
     devices, images = [Device(name) for name in names], prepared.test
-    expected = list(loader.test_batches(images, prepared.mean, small(), 4, views, threads=0))
-    fed = list(feed.test_batches(images, prepared.mean, small(), 4, views, devices))
+    expected = list(loading.test_batches(images, prepared.mean, small(), 4, views, threads=0))
+    fed = list(loading.test_batches(images, prepared.mean, small(), 4, views, devices))
     assert len(fed) == len(expected) == 3
     for batch, host in zip(fed, expected, strict=True):
-        assert isinstance(batch.images, np.ndarray if names == ["cpu"] else Placed)
+        assert isinstance(batch.images, np.ndarray if names == ["cpu"] else DeviceBatch)
         np.testing.assert_array_equal(batch.labels, host.labels)
         for device in devices:
-            np.testing.assert_array_equal(device.get(device.place(batch.images)), host.images)
-            np.testing.assert_array_equal(device.get(device.place(batch.images[1:3])), host.images[1:3])
+            np.testing.assert_array_equal(device.get(device.to_device(batch.images)), host.images)
+            np.testing.assert_array_equal(device.get(device.to_device(batch.images[1:3])), host.images[1:3])
 
 
 @pytest.mark.parametrize("names", PLACES[1:], ids=" ".join)
@@ -105,7 +107,7 @@ def test_a_test_on_a_device_is_the_processor_s(prepared, monkeypatch, names):
     asked = [prepared.test, prepared.mean, small()]
     expected = [evaluation.probabilities(nets[0], *asked, views) for views in (1, 10)]
     expected.append(retrieval.features_of(nets[0], *asked))
-    monkeypatch.setattr(augment.Cutter, "__call__", None)
+    monkeypatch.setattr(augment.Cropper, "__call__", None)
     got = [evaluation.probabilities(nets[1], *asked, views) for views in (1, 10)]
     got.append(retrieval.features_of(nets[1], *asked))
     for mine, its in zip(got, expected, strict=True):
@@ -115,9 +117,9 @@ def test_a_test_on_a_device_is_the_processor_s(prepared, monkeypatch, names):
 
 def test_a_phase_without_colour_noise(prepared):
     device = Device("fake:0")
-    fed = feed.training_batches(prepared, small(), 3, 1, 0, 0.0, [device])
-    for batch, host in zip(fed, loader.training_batches(prepared, small(), 3, 1, 0, 0.0), strict=True):
-        np.testing.assert_array_equal(device.get(device.place(batch.images)), host.images)
+    fed = loading.training_batches(prepared, small(), 3, 1, 0, 0.0, [device])
+    for batch, host in zip(fed, loading.training_batches(prepared, small(), 3, 1, 0, 0.0), strict=True):
+        np.testing.assert_array_equal(device.get(device.to_device(batch.images)), host.images)
 
 
 def test_the_next_batch_is_on_its_way_before_one_is_handed_over(prepared, monkeypatch):
@@ -134,8 +136,8 @@ def test_the_next_batch_is_on_its_way_before_one_is_handed_over(prepared, monkey
             story.append(("wait", self.number))
             super().wait()
 
-    monkeypatch.setattr(feed, "Upload", Told)
-    for number, _ in enumerate(feed.training_batches(prepared, small(batch=16), 0, 0, devices=[Device("fake:0")])):
+    monkeypatch.setattr(loading, "Upload", Told)
+    for number, _ in enumerate(loading.training_batches(prepared, small(batch=16), 0, 0, devices=[Device("fake:0")])):
         story.append(("learn", number))
     assert story == [
         *[("begin", 0), ("begin", 1), ("learn", 0), ("wait", 0), ("begin", 2), ("learn", 1), ("wait", 1)],
@@ -164,7 +166,7 @@ def test_uploads_where_there_is_no_card(name):
 def test_who_stops_early_leaves_no_copy_on_its_way(prepared, names, taken):
     """Host memory that is given back while a device may still read it raises at that device's next upload."""
     devices = [Device(name) for name in names]
-    batches = feed.training_batches(prepared, small(), 0, 0, devices=devices)
+    batches = loading.training_batches(prepared, small(), 0, 0, devices=devices)
     for _ in range(taken):
         next(batches)
     batches.close()
@@ -176,7 +178,7 @@ def test_who_stops_early_leaves_no_copy_on_its_way(prepared, names, taken):
 
 def test_waiting_is_counted_and_nothing_else(monkeypatch):
     clock = types.SimpleNamespace(now=100.0, monotonic=lambda: clock.now)
-    monkeypatch.setattr(feed, "time", clock)
+    monkeypatch.setattr(loading, "time", clock)
 
     def slow():
         for number in range(3):
@@ -184,7 +186,7 @@ def test_waiting_is_counted_and_nothing_else(monkeypatch):
             yield number
         clock.now += 1
 
-    batches = feed.Batches(slow())
+    batches = loading.Batches(slow())
     for seen, _ in enumerate(batches, 1):
         assert batches.waited == 2 * seen
         clock.now += 50
@@ -200,11 +202,11 @@ def test_the_same_weights_for_any_number_of_threads(prepared, tmp_path, monkeypa
     results = []
     for threads in (0, 1, 7):
         with monkeypatch.context() as patch:
-            patch.setattr(loop, "training_batches", functools.partial(feed.training_batches, threads=threads))
-            loop.train(small(), prepared, tmp_path / str(threads), names, show=quiet)
+            patch.setattr(loop, "training_batches", functools.partial(loading.training_batches, threads=threads))
+            train(small(), prepared, tmp_path / str(threads), names, show=quiet)
         results.append(final(tmp_path / str(threads)))
     if len(names) == 2:
-        loop.train(small(), prepared, tmp_path / "host", ["cpu", "cpu"], show=quiet)
+        train(small(), prepared, tmp_path / "host", ["cpu", "cpu"], show=quiet)
         results.append(final(tmp_path / "host"))
     for other in results[1:]:
         assert results[0].keys() == other.keys()
@@ -236,14 +238,14 @@ def failing_disk(monkeypatch, prepared, image):
 @pytest.mark.parametrize("names", [["cpu"], ["fake:0", "fake:1"]], ids=" ".join)
 def test_a_disk_that_fails_stops_the_run(prepared, tmp_path, monkeypatch, names, threads):
     """S8: the error comes out of the loop, in its turn, and says which shard; what was learned before is not lost."""
-    patched = functools.partial(feed.training_batches, threads=threads)
+    patched = functools.partial(loading.training_batches, threads=threads)
     monkeypatch.setattr(loop, "training_batches", patched)
     epoch = loader.Epoch(prepared, small(), 0, 0)
     shard = failing_disk(monkeypatch, prepared, epoch.draw(3)[0][5])  # of batch 3
-    steps, learn = [], loop.Training.learn
-    monkeypatch.setattr(loop.Training, "learn", lambda run, batch: (steps.append(run.step), learn(run, batch))[1])
+    steps, learn = [], loop.Training.train_step
+    monkeypatch.setattr(loop.Training, "train_step", lambda run, batch: (steps.append(run.step), learn(run, batch))[1])
     with pytest.raises(DataError, match=f"{shard}: image .*: cannot be read \\(Input/output error\\)"):
-        loop.train(small(), prepared, tmp_path, names, show=quiet)
+        train(small(), prepared, tmp_path, names, show=quiet)
     assert steps == [0, 1, 2] if names == ["cpu"] else [0, 1]  # one is on its way when the error comes
     assert not loader_threads()
 
@@ -271,7 +273,7 @@ def slowed(prepared, seconds):
 def test_a_slow_disk_shows(prepared, tmp_path, names):
     """S9: no deadlock, and the log and the person are told how much of the time went by without data."""
     lines = []
-    loop.train(small(epochs=1), slowed(prepared, 0.05), tmp_path, names, show=lines.append)
+    train(small(epochs=1), slowed(prepared, 0.05), tmp_path, names, show=lines.append)
     (epoch,) = [record for record in run_folder.read_log(tmp_path) if record["event"] == "epoch"]
     assert 0.01 < epoch["waited"] < 1
     (line,) = [line for line in lines if "training loss" in line]
@@ -279,9 +281,9 @@ def test_a_slow_disk_shows(prepared, tmp_path, names):
 
 
 def test_a_disk_that_keeps_up_is_not_mentioned(prepared, tmp_path, monkeypatch):
-    monkeypatch.setattr(feed, "time", types.SimpleNamespace(monotonic=lambda: 0.0))
+    monkeypatch.setattr(loading, "time", types.SimpleNamespace(monotonic=lambda: 0.0))
     lines = []
-    loop.train(small(epochs=1), prepared, tmp_path, show=lines.append)
+    train(small(epochs=1), prepared, tmp_path, show=lines.append)
     (epoch,) = [record for record in run_folder.read_log(tmp_path) if record["event"] == "epoch"]
     assert epoch["waited"] == 0
     assert not any("waiting" in line for line in lines)
@@ -296,9 +298,9 @@ def test_a_step_that_fails_ends_the_threads(prepared, tmp_path, monkeypatch, nam
         assert loader_threads() or not seconds  # a fast disk may have given all there is
         raise ZeroDivisionError
 
-    monkeypatch.setattr(loop.Training, "learn", fail)
+    monkeypatch.setattr(loop.Training, "train_step", fail)
     with pytest.raises(ZeroDivisionError):
-        loop.train(small(), slowed(prepared, seconds), tmp_path, names, show=quiet)
+        train(small(), slowed(prepared, seconds), tmp_path, names, show=quiet)
     assert not loader_threads()
 
 

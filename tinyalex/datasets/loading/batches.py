@@ -9,7 +9,7 @@ import itertools
 import time
 
 from tinyalex.datasets.loading import loader
-from tinyalex.devices.upload import Placed, Upload
+from tinyalex.devices.upload import DeviceBatch, Upload
 
 
 class Batches:
@@ -53,7 +53,7 @@ def training_batches(dataset, recipe, seed, epoch, first_batch=0, colour_noise=N
     Returns
     -------
     Batches
-        Of `loader.Batch`. Unless all devices are the processor, ``images`` are `Placed` on them.
+        Of `loader.Batch`. Unless all devices are the processor, ``images`` are `DeviceBatch` on them.
     """
     return _fed(loader.Epoch(dataset, recipe, seed, epoch, colour_noise), first_batch, devices, threads)
 
@@ -78,14 +78,14 @@ def test_batches(images, mean, recipe, batch, views=1, devices=(), threads=None)
 
 def _fed(crops, first_batch, devices, threads):
     if all(device.kind == "cpu" for device in devices):
-        return Batches(loader.batches(crops, first_batch, 1 if threads is None else threads))
-    records = loader.records(crops, first_batch, 4 if threads is None else threads, devices[0].pinned)
-    return Batches(_placed(records, crops.cutter, devices))
+        return Batches(loader.host_batches(crops, first_batch, 1 if threads is None else threads))
+    records = loader.raw_batches(crops, first_batch, 4 if threads is None else threads, devices[0].pinned)
+    return Batches(_placed(records, crops.cropper, devices))
 
 
-def _placed(records, cutter, devices):
+def _placed(records, cropper, devices):
     # Before a batch is handed over, the copying of the next one begins. All devices are spoken to by one thread.
-    cuts, current, following = {device: cutter.on(device) for device in devices}, None, None
+    cuts, current, following = {device: cropper.on(device) for device in devices}, None, None
     with contextlib.closing(records):
         try:
             for each in itertools.chain(records, [None]):
@@ -116,4 +116,4 @@ def _cut(records, uploads, cuts):
     for upload in uploads:
         with upload.device as device, upload as copies:
             images[device] = cuts[device](*copies)
-    return loader.Batch(Placed(images), records.labels, records.indices)
+    return loader.Batch(DeviceBatch(images), records.labels, records.indices)
