@@ -1,47 +1,51 @@
 """AlexNet (2012) from scratch: every layer written out over arrays, for NumPy on the CPU and CuPy on the GPU.
 
-What README and lessons use are attributes, loaded when first used::
+What most programs need can be reached from here, and is loaded when it is first used:
 
-    import tinyalex
+>>> import tinyalex
+>>> recipe = tinyalex.recipe.load("shapes", ["net.classes=12"])
+>>> network = tinyalex.alexnet.build(recipe.net, recipe.init, devices=["cpu"])
+>>> network.input_shape
+(56, 56, 3)
 
-    recipe = tinyalex.recipe.load("shapes", ["net.classes=12"])
-    network = tinyalex.alexnet.build(recipe.net, recipe.init, devices=["cpu"])
+Everything else is in the folders: layers, network, datasets, training, runs, devices and more.
 """
 
 from importlib import import_module
 
 __version__ = "0.1.0"
-_MODULES = {
+_PUBLIC = {  # a module, or a name in one
+    "Device": "devices.device:Device",
+    "Network": "network.network:Network",
+    "Optimizer": "training.optimizer:Optimizer",
+    "Training": "training.loop:Training",
     "alexnet": "network.alexnet",
-    "checkpoint": "runs.checkpoint",
     "columns": "network.columns",
     "confusion": "training.confusion",
     "datasets": "datasets",
-    "device": "devices.device",
     "errors": "errors",
     "evaluation": "training.evaluation",
     "figures": "figures",
     "finetune": "runs.finetune",
-    "footnote3": "experiments.footnote3",
     "gradcheck": "gradcheck",
     "layers": "layers",
+    "load_run": "runs.run_folder:load",
     "loops": "layers.loops",
-    "network": "network.network",
-    "optimizer": "training.optimizer",
     "randomness": "randomness",
     "recipe": "recipes.recipe",
-    "runs": "runs.run_folder",
     "schedule": "training.schedule",
     "summary": "network.summary",
-    "training": "training.loop",
+    "train": "runs.train:train",
 }
-__all__ = sorted(_MODULES)
+__all__ = sorted(_PUBLIC)
 
 
 def __getattr__(name):
-    if name in _MODULES:
-        return import_module(f"tinyalex.{_MODULES[name]}")
-    raise AttributeError(f"module 'tinyalex' has no attribute {name!r}")
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'tinyalex' has no attribute {name!r}")
+    module, _, attribute = _PUBLIC[name].partition(":")
+    module = import_module(f"tinyalex.{module}")
+    return getattr(module, attribute) if attribute else module
 
 
 def __dir__():
