@@ -124,9 +124,14 @@ def write(path, machine, parts, seconds=None):
 
 
 def read(path):
-    """Return a record's JSON and its samples."""
-    with np.load(path.with_suffix(".npz")) as file:
-        return json.loads(path.read_text(encoding="utf-8")), dict(file)
+    """Return a record's JSON and its samples; a file that is missing ends the program with a line that names it."""
+    try:
+        with np.load(path.with_suffix(".npz")) as file:
+            return json.loads(path.read_text(encoding="utf-8")), dict(file)
+    except OSError as error:
+        raise SystemExit(
+            f"{error.filename}: {error.strerror}; make it with: same_bits.py record CHECKOUT {path}"
+        ) from None
 
 
 # Comparing.
@@ -213,7 +218,12 @@ def original(devices, steps=2, batch=16):
 
 
 def cifar(convolution, steps=20):
-    """Return all tensors and losses of float32 steps of the recipe `cifar10-relu` on images of noise."""
+    """Return all tensors and losses of float32 steps of the recipe `cifar10-relu` on images of noise.
+
+    On noise the images' gradients nearly cancel, and a ReLU or a pool that decides otherwise about one of its inputs
+    changes their sum: a difference of 1e-7 in the first steps may be one of 0.1 after twenty. The gradients of step 1
+    tell how large a difference was at first.
+    """
     recipe = module("recipe").load("cifar10-relu", [f"net.convolution={convolution}"])
     rng = np.random.default_rng(10)
     shape = (steps, recipe.learning.batch, recipe.net.input, recipe.net.input, 3)
