@@ -54,7 +54,7 @@ MODULES = {
 ATTRIBUTES = {
     "loss_and_backward": ("loss_and_backward", "gradient"),
     "weight_decay": ("weight_decay", "decay"),
-    "weight_decays": ("weight_decays", "decays"),
+    "layer_weight_decay": ("layer_weight_decay", "decays"),
     "lr_mult": ("lr_mult", "slow"),
 }
 
@@ -239,7 +239,7 @@ def learn(recipe, devices, dtype, images, labels):
     """
     network = module("alexnet").build(recipe.net, recipe.init, devices, seed=0, dtype=dtype)
     learning, found, losses = recipe.learning, {}, []
-    decay, decays = attribute(learning, "weight_decay"), attribute(learning, "weight_decays")
+    decay, decays = attribute(learning, "weight_decay"), attribute(learning, "layer_weight_decay")
     optimizer = module("optimizer").Optimizer(network, learning.momentum, decay, decays)
     step = module("randomness").Step
     for number in range(len(images)):
