@@ -12,8 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinyalex import alexnet, checkpoint, datasets, finetune, recipe, runs, training
+from tinyalex import datasets
 from tinyalex.cli import main
+from tinyalex.network import alexnet
+from tinyalex.recipes import recipe
+from tinyalex.runs import checkpoint, finetune, run_folder
+from tinyalex.training import loop
 
 LEGACY = Path(__file__).parent / "legacy"
 SET, RUN, FINISHED, WEIGHTS = (LEGACY / name for name in ("set", "run", "finished", "weights.safetensors"))
@@ -136,7 +140,7 @@ def test_a_run_goes_on_and_ends_where_it_did(capsys, tmp_path):
     assert still == {name for name in before if "fc6" in name}
     assert (out / "curves.png").stat().st_size > 0
 
-    log, then = runs.read_log(out), runs.read_log(RUN)
+    log, then = run_folder.read_log(out), run_folder.read_log(RUN)
     tests = [each for each in log if each["event"] == "test"]
     assert [each["step"] for each in tests] == list(range(6, 73, 6))
     assert [each["top1_error"] for each in tests] == pytest.approx(metadata["errors"], rel=1e-6)
@@ -157,7 +161,7 @@ def test_an_export_holds_the_weights_of_its_run():
     found, (wanted, _) = checkpoint.read(WEIGHTS)[0], checkpoint.read(checkpoint.newest(FINISHED))
     assert found.keys() == {name for name in wanted if not name.startswith(("momentum/", "epoch/"))}
     assert all(np.array_equal(found[name], wanted[name]) for name in found)
-    run = runs.load(WEIGHTS)
+    run = run_folder.load(WEIGHTS)
     assert run.classes == CLASSES and run.metadata["step"] == 72
     assert all(np.array_equal(view, wanted[name]) for name, view in run.network.state().items())
 
@@ -166,7 +170,7 @@ def test_an_export_holds_the_weights_of_its_run():
 def test_another_run_begins_with_its_weights(source):
     made = recipe.load(RECIPE)
     network = alexnet.build(made.net, made.init, seed=5)
-    origin = finetune.begin(network, source, CLASSES)
+    origin = finetune.start_from(network, source, CLASSES)
     wanted = checkpoint.read(WEIGHTS)[0]
     assert origin["step"] == 72 and not origin["anew"]
     assert all(np.array_equal(view, wanted[name]) for name, view in network.state().items())
@@ -210,12 +214,12 @@ def test_every_key_of_a_recipe_is_read():
 def test_the_update_is_what_the_recipe_asks_for():
     # Weight decay of all layers and of single ones, rates of biases, multipliers of single layers' rates: whatever
     # their keys are called, the second phase of the recipe makes this of v and w.
-    run = training.Training(recipe.load(RECIPE), datasets.load(SET))
+    run = loop.Training(recipe.load(RECIPE), datasets.load(SET))
     run.step = 62
     with contextlib.closing(run.batches()) as batches:
-        run.learn(next(batches))  # from here on v is not 0
+        run.train_step(next(batches))  # from here on v is not 0
         w, v = tensors(run.network.tensors()), tensors(run.optimizer.tensors())
-        run.learn(next(batches))
+        run.train_step(next(batches))
     gradients, after = tensors(run.network.tensors("grad")), tensors(run.optimizer.tensors())
     moved = tensors(run.network.tensors())
     assert {name.split("/")[0].rstrip("ab") for name in w} == {

@@ -5,8 +5,9 @@ import json
 
 import numpy as np
 import pytest
-from programs import same_bits
-from small_runs import small
+
+from tests.programs import same_bits
+from tests.support.small_runs import small
 
 MACHINE = {"checkout": "here", "commit": "1", "processor": "one", "threads": 2}
 LARGE = 4 * same_bits.SAMPLE  # entries, of which every fourth is kept

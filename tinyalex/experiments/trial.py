@@ -56,10 +56,10 @@ def claim(folder, recipe, dataset):
     dataset : Dataset
     """
     path = Path(folder) / "settings.json"
-    now = {"recipe": recipes.to_toml(recipe), "data": dataset.identity}
     if not path.is_file():
-        storage.write_text(path, json.dumps(now, indent=1) + "\n")
-    then = json.loads(path.read_text(encoding="utf-8"))
-    for what in now:
-        if then[what] != now[what]:
+        kept = {"recipe": recipes.to_toml(recipe), "data": dataset.identity}
+        storage.write_text(path, json.dumps(kept, indent=1) + "\n")
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    for what, same in (("recipe", recipes.parse(kept["recipe"]) == recipe), ("data", kept["data"] == dataset.identity)):
+        if not same:
             raise UsageError(f"{folder}: an experiment with another {what} is kept there; give another --out")

@@ -92,6 +92,7 @@ def _renamed(tables, section=""):
                 raise UsageError(f"{old}: was renamed to {OLD_NAMES[old]}, which is given too; remove {old}")
             tables[new.removeprefix(section)] = tables.pop(key)
             yield f"{old} is now called {OLD_NAMES[old]}; the old name is still read"
+            continue
         for table in value if isinstance(value, list) else [value]:
             if isinstance(table, dict):
                 yield from _renamed(table, f"{name}.")
