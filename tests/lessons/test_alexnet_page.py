@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinyalex import alexnet, randomness, recipe
+from tinyalex import randomness
 from tinyalex.datasets import shapes
 from tinyalex.layers import MaxPool
-from tinyalex.optimizer import Optimizer
+from tinyalex.network import alexnet
+from tinyalex.recipes import recipe
+from tinyalex.training.optimizer import Optimizer
 
-PATH = Path(__file__).parent.parent / "lessons" / "alexnet.py"
+PATH = Path(__file__).parents[2] / "lessons" / "alexnet.py"
 SOURCE = PATH.read_text(encoding="utf-8")
 TOLERANCE = 1e-9  # of each tensor's maximum: other orders of sums, in float64
 
@@ -28,7 +30,7 @@ SETTINGS = recipe.load(
     [
         *("net.input=49", "net.kernels=[5, 5, 3, 3, 3]", "net.stride=2"),
         *(f"net.{key}={value}" for key, value in SIZES.items()),
-        *('init.weights={default="he"}', "init.biases.default=0.1", "learning.decay=0.0005"),
+        *('init.weights={default="he"}', "init.biases.default=0.1", "learning.weight_decay=0.0005"),
     ],
 )
 LAYERS = [f"{name}{column}" for name in ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7") for column in "ab"]
@@ -73,12 +75,12 @@ class Masks:
 def by_the_package(devices):
     """Take the steps; return first values, and all that there is to compare."""
     network = alexnet.build(SETTINGS.net, SETTINGS.init, devices, seed=1, dtype="float64")
-    optimizer = Optimizer(network, SETTINGS.learning.momentum, SETTINGS.learning.decay)
+    optimizer = Optimizer(network, SETTINGS.learning.momentum, SETTINGS.learning.weight_decay)
     first, (x, labels), results = {name: value.copy() for name, value in network.state().items()}, images(49), {}
     for number in range(STEPS):
         batch = slice(number * BATCH, (number + 1) * BATCH)
         with network.step():
-            loss, _ = network.gradient(x[batch], labels[batch], randomness.Step(SEED, number))
+            loss, _ = network.loss_and_backward(x[batch], labels[batch], randomness.Step(SEED, number))
             results[f"loss {number}"] = np.array(loss)
         optimizer.update(RATE)
     results |= network.state() | {f"v of {name}": v for name, _, v in optimizer.tensors()}
