@@ -83,7 +83,7 @@ extern "C" __global__ void average_pool_backward(const real *dy, real *dx, int c
 """
 
 
-def max_pool(layer, x, step=None):
+def max_pool(layer, x, training=False, step=None):
     """Run `MaxPool` forward."""
     layer.expect(layer.window**2 <= 256, (layer.window,), "a window whose places fit in a byte, 16 or less")
     x, y = _in_and_out(layer, x)
@@ -101,7 +101,7 @@ def max_pool_backward(layer, dy):
     return dx
 
 
-def average_pool(layer, x, step=None):
+def average_pool(layer, x, training=False, step=None):
     """Run `AvgPool` forward."""
     x, y = _in_and_out(layer, x)
     _launch(layer, "average_pool", x.shape, y.shape, y.shape, 1, x, y)

@@ -95,7 +95,7 @@ extern "C" __global__ void around_backward(const real *dy, const real *x, const 
 """
 
 
-def forward(layer, x, step=None):
+def forward(layer, x, training=False, step=None):
     """Run `LRN` or `SpatialNorm` forward."""
     x = layer.device.xp.ascontiguousarray(x)
     y = layer.device.empty(x.shape, x.dtype)

@@ -57,7 +57,7 @@ extern "C" __global__ void loss_gradient(const real *z, const int *labels, const
 """
 
 
-def forward(layer, z, labels, step=None):
+def forward(layer, z, labels):
     """Return `SoftmaxLoss`'s mean loss."""
     device, (n, classes) = layer.device, z.shape
     z, labels = device.xp.ascontiguousarray(z), labels.astype("int32")

@@ -10,7 +10,7 @@ class ReLU(Layer):
     def relu(self):
         return self
 
-    def forward(self, x, step=None):
+    def forward(self, x, training=False, step=None):
         zeros = self.device.zeros(x.shape[-2:], x.dtype)  # NumPy takes an array twice as fast as a number
         self.saved = self.device.xp.maximum(x, zeros, out=self.device.empty(x.shape, x.dtype))
         return self.saved  # y > 0 where x > 0: the next layer holds it anyway
@@ -24,7 +24,7 @@ class ReLU(Layer):
 class Tanh(Layer):
     """Squash to (-1, 1); any shape."""
 
-    def forward(self, x, step=None):
+    def forward(self, x, training=False, step=None):
         self.saved = self.device.xp.tanh(x, out=self.device.empty(x.shape, x.dtype))
         return self.saved
 

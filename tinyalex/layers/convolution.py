@@ -47,7 +47,7 @@ class Conv2d(Layer):
         ho, wo, _ = self.output_shape(shape)
         return ho * wo * self.W.size
 
-    def forward(self, x, step=None):
+    def forward(self, x, training=False, step=None):
         y = self.product(x)
         y += self.b.value
         return y

@@ -4,6 +4,7 @@ training:  y = m x,  m drawn anew for every image and step        test:  y = (1 
 """
 
 from tinyalex import randomness
+from tinyalex.errors import UsageError
 from tinyalex.layers.layer import Layer
 
 
@@ -25,10 +26,15 @@ class Dropout(Layer):
     def __init__(self, p=0.5, stream="", first_unit=0):
         self.p, self.stream, self.first_unit = p, stream, first_unit
 
-    def forward(self, x, step=None):
-        if step is None:
+    def forward(self, x, training=False, step=None):
+        if not training:
             self.saved = 1 - self.p
             return x * (1 - self.p)
+        if step is None:
+            raise UsageError(
+                f"{self.name or 'Dropout'}: in training the mask is drawn from a step; pass step=Step(seed, number), "
+                "or training=False"
+            )
         xp = self.device.xp
         key = randomness.key(step.seed, "dropout", self.stream, step.number)
         images = xp.arange(step.first, step.first + len(x))[:, None]

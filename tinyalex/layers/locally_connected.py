@@ -44,7 +44,7 @@ class LocallyConnected(Layer):
     def multiply_adds(self, shape):
         return self.W.size
 
-    def forward(self, x, step=None):
+    def forward(self, x, training=False, step=None):
         n, (ho, wo, o) = len(x), self.output_shape(x.shape[1:])
         W = self.W.value.reshape(ho * wo, -1, o)
         y = self.device.empty((n, ho * wo, o), self.device.xp.result_type(x, W))

@@ -13,7 +13,7 @@ class SoftmaxLoss(Layer):
     """From logits (n, c) and integer labels (n,) to one number."""
 
     @instead(softmax.forward)
-    def forward(self, z, labels, step=None):
+    def forward(self, z, labels):
         """Return the mean loss, as an array of no dimensions on the device."""
         xp, n = self.device.xp, len(z)
         shifted = z - z.real.max(axis=1)[:, None]  # no exponential overflows

@@ -21,7 +21,7 @@ class _ResponseNorm(Layer):
         self.size, (self.k, self.alpha, self.beta) = size, map(float, (k, alpha, beta))
 
     @instead(response.forward)
-    def forward(self, x, step=None):
+    def forward(self, x, training=False, step=None):
         xp, shape, x = self.device.xp, x.shape, self._apart(x)
         y, u = (self.device.empty(x.shape, x.dtype) for _ in range(2))
         for i in self._pieces(x):

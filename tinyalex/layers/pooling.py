@@ -45,7 +45,7 @@ class MaxPool(_Pool):
     """Take the largest; in backward the first of several largest, row by row, gets the gradient."""
 
     @instead(pooling.max_pool)
-    def forward(self, x, step=None):
+    def forward(self, x, training=False, step=None):
         self.output_shape(x.shape[1:])
         rows, across = self._largest(x, 2)  # (n, h, wo, c)
         y, down = self._largest(rows, 1)  # (n, ho, wo, c)
@@ -84,7 +84,7 @@ class AvgPool(_Pool):
     """Take the mean of the pixels that lie inside the image (2012: ``conv_util.cuh``)."""
 
     @instead(pooling.average_pool)
-    def forward(self, x, step=None):
+    def forward(self, x, training=False, step=None):
         self.output_shape(x.shape[1:])
         self.saved = x.shape
         return self._sum(self._sum(x, 2), 1) / self._areas(x.shape, x.real.dtype)

@@ -23,15 +23,15 @@ class FusedLayer(Layer):
         self.layer, self.relu, self.dropout = layer, relu, dropout
         self.names, self.device, self.W, self.b = layer.names, layer.device, layer.W, layer.b
 
-    def forward(self, x, step=None):
+    def forward(self, x, training=False, step=None):
         y = self.layer.product(x)
         outputs, part = y.shape[-1], width(y.shape[-1])
         rows = len(y) if y.ndim == 2 else y.size // (outputs * y.shape[-2])
         chance = [0] * 5
-        if self.dropout and step:
+        if self.dropout and training:
             key = randomness.key(step.seed, "dropout", self.dropout.stream, step.number)
             chance = [int(self.dropout.p * 2**32), key, key >> 32, step.first, self.dropout.first_unit]
-        scale = 1.0 - self.dropout.p if self.dropout and not step else 1.0
+        scale = 1.0 - self.dropout.p if self.dropout and not training else 1.0
         arguments = y, self.b.value, self.relu is not None, scale, *chance
         self.device.launch(rectify.SOURCE, "rectify", rows, y.size // rows // part, *arguments, OUTPUTS=outputs, PART=part)
         self.saved = y, scale
