@@ -44,7 +44,7 @@ class Devices:
 
     def make(self, name):
         device = self._plain(name)
-        device.kernels |= {np.dtype(dtype) for dtype in self.kernels} if device.kind == "cuda" else set()
+        device.kernel_dtypes |= {np.dtype(dtype) for dtype in self.kernels} if device.kind == "cuda" else set()
         if self.serial:
             device.stream = device.copying = device.xp.cuda.Stream.null
         return device

@@ -30,17 +30,20 @@ class Dropout(Layer):
         if not training:
             self.saved = 1 - self.p
             return x * (1 - self.p)
+        xp, key = self.device.xp, self.key(step)
+        images = xp.arange(step.first, step.first + len(x))[:, None]
+        units = xp.arange(self.first_unit, self.first_unit + x.shape[1])
+        self.saved = randomness.bits(key, images, units, xp=xp) >= int(self.p * 2**32)  # (n, m)
+        return x * self.saved
+
+    def key(self, step):
+        """Return the key of a step's mask, for `randomness.bits`."""
         if step is None:
             raise UsageError(
                 f"{self.name or 'Dropout'}: in training the mask is drawn from a step; pass step=Step(seed, number), "
                 "or training=False"
             )
-        xp = self.device.xp
-        key = randomness.key(step.seed, "dropout", self.stream, step.number)
-        images = xp.arange(step.first, step.first + len(x))[:, None]
-        units = xp.arange(self.first_unit, self.first_unit + x.shape[1])
-        self.saved = randomness.bits(key, images, units, xp=xp) >= int(self.p * 2**32)  # (n, m)
-        return x * self.saved
+        return randomness.key(step.seed, "dropout", self.stream, step.number)
 
     def backward(self, dy):
         # y = m x with m fixed:  dx = m dy

@@ -77,7 +77,7 @@ class Network:
         if self.devices[0].on_host:
             shapes = self.shapes[: len(self.trunk)]
             self.executors[: len(self.trunk)] = map(Blocks, self.trunk, shapes, [self.dtype.itemsize] * len(self.trunk))
-        elif self.devices[0].has_kernels(self.dtype):
+        elif self.devices[0].has_cuda_kernels(self.dtype):
             self.executors = list(map(fuse, self.stages))
         return self
 
