@@ -36,12 +36,12 @@ def draw(*shape):
 
 x, here = draw(8, 10), Step(seed=0, number=0)
 layer = Dropout(0.5, "fc6")
-y = layer.forward(x, here)
+y = layer.forward(x, training=True, step=here)
 coins = bits(key(0, "dropout", "fc6", 0), np.arange(8)[:, None], np.arange(10)) >= 2**31
 assert np.array_equal(y, x * coins)
 assert np.array_equal(layer.backward(np.ones_like(x)), coins)
-assert np.array_equal(layer.forward(x), 0.5 * x)  # no step: test time
-assert [each.verdict for each in gradcheck.check(Dropout(0.5, "fc6"), x, here)] == ["ok"]
+assert np.array_equal(layer.forward(x), 0.5 * x)  # at test time
+assert [each.verdict for each in gradcheck.check(Dropout(0.5, "fc6"), x, training=True, step=here)] == ["ok"]
 print(f"{np.count_nonzero(~coins)} of {coins.size} units silent in this step")
 
 # %%

@@ -118,7 +118,7 @@ images, labels = draw(4, 56, 56, 3).astype(np.float32), np.arange(4)
 losses = {}
 for names in (["cpu"], ["cpu", "cpu"], ["fake:0", "fake:1"]):
     net = alexnet.build(small.net, small.init, names)
-    loss, _ = net.loss_and_backward(images, labels)
+    loss, _ = net.loss_and_backward(images, labels, training=False)
     losses[" ".join(names)] = float(net.devices[0].get(loss))
     counted = sum(sum(count.values()) for count in net.crossed().values())
     print(f"{' '.join(names):14} loss {losses[' '.join(names)]:.6f}, {counted:,} bytes crossed")

@@ -19,7 +19,7 @@ def lrn_backward(dy, x, k, n, alpha, beta):
 class Yours(LRN):
     """The package's forward with your backward."""
 
-    def forward(self, x, step=None):
+    def forward(self, x, training=False, step=None):
         """Keep x for backward."""
         self.x = np.array(x)
         return super().forward(x)

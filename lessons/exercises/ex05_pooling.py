@@ -20,7 +20,7 @@ def max_pool_backward(dy, x, z, s):
 class Yours(MaxPool):
     """The package's forward with your backward, map by map."""
 
-    def forward(self, x, step=None):
+    def forward(self, x, training=False, step=None):
         """Keep x for backward."""
         self.x = np.array(x)
         return super().forward(x)

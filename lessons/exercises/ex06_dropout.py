@@ -25,7 +25,7 @@ def test_dropout():
     x, dy = normal(key(0, "ex06"), np.arange(2)[:, None], np.arange(48)).reshape(2, 6, 8)
     for p in (0.5, 0.2):
         layer = Dropout(p, "fc6")
-        y = layer.forward(x, Step(0, 3))
+        y = layer.forward(x, training=True, step=Step(0, 3))
         coins = y != 0
         yours = dropout(x, coins, p)
         assert np.allclose(yours, y), "training: a unit that speaks says what it has to say, not more"

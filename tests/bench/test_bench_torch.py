@@ -78,7 +78,7 @@ def test_two_training_steps(name, overrides):
                                                              else layer.name for _, layer in ours.layers()]  # fmt: skip
     for number in range(3):
         agree(ours, theirs, "value", "data")
-        loss, logits = ours.loss_and_backward(images, labels, Step(0, number))
+        loss, logits = ours.loss_and_backward(images, labels, step=Step(0, number))
         its_updates.zero_grad()
         expected = theirs(x)
         its_loss = torch.nn.functional.cross_entropy(expected, targets)
@@ -115,7 +115,7 @@ def test_dropout_at_test_and_with_our_masks(monkeypatch):
     theirs.train()
     monkeypatch.setattr(torch.nn.functional, "dropout", dropout)
     torch.nn.functional.cross_entropy(theirs(x), targets).backward()
-    ours.loss_and_backward(images, labels, step)
+    ours.loss_and_backward(images, labels, step=step)
     agree(ours, theirs, "grad", "grad")
 
 

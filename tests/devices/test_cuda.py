@@ -545,7 +545,7 @@ def a_step(devices, norm, fc8, dtype="float64"):
     host = network.devices[0]
     images, labels = noise(4, 67, 67, 3).astype(dtype), np.array([0, 4, 1, 1])
     with network.step():
-        loss, logits = network.loss_and_backward(images, labels, Step(0, 0))
+        loss, logits = network.loss_and_backward(images, labels, step=Step(0, 0))
         results = {"loss": host.get(loss), "logits": host.get(logits)}
         optimizer.update(0.01, 0.02)
     assert first_not_finite(network, images) is None

@@ -225,7 +225,7 @@ class Leak(Layer):
     def __init__(self, stray, forward):
         self.stray, self.in_forward = stray, forward
 
-    def forward(self, x, step=None):
+    def forward(self, x, training=False, step=None):
         self.saved = True
         return x + self.stray() if self.in_forward else x
 
@@ -247,10 +247,10 @@ def test_a_layer_that_mixes_devices_raises(place, column, forward):
     network = described.build(["fake:0", "fake:1"], dtype="float64")
     images, labels = np.zeros((2, 67, 67, 3)), np.array([0, 1])
     if place == f"fake:{column}":
-        network.loss_and_backward(images, labels, Step(0, 0))
+        network.loss_and_backward(images, labels, step=Step(0, 0))
     else:
         with pytest.raises(DeviceMismatch):
-            network.loss_and_backward(images, labels, Step(0, 0))
+            network.loss_and_backward(images, labels, step=Step(0, 0))
 
 
 @pytest.mark.parametrize("where", ["forward", "backward"])
@@ -267,7 +267,7 @@ def test_an_exchange_that_forgets_to_copy_raises(monkeypatch, where):
     )
     monkeypatch.setattr(Exchange, "_carry", forget)
     with pytest.raises(DeviceMismatch):
-        network.loss_and_backward(np.zeros((2, 67, 67, 3)), np.array([0, 1]), Step(0, 0))
+        network.loss_and_backward(np.zeros((2, 67, 67, 3)), np.array([0, 1]), step=Step(0, 0))
 
 
 def test_what_it_makes_is_a_fake_array():

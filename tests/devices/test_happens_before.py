@@ -382,7 +382,7 @@ def step(net, optimizer=None):
     """One step of training; everything that it leaves, on the host."""
     images, labels = normal(key(0, "clocks"), np.arange(4 * 67 * 67 * 3)).reshape(4, 67, 67, 3), np.array([0, 4, 1, 1])
     with net.step():
-        loss, logits = net.loss_and_backward(images, labels, Step(0, 0))
+        loss, logits = net.loss_and_backward(images, labels, step=Step(0, 0))
         results = {"loss": net.devices[0].get(loss), "logits": net.devices[0].get(logits)}
         (optimizer or Optimizer(net)).update(0.01, 0.02)
     for kind in ("value", "grad"):
@@ -435,9 +435,9 @@ def test_a_layer_on_the_wrong_stream_raises(stray):
     layer = next(layer for _, layer in net.layers() if layer.name == stray)
     forward, elsewhere = layer.forward, Device("fake:1")
 
-    def misplaced(x, step=None):
+    def misplaced(x, **options):
         with elsewhere:
-            return forward(x, step)
+            return forward(x, **options)
 
     layer.forward = misplaced
     with pytest.raises(Race, match=f"on {elsewhere.stream}"):

@@ -156,16 +156,16 @@ def test_nearest_and_hamming_against_plain_loops():
 def test_an_auto_encoder_has_the_right_gradients():
     coder = AutoEncoder(6, bits=4, seed=1, noise=0.5)
     coder.network.build(dtype="float64", seed=1)
-    assert not any(result.failed for result in gradcheck.check(Noise(0.5), noise(3, 4), step=Step(0, 3)))
+    assert not any(result.failed for result in gradcheck.check(Noise(0.5), noise(3, 4), training=True, step=Step(0, 3)))
     x, step, network = noise(5, 6), Step(0, 3), coder.network
-    network.forward(x, step)
-    network.backward(network.forward(x, step) - x)
+    network.forward(x, training=True, step=step)
+    network.backward(network.forward(x, training=True, step=step) - x)
     for name, gradient in network.gradients().items():
         value, index = network.state()[name], tuple(side // 2 for side in gradient.shape)
         losses = []
         for nudge in (1e-6, -2e-6):
             value[index] += nudge
-            losses.append(0.5 * ((network.forward(x, step) - x) ** 2).sum())
+            losses.append(0.5 * ((network.forward(x, training=True, step=step) - x) ** 2).sum())
         value[index] += 1e-6
         assert gradient[index] == pytest.approx((losses[0] - losses[1]) / 2e-6, rel=1e-5), name
 

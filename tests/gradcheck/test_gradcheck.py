@@ -95,7 +95,7 @@ def tiny(devices, dtype="float64", **switches):
 
 def check_tiny(network, **options):
     images = 30 * noise(2, 59, 59, 3)
-    return gradcheck.check_network(network, images, np.array([0, 2]), STEP, inputs=False, **options)
+    return gradcheck.check_network(network, images, np.array([0, 2]), training=True, step=STEP, inputs=False, **options)
 
 
 OTHER_NETS = {
@@ -118,7 +118,7 @@ def test_the_papers_other_nets(switches):
     init = Init({"default": "he"}, {"default": 0.5})
     network = alexnet.build(net, init, ["cpu"] * net.columns, seed=9, dtype="float64")
     images = noise(2, net.input, net.input, 3)
-    results = gradcheck.check_network(network, images, np.array([0, 2]), STEP, inputs=False)
+    results = gradcheck.check_network(network, images, np.array([0, 2]), training=True, step=STEP, inputs=False)
     assert all(result.verdict == "ok" for result in results), gradcheck.table(results)
 
 

@@ -41,7 +41,7 @@ def three_steps(devices, norm, dtype="float64", **net):
     images, labels = noise(3, 67, 67, 3).astype(dtype), np.array([4, 0, 1])
     for number in range(3):
         with built.step(), built.devices[0] as device:
-            loss, logits = built.loss_and_backward(images, labels, Step(0, number))
+            loss, logits = built.loss_and_backward(images, labels, step=Step(0, number))
             seen["loss", number], seen["logits", number] = device.get(loss), device.get(logits)
             seen |= {(number, name): device.get(g) for name, device, g in built.tensors("grad")}
         optimizer.update(0.01, 0.02, {"conv3": 0.5, "fc6": 0.0} if number == 1 else None)
@@ -134,9 +134,9 @@ def test_bias_relu_and_dropout_in_one_pass(shape, step):
     readable, x = layers(ShimDevice()), noise(*shape)
     fast = fusion.fuse(Stage("", Exchange([[0]]), [layers(device)])).columns[0]
     assert len(fast) == 1
-    expected, got = x, fast[0].forward(x, step)
+    expected, got = x, fast[0].forward(x, training=step is not None, step=step)
     for layer in readable:
-        expected = layer.forward(expected, step)
+        expected = layer.forward(expected, training=step is not None, step=step)
     dy = noise(*expected.shape, purpose="dy")
     dx, back = fast[0].backward(dy), dy
     for layer in reversed(readable):

@@ -50,7 +50,7 @@ def test_arguments_need_not_be_contiguous(case, device):
         wide = device.put(np.repeat(array[::-1], 2, axis=-1))
         return wide[::-1, ..., ::2]
 
-    y = layer.forward(strided(x), case.step)
+    y = layer.forward(strided(x), **case.options)
     dx = layer.backward(strided(dy))
     np.testing.assert_allclose(device.get(y), expected["y"], rtol=0, atol=1e-14 * np.abs(expected["y"]).max())
     np.testing.assert_allclose(device.get(dx), expected["dx"], rtol=0, atol=1e-14 * np.abs(expected["dx"]).max())
@@ -214,7 +214,7 @@ def test_windows_stay_inside_their_column(device):
 
 def mask(device, n=64, m=512, step=STEP, **options):
     layer = layers.Dropout(**{"p": 0.5, "stream": "fc6"} | options).build(device)
-    return device.get(layer.forward(device.put(np.ones((n, m))), step))
+    return device.get(layer.forward(device.put(np.ones((n, m))), training=step is not None, step=step))
 
 
 def test_dropout_silences_half_and_leaves_the_rest_alone(device):

@@ -49,7 +49,7 @@ def compare(dtype, layer, shape, oracle, step=None, **weights):
     }
     expected = oracle(theirs, **params)
 
-    y = layer.forward(x, step)
+    y = layer.forward(x, training=step is not None, step=step)
     close("y", channels_first(y), expected, tolerance)
     dy = noise(*y.shape, purpose="dy").astype(dtype)
     dx = layer.backward(dy)
@@ -290,7 +290,7 @@ def test_three_training_steps(norm, devices):
         its_loss = F.cross_entropy(expected, torch.tensor(labels))
         its_loss.backward()
         with network.step():
-            loss, logits = network.loss_and_backward(images, labels, step)
+            loss, logits = network.loss_and_backward(images, labels, step=step)
             close("loss", host.get(loss), its_loss, 1e-10)
             close("logits", host.get(logits), expected, 1e-10)
             for name, gradient in fetched(network.tensors("grad")).items():

@@ -160,7 +160,7 @@ def test_a_net_with_it_is_the_same_net(devices, norm):
         network = alexnet.build(net, Init({"default": "he"}, {"default": 0.1}), devices, seed=2, dtype="float64")
         kinds = {type(layer) for _, layer in network.layers() if isinstance(layer, Conv2d)}
         assert kinds == {WinogradConv2d if convolution == "winograd" else Conv2d}
-        loss, _ = network.loss_and_backward(noise(5, 67, 67, 3), np.arange(5), Step(1, 2))
+        loss, _ = network.loss_and_backward(noise(5, 67, 67, 3), np.arange(5), step=Step(1, 2))
         found[convolution] = {name: device.get(view) for name, device, view in network.tensors("grad")}
         found[convolution]["loss"] = network.devices[0].get(loss)
     for name, value in found["im2col"].items():
@@ -171,7 +171,7 @@ def test_every_batch_sees_the_weights_as_they_are():
     net = Net(input=67, maps=(16, 32, 32, 32, 16), hidden=32, classes=10, convolution="winograd")
     network, fresh = (alexnet.build(net, Init({"default": "he"}), seed=seed, dtype="float64") for seed in (2, 3))
     images = noise(3, 67, 67, 3)
-    network.forward(images, Step(0, 0))  # in training, and no backward after it
+    network.forward(images, training=True, step=Step(0, 0))  # in training, and no backward after it
     network.load(fresh.state())
     np.testing.assert_array_equal(network.forward(images), fresh.forward(images))
 

@@ -222,7 +222,7 @@ def gradient(net, devices, batch=5):
     network = alexnet.build(net, HE, devices, 0, "float64")
     images, labels = noise(batch, net.input, net.input, 3), np.arange(batch) * 3 % net.classes
     with network.step():
-        loss, logits = network.loss_and_backward(images, labels, Step(2, 5))
+        loss, logits = network.loss_and_backward(images, labels, step=Step(2, 5))
         results = {"loss": host(loss), "logits": host(logits)}
         results |= {name: host(value) for name, value in network.gradients().items()}
     results["at test"] = network.predict(images)

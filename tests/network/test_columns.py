@@ -241,7 +241,7 @@ def test_two_columns_are_one_with_zero_blocks(talk, fc8):
         return whole.reshape(shapes[name])
 
     one.load({name: assemble(values, name) for name in shapes})
-    losses = [float(network.loss_and_backward(images, labels, step)[0]) for network in (one, two)]
+    losses = [float(network.loss_and_backward(images, labels, step=step)[0]) for network in (one, two)]
     assert abs(losses[0] - losses[1]) < 1e-13 * losses[1]
     gradients, parts = one.gradients(), two.gradients()
     for name, gradient in gradients.items():

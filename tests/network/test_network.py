@@ -53,7 +53,7 @@ def batch(count, dtype="float64"):
 
 def gradient(network, count, step=STEP, dtype="float64"):
     with network.step():
-        loss, logits = network.loss_and_backward(*batch(count, dtype), step)
+        loss, logits = network.loss_and_backward(*batch(count, dtype), training=step is not None, step=step)
         results = {"loss": host(loss), "logits": host(logits)}
         return results | {name: host(value) for name, value in network.gradients().items()}
 
@@ -136,12 +136,12 @@ def test_every_image_has_its_own_mask_whatever_the_block(threads):
     network = build()
     in_blocks(network, 1)
     images = np.repeat(noise(1, 67, 67, 3), 4, axis=0)
-    rows = host(network.forward(images, Step(0, 0)))
+    rows = host(network.forward(images, training=True, step=Step(0, 0)))
     assert len(np.unique(rows, axis=0)) == 4
-    later = host(network.forward(images[:2], Step(0, 0, first=2)))
+    later = host(network.forward(images[:2], training=True, step=Step(0, 0, first=2)))
     np.testing.assert_allclose(later, rows[2:], rtol=1e-12)
-    assert (host(network.forward(images, Step(0, 1))) != rows).any()
-    assert (host(network.forward(images, Step(1, 0))) != rows).any()
+    assert (host(network.forward(images, training=True, step=Step(0, 1))) != rows).any()
+    assert (host(network.forward(images, training=True, step=Step(1, 0))) != rows).any()
     still = host(network.forward(images))
     np.testing.assert_allclose(still, still[[0, 0, 0, 0]], rtol=1e-12)
 
@@ -151,7 +151,7 @@ def test_every_block_knows_its_place_in_the_batch(threads, form):
     seen = []
 
     class TrainingMonitor(Layer):
-        def forward(self, x, step=None):
+        def forward(self, x, training=False, step=None):
             seen.append((step.seed, step.number, step.first, len(x)))
             return x
 
@@ -159,7 +159,7 @@ def test_every_block_knows_its_place_in_the_batch(threads, form):
     described.stages[0].columns[0].append(TrainingMonitor())
     network = described.build(form)
     in_blocks(network, 2)
-    network.forward(batch(7, "float32")[0], Step(5, 6, first=100))
+    network.forward(batch(7, "float32")[0], training=True, step=Step(5, 6, first=100))
     assert sorted(seen) == [(5, 6, 100, 1), (5, 6, 101, 2), (5, 6, 103, 2), (5, 6, 105, 2)]
 
 
@@ -168,7 +168,7 @@ def test_the_gradient_is_the_mean_of_the_images_gradients(form):
     whole, (images, labels) = gradient(network, 6, None), batch(6)
     total = dict.fromkeys(network.gradients(), 0.0)
     for index in range(6):
-        network.loss_and_backward(images[index : index + 1], labels[index : index + 1])
+        network.loss_and_backward(images[index : index + 1], labels[index : index + 1], training=False)
         for name, value in network.gradients().items():
             total[name] = total[name] + host(value) / 6
     agree(total, {name: whole[name] for name in total}, 1e-12)
@@ -184,7 +184,7 @@ def test_float32_stays_float32(form):
 def test_images_and_labels_stay_as_they_are(form):
     images, labels = batch(5)
     kept = images.copy(), labels.copy()
-    build(form).loss_and_backward(images, labels, Step(0, 0))
+    build(form).loss_and_backward(images, labels, step=Step(0, 0))
     np.testing.assert_array_equal(images, kept[0])
     np.testing.assert_array_equal(labels, kept[1])
 
@@ -200,7 +200,7 @@ def test_only_the_first_step_allocates(threads, form, norm):
     optimizer, taken = Optimizer(network), []
     for number in range(4):
         with network.step():
-            network.loss_and_backward(*batch(8, "float32"), Step(0, number))
+            network.loss_and_backward(*batch(8, "float32"), step=Step(0, number))
             optimizer.update(0.01)
         taken.append([device._arena.allocated for device in network.devices])
     assert min(taken[0]) > 0
@@ -216,7 +216,7 @@ def test_two_workers_allocate_a_bounded_amount(threads, form):
         in_blocks(network, 2)
         for number in range(10):
             with network.step():
-                network.loss_and_backward(*batch(8, "float32"), Step(0, number))
+                network.loss_and_backward(*batch(8, "float32"), step=Step(0, number))
         taken[workers] = sum(device._arena.allocated for device in network.devices)
     # Where one worker is when another one asks differs from step to step, but neither needs more than one alone.
     assert taken[2] < 2 * taken[1]
@@ -315,7 +315,7 @@ def test_the_first_layer_that_is_not_finite(form, sick, value):
     assert first_not_finite(network, images) is None
     with home(network, sick):
         network.state()[sick][..., -1] = value
-    name = first_not_finite(network, images, Step(0, 0))
+    name = first_not_finite(network, images, training=True, step=Step(0, 0))
     layer = sick.split("/")[0]
     grouped = f"{layer[:-1]}a {layer[:-1]}b" if len(form) == 1 and layer != "fc8" else layer
     assert name == grouped
@@ -334,7 +334,7 @@ def test_an_output_that_is_not_finite():
 def test_looking_for_what_is_not_finite_changes_nothing(form):
     network = build(form)
     before = gradient(network, 5)
-    first_not_finite(network, noise(5, 67, 67, 3), Step(1, 1))
+    first_not_finite(network, noise(5, 67, 67, 3), training=True, step=Step(1, 1))
     agree(gradient(network, 5), before, 0)
 
 

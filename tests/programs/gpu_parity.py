@@ -44,7 +44,7 @@ class Devices:
 
     def make(self, name):
         device = self._plain(name)
-        device.kernels |= {np.dtype(dtype) for dtype in self.kernels} if device.kind == "cuda" else set()
+        device.kernel_dtypes |= {np.dtype(dtype) for dtype in self.kernels} if device.kind == "cuda" else set()
         if self.serial:
             device.stream = device.copying = device.xp.cuda.Stream.null
         return device
@@ -74,7 +74,7 @@ def run(name, devices, dtype="float64", steps=3, batch=8, **options):
     optimizer, (images, labels), seen = Optimizer(built), batch_of(made.net, batch), {}
     for number in range(steps):
         with built.step(), built.devices[0] as device:
-            loss, logits = built.loss_and_backward(images.astype(dtype), labels, Step(3, number))
+            loss, logits = built.loss_and_backward(images.astype(dtype), labels, step=Step(3, number))
             optimizer.update(1e-3, 2e-3, {"conv1": 0.0} if number == 2 else None)
             seen["loss", number], seen["logits", number] = device.get(loss), device.get(logits)
         seen |= {(number, what): device.get(g) for what, device, g in built.tensors("grad")}
@@ -151,7 +151,7 @@ def nothing_is_allocated(options):
         taken, what = [], f"{' '.join(devices)}, patches {'kept' if room else 'computed again'}"
         for number in range(5):
             with Hook() as hook, built.step(), built.devices[0] as device:
-                loss, _ = built.loss_and_backward(placed, labels, Step(3, number))
+                loss, _ = built.loss_and_backward(placed, labels, step=Step(3, number))
                 optimizer.update(1e-3)
                 device.get(loss)
             taken.append(hook.taken)
@@ -178,7 +178,7 @@ def speed(options):
 
         def step(number, built=built, optimizer=optimizer, placed=placed, labels=labels):
             with built.step():
-                built.loss_and_backward(placed, labels, Step(3, number))
+                built.loss_and_backward(placed, labels, step=Step(3, number))
             optimizer.update(1e-3)
 
         def wait(built=built):

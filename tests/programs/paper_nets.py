@@ -67,7 +67,7 @@ def a_step(made, batch):
     losses, idle = [], []
     for number in range(2):
         with network.step():
-            loss, _ = network.loss_and_backward(images, labels, Step(0, 0))
+            loss, _ = network.loss_and_backward(images, labels, step=Step(0, 0))
         losses.append(float(loss))
         if number == 0:
             idle += [name for name, gradient in network.gradients().items() if not gradient.any()]

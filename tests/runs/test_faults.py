@@ -230,7 +230,7 @@ def test_t23_what_the_loader_gives_is_computed_in_float32(data):
     images = run_folder.next_batch(run).images
     assert images.dtype == np.float32
     seen = set()
-    run.network.forward(images, Step(0, 0), lambda layer, y: seen.add(str(y.dtype)))
+    run.network.forward(images, training=True, step=Step(0, 0), forward_hook=lambda layer, y: seen.add(str(y.dtype)))
     assert seen == {"float32"}
 
 
@@ -304,7 +304,7 @@ def test_b4_columns_that_are_late_change_nothing(monkeypatch):
     monkeypatch.setattr(Device, "receive", late)
     for _ in range(20):
         with built.step():
-            built.loss_and_backward(images, labels, Step(0, 5))
+            built.loss_and_backward(images, labels, step=Step(0, 5))
         found.add(b"".join(device.get(view).tobytes() for _, device, view in built.tensors("grad")))
     assert len(found) == 1
 

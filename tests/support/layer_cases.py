@@ -19,7 +19,8 @@ class Case:
     """A layer, an input's shape, and its twin: y of (x, W, b), and (dx, dW, db) of (dy, x, W, b), on host arrays."""
 
     def __init__(self, make, shape, forward, backward, step=None, scale=1.0):
-        self.make, self.shape, self.step, self.scale = make, shape, step, scale
+        self.make, self.shape, self.scale = make, shape, scale
+        self.options = {"training": step is not None, "step": step}  # of forward
         self.forward, self.backward = forward, backward
 
     def build(self, device, dtype="float64"):
@@ -34,7 +35,7 @@ class Case:
     def run(self, layer, x, dy=None):
         """Run forward and backward on host arrays; return y, dx, dW and db on the host, and dy."""
         device = layer.device
-        y = device.get(layer.forward(device.put(x), self.step))
+        y = device.get(layer.forward(device.put(x), **self.options))
         dy = noise(*y.shape, purpose="dy").astype(y.dtype) if dy is None else dy
         dx = device.get(layer.backward(device.put(dy)))
         return {"y": y, "dx": dx} | {"d" + p.kind: device.get(p.grad) for p in layer.parameters}, dy
@@ -80,7 +81,7 @@ def _dropout(p, step):
     # Chance is drawn by the layer; which units it silenced can be seen on an input of ones.
     shape = (4, 9)
     ones = np.ones(shape)
-    mask = None if step is None else layers.Dropout(p, "fc6", 5).forward(ones, step) != 0
+    mask = None if step is None else layers.Dropout(p, "fc6", 5).forward(ones, training=True, step=step) != 0
     return Case(
         lambda: layers.Dropout(p, "fc6", 5), shape,
         lambda x: loops.dropout(x, mask, p), lambda dy, x: (loops.dropout_backward(dy, mask, p),), step,
@@ -155,7 +156,7 @@ def leaves_its_arguments(case, device):
     layer, x = case.build(device), case.x()
     before = [device.get(p.value) for p in layer.parameters]
     sent = device.put(x)
-    y = layer.forward(sent, case.step)
+    y = layer.forward(sent, **case.options)
     dy = noise(*y.shape, purpose="dy")
     sent_dy = device.put(dy)
     kept = device.get(y)

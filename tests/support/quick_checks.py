@@ -49,7 +49,7 @@ def batch(n, size=30.0):
 def gradients(net, images, labels, step=STEP):
     """Every gradient, and the loss, on the host."""
     with net.step():
-        loss, _ = net.loss_and_backward(images, labels, step)
+        loss, _ = net.loss_and_backward(images, labels, step=step)
         found = {name: device.get(view) for name, device, view in net.tensors("grad")}
         return found | {"loss": net.devices[0].get(loss)}
 
@@ -92,7 +92,7 @@ def first_of_equals_wins():
 
 def masks_are_drawn_anew():
     def mask(step=STEP, stream="fc6", first_unit=0, n=32, m=256):
-        return layers.Dropout(0.5, stream, first_unit).forward(np.ones((n, m)), step)
+        return layers.Dropout(0.5, stream, first_unit).forward(np.ones((n, m)), training=step is not None, step=step)
 
     this = mask()
     assert set(np.unique(this)) == {0.0, 1.0} and abs(this.mean() - 0.5) < 0.03
@@ -243,7 +243,7 @@ def blocks_and_workers_change_nothing():
 class _Placed(layers.Layer):
     """Adds to every image its place in the batch."""
 
-    def forward(self, x, step=None):
+    def forward(self, x, training=False, step=None):
         return x + (step.first + np.arange(len(x)))[:, None, None, None]
 
 
@@ -253,7 +253,7 @@ def blocks_know_their_place():
     for threads, block in ((1, None), (2, 1)):
         net = network(["cpu"], threads, block)
         net.trunk[0].columns[0].append(_Placed())
-        logits.append(net.forward(images, STEP))
+        logits.append(net.forward(images, training=True, step=STEP))
     close("logits", *logits, 1e-12)
 
 
@@ -286,7 +286,7 @@ def slope_along_a_direction_is_the_gradients():
         for parameter in built.parameters():
             (name,) = parameter.parts(parameter.value)
             parameter.value = parameter.value + 1e-30j * directions[name]
-        loss = built.loss.forward(built.forward(images, STEP), labels)
+        loss = built.loss.forward(built.forward(images, training=True, step=STEP), labels)
         close("slope", np.asarray(expected), loss.imag / 1e-30, 1e-12)
 
 

@@ -140,7 +140,7 @@ class ShimDevice(Device):
         if not shutil.which("g++"):
             pytest.skip("no g++ to compile the kernels with")
         super().__init__("cpu")
-        self.kernels, self.started = {np.dtype(dtype) for dtype in dtypes}, []
+        self.kernel_dtypes, self.started = {np.dtype(dtype) for dtype in dtypes}, []
 
     def _start(self, code, name, real, constants, grid, arguments):
         blocks, threads = grid
@@ -162,7 +162,7 @@ def device(name):
     except DeviceError as error:
         pytest.skip(str(error))
     if kernels:
-        found.kernels.add(np.dtype("float64"))
+        found.kernel_dtypes.add(np.dtype("float64"))
     return found
 
 

@@ -289,7 +289,7 @@ def test_units_that_never_fire_are_counted(data, devices):
     assert list(healthy) == [f"relu{n}" for n in range(1, 8)]
     if devices == ["cpu"]:  # an oracle: each layer's output as a whole
         seen = {}
-        run.network.forward(images, None, lambda layer, y: seen.setdefault(layer.name, []).append(np.array(y)))
+        run.network.forward(images, forward_hook=lambda layer, y: seen.setdefault(layer.name, []).append(np.array(y)))
         for name, share in healthy.items():
             y = np.concatenate(seen[name]).reshape(-1, seen[name][0].shape[-1])
             assert share == pytest.approx((y == 0).all(axis=0).mean())
@@ -321,7 +321,7 @@ def test_the_first_gradient_that_is_none_is_named(data):
     run = loop.Training(small(), data)
     batch = run_folder.next_batch(run)
     with run.network.step():
-        run.network.loss_and_backward(batch.images, batch.labels, Step(0, 0))
+        run.network.loss_and_backward(batch.images, batch.labels, step=Step(0, 0))
     assert health.first_gradient_not_finite(run.network) is None
     run.network.gradients()["conv2b/W"][...] = np.inf
     run.network.gradients()["fc7a/b"][1] = np.nan

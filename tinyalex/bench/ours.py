@@ -99,7 +99,7 @@ class Ours:
     def _gradient(self):
         self.number += 1
         with self.network.step():
-            self.loss, _ = self.network.loss_and_backward(self.batch, self.labels, Step(0, self.number))
+            self.loss, _ = self.network.loss_and_backward(self.batch, self.labels, step=Step(0, self.number))
 
 
 def _put(device, array):

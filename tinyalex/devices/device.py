@@ -27,6 +27,8 @@ class Device:
     ----------
     name : str
         ``"cpu"``, ``"cuda:N"`` or ``"fake:N"``.
+    kernels : bool
+        Whether layers may use the fast forms of `tinyalex.kernels` for float32 arrays. False runs the readable layers.
 
     Attributes
     ----------
@@ -34,8 +36,8 @@ class Device:
         NumPy, CuPy, or the fake NumPy of this device.
     tf32 : bool
         Whether products of float32 matrices on a card may round their operands to 11 significant bits.
-    kernels : set of dtype
-        For which layers take kernels instead of array operations.
+    kernel_dtypes : set of dtype
+        The types of arrays for which layers use their fast forms: float32, or none.
     memory : int
         Bytes of a card.
 
@@ -47,13 +49,13 @@ class Device:
         If the device is not there.
     """
 
-    def __init__(self, name="cpu"):
+    def __init__(self, name="cpu", kernels=True):
         kind, _, index = name.partition(":")
         if not (name == "cpu" or (kind in ("cuda", "fake") and index.isdecimal())):
             raise UsageError(f"device '{name}': no such kind of device; use cpu, cuda:0, cuda:1, ... or fake:0, ...")
         self.name, self.kind, self.index = name, kind, int(index or 0)
         self._arena, self._depth, self._compiled = Arena(), 0, {}
-        self.tf32, self.kernels, self.memory = False, {np.dtype("float32")} if kind == "cuda" else set(), 0
+        self.tf32, self.kernel_dtypes, self.memory = False, {np.dtype("float32")} if kernels else set(), 0
         self.xp = {"cpu": lambda: np, "fake": lambda: FakeNumPy(name), "cuda": self._cupy}[kind]()
         if kind != "cpu":
             self.card = self.xp.cuda.Device(self.index)
@@ -174,9 +176,28 @@ class Device:
             workers().run(lambda s: self.xp.matmul(a[s], b, out=out[s]), ranges(rows, workers().count))
         return out
 
-    def has_kernels(self, dtype):
-        """Whether layers take the kernels of `tinyalex.kernels` for arrays of this type: float32, on a card."""
-        return dtype in self.kernels
+    def kernels_for(self, x, cuda=None, cpu=None):
+        """Choose the fast form of an operation on an array.
+
+        Parameters
+        ----------
+        x : array of this device
+        cuda, cpu : module, optional
+            Where the operation's functions are for a GPU, and for NumPy.
+
+        Returns
+        -------
+        module or None
+            None where the readable form is to be used: there is no fast one, the array's type has none, or the device
+            was made with ``kernels=False``.
+        """
+        if x.dtype not in self.kernel_dtypes:
+            return None
+        return cpu if self.on_host else cuda
+
+    def has_cuda_kernels(self, dtype):
+        """Whether this device runs CUDA kernels for arrays of this type."""
+        return not self.on_host and np.dtype(dtype) in self.kernel_dtypes
 
     def launch(self, code, name, rows, count, *arguments, **constants):
         """Start a kernel: a thread for each of ``count`` places in each of ``rows`` rows.

@@ -1,9 +1,9 @@
-"""How a layer comes to its CUDA kernels: one file an operation in this folder, each equal to the layer's readable form.
+"""Compiles and starts the CUDA kernels of `tinyalex.kernels`.
 
-A kernel is started for the rows of a matrix, whatever they are: ``row`` is the row, ``t`` the place in it, and each
-thread computes one number (or four) of the result from all that it needs. No two threads write to the same place and
-none waits for another, so that a result is the same every time. Sizes are macros, in capitals: the compiler divides by
-constants, and a net has few.
+A kernel runs over the rows of a matrix: ``row`` is the row's index, ``t`` the index within it, and each thread computes
+one number of the result (or four neighbours) from all the inputs that it needs. No two threads write to the same address
+and none waits for another, so results are reproducible bit by bit. Sizes are macros, in capitals, so that the compiler
+divides by constants; a net has few different ones.
 """
 
 import functools
@@ -24,24 +24,6 @@ template <int count> struct alignas(count == 4 ? 16 : sizeof(real)) Reals { real
 
 REALS = {"f": "float", "d": "double"}
 THREADS = 256  # in a block, at most
-
-
-def instead(kernel):
-    """Decorate a layer's method: where the device has kernels for its first array, ``kernel(layer, ...)`` runs.
-
-    A method without arguments is judged by the first array that the layer saved.
-    """
-
-    def decorate(readable):
-        @functools.wraps(readable)
-        def method(layer, *args, **options):
-            array = (args or tuple(options.values()) or layer.saved or [None])[0]
-            fast = array is not None and layer.device.has_kernels(array.dtype)
-            return (kernel if fast else readable)(layer, *args, **options)
-
-        return method
-
-    return decorate
 
 
 def grid(rows, count):

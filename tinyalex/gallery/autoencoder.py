@@ -29,8 +29,8 @@ class Noise(Layer):
     def __init__(self, deviation):
         self.deviation = deviation
 
-    def forward(self, x, step=None):
-        if step is None:
+    def forward(self, x, training=False, step=None):
+        if not training:
             return x
         images, units = np.arange(step.first, step.first + len(x))[:, None], np.arange(x.shape[1])
         noise = self.deviation * randomness.normal(randomness.key(step.seed, "noise", step.number), images, units)
@@ -90,7 +90,7 @@ class AutoEncoder:
             for first in range(0, len(x), BATCH):
                 batch = x[order[first : first + BATCH]]
                 with self.network.step():
-                    wrong = self.network.forward(batch, Step(self.seed, number)) - batch
+                    wrong = self.network.forward(batch, training=True, step=Step(self.seed, number)) - batch
                     self.network.backward(wrong / len(batch))  # half the squared error, summed over the m numbers
                     errors.append(float((wrong**2).mean()))
                 optimizer.update(RATE * 0.5 * (1 + np.cos(np.pi * epoch / epochs)) / batch.shape[1] ** 0.5)

@@ -22,7 +22,7 @@ class _Case:
 
     def __init__(self, label, make, shape, size=1.0, step=None, images_alone=True):
         self.label, self.make, self.shape, self.size = label, make, shape, size
-        self.options = {"step": step, "images_alone": images_alone}
+        self.options = {"training": step is not None, "step": step, "images_alone": images_alone}
 
     def check(self, method):
         layer = self.make().build(dtype="float64")
@@ -176,7 +176,8 @@ def _net(full, method):
     network = small_network(full, ["cpu"] * net.columns)
     size = 1.0 if net.norm == "none" else 60 * full.data.scale  # as the recipe's pixels where they are normalized
     images = size * noise((2, net.input, net.input, 3), "images")
-    return check_network(network, images, np.array([3, 8]), STEP, method, name=f"{full.name} {net.input}x{net.input}")
+    name = f"{full.name} {net.input}x{net.input}"
+    return check_network(network, images, np.array([3, 8]), training=True, step=STEP, method=method, name=name)
 
 
 def small(net):

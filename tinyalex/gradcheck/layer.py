@@ -13,18 +13,21 @@ _NUMBERS = 1 << 16  # about as many input numbers go through a layer at once
 
 
 def check(
-    layer, x, step=None, parameters=None, method="complex", tolerance=None, seed=0, images_alone=False, name=None
+    layer, x, training=False, step=None, parameters=None, method="complex", tolerance=None, seed=0, images_alone=False,
+    name=None,
 ):
     """Check a layer's backward against its forward.
 
     Parameters
     ----------
     layer
-        Anything with ``forward(x)``, or ``forward(x, step)``, and ``backward(dy)`` that returns dx.
+        Anything with ``forward(x)`` and ``backward(dy)`` that returns dx.
     x : ndarray, float64
         On the host; goes to ``layer.device`` if there is one. The layer gets it read-only, as it gets everything.
+    training : bool
+        True calls ``forward(x, training=True, step=step)``.
     step : Step, optional
-        Passed to forward, if given: the same dropout mask in every pass.
+        In training: gives the same dropout mask in every pass.
     parameters : dict or list, optional
         ``{"W": "dW"}``: attribute of the layer that holds a value, and attribute where backward leaves its gradient.
         Or objects with ``value`` and ``grad``; without it, ``layer.parameters`` if there is such.
@@ -48,7 +51,7 @@ def check(
     UsageError
         If an array is not float64, forward drops the imaginary part, or the layer writes to its arguments.
     """
-    subject = _Subject(layer, step, parameters, name or getattr(layer, "name", "") or type(layer).__name__)
+    subject = _Subject(layer, training, step, parameters, name or getattr(layer, "name", "") or type(layer).__name__)
     method_named(method)
     refuse_other_dtypes(f"{subject.name} x", x)
     for label, slot in subject.slots:
@@ -81,9 +84,9 @@ class _Slot:
 
 
 class _Subject:
-    def __init__(self, layer, step, parameters, name):
+    def __init__(self, layer, training, step, parameters, name):
         self.layer, self.name = layer, name
-        self.arguments = () if step is None else (step,)
+        self.options = {"training": True, "step": step} if training else {}
         self.device = getattr(layer, "device", None) or Device("cpu")
         parameters = getattr(layer, "parameters", ()) if parameters is None else parameters
         if isinstance(parameters, dict):
@@ -133,16 +136,16 @@ class _Subject:
             slot.put(self._send(slot.host.astype(dtype)))
 
     def _forward(self, x):
-        y = self._fetch(self._call("forward", self._send(x), *self.arguments))
+        y = self._fetch(self._call("forward", self._send(x), **self.options))
         if x.dtype.kind == "c" and y.dtype.kind != "c":
             raise UsageError(f"{self.name}: forward drops the imaginary part; {_CENTRAL}")
         return y
 
-    def _call(self, name, *arguments):
+    def _call(self, name, *arguments, **options):
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", np.exceptions.ComplexWarning)
-                return getattr(self.layer, name)(*arguments)
+                return getattr(self.layer, name)(*arguments, **options)
         except np.exceptions.ComplexWarning as error:
             raise UsageError(f"{self.name}: {name} drops an imaginary part; {_CENTRAL}") from error
         except ValueError as error:

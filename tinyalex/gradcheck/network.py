@@ -14,7 +14,9 @@ from tinyalex.randomness import Step
 _IMAGES = 24  # go through the net at once: few enough to stay near the processor
 
 
-def check_network(network, images, labels, step=None, method="complex", tolerance=None, name="net", inputs=True):
+def check_network(
+    network, images, labels, training=False, step=None, method="complex", tolerance=None, name="net", inputs=True
+):
     """Check all gradients of a network against its loss.
 
     Parameters
@@ -23,8 +25,10 @@ def check_network(network, images, labels, step=None, method="complex", toleranc
         Built in float64, on any devices.
     images : ndarray, float64, shape (n, h, w, c)
     labels : ndarray of int, shape (n,)
+    training : bool
+        Whether dropout drops units, as in training.
     step : Step, optional
-        With it, dropout silences as in training.
+        What dropout draws its masks from.
     method, tolerance
         As in `check`.
     name : str
@@ -43,9 +47,9 @@ def check_network(network, images, labels, step=None, method="complex", toleranc
     for parameter in network.parameters():
         refuse_other_dtypes(f"{name} {parameter.layer}/{parameter.kind}", parameter.value)
     for _ in range(2):  # gradients that add up show the second time
-        loss, _ = network.loss_and_backward(images, labels, step)
+        loss, _ = network.loss_and_backward(images, labels, training=training, step=step)
     loss = float(network.devices[0].get(loss))
-    replay = _Replay(network, images, labels, step)
+    replay = _Replay(network, images, labels, training, step)
     gradients = [network.devices[index].get(p.grad) for index, layer in network.layers() for p in layer.parameters]
 
     results = [_same_loss(name, loss, replay.loss)]
@@ -104,9 +108,9 @@ class _Place:
 class _Replay:
     """The network's layers and exchanges, run one by one from anywhere to the loss."""
 
-    def __init__(self, network, images, labels, step):
+    def __init__(self, network, images, labels, training, step):
         self.network, self.devices, self.stages = network, network.devices, network.stages
-        self.images, self.labels, self.step = images, labels, step
+        self.images, self.labels, self.training, self.step = images, labels, training, step
         self._places, self._ends = [], []
         xs = [device.put(images) for device in self.devices]
         for number, stage in enumerate(self.stages):
@@ -136,7 +140,7 @@ class _Replay:
                     ys = []
                     for point in points:
                         parameter.value = device.put(point)
-                        ys.append(layer.forward(place.x, self.step))
+                        ys.append(layer.forward(place.x, training=self.training, step=self.step))
                     y = device.xp.concatenate(ys)
             finally:
                 for each, value in zip(layer.parameters, original, strict=True):
@@ -173,7 +177,7 @@ class _Replay:
                 layer.input_gradient = True
             xs = [device.put(self.images) for device in self.devices]
             for stage in self.stages:
-                xs = stage.forward(xs, self.devices, self.step)
+                xs = stage.forward(xs, self.devices, training=self.training, step=self.step)
             with self.devices[0] as device:
                 self.network.loss.forward(xs[0], device.put(self.labels))
                 dys = [self.network.loss.backward()] + [None] * (len(self.devices) - 1)
@@ -196,10 +200,11 @@ class _Replay:
         with self.devices[column] as device:
             for layer in layers:
                 if isinstance(layer, Dropout):  # the only one that asks for an image's place in the batch
-                    parts = [layer.forward(x[low : low + n], step) for low in range(0, len(x), n)]
+                    parts = [x[low : low + n] for low in range(0, len(x), n)]
+                    parts = [layer.forward(part, training=self.training, step=step) for part in parts]
                     x = device.xp.concatenate(parts)
                 else:
-                    x = layer.forward(x, step)
+                    x = layer.forward(x, training=self.training, step=step)
         return x
 
     def _copies(self, x, column, count, dtype):

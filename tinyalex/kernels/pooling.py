@@ -5,6 +5,7 @@ PART neighbouring channels.
 """
 
 from tinyalex.devices.launch import width
+from tinyalex.errors import ShapeError
 
 SOURCE = """
 struct Winners { unsigned char at[PART]; };
@@ -83,47 +84,39 @@ extern "C" __global__ void average_pool_backward(const real *dy, real *dx, int c
 """
 
 
-def max_pool(layer, x, step=None):
-    """Run `MaxPool` forward."""
-    layer.expect(layer.window**2 <= 256, (layer.window,), "a window whose places fit in a byte, 16 or less")
-    x, y = _in_and_out(layer, x)
-    winners = layer.device.empty(y.shape, "uint8")
-    _launch(layer, "max_pool", x.shape, y.shape, y.shape, width(x.shape[3]), x, y, winners)
-    layer.saved = winners, x.shape
-    return y
+def max_pool(device, x, shape, window, stride):
+    """Pool x (n, h, w, c) to ``shape`` (n, ho, wo, c); return y and what backward needs."""
+    if window**2 > 256:
+        raise ShapeError(f"max pooling on {device.name}: a window of {window} pixels a side; use 16 or less")
+    x, y, winners = device.xp.ascontiguousarray(x), device.empty(shape, x.dtype), device.empty(shape, "uint8")
+    _launch(device, "max_pool", x.shape, shape, shape, window, stride, width(x.shape[3]), x, y, winners)
+    return y, (winners, x.shape)
 
 
-def max_pool_backward(layer, dy):
-    """Run `MaxPool` backward."""
-    winners, shape = layer.pop_saved()
-    dy, dx = layer.device.xp.ascontiguousarray(dy), layer.device.empty(shape, dy.dtype)
-    _launch(layer, "max_pool_backward", shape, dy.shape, shape, width(shape[3]), dy, winners, dx)
+def max_pool_backward(device, dy, saved, window, stride):
+    """Return dx: each window's gradient goes to its first maximum."""
+    winners, shape = saved
+    dy, dx = device.xp.ascontiguousarray(dy), device.empty(shape, dy.dtype)
+    _launch(device, "max_pool_backward", shape, dy.shape, shape, window, stride, width(shape[3]), dy, winners, dx)
     return dx
 
 
-def average_pool(layer, x, step=None):
-    """Run `AvgPool` forward."""
-    x, y = _in_and_out(layer, x)
-    _launch(layer, "average_pool", x.shape, y.shape, y.shape, 1, x, y)
-    layer.saved = x.shape
-    return y
+def average_pool(device, x, shape, window, stride):
+    """Average x (n, h, w, c) over windows clipped at the edges, to ``shape`` (n, ho, wo, c); return y and None."""
+    x, y = device.xp.ascontiguousarray(x), device.empty(shape, x.dtype)
+    _launch(device, "average_pool", x.shape, shape, shape, window, stride, 1, x, y)
+    return y, None
 
 
-def average_pool_backward(layer, dy):
-    """Run `AvgPool` backward."""
-    shape = layer.pop_saved()
-    dy, dx = layer.device.xp.ascontiguousarray(dy), layer.device.empty(shape, dy.dtype)
-    _launch(layer, "average_pool_backward", shape, dy.shape, shape, 1, dy, dx)
+def average_pool_backward(device, dy, areas, shape, window, stride):
+    """Return dx of ``shape`` (n, h, w, c): every pixel of a window gets dy / area. ``areas`` is not used."""
+    dy, dx = device.xp.ascontiguousarray(dy), device.empty(shape, dy.dtype)
+    _launch(device, "average_pool_backward", shape, dy.shape, shape, window, stride, 1, dy, dx)
     return dx
 
 
-def _in_and_out(layer, x):
-    shape = (len(x), *layer.output_shape(x.shape[1:]))
-    return layer.device.xp.ascontiguousarray(x), layer.device.empty(shape, x.dtype)
-
-
-def _launch(layer, name, shape, pooled, result, part, *arrays):
-    # With a thread for each part of the result's channels.
+def _launch(device, name, shape, pooled, result, window, stride, part, *arrays):
+    # With a thread for each ``part`` neighbouring channels of the result.
     (_, h, w, c), (_, ho, wo, _), (n, rows, columns, _) = shape, pooled, result
-    sizes = {"H": h, "W": w, "C": c, "HO": ho, "WO": wo, "Z": layer.window, "S": layer.stride, "PART": part}
-    layer.device.launch(SOURCE, name, n * rows, columns * c // part, *arrays, **sizes)
+    sizes = {"H": h, "W": w, "C": c, "HO": ho, "WO": wo, "Z": window, "S": stride, "PART": part}
+    device.launch(SOURCE, name, n * rows, columns * c // part, *arrays, **sizes)

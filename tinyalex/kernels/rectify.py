@@ -1,7 +1,11 @@
-"""Bias, ReLU and dropout on a card, in one pass over a layer's outputs instead of three.
+"""Bias, ReLU and dropout on a GPU, in one pass over a layer's outputs instead of three.
 
 The readable forms are in `tinyalex.layers`: `Conv2d` and `Linear` add their bias, `ReLU` and `Dropout` follow.
 """
+
+import math
+
+from tinyalex.devices.launch import width
 
 SOURCE = """
 __device__ unsigned mixed(unsigned x)  // randomness._mix
@@ -54,3 +58,57 @@ extern "C" __global__ void rectify_backward(const real *dy, const real *y, real 
     sums[(size_t)row * count + t] = sum;
 }
 """
+
+
+def rectify(device, y, b, positive, scale=1.0, mask=None):
+    """Add the bias to y in place, and apply ReLU and dropout.
+
+    Parameters
+    ----------
+    device : Device
+    y : array, shape (n, ..., outputs)
+        Contiguous; overwritten.
+    b : array, shape (outputs,)
+    positive : bool
+        Whether to apply ReLU.
+    scale : float
+        What every output is multiplied by: dropout's 1 - p at test.
+    mask : tuple, optional
+        Dropout in training: ``(p, key, first image, first unit)``, where `tinyalex.randomness.bits` of the key, the
+        image and the unit decide. Of (n, outputs) only.
+    """
+    outputs, part = y.shape[-1], width(y.shape[-1])
+    rows = len(y) if y.ndim == 2 else y.size // (outputs * y.shape[-2])
+    draw = [0] * 5
+    if mask:
+        p, key, image, unit = mask
+        draw = [int(p * 2**32), key, key >> 32, image, unit]
+    arguments = y, b, positive, scale, *draw
+    device.launch(SOURCE, "rectify", rows, y.size // rows // part, *arguments, OUTPUTS=outputs, PART=part)
+
+
+def rectify_backward(device, dy, y, db, positive, scale=1.0):
+    """Return the gradient before bias, ReLU and dropout, and write the bias's gradient to ``db``.
+
+    Parameters
+    ----------
+    device : Device
+    dy, y : array, shape (n, ..., outputs)
+        y is the result of `rectify`; where it is 0, a ReLU or dropout stopped the output.
+    db : array, shape (outputs,)
+    positive, scale
+        As in `rectify`.
+    """
+    dy = device.xp.ascontiguousarray(dy)
+    dz = device.empty(dy.shape, dy.dtype) if positive else dy
+    rows, outputs = dy.size // dy.shape[-1], dy.shape[-1]
+    arrays = dy, y, dz
+    passes = 1 + (rows > 1 << 8) + (rows > 1 << 13)  # partial sums, so that no thread adds up too many rows
+    for left in range(passes, 0, -1):
+        stretch = math.ceil(rows ** (1 / left))
+        stretches = -(-rows // stretch)
+        sums = device.empty((stretches, outputs), dy.dtype) if left > 1 else db
+        arguments = *arrays, sums, rows, stretch, positive, scale
+        device.launch(SOURCE, "rectify_backward", stretches, outputs, *arguments, OUTPUTS=outputs, PART=1)
+        arrays, rows, positive = (sums, sums, sums), stretches, False
+    return dz

@@ -95,40 +95,46 @@ extern "C" __global__ void around_backward(const real *dy, const real *x, const 
 """
 
 
-def forward(layer, x, step=None):
-    """Run `LRN` or `SpatialNorm` forward."""
-    x = layer.device.xp.ascontiguousarray(x)
-    y = layer.device.empty(x.shape, x.dtype)
-    if layer.across:
-        _across(layer, "across", x, x, y)
-        layer.saved = x, None, None
-    else:
-        p, q = (layer.device.empty(x.shape, x.dtype) for _ in range(2))
-        _around(layer, "around", x, x, y, p, q, layer.k)
-        layer.saved = x, p, q
-    return y
+def forward(device, x, size, k, alpha, beta, groups):
+    """Normalize x; return y and what backward needs.
+
+    Parameters
+    ----------
+    device : Device
+    x : array, shape (n, h, w, c)
+        With ``groups``, any shape with the maps last.
+    size : int
+    k, alpha, beta : float
+    groups : int or None
+        Windows over maps, in so many groups (`LRN`); None for windows over pixels (`SpatialNorm`).
+    """
+    x = device.xp.ascontiguousarray(x)
+    y = device.empty(x.shape, x.dtype)
+    if groups is None:
+        p, q = (device.empty(x.shape, x.dtype) for _ in range(2))
+        _around(device, "around", x, size, x, y, p, q, k, alpha, beta)
+        return y, (x, p, q)
+    _across(device, "across", x, size, groups, x, y, k, alpha, beta)
+    return y, (x, None, None)
 
 
-def backward(layer, dy):
-    """Run `LRN` or `SpatialNorm` backward."""
-    (x, p, q), dy = layer.pop_saved(), layer.device.xp.ascontiguousarray(dy)
-    dx = layer.device.empty(x.shape, dy.dtype)
-    if layer.across:
-        _across(layer, "across_backward", x, dy, x, dx)
+def backward(device, dy, saved, size, k, alpha, beta, groups):
+    """Return dx."""
+    (x, p, q), dy = saved, device.xp.ascontiguousarray(dy)
+    dx = device.empty(x.shape, dy.dtype)
+    if groups is None:
+        _around(device, "around_backward", x, size, dy, x, p, q, dx, alpha, beta)
     else:
-        _around(layer, "around_backward", x, dy, x, p, q, dx)
+        _across(device, "across_backward", x, size, groups, dy, x, dx, k, alpha, beta)
     return dx
 
 
-def _across(layer, name, x, *arrays):
-    maps = x.shape[-1] // layer.groups
-    layer.expect(maps * layer.groups == x.shape[-1], x.shape, f"maps in {layer.groups} equal groups")
+def _across(device, name, x, size, groups, *arguments):
     count = math.prod(x.shape[-2:])  # a row of pixels
-    settings, sizes = (layer.k, layer.alpha, layer.beta), {"SIZE": layer.size, "MAPS": maps, "H": 1, "W": 1}
-    layer.device.launch(SOURCE, name, x.size // count, count, *arrays, *settings, **sizes)
+    sizes = {"SIZE": size, "MAPS": x.shape[-1] // groups, "H": 1, "W": 1}
+    device.launch(SOURCE, name, x.size // count, count, *arguments, **sizes)
 
 
-def _around(layer, name, x, *arguments):
+def _around(device, name, x, size, *arguments):
     n, h, w, c = x.shape
-    sizes = {"SIZE": layer.size, "MAPS": c, "H": h, "W": w}
-    layer.device.launch(SOURCE, name, n * h, w * c, *arguments, layer.alpha, layer.beta, **sizes)
+    device.launch(SOURCE, name, n * h, w * c, *arguments, SIZE=size, MAPS=c, H=h, W=w)

@@ -57,21 +57,20 @@ extern "C" __global__ void loss_gradient(const real *z, const int *labels, const
 """
 
 
-def forward(layer, z, labels, step=None):
-    """Return `SoftmaxLoss`'s mean loss."""
-    device, (n, classes) = layer.device, z.shape
+def forward(device, z, labels):
+    """Return the mean loss of logits z (n, classes) and integer labels (n,), and what backward needs."""
+    n, classes = z.shape
     z, labels = device.xp.ascontiguousarray(z), labels.astype("int32")
     largest, sums = (device.empty((n, 32), z.dtype) for _ in range(2))
     device.launch(SOURCE, "partial_sums", n, 32, z, largest, sums, classes)
     losses = device.empty((n,), z.dtype)
     device.launch(SOURCE, "losses", n, 1, z, labels, largest, sums, losses, classes)
-    layer.saved = z, labels, largest, sums
-    return losses.sum() / n
+    return losses.sum() / n, (z, labels, largest, sums)
 
 
-def backward(layer):
-    """Return `SoftmaxLoss`'s gradient with respect to the logits."""
-    z, labels, largest, sums = layer.pop_saved()
-    dz = layer.device.empty(z.shape, z.dtype)
-    layer.device.launch(SOURCE, "loss_gradient", len(z), z.shape[1], z, labels, largest, sums, dz, float(len(z)))
+def backward(device, saved):
+    """Return the gradient with respect to the logits, (n, classes)."""
+    z, labels, largest, sums = saved
+    dz = device.empty(z.shape, z.dtype)
+    device.launch(SOURCE, "loss_gradient", len(z), z.shape[1], z, labels, largest, sums, dz, float(len(z)))
     return dz

@@ -1,30 +1,35 @@
 """Nonlinearities (paper §3.1): y = max(0, x), and the tanh that it was measured against in Figure 1."""
 
+from tinyalex.kernels.cpu import activation as cpu_kernels
 from tinyalex.layers.layer import Layer
 
 
 class ReLU(Layer):
-    """Keep what is positive; any shape."""
+    """y = max(0, x), element by element; any shape."""
 
     @property
     def relu(self):
         return self
 
-    def forward(self, x, step=None):
-        zeros = self.device.zeros(x.shape[-2:], x.dtype)  # NumPy takes an array twice as fast as a number
-        self.saved = self.device.xp.maximum(x, zeros, out=self.device.empty(x.shape, x.dtype))
-        return self.saved  # y > 0 where x > 0: the next layer holds it anyway
+    def forward(self, x, training=False, step=None):
+        if kernels := self.device.kernels_for(x, cpu=cpu_kernels):
+            self.saved = kernels.relu(self.device, x)
+            return self.saved
+        self.saved = self.device.xp.maximum(x, 0)
+        return self.saved  # y > 0 where x > 0, and the next layer holds y anyway
 
     def backward(self, dy):
         # dx = dy where x > 0, and 0 elsewhere, at x = 0 too (2012: ``neuron.cuh``).
         y = self.pop_saved()
-        return self.device.xp.multiply(dy, y > 0, out=self.device.empty(dy.shape, dy.dtype))
+        if kernels := self.device.kernels_for(dy, cpu=cpu_kernels):
+            return kernels.relu_backward(self.device, dy, y)
+        return dy * (y > 0)
 
 
 class Tanh(Layer):
-    """Squash to (-1, 1); any shape."""
+    """y = tanh(x), element by element; any shape."""
 
-    def forward(self, x, step=None):
+    def forward(self, x, training=False, step=None):
         self.saved = self.device.xp.tanh(x, out=self.device.empty(x.shape, x.dtype))
         return self.saved
 

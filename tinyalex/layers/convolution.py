@@ -7,8 +7,7 @@ n images, h x w pixels, c channels, k x k kernels, o maps, s stride, p padding, 
 Pixels beyond the image read as zero. With g groups, map o sees only the c/g channels of its own group.
 """
 
-from tinyalex.devices.launch import instead
-from tinyalex.kernels import convolution as fast
+from tinyalex.kernels import convolution as cuda_kernels
 from tinyalex.layers.layer import Layer, Parameter, grouped
 from tinyalex.layers.patches import col2im, im2col, positions
 
@@ -47,7 +46,7 @@ class Conv2d(Layer):
         ho, wo, _ = self.output_shape(shape)
         return ho * wo * self.W.size
 
-    def forward(self, x, step=None):
+    def forward(self, x, training=False, step=None):
         y = self.product(x)
         y += self.b.value
         return y
@@ -57,11 +56,14 @@ class Conv2d(Layer):
         self.b.grad[...] = dy.reshape(-1, self.maps).sum(axis=0)
         return self.product_backward(dy)
 
-    @instead(fast.product)
     def product(self, x):
-        """Run forward but for the bias."""
-        W = self.W.value.reshape(-1, self.maps)  # (k k c/g, o)
+        """Run forward without the bias."""
         ho, wo, o = self.output_shape(x.shape[1:])
+        if kernels := self.device.kernels_for(x, cuda=cuda_kernels):
+            self.saved = None  # free what a forward without a backward has left
+            y, self.saved = kernels.product(self.device, x, self.W.value, ho, wo, *self._window())
+            return y
+        W = self.W.value.reshape(-1, self.maps)  # (k k c/g, o)
         y = self.device.empty((len(x) * ho * wo, o), self.device.xp.result_type(x, W))
         for inputs, outputs in grouped(self.channels, self.maps, self.groups):
             patches = im2col(self.device, x[..., inputs], **self.geometry)  # (n ho wo, k k c/g)
@@ -69,18 +71,22 @@ class Conv2d(Layer):
         self.saved = x
         return y.reshape(len(x), ho, wo, o)
 
-    @instead(fast.product_backward)
     def product_backward(self, dy):
-        """Run backward but for the bias."""
+        """Run backward without the bias."""
         # y = P W with patches P:  dW = P' dy,  dP = dy W',  dx adds the patches dP up.
-        x = self.pop_saved()
-        W, dW = self.W.value.reshape(-1, self.maps), self.W.grad.reshape(-1, self.maps)
+        x, W, dW = self.pop_saved(), self.W.value, self.W.grad
+        if kernels := self.device.kernels_for(dy, cuda=cuda_kernels):
+            return kernels.product_backward(self.device, dy, x, W, dW, *self._window(), self.input_gradient)
+        W, dW = W.reshape(-1, self.maps), dW.reshape(-1, self.maps)
         dy = dy.reshape(-1, self.maps)  # (n ho wo, o)
         dx = self.device.empty(x.shape, dy.dtype) if self.input_gradient else None
         for inputs, outputs in grouped(self.channels, self.maps, self.groups):
             patches = im2col(self.device, x[..., inputs], **self.geometry)
             self.device.matmul(patches.T, dy[:, outputs], out=dW[:, outputs])
             if self.input_gradient:
-                dpatches = self.device.matmul(dy[:, outputs], W[:, outputs].T, out=patches)  # P has done its duty
+                dpatches = self.device.matmul(dy[:, outputs], W[:, outputs].T, out=patches)  # reuse P's buffer
                 dx[..., inputs] = col2im(self.device, dpatches, x[..., inputs].shape, **self.geometry)
         return dx
+
+    def _window(self):
+        return *(self.geometry[name] for name in ("kernel", "stride", "pad")), self.groups

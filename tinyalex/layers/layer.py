@@ -72,10 +72,11 @@ class Parameter:
 
 
 class Layer:
-    """What layers have in common; each adds ``forward(x, step=None)`` and ``backward(dy)``.
+    """Base class of all layers.
 
-    A layer is described first and computes after `build`. Shapes in descriptions leave the images out: (h, w, c). Here
-    are the descriptions of a layer that has no parameters and changes no shape.
+    A layer is constructed without arrays, gets its device and its parameters' first values from `build`, and then
+    computes `forward` and `backward`. `output_shape` and `multiply_adds` work before `build`; their shapes leave out
+    the images: (h, w, c). What this class returns there is right for a layer without parameters that keeps the shape.
 
     Attributes
     ----------
@@ -93,6 +94,56 @@ class Layer:
     input_gradient = True
     relu = None
     saved = None
+
+    def forward(self, x, training=False, step=None):
+        """Compute the layer's output and save what `backward` needs.
+
+        Parameters
+        ----------
+        x : array of ``self.device``, shape (n, h, w, c) or (n, m)
+            n images. It is not modified.
+        training : bool
+            Whether this pass is part of a training step. Only `Dropout` computes something else then.
+        step : Step, optional
+            In training: the seed, the number of the step and the position of the first image in the batch. `Dropout`
+            draws its mask from them.
+
+        Returns
+        -------
+        array of ``self.device``, shape (n, *output_shape), in x's dtype
+            float32, float64, or complex128 for the complex-step gradient check.
+
+        Raises
+        ------
+        ShapeError
+            If x's shape does not fit the layer.
+        UsageError
+            From `Dropout`, in training without a step.
+        """
+        raise NotImplementedError
+
+    def backward(self, dy):
+        """Compute the gradients of the loss with respect to the input and the parameters.
+
+        Each parameter's ``grad`` is overwritten, not added to. What `forward` saved is released, so that every
+        backward needs a forward of its own before it.
+
+        Parameters
+        ----------
+        dy : array of ``self.device``, in shape and dtype of the output of the last `forward`
+            Gradient of the loss with respect to that output. It is not modified.
+
+        Returns
+        -------
+        array of ``self.device``, in the shape of forward's x, or None
+            Gradient of the loss with respect to x. None if ``input_gradient`` is False and the layer makes use of it.
+
+        Raises
+        ------
+        RuntimeError
+            If no forward came before.
+        """
+        raise NotImplementedError
 
     @property
     def name(self):

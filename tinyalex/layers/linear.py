@@ -37,7 +37,7 @@ class Linear(Layer):
     def multiply_adds(self, shape):
         return self.W.size
 
-    def forward(self, x, step=None):
+    def forward(self, x, training=False, step=None):
         y = self.product(x)
         y += self.b.value
         return y

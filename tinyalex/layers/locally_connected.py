@@ -44,7 +44,7 @@ class LocallyConnected(Layer):
     def multiply_adds(self, shape):
         return self.W.size
 
-    def forward(self, x, step=None):
+    def forward(self, x, training=False, step=None):
         n, (ho, wo, o) = len(x), self.output_shape(x.shape[1:])
         W = self.W.value.reshape(ho * wo, -1, o)
         y = self.device.empty((n, ho * wo, o), self.device.xp.result_type(x, W))
@@ -62,7 +62,7 @@ class LocallyConnected(Layer):
         self.b.grad[...] = dy.sum(axis=0)
         patches, dy = self._patches(x), dy.reshape(n, ho * wo, o).transpose(1, 0, 2)
         xp.matmul(patches.transpose(0, 2, 1), dy, out=dW)
-        dpatches = xp.matmul(dy, W.transpose(0, 2, 1), out=patches)  # P has done its duty
+        dpatches = xp.matmul(dy, W.transpose(0, 2, 1), out=patches)  # reuse P's buffer
         return col2im(self.device, dpatches.transpose(1, 0, 2), x.shape, **self.geometry)
 
     def _patches(self, x):

@@ -1,6 +1,7 @@
 """Patches of images as the rows of a matrix, and back: im2col and col2im."""
 
 from tinyalex.errors import ShapeError
+from tinyalex.kernels.cpu import patches as cpu_kernels
 
 
 def positions(size, window, stride, pad, rounding):
@@ -50,15 +51,14 @@ def col2im(device, patches, shape, kernel, stride=1, pad=0, rounding="floor"):
     """
     n, h, w, c = shape
     ho, wo = (positions(size, kernel, stride, pad, rounding) for size in (h, w))
+    if kernels := device.kernels_for(patches, cuda=cpu_kernels, cpu=cpu_kernels):
+        return kernels.col2im(device, patches, shape, ho, wo, kernel, stride, pad)
     patches = patches.reshape(n, ho, wo, kernel, kernel, c)
-    apart = -(-kernel // stride)  # places so far apart share no pixel: of those, whole rows of k * c are added at once
-    height, width, span = (ho - 1) * stride + kernel, (wo - 1 + apart) * stride, apart * stride
+    height, width = (ho - 1) * stride + kernel, (wo - 1) * stride + kernel
     x = device.zeros((n, max(height, pad + h), max(width, pad + w), c), patches.dtype)
-    for v in range(min(apart, wo)):
-        some = patches[:, :, v::apart]  # (n, ho, places, k, k, c)
-        pixels = x[:, :, v * stride :][:, :, : some.shape[2] * span].reshape(*x.shape[:2], some.shape[2], span, c)
-        for u in range(kernel):
-            pixels[:, u : u + stride * ho : stride, :, :kernel] += some[:, :, :, u]
+    for u in range(kernel):
+        for v in range(kernel):
+            x[:, u : u + stride * ho : stride, v : v + stride * wo : stride] += patches[:, :, :, u, v]
     return x[:, pad : pad + h, pad : pad + w]
 
 

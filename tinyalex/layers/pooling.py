@@ -4,8 +4,8 @@ s = 2 and z = 3 overlap; s = z = 2 do not. The last window may hang over the edg
 there. n images, h x w pixels, c channels, ho x wo units.
 """
 
-from tinyalex.devices.launch import instead
-from tinyalex.kernels import pooling
+from tinyalex.kernels import pooling as cuda_kernels
+from tinyalex.kernels.cpu import pooling as cpu_kernels
 from tinyalex.layers.layer import Layer
 from tinyalex.layers.patches import positions
 
@@ -29,83 +29,72 @@ class _Pool(Layer):
         self.expect(min(shape[:2]) >= self.window, shape, f"{self.window} pixels a side or more: feed larger images")
         return *(positions(side, self.window, self.stride, 0, self.rounding) for side in shape[:2]), shape[2]
 
-    def _pooled(self, shape, axis):
-        units = positions(shape[axis], self.window, self.stride, 0, self.rounding)
-        return *shape[:axis], units, *shape[axis + 1 :]
+    def taps(self, shape):
+        """For each pixel of a window, in row-major order, yield two indices of equal length.
 
-    def _taps(self, shape, axis):
-        # For each place in the window, along one axis: the units whose window has a pixel there, and these pixels.
-        every, units = (slice(None),) * axis, self._pooled(shape, axis)[axis]
-        for place in range(self.window):
-            count = min(units, -(-(shape[axis] - place) // self.stride))
-            yield (*every, slice(count)), (*every, slice(place, place + self.stride * count, self.stride))
+        The first selects, in an array (n, ho, wo, c), the units whose window has this pixel inside the image; the
+        second selects these pixels in an array (n, h, w, c) of ``shape``.
+        """
+        (_, h, w, _), (ho, wo, _), s = shape, self.output_shape(shape[1:]), self.stride
+        for u in range(self.window):
+            for v in range(self.window):
+                rows, columns = min(ho, -(-(h - u) // s)), min(wo, -(-(w - v) // s))
+                units = slice(None), slice(rows), slice(columns)
+                yield units, (slice(None), slice(u, u + s * rows, s), slice(v, v + s * columns, s))
 
 
 class MaxPool(_Pool):
-    """Take the largest; in backward the first of several largest, row by row, gets the gradient."""
+    """Take the largest; in backward the first of several largest, in row-major order, gets the gradient."""
 
-    @instead(pooling.max_pool)
-    def forward(self, x, step=None):
-        self.output_shape(x.shape[1:])
-        rows, across = self._largest(x, 2)  # (n, h, wo, c)
-        y, down = self._largest(rows, 1)  # (n, ho, wo, c)
-        self.saved = x.shape, rows.shape, across, down
+    def forward(self, x, training=False, step=None):
+        shape = len(x), *self.output_shape(x.shape[1:])
+        if kernels := self.device.kernels_for(x, cuda=cuda_kernels, cpu=cpu_kernels):
+            y, self.saved = kernels.max_pool(self.device, x, shape, self.window, self.stride)
+            return y
+        (_, corners), *others = self.taps(x.shape)  # every window has its first pixel inside the image
+        y = self.device.empty(shape, x.dtype)
+        y[...] = x[corners]
+        for units, pixels in others:
+            y[units] = self.device.xp.maximum(y[units], x[pixels])
+        self.saved = x, y
         return y
 
-    @instead(pooling.max_pool_backward)
     def backward(self, dy):
-        # dx = the sum, over the windows that a pixel won, of their dy
-        shape, rows, across, down = self.pop_saved()
-        return self._to_winners(self._to_winners(dy, down, rows, 1), across, shape, 2)
-
-    def _largest(self, x, axis):
-        # The largest along one axis, and in a byte, or two, its place in the window, the first of several.
-        xp, ((_, first), *others) = self.device.xp, self._taps(x.shape, axis)
-        y = self.device.empty(self._pooled(x.shape, axis), x.dtype)
-        winners = self.device.zeros(y.shape, "uint8" if self.window <= 256 else "uint16")
-        y[...] = x[first]
-        for place, (units, pixels) in enumerate(others, 1):
-            xp.maximum(winners[units], (x[pixels] > y[units]) * winners.dtype.type(place), out=winners[units])
-            xp.maximum(y[units], x[pixels], out=y[units])
-        return y, winners
-
-    def _to_winners(self, dy, winners, shape, axis):  # `shape`: before the pooling
-        dx, given = self.device.zeros(shape, dy.dtype), self.device.empty(dy.shape, dy.dtype)
-        for place, (units, pixels) in enumerate(self._taps(shape, axis)):
-            won = winners[units] == place
-            if place < self.stride:  # pixels that no window has met so far
-                self.device.xp.multiply(dy[units], won, out=dx[pixels])
-            else:
-                dx[pixels] += self.device.xp.multiply(dy[units], won, out=given[units])
+        # dx = the sum of dy over the windows in which a pixel is the first maximum
+        saved = self.pop_saved()
+        if kernels := self.device.kernels_for(dy, cuda=cuda_kernels, cpu=cpu_kernels):
+            return kernels.max_pool_backward(self.device, dy, saved, self.window, self.stride)
+        x, y = saved
+        dx, found = self.device.zeros(x.shape, dy.dtype), self.device.zeros(y.shape, bool)
+        for units, pixels in self.taps(x.shape):
+            first = (x[pixels] == y[units]) & ~found[units]
+            dx[pixels] += dy[units] * first
+            found[units] |= first
         return dx
 
 
 class AvgPool(_Pool):
     """Take the mean of the pixels that lie inside the image (2012: ``conv_util.cuh``)."""
 
-    @instead(pooling.average_pool)
-    def forward(self, x, step=None):
-        self.output_shape(x.shape[1:])
-        self.saved = x.shape
-        return self._sum(self._sum(x, 2), 1) / self._areas(x.shape, x.real.dtype)
+    def forward(self, x, training=False, step=None):
+        shape = len(x), *self.output_shape(x.shape[1:])
+        if kernels := self.device.kernels_for(x, cuda=cuda_kernels, cpu=cpu_kernels):
+            y, saved = kernels.average_pool(self.device, x, shape, self.window, self.stride)
+            self.saved = x.shape, saved
+            return y
+        y, area = self.device.zeros(shape, x.dtype), self.device.zeros((1, *shape[1:3], 1), x.real.dtype)
+        for units, pixels in self.taps(x.shape):
+            y[units] += x[pixels]
+            area[units] += 1  # less than z z where a window is clipped
+        self.saved = x.shape, area
+        return y / area
 
-    @instead(pooling.average_pool_backward)
     def backward(self, dy):
         # y = sum / area:  every pixel of a window gets dy / area
-        n, h, w, c = shape = self.pop_saved()
-        dx = dy / self._areas(shape, dy.real.dtype)
-        for axis, shape in (1, (n, h, dy.shape[2], c)), (2, (n, h, w, c)):
-            share, dx = dx, self.device.zeros(shape, dy.dtype)
-            for units, pixels in self._taps(shape, axis):
-                dx[pixels] += share[units]
+        shape, area = self.pop_saved()
+        if kernels := self.device.kernels_for(dy, cuda=cuda_kernels, cpu=cpu_kernels):
+            return kernels.average_pool_backward(self.device, dy, area, shape, self.window, self.stride)
+        share, dx = dy / area, self.device.zeros(shape, dy.dtype)
+        for units, pixels in self.taps(shape):
+            dx[pixels] += share[units]
         return dx
-
-    def _sum(self, x, axis):
-        y = self.device.zeros(self._pooled(x.shape, axis), x.dtype)
-        for units, pixels in self._taps(x.shape, axis):
-            y[units] += x[pixels]
-        return y
-
-    def _areas(self, shape, dtype):
-        ones = self.device.xp.ones((1, *shape[1:3], 1), dtype)
-        return self._sum(self._sum(ones, 2), 1)  # (1, ho, wo, 1): smaller where a window is clipped

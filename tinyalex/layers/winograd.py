@@ -50,9 +50,9 @@ class WinogradConv2d(Conv2d):
     def release(self):
         self.kept.clear()
 
-    def forward(self, x, step=None):
+    def forward(self, x, training=False, step=None):
         if not self.device.on_host:
-            return super().forward(x, step)
+            return super().forward(x, training, step)
         (m, th, tw), n, (ho, wo, o) = self.tiling(x.shape[1:]), len(x), self.output_shape(x.shape[1:])
         xp, (A, _, B) = self.device.xp, self._transforms(m, x)
         U, rows = self._kernels(m), self._rows(B.T, *self._blocks(x, m, th, tw), m, th, tw)

@@ -43,7 +43,7 @@ class Blocks:
         self.size = max(1, BYTES // (itemsize * largest))
         self._replicas = {(0, 0): stage}
 
-    def forward(self, xs, devices, step=None, forward_hook=None):
+    def forward(self, xs, devices, *, training=False, step=None, forward_hook=None):
         """Take each column's (n, h, w, c) to its (n, ho, wo, o); ``forward_hook`` sees every layer's output of every block."""
         self._shares = self.shares(len(xs[0]))
         workers().run(_prepare, self._layers)
@@ -55,10 +55,12 @@ class Blocks:
             for number, block in enumerate(self._shares[worker]):
                 here = step and Step(step.seed, step.number, step.first + block.start)
                 stage = self._replica(worker, number)
-                _fill(ys, block, stage.forward([x[block] for x in xs], devices, here, forward_hook), devices)
+                parts = [x[block] for x in xs]
+                outputs = stage.forward(parts, devices, training=training, step=here, forward_hook=forward_hook)
+                _fill(ys, block, outputs, devices)
 
         workers().run(run, range(len(self._shares)))
-        if step is None:
+        if not training:  # no backward follows
             self._release()
         return ys
 

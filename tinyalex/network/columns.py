@@ -122,13 +122,13 @@ class Stage:
                 shapes[index] = layer.output_shape(shapes[index])
         return shapes
 
-    def forward(self, xs, devices, step=None, forward_hook=None):
+    def forward(self, xs, devices, *, training=False, step=None, forward_hook=None):
         """Run every column; ``forward_hook(layer, y)``, if given, sees each layer's output."""
         ys = self.exchange.forward(xs, devices)
         for index, column in enumerate(self.columns):
             with devices[index]:
                 for layer in column:
-                    ys[index] = layer.forward(ys[index], step)
+                    ys[index] = layer.forward(ys[index], training=training, step=step)
                     if forward_hook:
                         forward_hook(layer, ys[index])
         return ys

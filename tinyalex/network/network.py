@@ -77,7 +77,7 @@ class Network:
         if self.devices[0].on_host:
             shapes = self.shapes[: len(self.trunk)]
             self.executors[: len(self.trunk)] = map(Blocks, self.trunk, shapes, [self.dtype.itemsize] * len(self.trunk))
-        elif self.devices[0].has_kernels(self.dtype):
+        elif self.devices[0].has_cuda_kernels(self.dtype):
             self.executors = list(map(fuse, self.stages))
         return self
 
@@ -111,15 +111,17 @@ class Network:
                 stack.enter_context(device.step())
             yield self
 
-    def forward(self, images, step=None, forward_hook=None):
+    def forward(self, images, *, training=False, step=None, forward_hook=None):
         """Compute the logits.
 
         Parameters
         ----------
         images : ndarray or DeviceBatch, shape (n, h, w, c)
             On the host, in the network's dtype, or on the devices already.
+        training : bool
+            Whether dropout drops units; at test it scales them all instead.
         step : Step, optional
-            In training. None is test time: dropout scales instead of silencing.
+            What dropout draws its mask from; a net with dropout needs it in training.
         forward_hook : callable, optional
             ``forward_hook(layer, y)`` sees every layer's output.
 
@@ -131,7 +133,7 @@ class Network:
             raise ShapeError(f"images: got {images.shape[1:]}, this network reads {self.input_shape}")
         xs = [device.to_device(images) for device in self.devices]
         for stage in self.executors:
-            xs = stage.forward(xs, self.devices, step, forward_hook)
+            xs = stage.forward(xs, self.devices, training=training, step=step, forward_hook=forward_hook)
         return xs[0]
 
     def backward(self, dlogits):
@@ -140,14 +142,17 @@ class Network:
         for stage in reversed(self.executors):
             dys = stage.backward(dys, self.devices)
 
-    def loss_and_backward(self, images, labels, step=None):
+    def loss_and_backward(self, images, labels, *, training=True, step=None):
         """Run forward, loss and backward for a batch.
 
         Parameters
         ----------
         images : ndarray or DeviceBatch, shape (n, h, w, c)
         labels : ndarray of int, shape (n,)
+        training : bool
+            False gives the gradient of the net as it is at test time.
         step : Step, optional
+            As in `forward`.
 
         Returns
         -------
@@ -157,7 +162,7 @@ class Network:
         """
         check_labels(labels, len(images), self.classes)
         with self.devices[0] as device, fitting(self.devices, len(images)):
-            logits = self.forward(images, step)
+            logits = self.forward(images, training=training, step=step)
             loss = self.loss.forward(logits, device.put(labels))
             self.backward(self.loss.backward())
         return loss, logits

@@ -16,7 +16,7 @@ _REMEDIES = (
 )
 
 
-def first_not_finite(network, images, step=None):
+def first_not_finite(network, images, training=False, step=None):
     """Name the first layer, from the images on, whose weights or output hold a NaN or an infinity.
 
     Parameters
@@ -37,7 +37,7 @@ def first_not_finite(network, images, step=None):
             bad.add((layer.device, layer.names))  # both columns have a relu2
 
     with network.step():
-        network.forward(images, step, forward_hook)
+        network.forward(images, training=training, step=step, forward_hook=forward_hook)
     return next((layer.name for _, layer in network.layers() if (layer.device, layer.names) in bad), None)
 
 
@@ -83,7 +83,7 @@ def check_finite(network, batch, step, rate, metrics, gradients=False):
             return
         where = f"gradient of {parameter}"
     except DivergedError:
-        where = first_not_finite(network, batch.images, step) or "loss"
+        where = first_not_finite(network, batch.images, training=True, step=step) or "loss"
     few = ", ".join(str(index) for index in batch.indices[:4]) + (", ..." if len(batch.indices) > 4 else "")
     raise DivergedError(
         f"{where}: numbers are no longer finite at step {step.number} (rate {rate:g}, images {few}); "
@@ -122,7 +122,7 @@ def dead_relu_fraction(network, images):
             seen.append((layer.relu.names[0], id(layer.device), active))
 
     with network.step():
-        network.forward(images, None, forward_hook)
+        network.forward(images, forward_hook=forward_hook)
     fired = {}
     for name, column, active in seen:
         fired[name, column] = fired.get((name, column), False) | active

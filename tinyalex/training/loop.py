@@ -100,7 +100,7 @@ class Training:
         """
         now, step = self.rates, Step(self.seed, self.step)
         with self.network.step(), self.network.devices[0] as device:
-            loss, logits = self.network.loss_and_backward(batch.images, batch.labels, step)
+            loss, logits = self.network.loss_and_backward(batch.images, batch.labels, step=step)
             metrics = StepMetrics(device, loss, logits.argmax(axis=1) != device.put(batch.labels))
         if check_gradients or not self.async_metrics:
             health.check_finite(self.network, batch, step, now.rate, metrics, check_gradients)

@@ -28,7 +28,7 @@ class Optimizer:
         for column, device in enumerate(network.devices):
             parameters = [p for index, layer in network.layers() if index == column for p in layer.parameters]
             with device:
-                if device.has_kernels(network.dtype):
+                if device.has_cuda_kernels(network.dtype):
                     self._flats.append(Flat(device, parameters, network.dtype))
                     vs = self._flats[-1].v
                 else:

@@ -192,7 +192,7 @@ class Cropper:
             mean, places = device.put(self._mean if self.matched else self._fixed), xp.arange(crop)
 
         def cut(images, offsets, flips, shifts=None):
-            if device.has_kernels(mean.dtype) and len(self.factors) < 3:
+            if device.has_cuda_kernels(mean.dtype) and len(self.factors) < 3:
                 return fast.cut(device, images, offsets, flips, shifts, mean, crop, self.matched, self.factors)
             across = xp.where(flips[:, None], crop - 1 - places, places)
             rows = (offsets[:, :1] + places)[:, :, None]  # (n, crop, 1)
