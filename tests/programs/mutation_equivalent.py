@@ -80,16 +80,16 @@ EQUIVALENT = {
         "y[units] += x[pixels]  [y[units] += x[pixels] -> y[units] -= x[pixels]]": _TWICE,
     },
     "network/columns.py": {
-        "self._cuts = _cuts([0 if x is None else x.shape[-1] for x in xs], self.routes)  [0 -> 1]":
+        "self._slices = _slices([0 if x is None else x.shape[-1] for x in xs], self.routes)  [0 -> 1]":
         "nobody reads a column that has no output",
-        "cuts.append({source: slice(end - widths[source], end) for source, end in zip(sources, ends, strict=True)})"
+        "slices.append({source: slice(end - widths[source], end) for source, end in zip(sources, ends, strict=True)})"
         "  [True -> False]": _STRICT,
     },
     "training/optimizer.py": {
         "self._rows += zip([device] * len(vs), parameters, vs, strict=True)  [True -> False]": _STRICT,
-        "spread(move, tensors, *settings) if device.on_host else move(*tensors, *settings)"
-        "  [spread(move, tensors, *settings) if device.on_host else move(*tensors, -> "
-        "spread(move, tensors, *settings) if not device.on_host else move(*tens]": _SPEED,
+        "spread(sgd_update, tensors, *settings) if device.on_host else sgd_update(*tensors, *settings)"
+        "  [spread(sgd_update, tensors, *settings) if device.on_host else sgd_update(*tensors, -> "
+        "spread(sgd_update, tensors, *settings) if not device.on_host else sgd_update(*tens]": _SPEED,
     },
     "randomness.py": {
         "return np.argsort(bits(key, np.arange(size)), kind=\"stable\")  ['stable' -> 'stablex']": _FIRST_LETTER,

@@ -43,7 +43,7 @@ def test_a_number_that_is_none_is_an_error_with_few_classes_too():
     result = score(p, np.array([1, 0, 1, 2]))
     assert (result.top1_error, result.top5_error) == (1.0, 0.75)  # the second image's five guesses are all classes
     assert np.isfinite(result.loss) and result.loss > 20
-    assert confusion.guesses(p).tolist() == [-1, 2, -1, -1]
+    assert confusion.predictions(p).tolist() == [-1, 2, -1, -1]
 
 
 def test_the_sixth_of_six_is_beyond_the_top_five():

@@ -187,7 +187,9 @@ def test_t1_a_loss_that_stays_is_told_and_then_ends_the_run():
     for _ in range(7999):
         seeing.loss(math.log(10), 256)
     assert len(lines) == 1
-    with pytest.raises(StalledError, match="after 2,560,000 images, .*init.biases.*insist with the same command"):
+    with pytest.raises(
+        StalledError, match="after 2,560,000 images, .*init.biases.*to continue all the same, repeat the command"
+    ):
         seeing.loss(math.log(10), 256)
     seeing.loss(math.log(10), 256)  # who insists is not asked twice
 
@@ -314,7 +316,7 @@ def test_waiting_for_data_is_told_once():
     assert lines == []
     seeing.waiting(40, 0.4)
     seeing.waiting(40, 0.4)
-    assert lines == ["warning: data: 40% of the time was spent waiting for them; use a faster disk"]
+    assert lines == ["warning: data: 40% of the time was spent waiting for the next batch; use a faster disk"]
 
 
 def test_the_first_gradient_that_is_none_is_named(data):

@@ -7,7 +7,7 @@ from tinyalex.devices.parallel import spread
 from tinyalex.layers import Linear
 from tinyalex.network.columns import Exchange, Stage
 from tinyalex.network.network import Network
-from tinyalex.training.optimizer import Optimizer, move
+from tinyalex.training.optimizer import Optimizer, sgd_update
 
 
 def single(size=3, dtype="float64", name="fc6"):
@@ -86,4 +86,4 @@ def test_a_value_that_does_not_lie_together_is_refused():
     layer = Linear(3, 4).build(dtype="float64")
     layer.W.value = np.ones((4, 3)).T
     with pytest.raises(ValueError, match="only contiguous"):
-        spread(move, (layer.W.value, np.ones((3, 4)), np.zeros((3, 4))), 0.9, 0.1, 0.0)
+        spread(sgd_update, (layer.W.value, np.ones((3, 4)), np.zeros((3, 4))), 0.9, 0.1, 0.0)

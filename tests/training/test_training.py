@@ -253,7 +253,7 @@ def test_means_are_those_of_the_latest_steps(begun):
     run.recipe = types.SimpleNamespace(learning=learning)
     steps = [StepMetrics.from_checkpoint(*pair) for pair in figures]
     for number, outcome in enumerate(steps, 1):
-        outcome.label(number, 0.0, 0.1, number)
+        outcome.set_position(number, 0.0, 0.1, number)
     run.epoch_metrics = steps[:begun]
     means = RunningMeans(run)
     assert means.window == 4
