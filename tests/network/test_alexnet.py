@@ -295,7 +295,7 @@ def test_too_many_devices():
 
 
 def test_the_cifar_net_has_one_column():
-    with pytest.raises(UsageError, match="^net.columns: 2 will not do for a cifar10 net; use 1$"):
+    with pytest.raises(UsageError, match="^net.columns: 2 is not valid for a cifar10 net; use 1$"):
         recipe.load("cifar10-relu", ["net.columns=2"])
 
 
@@ -308,10 +308,10 @@ def test_the_cifar_net_has_one_column():
          "net.maps: 0 for conv2; only conv3, conv4, conv5 can be left out of an alexnet"),
         ("cifar10-relu", "net.maps=[32, 32, 0]",
          "net.maps: 0 for conv3; only conv3, conv4, conv5 can be left out of an alexnet"),
-        ("six-conv", "net.bottleneck=7", "net.bottleneck: 7 does not divide by net.columns, 2; use a multiple"),
+        ("six-conv", "net.bottleneck=7", "net.bottleneck: 7 is not a multiple of net.columns, 2; give a multiple"),
         ("cifar10-13pct", "net.norm=paper",
-         "net.norm: 'paper' will not do for a cifar10-local net; use 'none' or '2012'"),
-        ("cifar10-13pct", "net.bottleneck=8", "net.bottleneck: 8 will not do for a cifar10-local net; use 0"),
+         "net.norm: 'paper' is not valid for a cifar10-local net; use 'none' or '2012'"),
+        ("cifar10-13pct", "net.bottleneck=8", "net.bottleneck: 8 is not valid for a cifar10-local net; use 0"),
         ("cifar10-13pct", "learning.layer_weight_decay={ local5 = 0.1 }",
          'local5: no such layer for learning.layer_weight_decay; did you mean "local3"?'),
     ],

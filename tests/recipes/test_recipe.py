@@ -118,9 +118,9 @@ def test_overrides_of_every_kind():
         ("net.dropout=-0.1", "below 1"),
         ("net.columns=3", "1 or 2"),
         ("net.columns=true", "1 or 2"),
-        ("net.maps=[97, 256, 384, 384, 256]", "97 does not divide"),
+        ("net.maps=[97, 256, 384, 384, 256]", "97 is not a multiple"),
         ("net.maps=[96, 256]", "give 5"),
-        ("net.hidden=4095", "4095 does not divide"),
+        ("net.hidden=4095", "4095 is not a multiple"),
         ("net.norm=batch", "'paper'"),
         ("data.flip=1", "true or false"),
         ("data.scale=0", "above 0"),
@@ -169,8 +169,99 @@ def test_recipe_from_a_file_is_named_after_it(tmp_path):
 
 
 def test_every_column_of_a_split_layer_has_a_class():
-    with pytest.raises(UsageError, match="net.fc8: 'split' needs a class a column; use 'a' for 1 in 2"):
+    with pytest.raises(UsageError, match="net.fc8: 'split' needs a class for each column, but there is 1; use 'a'"):
         recipe.load("original", ["net.fc8=split", "net.classes=1"])
+
+
+# Keys of earlier versions.
+
+OLD = """
+name = "old"
+[learning]
+rate = 0.02
+decay = 0.001
+decays = { fc6 = 0.004, fc7 = 0.0 }
+[[learning.phases]]
+epoch = 0
+rate = 0.02
+[[learning.phases]]
+epoch = 10
+rate = 0.002
+slow = { conv1 = 0.1 }
+[[learning.phases]]
+epoch = 20
+rate = 0.002
+lr_mult = { conv1 = 0.0 }
+"""
+NOTES = [
+    f"learning.{old} is now called learning.{new}; the old name is still read"
+    for old, new in (("decay", "weight_decay"), ("decays", "layer_weight_decay"), ("phases.slow", "phases.lr_mult"))
+]
+
+
+def test_old_keys_are_read_and_noted():
+    old = recipe.parse(OLD)
+    renamed = OLD.replace("decays =", "layer_weight_decay =").replace("decay =", "weight_decay =")
+    renamed = renamed.replace("layer_weight_weight_decay", "layer_weight_decay").replace("slow =", "lr_mult =")
+    assert "weight_decay = 0.001" in renamed and "lr_mult = { conv1 = 0.1 }" in renamed
+    assert old == recipe.parse(renamed) and recipe.parse(renamed).notes == ()
+    assert old.learning.weight_decay == 0.001
+    assert old.learning.layer_weight_decay == {"fc6": 0.004, "fc7": 0.0}
+    assert [phase.lr_mult for phase in old.learning.phases] == [{}, {"conv1": 0.1}, {"conv1": 0.0}]
+    assert sorted(old.notes) == sorted(NOTES)
+
+
+def test_a_resolved_recipe_has_the_new_keys_and_the_notes_as_comments():
+    text = recipe.to_toml(recipe.parse(OLD))
+    assert sorted(line[2:] for line in text.splitlines() if line.startswith("#")) == sorted(NOTES)
+    again = recipe.parse(text)
+    assert again == recipe.parse(OLD) and again.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("learning.decay=0.1", "learning.weight_decay=0.1"),
+        ("learning.decays={fc6=0.1}", "learning.layer_weight_decay={fc6=0.1}"),
+        ("learning.decays.fc6=0.1", "learning.layer_weight_decay.fc6=0.1"),
+        (
+            "learning.phases=[{epoch=0, rate=0.01, slow={conv1=0.5}}]",
+            "learning.phases=[{epoch=0, rate=0.01, lr_mult={conv1=0.5}}]",
+        ),
+        ("learning={decay=0.1}", "learning={weight_decay=0.1}"),
+    ],
+)
+def test_overrides_with_old_keys(old, new):
+    changed = recipe.load("original", [old])
+    assert changed == recipe.load("original", [new])
+    assert changed != recipe.load("original")
+    assert len(changed.notes) == 1 and "the old name is still read" in changed.notes[0]
+
+
+def test_an_override_and_a_file_may_use_different_names_of_a_key():
+    assert recipe.parse(OLD, overrides=["learning.weight_decay=0.5"]).learning.weight_decay == 0.5
+    assert recipe.load("original", ["learning.decay=0.5"]).learning.weight_decay == 0.5
+    decays = recipe.parse(OLD, overrides=["learning.decays.fc8=0.5"]).learning.layer_weight_decay
+    assert decays == {"fc6": 0.004, "fc7": 0.0, "fc8": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "old", "new"),
+    [
+        ("[learning]\ndecay = 0.1\nweight_decay = 0.2", [], "decay", "weight_decay"),
+        ("[learning]\ndecays = { fc6 = 0.1 }\nlayer_weight_decay = {}", [], "decays", "layer_weight_decay"),
+        (OLD.replace("rate = 0.002\nslow", "rate = 0.002\nlr_mult = {}\nslow"), [], "phases.slow", "phases.lr_mult"),
+        ("", ["learning.decay=0.1", "learning.weight_decay=0.2"], "decay", "weight_decay"),
+        ("", ["learning.weight_decay=0.2", "learning.decay=0.1"], "decay", "weight_decay"),
+        ("", ["learning.decays.fc6=1", "learning.layer_weight_decay.fc6=2"], "decays", "layer_weight_decay"),
+    ],
+)
+def test_both_names_of_a_key_are_refused(text, overrides, old, new):
+    with pytest.raises(UsageError) as raised:
+        recipe.parse(text, overrides=overrides)
+    assert str(raised.value) == (
+        f"learning.{old}: was renamed to learning.{new}, which is given too; remove learning.{old}"
+    )
 
 
 def test_another_number_of_classes_is_refused():

@@ -162,7 +162,7 @@ def test_two_are_kept(tmp_path, tensors):
 def test_those_of_another_process_count_once_they_verify(tmp_path, tensors, monkeypatch):
     for step in (1, 2):
         checkpoint.save(tmp_path, tensors, {"step": step})
-    monkeypatch.setattr(checkpoint, "_whole", {})  # this process has not written them
+    monkeypatch.setattr(checkpoint, "_verified", {})  # this process has not written them
     checkpoint.save(tmp_path, tensors, {"step": 3})
     assert names(tmp_path) == ["checkpoint-00000002.safetensors", "checkpoint-00000003.safetensors"]
 

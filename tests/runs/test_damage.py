@@ -75,7 +75,7 @@ def test_c4_c5_every_damage_is_seen_and_the_one_before_is_taken(copy, data):
     assert same(run_folder.read(checkpoint.newest(copy))[0], before)
     lines = []
     train(small(epochs=2), data, copy, show=lines.append)
-    assert lines[0].startswith("warning: ") and lines[1] == "going on at step 6 of 12"
+    assert lines[0].startswith("warning: ") and lines[1] == "resuming at step 6 of 12"
     assert new.stat().st_size == len(whole) and same(checkpoint.read(new)[0], _read(whole, copy.parent))
 
 
@@ -108,13 +108,13 @@ def reshape(name, shape):
     (lambda t, m: t.update({"fc8/W": t["fc8/W"].astype(np.float64)}), "fc8/W is float64 (16, 2), not float32 (16, 2)"),
     (lambda t, m: t.update({"fc8/W": np.full((16, 2), np.nan, np.float32)}), "fc8/W[0, 0] is not a finite number"),
     (lambda t, m: t["momentum/conv3b/b"].__setitem__(2, np.inf), "momentum/conv3b/b[2] is not a finite number"),
-    (lambda t, m: t.update({"data/mean": np.zeros((3, 4, 5), np.float32)}), "data/mean is (3, 4, 5), which is no sq"),
-    (lambda t, m: m.pop("recipe"), "recipe: None will not do"),
-    (lambda t, m: m.update(recipe="name = 3"), "its recipe will not do (name: 3 will not do; give text on one line)"),
+    (lambda t, m: t.update({"data/mean": np.zeros((3, 4, 5), np.float32)}), "data/mean is (3, 4, 5), not a sq"),
+    (lambda t, m: m.pop("recipe"), "recipe: None is not valid"),
+    (lambda t, m: m.update(recipe="name = 3"), "its recipe is not valid (name: 3 is not valid; give text on one line)"),
     (lambda t, m: m.update(classes=["a"]), "1 classes with 2 names, but the net has 2"),
     (lambda t, m: m.update(words=["a"] * 3), "2 classes with 3 names, but the net has 2"),
-    (lambda t, m: m.update(errors="0.5"), "errors: '0.5' will not do"),
-    (lambda t, m: m.update(seed=None), "seed: None will not do"),
+    (lambda t, m: m.update(errors="0.5"), "errors: '0.5' is not valid"),
+    (lambda t, m: m.update(seed=None), "seed: None is not valid"),
 ])  # fmt: skip
 @pytest.mark.parametrize("command", ["evaluate", "resume"])
 def test_c8_t3_what_is_not_of_this_net(copy, data, change, told, command):
@@ -235,7 +235,7 @@ def test_c15_either_form_of_the_net_takes_them(weights, data):
 def test_c16_to_go_on_from_weights_is_refused_by_name(weights, data, tmp_path):
     place = tmp_path / "checkpoint-00000012.safetensors"
     shutil.copy(weights, place)
-    with pytest.raises(CheckpointError, match=re.escape(f"{place}: holds weights alone, no run can go on from it")):
+    with pytest.raises(CheckpointError, match=re.escape(f"{place}: holds only weights, a run cannot resume from it")):
         train(small(epochs=2), data, tmp_path, show=quiet)
     assert run_folder.load(place).metadata["step"] == 12
 
@@ -352,7 +352,7 @@ def test_t18_a_log_that_cannot_be_written_is_written_later(tmp_path):
     for step in range(1, 6):
         log.write("train", step=step, loss=0.5)
     assert lines == [
-        f"warning: {tmp_path / 'log.jsonl'}: cannot be written (No space left on device); make room, training goes on"
+        f"warning: {tmp_path / 'log.jsonl'}: cannot be written (No space left on device); make room, training continues"
     ]
     assert (tmp_path / "log.jsonl").stat().st_size == 25 and run_folder.read_log(tmp_path) == []
     Full.room = 10**6
@@ -434,7 +434,7 @@ def test_c2_a_checkpoint_that_will_not_fit_is_not_begun(copy, monkeypatch):
     usage = shutil.disk_usage(copy)
     monkeypatch.setattr(storage.shutil, "disk_usage", lambda folder: usage._replace(free=100_000))
     monkeypatch.setattr(Path, "touch", lambda path: pytest.fail("it was begun"))
-    with pytest.raises(StorageError, match=r"needs [\d,]+ bytes, 100,000 are free on that disk"):
+    with pytest.raises(StorageError, match=r"needs [\d,]+ bytes, but 100,000 are free on that disk"):
         checkpoint.save(copy, {"a": np.zeros(100_000)}, {"step": 50})
 
 

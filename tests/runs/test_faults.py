@@ -111,7 +111,7 @@ def test_what_it_says_goes_on(place, tmp_path, monkeypatch, capsys):
     words = shlex.split(capsys.readouterr().err.split("resume with: ")[1])
     assert words[0] == "tinyalex" and "--fresh" not in words
     assert main(words[1:]) == 0
-    assert "going on at step 3 of 8" in capsys.readouterr().out
+    assert "resuming at step 3 of 8" in capsys.readouterr().out
     assert same(final(place / "run"), final(tmp_path))
 
 
@@ -136,7 +136,8 @@ def test_t14_two_at_once(place, tmp_path, capsys):
 
 def test_c1_killed_between_the_rename_and_the_pruning(tmp_path):
     script = (
-        "import os, signal, sys\nimport numpy as np\nfrom tinyalex.runs import checkpoint\nfrom tinyalex.system import storage\n"
+        "import os, signal, sys\nimport numpy as np\nfrom tinyalex.runs import checkpoint\n"
+        "from tinyalex.system import storage\n"
         "for step in (1, 2): checkpoint.save(sys.argv[1], {'a': np.zeros(9)}, {'step': step})\n"
         "storage.remove = lambda path: os.kill(os.getpid(), signal.SIGKILL)\n"
         "checkpoint.save(sys.argv[1], {'a': np.zeros(9)}, {'step': 3})"

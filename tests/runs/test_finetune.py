@@ -46,7 +46,7 @@ def test_for_another_number_of_classes_all_but_the_last_layer_is_taken(run, stri
     before = final(run)
     for name, value in now.items():
         np.testing.assert_array_equal(value, fresh[name] if name.startswith("fc8") else before[name], err_msg=name)
-    assert other.origin["anew"] == {"fc8": "3 classes, not that run's 2"}
+    assert other.origin["anew"] == {"fc8": "3 classes, not 2 as in that run"}
     assert other.origin["taken"] == sorted(
         {name.split("/")[0] for name in fresh} - {"fc8"}, key=other.origin["taken"].index
     )
@@ -73,7 +73,7 @@ def test_the_same_classes_take_everything(run, stripes):  # noqa: F811
     _, _, other = begun(run, stripes)
     images = np.ones((3, 20, 20, 3), np.float32)
     np.testing.assert_array_equal(other.network.predict(images), run_folder.load(run).network.predict(images))
-    assert other.origin["anew"] == {} and "anew: nothing" in finetune.line(other.origin)
+    assert other.origin["anew"] == {} and "not copied: nothing" in finetune.line(other.origin)
 
 
 def test_layers_of_another_shape_begin_anew(run, stripes):  # noqa: F811
@@ -82,15 +82,17 @@ def test_layers_of_another_shape_begin_anew(run, stripes):  # noqa: F811
     fresh, now, other = begun(run, stripes, made)
     assert {"conv1a", "conv2b", "conv3a", "fc7b"} <= set(other.origin["taken"])
     anew = other.origin["anew"]
-    assert anew["conv5a"] == "3 x 3 x 4 x 8, not 3 x 3 x 4 x 4" and anew["conv6b"] == "not in that run"
+    assert anew["conv5a"] == "3 x 3 x 4 x 8, not 3 x 3 x 4 x 4 as in that run" and anew["conv6b"] == "not in that run"
     assert all((now[f"{layer}/W"] == fresh[f"{layer}/W"]).all() for layer in anew)
-    for part in ("takes conv1a", "conv6b (not in that run)", "step 12"):
+    for part in ("copied conv1a", "conv6b (not in that run)", "step 12"):
         assert part in finetune.line(other.origin)
 
 
 def test_nothing_fits(run, stripes):  # noqa: F811
     made = recipe.load("cifar10-relu", ["net.input=20", "net.maps=[3, 3, 3]", "net.classes=0"])
-    with pytest.raises(CheckpointError, match="none of its layers fits this net; give --init-from a run of a like net"):
+    with pytest.raises(
+        CheckpointError, match="none of its layers fits this net; give --init-from a run of a similar net"
+    ):
         begun(run, stripes, made)
 
 
@@ -100,7 +102,7 @@ def test_a_resumed_run_is_the_same_run(run, stripes, tmp_path):  # noqa: F811
     shutil.copytree(run, source)
     dataset, lines = with_classes(stripes, "a", "b", "c"), []
     train(small(), dataset, tmp_path / "whole", show=lines.append, options=ResumeOptions(init_from=source))
-    assert any(line.startswith(f"begins with {source}, step 12: takes conv1a") for line in lines)
+    assert any(line.startswith(f"initialized from {source}, step 12: copied conv1a") for line in lines)
     options = {"show": quiet, "stop_condition": lambda run: len(run.errors) == 1}
     train(small(), dataset, tmp_path / "cut", **options, options=ResumeOptions(init_from=source))
     shutil.rmtree(source)
@@ -130,10 +132,13 @@ def test_a_run_keeps_its_origin(run, stripes, tmp_path):  # noqa: F811
     train(small(epochs=1), stripes, begun_with, show=quiet, options=ResumeOptions(init_from=exported))
     with pytest.raises(CheckpointError) as error:
         train(small(epochs=1), stripes, begun_with, show=quiet, options=ResumeOptions(init_from=anew))
-    assert str(error.value) == f"{begun_with}: its run began with {run}, not {anew}; give another --out folder"
+    assert str(error.value) == f"{begun_with}: the run here started with {run}, not {anew}; give another --out folder"
     with pytest.raises(CheckpointError) as error:
         train(small(epochs=1), stripes, anew, show=quiet, options=ResumeOptions(init_from=run))
-    assert str(error.value) == f"{anew}: its run began anew, not with {run}; give another --out folder"
+    assert (
+        str(error.value)
+        == f"{anew}: the run here started with random weights, not with {run}; give another --out folder"
+    )
 
 
 def test_the_command_hears_of_a_missing_run_before_it_loads_data(tmp_path, capsys):

@@ -79,7 +79,7 @@ def test_t9_t10_from_any_step_the_same_bits_and_the_same_log(data, whole, tmp_pa
     interrupted(data, tmp_path, monkeypatch, step)
     lines = []
     train(phased(), data, tmp_path, show=lines.append)
-    assert lines[0] == f"going on at step {step} of 18"
+    assert lines[0] == f"resuming at step {step} of 18"
     assert same(final(whole), final(tmp_path))
     assert timeless(whole) == timeless(tmp_path)
 
@@ -155,7 +155,7 @@ def test_t13_a_finished_run_stays_as_it_is(data, whole, tmp_path):
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     lines = []
     train(phased(), data, tmp_path, show=lines.append)
-    assert lines[0] == "going on at step 18 of 18"
+    assert lines[0] == "resuming at step 18 of 18"
     after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert before.keys() == after.keys()
     assert all(before[name] == after[name] for name in before if name.startswith("checkpoint"))
@@ -178,7 +178,9 @@ def test_t11_learning_may_change_if_somebody_says_so(data, tmp_path, monkeypatch
     changed = {"epochs": 2} | changed
     with pytest.raises(CheckpointError) as raised:
         train(small(**changed), data, tmp_path, show=quiet)
-    assert told in str(raised.value) and "; add --change to go on with that, or give another --out" in str(raised.value)
+    assert told in str(raised.value) and "; add --change to resume with that, or give another --out" in str(
+        raised.value
+    )
     lines = []
     train(small(**changed), data, tmp_path, show=lines.append, options=ResumeOptions(change=True))
     assert any(line.startswith("changed from step 8 on: ") and told in line for line in lines)
@@ -226,7 +228,9 @@ def test_t11_fewer_epochs_than_are_done(data, tmp_path, monkeypatch, step, said)
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
         pressed(patch, signal.SIGTERM, step)
         train(small(epochs=3), data, tmp_path, show=quiet)
-    with pytest.raises(CheckpointError, match=rf"its run is at {said}, beyond learning.epochs = 1; give more epochs"):
+    with pytest.raises(
+        CheckpointError, match=rf"the run here is at {said}, beyond learning.epochs = 1; give more epochs"
+    ):
         train(small(epochs=1), data, tmp_path, show=quiet, options=ResumeOptions(change=True))
     train(small(epochs=2), data, tmp_path, show=quiet, options=ResumeOptions(change=True))
     assert checkpoint.inspect(checkpoint.newest(tmp_path))["step"] == 12
@@ -234,8 +238,21 @@ def test_t11_fewer_epochs_than_are_done(data, tmp_path, monkeypatch, step, said)
 
 def test_a_fresh_run_is_not_laid_over_another(data, tmp_path):
     train(small(epochs=1), data, tmp_path, show=quiet, options=ResumeOptions(fresh=True))
-    with pytest.raises(UsageError, match=r"holds a run already; leave out --fresh to go on with it, or give another"):
+    with pytest.raises(UsageError, match=r"holds a run already; leave out --fresh to resume it, or give another"):
         train(small(epochs=1), data, tmp_path, show=quiet, options=ResumeOptions(fresh=True))
+
+
+def test_a_checkpoint_whose_recipe_has_old_keys_is_resumed(data, whole, tmp_path, monkeypatch):
+    """Earlier versions wrote `decay` and `slow` for `weight_decay` and `lr_mult`."""
+    interrupted(data, tmp_path, monkeypatch, 9)
+    path = checkpoint.newest(tmp_path)
+    tensors, metadata = checkpoint.read(path)
+    text = metadata["recipe"].replace("weight_decay =", "decay =").replace("lr_mult =", "slow =")
+    assert "\ndecay = 0.0\n" in text and "slow = { conv1 = 0.5 }" in text and "lr_mult" not in text
+    checkpoint.write(path, tensors, metadata | {"recipe": text})
+    assert run_folder.load(path).recipe == replace(phased(), net=replace(phased().net, classes=2))
+    train(phased(), data, tmp_path, show=quiet, options=ResumeOptions(exact=True))
+    assert same(final(whole), final(tmp_path)) and timeless(whole) == timeless(tmp_path)
 
 
 # The same bits?
@@ -245,11 +262,16 @@ def test_t12_another_number_of_threads_is_told(data, tmp_path, monkeypatch):
     monkeypatch.setattr(parallel, "_workers", parallel.Workers(1))
     train(small(epochs=1), data, tmp_path, show=quiet)
     monkeypatch.setattr(parallel, "_workers", parallel.Workers(2))
-    with pytest.raises(CheckpointError, match="its run was at threads 1, now 2; go on there, or leave out --exact"):
+    with pytest.raises(
+        CheckpointError,
+        match="the run here was made with threads 1, now 2; restore that to resume it, or leave out --exact",
+    ):
         train(small(epochs=1), data, tmp_path, show=quiet, options=ResumeOptions(exact=True))
     lines = []
     train(small(epochs=1), data, tmp_path, show=lines.append)
-    assert "warning: the run was at threads 1, now 2: it goes on correctly, but not with the same last bits" in lines
+    assert (
+        "warning: the run was made with threads 1, now 2: it resumes correctly, but the last bits may differ" in lines
+    )
 
 
 def test_t12_another_blas_is_told():
@@ -295,7 +317,7 @@ def test_b7_the_card_and_its_settings_are_in_it(monkeypatch):
             nvrtc = types.SimpleNamespace(getVersion=lambda: (13, 5))
 
     monkeypatch.setenv("CUPY_TF32", "1")
-    card = fingerprint._card(CuPy, 1)
+    card = fingerprint._gpu(CuPy, 1)
     versions = {"CuPy": "14.0", "CUDA": "13000", "cuBLAS": "130077", "NVRTC": "13.5"}
     assert card == {"cuda:1": "card 1", "TF32": "1"} | versions
 
@@ -338,7 +360,7 @@ def test_t6_a_wish_between_two_looks_is_granted_at_the_next(data, tmp_path):
 def test_t6_a_wish_while_the_last_checkpoint_is_written(data, whole, tmp_path, monkeypatch):
     with (
         monkeypatch.context() as patch,
-        pytest.raises(Interrupted, match="stopped at step 18, the last one, which is saved"),
+        pytest.raises(Interrupted, match="stopped at step 18, the last step, which is saved"),
     ):
         pressed_while_it_saves(patch, signal.SIGTERM, 18)
         train(phased(), data, tmp_path, show=quiet)
@@ -355,7 +377,7 @@ def test_t6_a_wish_while_a_finished_run_is_evaluated(data, tmp_path, monkeypatch
 
     with (
         monkeypatch.context() as patch,
-        pytest.raises(Interrupted, match="stopped at step 6, the last one, which is saved"),
+        pytest.raises(Interrupted, match="stopped at step 6, the last step, which is saved"),
     ):
         patch.setattr("tinyalex.runs.train.evaluate", stopping)
         train(small(epochs=1), data, tmp_path, show=quiet)
@@ -499,6 +521,6 @@ def test_c14_who_reads_while_it_is_written_finds_all_of_it(data, tmp_path, monke
 def test_no_room_is_known_before_the_first_step(data, tmp_path, monkeypatch):
     usage = storage.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(storage.shutil, "disk_usage", lambda folder: usage._replace(free=1000))
-    with pytest.raises(StorageError, match=r"needs [\d,]+ bytes, 1,000 are free on that disk; make room"):
+    with pytest.raises(StorageError, match=r"needs [\d,]+ bytes, but 1,000 are free on that disk; make room"):
         train(small(), data, tmp_path / "run", show=quiet)
     assert not list((tmp_path / "run").glob("checkpoint*"))

@@ -141,7 +141,9 @@ def test_t4_before_the_first_checkpoint_the_replay_begins_at_step_0(data, tmp_pa
 
 def test_a_number_that_does_not_come_again_is_the_machines(data, tmp_path, monkeypatch):
     after(monkeypatch, 3, lambda run: run.__dict__.setdefault("hit", _hit(run)))
-    with pytest.raises(DivergedError, match="a fault of the machine, not of the run; the same command resumes it"):
+    with pytest.raises(
+        DivergedError, match="a fault of the machine, not of the settings; the same command resumes the run"
+    ):
         train(small(), data, tmp_path, show=quiet)
 
 

@@ -134,12 +134,14 @@ def test_stopped_anywhere_it_goes_on_with_the_same_bits(stripes, whole, tmp_path
     before = signal.getsignal(number)
     with monkeypatch.context() as patch:
         Pressed(patch, number, after)
-        with pytest.raises(Interrupted, match=f"stopped at step {after}, saved in .*; the same command resumes it"):
+        with pytest.raises(
+            Interrupted, match=f"stopped at step {after}, saved in .*; the same command resumes the run"
+        ):
             train(small(), stripes, tmp_path / "cut", show=quiet)
     assert signal.getsignal(number) is before
     lines = []
     train(small(), stripes, tmp_path / "cut", show=lines.append)
-    assert lines[0] == f"going on at step {after} of 18"
+    assert lines[0] == f"resuming at step {after} of 18"
     assert same(final(whole), final(tmp_path / "cut"))
     for event in ("test", "epoch"):
         logs = [[r for r in run_folder.read_log(folder) if r["event"] == event] for folder in (whole, tmp_path / "cut")]
@@ -172,7 +174,7 @@ def test_a_finished_run_stays_as_it_is(stripes, tmp_path):
 
 def test_another_recipe_seed_or_data_set_is_refused(stripes, tmp_path):
     train(small(epochs=1), stripes, tmp_path, show=quiet)
-    with pytest.raises(CheckpointError, match=r"had learning.momentum 0.9, now it is 0.5; add --change to go on"):
+    with pytest.raises(CheckpointError, match=r"had learning.momentum 0.9, now it is 0.5; add --change to resume"):
         train(small(epochs=1, momentum=0.5), stripes, tmp_path, show=quiet)
     with pytest.raises(CheckpointError, match="had seed 0, now it is 3"):
         train(small(epochs=1), stripes, tmp_path, seed=3, show=quiet)
@@ -189,7 +191,7 @@ def test_a_damaged_checkpoint_is_passed_over_aloud(stripes, tmp_path):
     lines = []
     train(small(epochs=2), stripes, tmp_path, show=lines.append)
     assert lines[0].startswith("warning: ") and newest.name in lines[0]
-    assert lines[1] == "going on at step 6 of 12"
+    assert lines[1] == "resuming at step 6 of 12"
     assert same(whole, final(tmp_path))
 
 

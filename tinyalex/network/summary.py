@@ -146,7 +146,7 @@ def _paper(net, table, total):
     lines = ["", f"{'neurons':<10}{'here':>10}{'paper':>10}"]
     for name, count in neurons.items():
         paper = _PAPER_NEURONS[name]
-        slip = "  the paper's is a slip: 55 x 55 x 96 = 290,400; 253,440 = 55 x 48 x 96" if count != paper else ""
+        slip = "  a slip: 55 x 55 x 96 = 290,400; 253,440 = 55 x 48 x 96" if count != paper else ""
         lines.append(f"{name:<10}{count:>10,}{paper:>10,}{slip}")
     return [
         *lines,

@@ -264,7 +264,7 @@ def test_s7_training_stops_with_a_checkpoint_and_goes_on(
     assert stopped == f"step {step}, saved in {path}; repair the data, then the same command resumes the run"
     lines = []
     assert train(small(epochs=3), dataset, tmp_path / "cut", show=lines.append) == whole
-    assert lines[0] == f"going on at step {step} of 9"
+    assert lines[0] == f"resuming at step {step} of 9"
     assert same(final(tmp_path / "whole"), final(tmp_path / "cut"))
     tests = [record["step"] for record in run_folder.read_log(tmp_path / "cut") if record["event"] == "test"]
     assert tests == [3, 6, 9]
