@@ -108,7 +108,8 @@ EQUIVALENT = {
                 "65536 -> 65537",
             )
         },
-        "_HEADER = 1 << 20  # largest allowance for the header when checking for free space, bytes  [1 << 20 -> 1 >> 20]": _ROOM,
+        "_HEADER = 1 << 20  # largest allowance for the header when checking for free space, bytes"
+        "  [1 << 20 -> 1 >> 20]": _ROOM,
         "_HEADER = 1 << 20  # largest allowance for the header when checking for free space, bytes  [20 -> 21]": _ROOM,
         "name: np.asarray(array, np.asarray(array).dtype.newbyteorder(\"=\"), order=\"C\")"
         " for name, array in tensors.items()  ['=' -> '=x']": _FIRST_LETTER,
@@ -116,10 +117,12 @@ EQUIVALENT = {
         "_compare(path, dict(zip(tensors, equal, strict=True)), dict.fromkeys(tensors, True))  [True -> False]":
         _STRICT,
         "continue  [continue -> pass]": "nothing follows in the loop",
-        "digests = dict(zip(tensors, workers().run(hashes.array, list(tensors.values())), strict=True))  [True -> False]":
+        "digests = dict(zip(tensors, workers().run(hashes.array, list(tensors.values())), strict=True))"
+        "  [True -> False]":
         _STRICT,
         "found = dict(zip(tensors, workers().run(hashes.array, list(tensors.values())), strict=True))"
         "  [True -> False]": _STRICT,
-        "_verified[path] = _stamp(path)  [_verified[path] = _stamp(path) -> pass]": "it is verified once more: speed alone",
+        "_verified[path] = _stamp(path)  [_verified[path] = _stamp(path) -> pass]":
+        "it is verified once more: speed alone",
     },
 }  # fmt: skip

@@ -294,7 +294,10 @@ PLACES = {
         ),
     },
     "network.layout:NetBuilder.groups": {
-        "net: conv2 in one group": ('1 if name == "conv1" or name in self.net.exchanges else self.columns_per_device', "1"),
+        "net: conv2 in one group": (
+            '1 if name == "conv1" or name in self.net.exchanges else self.columns_per_device',
+            "1",
+        ),
     },
     "network.layout:NetBuilder.norm": {
         "net: LRN crosses the columns": ("groups=self.columns_per_device", "groups=1"),
