@@ -257,7 +257,7 @@ def test_a_layer_that_mixes_devices_raises(place, column, forward):
 def test_an_exchange_that_forgets_to_copy_raises(monkeypatch, where):
     from tinyalex.network.columns import Exchange
 
-    carry = Exchange._carry
+    carry = Exchange._transfer
 
     def forget(self, x, direction, source, destination, devices):
         return x if direction == where else carry(self, x, direction, source, destination, devices)
@@ -265,7 +265,7 @@ def test_an_exchange_that_forgets_to_copy_raises(monkeypatch, where):
     network = alexnet.build(
         Net(input=67, maps=(2, 2, 2, 2, 2), hidden=4, classes=3), Init(), ["fake:0", "fake:1"], dtype="float64"
     )
-    monkeypatch.setattr(Exchange, "_carry", forget)
+    monkeypatch.setattr(Exchange, "_transfer", forget)
     with pytest.raises(DeviceMismatch):
         network.loss_and_backward(np.zeros((2, 67, 67, 3)), np.array([0, 1]), step=Step(0, 0))
 

@@ -177,5 +177,5 @@ def test_every_batch_sees_the_weights_as_they_are():
 
 
 def test_another_algorithm_is_refused():
-    with pytest.raises(UsageError, match="net.convolution: 'fft' will not do; give 'im2col' or 'winograd'"):
+    with pytest.raises(UsageError, match="net.convolution: 'fft' is not valid; give 'im2col' or 'winograd'"):
         Net(convolution="fft")

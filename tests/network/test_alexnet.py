@@ -1,4 +1,4 @@
-"""The nets: their sizes are the paper's, and one device, two, and two pretended ones compute the same."""
+"""The nets: their sizes are the paper's, and one device, two devices and two fake devices compute the same."""
 
 from collections import Counter
 
@@ -27,7 +27,7 @@ def host(array):
     return np.array(getattr(array, "_array", array))
 
 
-# The paper's sizes, without an array.
+# The paper's sizes, without arrays.
 
 SHAPES = {  # of one column, Figure 2
     "conv1": (11, 11, 3, 48),
@@ -41,7 +41,7 @@ SHAPES = {  # of one column, Figure 2
 
 
 def parts(network):
-    """Name to shape of every tensor, as in `Network.state`, of a network that was only described."""
+    """Return {name: shape} of all tensors, named as in `Network.state`, of a network without arrays."""
     found = {}
     for parameter in network.parameters():
         found |= {name: part.shape for name, part in parameter.parts(np.broadcast_to(0, parameter.shape)).items()}
@@ -148,10 +148,10 @@ def test_the_cifar_net():
     assert pools == [MaxPool, AvgPool, AvgPool]
 
 
-# First values: the recipe's, and the same in every form.
+# Initial values.
 
 
-def test_first_values():
+def test_initial_values_are_the_recipes_and_the_same_in_every_form():
     init = Init({"default": 0.5, "conv3": 0.01, "fc7": "he"}, {"default": 0.25, "fc6": 1.0})
     states = {
         name: {key: host(value) for key, value in alexnet.build(Net(**SMALL), init, devices, 3).state().items()}
@@ -183,7 +183,7 @@ def test_every_recipe_can_be_laid_out(name):
         assert network.parameters() and network.shapes[-1][0] == (network.classes,)
 
 
-# One network, three forms.
+# Three forms of each net.
 
 SWITCHES = {
     "as in the paper": {},
@@ -192,33 +192,33 @@ SWITCHES = {
     "pool 2": {"pool": 2, "input": 99},
     "pool 2, 2012": {"pool": 2, "input": 99, "norm": "2012"},
     "tanh": {"activation": "tanh"},
-    "never talk": {"talk": ()},
-    "never talk, split": {"talk": (), "fc8": "split"},
-    "always talk": {"talk": ("conv2", *PAPER[:1], "conv4", "conv5", *PAPER[1:])},
-    "talk late": {"talk": ("fc7",), "fc8": "split"},
-    "talk early": {"talk": ("conv2", "conv5"), "norm": "2012"},
+    "no exchange": {"talk": ()},
+    "no exchange, split": {"talk": (), "fc8": "split"},
+    "exchange before every layer": {"talk": ("conv2", *PAPER[:1], "conv4", "conv5", *PAPER[1:])},
+    "late exchange": {"talk": ("fc7",), "fc8": "split"},
+    "early exchange": {"talk": ("conv2", "conv5"), "norm": "2012"},
     "split": {"fc8": "split"},
     "split, odd classes": {"fc8": "split", "classes": 7},
     "odd classes": {"classes": 11},
     "one class": {"classes": 1},
     "two classes, split": {"classes": 2, "fc8": "split", "talk": ()},
-    "odd classes, split, never talk": {"classes": 7, "fc8": "split", "talk": ()},
-    "talk about the image": {"talk": ("conv1", *PAPER)},
+    "odd classes, split, no exchange": {"classes": 7, "fc8": "split", "talk": ()},
+    "exchange of the image": {"talk": ("conv1", *PAPER)},
     "six convolutions": {"maps": (6, 16, 24, 24, 16, 8), "kernels": (11, 5, 3, 3, 3, 3), "talk": ("conv6", *PAPER)},
-    "six, the last in silence": {"maps": (6, 16, 24, 24, 16, 8), "kernels": (11, 5, 3, 3, 3, 3)},
+    "six, no exchange before the last": {"maps": (6, 16, 24, 24, 16, 8), "kernels": (11, 5, 3, 3, 3, 3)},
     "without conv3": {"maps": (6, 16, 0, 24, 16)},
     "without conv4": {"maps": (6, 16, 24, 0, 16)},
     "without conv5": {"maps": (6, 16, 24, 24, 0)},
     "without all three": {"maps": (6, 16, 0, 0, 0)},
     "bottleneck": {"bottleneck": 6, "talk": (*PAPER, "bottleneck7"), "fc8": "split", "classes": 7},
-    "bottleneck in silence": {"bottleneck": 6},
+    "bottleneck without an exchange": {"bottleneck": 6},
     "larger, ceil everywhere": {"input": 94},
     "no dropout": {"dropout": 0.0},
 }
 
 
 def gradient(net, devices, batch=5):
-    """Loss, logits and every gradient of one training pass, and the bytes that crossed, all on the host."""
+    """Return loss, logits and all gradients of a training pass on the host; check the bytes copied between columns."""
     network = alexnet.build(net, HE, devices, 0, "float64")
     images, labels = noise(batch, net.input, net.input, 3), np.arange(batch) * 3 % net.classes
     with network.step():
@@ -234,11 +234,11 @@ def gradient(net, devices, batch=5):
     return results
 
 
-def agree(mine, its, tolerance):
-    assert mine.keys() == its.keys()
-    for name, value in its.items():
-        assert mine[name].shape == value.shape, name
-        assert np.abs(mine[name] - value).max() <= tolerance * np.abs(value).max(), name
+def agree(found, expected, tolerance):
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name].shape == value.shape, name
+        assert np.abs(found[name] - value).max() <= tolerance * np.abs(value).max(), name
 
 
 @pytest.mark.parametrize("switches", SWITCHES)
@@ -284,7 +284,7 @@ def test_two_columns_are_not_two_copies():
     assert (result["conv1a/W"] != result["conv1b/W"]).any() and (result["fc7a/W"] != result["fc7b/W"]).any()
 
 
-# What cannot be.
+# Errors.
 
 
 def test_too_many_devices():
@@ -295,7 +295,7 @@ def test_too_many_devices():
 
 
 def test_the_cifar_net_has_one_column():
-    with pytest.raises(UsageError, match="^net.columns: 2 will not do for a cifar10 net; use 1$"):
+    with pytest.raises(UsageError, match="^net.columns: 2 is not valid for a cifar10 net; use 1$"):
         recipe.load("cifar10-relu", ["net.columns=2"])
 
 
@@ -308,22 +308,22 @@ def test_the_cifar_net_has_one_column():
          "net.maps: 0 for conv2; only conv3, conv4, conv5 can be left out of an alexnet"),
         ("cifar10-relu", "net.maps=[32, 32, 0]",
          "net.maps: 0 for conv3; only conv3, conv4, conv5 can be left out of an alexnet"),
-        ("six-conv", "net.bottleneck=7", "net.bottleneck: 7 does not divide by net.columns, 2; use a multiple"),
+        ("six-conv", "net.bottleneck=7", "net.bottleneck: 7 is not a multiple of net.columns, 2; give a multiple"),
         ("cifar10-13pct", "net.norm=paper",
-         "net.norm: 'paper' will not do for a cifar10-local net; use 'none' or '2012'"),
-        ("cifar10-13pct", "net.bottleneck=8", "net.bottleneck: 8 will not do for a cifar10-local net; use 0"),
+         "net.norm: 'paper' is not valid for a cifar10-local net; use 'none' or '2012'"),
+        ("cifar10-13pct", "net.bottleneck=8", "net.bottleneck: 8 is not valid for a cifar10-local net; use 0"),
         ("cifar10-13pct", "learning.layer_weight_decay={ local5 = 0.1 }",
          'local5: no such layer for learning.layer_weight_decay; did you mean "local3"?'),
     ],
 )  # fmt: skip
-def test_switches_that_make_no_net(recipe_name, override, line):
+def test_invalid_settings_are_refused(recipe_name, override, line):
     with pytest.raises(UsageError) as error:
         recipe.load(recipe_name, [override])
     assert str(error.value) == line
 
 
 @pytest.mark.parametrize("name", ["CIFAR-10, 13 %", "CIFAR-10, 11 %"])
-def test_a_step_at_full_size(name):
+def test_one_step_at_full_size(name):
     found = a_step(NETS[name].load(), 4)
     assert not found["idle"] and found["losses"][1] < found["losses"][0]
 

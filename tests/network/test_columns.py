@@ -1,4 +1,4 @@
-"""Columns and exchanges: what arrives where, in which order, and how many bytes it took."""
+"""Columns and exchanges: which maps arrive where, in which order, and how many bytes are copied."""
 
 from collections import Counter
 
@@ -13,7 +13,7 @@ from tinyalex.randomness import Step, key, normal
 from tinyalex.recipes.settings import Init, Net
 
 ROUTES = {
-    "straight on": [[0], [1]],
+    "no exchange": [[0], [1]],
     "both ways": [[0, 1], [0, 1]],
     "gathered on a": [[0, 1], []],
     "gathered on b": [[], [0, 1]],
@@ -44,7 +44,7 @@ def get(devices, arrays):
 
 
 def both_ways(routes, devices, n=4, dtype="float64"):
-    """Send noise through an exchange and noise back; return it all on the host."""
+    """Run an exchange forward and backward on noise; return inputs and results on the host."""
     exchange, count = Exchange(routes), len(routes)
     xs = [noise(n, *MAPS[c], purpose=f"x{c}").astype(dtype) for c in range(count)]
     ys = exchange.forward(put(devices, xs), devices)
@@ -68,20 +68,20 @@ def test_forward_joins_in_the_order_of_the_columns(routes, devices):
 
 
 @pytest.mark.parametrize("routes", ROUTES)
-def test_backward_sends_home_and_adds(routes, devices):
+def test_backward_returns_gradients_to_their_source_and_adds(routes, devices):
     routes = ROUTES[routes]
     _, xs, _, dys, dxs = both_ways(routes, devices)
-    for home, dx in enumerate(dxs):
+    for column, dx in enumerate(dxs):
         expected = []
         for reader, sources in enumerate(routes):
-            if home in sources:
-                start = sum(MAPS[s][-1] for s in sources if s < home)
-                expected.append(dys[reader][..., start : start + MAPS[home][-1]])
+            if column in sources:
+                start = sum(MAPS[s][-1] for s in sources if s < column)
+                expected.append(dys[reader][..., start : start + MAPS[column][-1]])
         if not expected:
             assert dx is None
             continue
         total = expected[0]
-        for term in expected[1:]:  # column a's first: the order decides the last bit
+        for term in expected[1:]:  # column a's first: the last bit depends on the order
             total = total + term
         np.testing.assert_array_equal(dx, total)
 
@@ -113,7 +113,7 @@ def test_bytes_are_counted_as_predicted(routes, dtype, devices):
     assert bool(by_hand) == (routes not in ([[0], [1]], [[0]]))
 
 
-def test_every_pass_counts_and_a_replica_counts_for_itself(devices):
+def test_each_pass_is_counted_and_a_replica_has_its_own_count(devices):
     exchange = Exchange([[0, 1], [0, 1]])
     replica = exchange.replica()
     xs = put(devices, [noise(2, *MAPS[c]) for c in range(2)])
@@ -123,7 +123,7 @@ def test_every_pass_counts_and_a_replica_counts_for_itself(devices):
     assert exchange.crossed == once + once and not replica.crossed and replica.routes == exchange.routes
 
 
-def test_views_cross_whole(devices, monkeypatch):
+def test_views_are_made_contiguous_before_they_are_sent(devices, monkeypatch):
     seen, receive = [], Device.receive
 
     def forward_hook(self, array, source):
@@ -136,10 +136,10 @@ def test_views_cross_whole(devices, monkeypatch):
     for y in get(devices, ys):
         np.testing.assert_array_equal(y, np.concatenate([x[..., ::2] for x in xs], axis=-1))
     exchange.backward(ys, devices)
-    assert seen == [True] * 4  # a device sends what lies in one piece
+    assert seen == [True] * 4  # a device sends contiguous arrays only
 
 
-def test_what_goes_straight_on_is_not_copied(devices):
+def test_without_an_exchange_nothing_is_copied(devices):
     exchange = Exchange([[0], [1]])
     xs = put(devices, [noise(2, *MAPS[c]) for c in range(2)])
     ys = exchange.forward(xs, devices)
@@ -157,7 +157,7 @@ def test_inputs_stay_as_they_are(devices):
         np.testing.assert_array_equal(device.get(array), x)
 
 
-def test_the_backward_of_two_readers_does_not_write_on_the_gradients(devices):
+def test_backward_does_not_modify_its_gradients(devices):
     exchange = Exchange([[0, 1], [0, 1]])
     exchange.forward(put(devices, [noise(2, *MAPS[c]) for c in range(2)]), devices)
     dys = [noise(2, 2, 3, 9, purpose=c) for c in "ab"]
@@ -170,7 +170,7 @@ def test_the_backward_of_two_readers_does_not_write_on_the_gradients(devices):
 # Stages.
 
 
-def test_a_stage_runs_its_columns_and_tells_who_watches(devices):
+def test_stage_runs_its_columns_and_calls_the_hook(devices):
     columns = [[Linear(9, 3).named("fca"), ReLU().named("relu")], [Linear(9, 2).named("fcb"), Tanh().named("tanh")]]
     stage = Stage("fc", Exchange([[0, 1], [0, 1]]), columns)
     for device, column in zip(devices, columns, strict=False):
@@ -192,7 +192,7 @@ def test_a_stage_runs_its_columns_and_tells_who_watches(devices):
     np.testing.assert_allclose(np.concatenate(dxs, axis=1), dz, rtol=1e-11, atol=1e-13)
 
 
-def test_a_column_without_work_stays_out_of_it(devices):
+def test_column_without_input_has_no_output(devices):
     layer = Linear(9, 3).named("fc8").build(devices[0], dtype="float64")
     stage = Stage("fc8", Exchange([[0, 1], []]), [[layer], []])
     ys = stage.forward(put(devices, [noise(4, 5), noise(4, 4)]), devices)
@@ -201,7 +201,7 @@ def test_a_column_without_work_stays_out_of_it(devices):
     assert [dx.shape for dx in dxs] == [(4, 5), (4, 4)]
 
 
-def test_a_replica_shares_values_and_nothing_else(devices):
+def test_replica_shares_only_the_values(devices):
     layer = Conv2d(3, 4, 3).named("conv").build(devices[0], dtype="float64")
     stage = Stage("conv", Exchange([[0]]), [[layer]])
     twin = stage.replica()
@@ -213,7 +213,7 @@ def test_a_replica_shares_values_and_nothing_else(devices):
     assert other.W.value is layer.W.value
 
 
-# Two columns are one column with zeros where they do not look at each other.
+# Two columns equal one column whose weights between the columns are zero.
 
 NET = dict(input=67, maps=(6, 16, 24, 24, 16), hidden=32, classes=10, norm="none")
 
@@ -228,7 +228,7 @@ def test_two_columns_are_one_with_zero_blocks(talk, fc8):
     values, shapes = two.state(), {name: value.shape for name, value in one.state().items()}
 
     def assemble(parts, name):
-        """Put both columns' parts of a tensor where they are in the tensor of a single column."""
+        """Assemble the tensor of a single column from both columns' parts."""
         layer, kind = name.split("/")
         if name in parts:  # fc8 on column a
             return parts[name]

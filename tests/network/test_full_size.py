@@ -1,4 +1,4 @@
-"""One training step of the full-size `original` net, batch 16, dropout on, float64: three forms, one result."""
+"""One training step of the full-size `original` net, batch 16, with dropout, in float64: three forms agree."""
 
 import gc
 from collections import Counter
@@ -17,7 +17,7 @@ TABLE = randomness.normal(key(0, "full size"), np.arange((1 << 16) + 512 * 2048)
 
 
 def cheap_normal(key, rows, columns):
-    """Stand in for `randomness.normal`: Gaussian numbers from a table, for 60 million of them take long to draw."""
+    """Stand in for `randomness.normal`: numbers from a table, since drawing 60 million takes long."""
     start = (key + int(rows[0, 0]) * 1237) % (1 << 16)
     return TABLE[start : start + rows.size * columns.size].reshape(rows.size, columns.size)
 
@@ -27,8 +27,8 @@ def host(array):
 
 
 def a_step(devices):
-    """Yield (name, array) of what one step computes, one at a time: together they are a gigabyte; then the network."""
-    gc.collect()  # the form before this one: parameters own themselves
+    """Yield (name, array) of what one step computes, one by one: together they are a gigabyte. Then the network."""
+    gc.collect()  # frees the form before this one, whose parameters refer to themselves
     original = recipe.load("original")
     network = alexnet.build(original.net, original.init, devices, dtype="float64")
     optimizer = Optimizer(network, original.learning.momentum, original.learning.weight_decay)

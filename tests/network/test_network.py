@@ -1,4 +1,4 @@
-"""The network: blocks and workers, memory, loading, predicting, and what it refuses."""
+"""The network: blocks and workers, memory, loading, prediction, and errors."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ HE = Init({"default": "he"}, {"default": 0.1})
 
 @pytest.fixture(autouse=True)
 def threads(monkeypatch):
-    """Put the process's workers back afterwards."""
+    """Restore the process's workers after the test; return the function that sets their number."""
     monkeypatch.setattr(parallel, "_workers", parallel._workers)
     return parallel.set_threads
 
@@ -38,8 +38,8 @@ def host(array):
     return np.array(getattr(array, "_array", array))
 
 
-def home(network, tensor):
-    """The device that a tensor lives on."""
+def device_of(network, tensor):
+    """Return the device that a tensor is on."""
     return next(device for name, device, _ in network.tensors() if name == tensor)
 
 
@@ -58,19 +58,19 @@ def gradient(network, count, step=STEP, dtype="float64"):
         return results | {name: host(value) for name, value in network.gradients().items()}
 
 
-def agree(mine, its, tolerance):
-    assert mine.keys() == its.keys()
-    for name, value in its.items():
-        assert np.abs(mine[name] - value).max() <= tolerance * np.abs(value).max(), name
+def agree(found, expected, tolerance):
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert np.abs(found[name] - value).max() <= tolerance * np.abs(value).max(), name
 
 
 def in_blocks(network, size):
-    """Set how many images a block has."""
+    """Set the number of images in a block."""
     for run in network.executors[: len(network.trunk)]:
         run.size = size
 
 
-# Blocks and workers: another sum, the same gradient.
+# Blocks and workers: the sums are taken in another order, the gradient is the same.
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
@@ -109,7 +109,7 @@ def test_the_shares_cover_the_batch_in_order(threads):
             assert all(block.stop - block.start <= 2 for share in shares for block in share)
 
 
-def test_a_block_stays_in_cache():
+def test_block_size_keeps_outputs_in_the_cache():
     small, budget = build(dtype="float32").executors, blocks.BYTES
     for run, side, maps in zip(
         small, (15, 3), (6, 24), strict=False
@@ -122,7 +122,7 @@ def test_a_block_stays_in_cache():
     assert build(["cpu", "cpu"], dtype="float32").executors[0].size // 2 == small[0].size
 
 
-def test_batches_of_changing_sizes_leave_nothing_behind(threads):
+def test_batch_sizes_may_change_from_step_to_step(threads):
     threads(2)
     network = build(["cpu", "cpu"])
     in_blocks(network, 2)
@@ -131,7 +131,7 @@ def test_batches_of_changing_sizes_leave_nothing_behind(threads):
         agree(gradient(network, count), fresh[count], 0)
 
 
-def test_every_image_has_its_own_mask_whatever_the_block(threads):
+def test_each_image_has_its_own_dropout_mask_in_any_block(threads):
     threads(2)
     network = build()
     in_blocks(network, 1)
@@ -146,17 +146,17 @@ def test_every_image_has_its_own_mask_whatever_the_block(threads):
     np.testing.assert_allclose(still, still[[0, 0, 0, 0]], rtol=1e-12)
 
 
-def test_every_block_knows_its_place_in_the_batch(threads, form):
+def test_each_block_gets_its_index_in_the_batch(threads, form):
     threads(2)
     seen = []
 
-    class TrainingMonitor(Layer):
+    class Recorder(Layer):
         def forward(self, x, training=False, step=None):
             seen.append((step.seed, step.number, step.first, len(x)))
             return x
 
     described = alexnet.describe(Net(**SMALL), HE, len(form))
-    described.stages[0].columns[0].append(TrainingMonitor())
+    described.stages[0].columns[0].append(Recorder())
     network = described.build(form)
     in_blocks(network, 2)
     network.forward(batch(7, "float32")[0], training=True, step=Step(5, 6, first=100))
@@ -181,7 +181,7 @@ def test_float32_stays_float32(form):
     agree({name: results[name] for name in ("loss", "logits")}, {n: exact[n] for n in ("loss", "logits")}, 1e-4)
 
 
-def test_images_and_labels_stay_as_they_are(form):
+def test_images_and_labels_are_not_modified(form):
     images, labels = batch(5)
     kept = images.copy(), labels.copy()
     build(form).loss_and_backward(images, labels, step=Step(0, 0))
@@ -218,7 +218,7 @@ def test_two_workers_allocate_a_bounded_amount(threads, form):
             with network.step():
                 network.loss_and_backward(*batch(8, "float32"), step=Step(0, number))
         taken[workers] = sum(device._arena.allocated for device in network.devices)
-    # Where one worker is when another one asks differs from step to step, but neither needs more than one alone.
+    # How far the workers overlap differs from step to step, but neither needs more than a single worker.
     assert taken[2] < 2 * taken[1]
 
 
@@ -250,12 +250,12 @@ def test_predictions_are_not_overwritten_by_the_next(form):
     np.testing.assert_array_equal(first, kept)
 
 
-# Values, by 2012's names.
+# Parameter values, under the names of 2012.
 
 
 @pytest.mark.parametrize("other", FORMS)
 @pytest.mark.parametrize("switches", [{}, {"talk": (), "fc8": "split"}], ids=str)
-def test_values_go_from_form_to_form(form, other, switches):
+def test_values_load_from_one_form_into_another(form, other, switches):
     source, target = build(form, seed=1, **switches), build(FORMS[other], seed=2, **switches)
     images, values = noise(3, 67, 67, 3), {name: host(value) for name, value in source.state().items()}
     assert np.abs(source.predict(images) - target.predict(images)).max() > 1e-3
@@ -271,7 +271,7 @@ def test_values_go_from_form_to_form(form, other, switches):
 def test_state_is_a_view(form):
     network, images = build(form), noise(2, 67, 67, 3)
     before = network.predict(images)
-    with home(network, "conv2b/W"):
+    with device_of(network, "conv2b/W"):
         network.state()["conv2b/W"][...] = 0
     assert np.abs(network.predict(images) - before).max() > 1e-6
     assert not host(network.state()["conv2b/W"]).any() and host(network.state()["conv2a/W"]).any()
@@ -296,7 +296,7 @@ def test_load_copies_and_converts(form):
     assert all((host(v) == 0.25).all() and v.dtype == np.float32 for v in network.state().values())
 
 
-def test_load_wants_every_tensor():
+def test_load_needs_every_tensor():
     network = build()
     values = {name: host(value) for name, value in network.state().items()}
     del values["fc7b/W"]
@@ -304,25 +304,25 @@ def test_load_wants_every_tensor():
         network.load(values)
 
 
-# What is wrong is named.
+# Errors.
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("sick", ["conv1a/W", "conv2b/b", "conv4a/W", "conv5b/W", "fc6b/W", "fc7a/b", "fc8/W"])
-def test_the_first_layer_that_is_not_finite(form, sick, value):
+@pytest.mark.parametrize("bad", ["conv1a/W", "conv2b/b", "conv4a/W", "conv5b/W", "fc6b/W", "fc7a/b", "fc8/W"])
+def test_the_first_layer_that_is_not_finite(form, bad, value):
     network, images = build(form), noise(5, 67, 67, 3)
     assert first_not_finite(network, images) is None
-    with home(network, sick):
-        network.state()[sick][..., -1] = value
+    with device_of(network, bad):
+        network.state()[bad][..., -1] = value
     name = first_not_finite(network, images, training=True, step=Step(0, 0))
-    layer = sick.split("/")[0]
+    layer = bad.split("/")[0]
     grouped = f"{layer[:-1]}a {layer[:-1]}b" if len(form) == 1 and layer != "fc8" else layer
     assert name == grouped
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_an_output_that_is_not_finite():
+def test_first_output_that_is_not_finite():
     network, images = build(["cpu", "cpu"]), noise(5, 67, 67, 3)
     network.state()["conv3b/b"][...] = 1e308
     network.state()["conv4b/W"][...] = 1e10
@@ -331,7 +331,7 @@ def test_an_output_that_is_not_finite():
     assert first_not_finite(network, images) == "conv1a"
 
 
-def test_looking_for_what_is_not_finite_changes_nothing(form):
+def test_checking_for_nan_changes_nothing(form):
     network = build(form)
     before = gradient(network, 5)
     first_not_finite(network, noise(5, 67, 67, 3), training=True, step=Step(1, 1))
@@ -359,7 +359,7 @@ def test_a_label_outside_the_classes_is_refused(wrong):
 
 
 @pytest.mark.parametrize("labels", [[], [1], [1, 2, 3]])
-def test_as_many_labels_as_images_are_wanted(labels):
-    """One would do for all: the gradient would be too large by the number of images."""
+def test_another_number_of_labels_than_images_is_refused(labels):
+    """A single label would be broadcast, and the gradient would be too large by the number of images."""
     with pytest.raises(DataError, match=f"labels: {len(labels)} for 2 images"):
         build().loss_and_backward(noise(2, 67, 67, 3), np.array(labels, int))

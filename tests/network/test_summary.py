@@ -1,4 +1,4 @@
-"""The paper's figures, and those of its figures that are slips."""
+"""The summary of a net: its counts are the paper's figures, except for those that are slips."""
 
 from collections import Counter
 
@@ -52,7 +52,7 @@ def test_bytes_between_the_columns():
     assert summary.exchanged(described(overrides=["net.fc8=split"])[1], 128) > 60_030_976
 
 
-def test_the_text_names_the_slips():
+def test_summary_text_names_the_papers_slips():
     text = summary.text(*described())
     for part in ("60,965,224 parameters", "724,406,816 multiply-adds", "659,272 neurons", "60,030,976 bytes",
                  "290,400   253,440  a slip", "conv3 1.45% and conv4 1.09%"):  # fmt: skip
@@ -60,7 +60,7 @@ def test_the_text_names_the_slips():
     assert max(map(len, text.splitlines())) <= 100
 
 
-def test_other_nets_are_not_held_to_the_paper():
+def test_other_nets_are_not_compared_with_the_paper():
     assert "slip" not in summary.text(*described("cifar10-relu"))
     assert "89,578 parameters" in summary.text(*described("cifar10-relu"))
     for other in ("net.hidden=2048", "net.bottleneck=2048", "net.maps=[96, 256, 0, 384, 256]"):
@@ -88,6 +88,6 @@ def test_work_of_the_one_gpu_net():
     assert "59,798,312 parameters" in summary.text(*described(overrides=overrides))
 
 
-def test_a_layer_that_is_left_out_hands_its_exchange_on():
+def test_exchange_of_a_layer_left_out_moves_to_the_next():
     text = summary.text(*described(overrides=["net.maps=[96, 256, 0, 384, 256]"]))
-    assert "talking before conv4, fc6, fc7, fc8" in text and "conv3" not in text
+    assert "exchange before conv4, fc6, fc7, fc8" in text and "conv3" not in text

@@ -1,11 +1,11 @@
-"""Fill the disk at every point where `tinyalex train` writes; what was saved before has to be whole.
+"""Fill the disk at every point where `tinyalex train` writes; what was saved before must stay intact.
 
     unshare -rm python -m tests.programs.full_disk
 
-On a small disk of its own (a tmpfs, hence `unshare`), a run with one checkpoint goes on. When it opens, renames or
-flushes a file for the nth time, another program takes all the room that is left. The command then has to end with exit
-code 7 and one line, or with 0 if nothing was left to write but its log; the older checkpoint has to verify, and with
-room made the same command has to end with the bits of the run that was left alone. ``--every K`` takes each Kth point.
+A run with one checkpoint is resumed on a small disk (a tmpfs, which is why `unshare` is needed). When it opens, renames
+or truncates a file for the nth time, all free space of the disk is taken. The command must then end with exit code 7
+and one line, or with 0 if only its log was left to write. The older checkpoint must verify, and after the space is
+freed, the same command must end with the bits of an undisturbed run. ``--every K`` takes each Kth point.
 """
 
 import argparse
@@ -27,22 +27,22 @@ EVENTS = {"open", "os.rename", "os.truncate"}
 
 
 class Filler:
-    """Takes all the room on a disk at the nth writing event below a folder."""
+    """Takes all free space of a disk at the nth writing event below a folder."""
 
     def __init__(self, folder):
         self._folder, self._file, self.count, self.at = str(folder), Path(folder).parent / "filler", 0, None
-        sys.addaudithook(self._hear)
+        sys.addaudithook(self._on_event)
 
     def begin(self, at=None):
-        """Count anew; fill at event number ``at``."""
+        """Start counting; fill the disk at event number ``at``."""
         self.count, self.at = 0, at
 
     def end(self):
-        """Give the room back."""
+        """Free the space again."""
         self.at = None
         self._file.unlink(missing_ok=True)
 
-    def _hear(self, event, arguments):
+    def _on_event(self, event, arguments):
         if event not in EVENTS or not str(arguments[0]).startswith(self._folder):
             return
         if event == "open" and not (arguments[1] is None or any(sign in str(arguments[1]) for sign in "wa+")):
@@ -58,7 +58,7 @@ class Filler:
 
 
 def answer(command):
-    """Run the command here; give its exit code and what it said of errors and warnings."""
+    """Run the command in this process; return its exit code, error lines and warnings."""
     errors, lines = io.StringIO(), io.StringIO()
     with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(lines):
         code = cli.main([str(word) for word in command])
@@ -67,7 +67,7 @@ def answer(command):
 
 
 def sweep(root, every=1, say=print):
-    """Fill the disk at the points; give {exit code: how often}, and what was wrong."""
+    """Fill the disk at each point; return the number of points, {exit code: count}, and what was wrong."""
     train.draw = lambda *_: []
     # Three steps an epoch, and a checkpoint after each.
     command = [*prepare(root), "--set", "learning.batch=80", "--save-every", "1e-9"]
@@ -97,7 +97,7 @@ def sweep(root, every=1, say=print):
             found = {path.name: path.read_bytes() for path in out.glob("checkpoint-*")}
             if code == 7 and not (len(errors) == 1 and errors[0].startswith("tinyalex: error: ")):
                 wrong.append(f"point {at}: {errors}")
-            if code not in (0, 7) or (code == 0 and result(out)[0] != wanted):  # 0: nothing was left to write
+            if code not in (0, 7) or (code == 0 and result(out)[0] != wanted):  # 0: only the log was left to write
                 wrong.append(f"point {at}: exit code {code}, {errors}, {warnings}")
             if not older.items() <= found.items() and len(found) < 2:
                 wrong.append(f"point {at}: the older checkpoint is gone")
@@ -107,15 +107,15 @@ def sweep(root, every=1, say=print):
                 wrong.append(f"point {at}: {error}")
             filler.end()
             if code and (answer([*whole, "--out", out])[0] or result(out)[0] != wanted):
-                wrong.append(f"point {at}: it does not go on with the same bits")
-            say(f"point {at} of {points}: exit code {code}, {(errors or warnings or ['nothing said'])[0][:150]}")
+                wrong.append(f"point {at}: resumed, it does not end with the same bits")
+            say(f"point {at} of {points}: exit code {code}, {(errors or warnings or ['no message'])[0][:150]}")
         return points, codes, wrong
     finally:
         subprocess.run(["umount", disk], check=False)
 
 
 def main():
-    """Make a run, then fill."""
+    """Fill the disk at all points and print the result."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--every", type=int, default=1, metavar="K")
     options = parser.parse_args()

@@ -2,9 +2,9 @@
 
     python -m tests.programs.fuzz 10000
 
-Whatever they are given, the commands have to answer with a documented exit code and one line an error: no crash, no
-hang, nothing executed, nothing written elsewhere, less than 1 GB of memory. Input number n is a function of ``--seed``
-and n: ``--first n 1`` repeats it alone. The exit code is 1 if one input was answered otherwise.
+For every input the commands must end with a documented exit code and one line for each error: no crash, no hang, no
+code executed, nothing written elsewhere, less than 1 GB of memory. Input number n is a function of ``--seed`` and n:
+``--first n 1`` repeats it alone. The exit code is 1 if the commands failed on one input.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-PATIENCE = 120  # seconds for one input, on a machine that has other work too
+TIMEOUT = 120  # seconds for one input, on a machine that may be busy
 MEMORY = 1_000_000_000  # bytes
 CHUNK = 500  # inputs a process
 CODES = {0, 2, 3, 4, 5, 7, 8}
@@ -56,23 +56,23 @@ HOSTILE += ["__import__('os').system('touch EXECUTED')", [1] * 1000, {"a": {"b":
 
 
 class Payload:
-    """Leaves a file behind if a pickle of it is ever loaded."""
+    """Writes a file if a pickle of it is ever loaded."""
 
     def __reduce__(self):
         return (exec, ("open('EXECUTED', 'w')",))
 
 
 def samples(root):
-    """Make a run and one good input of each kind below a folder."""
+    """Write a run and one valid input of each kind to a folder."""
     from tinyalex.cli import main
 
     rng = np.random.default_rng(5)
     for split, count in (("train", 24), ("test", 9)):
         for number in range(count):
-            home = root / "data" / split / "abc"[number % 3]
-            home.mkdir(parents=True, exist_ok=True)
+            class_folder = root / "data" / split / "abc"[number % 3]
+            class_folder.mkdir(parents=True, exist_ok=True)
             image = Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8))
-            image.save(home / f"{number}.{('png', 'jpg')[number % 2]}")
+            image.save(class_folder / f"{number}.{('png', 'jpg')[number % 2]}")
     (root / "good.toml").write_text(RECIPE)
     with tarfile.open(root / "good.tar", "w", format=tarfile.GNU_FORMAT) as tar:
         tar.add(root / "data", ".")
@@ -92,16 +92,16 @@ def samples(root):
 
 
 def scrambled(rng, content, other=b""):
-    """Change some bytes: flips, spans lost, doubled, overwritten or from elsewhere, numbers that are extreme."""
+    """Change some bytes: flip bits; remove, repeat or overwrite spans; insert other content or extreme numbers."""
     content = bytearray(content)
     for _ in range(rng.integers(1, 4)):
         at, span = int(rng.integers(0, len(content) + 1)), int(rng.integers(1, 1 << rng.integers(1, 12)))
-        head = int(rng.integers(0, min(len(content), 600) + 1))  # headers are where it hurts
+        head = int(rng.integers(0, min(len(content), 600) + 1))  # half of the changes are in headers
         at = head if rng.random() < 0.5 else at
         kind = rng.integers(0, 8)
         if kind == 0:
-            for place in rng.integers(0, max(1, len(content)), rng.integers(1, 9)):
-                content[place : place + 1] = bytes([(content[place] if content else 0) ^ 1 << int(rng.integers(8))])
+            for index in rng.integers(0, max(1, len(content)), rng.integers(1, 9)):
+                content[index : index + 1] = bytes([(content[index] if content else 0) ^ 1 << int(rng.integers(8))])
         elif kind == 1:
             del content[at : at + span]
         elif kind == 2:
@@ -120,7 +120,7 @@ def scrambled(rng, content, other=b""):
 
 
 def reworded(rng, text):
-    """Change words and numbers of a text."""
+    """Replace words and numbers of a text."""
     words = text.split(" ")
     for _ in range(rng.integers(1, 4)):
         at = int(rng.integers(0, len(words)))
@@ -130,7 +130,7 @@ def reworded(rng, text):
 
 
 def resealed(rng, content):
-    """Change a checkpoint's metadata and tensors and give it the hashes of what it then holds."""
+    """Change a checkpoint's metadata and tensor entries, with hashes that match the changes."""
     from tinyalex.system import hashes as ours
 
     length = int.from_bytes(content[:8], "little")
@@ -157,37 +157,37 @@ def resealed(rng, content):
     return struct.pack("<Q", len(text)) + text + data
 
 
-def mutant(rng, root, kind, place):
-    """Write mutated input number whatever at a place; give the command that reads it."""
+def mutant(rng, root, kind, folder):
+    """Write a mutated input of a kind to a folder; return the command that reads it."""
     run = str(root / "run")
     if kind == "image":
         name = str(rng.choice(["good.png", "good.jpg", "good.bmp"]))
-        path = place / name
+        path = folder / name
         path.write_bytes(scrambled(rng, (root / name).read_bytes(), (root / "good.png").read_bytes()))
         return ["predict", str(path), str(root / "good.jpg"), "--run", run, "--json"]
     if kind == "tar":
         name = str(rng.choice(["good.tar", "good.tar.gz"]))
-        path = place / name
+        path = folder / name
         path.write_bytes(scrambled(rng, (root / name).read_bytes(), (root / "good.tar").read_bytes()[:1536]))
         if rng.random() < 0.5:
             return ["evaluate", run, "--data", str(path)]
-        return ["prepare", str(path), str(place / "out"), "--size", "24", "--workers", "1"]
+        return ["prepare", str(path), str(folder / "out"), "--size", "24", "--workers", "1"]
     if kind in ("checkpoint", "weights"):
         content = (root / {"checkpoint": "good", "weights": "weights"}[kind]).with_suffix(".safetensors").read_bytes()
         change = scrambled if rng.random() < 0.5 else resealed
-        path = place / "checkpoint-00000003.safetensors"
+        path = folder / "checkpoint-00000003.safetensors"
         path.write_bytes(change(rng, content))
         command = str(rng.choice(["evaluate", "predict", "train"]))
         if command == "train":
-            return ["train", str(root / "good.toml"), "--data", str(root / "data"), "--out", str(place)]
-        given = str(path if rng.random() < 0.5 else place)
+            return ["train", str(root / "good.toml"), "--data", str(root / "data"), "--out", str(folder)]
+        given = str(path if rng.random() < 0.5 else folder)
         return ["evaluate", given] if command == "evaluate" else ["predict", str(root / "good.jpg"), "--run", given]
     if kind == "recipe":
-        text, path = (root / "good.toml").read_text(), place / "mutant.toml"
+        text, path = (root / "good.toml").read_text(), folder / "mutant.toml"
         raw = scrambled(rng, text.encode()) if rng.random() < 0.4 else reworded(rng, text).encode("utf-8", "replace")
         path.write_bytes(raw)
         return ["summary", str(path)]
-    path = place / "set"
+    path = folder / "set"
     shutil.copytree(root / "set", path)
     file = sorted(path.iterdir())[int(rng.integers(len(list(path.iterdir()))))]
     file = path / "manifest.json" if rng.random() < 0.5 else file
@@ -221,7 +221,7 @@ KINDS = ("image", "tar", "checkpoint", "weights", "recipe", "manifest")
 
 
 def child(root, first, count, seed):
-    """Answer inputs in this process; a line for each: its number, its kind, the exit code, what was wrong."""
+    """Run inputs in this process; print a line for each: its number, its kind, the exit code, and what was wrong."""
     from tinyalex import cli
     from tinyalex.prepare import workers
 
@@ -230,7 +230,7 @@ def child(root, first, count, seed):
             return lambda *_: None
 
     def at_once(job, tasks, count, stop, done, tick, describe):
-        for task in tasks:  # a process for each input would take all the time
+        for task in tasks:  # in this process: starting one for each input would take too long
             done(task, job(task, Desk()))
 
     workers.run = at_once
@@ -238,14 +238,14 @@ def child(root, first, count, seed):
         rng, kind = np.random.default_rng([seed, number]), KINDS[number % len(KINDS)]
         with tempfile.TemporaryDirectory(dir=root) as folder:
             command = mutant(rng, root, kind, Path(folder))
-            said, wrong = io.StringIO(), ""
+            errors, wrong = io.StringIO(), ""
             print(number, kind, end=" ", flush=True)
-            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(said):
+            with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(errors):
                 try:
                     code = cli.main(command)
                 except BaseException:
                     code, wrong = -1, traceback.format_exc().strip().replace("\n", " | ")
-        lines = said.getvalue().splitlines()
+        lines = errors.getvalue().splitlines()
         if code not in CODES or any("fault of tinyalex" in line or "Traceback" in line for line in lines):
             wrong = wrong or " | ".join(lines)
         elif code and not all(line.startswith("tinyalex: ") for line in lines):
@@ -257,14 +257,14 @@ def child(root, first, count, seed):
 
 
 def fuzz(root, first, count, seed, say=print):
-    """Have child processes answer inputs; give {exit code: how many}, the lines of those that were wrong, peak KiB."""
+    """Run inputs in child processes; return {exit code: count}, the lines of failures, and the peak memory in KiB."""
     codes, wrong, peak, end, before = {}, [], 0, first + count, contents(root)
     while first < end:
         share = min(CHUNK, end - first)
         command = [sys.executable, "-m", "tests.programs.fuzz", "--child", str(root)]
         command += ["--first", str(first), "--seed", str(seed)]
         process = subprocess.Popen([*command, str(share)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        begun, heard = first, ""
+        done, last_line = first, ""
         for line in _lines(process):
             if line.startswith("peak "):
                 peak = max(peak, int(line.split()[1]))
@@ -272,14 +272,16 @@ def fuzz(root, first, count, seed, say=print):
                 number, _, code, *rest = line.split(maxsplit=3)
                 codes[int(code)] = codes.get(int(code), 0) + 1
                 wrong += [line.strip()] if rest and rest[0].strip() else []
-                begun = int(number) + 1
+                done = int(number) + 1
             else:
-                heard = line
+                last_line = line
         if process.returncode:
-            how = "hang" if process.returncode == -signal.SIGALRM else f"crash ({process.returncode}) {heard.strip()}"
-            wrong.append(f"{begun} {KINDS[begun % len(KINDS)]} {how}")
-            begun += 1
-        first = begun if process.returncode else first + share
+            how = (
+                "hang" if process.returncode == -signal.SIGALRM else f"crash ({process.returncode}) {last_line.strip()}"
+            )
+            wrong.append(f"{done} {KINDS[done % len(KINDS)]} {how}")
+            done += 1
+        first = done if process.returncode else first + share
         say(f"{first} of {end}: {len(wrong)} wrong")
     if contents(root) != before:
         wrong.append(f"something was written: {contents(root) ^ before}")
@@ -287,17 +289,17 @@ def fuzz(root, first, count, seed, say=print):
 
 
 def contents(root):
-    """Name all files below a folder, and what an executed payload would leave."""
+    """Return the paths of all files below a folder, and the file that an executed payload would write."""
     return {str(path) for path in root.rglob("*")} | {name for name in ("EXECUTED",) if Path(name).exists()}
 
 
 def _lines(process):
-    # What a process says, line by line; it is killed when it has been silent for too long.
+    # Yields the lines that a process prints; kills it when it prints nothing for too long.
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         text = ""
         while True:
-            if not selector.select(PATIENCE):
+            if not selector.select(TIMEOUT):
                 process.send_signal(signal.SIGALRM)
                 process.stdout.close()
                 process.wait()
@@ -312,7 +314,7 @@ def _lines(process):
 
 
 def main():
-    """Make the samples and fuzz."""
+    """Write the samples and run the mutated inputs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("count", type=int, nargs="?", default=10_000)
     parser.add_argument("--first", type=int, default=0)

@@ -1,10 +1,10 @@
-"""Kill `tinyalex train` at random moments and go on, again and again; every run has to end with the same bits.
+"""Kill `tinyalex train` at random moments and resume it, many times; every run must end with the same bits.
 
     python -m tests.programs.kill_train 200
 
-A run of a few seconds, with a checkpoint every tenth of a second, is killed (SIGKILL) and started again until somebody
-lets it end. Its last checkpoint then has to hold what that of an uninterrupted run does, to the bit, and its log too,
-but for the times in it. The exit code is 1 if one differs. ``--seed S`` draws other moments.
+A run of a few seconds, with a checkpoint every tenth of a second, is killed (SIGKILL) one or more times and resumed.
+Its last checkpoint must be equal to that of an uninterrupted run, bit for bit, and so must its log, except for times.
+The exit code is 1 if one differs. ``--seed S`` draws other moments.
 """
 
 import argparse
@@ -50,30 +50,30 @@ phases = [{ epoch = 0.0, rate = 0.01 }, { epoch = 1.4, rate = 0.003, colour_nois
 
 
 def prepare(root):
-    """Write a recipe and small pictures; give the command that trains on them, but for its --out."""
+    """Write a recipe and small images; return the command that trains on them, without --out."""
     rng = np.random.default_rng(11)
     for split, count in (("train", 240), ("test", 30)):
         for number in range(count):
-            home = root / "data" / split / "abc"[number % 3]
-            home.mkdir(parents=True, exist_ok=True)
+            class_folder = root / "data" / split / "abc"[number % 3]
+            class_folder.mkdir(parents=True, exist_ok=True)
             pixels = rng.integers(0, 256, (24, 24, 3), dtype=np.uint8) // 2 + 40 * (number % 3)
-            Image.fromarray(pixels.astype(np.uint8)).save(home / f"{number}.png")
+            Image.fromarray(pixels.astype(np.uint8)).save(class_folder / f"{number}.png")
     (root / "killed.toml").write_text(RECIPE)
     options = ["--data", root / "data", "--save-every", "0.0017", "--threads", "1"]
     return ["train", str(root / "killed.toml"), *map(str, options)]
 
 
-def start(command, out, said):
-    """Run the command in a process of its own, forked from this one, which has imported all it needs; give its id.
+def start(command, out, output):
+    """Run the command in a process forked from this one, which has imported everything already; return its id.
 
-    It is the command as it is, but for the pictures that it draws at the end, when there is nothing left to lose.
+    It runs the real command, without the figures that are drawn at the end, when everything is saved.
     """
     pid = os.fork()
     if pid == 0:
         code = 70
         try:
             train.draw = lambda *_: []
-            with open(said, "w") as file:
+            with open(output, "w") as file:
                 os.dup2(file.fileno(), 1)
                 os.dup2(file.fileno(), 2)
             code = main([*command, "--out", str(out)])
@@ -83,16 +83,16 @@ def start(command, out, said):
 
 
 def finish(command, out):
-    """Train to the end; give what was said."""
-    said = out.parent / "said.txt"
-    status = os.waitpid(start(command, out, said), 0)[1]
+    """Train to the end; return the output."""
+    output = out.parent / "output.txt"
+    status = os.waitpid(start(command, out, output), 0)[1]
     if status:
-        raise SystemExit(f"train failed ({status}): {said.read_text()}")
-    return said.read_text()
+        raise SystemExit(f"train failed ({status}): {output.read_text()}")
+    return output.read_text()
 
 
 def killed(command, out, moment):
-    """Train and kill it after so many seconds; tell whether it was still at it."""
+    """Start training and kill it after so many seconds; return whether it was still running."""
     pid = start(command, out, os.devnull)
     time.sleep(moment)
     os.kill(pid, signal.SIGKILL)
@@ -100,7 +100,7 @@ def killed(command, out, moment):
 
 
 def result(out):
-    """Give the hash of all that the last checkpoint holds, and the log without what a clock has to do with."""
+    """Return a hash of the whole last checkpoint, and the log without times."""
     last = max(out.glob("checkpoint-*.safetensors"))
     records = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     timed = {"time", "images_per_s", "waited"}
@@ -115,7 +115,7 @@ def result(out):
 
 
 def sweep(command, root, wanted, times, length, seed=0, say=print, minutes=1e9):
-    """Kill and resume so many runs; count them, kills, those after a checkpoint, those amid a save, and other ends."""
+    """Kill and resume runs; count runs, kills, kills after a checkpoint, kills during a save, and differing ends."""
     rng, kills, saved, amid, wrong = np.random.default_rng(seed), 0, 0, 0, 0
     end = time.monotonic() + 60 * minutes
     for number in range(times):
@@ -123,12 +123,12 @@ def sweep(command, root, wanted, times, length, seed=0, say=print, minutes=1e9):
             times = number
             break
         out, hits = root / f"run {seed} {number}", 0
-        while hits == 0 or rng.random() < 0.3:  # some are killed again when they go on
+        while hits == 0 or rng.random() < 0.3:  # some are killed again after they were resumed
             if killed(command, out, rng.uniform(0, length)):
                 hits += 1
                 saved += any(out.glob("checkpoint-*.safetensors"))
                 amid += any(out.glob("*.part"))
-            elif not hits:  # it was faster
+            elif not hits:  # it ended before it was killed
                 out = root / f"run {seed} {number} again {rng.integers(1 << 30)}"
             else:
                 break
@@ -144,21 +144,21 @@ def run():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("times", type=int, nargs="?", default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, default=1e9, help="begin no other run after so long")
+    parser.add_argument("--minutes", type=float, default=1e9, help="start no other run after so long")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         command = prepare(root)
         parallel.set_threads(1)
-        fingerprint.take([Device("cpu")])  # what it measures is known to all the processes then
-        finish(command, root / "first")  # now everything is in the system's cache
-        begun = time.monotonic()
+        fingerprint.take([Device("cpu")])  # cached here, so that the forked processes need not measure it
+        finish(command, root / "first")  # warms up the file system's cache
+        started = time.monotonic()
         finish(command, root / "whole")
-        length = time.monotonic() - begun
+        length = time.monotonic() - started
         wanted, many = result(root / "whole"), (options.times, length, options.seed)
         times, kills, saved, amid, wrong = sweep(command, root, wanted, *many, minutes=options.minutes)
     print(
-        f"{times} runs of {length:.1f} s, {kills} kills, {saved} after a first checkpoint, {amid} amid a save: "
+        f"{times} runs of {length:.1f} s, {kills} kills, {saved} after a first checkpoint, {amid} during a save: "
         f"{wrong} differ from the uninterrupted run"
     )
     return wrong > 0

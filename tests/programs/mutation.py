@@ -51,10 +51,10 @@ SUITES = {  # file: what is asked, the quickest first
     "randomness.py": ("test_randomness.py", CHECKS),
     "runs/checkpoint.py": (
         "runs/test_checkpoint.py",
-        "runs/test_damage.py::test_c8_all_differences_are_told_and_nothing_is_loaded",
-        "runs/test_damage.py::test_c16_to_go_on_from_weights_is_refused_by_name",
-        "runs/test_damage.py::test_c17_all_of_it_is_on_the_disk_before_it_has_its_name",
-        "runs/test_damage.py::test_c2_a_checkpoint_that_will_not_fit_is_not_begun",
+        "runs/test_damage.py::test_c8_all_differences_are_reported_and_nothing_is_loaded",
+        "runs/test_damage.py::test_c16_resuming_from_weights_is_refused",
+        "runs/test_damage.py::test_c17_file_is_flushed_before_it_is_renamed",
+        "runs/test_damage.py::test_c2_checkpoint_is_not_started_without_room",
     ),
 }
 SWAPS = {

@@ -80,22 +80,22 @@ EQUIVALENT = {
         "y[units] += x[pixels]  [y[units] += x[pixels] -> y[units] -= x[pixels]]": _TWICE,
     },
     "network/columns.py": {
-        "self._cuts = _cuts([0 if x is None else x.shape[-1] for x in xs], self.routes)  [0 -> 1]":
+        "self._slices = _slices([0 if x is None else x.shape[-1] for x in xs], self.routes)  [0 -> 1]":
         "nobody reads a column that has no output",
-        "cuts.append({source: slice(end - widths[source], end) for source, end in zip(sources, ends, strict=True)})"
+        "slices.append({source: slice(end - widths[source], end) for source, end in zip(sources, ends, strict=True)})"
         "  [True -> False]": _STRICT,
     },
     "training/optimizer.py": {
         "self._rows += zip([device] * len(vs), parameters, vs, strict=True)  [True -> False]": _STRICT,
-        "spread(move, tensors, *settings) if device.on_host else move(*tensors, *settings)"
-        "  [spread(move, tensors, *settings) if device.on_host else move(*tensors, -> "
-        "spread(move, tensors, *settings) if not device.on_host else move(*tens]": _SPEED,
+        "spread(sgd_update, tensors, *settings) if device.on_host else sgd_update(*tensors, *settings)"
+        "  [spread(sgd_update, tensors, *settings) if device.on_host else sgd_update(*tensors, -> "
+        "spread(sgd_update, tensors, *settings) if not device.on_host else sgd_update(*tens]": _SPEED,
     },
     "randomness.py": {
         "return np.argsort(bits(key, np.arange(size)), kind=\"stable\")  ['stable' -> 'stablex']": _FIRST_LETTER,
     },
     "runs/checkpoint.py": {
-        "_HEADER = 1 << 20  # bytes of header, at most, for which there has to be room  [1 -> 2]": _ROOM,
+        "_HEADER = 1 << 20  # largest allowance for the header when checking for free space, bytes  [1 -> 2]": _ROOM,
         **{
             "storage.need_room(path, sum(array.nbytes for array in tensors.values())"
             f" + min(_HEADER, 4 * len(text) + 65536))  [{change}]": _ROOM
@@ -108,18 +108,21 @@ EQUIVALENT = {
                 "65536 -> 65537",
             )
         },
-        "_HEADER = 1 << 20  # bytes of header, at most, for which there has to be room  [1 << 20 -> 1 >> 20]": _ROOM,
-        "_HEADER = 1 << 20  # bytes of header, at most, for which there has to be room  [20 -> 21]": _ROOM,
+        "_HEADER = 1 << 20  # largest allowance for the header when checking for free space, bytes"
+        "  [1 << 20 -> 1 >> 20]": _ROOM,
+        "_HEADER = 1 << 20  # largest allowance for the header when checking for free space, bytes  [20 -> 21]": _ROOM,
         "name: np.asarray(array, np.asarray(array).dtype.newbyteorder(\"=\"), order=\"C\")"
         " for name, array in tensors.items()  ['=' -> '=x']": _FIRST_LETTER,
         "_compare(path, dict(zip(entries, found, strict=True)), wanted)  [True -> False]": _STRICT,
         "_compare(path, dict(zip(tensors, equal, strict=True)), dict.fromkeys(tensors, True))  [True -> False]":
         _STRICT,
         "continue  [continue -> pass]": "nothing follows in the loop",
-        "each = dict(zip(tensors, workers().run(hashes.array, list(tensors.values())), strict=True))  [True -> False]":
+        "digests = dict(zip(tensors, workers().run(hashes.array, list(tensors.values())), strict=True))"
+        "  [True -> False]":
         _STRICT,
         "found = dict(zip(tensors, workers().run(hashes.array, list(tensors.values())), strict=True))"
         "  [True -> False]": _STRICT,
-        "_whole[path] = _stamp(path)  [_whole[path] = _stamp(path) -> pass]": "it is verified once more: speed alone",
+        "_verified[path] = _stamp(path)  [_verified[path] = _stamp(path) -> pass]":
+        "it is verified once more: speed alone",
     },
 }  # fmt: skip

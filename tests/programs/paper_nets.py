@@ -1,6 +1,6 @@
-"""The nets of the paper, each as a recipe with switches, and how many parameters it has.
+"""The nets of the paper, each as a recipe with overrides, and their numbers of parameters.
 
-As a program it takes a training step of each at its full size, or checks all gradients of each scaled down:
+As a program it takes a training step of each net at full size, or checks all gradients of each net scaled down:
 
     python -m tests.programs.paper_nets [--batch 2] [NAME ...]
     python -m tests.programs.paper_nets --gradients [NAME ...]
@@ -20,7 +20,7 @@ from tinyalex.training.optimizer import Optimizer
 
 
 class Paper(NamedTuple):
-    """A net: the recipe, what is set in it, and its parameters as counted from the 2012 files or by hand."""
+    """A net: the recipe, overrides, and the number of parameters as counted from the 2012 files or by hand."""
 
     recipe: str
     overrides: tuple
@@ -36,7 +36,7 @@ NETS = {
     "one GPU": Paper("one-gpu", (), 59_798_312),
     "pools that do not overlap": Paper("original", ("net.pool=2",), 60_965_224),
     "no normalization": Paper("original", ("net.norm=none",), 60_965_224),
-    "columns that never talk": Paper("original", ("net.talk=[]",), 33_259_880),
+    "columns without an exchange": Paper("original", ("net.talk=[]",), 33_259_880),
     "without conv3": Paper("original", ("net.maps=[96, 256, 0, 384, 256]",), 60_301_288),
     "without conv4": Paper("original", ("net.maps=[96, 256, 384, 0, 256]",), 60_301_288),
     "without conv5": Paper("original", ("net.maps=[96, 256, 384, 384, 0]",), 79_396_968),
@@ -49,13 +49,13 @@ NETS = {
 
 
 def a_step(made, batch):
-    """Take one training step of a recipe's net and say what it left.
+    """Take one training step of a recipe's net.
 
     Returns
     -------
     dict
-        The loss before the step and after it on the same images, and the tensors whose gradient is zero everywhere or
-        which stood still.
+        "losses": the loss before and after the step on the same images. "idle": names of the tensors whose gradient is
+        zero or which did not change.
     """
     network = alexnet.build(made.net, made.init)
     learning = made.learning
@@ -88,8 +88,8 @@ def main():
             results = gradcheck.suite(NETS[name].recipe, overrides=NETS[name].overrides)
             bad = [result.parameter for result in results if result.verdict != "ok"]
             worst, size = max(result.error for result in results), sum(result.size for result in results)
-            said = f"{size:,} derivatives, largest error {worst:.1e}; wrong {bad or 'none'}"
-            print(f"{name}: {said}; {time.perf_counter() - started:.0f} s", flush=True)
+            line = f"{size:,} derivatives, largest error {worst:.1e}; wrong {bad or 'none'}"
+            print(f"{name}: {line}; {time.perf_counter() - started:.0f} s", flush=True)
             continue
         found = a_step(NETS[name].load(), options.batch)
         losses = " to ".join(f"{loss:.4f}" for loss in found["losses"])

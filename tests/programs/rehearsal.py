@@ -1,12 +1,12 @@
-"""The dress rehearsal of a full run: recipe `original`, its 91 epochs pressed into three, killed twice and resumed.
+"""A rehearsal of a full run: recipe `original`, its 91 epochs compressed into three, interrupted twice and resumed.
 
     python -m tests.programs.rehearsal --devices cuda:0 cuda:0 --out FOLDER
 
-Writes shards of synthetic images, trains once without interruption and once with: SIGKILL after the first epoch,
-SIGTERM while layer 1 is frozen, then to the end. Then the two have to be equal to the bit, the rates those of the
-schedule, and what `tinyalex evaluate` says what the log says. The table is of the uninterrupted run; both train at the
-same time, unless ``--apart``. ``--size small`` is a small net with the same phases, for any device. The exit code is 0
-only if all is right.
+Writes shards of synthetic images, trains once without interruption, and once interrupted by SIGKILL after the first
+epoch and by SIGTERM while layer 1 is frozen. The two runs must end with the same bits, the learning rates must be those
+of the schedule, and `tinyalex evaluate` must give what the log says. The table is of the uninterrupted run. Both train
+at the same time, unless ``--apart``. ``--size small`` is a small net with the same phases, for any device. The exit
+code is 0 only if all is right.
 """
 
 import argparse
@@ -25,18 +25,14 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tests.support import prepared_sets
 from tinyalex.recipes import recipe
 from tinyalex.runs import checkpoint, run_folder
 from tinyalex.training import schedule
 
-if __package__:
-    from tests.support import prepared_sets
-else:
-    from tests.support import prepared_sets
-
 EPOCHS = 3
-# The command as it is, but for the pictures that it draws at the end: they take longer than a small net's training.
-WITHOUT_PICTURES = """
+# The real command, without the figures drawn at the end, which take longer than training the small net.
+WITHOUT_FIGURES = """
 import sys
 from tinyalex.cli import main
 from tinyalex.commands import train
@@ -48,7 +44,7 @@ SMALL_NET = ["net.input=20", "net.maps=[4, 8, 8, 8, 8]", "net.kernels=[5, 3, 3, 
 
 
 class Size(NamedTuple):
-    """How large the rehearsal is: settings of the recipe, pixels a side, classes, images to train on and to test on."""
+    """Size of a rehearsal: overrides of the recipe, pixels a side, classes, training and test images, how to run it."""
 
     settings: list
     side: int
@@ -60,18 +56,18 @@ class Size(NamedTuple):
 
 SIZES = {
     "full": Size([], 256, 1000, 4096, 512, ["-m", "tinyalex"]),
-    "small": Size(SMALL_NET, 24, 5, 96, 16, ["-c", WITHOUT_PICTURES]),
+    "small": Size(SMALL_NET, 24, 5, 96, 16, ["-c", WITHOUT_FIGURES]),
 }
 
 
 class TooLate(Exception):
-    """A run was further than it was to be interrupted at."""
+    """A run was already past the step at which it should be interrupted."""
 
 
-def pressed(size):
-    """Press the recipe's epochs into few: its phases move in proportion, those with other colours to an epoch's begin.
+def compressed(size):
+    """Return the recipe with fewer epochs; its phases move in proportion.
 
-    An epoch keeps the colour noise that it began with.
+    Phases with another colour noise are rounded to the start of an epoch, since the noise is constant within one.
     """
     made = recipe.load("original", [*size.settings, f"learning.epochs={EPOCHS}"])
     phases, noise = [], made.data.colour_noise
@@ -83,22 +79,22 @@ def pressed(size):
 
 
 class Rehearsal:
-    """A folder with a data set, a recipe and two runs; what it started ends with it.
+    """A folder with a data set, a recipe and two runs; on exit it kills the processes that it started.
 
     Parameters
     ----------
     out : Path
-        Everything in it is written anew.
+        The rehearsal writes everything in it anew.
     devices : list of str
     size : Size
     """
 
     def __init__(self, out, devices, size):
-        self.out, self.devices, self.size, self.recipe = Path(out), devices, size, pressed(size)
+        self.out, self.devices, self.size, self.recipe = Path(out), devices, size, compressed(size)
         self.whole, self.broken = self.out / "uninterrupted", self.out / "interrupted"
         self.stopped = self.out / "stopped.safetensors"
-        self.steps = -(-size.train // self.recipe.learning.batch)  # an epoch
-        self.said, self.wrong, self._started = [], [], []
+        self.steps = -(-size.train // self.recipe.learning.batch)  # in an epoch
+        self.report, self.wrong, self._started = [], [], []
 
     def __enter__(self):
         return self
@@ -118,26 +114,26 @@ class Rehearsal:
         (self.out / "rehearsal.toml").write_text(recipe.to_toml(self.recipe), encoding="utf-8")
 
     def tinyalex(self, *arguments, log=subprocess.PIPE):
-        """Start a command of tinyalex; cuBLAS gives the same bits every time."""
+        """Start a command of tinyalex, with cuBLAS set to give the same bits every time."""
         env = os.environ | {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "MPLBACKEND": "Agg"}
         command = [sys.executable, *self.size.command, *map(str, arguments), "--devices", *self.devices]
         self._started.append(subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT, text=True))
         return self._started[-1]
 
     def train(self, run):
-        """Start training, or go on."""
+        """Start or resume training."""
         with (self.out / f"{run.name}.txt").open("a", encoding="utf-8") as log:
             return self.tinyalex(
                 "train", self.out / "rehearsal.toml", "--data", self.out / "data", "--out", run, log=log
             )
 
     def finish(self, process, run):
-        """Wait for a training's end, which has to be a good one."""
+        """Wait for training to end; SystemExit if it fails."""
         if process.wait():
             raise SystemExit(f"train ended with {process.returncode}: {_last(self.out / f'{run.name}.txt')}")
 
     def interrupt(self, number, step, code):
-        """Train, or go on, and send a signal after so many steps; tell in which step training was then saved."""
+        """Start or resume training and send a signal after so many steps; return the step of the newest checkpoint."""
         process = self.train(self.broken)
         while not any(record["step"] >= step for record in run_folder.read_log(self.broken)):
             if process.poll() is not None:
@@ -149,29 +145,31 @@ class Rehearsal:
         self.expect(process.returncode == code, f"{number.name}: exit code {process.returncode}, not {code}")
         reached = max(record["step"] for record in run_folder.read_log(self.broken))
         saved = int(_newest(self.broken).stem.partition("-")[2])
-        self.said.append(f"{number.name} at step {reached}, exit code {process.returncode}: goes on from step {saved}")
+        self.report.append(
+            f"{number.name} at step {reached}, exit code {process.returncode}: resumes from step {saved}"
+        )
         return saved
 
     def broken_twice(self):
-        """Train, interrupted by SIGKILL and by SIGTERM, and put the checkpoint that the latter made aside."""
+        """Train, interrupted by SIGKILL and by SIGTERM, and keep the checkpoint that SIGTERM caused."""
         frozen = next(phase.epoch for phase in self.recipe.learning.phases if phase.lr_mult.get("conv1") == 0.0)
         first = self.interrupt(signal.SIGKILL, round(1.3 * self.steps), -signal.SIGKILL)
         if first > self.steps:
             raise TooLate
-        self.expect(first == self.steps, f"killed in epoch 2, it goes on from step {first}, not from {self.steps}")
+        self.expect(first == self.steps, f"killed in epoch 2, it resumes from step {first}, not from {self.steps}")
         stopped = self.interrupt(signal.SIGTERM, int(frozen * self.steps) + 1, 75)
         self.expect(stopped > frozen * self.steps, f"stopped at step {stopped}, before conv1 was frozen")
         self.stopped.unlink(missing_ok=True)
-        os.link(_newest(self.broken), self.stopped)  # later ones take its place in the run folder
+        os.link(_newest(self.broken), self.stopped)  # the run folder removes it later
         self.finish(self.train(self.broken), self.broken)
 
     def expect(self, true, what):
-        """Note what is wrong unless something is true."""
+        """Record a failure unless a condition is true."""
         if not true:
             self.wrong.append(what)
 
     def run(self, apart=False):
-        """Train once in one go, and once with interruptions."""
+        """Train once without and once with interruptions, then compare."""
         process = self.train(self.whole)
         if apart:
             self.finish(process, self.whole)
@@ -179,9 +177,9 @@ class Rehearsal:
             try:
                 self.broken_twice()
                 break
-            except TooLate:  # a signal that comes late on a busy machine proves nothing
+            except TooLate:  # a signal that arrives late on a busy machine tests nothing: try again
                 shutil.rmtree(self.broken)
-                self.said.clear()
+                self.report.clear()
         else:
             raise SystemExit("every signal came too late: give more --images")
         self.finish(process, self.whole)
@@ -189,16 +187,18 @@ class Rehearsal:
         self.evaluate()
 
     def compare(self):
-        """Hold the runs to each other, to the checkpoint that SIGTERM made, and to the schedule."""
-        (tensors, told), (its, its_told) = (checkpoint.read(_newest(run)) for run in (self.whole, self.broken))
-        self.expect(told["step"] == EPOCHS * self.steps, f"the last checkpoint is of step {told['step']}")
-        self.expect(told == its_told, "the last checkpoints do not tell the same")
-        other = [name for name in tensors.keys() | its.keys() if not _same(tensors.get(name), its.get(name))]
-        self.expect(not other, f"interrupted, {len(other)} tensors end otherwise: {sorted(other)[:4]}")
+        """Compare the runs with each other, with the checkpoint that SIGTERM caused, and with the schedule."""
+        (tensors, metadata), (resumed, resumed_metadata) = (
+            checkpoint.read(_newest(run)) for run in (self.whole, self.broken)
+        )
+        self.expect(metadata["step"] == EPOCHS * self.steps, f"the last checkpoint is of step {metadata['step']}")
+        self.expect(metadata == resumed_metadata, "the metadata of the last checkpoints differ")
+        other = [name for name in tensors.keys() | resumed.keys() if not _same(tensors.get(name), resumed.get(name))]
+        self.expect(not other, f"interrupted, {len(other)} tensors differ at the end: {sorted(other)[:4]}")
         size = sum(tensor.nbytes for tensor in tensors.values()) / 1e6
-        self.said.append(f"{len(tensors)} tensors of {size:.3g} MB: {len(tensors) - len(other)} equal to the bit")
+        self.report.append(f"{len(tensors)} tensors of {size:.3g} MB: {len(tensors) - len(other)} equal to the bit")
         before, stopped = checkpoint.read(self.stopped)
-        self.stood_still(before, its, stopped["step"])
+        self.check_frozen(before, resumed, stopped["step"])
         tests = [[_plain(record) for record in _events(run, "test")] for run in (self.whole, self.broken)]
         self.expect(len(tests[0]) == EPOCHS and tests[0] == tests[1], f"the logs' tests differ: {tests}")
         for run in (self.whole, self.broken):
@@ -208,20 +208,20 @@ class Rehearsal:
                     np.isclose(record["rate"], rate), f"step {record['step']}: rate {record['rate']}, not {rate}"
                 )
 
-    def stood_still(self, before, after, step):
-        """Expect that layer 1, weights and momenta, has not moved since a step, and that all else has.
+    def check_frozen(self, before, after, step):
+        """Check that layer 1, weights and momenta, has not changed since a step, and that the others have.
 
-        A bias of 1 may stay where it is: a step is smaller than its last bit. Its momentum moves.
+        A bias of 1 need not change, if an update is smaller than its last bit; its momentum must.
         """
-        moved = {name for name in after if not _same(before[name], after[name])}
+        changed = {name for name in after if not _same(before[name], after[name])}
         frozen = {name for name in after if "conv1" in name}
         free = {name for name in after.keys() - frozen if name.endswith("/W") or name.startswith("momentum/")}
-        self.expect(not moved & frozen, f"from step {step} on {sorted(moved & frozen)} moved, which was frozen")
-        self.expect(free <= moved, f"from step {step} on {sorted(free - moved)} did not move")
-        self.said.append(f"from step {step} on conv1 stood still and {len(moved)} other tensors moved")
+        self.expect(not changed & frozen, f"from step {step} on {sorted(changed & frozen)} changed, which was frozen")
+        self.expect(free <= changed, f"from step {step} on {sorted(free - changed)} did not change")
+        self.report.append(f"from step {step} on conv1 did not change and {len(changed)} other tensors did")
 
     def evaluate(self):
-        """Expect of `tinyalex evaluate` what the log says of the last test."""
+        """Check that `tinyalex evaluate` gives what the log says of the last test."""
         process = self.tinyalex("evaluate", self.broken, "--data", self.out / "data", "--json")
         text = process.communicate()[0]
         if process.returncode:
@@ -229,12 +229,12 @@ class Rehearsal:
         score, test = json.loads(text), _events(self.whole, "test")[-1]
         for key in ("count", "loss", "top1_error", "top5_error"):
             self.expect(np.isclose(score[key], test[key], rtol=1e-6), f"evaluate: {key} {score[key]}, not {test[key]}")
-        self.said.append(
+        self.report.append(
             f"evaluated: top-1 error {score['top1_error']:.2%}, top-5 {score['top5_error']:.2%}, as logged"
         )
 
     def table(self):
-        """Give the lines of the table: phase by phase what the uninterrupted run did."""
+        """Yield the lines of a table with the phases of the uninterrupted run."""
         yield "        epochs     rate bias rate  noise  conv1       s  images/s  waited"
         starts = [phase.epoch for phase in self.recipe.learning.phases]
         waited = {record["epoch"]: record["waited"] for record in _events(self.whole, "epoch")}
@@ -249,7 +249,7 @@ class Rehearsal:
                    f"{speed:>9} {most:7.1%}")  # fmt: skip
 
     def pace(self, start, end):
-        """Count the steps of a part of the run whose time the log tells, and their seconds."""
+        """Return the number of steps in a part of the run that the log has times for, and their seconds."""
         steps, seconds = 0, 0.0
         for before, after in pairwise(_events(self.whole, "train")):
             inside = start * self.steps < after["step"] <= end * self.steps
@@ -270,8 +270,8 @@ def _newest(run):
     return max(run.glob("checkpoint-*.safetensors"))
 
 
-def _same(mine, its):
-    return mine is not None and its is not None and mine.dtype == its.dtype and mine.tobytes() == its.tobytes()
+def _same(one, other):
+    return one is not None and other is not None and one.dtype == other.dtype and one.tobytes() == other.tobytes()
 
 
 def _last(path):
@@ -279,28 +279,30 @@ def _last(path):
 
 
 def rehearse(out, devices, size, apart=False, say=print):
-    """Do it all; give the list of what is wrong."""
-    begun = time.monotonic()
+    """Run the whole rehearsal and print its report; return the list of what is wrong."""
+    started = time.monotonic()
     with Rehearsal(out, devices, size) as rehearsal:
         rehearsal.prepare()
         say(f"{size.train} images of {size.side} x {size.side}, {size.classes} classes; {' and '.join(devices)}; "
-            f"{EPOCHS} epochs of {rehearsal.steps} steps; prepared in {time.monotonic() - begun:.1f} s")  # fmt: skip
+            f"{EPOCHS} epochs of {rehearsal.steps} steps; prepared in {time.monotonic() - started:.1f} s")  # fmt: skip
         rehearsal.run(apart)
     for line in (*rehearsal.table(), *rehearsal.said, *(f"WRONG: {what}" for what in rehearsal.wrong)):
         say(line)
-    say(f"{'WRONG' if rehearsal.wrong else 'all is right'}, {time.monotonic() - begun:.1f} s in all")
+    say(f"{'WRONG' if rehearsal.wrong else 'all is right'}, {time.monotonic() - started:.1f} s in all")
     return rehearsal.wrong
 
 
 def main():
-    """Rehearse as the command line says."""
+    """Run the rehearsal with the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--devices", nargs="+", default=["cpu"], help="as for tinyalex train (default: cpu)")
-    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="for the data, the runs, the outputs")
+    parser.add_argument("--out", required=True, type=Path, metavar="FOLDER", help="for data, runs and outputs")
     parser.add_argument("--size", choices=SIZES, default="full", help="default: %(default)s")
     parser.add_argument("--images", type=int, help="to train on (default: 4096, small 160)")
-    parser.add_argument("--apart", action="store_true", help="one run after the other: rates of a run that is alone")
-    parser.add_argument("--keep", action="store_true", help="also the data and checkpoints of a good rehearsal: 3 GB")
+    parser.add_argument("--apart", action="store_true", help="train one run after the other, for undisturbed speeds")
+    parser.add_argument(
+        "--keep", action="store_true", help="keep data and checkpoints after a successful rehearsal: 3 GB"
+    )
     options = parser.parse_args()
     size = SIZES[options.size]
     wrong = rehearse(options.out, options.devices, size._replace(train=options.images or size.train), options.apart)

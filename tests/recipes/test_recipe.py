@@ -1,4 +1,4 @@
-"""Recipes: what they say, what they refuse, and that they come back from the run folder as they were."""
+"""Recipes: what they contain, which values they refuse, and that a resolved recipe is read back equal."""
 
 from dataclasses import fields, replace
 
@@ -25,7 +25,7 @@ def test_every_key_has_a_rule_and_every_rule_a_key():
 
 
 @pytest.mark.parametrize("name", recipe.names())
-def test_every_recipe_says_where_it_comes_from(name):
+def test_every_recipe_starts_with_a_comment_on_its_origin(name):
     assert (recipe._folder() / f"{name}.toml").read_text().startswith("# ")
 
 
@@ -60,7 +60,7 @@ def test_cifar_nets_differ_in_the_activation_alone():
     assert (relu.learning.weight_decay, relu.data.flip, relu.init.weights["conv1"]) == (0.0, False, 1e-4)
 
 
-def test_epochs_take_the_phases_along():
+def test_another_number_of_epochs_scales_the_phases():
     short = recipe.load("original", ["learning.epochs=10"])
     assert [p.epoch for p in short.learning.phases] == pytest.approx([e * 10 / 91 for e in (0, 25, 51, 67, 72, 79)])
     assert recipe.load("modern", ["learning.epochs=9"]).learning.warmup == pytest.approx(0.5)
@@ -68,7 +68,7 @@ def test_epochs_take_the_phases_along():
     assert recipe.with_epochs(recipe.load("original"), 10) == short
 
 
-def test_rate_takes_the_phases_along():
+def test_another_rate_scales_the_phases():
     fast = recipe.load("original", ["learning.rate=0.02"])
     assert [p.rate for p in fast.learning.phases] == pytest.approx([0.02, 2e-3, 2e-4, 2e-4, 2e-4, 2e-5])
     assert fast.learning.phases[1].bias_rate == pytest.approx(0.004)
@@ -80,7 +80,7 @@ def test_a_new_rate_is_the_first_phases_to_the_last_digit(rate):
     assert learning.phases[0].rate == rate == rates(learning, 0).rate and rates(learning, 0).drops == 0
 
 
-def test_phases_given_whole_are_kept():
+def test_phases_given_as_an_override_are_not_scaled():
     override = ["learning.phases=[{epoch=0, rate=0.5}, {epoch=2, rate=0.1}]", "learning.rate=0.5", "learning.epochs=3"]
     learning = recipe.load("shapes", ["learning.schedule=phases", *override]).learning
     assert learning.phases == (recipe.Phase(0, 0.5), recipe.Phase(2, 0.1))
@@ -95,7 +95,7 @@ def test_overrides_of_every_kind():
 
 
 @pytest.mark.parametrize(
-    "override, said",
+    "override, message",
     [
         ("rate=1", '"learning.rate"'),
         ("learning.rat=1", '"learning.rate"'),
@@ -118,9 +118,9 @@ def test_overrides_of_every_kind():
         ("net.dropout=-0.1", "below 1"),
         ("net.columns=3", "1 or 2"),
         ("net.columns=true", "1 or 2"),
-        ("net.maps=[97, 256, 384, 384, 256]", "97 does not divide"),
+        ("net.maps=[97, 256, 384, 384, 256]", "97 is not a multiple"),
         ("net.maps=[96, 256]", "give 5"),
-        ("net.hidden=4095", "4095 does not divide"),
+        ("net.hidden=4095", "4095 is not a multiple"),
         ("net.norm=batch", "'paper'"),
         ("data.flip=1", "true or false"),
         ("data.scale=0", "above 0"),
@@ -132,15 +132,15 @@ def test_overrides_of_every_kind():
         ("learning.phases=[{epoch=0, rate=0.1}]", "make them equal"),
     ],
 )
-def test_refused(override, said):
+def test_invalid_overrides_are_refused(override, message):
     with pytest.raises(UsageError) as raised:
         recipe.load("original", [override])
-    assert said in str(raised.value)
+    assert message in str(raised.value)
     assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("override", ["net.columns=2", "net.norm=paper", "net.dropout=0.5"])
-def test_what_a_cifar_net_does_not_have_is_refused(override):
+def test_settings_that_a_cifar_net_lacks_are_refused(override):
     with pytest.raises(UsageError, match="for a cifar10 net"):
         recipe.load("cifar10-relu", [override])
 
@@ -152,7 +152,7 @@ def test_unknown_recipe_names_the_nearest(name, nearest):
 
 
 @pytest.mark.parametrize("content", [b"[net\ninput = 3", b"\xff\xfe", b"[net]\ninput = 3\ninput = 4\n"])
-def test_file_that_is_no_recipe(tmp_path, content):
+def test_file_that_is_not_a_recipe(tmp_path, content):
     path = tmp_path / "bad.toml"
     path.write_bytes(content)
     with pytest.raises(UsageError) as raised:
@@ -168,9 +168,100 @@ def test_recipe_from_a_file_is_named_after_it(tmp_path):
     assert recipe.with_classes(small, 7).net.classes == 7
 
 
-def test_every_column_of_a_split_layer_has_a_class():
-    with pytest.raises(UsageError, match="net.fc8: 'split' needs a class a column; use 'a' for 1 in 2"):
+def test_split_layer_needs_a_class_in_each_column():
+    with pytest.raises(UsageError, match="net.fc8: 'split' needs a class for each column, but there is 1; use 'a'"):
         recipe.load("original", ["net.fc8=split", "net.classes=1"])
+
+
+# Keys of earlier versions.
+
+OLD = """
+name = "old"
+[learning]
+rate = 0.02
+decay = 0.001
+decays = { fc6 = 0.004, fc7 = 0.0 }
+[[learning.phases]]
+epoch = 0
+rate = 0.02
+[[learning.phases]]
+epoch = 10
+rate = 0.002
+slow = { conv1 = 0.1 }
+[[learning.phases]]
+epoch = 20
+rate = 0.002
+lr_mult = { conv1 = 0.0 }
+"""
+NOTES = [
+    f"learning.{old} is now called learning.{new}; the old name is still read"
+    for old, new in (("decay", "weight_decay"), ("decays", "layer_weight_decay"), ("phases.slow", "phases.lr_mult"))
+]
+
+
+def test_old_keys_are_read_and_noted():
+    old = recipe.parse(OLD)
+    renamed = OLD.replace("decays =", "layer_weight_decay =").replace("decay =", "weight_decay =")
+    renamed = renamed.replace("layer_weight_weight_decay", "layer_weight_decay").replace("slow =", "lr_mult =")
+    assert "weight_decay = 0.001" in renamed and "lr_mult = { conv1 = 0.1 }" in renamed
+    assert old == recipe.parse(renamed) and recipe.parse(renamed).notes == ()
+    assert old.learning.weight_decay == 0.001
+    assert old.learning.layer_weight_decay == {"fc6": 0.004, "fc7": 0.0}
+    assert [phase.lr_mult for phase in old.learning.phases] == [{}, {"conv1": 0.1}, {"conv1": 0.0}]
+    assert sorted(old.notes) == sorted(NOTES)
+
+
+def test_a_resolved_recipe_has_the_new_keys_and_the_notes_as_comments():
+    text = recipe.to_toml(recipe.parse(OLD))
+    assert sorted(line[2:] for line in text.splitlines() if line.startswith("#")) == sorted(NOTES)
+    again = recipe.parse(text)
+    assert again == recipe.parse(OLD) and again.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("learning.decay=0.1", "learning.weight_decay=0.1"),
+        ("learning.decays={fc6=0.1}", "learning.layer_weight_decay={fc6=0.1}"),
+        ("learning.decays.fc6=0.1", "learning.layer_weight_decay.fc6=0.1"),
+        (
+            "learning.phases=[{epoch=0, rate=0.01, slow={conv1=0.5}}]",
+            "learning.phases=[{epoch=0, rate=0.01, lr_mult={conv1=0.5}}]",
+        ),
+        ("learning={decay=0.1}", "learning={weight_decay=0.1}"),
+    ],
+)
+def test_overrides_with_old_keys(old, new):
+    changed = recipe.load("original", [old])
+    assert changed == recipe.load("original", [new])
+    assert changed != recipe.load("original")
+    assert len(changed.notes) == 1 and "the old name is still read" in changed.notes[0]
+
+
+def test_an_override_and_a_file_may_use_different_names_of_a_key():
+    assert recipe.parse(OLD, overrides=["learning.weight_decay=0.5"]).learning.weight_decay == 0.5
+    assert recipe.load("original", ["learning.decay=0.5"]).learning.weight_decay == 0.5
+    decays = recipe.parse(OLD, overrides=["learning.decays.fc8=0.5"]).learning.layer_weight_decay
+    assert decays == {"fc6": 0.004, "fc7": 0.0, "fc8": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "old", "new"),
+    [
+        ("[learning]\ndecay = 0.1\nweight_decay = 0.2", [], "decay", "weight_decay"),
+        ("[learning]\ndecays = { fc6 = 0.1 }\nlayer_weight_decay = {}", [], "decays", "layer_weight_decay"),
+        (OLD.replace("rate = 0.002\nslow", "rate = 0.002\nlr_mult = {}\nslow"), [], "phases.slow", "phases.lr_mult"),
+        ("", ["learning.decay=0.1", "learning.weight_decay=0.2"], "decay", "weight_decay"),
+        ("", ["learning.weight_decay=0.2", "learning.decay=0.1"], "decay", "weight_decay"),
+        ("", ["learning.decays.fc6=1", "learning.layer_weight_decay.fc6=2"], "decays", "layer_weight_decay"),
+    ],
+)
+def test_both_names_of_a_key_are_refused(text, overrides, old, new):
+    with pytest.raises(UsageError) as raised:
+        recipe.parse(text, overrides=overrides)
+    assert str(raised.value) == (
+        f"learning.{old}: was renamed to learning.{new}, which is given too; remove learning.{old}"
+    )
 
 
 def test_another_number_of_classes_is_refused():

@@ -1,4 +1,4 @@
-"""Checkpoints: nothing but a whole, unaltered file is ever read, and a failed write costs nothing."""
+"""Checkpoints: only a complete, unaltered file is read, and a failed write leaves older files as they were."""
 
 import errno
 import json
@@ -31,15 +31,15 @@ def tensors():
 
 
 def header(entries, data):
-    """Make a safetensors file by hand."""
+    """Make the bytes of a safetensors file from header entries and data."""
     text = json.dumps(entries).encode()
     return struct.pack("<Q", len(text)) + text + data
 
 
-def damage(path, place=-1):
-    """Flip one bit of one byte."""
+def damage(path, index=-1):
+    """Flip one bit of the byte at an index."""
     content = bytearray(path.read_bytes())
-    content[place] ^= 1
+    content[index] ^= 1
     path.write_bytes(content)
 
 
@@ -47,12 +47,12 @@ def names(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_comes_back_as_it_was(tmp_path, tensors):
+def test_read_returns_what_was_saved(tmp_path, tensors):
     metadata = {"step": 12, "epoch": 0.5, "recipe": 'name = "é"\n', "classes": ["a", "b"], "seed": 3}
     path = checkpoint.save(tmp_path / "new" / "run", tensors, metadata)
-    back, told = checkpoint.read(path)
+    back, read_metadata = checkpoint.read(path)
     assert path.name == "checkpoint-00000012.safetensors"
-    assert told == metadata | {"format": 1, "tinyalex": tinyalex.__version__}
+    assert read_metadata == metadata | {"format": 1, "tinyalex": tinyalex.__version__}
     assert back.keys() == tensors.keys()
     for name, array in tensors.items():
         assert back[name].dtype == array.dtype
@@ -75,7 +75,7 @@ def test_any_memory_order(tmp_path, name, array):
     np.testing.assert_array_equal(back[name], array)
 
 
-def test_every_truncation_is_seen(tmp_path, tensors):
+def test_every_truncation_is_detected(tmp_path, tensors):
     path = checkpoint.save(tmp_path, tensors, {"step": 1})
     whole = path.read_bytes()
     for size in {0, 1, 2, 7, 8, 9, len(whole) - 1, *np.linspace(10, len(whole) - 2, 30).astype(int)}:
@@ -87,19 +87,19 @@ def test_every_truncation_is_seen(tmp_path, tensors):
         checkpoint.read(path)
 
 
-def test_every_flipped_bit_is_seen(tmp_path, tensors):
+def test_every_flipped_bit_is_detected(tmp_path, tensors):
     path = checkpoint.save(tmp_path, tensors, {"step": 1, "recipe": "name = 3"})
     whole = path.read_bytes()
     head = 8 + int.from_bytes(whole[:8], "little")
     key = randomness.key(2, "flips")
-    places = [
+    bits = [
         *randomness.below(key, len(whole) * 8, np.arange(100)),
         *randomness.below(key, head * 8, np.arange(300)),
         0,
     ]
-    for place in places:
+    for bit in bits:
         altered = bytearray(whole)
-        altered[place // 8] ^= 1 << place % 8
+        altered[bit // 8] ^= 1 << bit % 8
         path.write_bytes(altered)
         with pytest.raises(CheckpointError) as raised:
             checkpoint.read(path)
@@ -128,7 +128,7 @@ TEXTS["tinyalex.blake2b"] = hashes.text(TEXTS["tinyalex"])
     ("pickle", b"\x80\x04\x95" + bytes(40)),
     ("text", b"<!DOCTYPE html><html><body>not found</body></html>"),
 ])  # fmt: skip
-def test_made_by_hand(tmp_path, name, content):
+def test_invalid_files_are_refused_in_one_line(tmp_path, name, content):
     path = tmp_path / "checkpoint-00000001.safetensors"
     path.write_bytes(content)
     with pytest.raises(CheckpointError) as raised:
@@ -147,40 +147,40 @@ def test_duplicate_key_is_refused(tmp_path, tensors):
         checkpoint.read(path)
 
 
-@pytest.mark.parametrize("place", ["missing.safetensors", "."])
-def test_file_that_is_not_there(tmp_path, place):
+@pytest.mark.parametrize("name", ["missing.safetensors", "."])
+def test_missing_file_is_refused(tmp_path, name):
     with pytest.raises(CheckpointError, match="cannot be read"):
-        checkpoint.read(tmp_path / place)
+        checkpoint.read(tmp_path / name)
 
 
-def test_two_are_kept(tmp_path, tensors):
+def test_the_newest_two_are_kept(tmp_path, tensors):
     for step in (1, 2, 3, 4):
         checkpoint.save(tmp_path, tensors, {"step": step})
     assert names(tmp_path) == ["checkpoint-00000003.safetensors", "checkpoint-00000004.safetensors"]
 
 
-def test_those_of_another_process_count_once_they_verify(tmp_path, tensors, monkeypatch):
+def test_checkpoints_of_another_process_are_verified_before_older_ones_are_removed(tmp_path, tensors, monkeypatch):
     for step in (1, 2):
         checkpoint.save(tmp_path, tensors, {"step": step})
-    monkeypatch.setattr(checkpoint, "_whole", {})  # this process has not written them
+    monkeypatch.setattr(checkpoint, "_verified", {})  # as if another process had written them
     checkpoint.save(tmp_path, tensors, {"step": 3})
     assert names(tmp_path) == ["checkpoint-00000002.safetensors", "checkpoint-00000003.safetensors"]
 
 
-def test_verify_tells_what_the_checkpoint_says(tmp_path, tensors):
+def test_verify_returns_the_metadata(tmp_path, tensors):
     assert checkpoint.verify(checkpoint.save(tmp_path, tensors, {"step": 7}))["step"] == 7
 
 
-@pytest.mark.parametrize("place", [20, -1])
-def test_a_good_one_is_not_removed_for_a_damaged_one(tmp_path, tensors, place):
+@pytest.mark.parametrize("index", [20, -1])
+def test_damaged_checkpoint_does_not_count_as_kept(tmp_path, tensors, index):
     checkpoint.save(tmp_path, tensors, {"step": 1})
     bad = checkpoint.save(tmp_path, tensors, {"step": 2})
-    damage(bad, place)
+    damage(bad, index)
     checkpoint.save(tmp_path, tensors, {"step": 3})
     assert names(tmp_path) == [f"checkpoint-0000000{step}.safetensors" for step in (1, 2, 3)]
 
 
-def test_newest_goes_by_the_step_inside(tmp_path, tensors):
+def test_newest_uses_the_step_in_the_metadata(tmp_path, tensors):
     low = checkpoint.save(tmp_path, tensors, {"step": 5})
     high = checkpoint.save(tmp_path, tensors, {"step": 6})
     low, high = low.rename(tmp_path / "checkpoint-9.safetensors"), high.rename(tmp_path / "checkpoint-0.safetensors")
@@ -188,11 +188,11 @@ def test_newest_goes_by_the_step_inside(tmp_path, tensors):
     assert checkpoint.newest(tmp_path) == high
 
 
-@pytest.mark.parametrize("place", [20, -1])
-def test_newest_falls_back(tmp_path, tensors, place):
+@pytest.mark.parametrize("index", [20, -1])
+def test_newest_skips_damaged_checkpoints(tmp_path, tensors, index):
     low = checkpoint.save(tmp_path, tensors, {"step": 5})
     high = checkpoint.save(tmp_path, tensors, {"step": 6})
-    damage(high, place)
+    damage(high, index)
     rejected = []
     assert checkpoint.newest(tmp_path, rejected) == low
     assert len(rejected) == 1 and high.name in rejected[0]
@@ -223,7 +223,7 @@ def test_killed_before_the_rename(tmp_path, tensors):
     assert names(tmp_path) == [first.name, "checkpoint-00000002.safetensors"]
 
 
-def test_no_room(tmp_path, tensors):
+def test_full_disk_leaves_older_checkpoints(tmp_path, tensors):
     first = checkpoint.save(tmp_path, tensors, {"step": 1})
     done = run("""
         import resource, sys
@@ -258,8 +258,8 @@ def test_failed_write_leaves_nothing(tmp_path, tensors, monkeypatch, name, numbe
     assert names(tmp_path) == [first.name]
 
 
-def test_a_file_system_that_keeps_folders_by_itself(tmp_path, tensors, monkeypatch):
-    """It refuses to flush them; of a file that is not taken."""
+def test_file_system_that_refuses_to_flush_folders(tmp_path, tensors, monkeypatch):
+    """A refused flush of a folder is no error; a refused flush of a file is."""
     fsync = os.fsync
 
     def refusing(descriptor, kind=stat.S_ISDIR):
@@ -274,7 +274,7 @@ def test_a_file_system_that_keeps_folders_by_itself(tmp_path, tensors, monkeypat
         checkpoint.save(tmp_path, tensors, {"step": 2})
 
 
-def test_ctrl_c_leaves_nothing_half(tmp_path, tensors, monkeypatch):
+def test_ctrl_c_while_writing_leaves_no_partial_file(tmp_path, tensors, monkeypatch):
     first = checkpoint.save(tmp_path, tensors, {"step": 1})
 
     def pressed(file):
@@ -286,7 +286,7 @@ def test_ctrl_c_leaves_nothing_half(tmp_path, tensors, monkeypatch):
     assert names(tmp_path) == [first.name]
 
 
-def test_a_disk_that_gives_an_error(tmp_path, tensors, monkeypatch):
+def test_read_error_of_the_disk(tmp_path, tensors, monkeypatch):
     path = checkpoint.save(tmp_path, tensors, {"step": 1})
 
     def fail(*given):
@@ -300,7 +300,7 @@ def test_a_disk_that_gives_an_error(tmp_path, tensors, monkeypatch):
         checkpoint.read(path)
 
 
-def test_bytes_that_come_back_otherwise(tmp_path, tensors, monkeypatch):
+def test_disk_that_returns_other_bytes(tmp_path, tensors, monkeypatch):
     first = checkpoint.save(tmp_path, tensors, {"step": 1})
     flush = storage.flush
 
@@ -315,7 +315,7 @@ def test_bytes_that_come_back_otherwise(tmp_path, tensors, monkeypatch):
     assert names(tmp_path) == [first.name]
 
 
-def test_folder_that_is_a_file(tmp_path, tensors):
+def test_folder_is_a_file(tmp_path, tensors):
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError):
         checkpoint.save(tmp_path / "file", tensors, {"step": 1})
@@ -323,14 +323,14 @@ def test_folder_that_is_a_file(tmp_path, tensors):
         storage.write_text(tmp_path / "file" / "recipe.toml", "text")
 
 
-def test_write_text_replaces(tmp_path):
+def test_write_text_replaces_a_file(tmp_path):
     storage.write_text(tmp_path / "a" / "recipe.toml", "é\n")
     storage.write_text(tmp_path / "a" / "recipe.toml", "new\n")
     assert (tmp_path / "a" / "recipe.toml").read_text(encoding="utf-8") == "new\n"
     assert names(tmp_path / "a") == ["recipe.toml"]
 
 
-def test_others_may_read_it_as_the_umask_says(tmp_path, tensors):
+def test_permissions_follow_the_umask(tmp_path, tensors):
     before = os.umask(0o022)
     try:
         assert checkpoint.save(tmp_path, tensors, {"step": 1}).stat().st_mode & 0o777 == 0o644

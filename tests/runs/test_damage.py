@@ -1,4 +1,4 @@
-"""Files that are damaged, disks that are full, readers that are gone: what was saved stays, and is found again."""
+"""Damaged files, full disks, closed outputs: saved checkpoints stay, and the newest valid one is found."""
 
 import errno
 import io
@@ -46,7 +46,7 @@ def copy(run, tmp_path):
 
 
 def damaged(whole):
-    """100 truncations and 1,000 flips of one bit, half of these in the header."""
+    """Yield 100 truncations and 1,000 copies with one bit flipped, half of these in the header."""
     key, head = randomness.key(3, "damage"), 8 + int.from_bytes(whole[:8], "little")
     for size in {0, 1, 2, 4, 7, 8, 9, 50, len(whole) // 2, len(whole) - 1}:
         yield whole[:size]
@@ -59,7 +59,7 @@ def damaged(whole):
         yield bytes(altered)
 
 
-def test_c4_c5_every_damage_is_seen_and_the_one_before_is_taken(copy, data):
+def test_c4_c5_every_damage_is_detected_and_the_older_checkpoint_is_used(copy, data):
     old, new = sorted(copy.glob("checkpoint*"))
     whole, count = new.read_bytes(), 0
     before = {name: np.array(value) for name, value in checkpoint.read(old)[0].items()}
@@ -75,7 +75,7 @@ def test_c4_c5_every_damage_is_seen_and_the_one_before_is_taken(copy, data):
     assert same(run_folder.read(checkpoint.newest(copy))[0], before)
     lines = []
     train(small(epochs=2), data, copy, show=lines.append)
-    assert lines[0].startswith("warning: ") and lines[1] == "going on at step 6 of 12"
+    assert lines[0].startswith("warning: ") and lines[1] == "resuming at step 6 of 12"
     assert new.stat().st_size == len(whole) and same(checkpoint.read(new)[0], _read(whole, copy.parent))
 
 
@@ -85,11 +85,11 @@ def _read(content, folder):
     return checkpoint.read(path)[0]
 
 
-# What a header may say is known from the net, before anything is read.
+# The header is checked against the net before the tensors are read.
 
 
 def edited(path, change):
-    """Rewrite a checkpoint with other tensors and metadata, and with hashes that are right for them."""
+    """Rewrite a checkpoint with other tensors and metadata, and with the right hashes for them."""
     tensors, metadata = checkpoint.read(path)
     change(tensors, metadata)
     metadata = {key: metadata[key] for key in metadata if key not in ("format", "tinyalex")}
@@ -100,7 +100,7 @@ def reshape(name, shape):
     return lambda tensors, metadata: tensors.update({name: tensors[name].reshape(shape)})
 
 
-@pytest.mark.parametrize("change, told", [
+@pytest.mark.parametrize("change, message", [
     (lambda t, m: t.pop("conv2b/W"), "conv2b/W is nothing, not float32 (3, 3, 2, 4)"),
     (lambda t, m: t.pop("momentum/fc8/b"), "momentum/fc8/b is nothing, not float32 (2,)"),
     (lambda t, m: t.update(extra=np.zeros(3)), "extra is float64 (3,), not nothing"),
@@ -108,25 +108,25 @@ def reshape(name, shape):
     (lambda t, m: t.update({"fc8/W": t["fc8/W"].astype(np.float64)}), "fc8/W is float64 (16, 2), not float32 (16, 2)"),
     (lambda t, m: t.update({"fc8/W": np.full((16, 2), np.nan, np.float32)}), "fc8/W[0, 0] is not a finite number"),
     (lambda t, m: t["momentum/conv3b/b"].__setitem__(2, np.inf), "momentum/conv3b/b[2] is not a finite number"),
-    (lambda t, m: t.update({"data/mean": np.zeros((3, 4, 5), np.float32)}), "data/mean is (3, 4, 5), which is no sq"),
-    (lambda t, m: m.pop("recipe"), "recipe: None will not do"),
-    (lambda t, m: m.update(recipe="name = 3"), "its recipe will not do (name: 3 will not do; give text on one line)"),
+    (lambda t, m: t.update({"data/mean": np.zeros((3, 4, 5), np.float32)}), "data/mean is (3, 4, 5), not a sq"),
+    (lambda t, m: m.pop("recipe"), "recipe: None is not valid"),
+    (lambda t, m: m.update(recipe="name = 3"), "its recipe is not valid (name: 3 is not valid; give text on one line)"),
     (lambda t, m: m.update(classes=["a"]), "1 classes with 2 names, but the net has 2"),
     (lambda t, m: m.update(words=["a"] * 3), "2 classes with 3 names, but the net has 2"),
-    (lambda t, m: m.update(errors="0.5"), "errors: '0.5' will not do"),
-    (lambda t, m: m.update(seed=None), "seed: None will not do"),
+    (lambda t, m: m.update(errors="0.5"), "errors: '0.5' is not valid"),
+    (lambda t, m: m.update(seed=None), "seed: None is not valid"),
 ])  # fmt: skip
 @pytest.mark.parametrize("command", ["evaluate", "resume"])
-def test_c8_t3_what_is_not_of_this_net(copy, data, change, told, command):
+def test_c8_t3_tensors_or_metadata_that_do_not_fit_the_net_are_refused(copy, data, change, message, command):
     old, new = sorted(copy.glob("checkpoint*"))
     old.unlink()
     edited(new, change)
     with pytest.raises(CheckpointError) as raised:
         run_folder.load(copy) if command == "evaluate" else train(small(epochs=2), data, copy, show=quiet)
-    assert f"{new}: {told}" in str(raised.value)
+    assert f"{new}: {message}" in str(raised.value)
 
 
-def test_c8_all_differences_are_told_and_nothing_is_loaded(copy, monkeypatch):
+def test_c8_all_differences_are_reported_and_nothing_is_loaded(copy, monkeypatch):
     import safetensors.numpy
 
     path = checkpoint.newest(copy)
@@ -138,8 +138,8 @@ def test_c8_all_differences_are_told_and_nothing_is_loaded(copy, monkeypatch):
         run_folder.load(path)
 
 
-def test_c7_a_net_too_large_to_be_true_is_refused_from_the_header(copy):
-    """Its recipe asks for terabytes; nothing is allocated, since the file has no such tensors."""
+def test_c7_huge_net_is_refused_from_the_header(copy):
+    """Its recipe describes terabytes of weights; nothing is allocated, since the file has no such tensors."""
     path = checkpoint.newest(copy)
 
     def huge(tensors, metadata):
@@ -150,7 +150,7 @@ def test_c7_a_net_too_large_to_be_true_is_refused_from_the_header(copy):
         run_folder.load(path)
 
 
-def test_c9_a_newer_format_says_which_version_wrote_it(copy, monkeypatch):
+def test_c9_newer_format_names_the_version_that_wrote_it(copy, monkeypatch):
     path = checkpoint.newest(copy)
     monkeypatch.setattr(checkpoint, "FORMAT", 2)
     monkeypatch.setattr(checkpoint, "__version__", "0.9.0")
@@ -160,10 +160,10 @@ def test_c9_a_newer_format_says_which_version_wrote_it(copy, monkeypatch):
         checkpoint.read(path)
 
 
-@pytest.mark.parametrize("place", ["run é with spaces", "link"])
-def test_c11_moved_renamed_and_linked(run, tmp_path, place):
-    moved = tmp_path / place
-    if place == "link":
+@pytest.mark.parametrize("name", ["run é with spaces", "link"])
+def test_c11_moved_renamed_and_linked_runs_are_read(run, tmp_path, name):
+    moved = tmp_path / name
+    if name == "link":
         moved.symlink_to(run)
     else:
         shutil.copytree(run, moved)
@@ -179,7 +179,7 @@ def test_c13_the_temporary_file_is_in_the_same_folder(copy, monkeypatch):
     assert [Path(old).parent == Path(new).parent == copy for old, new in renamed] == [True]
 
 
-def test_c17_all_of_it_is_on_the_disk_before_it_has_its_name(copy, monkeypatch):
+def test_c17_file_is_flushed_before_it_is_renamed(copy, monkeypatch):
     events, replace, fsync = [], os.replace, os.fsync
     monkeypatch.setattr(os, "fsync", lambda file: (events.append(os.readlink(f"/proc/self/fd/{file}")), fsync(file)))
     monkeypatch.setattr(os, "replace", lambda old, new: (events.append("rename"), replace(old, new)))
@@ -189,8 +189,8 @@ def test_c17_all_of_it_is_on_the_disk_before_it_has_its_name(copy, monkeypatch):
     assert events == [str(copy / "checkpoint-00000040.part"), "rename", str(copy)]
 
 
-def test_c18_nothing_is_saved_behind_the_loops_back(copy, data, monkeypatch):
-    """A checkpoint is written by the loop itself, between two steps: there is no thread that could race it."""
+def test_c18_checkpoints_are_written_in_the_main_thread(copy, data, monkeypatch):
+    """It writes them between two steps, so no other thread changes the weights meanwhile."""
     import threading
 
     writers, write = set(), checkpoint.write
@@ -199,7 +199,7 @@ def test_c18_nothing_is_saved_behind_the_loops_back(copy, data, monkeypatch):
     assert writers == {threading.main_thread()}
 
 
-# Weights for exchange.
+# Exported weights.
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +209,7 @@ def weights(run, tmp_path_factory):
     return path
 
 
-def test_weights_give_the_same_logits(run, weights, data):
+def test_exported_weights_give_the_same_predictions(run, weights, data):
     one, two = run_folder.load(run), run_folder.load(weights)
     images = next(loading.test_batches(data.test, one.mean, one.recipe, 40)).images
     np.testing.assert_array_equal(one.network.predict(images), two.network.predict(images))
@@ -218,13 +218,13 @@ def test_weights_give_the_same_logits(run, weights, data):
     assert weights.stat().st_size < 0.75 * checkpoint.newest(run).stat().st_size
 
 
-def test_weights_hold_no_momentum_and_no_run(weights):
+def test_exported_weights_have_no_momenta_and_no_metrics(weights):
     texts, tensors = tensorfile.read(weights)
     assert not any(name.startswith(("momentum/", "epoch/")) for name in tensors) and "data/mean" in tensors
     assert json.loads(texts["tinyalex"])["kind"] == "weights"
 
 
-def test_c15_either_form_of_the_net_takes_them(weights, data):
+def test_c15_weights_load_into_every_form_of_the_net(weights, data):
     found = []
     for devices in (["cpu"], ["cpu", "cpu"], ["fake:0", "fake:1"]):
         loaded = run_folder.load(weights, devices)
@@ -232,26 +232,26 @@ def test_c15_either_form_of_the_net_takes_them(weights, data):
     assert same(found[0], found[1]) and same(found[0], found[2])
 
 
-def test_c16_to_go_on_from_weights_is_refused_by_name(weights, data, tmp_path):
-    place = tmp_path / "checkpoint-00000012.safetensors"
-    shutil.copy(weights, place)
-    with pytest.raises(CheckpointError, match=re.escape(f"{place}: holds weights alone, no run can go on from it")):
+def test_c16_resuming_from_weights_is_refused(weights, data, tmp_path):
+    path = tmp_path / "checkpoint-00000012.safetensors"
+    shutil.copy(weights, path)
+    with pytest.raises(CheckpointError, match=re.escape(f"{path}: holds only weights, a run cannot resume from it")):
         train(small(epochs=2), data, tmp_path, show=quiet)
-    assert run_folder.load(place).metadata["step"] == 12
+    assert run_folder.load(path).metadata["step"] == 12
 
 
-def test_c16_nor_are_they_a_run_folder(weights, capsys):
+def test_c16_weights_are_not_a_run_folder(weights, capsys):
     assert main(["train", "--out", str(weights)]) == 7
     assert "is a file; give --out a folder" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name, code, told", [("net.pth", 2, "ends in .safetensors"), ("", 7, "is there already")])
-def test_export_says_what_it_will_not_do(run, weights, tmp_path, capsys, name, code, told):
+@pytest.mark.parametrize("name, code, message", [("net.pth", 2, "ends in .safetensors"), ("", 7, "is there already")])
+def test_export_refuses_bad_targets(run, weights, tmp_path, capsys, name, code, message):
     assert main(["export", str(run), str(tmp_path / name if name else weights)]) == code
-    assert told in capsys.readouterr().err
+    assert message in capsys.readouterr().err
 
 
-# W1, W2: files of others, and files that lie.
+# W1, W2: files of other programs, and inconsistent files.
 
 
 class Bomb:
@@ -282,7 +282,7 @@ def _npz():
     ("net.safetensors", lambda: struct.pack("<Q", 100_000_001) + b"{}"),
     ("page.html", lambda: b"<!DOCTYPE html><html>sign in</html>"),
 ])  # fmt: skip
-def test_w1_foreign_files_are_refused_and_nothing_in_them_runs(tmp_path, monkeypatch, capsys, name, content):
+def test_w1_foreign_files_are_refused_and_no_code_in_them_runs(tmp_path, monkeypatch, capsys, name, content):
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).write_bytes(content())
     for command in (["evaluate", name], ["predict", "a.png", "--run", name]):
@@ -319,8 +319,8 @@ def entry(dtype="F32", shape=(2,), begin=0, end=8):
     ("twice", struct.pack("<Q", 8) + b'{"a":1,"a":2}'[:8]),
     ("empty", b""),
 ])  # fmt: skip
-def test_w2_headers_that_lie(tmp_path, name, content):
-    path = tmp_path / "lies.safetensors"
+def test_w2_inconsistent_headers_are_refused(tmp_path, name, content):
+    path = tmp_path / "bad.safetensors"
     path.write_bytes(content)
     with pytest.raises(ValueError):
         tensorfile.read(path)
@@ -328,11 +328,11 @@ def test_w2_headers_that_lie(tmp_path, name, content):
         checkpoint.read(path)
 
 
-# The log and the person who watches cannot end a run.
+# Failures of the log and of the terminal do not end a run.
 
 
 class Full(io.FileIO):
-    """A file on a disk that is full until somebody makes room; what is written half stays half."""
+    """A file on a full disk: only `room` bytes can be written, until the test sets a larger room."""
 
     room = 25
 
@@ -344,7 +344,7 @@ class Full(io.FileIO):
         return done
 
 
-def test_t18_a_log_that_cannot_be_written_is_written_later(tmp_path):
+def test_t18_log_records_that_cannot_be_written_are_written_later(tmp_path):
     lines = []
     log = runlog.Log(tmp_path, 9, show=lines.append)
     log._file.close()
@@ -352,7 +352,7 @@ def test_t18_a_log_that_cannot_be_written_is_written_later(tmp_path):
     for step in range(1, 6):
         log.write("train", step=step, loss=0.5)
     assert lines == [
-        f"warning: {tmp_path / 'log.jsonl'}: cannot be written (No space left on device); make room, training goes on"
+        f"warning: {tmp_path / 'log.jsonl'}: cannot be written (No space left on device); make room, training continues"
     ]
     assert (tmp_path / "log.jsonl").stat().st_size == 25 and run_folder.read_log(tmp_path) == []
     Full.room = 10**6
@@ -364,7 +364,7 @@ def test_t18_a_log_that_cannot_be_written_is_written_later(tmp_path):
     Full.room = 25
 
 
-def test_t18_a_reader_who_has_gone_does_not_end_a_run(data, tmp_path):
+def test_t18_closed_output_does_not_end_a_run(data, tmp_path):
     def broken(text):
         raise BrokenPipeError(errno.EPIPE, "Broken pipe")
 
@@ -372,7 +372,7 @@ def test_t18_a_reader_who_has_gone_does_not_end_a_run(data, tmp_path):
     assert checkpoint.newest(tmp_path)
 
 
-def test_t18_a_terminal_that_has_gone_does_not_end_a_run(data, tmp_path, monkeypatch):
+def test_t18_closed_terminal_does_not_end_a_run(data, tmp_path, monkeypatch):
     import tqdm
 
     class Gone(io.StringIO):
@@ -388,7 +388,7 @@ def test_t18_a_terminal_that_has_gone_does_not_end_a_run(data, tmp_path, monkeyp
 
 
 @pytest.mark.parametrize("text", ["[]", "3", '{"step": 1}', '{"event": "test"}', "[" * 100_000, "\ufffd"])
-def test_a_log_that_somebody_has_edited(tmp_path, text):
+def test_invalid_lines_in_the_log_are_skipped(tmp_path, text):
     good = '{"event": "train", "step": 2}'
     (tmp_path / "log.jsonl").write_text(f"{good}\n{text}\n{good[:-3]}\n", encoding="utf-8")
     assert run_folder.read_log(tmp_path) == [json.loads(good)]
@@ -397,8 +397,8 @@ def test_a_log_that_somebody_has_edited(tmp_path, text):
 # Disks.
 
 
-def test_c3_a_folder_that_cannot_be_written_is_known_before_the_first_step(data, tmp_path, monkeypatch):
-    """As if its permissions said so, which root does not mind."""
+def test_c3_folder_without_write_permission_is_reported_before_the_first_step(data, tmp_path, monkeypatch):
+    """Permissions are simulated, since root may write anywhere."""
     import builtins
 
     original = builtins.open
@@ -413,8 +413,8 @@ def test_c3_a_folder_that_cannot_be_written_is_known_before_the_first_step(data,
         train(small(), data, tmp_path / "run", show=quiet)
 
 
-def test_c3_a_folder_that_vanishes_ends_the_run(data, tmp_path, monkeypatch):
-    """Nobody is told that something was saved that is not there."""
+def test_c3_folder_that_is_deleted_ends_the_run(data, tmp_path, monkeypatch):
+    """There is an error, no message that the run was saved."""
     from tests.support.small_runs import after
 
     folder = tmp_path / "run"
@@ -430,11 +430,11 @@ def test_c3_a_folder_that_vanishes_ends_the_run(data, tmp_path, monkeypatch):
         train(small(epochs=1), data, folder, show=quiet)
 
 
-def test_c2_a_checkpoint_that_will_not_fit_is_not_begun(copy, monkeypatch):
+def test_c2_checkpoint_is_not_started_without_room(copy, monkeypatch):
     usage = shutil.disk_usage(copy)
     monkeypatch.setattr(storage.shutil, "disk_usage", lambda folder: usage._replace(free=100_000))
-    monkeypatch.setattr(Path, "touch", lambda path: pytest.fail("it was begun"))
-    with pytest.raises(StorageError, match=r"needs [\d,]+ bytes, 100,000 are free on that disk"):
+    monkeypatch.setattr(Path, "touch", lambda path: pytest.fail("writing was started"))
+    with pytest.raises(StorageError, match=r"needs [\d,]+ bytes, but 100,000 are free on that disk"):
         checkpoint.save(copy, {"a": np.zeros(100_000)}, {"step": 50})
 
 
@@ -443,26 +443,26 @@ def may_mount():
 
 
 @pytest.mark.skipif(not may_mount(), reason="no disk of its own may be mounted here (unshare -rm)")
-def test_c2_some_points_at_which_the_disk_is_full():
+def test_c2_disk_full_at_some_writes():
     command = ["unshare", "-rm", sys.executable, "-m", "tests.programs.full_disk", "--every", "8"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^4 of 30 points, exit codes \{7: 4\}: 0 wrong$", done.stdout, re.M)
 
 
-# Small samples of the slow proofs.
+# Small samples of the slow checks in tests/programs.
 
 
-def slow_proof(*command):
-    """Run a script that stands beside the tests; give the last line that it said."""
+def last_line_of(*command):
+    """Run a program of tests/programs; return the last line of its output."""
     command = [sys.executable, "-m", *command]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout.splitlines()[-1]
 
 
-def test_t8_some_kills():
-    line = slow_proof("tests.programs.kill_train", "2", "--seed", "77")
+def test_t8_killed_at_random_moments():
+    line = last_line_of("tests.programs.kill_train", "2", "--seed", "77")
     assert re.match(r"2 runs of [\d.]+ s, [2-9] kills, .* 0 differ from the uninterrupted run$", line), line
 
 
@@ -470,4 +470,4 @@ def test_200_mutated_inputs(tmp_path):
     fuzz.samples(tmp_path)
     codes, wrong, peak = fuzz.fuzz(tmp_path, 0, 200, seed=1, say=quiet)
     assert wrong == [] and sum(codes.values()) == 200 and peak < fuzz.MEMORY // 1024
-    assert len(codes) >= 4  # some were fine, others of each kind were not
+    assert len(codes) >= 4  # some inputs are valid, others fail in different ways

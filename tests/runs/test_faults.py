@@ -1,4 +1,4 @@
-"""Faults as a person provokes them: one line, the right exit code, nothing lost. `test_catalogue.py` lists them all."""
+"""Faults from outside: one line of error, the right exit code, nothing lost. `test_catalogue.py` lists all cases."""
 
 import ast
 import json
@@ -49,15 +49,15 @@ rate = 0.001
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder with a recipe, images and a run."""
+def folder(tmp_path_factory):
+    """Return a folder with a recipe, images and a run."""
     folder = tmp_path_factory.mktemp("faults")
     (folder / "tiny.toml").write_text(TINY)
     rng = np.random.default_rng(3)
     for number in range(36):
-        home = folder / "data" / ("test" if number < 9 else "train") / "abc"[number % 3]
-        home.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(home / f"{number:02d}.png")
+        class_folder = folder / "data" / ("test" if number < 9 else "train") / "abc"[number % 3]
+        class_folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (24, 24, 3), dtype=np.uint8)).save(class_folder / f"{number:02d}.png")
     assert main([*command(folder), "--out", str(folder / "run")]) == 0
     return folder
 
@@ -72,23 +72,24 @@ def command(folder, *more):
 
 
 def started(folder, *more):
-    """The command in a process of its own."""
+    """Start the command in its own process."""
     words = [sys.executable, "-m", "tinyalex", *command(folder, *more)]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def one_line(capsys):
-    said = capsys.readouterr().err
-    assert said.startswith("tinyalex: error: ") and said.count("\n") == 1 and "Traceback" not in said, said
-    return said
+    """Return what was printed to stderr, which must be an error of one line."""
+    text = capsys.readouterr().err
+    assert text.startswith("tinyalex: error: ") and text.count("\n") == 1 and "Traceback" not in text, text
+    return text
 
 
 # Signals, from outside.
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_t5_t6_the_command_stops_and_says_how_to_go_on(place, tmp_path, number):
-    process = started(place, "--out", str(tmp_path / "a run"), "--epochs", "100000")
+def test_t5_t6_the_command_stops_and_says_how_to_resume(folder, tmp_path, number):
+    process = started(folder, "--out", str(tmp_path / "a run"), "--epochs", "100000")
     while not list(tmp_path.glob("a run/checkpoint-*")) and process.poll() is None:
         time.sleep(0.05)
     process.send_signal(number)
@@ -102,33 +103,33 @@ def test_t5_t6_the_command_stops_and_says_how_to_go_on(place, tmp_path, number):
     assert not (tmp_path / "a run" / "curves.png").exists()
 
 
-def test_what_it_says_goes_on(place, tmp_path, monkeypatch, capsys):
+def test_the_command_in_the_message_resumes_the_run(folder, tmp_path, monkeypatch, capsys):
     import shlex
 
     with monkeypatch.context() as patch:
         after(patch, 3, lambda run: os.kill(os.getpid(), signal.SIGTERM))
-        assert main([*command(place), "--out", str(tmp_path), "--fresh"]) == 75
+        assert main([*command(folder), "--out", str(tmp_path), "--fresh"]) == 75
     words = shlex.split(capsys.readouterr().err.split("resume with: ")[1])
     assert words[0] == "tinyalex" and "--fresh" not in words
     assert main(words[1:]) == 0
-    assert "going on at step 3 of 8" in capsys.readouterr().out
-    assert same(final(place / "run"), final(tmp_path))
+    assert "resuming at step 3 of 8" in capsys.readouterr().out
+    assert same(final(folder / "run"), final(tmp_path))
 
 
-def test_t18_a_pipe_that_closes_does_not_end_training(place, tmp_path):
-    process = started(place, "--out", str(tmp_path / "run"))
+def test_t18_closed_pipe_does_not_end_training(folder, tmp_path):
+    process = started(folder, "--out", str(tmp_path / "run"))
     process.stdout.close()
     process.stderr.close()
     process.wait(timeout=60)
-    assert process.returncode in (0, 141)  # the last lines found no reader
+    assert process.returncode in (0, 141)  # 141: the last lines could not be written
     assert checkpoint.inspect(checkpoint.newest(tmp_path / "run"))["step"] == 8
 
 
-def test_t14_two_at_once(place, tmp_path, capsys):
-    first = started(place, "--out", str(tmp_path), "--epochs", "100000")
+def test_t14_second_process_in_a_folder_is_refused(folder, tmp_path, capsys):
+    first = started(folder, "--out", str(tmp_path), "--epochs", "100000")
     while not list(tmp_path.glob("checkpoint-*")) and first.poll() is None:
         time.sleep(0.05)
-    assert main([*command(place), "--out", str(tmp_path)]) == 6
+    assert main([*command(folder), "--out", str(tmp_path)]) == 6
     assert f"process {first.pid} on " in one_line(capsys)
     first.kill()
     first.communicate()
@@ -136,7 +137,8 @@ def test_t14_two_at_once(place, tmp_path, capsys):
 
 def test_c1_killed_between_the_rename_and_the_pruning(tmp_path):
     script = (
-        "import os, signal, sys\nimport numpy as np\nfrom tinyalex.runs import checkpoint\nfrom tinyalex.system import storage\n"
+        "import os, signal, sys\nimport numpy as np\nfrom tinyalex.runs import checkpoint\n"
+        "from tinyalex.system import storage\n"
         "for step in (1, 2): checkpoint.save(sys.argv[1], {'a': np.zeros(9)}, {'step': step})\n"
         "storage.remove = lambda path: os.kill(os.getpid(), signal.SIGKILL)\n"
         "checkpoint.save(sys.argv[1], {'a': np.zeros(9)}, {'step': 3})"
@@ -151,8 +153,8 @@ def test_c1_killed_between_the_rename_and_the_pruning(tmp_path):
 # Memory.
 
 
-def test_t15_more_memory_than_there_is(place, tmp_path):
-    words = [sys.executable, "-m", "tinyalex", *command(place, "--out", str(tmp_path / "run"))]
+def test_t15_out_of_memory(folder, tmp_path):
+    words = [sys.executable, "-m", "tinyalex", *command(folder, "--out", str(tmp_path / "run"))]
     limited = ["bash", "-c", 'ulimit -v 4000000; exec "$@"', "bash", *words, "--set", "net.hidden=40000000"]
     done = subprocess.run(limited, capture_output=True, text=True)
     assert done.returncode == 8, done.stderr
@@ -162,35 +164,35 @@ def test_t15_more_memory_than_there_is(place, tmp_path):
 
 
 class OutOfMemoryError(MemoryError):
-    """As CuPy has it."""
+    """Named like CuPy's."""
 
 
 OutOfMemoryError.__module__ = "cupy.cuda.memory"
 
 
 class CUDARuntimeError(RuntimeError):
-    """As CuPy has it."""
+    """Named like CuPy's."""
 
 
 CUDARuntimeError.__module__ = "cupy_backends.cuda.api.runtime"
 
 
-@pytest.mark.parametrize("error, told", [
+@pytest.mark.parametrize("error, message", [
     (OutOfMemoryError("Out of memory allocating 512 bytes (allocated so far: 80,000 bytes)."),
      "memory: Out of memory allocating 512 bytes (allocated so far: 80,000 bytes).; use a smaller learning.batch"),
     (CUDARuntimeError("cudaErrorIllegalAddress: an illegal memory access was encountered"),
      "CUDARuntimeError: cudaErrorIllegalAddress: an illegal memory access was encountered; what failed may have been "
      "asked of the card earlier: CUDA_LAUNCH_BLOCKING=1 shows where; checkpoints are whole"),
 ])  # fmt: skip
-def test_t16_b6_what_a_card_says(place, tmp_path, monkeypatch, capsys, error, told):
-    """Its memory is full, or a kernel failed and nobody hears of it before the next word with the card."""
+def test_t16_b6_gpu_errors_are_reported_in_one_line(folder, tmp_path, monkeypatch, capsys, error, message):
+    """Its memory is full; or a kernel failed, which is reported only at a later call to the GPU."""
 
     def fail(run):
         raise error
 
     after(monkeypatch, 7, fail)
-    assert main([*command(place), "--out", str(tmp_path / "run")]) == 8
-    assert told in one_line(capsys)
+    assert main([*command(folder), "--out", str(tmp_path / "run")]) == 8
+    assert message in one_line(capsys)
     assert checkpoint.inspect(checkpoint.newest(tmp_path / "run"))["step"] == 4
 
 
@@ -212,20 +214,20 @@ def test_t16_b6_what_a_card_says(place, tmp_path, monkeypatch, capsys, error, to
     (["--save-every", "nan"], "--save-every"),
     (["--devices", "gpu"], "gpu"),
 ])  # fmt: skip
-def test_t19_t20_t21_values_that_cannot_be_meant(place, tmp_path, capsys, options, named):
-    assert main([*command(place), "--out", str(tmp_path / "run"), *options]) == 2
+def test_t19_t20_t21_invalid_values_are_refused(folder, tmp_path, capsys, options, named):
+    assert main([*command(folder), "--out", str(tmp_path / "run"), *options]) == 2
     assert named in one_line(capsys)
     assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("seed", [-1, 10**30])
-def test_t20_any_whole_number_is_a_seed_and_is_kept(place, tmp_path, capsys, seed):
-    assert main([*command(place), "--out", str(tmp_path), "--epochs", "1", "--seed", str(seed)]) == 0
+def test_t20_any_whole_number_is_a_seed_and_is_saved(folder, tmp_path, capsys, seed):
+    assert main([*command(folder), "--out", str(tmp_path), "--epochs", "1", "--seed", str(seed)]) == 0
     assert f"seed {seed}" in capsys.readouterr().out
     assert checkpoint.inspect(checkpoint.newest(tmp_path))["seed"] == seed
 
 
-def test_t23_what_the_loader_gives_is_computed_in_float32(data):
+def test_t23_training_computes_in_float32(data):
     run = loop.Training(small(), data)
     images = run_folder.next_batch(run).images
     assert images.dtype == np.float32
@@ -237,8 +239,8 @@ def test_t23_what_the_loader_gives_is_computed_in_float32(data):
 # Evaluation and prediction.
 
 
-def test_e1_the_same_image_twice(place):
-    run = run_folder.load(place / "run")
+def test_e1_prediction_is_deterministic(folder):
+    run = run_folder.load(folder / "run")
     image = np.random.default_rng(0).normal(0, 1, (4, 20, 20, 3)).astype(np.float32)
     np.testing.assert_array_equal(run.network.predict(image), run.network.predict(image))
 
@@ -260,12 +262,12 @@ def test_e2_e3_every_image_counts_once_whatever_the_batch(data, batch):
 
 
 def _png(width, height):
-    """The header of a picture of that size, and nothing in it."""
+    """Return the header of a PNG file of that size, without the image."""
     head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head)) + bytes(12)
 
 
-def test_p1_pictures_that_are_none(place, tmp_path, monkeypatch, capsys):
+def test_p1_files_that_are_not_images(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.txt").write_text("no picture")
     (tmp_path / "nothing.png").write_bytes(b"")
@@ -274,24 +276,26 @@ def test_p1_pictures_that_are_none(place, tmp_path, monkeypatch, capsys):
     Image.new("RGB", (30, 30)).save(tmp_path / "good.png")
     bad = ["missing.png", ".", "text.txt", "nothing.png", "large.png", "moving.gif", "http://nowhere/x.png", "-"]
     order = [*bad[:4], "good.png", *bad[4:]]
-    assert main(["predict", *order, "--run", str(place / "run"), "--json"]) == 3
-    said = capsys.readouterr()
-    assert [each["image"] for each in json.loads(said.out)] == order
-    assert [each["image"] for each in json.loads(said.out) if "error" in each] == bad
-    assert said.err.count("\n") == len(bad) == said.err.count("tinyalex: error: ") and "Traceback" not in said.err
+    assert main(["predict", *order, "--run", str(folder / "run"), "--json"]) == 3
+    printed = capsys.readouterr()
+    results = json.loads(printed.out)
+    assert [result["image"] for result in results] == order
+    assert [result["image"] for result in results if "error" in result] == bad
+    errors = printed.err
+    assert errors.count("\n") == len(bad) == errors.count("tinyalex: error: ") and "Traceback" not in errors
 
 
 # Devices.
 
 
-def test_b1_a_card_that_is_not_there(place, tmp_path, capsys):
-    code = main([*command(place), "--out", str(tmp_path / "run"), "--devices", "cuda:97"])
+def test_b1_missing_gpu(folder, tmp_path, capsys):
+    code = main([*command(folder), "--out", str(tmp_path / "run"), "--devices", "cuda:97"])
     assert code == 8 and not (tmp_path / "run").exists()
     assert "cuda:97: " in one_line(capsys)
 
 
-def test_b4_columns_that_are_late_change_nothing(monkeypatch):
-    """Copies between columns take their time, another one each time; the sums are the same bits."""
+def test_b4_delayed_copies_between_columns_change_nothing(monkeypatch):
+    """Copies between columns are delayed by random times; the gradients have the same bits."""
     net = Net(input=67, maps=(6, 16, 24, 24, 16), hidden=16, classes=10)
     built = alexnet.build(net, Init({"default": "he"}), ["fake:0", "fake:1"], seed=2)
     rng, receive, found = np.random.default_rng(0), Device.receive, set()
@@ -314,7 +318,7 @@ TREES = {str(path.relative_to(ROOT)): ast.parse(path.read_text(encoding="utf-8")
 
 
 def test_b8_nothing_forks():
-    """A process that forks takes a BLAS with it whose threads are gone."""
+    """In a forked process the threads of the BLAS are missing."""
     for name, tree in TREES.items():
         for node in ast.walk(tree):
             word = getattr(node, "attr", None) or getattr(node, "id", None)
@@ -322,11 +326,11 @@ def test_b8_nothing_forks():
             assert not (isinstance(node, ast.Constant) and node.value in ("fork", "forkserver")), name
 
 
-def test_b10_no_sum_in_any_order():
-    """What adds to the same place from several threads of a card adds in another order each time."""
-    places = ("layers/", "kernels/", "network/", "training/optimizer", "datasets/loading/augment")
-    assert sum(name.startswith(places) for name in TREES) > 12
-    for name in (name for name in TREES if name.startswith(places)):
+def test_b10_no_sum_in_an_undefined_order():
+    """GPU functions that add to one element from several threads do so in another order each time."""
+    folders = ("layers/", "kernels/", "network/", "training/optimizer", "datasets/loading/augment")
+    assert sum(name.startswith(folders) for name in TREES) > 12
+    for name in (name for name in TREES if name.startswith(folders)):
         for node in ast.walk(TREES[name]):
             assert getattr(node, "attr", "") not in ("scatter_add", "bincount", "put_along_axis"), name
             if isinstance(node, ast.Attribute) and node.attr == "at":
@@ -334,25 +338,25 @@ def test_b10_no_sum_in_any_order():
                 assert not owner.endswith(("add", "subtract", "multiply", "maximum")), f"{name}: {owner}.at"
 
 
-def test_l2_the_processor_needs_no_cupy(place):
+def test_l2_the_cpu_needs_no_cupy(folder):
     code = (
         "import sys; sys.modules['cupy'] = sys.modules['scipy'] = sys.modules['torch'] = None\n"
         "from tinyalex.cli import main; sys.exit(main(sys.argv[1:]))"
     )
-    done = subprocess.run([sys.executable, "-c", code, "evaluate", place / "run"], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-c", code, "evaluate", folder / "run"], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "") and "test error" in done.stdout
     done = subprocess.run(
-        [sys.executable, "-c", code, "evaluate", place / "run", "--devices", "cuda:0"], capture_output=True, text=True
+        [sys.executable, "-c", code, "evaluate", folder / "run", "--devices", "cuda:0"], capture_output=True, text=True
     )
     assert done.returncode == 8 and "pip install 'tinyalex[cuda13]'" in done.stderr
 
 
-def test_the_lock_and_the_log_survive_a_copy(place, tmp_path, capsys):
-    """A run folder that was copied, as people do, goes on and is evaluated as it was."""
-    shutil.copytree(place / "run", tmp_path / "copy of run")
+def test_copied_run_folder_evaluates_the_same(folder, tmp_path, capsys):
+    """A copy of a run folder gives the same results."""
+    shutil.copytree(folder / "run", tmp_path / "copy of run")
     assert main(["evaluate", str(tmp_path / "copy of run"), "--json"]) == 0
     copy = json.loads(capsys.readouterr().out)
-    assert main(["evaluate", str(place / "run"), "--json"]) == 0
+    assert main(["evaluate", str(folder / "run"), "--json"]) == 0
     one = json.loads(capsys.readouterr().out)
     assert [net | {"run": ""} for net in one.pop("nets")] == [net | {"run": ""} for net in copy.pop("nets")]
     assert copy == one

@@ -1,4 +1,4 @@
-"""Beginning with another run's weights: what is taken, what is not, and that a resumed run knows."""
+"""Fine-tuning: which layers are copied from another run, and that a resumed run keeps its origin."""
 
 import shutil
 from dataclasses import replace
@@ -26,11 +26,11 @@ def run(stripes, tmp_path_factory):  # noqa: F811
 
 
 def with_classes(dataset, *classes):
-    """The same images under other classes, which need not all have images."""
+    """Return the same images with other classes; some classes may have no images."""
     return Dataset("other", list(classes), dataset.train, dataset.test)
 
 
-def begun(run, dataset, made=None, devices=("cpu",)):
+def started(run, dataset, made=None, devices=("cpu",)):
     fresh, other = (loop.Training(made or small(), dataset, devices, seed=3) for _ in range(2))
     other.origin = finetune.start_from(other.network, run, other.dataset.classes)
     return host(fresh.network), host(other.network), other
@@ -41,12 +41,12 @@ def host(network):
 
 
 @pytest.mark.parametrize("devices", [["cpu"], ["cpu", "cpu"], ["fake:0", "fake:1"]], ids=" ".join)
-def test_for_another_number_of_classes_all_but_the_last_layer_is_taken(run, stripes, devices):  # noqa: F811
-    fresh, now, other = begun(run, with_classes(stripes, "a", "b", "c"), devices=devices)
+def test_with_another_number_of_classes_all_but_the_last_layer_are_copied(run, stripes, devices):  # noqa: F811
+    fresh, now, other = started(run, with_classes(stripes, "a", "b", "c"), devices=devices)
     before = final(run)
     for name, value in now.items():
         np.testing.assert_array_equal(value, fresh[name] if name.startswith("fc8") else before[name], err_msg=name)
-    assert other.origin["anew"] == {"fc8": "3 classes, not that run's 2"}
+    assert other.origin["anew"] == {"fc8": "3 classes, not 2 as in that run"}
     assert other.origin["taken"] == sorted(
         {name.split("/")[0] for name in fresh} - {"fc8"}, key=other.origin["taken"].index
     )
@@ -56,58 +56,60 @@ def test_for_another_number_of_classes_all_but_the_last_layer_is_taken(run, stri
 
 
 def test_other_classes_of_the_same_number(run, stripes):  # noqa: F811
-    fresh, now, other = begun(run, with_classes(stripes, "level", "upright"))
+    fresh, now, other = started(run, with_classes(stripes, "level", "upright"))
     assert other.origin["anew"] == {"fc8": "other classes"}
     assert (now["fc8/W"] == fresh["fc8/W"]).all()
 
 
-def test_a_split_last_layer_begins_anew_in_both_columns(stripes, tmp_path):  # noqa: F811
+def test_split_last_layer_is_not_copied_in_either_column(stripes, tmp_path):  # noqa: F811
     made = small(epochs=1)
     made = replace(made, net=replace(made.net, fc8="split"))
     train(made, stripes, tmp_path, show=quiet)
-    _, _, other = begun(tmp_path, with_classes(stripes, "a", "b", "c"), made)
+    _, _, other = started(tmp_path, with_classes(stripes, "a", "b", "c"), made)
     assert list(other.origin["anew"]) == ["fc8a", "fc8b"]
 
 
-def test_the_same_classes_take_everything(run, stripes):  # noqa: F811
-    _, _, other = begun(run, stripes)
+def test_with_the_same_classes_everything_is_copied(run, stripes):  # noqa: F811
+    _, _, other = started(run, stripes)
     images = np.ones((3, 20, 20, 3), np.float32)
     np.testing.assert_array_equal(other.network.predict(images), run_folder.load(run).network.predict(images))
-    assert other.origin["anew"] == {} and "anew: nothing" in finetune.line(other.origin)
+    assert other.origin["anew"] == {} and "not copied: nothing" in finetune.line(other.origin)
 
 
-def test_layers_of_another_shape_begin_anew(run, stripes):  # noqa: F811
+def test_layers_of_another_shape_are_not_copied(run, stripes):  # noqa: F811
     made = small()
     made = replace(made, net=replace(made.net, maps=(4, 8, 8, 0, 16, 8), kernels=(5, 3, 3, 3, 3, 3)))
-    fresh, now, other = begun(run, stripes, made)
+    fresh, now, other = started(run, stripes, made)
     assert {"conv1a", "conv2b", "conv3a", "fc7b"} <= set(other.origin["taken"])
     anew = other.origin["anew"]
-    assert anew["conv5a"] == "3 x 3 x 4 x 8, not 3 x 3 x 4 x 4" and anew["conv6b"] == "not in that run"
+    assert anew["conv5a"] == "3 x 3 x 4 x 8, not 3 x 3 x 4 x 4 as in that run" and anew["conv6b"] == "not in that run"
     assert all((now[f"{layer}/W"] == fresh[f"{layer}/W"]).all() for layer in anew)
-    for part in ("takes conv1a", "conv6b (not in that run)", "step 12"):
+    for part in ("copied conv1a", "conv6b (not in that run)", "step 12"):
         assert part in finetune.line(other.origin)
 
 
-def test_nothing_fits(run, stripes):  # noqa: F811
+def test_no_layer_fits(run, stripes):  # noqa: F811
     made = recipe.load("cifar10-relu", ["net.input=20", "net.maps=[3, 3, 3]", "net.classes=0"])
-    with pytest.raises(CheckpointError, match="none of its layers fits this net; give --init-from a run of a like net"):
-        begun(run, stripes, made)
+    with pytest.raises(
+        CheckpointError, match="none of its layers fits this net; give --init-from a run of a similar net"
+    ):
+        started(run, stripes, made)
 
 
-def test_a_resumed_run_is_the_same_run(run, stripes, tmp_path):  # noqa: F811
-    """Stopped after an epoch and resumed when the run it began with is gone: same bits, and it still knows."""
+def test_resumed_run_needs_no_source_and_gives_the_same_bits(run, stripes, tmp_path):  # noqa: F811
+    """Stopped after an epoch and resumed after the source run was deleted; the checkpoints still name the source."""
     source = tmp_path / "source"
     shutil.copytree(run, source)
     dataset, lines = with_classes(stripes, "a", "b", "c"), []
     train(small(), dataset, tmp_path / "whole", show=lines.append, options=ResumeOptions(init_from=source))
-    assert any(line.startswith(f"begins with {source}, step 12: takes conv1a") for line in lines)
+    assert any(line.startswith(f"initialized from {source}, step 12: copied conv1a") for line in lines)
     options = {"show": quiet, "stop_condition": lambda run: len(run.errors) == 1}
     train(small(), dataset, tmp_path / "cut", **options, options=ResumeOptions(init_from=source))
     shutil.rmtree(source)
     train(small(), dataset, tmp_path / "cut", show=quiet, options=ResumeOptions(init_from=source))
     assert same(final(tmp_path / "whole"), final(tmp_path / "cut"))
     shutil.copytree(tmp_path / "cut", tmp_path / "again")
-    train(small(), dataset, tmp_path / "again", show=quiet)  # nor does it have to be named
+    train(small(), dataset, tmp_path / "again", show=quiet)  # without --init-from as well
     for folder in ("whole", "cut", "again"):
         metadata = checkpoint.read(checkpoint.newest(tmp_path / folder))[1]
         assert metadata["origin"]["run"] == str(source) and metadata["origin"]["step"] == 12
@@ -119,7 +121,7 @@ def test_a_resumed_run_is_the_same_run(run, stripes, tmp_path):  # noqa: F811
     assert not same(final(tmp_path / "anew"), final(tmp_path / "whole"))
 
 
-def test_a_run_keeps_its_origin(run, stripes, tmp_path):  # noqa: F811
+def test_resuming_with_another_origin_is_refused(run, stripes, tmp_path):  # noqa: F811
     begun_with, anew, moved = tmp_path / "begun", tmp_path / "anew", tmp_path / "moved"
     train(small(epochs=1), stripes, begun_with, show=quiet, options=ResumeOptions(init_from=run))
     train(small(epochs=1), stripes, anew, show=quiet)
@@ -130,20 +132,23 @@ def test_a_run_keeps_its_origin(run, stripes, tmp_path):  # noqa: F811
     train(small(epochs=1), stripes, begun_with, show=quiet, options=ResumeOptions(init_from=exported))
     with pytest.raises(CheckpointError) as error:
         train(small(epochs=1), stripes, begun_with, show=quiet, options=ResumeOptions(init_from=anew))
-    assert str(error.value) == f"{begun_with}: its run began with {run}, not {anew}; give another --out folder"
+    assert str(error.value) == f"{begun_with}: the run here started with {run}, not {anew}; give another --out folder"
     with pytest.raises(CheckpointError) as error:
         train(small(epochs=1), stripes, anew, show=quiet, options=ResumeOptions(init_from=run))
-    assert str(error.value) == f"{anew}: its run began anew, not with {run}; give another --out folder"
+    assert (
+        str(error.value)
+        == f"{anew}: the run here started with random weights, not with {run}; give another --out folder"
+    )
 
 
-def test_the_command_hears_of_a_missing_run_before_it_loads_data(tmp_path, capsys):
+def test_missing_source_is_reported_before_data_is_loaded(tmp_path, capsys):
     options = ["--data", "/nowhere either", "--out", str(tmp_path / "out"), "--init-from", str(tmp_path / "none")]
     assert main(["train", "shapes", *options]) == 4
     assert "none: cannot be read" in capsys.readouterr().err
 
 
 def test_a_net_for_more_classes_learns(run, stripes, tmp_path):  # noqa: F811
-    """The stripes' left and right halves, as four classes."""
+    """Four classes: stripes of two directions, in the left or the right half of the image."""
 
     def halves(images):
         left, right = images.images.copy(), images.images.copy()

@@ -1,4 +1,4 @@
-"""A run that goes on is the same run: its bits, its log, and what it says when something has changed."""
+"""A resumed run has the same bits and log as an uninterrupted one, and reports what has changed."""
 
 import contextlib
 import json
@@ -39,7 +39,7 @@ from tinyalex.system.signals import StopRequests
 from tinyalex.training import loop
 from tinyalex.training.evaluation import evaluate
 
-# The rate falls in the middle of an epoch, where the colour noise is to stay that of the epoch's begin, and at an end.
+# The rate falls in the middle of an epoch, where the colour noise must stay that of the epoch's start, and at an end.
 PHASES = [
     {"epoch": 0.0, "rate": 0.03},
     {"epoch": 0.5, "rate": 0.01, "colour_noise": 0.0},
@@ -74,17 +74,17 @@ def interrupted(data, folder, monkeypatch, step, **keywords):
 
 
 @pytest.mark.parametrize("step", [1, 3, 4, 6, 7, 12, 17])
-def test_t9_t10_from_any_step_the_same_bits_and_the_same_log(data, whole, tmp_path, monkeypatch, step):
-    """In an epoch, at its border, right after the rate has fallen there or within one."""
+def test_t9_t10_resumed_at_any_step_bits_and_log_are_the_same(data, whole, tmp_path, monkeypatch, step):
+    """Within an epoch, at its end, and right after the rate has fallen, at an end or within an epoch."""
     interrupted(data, tmp_path, monkeypatch, step)
     lines = []
     train(phased(), data, tmp_path, show=lines.append)
-    assert lines[0] == f"going on at step {step} of 18"
+    assert lines[0] == f"resuming at step {step} of 18"
     assert same(final(whole), final(tmp_path))
     assert timeless(whole) == timeless(tmp_path)
 
 
-def test_one_step_at_a_time(data, whole, tmp_path, monkeypatch):
+def test_interrupted_at_every_step(data, whole, tmp_path, monkeypatch):
     for step in range(4, 14):
         interrupted(data, tmp_path, monkeypatch, step)
     train(phased(), data, tmp_path, show=quiet)
@@ -92,7 +92,7 @@ def test_one_step_at_a_time(data, whole, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("threads", [0, 7])
-def test_any_number_of_loader_threads(data, whole, tmp_path, monkeypatch, threads):
+def test_resumed_with_any_number_of_loader_threads(data, whole, tmp_path, monkeypatch, threads):
     interrupted(data, tmp_path, monkeypatch, 9)
     made = loop.training_batches
     monkeypatch.setattr(loop, "training_batches", lambda *given: made(*given, threads=threads))
@@ -101,8 +101,8 @@ def test_any_number_of_loader_threads(data, whole, tmp_path, monkeypatch, thread
 
 
 @pytest.mark.parametrize("batch", [1, 2])
-def test_stopped_amid_a_test(data, whole, tmp_path, monkeypatch, batch):
-    """The test is left at once, and done again later; nothing is there twice."""
+def test_stopped_during_a_test(data, whole, tmp_path, monkeypatch, batch):
+    """The test ends at once and is repeated later; its result is logged once."""
     calls = []
 
     def stopping(network, images, mean, recipe, after_batch):
@@ -123,7 +123,7 @@ def test_stopped_amid_a_test(data, whole, tmp_path, monkeypatch, batch):
 
 
 def test_killed_between_a_test_and_its_checkpoint(data, whole, tmp_path, monkeypatch):
-    """The log says more than the checkpoint then: the test is cut off and done again."""
+    """The log has a test that the checkpoint does not know: its record is removed and the test repeated."""
     save = run_folder.save
 
     def killed(training, folder, origin=None, tested=False):
@@ -139,7 +139,7 @@ def test_killed_between_a_test_and_its_checkpoint(data, whole, tmp_path, monkeyp
     assert same(final(whole), final(tmp_path)) and timeless(whole) == timeless(tmp_path)
 
 
-def test_t17_no_clock_decides(data, whole, tmp_path, monkeypatch):
+def test_t17_clock_that_jumps_changes_nothing(data, whole, tmp_path, monkeypatch):
     moments = iter(range(10**9, 0, -3600))
     monkeypatch.setattr(time, "time", lambda: float(next(moments)))  # backwards
     train(phased(), data, tmp_path, show=quiet)
@@ -155,7 +155,7 @@ def test_t13_a_finished_run_stays_as_it_is(data, whole, tmp_path):
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     lines = []
     train(phased(), data, tmp_path, show=lines.append)
-    assert lines[0] == "going on at step 18 of 18"
+    assert lines[0] == "resuming at step 18 of 18"
     after = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     assert before.keys() == after.keys()
     assert all(before[name] == after[name] for name in before if name.startswith("checkpoint"))
@@ -164,28 +164,30 @@ def test_t13_a_finished_run_stays_as_it_is(data, whole, tmp_path):
 # What may change, and what may not.
 
 
-@pytest.mark.parametrize("changed, told", [
+@pytest.mark.parametrize("changed, message", [
     ({"rate": 0.02}, "learning.rate 0.03, now it is 0.02"),
     ({"momentum": 0.5}, "learning.momentum 0.9, now it is 0.5"),
     ({"weight_decay": 0.1}, "learning.weight_decay 0.0, now it is 0.1"),
     ({"epochs": 3}, "learning.epochs 2, now it is 3"),
     ({"schedule": "plateau"}, "learning.schedule cosine, now it is plateau"),
 ])  # fmt: skip
-def test_t11_learning_may_change_if_somebody_says_so(data, tmp_path, monkeypatch, changed, told):
+def test_t11_learning_settings_may_change_with_change(data, tmp_path, monkeypatch, changed, message):
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
         pressed(patch, signal.SIGTERM, 8)
         train(small(epochs=2), data, tmp_path, show=quiet)
     changed = {"epochs": 2} | changed
     with pytest.raises(CheckpointError) as raised:
         train(small(**changed), data, tmp_path, show=quiet)
-    assert told in str(raised.value) and "; add --change to go on with that, or give another --out" in str(raised.value)
+    assert message in str(raised.value) and "; add --change to resume with that, or give another --out" in str(
+        raised.value
+    )
     lines = []
     train(small(**changed), data, tmp_path, show=lines.append, options=ResumeOptions(change=True))
-    assert any(line.startswith("changed from step 8 on: ") and told in line for line in lines)
-    assert train(small(**changed), data, tmp_path, show=quiet)  # and that is what the run is now
+    assert any(line.startswith("changed from step 8 on: ") and message in line for line in lines)
+    assert train(small(**changed), data, tmp_path, show=quiet)  # the changed settings are those of the run now
 
 
-@pytest.mark.parametrize("changed, told", [
+@pytest.mark.parametrize("changed, message", [
     ((["net.hidden=32"], {}), "net.hidden 16, now it is 32"),
     ((['net.norm="none"'], {}), "net.norm paper, now it is none"),
     ((["init.weights={default=0.02}"], {}), "init.weights {'default': 'he', 'conv1': 0.003}, now it is "),
@@ -193,17 +195,17 @@ def test_t11_learning_may_change_if_somebody_says_so(data, tmp_path, monkeypatch
     (([], {"batch": 8}), "learning.batch 16, now it is 8"),
     (([], {"batch": 8, "rate": 0.2}), "learning.batch 16, now it is 8, learning.rate 0.03, now it is 0.2"),
 ])  # fmt: skip
-def test_t11_what_makes_another_run_is_refused(data, whole, tmp_path, changed, told):
+def test_t11_other_net_data_or_batch_settings_are_refused(data, whole, tmp_path, changed, message):
     train(small(epochs=1), data, tmp_path, show=quiet)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
     for terms in (ResumeOptions(), ResumeOptions(change=True)):
         with pytest.raises(CheckpointError) as raised:
             train(small(*changed[0], epochs=1, **changed[1]), data, tmp_path, show=quiet, options=terms)
-        assert told in str(raised.value) and str(raised.value).endswith("; give another --out folder")
+        assert message in str(raised.value) and str(raised.value).endswith("; give another --out folder")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_t11_seed_classes_and_data_are_the_runs(data, tmp_path):
+def test_t11_another_seed_classes_or_data_are_refused(data, tmp_path):
     train(small(epochs=1), data, tmp_path, show=quiet)
     with pytest.raises(CheckpointError, match="had seed 0, now it is 3; give another --out"):
         train(small(epochs=1), data, tmp_path, seed=3, show=quiet)
@@ -212,8 +214,8 @@ def test_t11_seed_classes_and_data_are_the_runs(data, tmp_path):
         train(small(epochs=1), renamed, tmp_path, show=quiet, options=ResumeOptions(change=True))
 
 
-def test_t11_another_mean_image_is_another_data_set(data, tmp_path):
-    """Pictures that were prepared again with ``--mean-from`` make the same shards, and the same identity."""
+def test_t11_another_mean_image_is_refused(data, tmp_path):
+    """Images that are prepared again with ``--mean-from`` give the same shards and identity, but another mean."""
     train(small(epochs=1), data, tmp_path, show=quiet)
     other = Dataset("stripes", data.classes, data.train, data.test)
     other.__dict__.update(identity=data.identity, mean=data.mean + 1)
@@ -221,39 +223,59 @@ def test_t11_another_mean_image_is_another_data_set(data, tmp_path):
         train(small(epochs=1), other, tmp_path, show=quiet, options=ResumeOptions(change=True))
 
 
-@pytest.mark.parametrize("step, said", [(12, "epoch 2"), (8, "epoch 1.333")])
-def test_t11_fewer_epochs_than_are_done(data, tmp_path, monkeypatch, step, said):
+@pytest.mark.parametrize("step, epoch", [(12, "epoch 2"), (8, "epoch 1.333")])
+def test_t11_fewer_epochs_than_are_done_are_refused(data, tmp_path, monkeypatch, step, epoch):
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
         pressed(patch, signal.SIGTERM, step)
         train(small(epochs=3), data, tmp_path, show=quiet)
-    with pytest.raises(CheckpointError, match=rf"its run is at {said}, beyond learning.epochs = 1; give more epochs"):
+    with pytest.raises(
+        CheckpointError, match=rf"the run here is at {epoch}, beyond learning.epochs = 1; give more epochs"
+    ):
         train(small(epochs=1), data, tmp_path, show=quiet, options=ResumeOptions(change=True))
     train(small(epochs=2), data, tmp_path, show=quiet, options=ResumeOptions(change=True))
     assert checkpoint.inspect(checkpoint.newest(tmp_path))["step"] == 12
 
 
-def test_a_fresh_run_is_not_laid_over_another(data, tmp_path):
+def test_fresh_refuses_a_folder_with_a_run(data, tmp_path):
     train(small(epochs=1), data, tmp_path, show=quiet, options=ResumeOptions(fresh=True))
-    with pytest.raises(UsageError, match=r"holds a run already; leave out --fresh to go on with it, or give another"):
+    with pytest.raises(UsageError, match=r"holds a run already; leave out --fresh to resume it, or give another"):
         train(small(epochs=1), data, tmp_path, show=quiet, options=ResumeOptions(fresh=True))
 
 
-# The same bits?
+def test_a_checkpoint_whose_recipe_has_old_keys_is_resumed(data, whole, tmp_path, monkeypatch):
+    """Earlier versions wrote `decay` and `slow` for `weight_decay` and `lr_mult`."""
+    interrupted(data, tmp_path, monkeypatch, 9)
+    path = checkpoint.newest(tmp_path)
+    tensors, metadata = checkpoint.read(path)
+    text = metadata["recipe"].replace("weight_decay =", "decay =").replace("lr_mult =", "slow =")
+    assert "\ndecay = 0.0\n" in text and "slow = { conv1 = 0.5 }" in text and "lr_mult" not in text
+    checkpoint.write(path, tensors, metadata | {"recipe": text})
+    assert run_folder.load(path).recipe == replace(phased(), net=replace(phased().net, classes=2))
+    train(phased(), data, tmp_path, show=quiet, options=ResumeOptions(exact=True))
+    assert same(final(whole), final(tmp_path)) and timeless(whole) == timeless(tmp_path)
 
 
-def test_t12_another_number_of_threads_is_told(data, tmp_path, monkeypatch):
+# The fingerprint.
+
+
+def test_t12_another_number_of_threads_is_reported(data, tmp_path, monkeypatch):
     monkeypatch.setattr(parallel, "_workers", parallel.Workers(1))
     train(small(epochs=1), data, tmp_path, show=quiet)
     monkeypatch.setattr(parallel, "_workers", parallel.Workers(2))
-    with pytest.raises(CheckpointError, match="its run was at threads 1, now 2; go on there, or leave out --exact"):
+    with pytest.raises(
+        CheckpointError,
+        match="the run here was made with threads 1, now 2; restore that to resume it, or leave out --exact",
+    ):
         train(small(epochs=1), data, tmp_path, show=quiet, options=ResumeOptions(exact=True))
     lines = []
     train(small(epochs=1), data, tmp_path, show=lines.append)
-    assert "warning: the run was at threads 1, now 2: it goes on correctly, but not with the same last bits" in lines
+    assert (
+        "warning: the run was made with threads 1, now 2: it resumes correctly, but the last bits may differ" in lines
+    )
 
 
-def test_t12_another_blas_is_told():
-    """The same library, told to be that of another processor: neither its name nor its arithmetic is the same."""
+def test_t12_another_blas_changes_the_fingerprint():
+    """The same library, set to use the kernels of another processor: its name and its results differ."""
     code = (
         "import json; from tinyalex.runs import fingerprint; from tinyalex.devices.device import Device;"
         "print(json.dumps(fingerprint.take([Device('cpu')])))"
@@ -271,15 +293,15 @@ def test_t12_another_blas_is_told():
     )
 
 
-def test_t12_devices_and_versions_are_in_it(monkeypatch):
+def test_t12_fingerprint_has_devices_and_versions(monkeypatch):
     one, two = (fingerprint.take([Device(name) for name in names]) for names in (["cpu"], ["fake:0", "fake:1"]))
     assert fingerprint.differences(one, two) == "devices cpu, now fake:0 fake:1"
     assert one["NumPy"] == np.__version__ and {"Python", "BLAS", "processor", "threads"} <= one.keys()
     assert fingerprint.differences({}, {"threads": "2"}) == "threads nothing, now 2"
 
 
-def test_b7_the_card_and_its_settings_are_in_it(monkeypatch):
-    """On a stand-in for CuPy, since there may be no card here."""
+def test_b7_fingerprint_has_the_gpu_and_its_settings(monkeypatch):
+    """With a stand-in for CuPy, since there may be no GPU."""
 
     class Runtime:
         getDeviceProperties = staticmethod(lambda index: {"name": f"card {index}".encode()})
@@ -295,7 +317,7 @@ def test_b7_the_card_and_its_settings_are_in_it(monkeypatch):
             nvrtc = types.SimpleNamespace(getVersion=lambda: (13, 5))
 
     monkeypatch.setenv("CUPY_TF32", "1")
-    card = fingerprint._card(CuPy, 1)
+    card = fingerprint._gpu(CuPy, 1)
     versions = {"CuPy": "14.0", "CUDA": "13000", "cuBLAS": "130077", "NVRTC": "13.5"}
     assert card == {"cuda:1": "card 1", "TF32": "1"} | versions
 
@@ -304,23 +326,23 @@ def test_b7_the_card_and_its_settings_are_in_it(monkeypatch):
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
-def test_t6_a_signal_to_save_saves_and_the_run_goes_on(data, whole, tmp_path, monkeypatch, number):
+def test_t6_save_signal_saves_and_the_run_continues(data, whole, tmp_path, monkeypatch, number):
     before = signal.getsignal(number)
     pressed(monkeypatch, number, 8)
     train(phased(), data, tmp_path, show=quiet)
     assert signal.getsignal(number) is before
     saved = [each for each in run_folder.read_log(tmp_path) if each["event"] == "saved"]
-    assert [each["step"] for each in saved] == [3, 8, 12]  # when the rate fell, and when somebody asked
+    assert [each["step"] for each in saved] == [3, 8, 12]  # when the rate fell, and when the signal requested it
     assert same(final(whole), final(tmp_path)) and timeless(whole) == timeless(tmp_path)
 
 
-def test_t6_a_wish_between_two_looks_is_granted_at_the_next(data, tmp_path):
+def test_t6_stop_request_between_two_checks_is_served_at_the_next(data, tmp_path):
     class Late(StopRequests):
-        asks = [False, True]
+        answers = [False, True]
 
         @property
         def stop_requested(self):
-            return self.asks.pop(0) if len(self.asks) > 1 else self.asks[0]
+            return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
         @stop_requested.setter
         def stop_requested(self, value):
@@ -335,17 +357,17 @@ def test_t6_a_wish_between_two_looks_is_granted_at_the_next(data, tmp_path):
         manager.save_if_due()
 
 
-def test_t6_a_wish_while_the_last_checkpoint_is_written(data, whole, tmp_path, monkeypatch):
+def test_t6_stop_request_while_the_last_checkpoint_is_written(data, whole, tmp_path, monkeypatch):
     with (
         monkeypatch.context() as patch,
-        pytest.raises(Interrupted, match="stopped at step 18, the last one, which is saved"),
+        pytest.raises(Interrupted, match="stopped at step 18, the last step, which is saved"),
     ):
         pressed_while_it_saves(patch, signal.SIGTERM, 18)
         train(phased(), data, tmp_path, show=quiet)
     assert same(final(whole), final(tmp_path)) and timeless(whole) == timeless(tmp_path)
 
 
-def test_t6_a_wish_while_a_finished_run_is_evaluated(data, tmp_path, monkeypatch):
+def test_t6_stop_request_while_a_finished_run_is_evaluated(data, tmp_path, monkeypatch):
     train(small(epochs=1), data, tmp_path, show=quiet)
     calls = []
 
@@ -355,14 +377,14 @@ def test_t6_a_wish_while_a_finished_run_is_evaluated(data, tmp_path, monkeypatch
 
     with (
         monkeypatch.context() as patch,
-        pytest.raises(Interrupted, match="stopped at step 6, the last one, which is saved"),
+        pytest.raises(Interrupted, match="stopped at step 6, the last step, which is saved"),
     ):
         patch.setattr("tinyalex.runs.train.evaluate", stopping)
         train(small(epochs=1), data, tmp_path, show=quiet)
     assert len(calls) == 1  # of three batches
 
 
-def test_t5_the_second_signal_leaves_at_once(data, tmp_path, monkeypatch):
+def test_t5_second_signal_stops_at_once(data, tmp_path, monkeypatch):
     def twice(run):
         os.kill(os.getpid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
@@ -372,14 +394,14 @@ def test_t5_the_second_signal_leaves_at_once(data, tmp_path, monkeypatch):
         patch.setattr(signals, "_SAME_REQUEST", -1.0)
         train(small(), data, tmp_path / "late", show=quiet)
     assert checkpoint.inspect(checkpoint.newest(tmp_path / "late"))["step"] == 6
-    with pytest.raises(Interrupted, match="stopped at step 8, saved"):  # within a second: one wish, told twice
+    with pytest.raises(Interrupted, match="stopped at step 8, saved"):  # within a second: one request
         train(small(), data, tmp_path / "soon", show=quiet)
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 @pytest.mark.parametrize("name", ["fsync", "replace", "pread"])
 def test_t7_a_signal_while_a_checkpoint_is_written(data, whole, tmp_path, monkeypatch, name):
-    """The first one waits until it is written; the second leaves, and what is half is thrown away."""
+    """The run stops after the checkpoint is written completely."""
     original, count = getattr(os, name), []
 
     def signalled(*given):
@@ -398,7 +420,7 @@ def test_t7_a_signal_while_a_checkpoint_is_written(data, whole, tmp_path, monkey
     assert same(final(whole), final(tmp_path))
 
 
-def test_c1_what_a_killed_writer_left_is_removed(data, tmp_path):
+def test_c1_partial_files_of_a_killed_process_are_removed(data, tmp_path):
     for name in ("checkpoint-00000003.part", "log.jsonl.part"):
         (tmp_path / name).write_bytes(b"half")
     (tmp_path / "notes.txt").write_text("mine")
@@ -406,8 +428,8 @@ def test_c1_what_a_killed_writer_left_is_removed(data, tmp_path):
     assert not list(tmp_path.glob("*.part")) and (tmp_path / "notes.txt").read_text() == "mine"
 
 
-def test_t14_the_lock_is_the_kernels(data, tmp_path):
-    """A file that a dead process left does not lock; a living process does, and names itself."""
+def test_t14_lock_of_a_dead_process_does_not_count(data, tmp_path):
+    """The lock file of a dead process does not count; a living process holds the lock and is named."""
     (tmp_path / ".lock").write_text("process 1 on elsewhere")
     with run_folder.hold(tmp_path), pytest.raises(BusyError, match=f"process {os.getpid()} on "):
         train(small(epochs=1), data, tmp_path, show=quiet)
@@ -424,7 +446,7 @@ def test_t14_the_lock_is_the_kernels(data, tmp_path):
     train(small(epochs=1), data, tmp_path, show=quiet)
 
 
-def test_a_disk_without_locks_is_told(tmp_path, monkeypatch):
+def test_disk_without_locks_is_reported(tmp_path, monkeypatch):
     import fcntl
 
     def refuse(*_):
@@ -438,7 +460,7 @@ def test_a_disk_without_locks_is_told(tmp_path, monkeypatch):
 # Which checkpoints are kept.
 
 
-def test_c12_two_the_best_and_one_for_each_drop(data, tmp_path):
+def test_c12_newest_two_best_and_one_for_each_drop_are_kept(data, tmp_path):
     train(phased(), data, tmp_path, show=quiet)
     found = checkpoint.by_step(tmp_path)
     reasons = {its["step"]: retention.pinned(found).get(path) for path, its in found}
@@ -454,11 +476,11 @@ def kept(metadata):
     return {path: why for path, why in retention.pinned(list(enumerate(metadata))).items()}
 
 
-def test_the_best_is_the_first_of_the_lowest_that_were_tested():
+def test_best_is_the_earliest_tested_with_the_lowest_error():
     made = [
         {"step": 40, "errors": [0.5, 0.3, 0.4, 0.3], "tested": True, "drops": 0},
         {"step": 20, "errors": [0.5, 0.3], "tested": True, "drops": 0},
-        {"step": 25, "errors": [0.5, 0.1], "tested": False, "drops": 0},  # the error is that of other weights
+        {"step": 25, "errors": [0.5, 0.1], "tested": False, "drops": 0},  # the error belongs to other weights
         {"step": 30, "errors": [0.5, 0.3, 0.4], "tested": True, "drops": 0},
     ]
     assert kept(made) == {1: "lowest test error, 30.00%"}
@@ -470,14 +492,14 @@ def test_the_best_is_the_first_of_the_lowest_that_were_tested():
 
 
 @pytest.mark.parametrize("seconds, steps", [(0.0, list(range(1, 6)) + [6]), (1e9, [6])])
-def test_saved_every_so_often(data, tmp_path, monkeypatch, seconds, steps):
+def test_saved_at_intervals(data, tmp_path, monkeypatch, seconds, steps):
     saved, save = [], run_folder.save
     monkeypatch.setattr(run_folder, "save", lambda run, *given: (saved.append(run.step), save(run, *given))[1])
     train(small(epochs=1), data, tmp_path, show=quiet, options=ResumeOptions(save_every=seconds))
     assert sorted(set(saved)) == steps
 
 
-def test_c14_who_reads_while_it_is_written_finds_all_of_it(data, tmp_path, monkeypatch):
+def test_c14_reading_while_checkpoints_are_replaced(data, tmp_path, monkeypatch):
     train(small(epochs=1), data, tmp_path, show=quiet)
     newest, gone = checkpoint.newest, []
 
@@ -496,9 +518,9 @@ def test_c14_who_reads_while_it_is_written_finds_all_of_it(data, tmp_path, monke
     assert run_folder.load(tmp_path).metadata["step"] == 6
 
 
-def test_no_room_is_known_before_the_first_step(data, tmp_path, monkeypatch):
+def test_missing_disk_space_is_reported_before_the_first_step(data, tmp_path, monkeypatch):
     usage = storage.shutil.disk_usage(tmp_path)
     monkeypatch.setattr(storage.shutil, "disk_usage", lambda folder: usage._replace(free=1000))
-    with pytest.raises(StorageError, match=r"needs [\d,]+ bytes, 1,000 are free on that disk; make room"):
+    with pytest.raises(StorageError, match=r"needs [\d,]+ bytes, but 1,000 are free on that disk; make room"):
         train(small(), data, tmp_path / "run", show=quiet)
     assert not list((tmp_path / "run").glob("checkpoint*"))

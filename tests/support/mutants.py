@@ -247,10 +247,10 @@ PLACES = {
     },
     "network.columns:Exchange.backward": {
         "columns: gradient sent to the wrong home": (
-            "self._cuts[reader][home]",
-            "self._cuts[reader][len(dys) - 1 - home if len(self._cuts[reader]) > 1 else home]",
+            "self._slices[reader][source]",
+            "self._slices[reader][len(dys) - 1 - source if len(self._slices[reader]) > 1 else source]",
         ),
-        "columns: one column's gradient not sent home": ("if home in sources]", "if home in sources][:1]"),
+        "columns: one column's gradient not sent home": ("if source in sources]", "if source in sources][:1]"),
         "columns: gradient counted twice": ("else dx + dy", "else dx + 2 * dy"),
     },
     "network.columns:Exchange.forward": {
@@ -260,14 +260,14 @@ PLACES = {
         ),
     },
     "network.columns:Exchange._join": {
-        "columns: joined in the wrong order": ("cuts[source]] =", "cuts[sources[-1 - sources.index(source)]]] ="),
+        "columns: joined in the wrong order": ("slices[source]] =", "slices[sources[-1 - sources.index(source)]]] ="),
         "columns: other column's maps not read": (
-            "self._carry(xs[source],",
-            "self._carry(xs[source] * (source == destination),",
+            "self._transfer(xs[source],",
+            "self._transfer(xs[source] * (source == destination),",
         ),
-        "columns: own maps in the other's place": ("self._carry(xs[source],", "self._carry(xs[sources[0]],"),
+        "columns: own maps in the other's place": ("self._transfer(xs[source],", "self._transfer(xs[sources[0]],"),
     },
-    "network.columns:Exchange._carry": {
+    "network.columns:Exchange._transfer": {
         "columns: array not copied over": ("return devices[destination].receive(x, devices[source])", "return x"),
         "columns: backward bytes not counted": ("+= x.nbytes", "+= x.nbytes * (direction == 'forward')"),
     },
@@ -283,22 +283,25 @@ PLACES = {
     "network.cifar10:cifar10_local": {
         "net: footnote 3's normalization with the paper's k": ("k=1.0, alpha=1e-3", "alpha=1e-3"),
         "net: footnote 3's normalization after the pool": (
-            "columns.norm(number, k=1.0, alpha=1e-3)\n        columns.pool(number)",
-            "columns.pool(number)\n        columns.norm(number, k=1.0, alpha=1e-3)",
+            "builder.norm(number, k=1.0, alpha=1e-3)\n        builder.pool(number)",
+            "builder.pool(number)\n        builder.norm(number, k=1.0, alpha=1e-3)",
         ),
     },
-    "network.layout:NetBuilder.talk": {
+    "network.layout:NetBuilder.exchange_before": {
         "net: columns talk before conv2": (
             "if name in self.net.exchanges:\n        self.stage(name)",
             "self.stage(name, routes=[list(range(self.devices))] * self.devices)",
         ),
     },
     "network.layout:NetBuilder.groups": {
-        "net: conv2 in one group": ('1 if name == "conv1" or name in self.net.exchanges else self.grouped', "1"),
+        "net: conv2 in one group": (
+            '1 if name == "conv1" or name in self.net.exchanges else self.columns_per_device',
+            "1",
+        ),
     },
     "network.layout:NetBuilder.norm": {
-        "net: LRN crosses the columns": ("groups=self.grouped", "groups=1"),
-        "net: LRN of the paper in the 2012 net": ("average=average", "average=average and self.grouped > 1"),
+        "net: LRN crosses the columns": ("groups=self.columns_per_device", "groups=1"),
+        "net: LRN of the paper in the 2012 net": ("average=average", "average=average and self.columns_per_device > 1"),
     },
     "network.layout:NetBuilder.dropout": {
         "net: both columns use one dropout mask": ("column * units", "0"),
@@ -306,15 +309,15 @@ PLACES = {
     "network.layout:NetBuilder.stage": {
         "net: fc7 does not talk": ("name in self.net.exchanges", "name in self.net.exchanges and name != \"fc7\""),
     },
-    "network.blocks:Blocks.backward": {
+    "network.blocks:BlockedStage.backward": {
         "network: a worker's gradients lost": ("_add_gradients(self.stage, self._replica(worker, 0))", "pass"),
         "network: a block's gradients lost": ("if number > 0:", "if False:"),
     },
-    "network.blocks:Blocks._replica": {
+    "network.blocks:BlockedStage._replica": {
         "network: blocks share their gradients' place": ("if number > 1 else device", "if number else device"),
     },
     "network.blocks:_add_gradients": {
-        "network: gradients added twice": ("parameter.grad += its.grad", "parameter.grad += 2 * its.grad"),
+        "network: gradients added twice": ("parameter.grad += summand.grad", "parameter.grad += 2 * summand.grad"),
     },
     "layers.layer:Parameter.replica": {
         "network: a replica has weights of its own": (
@@ -322,10 +325,10 @@ PLACES = {
             "twin._value, twin._owner = twin.value * 1.01, None; return twin",
         ),
     },
-    "network.blocks:Blocks.forward": {
+    "network.blocks:BlockedStage.forward": {
         "network: blocks forget where they begin": ("step.first + block.start", "step.first"),
     },
-    "network.blocks:Blocks.shares": {
+    "network.blocks:BlockedStage.shares": {
         "network: an image lost at the end of a share": (
             "share.start + block.stop)",
             "max(share.start + block.start + 1, share.start + block.stop - 1))",
@@ -334,7 +337,7 @@ PLACES = {
     "network.network:Network.predict": {
         "network: predicts with logits": ("self.loss.probabilities(logits)", "logits"),
     },
-    "training.optimizer:move": {
+    "training.optimizer:sgd_update": {
         "update: momentum has the wrong sign": ("v *= momentum", "v *= -momentum"),
         "update: no momentum": ("v *= momentum", "v *= 0"),
         "update: uphill": ("v -= rate * g", "v += rate * g"),

@@ -1,4 +1,4 @@
-"""A run of a second for the tests: upright against level stripes, and what it leaves."""
+"""Training runs of a second for the tests, on upright against level stripes, and helpers to compare and stop them."""
 
 import json
 import os
@@ -15,7 +15,7 @@ NET = {"kind": "alexnet", "input": 20, "columns": 2, "maps": [4, 8, 8, 8, 8], "k
 
 
 def small(*settings, **learning):
-    """A small two-column recipe; keywords change its learning section."""
+    """Return a small two-column recipe; keywords change its learning section."""
     changes = {"batch": 16, "epochs": 3, "rate": 0.03, "weight_decay": 0.0} | learning
     made = [f"net.{key}={json.dumps(value)}" for key, value in NET.items()]
     made += [f"learning.{key}={json.dumps(value)}" for key, value in changes.items()]
@@ -23,7 +23,7 @@ def small(*settings, **learning):
 
 
 def stripes(train=88, test=40):
-    """Upright against level stripes, images of 24 x 24; 88 are six batches of 16."""
+    """Return a data set of upright and level stripes, 24 x 24; 88 images are six batches of 16."""
     rng = np.random.default_rng(0)
 
     def draw(count):
@@ -41,7 +41,7 @@ def quiet(*_):
 
 
 def final(folder):
-    """All tensors of the newest checkpoint."""
+    """Return all tensors of the newest checkpoint."""
     return checkpoint.read(checkpoint.newest(folder))[0]
 
 
@@ -50,21 +50,21 @@ def same(one, other):
 
 
 def timeless(folder):
-    """A run's log without what a clock has to do with, and without the checkpoints in between."""
+    """Return a run's log without times and without the records of intermediate checkpoints."""
     timed = {"time", "images_per_s", "waited"}
     return [
-        {key: each[key] for key in each.keys() - timed}
-        for each in run_folder.read_log(folder)
-        if each["event"] != "saved"
+        {key: record[key] for key in record.keys() - timed}
+        for record in run_folder.read_log(folder)
+        if record["event"] != "saved"
     ]
 
 
 def after(monkeypatch, step, act):
-    """Have something happen when a run has taken so many steps."""
-    learn = loop.Training.train_step
+    """Call ``act(training)`` after a number of steps."""
+    train_step = loop.Training.train_step
 
     def counted(run, *arguments, **keywords):
-        result = learn(run, *arguments, **keywords)
+        result = train_step(run, *arguments, **keywords)
         if run.step == step:
             act(run)
         return result
@@ -73,7 +73,7 @@ def after(monkeypatch, step, act):
 
 
 def pressed_while_it_saves(monkeypatch, number, step):
-    """Send this process a signal when a run begins to save what it is after a number of steps."""
+    """Send this process a signal when a run starts to write the checkpoint of a given step."""
     save = run_folder.save
 
     def pressing(training, *arguments):
@@ -85,5 +85,5 @@ def pressed_while_it_saves(monkeypatch, number, step):
 
 
 def pressed(monkeypatch, number, step):
-    """Send this process a signal after a number of steps, as a person or a scheduler would."""
+    """Send this process a signal after a number of steps."""
     after(monkeypatch, step, lambda run: os.kill(os.getpid(), number))

@@ -1,4 +1,4 @@
-"""Error rates, with ties, few classes and numbers that are none."""
+"""Error rates, with ties, few classes and probabilities that are not finite."""
 
 import numpy as np
 import pytest
@@ -25,25 +25,25 @@ def test_against_sorting():
     assert result.top5_error == np.mean([label not in row[:5] for row, label in zip(order, labels, strict=True)])
 
 
-def test_of_equals_the_lower_number_comes_first():
+def test_among_equal_probabilities_the_lower_label_ranks_first():
     p = np.full((7, 7), 1 / 7)
     assert ranks(p, np.arange(7)).tolist() == [0, 1, 2, 3, 4, 5, 6]
     result = score(p, np.arange(7))
     assert (result.top1_error, result.top5_error) == (6 / 7, 2 / 7)
 
 
-def test_a_number_that_is_none_is_an_error():
+def test_nan_is_an_error():
     p = np.array([[np.nan, 0.1, 0.2, 0.1, 0.1, 0.1], [np.nan] * 6])
     assert ranks(p, np.array([2, 0])).tolist() == [6, 6]
     assert score(p, np.array([2, 0])).top5_error == 1.0
 
 
-def test_a_number_that_is_none_is_an_error_with_few_classes_too():
+def test_nan_is_an_error_with_few_classes_too():
     p = np.array([[np.nan, 0.5, 0.5], [0.2, 0.3, 0.5], [0.1, np.inf, 0.2], [np.nan, np.nan, np.nan]])
     result = score(p, np.array([1, 0, 1, 2]))
     assert (result.top1_error, result.top5_error) == (1.0, 0.75)  # the second image's five guesses are all classes
     assert np.isfinite(result.loss) and result.loss > 20
-    assert confusion.guesses(p).tolist() == [-1, 2, -1, -1]
+    assert confusion.predictions(p).tolist() == [-1, 2, -1, -1]
 
 
 def test_the_sixth_of_six_is_beyond_the_top_five():
@@ -51,7 +51,7 @@ def test_the_sixth_of_six_is_beyond_the_top_five():
     assert score(p, np.array([0, 1])).top5_error == 0.5
 
 
-def test_confusion_against_a_plain_count():
+def test_confusion_against_a_simple_count():
     rng = np.random.default_rng(3)
     p = np.round(rng.random((400, 9)), 1)  # with ties
     p[7, 3] = np.nan
@@ -91,6 +91,6 @@ def test_a_probability_of_zero_has_a_finite_loss():
 
 
 @pytest.mark.parametrize("label", [-1, 3])
-def test_a_label_that_is_no_class_is_refused(label):
+def test_label_outside_the_classes_is_refused(label):
     with pytest.raises(DataError, match="but the classes are 0 to 2"):
         score(np.full((2, 3), 1 / 3), np.array([0, label]))

@@ -1,4 +1,4 @@
-"""A run that is sick is told so, in time: numbers that are none, losses that do not fall, units that never fire."""
+"""Checks during training: numbers that are not finite, losses that do not fall, dead ReLU units."""
 
 import math
 import os
@@ -25,8 +25,8 @@ def data():
 
 
 @pytest.fixture
-def late(monkeypatch):
-    """Have every run read what a step told one step late, as it does on a card."""
+def async_metrics(monkeypatch):
+    """Make every run use async metrics, as on a GPU."""
     begin = loop.Training.__init__
 
     def made(run, *arguments, **keywords):
@@ -37,14 +37,14 @@ def late(monkeypatch):
 
 
 def spoil(monkeypatch, layer, when, value=np.nan):
-    """Plant a number that is none in a layer's bias gradient, once, at a step."""
+    """Put a NaN into a layer's bias gradient, once, at a given step."""
     backward = layers.Linear.backward
     monkeypatch.setattr(loop.Training, "now", None, raising=False)
-    learn = loop.Training.train_step
+    train_step = loop.Training.train_step
 
     def noted(run, *arguments, **keywords):
         loop.Training.now = run.step
-        return learn(run, *arguments, **keywords)
+        return train_step(run, *arguments, **keywords)
 
     def broken(self, dy):
         dx = backward(self, dy)
@@ -56,11 +56,11 @@ def spoil(monkeypatch, layer, when, value=np.nan):
     monkeypatch.setattr(layers.Linear, "backward", broken)
 
 
-# Read late, the figures and the bits are the same.
+# Async metrics.
 
 
 @pytest.mark.parametrize("devices", [["cpu"], ["fake:0", "fake:1"]], ids=" ".join)
-def test_reading_late_changes_neither_bits_nor_figures(data, tmp_path, monkeypatch, devices):
+def test_async_metrics_change_neither_bits_nor_figures(data, tmp_path, monkeypatch, devices):
     train(small(epochs=1), data, tmp_path / "at once", devices, show=quiet)
     begin = loop.Training.__init__
     monkeypatch.setattr(
@@ -71,8 +71,8 @@ def test_reading_late_changes_neither_bits_nor_figures(data, tmp_path, monkeypat
     assert timeless(tmp_path / "at once") == timeless(tmp_path / "late")
 
 
-def test_a_step_is_read_when_the_next_one_was_asked_for(data, tmp_path, monkeypatch, late):
-    events, get, learn = [], StepMetrics.read, loop.Training.train_step
+def test_async_metrics_are_read_after_the_next_step_is_launched(data, tmp_path, monkeypatch, async_metrics):
+    events, get, train_step = [], StepMetrics.read, loop.Training.train_step
 
     def read(metrics):
         if metrics._values is None:
@@ -81,7 +81,9 @@ def test_a_step_is_read_when_the_next_one_was_asked_for(data, tmp_path, monkeypa
 
     monkeypatch.setattr(StepMetrics, "read", read)
     monkeypatch.setattr(
-        loop.Training, "train_step", lambda run, batch: (events.append(("step", run.step + 1)), learn(run, batch))[1]
+        loop.Training,
+        "train_step",
+        lambda run, batch: (events.append(("step", run.step + 1)), train_step(run, batch))[1],
     )
     train(small(epochs=1), data, tmp_path, show=quiet)
     wanted = [("step", 1)]
@@ -91,7 +93,7 @@ def test_a_step_is_read_when_the_next_one_was_asked_for(data, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("step", [1, 4, 6, 7])
-def test_stopped_while_a_step_is_unread(data, tmp_path, monkeypatch, late, step):
+def test_stopped_while_a_step_is_unread(data, tmp_path, monkeypatch, async_metrics, step):
     train(small(epochs=2), data, tmp_path / "whole", show=quiet)
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
         after(patch, step, lambda run: os.kill(os.getpid(), signal.SIGTERM))
@@ -102,14 +104,14 @@ def test_stopped_while_a_step_is_unread(data, tmp_path, monkeypatch, late, step)
     assert timeless(tmp_path / "whole") == timeless(tmp_path / "cut")
 
 
-# Numbers that are none.
+# Numbers that are not finite.
 
 
 @pytest.mark.parametrize("planted, step", [("fc7a", 8), ("fc6a", 6), ("fc8", 7)])
-@pytest.mark.parametrize("form", ["at once", "late"])
-def test_t4_a_gradient_that_is_no_number_is_found_by_replay(data, tmp_path, monkeypatch, request, planted, step, form):
-    if form == "late":
-        request.getfixturevalue("late")
+@pytest.mark.parametrize("form", ["synchronous", "async"])
+def test_t4_gradient_that_is_not_finite_is_found_by_replay(data, tmp_path, monkeypatch, request, planted, step, form):
+    if form == "async":
+        request.getfixturevalue("async_metrics")
     train(small(epochs=1), data, tmp_path, show=quiet)
     before = {path.name: path.read_bytes() for path in tmp_path.glob("checkpoint*")}
     spoil(monkeypatch, planted, step)
@@ -120,7 +122,7 @@ def test_t4_a_gradient_that_is_no_number_is_found_by_replay(data, tmp_path, monk
     assert text.startswith(f"gradient of {planted}/b: numbers are no longer finite at step {step} (rate 0.0")
     images = [str(index) for index in _batch(data, step).indices[:4]]
     assert f"images {', '.join(images)}, ...)" in text and "smaller learning.rate" in text
-    seen = step + (1 if form == "at once" else 3)  # updates made when it was noticed: in the next step, or one later
+    seen = step + (1 if form == "synchronous" else 3)  # updates made when it is noticed: in the next step, or one later
     assert f"numbers are no longer finite: repeating steps 6 to {seen} with every check on" in lines
     assert {path.name: path.read_bytes() for path in tmp_path.glob("checkpoint*")} == before
     assert run_folder.read_log(tmp_path)[-1]["event"] == "diverged"
@@ -132,16 +134,18 @@ def _batch(data, step):
     return run_folder.next_batch(run)
 
 
-def test_t4_before_the_first_checkpoint_the_replay_begins_at_step_0(data, tmp_path, monkeypatch, late):
+def test_t4_without_a_checkpoint_the_replay_starts_at_step_0(data, tmp_path, monkeypatch, async_metrics):
     spoil(monkeypatch, "fc7a", 2)
     with pytest.raises(DivergedError, match="^gradient of fc7a/b: numbers are no longer finite at step 2 "):
         train(small(), data, tmp_path, show=quiet)
     assert not list(tmp_path.glob("checkpoint*"))
 
 
-def test_a_number_that_does_not_come_again_is_the_machines(data, tmp_path, monkeypatch):
+def test_nan_that_replay_does_not_reproduce_is_a_machine_fault(data, tmp_path, monkeypatch):
     after(monkeypatch, 3, lambda run: run.__dict__.setdefault("hit", _hit(run)))
-    with pytest.raises(DivergedError, match="a fault of the machine, not of the run; the same command resumes it"):
+    with pytest.raises(
+        DivergedError, match="a fault of the machine, not of the settings; the same command resumes the run"
+    ):
         train(small(), data, tmp_path, show=quiet)
 
 
@@ -150,7 +154,7 @@ def _hit(run):
     return True
 
 
-def test_t2_a_loss_that_is_no_number_names_layer_and_images(data, tmp_path, late):
+def test_t2_loss_that_is_not_finite_names_layer_and_images(data, tmp_path, async_metrics):
     with pytest.raises(
         DivergedError, match=r"^\S.*: numbers are no longer finite at step \d+ \(rate 9.9\d+e\+08, images \d+, "
     ):
@@ -159,7 +163,7 @@ def test_t2_a_loss_that_is_no_number_names_layer_and_images(data, tmp_path, late
         assert all(np.isfinite(tensor).all() for tensor in checkpoint.read(path)[0].values())
 
 
-def test_no_checkpoint_holds_what_is_no_number(data, tmp_path):
+def test_no_checkpoint_is_written_with_numbers_that_are_not_finite(data, tmp_path):
     run = loop.Training(small(), data)
     run.optimizer.load({name: np.full(view.shape, np.inf, np.float32) for name, _, view in run.optimizer.tensors()})
     with pytest.raises(DivergedError, match=r"^momentum/conv1a/W\[0, 0, 0, 0\]: no longer finite at step 0; not saved"):
@@ -167,88 +171,90 @@ def test_no_checkpoint_holds_what_is_no_number(data, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-# A loss that does not leave that of guessing.
+# A loss that stays at the level of guessing.
 
 
 def monitor(lines, classes=10, batch=256, seen=0, losses=()):
     return health.TrainingMonitor(classes, batch, lines.append, seen, losses)
 
 
-def test_t1_a_loss_that_stays_is_told_and_then_ends_the_run():
+def test_t1_stalled_loss_warns_and_then_ends_the_run():
     lines = []
-    seeing = monitor(lines)
+    the_monitor = monitor(lines)
     for _ in range(1999):
-        seeing.loss(math.log(10) - 0.04, 256)
+        the_monitor.loss(math.log(10) - 0.04, 256)
     assert lines == []
-    seeing.loss(math.log(10) - 0.04, 256)
+    the_monitor.loss(math.log(10) - 0.04, 256)
     assert len(lines) == 1 and lines[0].startswith(
         "warning: loss: 2.263 after 512,000 images, the level of guessing (2.303)"
     )
     for _ in range(7999):
-        seeing.loss(math.log(10), 256)
+        the_monitor.loss(math.log(10), 256)
     assert len(lines) == 1
-    with pytest.raises(StalledError, match="after 2,560,000 images, .*init.biases.*insist with the same command"):
-        seeing.loss(math.log(10), 256)
-    seeing.loss(math.log(10), 256)  # who insists is not asked twice
+    with pytest.raises(
+        StalledError, match="after 2,560,000 images, .*init.biases.*to continue all the same, repeat the command"
+    ):
+        the_monitor.loss(math.log(10), 256)
+    the_monitor.loss(math.log(10), 256)  # the error is raised only once
 
 
-def test_t1_a_loss_that_fell_is_not_mentioned():
+def test_t1_falling_loss_gives_no_warning():
     lines = []
-    seeing = monitor(lines, seen=health.STALL_WARNING - 300 * 256)
+    the_monitor = monitor(lines, seen=health.STALL_WARNING - 300 * 256)
     for step in range(400):
-        seeing.loss(math.log(10) * (1 if step < 150 else 0.9), 256)
+        the_monitor.loss(math.log(10) * (1 if step < 150 else 0.9), 256)
     assert lines == []
 
 
-def test_t1_a_run_that_stalls_is_saved_before_it_ends(data, tmp_path, monkeypatch):
+def test_t1_stalled_run_is_saved_before_it_ends(data, tmp_path, monkeypatch):
     monkeypatch.setattr(health, "STALL_END", 50)
     monkeypatch.setattr(health, "STALL_WARNING", 20)
     dull = small("init.weights={default=0.0}", rate=1e-9)
-    lines, terms = [], ResumeOptions(weak_signal=True)
+    lines, options = [], ResumeOptions(weak_signal=True)
     with pytest.raises(StalledError, match="0.693"):
-        train(dull, data, tmp_path, show=lines.append, options=terms)
+        train(dull, data, tmp_path, show=lines.append, options=options)
     assert any(line.startswith("warning: loss: 0.693") for line in lines)
     assert checkpoint.inspect(checkpoint.newest(tmp_path))["step"] == 4  # 64 images
-    train(dull, data, tmp_path, show=quiet, options=terms)
+    train(dull, data, tmp_path, show=quiet, options=options)
 
 
-def test_t1_a_run_that_goes_on_knows_what_it_saw(data, tmp_path, monkeypatch):
-    """A limit that was crossed is not crossed again, and one step does not speak for the last hundred."""
+def test_t1_resumed_run_counts_earlier_images_and_losses(data, tmp_path, monkeypatch):
+    """A limit is reported once, and the mean loss also counts steps before the interruption."""
     monkeypatch.setattr(health, "STALL_WARNING", 104)  # images: an epoch of 88 and a batch of 16
     monkeypatch.setattr(health, "STALL_END", 104 + 16)
     begun, begin = [], health.TrainingMonitor.__init__
     monkeypatch.setattr(health.TrainingMonitor, "__init__", lambda *given: (begun.append(given[4:]), begin(*given))[1])
     dull = small("init.weights={default=0.0}", rate=1e-9)
-    lines, terms = [], ResumeOptions(weak_signal=True)
+    lines, options = [], ResumeOptions(weak_signal=True)
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
         after(patch, 7, lambda run: os.kill(os.getpid(), signal.SIGTERM))
-        train(dull, data, tmp_path, show=lines.append, options=terms)
+        train(dull, data, tmp_path, show=lines.append, options=options)
     with pytest.raises(StalledError):
-        train(dull, data, tmp_path, show=lines.append, options=terms)
-    train(dull, data, tmp_path, show=lines.append, options=terms)
+        train(dull, data, tmp_path, show=lines.append, options=options)
+    train(dull, data, tmp_path, show=lines.append, options=options)
     assert sum(line.startswith("warning: loss: ") for line in lines) == 1
     assert [(seen, len(losses)) for seen, losses in begun] == [(0, 0), (104, 1), (120, 2)]
-    told = []
-    monitor(told, seen=health.STALL_WARNING - 1, losses=[math.log(10) - 1] * 50).loss(math.log(10), 1)
-    assert told == []  # the mean of all 51 has fallen
+    warnings = []
+    monitor(warnings, seen=health.STALL_WARNING - 1, losses=[math.log(10) - 1] * 50).loss(math.log(10), 1)
+    assert warnings == []  # the mean of all 51 has fallen
 
 
-def test_t1_a_run_that_stalls_at_the_end_of_an_epoch_has_it_in_its_log(data, tmp_path, monkeypatch):
+def test_t1_run_that_stalls_at_the_end_of_an_epoch_logs_that_epoch(data, tmp_path, monkeypatch):
     monkeypatch.setattr(health, "STALL_END", 2 * 88)
-    dull, terms = small("init.weights={default=0.0}", rate=1e-9), ResumeOptions(weak_signal=True)
+    dull, options = small("init.weights={default=0.0}", rate=1e-9), ResumeOptions(weak_signal=True)
     with pytest.raises(StalledError):
-        train(dull, data, tmp_path, show=quiet, options=terms)
-    train(dull, data, tmp_path, show=quiet, options=terms)
+        train(dull, data, tmp_path, show=quiet, options=options)
+    train(dull, data, tmp_path, show=quiet, options=options)
     events = [
         (each["event"], each["step"]) for each in run_folder.read_log(tmp_path) if each["event"] in ("epoch", "test")
     ]
     assert events == [(event, step) for step in (6, 12, 18) for event in ("epoch", "test")]
 
 
-# What the last layer says, and units that never fire.
+# The signal, and dead ReLU units.
 
 
-def test_the_signal_is_what_depends_on_the_image(data):
+def test_signal_measures_what_depends_on_the_image(data):
     run = loop.Training(small(), data)
     images = run_folder.next_batch(run).images
     assert health.signal(run.network, images) > 0.1
@@ -257,7 +263,7 @@ def test_the_signal_is_what_depends_on_the_image(data):
     assert health.signal(run.network, images) == 0
 
 
-def test_t1_a_weak_signal_is_refused_unless_somebody_insists(data, tmp_path):
+def test_t1_weak_signal_is_refused_without_the_option(data, tmp_path):
     weak = small("init.weights={default=0.0001}", "init.biases={default=1.0}")
     with pytest.raises(StalledError, match="^signal: 0.0% .*init.weights, init.biases and data.scale.*--weak-signal$"):
         train(weak, data, tmp_path / "a", show=quiet)
@@ -267,7 +273,7 @@ def test_t1_a_weak_signal_is_refused_unless_somebody_insists(data, tmp_path):
     assert lines[0].startswith("warning: signal: 0.0% ")
 
 
-def test_t1_a_shipped_recipe_is_warned_of_a_weak_signal(data, monkeypatch):
+def test_t1_weak_signal_of_a_shipped_recipe_only_warns(data, monkeypatch):
     monkeypatch.setattr(health, "WEAK", 2.0)
     lines = []
     run = loop.Training(small(), data)
@@ -282,12 +288,12 @@ def test_t1_a_shipped_recipe_is_warned_of_a_weak_signal(data, monkeypatch):
 
 
 @pytest.mark.parametrize("devices", [["cpu"], ["cpu", "cpu"], ["fake:0", "fake:1"]], ids=" ".join)
-def test_units_that_never_fire_are_counted(data, devices):
+def test_dead_relu_units_are_counted(data, devices):
     run = loop.Training(small(), data, devices)
     images = run_folder.next_batch(run).images
     healthy = health.dead_relu_fraction(run.network, images)
     assert list(healthy) == [f"relu{n}" for n in range(1, 8)]
-    if devices == ["cpu"]:  # an oracle: each layer's output as a whole
+    if devices == ["cpu"]:  # compare with each layer's whole output
         seen = {}
         run.network.forward(images, forward_hook=lambda layer, y: seen.setdefault(layer.name, []).append(np.array(y)))
         for name, share in healthy.items():
@@ -297,27 +303,27 @@ def test_units_that_never_fire_are_counted(data, devices):
         if name in ("fc6a/b", "fc6b/b", "conv2a/b"):
             with device:
                 view[...] = -1e6
-    silent = health.dead_relu_fraction(run.network, images)
-    assert silent["relu6"] == 1 and silent["relu1"] == healthy["relu1"] and silent["relu2"] >= 0.5
+    dead = health.dead_relu_fraction(run.network, images)
+    assert dead["relu6"] == 1 and dead["relu1"] == healthy["relu1"] and dead["relu2"] >= 0.5
     lines = []
-    seeing = monitor(lines)
-    seeing.dead_relus(silent)
-    seeing.dead_relus(silent)
+    the_monitor = monitor(lines)
+    the_monitor.dead_relus(dead)
+    the_monitor.dead_relus(dead)
     assert sum("relu6: 100%" in line for line in lines) == 1
 
 
-def test_waiting_for_data_is_told_once():
+def test_waiting_for_data_warns_once():
     lines = []
-    seeing = monitor(lines)
-    seeing.waiting(29, 0.9)
-    seeing.waiting(100, 0.2)
+    the_monitor = monitor(lines)
+    the_monitor.waiting(29, 0.9)
+    the_monitor.waiting(100, 0.2)
     assert lines == []
-    seeing.waiting(40, 0.4)
-    seeing.waiting(40, 0.4)
-    assert lines == ["warning: data: 40% of the time was spent waiting for them; use a faster disk"]
+    the_monitor.waiting(40, 0.4)
+    the_monitor.waiting(40, 0.4)
+    assert lines == ["warning: data: 40% of the time was spent waiting for the next batch; use a faster disk"]
 
 
-def test_the_first_gradient_that_is_none_is_named(data):
+def test_first_gradient_that_is_not_finite_is_named(data):
     run = loop.Training(small(), data)
     batch = run_folder.next_batch(run)
     with run.network.step():
@@ -325,4 +331,4 @@ def test_the_first_gradient_that_is_none_is_named(data):
     assert health.first_gradient_not_finite(run.network) is None
     run.network.gradients()["conv2b/W"][...] = np.inf
     run.network.gradients()["fc7a/b"][1] = np.nan
-    assert health.first_gradient_not_finite(run.network) == "fc7a/b"  # backward came there first
+    assert health.first_gradient_not_finite(run.network) == "fc7a/b"  # it is the nearest to the loss

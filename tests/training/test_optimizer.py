@@ -1,4 +1,4 @@
-"""The update rule of paper §5, against a closed form and against plain arithmetic."""
+"""The update rule of paper §5, compared with a closed form and with NumPy arithmetic."""
 
 import numpy as np
 import pytest
@@ -7,11 +7,11 @@ from tinyalex.devices.parallel import spread
 from tinyalex.layers import Linear
 from tinyalex.network.columns import Exchange, Stage
 from tinyalex.network.network import Network
-from tinyalex.training.optimizer import Optimizer, move
+from tinyalex.training.optimizer import Optimizer, sgd_update
 
 
 def single(size=3, dtype="float64", name="fc6"):
-    """A network of one layer, and its optimizer."""
+    """Return a network of one layer, its optimizer and the layer."""
     layer = Linear(size, 2).named(name)
     network = Network([Stage(name, Exchange([[0]]), [[layer]])], (size,)).build(["cpu"], seed=1, dtype=dtype)
     return network, Optimizer(network, momentum=0.9, weight_decay=0.0005), layer
@@ -30,8 +30,8 @@ def test_three_steps_by_hand():
         optimizer.update(rate, bias_rate)
     np.testing.assert_allclose(layer.W.value, w, rtol=1e-14)
     np.testing.assert_allclose(layer.b.value, b, rtol=1e-14)
-    speeds = {name: view for name, _, view in optimizer.tensors()}
-    np.testing.assert_allclose(speeds["fc6/W"], v, rtol=1e-14)
+    momenta = {name: view for name, _, view in optimizer.tensors()}
+    np.testing.assert_allclose(momenta["fc6/W"], v, rtol=1e-14)
 
 
 def test_constant_gradient_sums_like_a_geometric_series():
@@ -46,7 +46,7 @@ def test_constant_gradient_sums_like_a_geometric_series():
     np.testing.assert_allclose(layer.b.value - start, moved, rtol=1e-12)
 
 
-def test_frozen_layers_neither_decay_nor_coast():
+def test_frozen_layers_do_not_change():
     _, optimizer, layer = single()
     layer.W.grad[...] = 1.0
     optimizer.update(0.1)
@@ -58,7 +58,7 @@ def test_frozen_layers_neither_decay_nor_coast():
 
 
 @pytest.mark.parametrize("size", [70_001])
-def test_large_tensors_are_shared_out_without_gaps(size):
+def test_large_tensors_are_split_among_workers_without_gaps(size):
     _, optimizer, layer = single(size, "float32")
     layer.W.grad[...] = 1.0
     before = layer.W.value.copy()
@@ -67,13 +67,13 @@ def test_large_tensors_are_shared_out_without_gaps(size):
     assert layer.W.value.dtype == np.float32
 
 
-def test_its_defaults_are_the_papers():
+def test_defaults_are_those_of_the_paper():
     network, _, _ = single()
     optimizer = Optimizer(network)
     assert (optimizer.momentum, optimizer.weight_decay) == (0.9, 0.0005)
 
 
-def test_what_was_kept_is_loaded_by_name():
+def test_saved_momenta_are_loaded_by_name():
     _, optimizer, _ = single()
     kept = {name: np.full(view.shape, number + 1.0) for number, (name, _, view) in enumerate(optimizer.tensors())}
     optimizer.load(kept)
@@ -81,9 +81,9 @@ def test_what_was_kept_is_loaded_by_name():
         np.testing.assert_array_equal(view, kept[name])
 
 
-def test_a_value_that_does_not_lie_together_is_refused():
-    """It would be a copy of it that changes."""
+def test_value_that_is_not_contiguous_is_refused():
+    """Only a copy of it would be updated."""
     layer = Linear(3, 4).build(dtype="float64")
     layer.W.value = np.ones((4, 3)).T
     with pytest.raises(ValueError, match="only contiguous"):
-        spread(move, (layer.W.value, np.ones((3, 4)), np.zeros((3, 4))), 0.9, 0.1, 0.0)
+        spread(sgd_update, (layer.W.value, np.ones((3, 4)), np.zeros((3, 4))), 0.9, 0.1, 0.0)

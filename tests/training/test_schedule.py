@@ -20,9 +20,9 @@ def test_the_phases_of_run_145():
         79: (0.00001, 0.002, 0.0, {"conv1": 0.0}),
         90.9: (0.00001, 0.002, 0.0, {"conv1": 0.0}),
     }
-    for epoch, (rate, bias_rate, noise, slow) in table.items():
+    for epoch, (rate, bias_rate, noise, lr_mult) in table.items():
         now = rates(learning, epoch)
-        assert (now.rate, now.bias_rate, now.colour_noise, now.lr_mult) == (rate, bias_rate, noise, slow), epoch
+        assert (now.rate, now.bias_rate, now.colour_noise, now.lr_mult) == (rate, bias_rate, noise, lr_mult), epoch
     assert learning.epochs == 91
 
 
@@ -35,7 +35,7 @@ def test_divided_by_ten_when_the_error_stops_improving():
         seen.append(rates(learning, len(errors), errors))
     assert [r.rate for r in seen[patience - 1 :: patience]] == pytest.approx([1e-3, 1e-4, 1e-5, 1e-5])
     assert [r.finished for r in seen[patience - 1 :: patience]] == [False, False, False, True]
-    assert rates(learning, len(errors), [*errors[:4], 0.7, 0.7]).rate == 0.01  # an improvement begins the count anew
+    assert rates(learning, len(errors), [*errors[:4], 0.7, 0.7]).rate == 0.01  # an improvement restarts the count
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Training from outside: what it leaves, that it learns, that it goes on with the same bits, and how it stops."""
+"""Training from outside: what it writes, that it learns, resumes with the same bits, and stops on request."""
 
 import json
 import os
@@ -24,7 +24,7 @@ NET = {"kind": "alexnet", "input": 20, "columns": 2, "maps": [4, 8, 8, 8, 8], "k
 
 
 def small(**learning):
-    """A small two-column recipe; keywords change its learning section."""
+    """Return a small two-column recipe; keywords change its learning section."""
     changes = {"batch": 16, "epochs": 3, "rate": 0.03, "weight_decay": 0.0} | learning
     settings = [f"net.{key}={json.dumps(value)}" for key, value in NET.items()]
     settings += [f"learning.{key}={json.dumps(value)}" for key, value in changes.items()]
@@ -33,7 +33,7 @@ def small(**learning):
 
 @pytest.fixture(scope="module")
 def stripes():
-    """Upright against level stripes: 88 training and 40 test images of 24 x 24."""
+    """Return a data set of upright and level stripes: 88 training and 40 test images of 24 x 24."""
     rng = np.random.default_rng(0)
 
     def draw(count):
@@ -51,13 +51,13 @@ def quiet(*_):
 
 
 def final(folder):
-    """All tensors of the newest checkpoint."""
+    """Return all tensors of the newest checkpoint."""
     return checkpoint.read(checkpoint.newest(folder))[0]
 
 
 @pytest.fixture(scope="module")
 def whole(stripes, tmp_path_factory):
-    """The folder of a run that nothing interrupted."""
+    """Return the folder of an uninterrupted run."""
     folder = tmp_path_factory.mktemp("whole")
     train(small(), stripes, folder, show=quiet)
     return folder
@@ -67,7 +67,7 @@ def same(one, other):
     return one.keys() == other.keys() and all((one[name] == other[name]).all() for name in one)
 
 
-def test_a_run_that_was_told_where_to_end_goes_on_with_the_same_bits(stripes, whole, tmp_path):
+def test_run_ended_by_stop_condition_resumes_with_the_same_bits(stripes, whole, tmp_path):
     for wanted in (1, 1, 3):
         train(
             small(),
@@ -80,7 +80,7 @@ def test_a_run_that_was_told_where_to_end_goes_on_with_the_same_bits(stripes, wh
     assert same(final(whole), final(tmp_path / "parts"))
 
 
-def test_it_learns_and_leaves_a_run(stripes, tmp_path):
+def test_training_learns_and_writes_a_run_folder(stripes, tmp_path):
     lines = []
     result = train(small(epochs=6), stripes, tmp_path / "run", show=lines.append)
     assert result.count == 40 and result.top1_error <= 0.05, result
@@ -114,13 +114,13 @@ def test_the_same_run_twice_has_the_same_bits(stripes, tmp_path, devices):
 
 
 class Pressed:
-    """Sends this process a signal after a number of steps, as a person or a scheduler would."""
+    """Sends this process a signal after a number of steps."""
 
     def __init__(self, monkeypatch, number, after):
-        learn = loop.Training.train_step
+        train_step = loop.Training.train_step
 
         def counted(run, batch):
-            result = learn(run, batch)
+            result = train_step(run, batch)
             if run.step == after:
                 os.kill(os.getpid(), number)
             return result
@@ -130,16 +130,18 @@ class Pressed:
 
 @pytest.mark.parametrize("after", [1, 5, 6, 7, 11, 12, 17, 18])
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_anywhere_it_goes_on_with_the_same_bits(stripes, whole, tmp_path, monkeypatch, number, after):
+def test_stopped_at_any_step_it_resumes_with_the_same_bits(stripes, whole, tmp_path, monkeypatch, number, after):
     before = signal.getsignal(number)
     with monkeypatch.context() as patch:
         Pressed(patch, number, after)
-        with pytest.raises(Interrupted, match=f"stopped at step {after}, saved in .*; the same command resumes it"):
+        with pytest.raises(
+            Interrupted, match=f"stopped at step {after}, saved in .*; the same command resumes the run"
+        ):
             train(small(), stripes, tmp_path / "cut", show=quiet)
     assert signal.getsignal(number) is before
     lines = []
     train(small(), stripes, tmp_path / "cut", show=lines.append)
-    assert lines[0] == f"going on at step {after} of 18"
+    assert lines[0] == f"resuming at step {after} of 18"
     assert same(final(whole), final(tmp_path / "cut"))
     for event in ("test", "epoch"):
         logs = [[r for r in run_folder.read_log(folder) if r["event"] == event] for folder in (whole, tmp_path / "cut")]
@@ -147,7 +149,7 @@ def test_stopped_anywhere_it_goes_on_with_the_same_bits(stripes, whole, tmp_path
     assert logs[0][-1]["epoch"] == 3
 
 
-def test_the_log_survives_a_kill_while_it_is_cut_back(stripes, tmp_path, monkeypatch):
+def test_log_survives_a_kill_while_later_records_are_removed(stripes, tmp_path, monkeypatch):
     train(small(epochs=1), stripes, tmp_path, show=quiet)
     before = (tmp_path / "log.jsonl").read_text()
 
@@ -172,7 +174,7 @@ def test_a_finished_run_stays_as_it_is(stripes, tmp_path):
 
 def test_another_recipe_seed_or_data_set_is_refused(stripes, tmp_path):
     train(small(epochs=1), stripes, tmp_path, show=quiet)
-    with pytest.raises(CheckpointError, match=r"had learning.momentum 0.9, now it is 0.5; add --change to go on"):
+    with pytest.raises(CheckpointError, match=r"had learning.momentum 0.9, now it is 0.5; add --change to resume"):
         train(small(epochs=1, momentum=0.5), stripes, tmp_path, show=quiet)
     with pytest.raises(CheckpointError, match="had seed 0, now it is 3"):
         train(small(epochs=1), stripes, tmp_path, seed=3, show=quiet)
@@ -181,7 +183,7 @@ def test_another_recipe_seed_or_data_set_is_refused(stripes, tmp_path):
         train(small(epochs=1), other, tmp_path, show=quiet)
 
 
-def test_a_damaged_checkpoint_is_passed_over_aloud(stripes, tmp_path):
+def test_damaged_checkpoint_is_skipped_with_a_warning(stripes, tmp_path):
     train(small(epochs=2), stripes, tmp_path, show=quiet)
     whole = final(tmp_path)
     newest = checkpoint.newest(tmp_path)
@@ -189,17 +191,17 @@ def test_a_damaged_checkpoint_is_passed_over_aloud(stripes, tmp_path):
     lines = []
     train(small(epochs=2), stripes, tmp_path, show=lines.append)
     assert lines[0].startswith("warning: ") and newest.name in lines[0]
-    assert lines[1] == "going on at step 6 of 12"
+    assert lines[1] == "resuming at step 6 of 12"
     assert same(whole, final(tmp_path))
 
 
-def test_two_at_once_are_refused(stripes, tmp_path):
+def test_second_process_is_refused(stripes, tmp_path):
     with run_folder.hold(tmp_path), pytest.raises(BusyError, match="another process is training here"):
         train(small(), stripes, tmp_path, show=quiet)
     assert not (tmp_path / "log.jsonl").exists()
 
 
-def test_numbers_that_are_none_stop_it_before_the_update(stripes, tmp_path):
+def test_nan_stops_training_before_the_update(stripes, tmp_path):
     with pytest.raises(DivergedError, match=r"numbers are no longer finite at step \d+ \(rate"):
         train(small(rate=1e9, epochs=2), stripes, tmp_path, show=quiet)
     run = loop.Training(small(), stripes)
@@ -212,7 +214,7 @@ def test_numbers_that_are_none_stop_it_before_the_update(stripes, tmp_path):
     assert all(np.array_equal(before[name], value, equal_nan=True) for name, value in run.network.state().items())
 
 
-def test_the_first_sick_layer_is_named(stripes):
+def test_first_layer_that_is_not_finite_is_named(stripes):
     run = loop.Training(small(), stripes, ["cpu", "cpu"])
     batch = next(training_batches(stripes, run.recipe, 0, 0))
     assert first_not_finite(run.network, batch.images) is None
@@ -222,18 +224,20 @@ def test_the_first_sick_layer_is_named(stripes):
     assert first_not_finite(run.network, batch.images) == "conv1a"
 
 
-def test_it_stops_when_the_last_rate_brings_nothing(stripes, tmp_path):
-    # With so small a rate no test error improves: after patience x (drops + 1) epochs there is nothing left to try.
+def test_plateau_schedule_ends_training_after_its_last_drop(stripes, tmp_path):
+    # With so small a rate no test error improves: training ends after patience x (drops + 1) such epochs.
     made = small(epochs=30, rate=1e-12, schedule="plateau", patience=2, drops=1)
     train(made, stripes, tmp_path, show=quiet)
     tests = [r for r in run_folder.read_log(tmp_path) if r["event"] == "test"]
-    assert len(tests) == 5  # the first is the best, then twice two
+    assert len(tests) == 5  # the first is the best, then two without progress at each of two rates
     rates = [r["rate"] for r in run_folder.read_log(tmp_path) if r["event"] == "epoch"]
     assert rates[0] > rates[-1]
 
 
 def test_nothing_new_is_allocated_after_the_first_steps(stripes, monkeypatch):
-    monkeypatch.setattr(parallel, "_workers", parallel.Workers(1))  # two may overlap a little more in a later step
+    monkeypatch.setattr(
+        parallel, "_workers", parallel.Workers(1)
+    )  # with two, a later step may need a little more, if they overlap more
     run = loop.Training(small(), stripes)
     batches = list(training_batches(stripes, run.recipe, 0, 0))
     for batch in batches[:2]:
@@ -245,21 +249,21 @@ def test_nothing_new_is_allocated_after_the_first_steps(stripes, monkeypatch):
 
 
 @pytest.mark.parametrize("begun", [0, 7, 41])
-def test_means_are_those_of_the_latest_steps(begun):
-    """Of a twentieth of an epoch, or of so many as are done; whoever goes on in the middle knows those before."""
+def test_running_means_are_those_of_the_latest_steps(begun):
+    """Over a twentieth of an epoch, or the steps done so far; a run resumed within an epoch counts those before."""
     figures, images = np.random.default_rng(1).normal(size=(85, 2)), np.array([16] * 84 + [3])
     learning, train = types.SimpleNamespace(batch=16), range(84 * 16 + 3)  # the last batch has three images
     run = types.SimpleNamespace(steps_per_epoch=85, epoch_metrics=[], dataset=types.SimpleNamespace(train=train))
     run.recipe = types.SimpleNamespace(learning=learning)
     steps = [StepMetrics.from_checkpoint(*pair) for pair in figures]
-    for number, outcome in enumerate(steps, 1):
-        outcome.label(number, 0.0, 0.1, number)
+    for number, metrics in enumerate(steps, 1):
+        metrics.set_position(number, 0.0, 0.1, number)
     run.epoch_metrics = steps[:begun]
     means = RunningMeans(run)
     assert means.window == 4
-    for number, outcome in enumerate(steps[begun:], begun + 1):
+    for number, metrics in enumerate(steps[begun:], begun + 1):
         part = slice(max(0, number - 4), number)
         expected = (figures[part] * images[part, None]).sum(axis=0) / images[part].sum()
-        np.testing.assert_allclose(means.add(outcome), expected, rtol=1e-12)
+        np.testing.assert_allclose(means.add(metrics), expected, rtol=1e-12)
     expected = (figures * images[:, None]).sum(axis=0) / len(train)
-    np.testing.assert_allclose(means.add(outcome, 85), expected, rtol=1e-12)
+    np.testing.assert_allclose(means.add(metrics, 85), expected, rtol=1e-12)

@@ -1,1 +1,1 @@
-"""Networks: stages of columns on devices, built from a recipe's switches."""
+"""Networks: stages of columns on devices, built from the settings of a recipe."""

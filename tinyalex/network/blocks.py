@@ -1,7 +1,7 @@
-"""A stage on the processor: images in blocks that stay in cache, shared out among the workers.
+"""Runs a stage on the CPU block by block: blocks of images that fit in the cache, divided among the worker threads.
 
-Each worker has a fixed share of a batch's blocks, and each block a replica of the stage, with shared values and saved
-state of its own. What one image computes is read again before it has left the cache.
+Each worker gets a fixed share of a batch's blocks. Each block runs on its own replica of the stage: replicas share the
+parameter values and keep their own saved arrays. A layer's output is still in the cache when the next layer reads it.
 """
 
 import math
@@ -11,30 +11,30 @@ import numpy as np
 from tinyalex.devices.parallel import ranges, workers
 from tinyalex.randomness import Step
 
-BYTES = 5 << 20  # a block's largest layer output in a column: a few of them fit in a core's share of the cache
+BYTES = 5 << 20  # limit for a block's largest layer output in a column, so that a few outputs fit in a core's cache
 
 
-class Blocks:
-    """Run a stage forward and backward, as `Stage` does, block by block.
+class BlockedStage:
+    """A stage with the interface of `Stage` that runs block by block.
 
     Parameters
     ----------
     stage : Stage
-        Built.
+        After `Network.build`.
     shapes : list of tuple of int
-        One image's (h, w, c) before the exchange, one a column.
+        One image's (h, w, c) in each column, before the exchange.
     itemsize : int
         Bytes of a number.
 
     Attributes
     ----------
     size : int
-        Images in a block, at most.
+        Largest number of images in a block.
     """
 
     def __init__(self, stage, shapes, itemsize):
         self.stage, self.shapes = stage, shapes
-        self._layers, largest = [], 1  # the layers with an image's shape before them
+        self._layers, largest = [], 1  # (layer, its input shape)
         for shape, column in zip(stage.exchange.output_shapes(shapes), stage.columns, strict=True):
             for layer in column:
                 self._layers.append((layer, shape))
@@ -44,7 +44,10 @@ class Blocks:
         self._replicas = {(0, 0): stage}
 
     def forward(self, xs, devices, *, training=False, step=None, forward_hook=None):
-        """Take each column's (n, h, w, c) to its (n, ho, wo, o); ``forward_hook`` sees every layer's output of every block."""
+        """Run `Stage.forward` on every block; return each column's output (n, ho, wo, o).
+
+        ``forward_hook(layer, y)`` is called for every layer and every block.
+        """
         self._shares = self.shares(len(xs[0]))
         workers().run(_prepare, self._layers)
         dtype = np.result_type(xs[0].dtype, *(p.value.dtype for _, p in _parameters(self.stage)))
@@ -53,10 +56,10 @@ class Blocks:
 
         def run(worker):
             for number, block in enumerate(self._shares[worker]):
-                here = step and Step(step.seed, step.number, step.first + block.start)
+                block_step = step and Step(step.seed, step.number, step.first + block.start)
                 stage = self._replica(worker, number)
                 parts = [x[block] for x in xs]
-                outputs = stage.forward(parts, devices, training=training, step=here, forward_hook=forward_hook)
+                outputs = stage.forward(parts, devices, training=training, step=block_step, forward_hook=forward_hook)
                 _fill(ys, block, outputs, devices)
 
         workers().run(run, range(len(self._shares)))
@@ -65,7 +68,7 @@ class Blocks:
         return ys
 
     def backward(self, dys, devices):
-        """Take each column's gradient back to before the exchange, and sum the parameters' over all blocks."""
+        """Run `Stage.backward` on every block; sum the parameters' gradients over all blocks."""
         first = self.stage.columns[0][0]
         dxs = [
             device.empty((len(dy), *shape), dy.dtype) if first.input_gradient else None
@@ -80,18 +83,18 @@ class Blocks:
                     _add_gradients(self._replica(worker, 0), stage)
 
         workers().run(run, range(len(self._shares)))
-        for worker in range(1, len(self._shares)):  # in this order: the same bits every time
+        for worker in range(1, len(self._shares)):  # always in this order, so that the sum has the same bits
             _add_gradients(self.stage, self._replica(worker, 0))
         self._release()
         return dxs
 
     def crossed(self):
-        """Return the bytes that the blocks' exchanges carried, counted like ``Exchange.crossed``."""
+        """Return the bytes that the exchanges of all blocks have copied, as `Stage.crossed` does."""
         first, *others = (stage.exchange.crossed for stage in self._replicas.values())
         return sum(others, first)
 
     def shares(self, count):
-        """Return each worker's blocks, as slices of a batch of ``count`` images."""
+        """Return a list of blocks for each worker, as slices of a batch of ``count`` images."""
         shares = []
         for share in ranges(count, workers().count):
             blocks = ranges(share.stop - share.start, -(-(share.stop - share.start) // self.size))
@@ -101,10 +104,11 @@ class Blocks:
     def _replica(self, worker, number):
         if (worker, number) not in self._replicas:
             stage = self.stage.replica()
-            # A worker's first block keeps the sum of its gradients, the others share one place for theirs.
-            lender = _parameters(self._replica(worker, 1) if number > 1 else self.stage)
-            for (device, mine), (_, its) in zip(_parameters(stage), lender, strict=True):
-                mine.grad = its.grad if number > 1 else device.zeros(mine.shape, mine.value.dtype)
+            # A worker's first replica keeps the sum of its gradients. The other replicas write theirs, one block after
+            # the other, to the same arrays, those of the second replica.
+            second = _parameters(self._replica(worker, 1) if number > 1 else self.stage)
+            for (device, parameter), (_, shared) in zip(_parameters(stage), second, strict=True):
+                parameter.grad = shared.grad if number > 1 else device.zeros(parameter.shape, parameter.value.dtype)
             self._replicas[worker, number] = stage
         return self._replicas[worker, number]
 
@@ -133,6 +137,6 @@ def _parameters(stage):
 
 
 def _add_gradients(stage, other):
-    for (device, parameter), (_, its) in zip(_parameters(stage), _parameters(other), strict=True):
+    for (device, parameter), (_, summand) in zip(_parameters(stage), _parameters(other), strict=True):
         with device:
-            parameter.grad += its.grad
+            parameter.grad += summand.grad

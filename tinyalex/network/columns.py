@@ -1,7 +1,7 @@
 """Columns and what crosses between them (paper §3.2, Figure 2).
 
-A column is a list of layers that live on one device, a stage is a list of columns that run without looking at each
-other, and before every stage stands an `Exchange`, the only place where an array goes from one column to another.
+A column is a list of layers on one device. A stage is a list of columns that run independently of each other. Before
+each stage an `Exchange` copies maps from column to column; nothing else passes between columns.
 """
 
 import math
@@ -10,18 +10,18 @@ from itertools import accumulate
 
 
 class Exchange:
-    """Give each column the maps of the columns that it reads, joined in order along the last axis.
+    """Concatenate, for each column, the maps of the columns that it reads, along the last axis.
 
     Parameters
     ----------
     routes : list of list of int
-        For each destination the columns that it reads, ascending. ``[[0], [1]]`` goes straight on, ``[[0, 1], [0, 1]]``
-        lets two columns read each other, ``[[0, 1], []]`` gathers both on column a and leaves b without work.
+        For each destination the columns that it reads, ascending. With ``[[0], [1]]`` each column reads only itself,
+        with ``[[0, 1], [0, 1]]`` both read both, with ``[[0, 1], []]`` column a reads both and b has no input.
 
     Attributes
     ----------
     crossed : Counter
-        Bytes that went across so far, by ``(direction, source, destination)``.
+        Bytes copied between columns so far, by ``(direction, source, destination)``.
     """
 
     def __init__(self, routes):
@@ -29,18 +29,18 @@ class Exchange:
         self.crossed = Counter()
 
     def replica(self):
-        """Return an exchange along the same routes, with a count of its own."""
+        """Return an exchange with the same routes and its own byte count."""
         return Exchange(self.routes)
 
     def output_shapes(self, shapes):
-        """Return each column's input shape, or None, from all columns' shapes before the exchange."""
+        """Return each column's shape after the exchange, None for a column without input, from the shapes before it."""
         return [
             (*shapes[sources[0]][:-1], sum(shapes[s][-1] for s in sources)) if sources else None
             for sources in self.routes
         ]
 
     def bytes_per_image(self, shapes, itemsize=4):
-        """Return the bytes that one image's pass forward and backward will take across, counted like `crossed`."""
+        """Predict the bytes that forward and backward of one image copy between columns, counted like `crossed`."""
         bytes_ = Counter()
         for destination, sources in enumerate(self.routes):
             for source in set(sources) - {destination}:
@@ -50,8 +50,8 @@ class Exchange:
         return bytes_
 
     def forward(self, xs, devices):
-        """Take each column's output (n, ..., c) to each column's input (n, ..., sum of c)."""
-        self._cuts = _cuts([0 if x is None else x.shape[-1] for x in xs], self.routes)
+        """Return each column's input (n, ..., sum of c) from all columns' outputs (n, ..., c)."""
+        self._slices = _slices([0 if x is None else x.shape[-1] for x in xs], self.routes)
         return [self._join(xs, destination, devices) for destination in range(len(self.routes))]
 
     def _join(self, xs, destination, devices):
@@ -59,29 +59,29 @@ class Exchange:
         if sources in ([], [destination]):
             return xs[destination] if sources else None
         with device:
-            first, cuts = xs[sources[0]], self._cuts[destination]
-            joined = device.empty((*first.shape[:-1], cuts[sources[-1]].stop), first.dtype)
+            first, slices = xs[sources[0]], self._slices[destination]
+            joined = device.empty((*first.shape[:-1], slices[sources[-1]].stop), first.dtype)
             for source in sources:
-                joined[..., cuts[source]] = self._carry(xs[source], "forward", source, destination, devices)
+                joined[..., slices[source]] = self._transfer(xs[source], "forward", source, destination, devices)
         return joined
 
     def backward(self, dys, devices):
-        """Send every slice of the gradients home and add what arrives, column a's first."""
+        """Send each source its slice of every reader's gradient; the source adds them, column a's first."""
         dxs = []
-        for home in range(len(dys)):
-            readers = [reader for reader, sources in enumerate(self.routes) if home in sources]
-            with devices[home]:
+        for source in range(len(dys)):
+            readers = [reader for reader, sources in enumerate(self.routes) if source in sources]
+            with devices[source]:
                 dx = None
                 for reader in readers:
                     dy = dys[reader]
-                    if self.routes[reader] != [home]:
-                        dy = dy[..., self._cuts[reader][home]]
-                    dy = self._carry(dy, "backward", reader, home, devices)
+                    if self.routes[reader] != [source]:
+                        dy = dy[..., self._slices[reader][source]]
+                    dy = self._transfer(dy, "backward", reader, source, devices)
                     dx = dy if dx is None else dx + dy
             dxs.append(dx)
         return dxs
 
-    def _carry(self, x, direction, source, destination, devices):
+    def _transfer(self, x, direction, source, destination, devices):
         if source == destination:
             return x
         with devices[source] as device:
@@ -91,12 +91,12 @@ class Exchange:
 
 
 class Stage:
-    """Columns that run side by side, behind an exchange.
+    """An exchange, then the columns that read its results.
 
     Parameters
     ----------
     name : str
-        Of the layer that reads what was exchanged: ``conv3``.
+        Name of the first layer after the exchange, ``conv3``.
     exchange : Exchange
     columns : list of list of Layer
     """
@@ -105,13 +105,13 @@ class Stage:
         self.name, self.exchange, self.columns = name, exchange, columns
 
     def replica(self):
-        """Return a stage with the same parameter values, and saved state, gradients and byte counts of its own."""
+        """Return a stage that shares the parameter values and has its own saved arrays, gradients and byte counts."""
         return Stage(
             self.name, self.exchange.replica(), [[layer.replica() for layer in column] for column in self.columns]
         )
 
     def crossed(self):
-        """Return the bytes that the exchange carried so far."""
+        """Return the bytes that the exchange has copied so far."""
         return Counter(self.exchange.crossed)
 
     def output_shapes(self, shapes):
@@ -123,7 +123,7 @@ class Stage:
         return shapes
 
     def forward(self, xs, devices, *, training=False, step=None, forward_hook=None):
-        """Run every column; ``forward_hook(layer, y)``, if given, sees each layer's output."""
+        """Run every column; ``forward_hook(layer, y)``, if given, is called with each layer's output."""
         ys = self.exchange.forward(xs, devices)
         for index, column in enumerate(self.columns):
             with devices[index]:
@@ -134,7 +134,7 @@ class Stage:
         return ys
 
     def backward(self, dys, devices):
-        """Run every column backwards and return the gradients of the outputs of the stage before."""
+        """Run every column backward; return the gradients with respect to the outputs of the stage before."""
         dys = list(dys)
         for index, column in enumerate(self.columns):
             with devices[index]:
@@ -143,10 +143,10 @@ class Stage:
         return self.exchange.backward(dys, devices)
 
 
-def _cuts(widths, routes):
-    # Where, in each destination's joined axis, each source's maps lie.
-    cuts = []
+def _slices(widths, routes):
+    # For each destination {source: slice}: where in its joined last axis each source's maps are.
+    slices = []
     for sources in routes:
         ends = accumulate(widths[source] for source in sources)
-        cuts.append({source: slice(end - widths[source], end) for source, end in zip(sources, ends, strict=True)})
-    return cuts
+        slices.append({source: slice(end - widths[source], end) for source, end in zip(sources, ends, strict=True)})
+    return slices

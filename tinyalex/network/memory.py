@@ -1,4 +1,4 @@
-"""How much memory training takes, from a net's description, and how much there is."""
+"""How much memory training needs, from a net's description, and how much the machine has."""
 
 import os
 from pathlib import Path
@@ -12,17 +12,17 @@ COPIES = 3  # of every parameter: value, gradient, momentum
 
 
 def needed(network, batch):
-    """Estimate the bytes of a training step, by column.
+    """Estimate the bytes that a training step needs in each column.
 
-    What counts: every parameter with its gradient and momentum; the images and every layer's output, which backward
-    reads; the two gradients on the way from layer to layer; and one group's patches of the largest convolution, which
-    are written anew in backward. The processor works in blocks of images and takes less for the patches; a card with
-    room to spare keeps them all (`tinyalex.kernels.convolution`).
+    The sum of: every parameter with its gradient and momentum; the images and every layer's output, which backward
+    reads; the gradients of one layer's input and output; and one group's patches of the largest convolution, which
+    backward computes again. The CPU works in blocks of images and needs less for the patches; a GPU with enough free
+    memory keeps those of all convolutions (`tinyalex.kernels.convolution`).
 
     Parameters
     ----------
     network : Network
-        Described.
+        It needs no arrays.
     batch : int
 
     Returns
@@ -43,7 +43,7 @@ def needed(network, batch):
 
 
 def host():
-    """Return the bytes of memory that this process may have, and those that are free; None where nobody tells."""
+    """Return the bytes of memory that this process may use, and those that are free; None if unknown."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         sizes = {line.split(":")[0]: 1024 * int(line.split()[1]) for line in lines if line.endswith("kB")}
@@ -60,8 +60,8 @@ def host():
 
 
 def _group(name):
-    # What Linux allows to a container and what that has, in bytes.
+    # A memory figure of this process's container (Linux cgroup), in bytes.
     try:
         return int((Path("/sys/fs/cgroup") / name).read_text(encoding="ascii"))
-    except (OSError, ValueError):  # none, or "max"
+    except (OSError, ValueError):  # there is no such file, or it says "max"
         return None

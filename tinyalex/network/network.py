@@ -1,7 +1,8 @@
-"""A network: stages of columns, described first, given arrays by `build`, run forward and backward.
+"""A network: stages of columns. It is described without arrays, `build` allocates them, then it runs.
 
-On the CPU the convolutional stages (the trunk) run in blocks of images, shared among the workers (`tinyalex.network.blocks`).
-The fully connected ones (the head) take the whole batch at once, with their products shared among the workers.
+On the CPU the convolutional stages (the trunk) run in blocks of images, which the worker threads share
+(`tinyalex.network.blocks`). The fully connected stages (the head) take the whole batch at once, and the workers share
+their matrix products.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ from tinyalex.devices.device import Device, fitting, of_one_kind
 from tinyalex.errors import ShapeError, UsageError
 from tinyalex.layers import Linear, SoftmaxLoss
 from tinyalex.layers.loss import check_labels
-from tinyalex.network.blocks import Blocks
+from tinyalex.network.blocks import BlockedStage
 from tinyalex.network.fusion import fuse
 
 
@@ -22,15 +23,20 @@ class Network:
     Parameters
     ----------
     stages : list of Stage
-        The first reads the images; the last leaves the logits on column a.
+        The first reads the images; the last one's output on column a is the logits.
     input_shape : tuple of int
-        One image's (h, w, c).
+        (h, w, c) of one image.
 
     Attributes
     ----------
     loss : SoftmaxLoss
     devices : list of Device
-        One a column, after `build`.
+        One for each column; set by `build`.
+    executors : list
+        What runs each of `stages` on these devices: the stage itself, a `BlockedStage` on the CPU, or its form with
+        fused GPU kernels; set by `build`.
+    shapes : list of list of tuple
+        One image's shape in each column, before the first stage and after every stage.
     """
 
     def __init__(self, stages, input_shape):
@@ -58,12 +64,12 @@ class Network:
         return [parameter for _, layer in self.layers() for parameter in layer.parameters]
 
     def build(self, devices=("cpu",), seed=0, dtype="float32"):
-        """Put each column on its device and draw the first values; return the network.
+        """Put each column on its device, allocate and initialize the parameters, and return the network.
 
         Parameters
         ----------
         devices : sequence of str
-            One name a column; the same name twice is two contexts on one device.
+            One name for each column; the same name may be given twice.
         """
         columns = len(self.stages[0].columns)
         if len(devices) != columns:
@@ -76,35 +82,37 @@ class Network:
         self.executors = list(self.stages)
         if self.devices[0].on_host:
             shapes = self.shapes[: len(self.trunk)]
-            self.executors[: len(self.trunk)] = map(Blocks, self.trunk, shapes, [self.dtype.itemsize] * len(self.trunk))
+            self.executors[: len(self.trunk)] = map(
+                BlockedStage, self.trunk, shapes, [self.dtype.itemsize] * len(self.trunk)
+            )
         elif self.devices[0].has_cuda_kernels(self.dtype):
             self.executors = list(map(fuse, self.stages))
         return self
 
     def tensors(self, kind="value"):
-        """Yield (name, device, view) of every parameter's value or gradient, in 2012's names: ``conv1a/W``."""
+        """Yield (name, device, view) of every parameter; ``kind`` "value" or "grad". Names are 2012's: ``conv1a/W``."""
         for index, layer in self.layers():
             for parameter in layer.parameters:
                 for name, view in parameter.parts(getattr(parameter, kind)).items():
                     yield name, self.devices[index], view
 
     def state(self):
-        """Return every value, ``{"conv1a/W": view, ...}``: the same names and shapes in every form of the net."""
+        """Return all parameter values, ``{"conv1a/W": view, ...}``; names and shapes are the same in every form."""
         return {name: view for name, _, view in self.tensors()}
 
     def gradients(self):
-        """Return every gradient of the last backward, named as in `state`."""
+        """Return all gradients of the last `backward`, named as in `state`."""
         return {name: view for name, _, view in self.tensors("grad")}
 
     def load(self, arrays):
-        """Copy host arrays, named as in `state`, into the values."""
+        """Copy host arrays, a dict named as in `state`, into the parameter values."""
         for name, device, view in self.tensors():
             with device:
                 view[...] = device.put(np.ascontiguousarray(arrays[name], self.dtype))
 
     @contextlib.contextmanager
     def step(self):
-        """Let all devices take the memory of what is computed inside from their arenas; overflows raise no warning."""
+        """In the block, allocate intermediate arrays from the devices' arenas, and do not warn of overflows."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(np.errstate(over="ignore", invalid="ignore"))
             for device in self.devices:
@@ -123,11 +131,11 @@ class Network:
         step : Step, optional
             What dropout draws its mask from; a net with dropout needs it in training.
         forward_hook : callable, optional
-            ``forward_hook(layer, y)`` sees every layer's output.
+            Called as ``forward_hook(layer, y)`` with every layer's output.
 
         Returns
         -------
-        array of column a's device, shape (n, classes)
+        array on column a's device, shape (n, classes)
         """
         if images.shape[1:] != self.input_shape:
             raise ShapeError(f"images: got {images.shape[1:]}, this network reads {self.input_shape}")
@@ -143,7 +151,7 @@ class Network:
             dys = stage.backward(dys, self.devices)
 
     def loss_and_backward(self, images, labels, *, training=True, step=None):
-        """Run forward, loss and backward for a batch.
+        """Run forward, loss and backward for a batch; the gradients stay in the parameters.
 
         Parameters
         ----------
@@ -156,7 +164,7 @@ class Network:
 
         Returns
         -------
-        loss : array of no dimensions
+        loss : array, shape ()
         logits : array, shape (n, classes)
             Both on column a's device.
         """
@@ -168,7 +176,7 @@ class Network:
         return loss, logits
 
     def predict(self, images, batch=128):
-        """Return the probabilities of the classes on the host, shape (n, classes), for any number of images."""
+        """Return class probabilities on the host, shape (n, classes), for n images, ``batch`` at a time."""
         rows = []
         for first in range(0, len(images), batch):
             with self.step(), self.devices[0] as device:
@@ -177,6 +185,6 @@ class Network:
         return np.concatenate(rows) if rows else np.empty((0, self.classes), self.dtype)
 
     def crossed(self):
-        """Return the bytes that went between columns so far: ``{stage: Counter((direction, source, destination))}``."""
+        """Return the bytes copied between columns so far: ``{stage: Counter((direction, source, destination))}``."""
         counts = {stage.name: run.crossed() for stage, run in zip(self.stages, self.executors, strict=True)}
         return {name: count for name, count in counts.items() if count}

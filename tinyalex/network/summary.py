@@ -1,10 +1,10 @@
-"""What a net is made of, layer by layer and column by column, beside the paper's own figures."""
+"""The summary of a net: shapes and counts of every layer in each column, beside the figures that the paper gives."""
 
 from typing import NamedTuple
 
 import numpy as np
 
-# Figure 2's caption and §3.5 give neurons a layer, both columns together; the abstract gives the parameters.
+# Neurons of each layer, both columns together: Figure 2's caption and §3.5.
 _PAPER_NEURONS = {"conv1": 253_440, "conv2": 186_624, "conv3": 64_896, "conv4": 64_896, "conv5": 43_264,
                   "fc6": 4096, "fc7": 4096, "fc8": 1000}  # fmt: skip
 _PAPER_SHAPES = {"input": 224, "maps": (96, 256, 384, 384, 256), "hidden": 4096, "bottleneck": 0, "classes": 1000}
@@ -18,13 +18,13 @@ class Row(NamedTuple):
     layer : str
     kind : str
     shape : tuple of int
-        Of the output, (h, w, c) or (units,).
+        Shape of the output, (h, w, c) or (units,).
     neurons, parameters, multiply_adds : int
-        Neurons of layers with weights; 0 elsewhere.
+        Neurons are 0 for layers without weights.
     activation_bytes : int
-        Of the output in float32.
+        Bytes of the output in float32.
     exchanged_bytes : int
-        What this column receives before this layer and sends home after it, forward and backward.
+        Bytes that this column receives before this layer in forward, and sends back in backward.
     """
 
     layer: str
@@ -38,7 +38,7 @@ class Row(NamedTuple):
 
 
 def rows(network):
-    """Return ``{column index: [Row, ...]}`` of a described network."""
+    """Return ``{column index: [Row, ...]}`` of a network, which needs no arrays."""
     table = {index: [] for index in range(len(network.stages[0].columns))}
     for stage, before in zip(network.stages, network.shapes, strict=False):
         crossing = stage.exchange.bytes_per_image(before)
@@ -47,13 +47,13 @@ def rows(network):
             received = crossing_of(crossing, index)
             for layer in column:
                 shape = layer.output_shape(shapes[index])
-                weighty = bool(layer.parameters)
+                has_weights = bool(layer.parameters)
                 table[index].append(
                     Row(
                         layer.name,
                         type(layer).__name__,
                         shape,
-                        int(np.prod(shape)) if weighty else 0,
+                        int(np.prod(shape)) if has_weights else 0,
                         sum(parameter.size for parameter in layer.parameters),
                         layer.multiply_adds(shapes[index]),
                         4 * int(np.prod(shape)),
@@ -65,7 +65,7 @@ def rows(network):
 
 
 def crossing_of(crossing, column):
-    """Bytes that a column receives in forward, and sends home in backward, out of `Exchange.predict`."""
+    """Return the bytes of `Exchange.bytes_per_image` that a column receives in forward and sends back in backward."""
     return sum(
         size
         for (direction, source, destination), size in crossing.items()
@@ -81,12 +81,13 @@ def exchanged(network, batch):
 
 
 def text(recipe, network):
-    """Write the summary of a recipe's net, described with one column a device.
+    """Format the summary of a recipe's net.
 
     Parameters
     ----------
     recipe : Recipe
     network : Network
+        The recipe's, with one device for each column; it needs no arrays.
 
     Returns
     -------
@@ -109,8 +110,8 @@ def text(recipe, network):
     crossing = exchanged(network, batch)
     lines += [
         "",
-        f"in all: {total[0]:,} neurons, {total[1]:,} parameters, {total[2]:,} multiply-adds an image",
-        f"        {4 * total[1] / 2**20:,.1f} MiB of weights, as much again of momenta and of gradients",
+        f"in all: {total[0]:,} neurons, {total[1]:,} parameters, {total[2]:,} multiply-adds for an image",
+        f"        {4 * total[1] / 2**20:,.1f} MiB of weights, as much again for momenta, and again for gradients",
     ]
     if len(table) > 1:
         lines.append(f"        {crossing:,} bytes cross between the columns in a step of {batch} images")
@@ -127,12 +128,12 @@ def _numbers(row):
 def _headline(recipe):
     net = recipe.net
     columns = f"{net.columns} columns" if net.columns > 1 else "1 column"
-    talk = f", talking before {', '.join(net.exchanges)}" if net.columns > 1 and net.exchanges else ""
-    return f"{columns}{talk}; {net.input} x {net.input} x 3 in, {net.classes} classes out"
+    exchanges = f", exchange before {', '.join(net.exchanges)}" if net.columns > 1 and net.exchanges else ""
+    return f"{columns}{exchanges}; {net.input} x {net.input} x 3 in, {net.classes} classes out"
 
 
 def _paper(net, table, total):
-    # Side by side with the paper, where the net is the paper's.
+    # A comparison with the paper's figures, if the net is the paper's.
     if net.kind != "alexnet" or net.columns != 2 or any(getattr(net, k) != v for k, v in _PAPER_SHAPES.items()):
         return []
     neurons = {}
@@ -149,7 +150,7 @@ def _paper(net, table, total):
         lines.append(f"{name:<10}{count:>10,}{paper:>10,}{slip}")
     return [
         *lines,
-        f"{'sum':<10}{sum(neurons.values()):>10,}{claimed:>10,}  the abstract's 650,000 fits ours",
+        f"{'sum':<10}{sum(neurons.values()):>10,}{claimed:>10,}  the abstract's 650,000 agrees with ours",
         f"parameters: the abstract says 60 million, here {total[1]:,}",
         *_shares(table, total),
     ]

@@ -1,1 +1,1 @@
-"""Recipes: the net, its first values, its input and its learning settings, as TOML files."""
+"""Recipes: TOML files with the settings of a run: net, initialization, input and learning."""

@@ -1,4 +1,4 @@
-"""What each key of a recipe may be: its type, its range, and the words that say so."""
+"""The type and range of each key of a recipe, with a description for error messages."""
 
 import difflib
 import math
@@ -15,13 +15,13 @@ def _whole(low):
     return f"a whole number, {low} or more", convert
 
 
-def _number(words, fits):
+def _number(range_, fits):
     def convert(value):
         if type(value) not in (int, float) or not math.isfinite(value) or not fits(value):
             raise ValueError
         return float(value)
 
-    return f"a number {words}", convert
+    return f"a number {range_}", convert
 
 
 def _choice(*options):
@@ -50,7 +50,7 @@ def _sequence(rule=None):
     def convert(value):
         if not isinstance(value, (list, tuple)):
             raise ValueError
-        return tuple(value) if rule is None else tuple(rule[1](each) for each in value)
+        return tuple(value) if rule is None else tuple(rule[1](item) for item in value)
 
     return ("a list" if rule is None else f"a list, each {rule[0]}"), convert
 
@@ -59,7 +59,7 @@ def _by_layer(rule, **default):
     def convert(value):
         if not isinstance(value, dict):
             raise ValueError
-        return default | {layer: rule[1](each) for layer, each in value.items()}
+        return default | {layer: rule[1](setting) for layer, setting in value.items()}
 
     return f"a table of layers, each {rule[0]}", convert
 
@@ -74,11 +74,11 @@ def _or(alternative, rule):
 _NOT_NEGATIVE = _number("0 or above", lambda x: x >= 0)
 _POSITIVE = _number("above 0", lambda x: x > 0)
 _BELOW_ONE = _number("from 0 to below 1", lambda x: 0 <= x < 1)
-_WORDS = ("text on one line", _text)
+_TEXT = ("text on one line", _text)
 _YES_NO = ("true or false", _flag)
 
 RULES = {
-    "name": _WORDS,
+    "name": _TEXT,
     "net.kind": _choice("alexnet", "cifar10", "cifar10-local"),
     "net.input": _whole(1),
     "net.columns": _choice(1, 2),
@@ -88,7 +88,7 @@ RULES = {
     "net.hidden": _whole(1),
     "net.bottleneck": _whole(0),
     "net.classes": _whole(0),
-    "net.talk": _sequence(_WORDS),
+    "net.talk": _sequence(_TEXT),
     "net.norm": _choice("paper", "2012", "none"),
     "net.pool": _choice(2, 3),
     "net.fc8": _choice("a", "split"),
@@ -98,7 +98,7 @@ RULES = {
     "net.dropout": _BELOW_ONE,
     "init.weights": _by_layer(_or("he", _NOT_NEGATIVE), default=0.01),
     "init.biases": _by_layer(_number("of any size", lambda x: True), default=0.0),
-    "data.set": _WORDS,
+    "data.set": _TEXT,
     "data.flip": _YES_NO,
     "data.shared_crop": _whole(1),
     "data.mean": _choice("image", "centre"),
@@ -126,26 +126,26 @@ RULES = {
 
 
 def check(key, value):
-    """Return a value as its recipe key holds it (lists as tuples, rates as floats).
+    """Check a value of a recipe key and convert it (lists to tuples, rates to floats).
 
     Raises
     ------
     UsageError
-        Naming the key and what it may be.
+        The message names the key and what it may be.
     """
-    words, convert = RULES[key]
+    description, convert = RULES[key]
     try:
         return convert(value)
     except ValueError:
-        raise UsageError(f"{key}: {value!r} will not do; give {words}") from None
+        raise UsageError(f"{key}: {value!r} is not valid; give {description}") from None
 
 
 def unknown(key, candidates=RULES, what="key"):
-    """Make the UsageError for a word that is not among the candidates, naming the nearest."""
+    """Make the UsageError for a name that is not among the candidates; its message names the most similar one."""
 
-    def likeness(candidate):
+    def similarity(candidate):
         whole = difflib.SequenceMatcher(None, key, candidate).ratio()
         last = difflib.SequenceMatcher(None, key.rpartition(".")[2], candidate.rpartition(".")[2]).ratio()
         return whole + last
 
-    return UsageError(f'{key}: no such {what}; did you mean "{max(candidates, key=likeness)}"?')
+    return UsageError(f'{key}: no such {what}; did you mean "{max(candidates, key=similarity)}"?')

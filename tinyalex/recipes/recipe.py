@@ -1,7 +1,8 @@
-"""Recipes: the net, its initialisation, its input and its learning rates, bound together because apart they stall.
+"""Recipes: files that keep the settings of a run together; change one alone and training may stall.
 
-A recipe is a TOML file, in ``recipes/`` or anywhere; `load` reads one, checks every key, and gives frozen dataclasses.
-`to_toml` writes the resolved recipe back, so that a run folder says exactly what was run.
+A recipe is a TOML file with the net, its initialization, the scale of its input and its learning rates, in ``recipes/``
+or anywhere else. `load` reads one, checks every key, and returns frozen dataclasses. `to_toml` writes the resolved
+recipe, with all overrides, to the run folder.
 """
 
 import json
@@ -19,7 +20,7 @@ __all__ += ["load", "names", "parse", "to_toml", "with_classes", "with_epochs", 
 
 
 def names():
-    """List the recipes that come with the package."""
+    """Return the names of the recipes that come with the package."""
     return sorted(file.name[:-5] for file in _folder().iterdir() if file.name.endswith(".toml"))
 
 
@@ -31,13 +32,13 @@ def load(name_or_path, overrides=()):
     name_or_path : str or Path
         One of `names`, or the path of a TOML file.
     overrides : sequence of str
-        ``"section.key=value"``, the value as in TOML (a bare word is text). A new ``learning.epochs`` or
-        ``learning.rate`` takes the phases with it, in proportion.
+        ``"section.key=value"``, the value as in TOML (a bare word is text). With another ``learning.epochs`` or
+        ``learning.rate`` the phases change in proportion.
 
     Raises
     ------
     UsageError
-        For an unknown recipe or key (naming the nearest), a wrong type, or a value out of range.
+        For an unknown recipe or key (the message names the most similar one), a wrong type, or a value out of range.
     """
     name = str(name_or_path)
     source = _folder() / f"{name}.toml" if name in names() else Path(name)
@@ -51,15 +52,16 @@ def load(name_or_path, overrides=()):
 
 
 def parse(text, name="unnamed", overrides=()):
-    """Build a recipe from TOML text, as `load` does from a file; `name` is for a text that has none."""
+    """Build a recipe from TOML text, as `load` does from a file; `name` is used if the text has none."""
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"recipe {name}: {error}; correct the TOML") from None
-    changes = dict(map(_split, overrides))
-    notes = [*_renamed(tables), *_renamed(changes)]
-    paced = ("learning.epochs", "learning.rate") if "learning.phases" not in changes else ()
-    moved = {key: changes.pop(key) for key in paced if key in changes}  # later, because the phases move along
+    tables, notes = _renamed(tables)
+    changes, change_notes = _renamed(dict(map(_split, overrides)))
+    # Another number of epochs or another rate changes the phases in proportion, below, unless they are given as well.
+    rescaled = ("learning.epochs", "learning.rate") if "learning.phases" not in changes else ()
+    rescale = {key: changes.pop(key) for key in rescaled if key in changes}
     for key, value in changes.items():
         _put(tables, key, value)
     sections = {part.section: part for part in (Net, Init, Data, Learning)}
@@ -68,13 +70,13 @@ def parse(text, name="unnamed", overrides=()):
         if section not in sections:
             raise unknown(section)
         parts[section] = build(sections[section], table)
-    recipe = Recipe(**parts, notes=tuple(notes))
-    if "learning.rate" in moved:
-        recipe = with_rate(recipe, moved["learning.rate"])
-    return with_epochs(recipe, moved["learning.epochs"]) if "learning.epochs" in moved else recipe
+    recipe = Recipe(**parts, notes=tuple(dict.fromkeys(notes + change_notes)))
+    if "learning.rate" in rescale:
+        recipe = with_rate(recipe, rescale["learning.rate"])
+    return with_epochs(recipe, rescale["learning.epochs"]) if "learning.epochs" in rescale else recipe
 
 
-OLD_NAMES = {  # of keys, and what they are called now
+OLD_NAMES = {  # keys of earlier versions: what they are called now
     "learning.decay": "learning.weight_decay",
     "learning.decays": "learning.layer_weight_decay",
     "learning.phases.slow": "learning.phases.lr_mult",
@@ -82,24 +84,29 @@ OLD_NAMES = {  # of keys, and what they are called now
 
 
 def _renamed(tables, section=""):
-    # Rename keys of earlier versions, in nested tables and in "section.key" overrides; yield a note for each.
-    for key in list(tables):
-        name, value = f"{section}{key}", tables[key]
+    # Renames keys of earlier versions, in nested tables and in "section.key" overrides. Returns the tables and notes.
+    renamed, notes = {}, []
+    for key, value in tables.items():
+        name = f"{section}{key}"
         old = next((old for old in OLD_NAMES if f"{name}.".startswith(f"{old}.")), None)
         if old:
-            new = OLD_NAMES[old] + name.removeprefix(old)
-            if new.removeprefix(section) in tables:
+            key = f"{OLD_NAMES[old]}{name.removeprefix(old)}".removeprefix(section)
+            if key in tables:
                 raise UsageError(f"{old}: was renamed to {OLD_NAMES[old]}, which is given too; remove {old}")
-            tables[new.removeprefix(section)] = tables.pop(key)
-            yield f"{old} is now called {OLD_NAMES[old]}; the old name is still read"
-            continue
-        for table in value if isinstance(value, list) else [value]:
-            if isinstance(table, dict):
-                yield from _renamed(table, f"{name}.")
+            notes.append(f"{old} is now called {OLD_NAMES[old]}; the old name is still read")
+        elif isinstance(value, dict):
+            value, found = _renamed(value, f"{name}.")
+            notes += found
+        elif isinstance(value, list) and all(isinstance(item, dict) for item in value):
+            pairs = [_renamed(item, f"{name}.") for item in value]
+            value = [table for table, _ in pairs]
+            notes += [note for _, found in pairs for note in found]
+        renamed[key] = value
+    return renamed, notes
 
 
 def with_classes(recipe, classes):
-    """Give a recipe whose net has 0 classes the data's number; refuse another number than its own."""
+    """Give a recipe with 0 classes the data's number of classes; UsageError if it has another number."""
     if recipe.net.classes not in (0, classes):
         raise UsageError(
             f"net.classes: {recipe.net.classes} in recipe {recipe.name}, but the data has {classes}; "
@@ -109,28 +116,28 @@ def with_classes(recipe, classes):
 
 
 def with_epochs(recipe, epochs):
-    """Train for another number of epochs; phases and warm-up move in proportion."""
+    """Return the recipe with another number of epochs; phases and warm-up change in proportion."""
     old, epochs = recipe.learning.epochs, check("learning.epochs", epochs)
     if epochs == old:
         return recipe
-    phases = tuple(replace(p, epoch=_tidy(p.epoch * epochs / old)) for p in recipe.learning.phases)
+    phases = tuple(replace(p, epoch=_rounded(p.epoch * epochs / old)) for p in recipe.learning.phases)
     learning = replace(
-        recipe.learning, epochs=epochs, phases=phases, warmup=_tidy(recipe.learning.warmup * epochs / old)
+        recipe.learning, epochs=epochs, phases=phases, warmup=_rounded(recipe.learning.warmup * epochs / old)
     )
-    note = f"{epochs} epochs instead of {old}: phases and warm-up moved in proportion"
+    note = f"{epochs} epochs instead of {old}: phases and warm-up changed in proportion"
     return replace(recipe, learning=learning, notes=(*recipe.notes, note))
 
 
 def with_rate(recipe, rate):
-    """Begin at another learning rate; the phases' rates, and their biases' rates, change in proportion."""
+    """Return the recipe with another learning rate; the phases' rates for weights and biases change in proportion."""
     old, rate = recipe.learning.rate, check("learning.rate", rate)
     if rate == old:
         return recipe
     phases = tuple(
         replace(
             p,
-            rate=rate if p.rate == old else _tidy(p.rate * rate / old),
-            bias_rate=p.bias_rate and _tidy(p.bias_rate * rate / old),
+            rate=rate if p.rate == old else _rounded(p.rate * rate / old),
+            bias_rate=p.bias_rate and _rounded(p.bias_rate * rate / old),
         )
         for p in recipe.learning.phases
     )
@@ -139,7 +146,7 @@ def with_rate(recipe, rate):
 
 
 def to_toml(recipe):
-    """Write a recipe as TOML that `load` and `parse` read back equal; the notes are comments."""
+    """Format a recipe as TOML that `load` and `parse` read back equal; its notes become comments."""
     lines = [*(f"# {note}" for note in recipe.notes), f"name = {_value(recipe.name)}"]
     for part in (recipe.net, recipe.init, recipe.data, recipe.learning):
         lines += ["", f"[{part.section}]", *_pairs(part)]
@@ -149,14 +156,14 @@ def to_toml(recipe):
 
 
 def _pairs(part):
-    pairs = {each.name: getattr(part, each.name) for each in fields(part) if each.name != "phases"}
+    pairs = {key.name: getattr(part, key.name) for key in fields(part) if key.name != "phases"}
     return [f"{key} = {_value(value)}" for key, value in pairs.items() if value not in (None, {})]
 
 
 def _value(value):
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_value(each)}" for key, each in value.items()) + " }" if value else "{}"
-    return json.dumps(value, ensure_ascii=False)  # text, numbers, true and lists look the same in TOML
+        return "{ " + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + " }" if value else "{}"
+    return json.dumps(value, ensure_ascii=False)  # text, numbers, booleans and lists are the same in TOML and JSON
 
 
 def _folder():
@@ -183,5 +190,5 @@ def _put(tables, key, value):
     tables[section] = value
 
 
-def _tidy(x):
+def _rounded(x):
     return float(f"{x:.9g}")

@@ -1,4 +1,4 @@
-"""What a recipe says, as frozen dataclasses: every value checked when made, by itself and against the others."""
+"""The settings of a recipe as frozen dataclasses, which check each value, and the values against each other."""
 
 import math
 from dataclasses import dataclass, field, fields
@@ -6,31 +6,32 @@ from dataclasses import dataclass, field, fields
 from tinyalex.errors import UsageError
 from tinyalex.recipes.ranges import check, unknown
 
-LAYERS = {  # with weights, all that a kind of net can have, first to last
+LAYERS = {  # all layers with weights that a kind of net can have, first to last
     "alexnet": ("conv1", "conv2", "conv3", "conv4", "conv5", "conv6", "fc6", "fc7", "bottleneck7", "fc8"),
     "cifar10": ("conv1", "conv2", "conv3", "fc10"),
     "cifar10-local": ("conv1", "conv2", "local3", "local4", "fc10"),
 }
-_WITH_MAPS = {"alexnet": (5, 6), "cifar10": (3,), "cifar10-local": (4,)}  # how many layers have maps and kernels
+_MAP_COUNTS = {"alexnet": (5, 6), "cifar10": (3,), "cifar10-local": (4,)}  # lengths of net.maps and net.kernels
 _OMISSIBLE = ("conv3", "conv4", "conv5")  # paper section 7
 
 
 class _Checked:
     def __post_init__(self):
-        for each in fields(self):
-            object.__setattr__(self, each.name, check(f"{self.section}.{each.name}", getattr(self, each.name)))
+        for key in fields(self):
+            object.__setattr__(self, key.name, check(f"{self.section}.{key.name}", getattr(self, key.name)))
 
 
 @dataclass(frozen=True)
 class Net(_Checked):
     """The shape of the net (paper section 3); `maps`, `hidden` and `bottleneck` are totals over the columns.
 
-    A sixth number of `maps` and `kernels` adds conv6 over the last pool; with 0 maps conv3, conv4 or conv5 is left out.
-    `bottleneck` puts so many linear units between fc7 and fc8; 0 for none. `talk` names the layers before which columns
-    exchange their maps; `fc8` is where the last layer lives: on column "a" alone, as in 2012, or "split". `classes` 0
-    means as many as the data has. `convolution` is the algorithm: "im2col", or "winograd" where that has transforms
-    for the kernel and a group has 8 channels (of conv1: each block of stride x stride pixels). `tf32` lets a card
-    round the operands of products to 11 significant bits, several times as fast.
+    A sixth number in `maps` and `kernels` adds conv6 after the last pool; with 0 maps conv3, conv4 or conv5 is left
+    out. `bottleneck` is the number of linear units between fc7 and fc8, 0 for none. `talk` names the layers before
+    which the columns exchange their maps. `fc8` is where the last layer is: on column "a" alone, as in 2012, or "split"
+    over the columns. `classes` 0 means as many as the data has. `convolution` is the algorithm: "im2col", or "winograd"
+    for layers whose kernel has transforms and whose groups have 8 channels or more (in conv1 the channels are the
+    pixels of a stride x stride block); other layers use im2col. `tf32` lets a GPU round the operands of matrix products
+    to 11 significant bits, which is several times as fast.
     """
 
     section = "net"
@@ -54,7 +55,7 @@ class Net(_Checked):
 
     def __post_init__(self):
         super().__post_init__()
-        wanted = _WITH_MAPS[self.kind]
+        wanted = _MAP_COUNTS[self.kind]
         for key in ("maps", "kernels"):
             given = len(getattr(self, key))
             if given not in wanted:
@@ -66,14 +67,16 @@ class Net(_Checked):
             if not maps and (self.kind != "alexnet" or layer not in _OMISSIBLE):
                 raise UsageError(f"net.maps: 0 for {layer}; only {', '.join(_OMISSIBLE)} can be left out of an alexnet")
         if self.fc8 == "split" and 0 < self.classes < self.columns:
-            raise UsageError(f"net.fc8: 'split' needs a class a column; use 'a' for {self.classes} in {self.columns}")
+            raise UsageError(f"net.fc8: 'split' needs a class for each column, but there is {self.classes}; use 'a'")
         sizes = [("hidden", self.hidden), ("bottleneck", self.bottleneck)]
         for key, value in [*(("maps", maps) for maps in self.maps), *sizes]:
             if value % self.columns:
-                raise UsageError(f"net.{key}: {value} does not divide by net.columns, {self.columns}; use a multiple")
+                raise UsageError(
+                    f"net.{key}: {value} is not a multiple of net.columns, {self.columns}; give a multiple"
+                )
         for key, only in (("columns", 1), ("bottleneck", 0)) if self.kind != "alexnet" else ():
             if getattr(self, key) != only:
-                raise UsageError(f"net.{key}: {getattr(self, key)} will not do for a {self.kind} net; use {only}")
+                raise UsageError(f"net.{key}: {getattr(self, key)} is not valid for a {self.kind} net; use {only}")
         _known_layers("net.talk", self.talk, LAYERS[self.kind])
 
     @property
@@ -85,7 +88,7 @@ class Net(_Checked):
 
     @property
     def exchanges(self):
-        """The layers of `talk`; one that is not in the net hands its exchange on to the next that is."""
+        """The layers before which columns exchange maps: those of `talk`; for one not in the net, the next that is."""
         found, pending = [], False
         for name in LAYERS[self.kind]:
             pending = pending or name in self.talk
@@ -97,9 +100,9 @@ class Net(_Checked):
 
 @dataclass(frozen=True)
 class Init(_Checked):
-    """Where learning starts (paper section 5): a weight's standard deviation, or "he", and a bias, by layer.
+    """Initialization (paper section 5): for each layer the weights' standard deviation, or "he", and the biases.
 
-    The key "default" stands for the layers that are not named: 0.01 and 0 when not given.
+    The key "default" is for the layers that are not named; without it they have 0.01 and 0.
     """
 
     section = "init"
@@ -109,11 +112,11 @@ class Init(_Checked):
 
 @dataclass(frozen=True)
 class Data(_Checked):
-    """What the net is shown (paper sections 2 and 4.1).
+    """Data and augmentation (paper sections 2 and 4.1).
 
-    `set` is the data set to use when none is named. `shared_crop` consecutive images share one crop and one flip.
-    `mean` is subtracted where the crop is ("image") or always from the centre ("centre", 2012); the difference is
-    multiplied by `scale`. `colour_noise` is the strength of the change of colour.
+    `set` is the data set to use if none is given. `shared_crop` consecutive images share one crop and one flip. The
+    part of the mean image that is subtracted is that of the crop (`mean` "image") or always the central one ("centre",
+    2012); the difference is multiplied by `scale`. `colour_noise` is the strength of the colour augmentation.
     """
 
     section = "data"
@@ -128,9 +131,10 @@ class Data(_Checked):
 
 @dataclass(frozen=True)
 class Phase(_Checked):
-    """Rates from an epoch on. `bias_rate` None: the recipe's multiple of `rate`; `colour_noise` None: as it was.
+    """Learning rates from an epoch on.
 
-    `lr_mult` multiplies the rates of single layers in this phase alone; 0 freezes them.
+    `bias_rate` None means the recipe's multiple of `rate`; `colour_noise` None means no change. `lr_mult` multiplies
+    the rates of single layers, in this phase only; 0 freezes them.
     """
 
     section = "learning.phases"
@@ -145,9 +149,10 @@ class Phase(_Checked):
 class Learning(_Checked):
     """How the net learns (paper section 5); `epochs` and `warmup` are passes over the training images.
 
-    Schedule "phases" follows `phases` (none given: `rate` throughout); the other schedules have none. "plateau" divides
-    the rate by 10 after `patience` epochs without a better test error, at most `drops` times; "cosine" ends near zero.
-    `bias_rate` is a multiple of the rate. `layer_weight_decay` gives single layers another weight decay than `weight_decay`.
+    Schedule "phases" uses `phases` (without any, `rate` all the time); the other schedules have no phases. "plateau"
+    divides the rate by 10 after `patience` epochs without a better test error, at most `drops` times. "cosine" lowers
+    it along half a cosine to near zero. `bias_rate` is a multiple of the rate. `layer_weight_decay` is for layers whose
+    weight decay is not `weight_decay`.
     """
 
     section = "learning"
@@ -166,7 +171,7 @@ class Learning(_Checked):
 
     def __post_init__(self):
         super().__post_init__()
-        phases = tuple(each if isinstance(each, Phase) else build(Phase, each) for each in self.phases)
+        phases = tuple(phase if isinstance(phase, Phase) else build(Phase, phase) for phase in self.phases)
         phases = (phases or (Phase(0.0, self.rate),)) if self.schedule == "phases" else ()
         object.__setattr__(self, "phases", phases)
         starts = [phase.epoch for phase in phases]
@@ -180,7 +185,7 @@ class Learning(_Checked):
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides a run, but for the data, the seed and the devices; `notes` tell what was adapted on the way."""
+    """All settings of a run except data, seed and devices; `notes` say what was converted while it was read."""
 
     name: str
     net: Net = field(default_factory=Net)
@@ -197,7 +202,7 @@ class Recipe:
             value = getattr(self.net, key)
             if value not in allowed:
                 use = " or ".join(map(repr, allowed))
-                raise UsageError(f"net.{key}: {value!r} will not do for a {kind} net; use {use}")
+                raise UsageError(f"net.{key}: {value!r} is not valid for a {kind} net; use {use}")
         _known_layers("init.weights", self.init.weights, (*layers, "default"))
         _known_layers("init.biases", self.init.biases, (*layers, "default"))
         _known_layers("learning.layer_weight_decay", self.learning.layer_weight_decay, layers)
@@ -206,10 +211,10 @@ class Recipe:
 
 
 def build(part, table):
-    """Make one of the classes above from a table of keys; an unknown key is a UsageError that names the nearest."""
-    known = [f"{part.section}.{each.name}" for each in fields(part)]
+    """Make one of the classes above from a table of keys; for an unknown one, a UsageError names the most similar."""
+    known = [f"{part.section}.{key.name}" for key in fields(part)]
     if not isinstance(table, dict):
-        raise UsageError(f"{part.section}: {table!r} will not do; give a table of keys")
+        raise UsageError(f"{part.section}: {table!r} is not valid; give a table of keys")
     for key in table:
         if f"{part.section}.{key}" not in known:
             raise unknown(f"{part.section}.{key}")

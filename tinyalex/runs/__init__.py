@@ -1,1 +1,1 @@
-"""Training runs of days: the run folder, its log and checkpoints, resuming, stopping, fine-tuning."""
+"""Training runs that may take days: the run folder, its log and checkpoints, resuming, stopping, fine-tuning."""

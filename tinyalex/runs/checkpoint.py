@@ -1,14 +1,13 @@
-"""Checkpoints: the only place that writes run state.
+"""Checkpoints: files that hold the whole state of a run.
 
-A checkpoint is a safetensors file, ``checkpoint-<step>.safetensors``: weights under the names of the 2012 files
-("conv1a/W"), momenta beside them ("momentum/conv1a/W"), and in its header the metadata and a BLAKE2b of every tensor.
-It is written under another name, flushed to the disk, read back and verified, and only then renamed; older ones are
-removed after that (`tinyalex.runs.retention`). Who reads it trusts nothing: the header is checked before anything is
-allocated, hashes before use.
+A checkpoint is a safetensors file, ``checkpoint-<step>.safetensors``. It holds the weights under the names of the 2012
+files ("conv1a/W"), the momenta ("momentum/conv1a/W"), and in its header the metadata and a BLAKE2b hash of each tensor.
+It is written under a temporary name, flushed to the disk, read back and verified, and only then renamed; after that,
+older ones are removed (`tinyalex.runs.retention`). A reader checks the header before it allocates anything, and the
+hashes before it uses the tensors.
 """
 
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -20,20 +19,21 @@ from tinyalex.runs import retention
 from tinyalex.system import hashes, storage, tensorfile
 
 FORMAT = 1
-_HEADER = 1 << 20  # bytes of header, at most, for which there has to be room
-_whole = {}  # what this process has written and verified: path to inode, size and time of change
+_HEADER = 1 << 20  # largest allowance for the header when checking for free space, bytes
+_verified = {}  # checkpoints that this process has written and verified: path to inode, size and time of change
 
 
 def save(folder, tensors, metadata):
-    """Write a checkpoint, verify it, and remove those that need not be kept any more.
+    """Write a checkpoint, verify it, and remove older ones that are no longer needed.
 
     Parameters
     ----------
     folder : Path
-        The run folder; made when missing.
+        The run folder; created if it is missing.
     tensors : dict of str to np.ndarray
     metadata : dict
-        Anything that JSON holds; ``metadata["step"]``, the updates made so far, is needed. See `retention.pinned` too.
+        Anything that JSON can hold. ``metadata["step"]``, the updates made so far, is required; `retention.pinned` uses
+        other keys.
 
     Returns
     -------
@@ -42,7 +42,7 @@ def save(folder, tensors, metadata):
     Raises
     ------
     StorageError
-        No space, no permission, or a disk that gives back other bytes; older checkpoints are untouched.
+        No space, no permission, or a disk that returns other bytes than were written; older checkpoints stay.
     """
     path = Path(folder) / f"checkpoint-{metadata['step']:08d}.safetensors"
     write(path, tensors, metadata)
@@ -51,54 +51,46 @@ def save(folder, tensors, metadata):
 
 
 def write(path, tensors, metadata):
-    """Write tensors and metadata to a file that is there whole and verified or not at all; see `save`."""
+    """Write tensors and metadata to a file, verified and atomically: see `save`."""
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    # C order: safetensors 0.8.0 writes the bytes of other orders as they lie, under the same shape.
+    # In C order: safetensors 0.8.0 would write the bytes of other orders as they are in memory, under the same shape.
     tensors = {
         name: np.asarray(array, np.asarray(array).dtype.newbyteorder("="), order="C") for name, array in tensors.items()
     }
     text = json.dumps(metadata | {"format": FORMAT, "tinyalex": __version__})
-    each = dict(zip(tensors, workers().run(hashes.array, list(tensors.values())), strict=True))
-    header = {"tinyalex": text, "tinyalex.blake2b": hashes.text(text), "tensors.blake2b": json.dumps(each)}
-    temporary = path.with_suffix(".part")
+    digests = dict(zip(tensors, workers().run(hashes.array, list(tensors.values())), strict=True))
+    header = {"tinyalex": text, "tinyalex.blake2b": hashes.text(text), "tensors.blake2b": json.dumps(digests)}
     try:
         storage.need_room(path, sum(array.nbytes for array in tensors.values()) + min(_HEADER, 4 * len(text) + 65536))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.touch()
-        mode = temporary.stat().st_mode  # as the user's umask has it: safetensors would keep it from everybody else
-        save_file(tensors, temporary, metadata=header)
-        temporary.chmod(mode)
-        storage.flush(temporary)
-        _compare_with(temporary, tensors)
-        os.replace(temporary, path)
-        _whole[path] = _stamp(path)
-        storage.flush(path.parent)
-    except (OSError, SafetensorError, CheckpointError, StorageError) as error:
-        storage.remove(temporary)
+        temporary = path.with_suffix(".part")
+        with storage.replacing(path, temporary, verify=lambda: _compare_with(temporary, tensors)):
+            temporary.touch()
+            mode = temporary.stat().st_mode  # what the user's umask allows; safetensors would allow only the owner
+            save_file(tensors, temporary, metadata=header)
+            temporary.chmod(mode)
+    except (OSError, SafetensorError, CheckpointError) as error:
         raise StorageError(
             f"{path}: the checkpoint could not be written ({error}); make room and check the "
             "permissions, older checkpoints are as they were"
         ) from error
-    except BaseException:  # Ctrl-C included
-        storage.remove(temporary)
-        raise
+    _verified[path] = _stamp(path)
 
 
 def newest(folder, rejected=None):
-    """Find the checkpoint with the highest step, by the step inside, among those that verify.
+    """Return the path of the checkpoint with the highest step among those that verify; the file name does not count.
 
     Parameters
     ----------
     folder : Path
     rejected : list, optional
-        Gets one line for each newer file that does not verify.
+        Gets a message for each newer file that does not verify.
 
     Raises
     ------
     CheckpointError
-        When there is none.
+        If there is none.
     """
     folder, lines = Path(folder), [] if rejected is None else rejected
     for path, _ in by_step(folder, lines):
@@ -108,21 +100,23 @@ def newest(folder, rejected=None):
         except CheckpointError as error:
             lines.append(str(error))
     if lines:
-        raise CheckpointError(f"{folder}: no usable checkpoint ({lines[0]}); train again")
+        raise CheckpointError(f"{folder}: no usable checkpoint ({lines[0]}); train again, in another --out folder")
     raise CheckpointError(f"{folder}: no checkpoint here; give the folder that tinyalex train --out wrote")
 
 
 def by_step(folder, rejected=None):
-    """List the checkpoints in a folder whose header is whole, as (path, metadata), the highest step first."""
+    """List the checkpoints in a folder that have a valid header, as (path, metadata), the highest step first."""
     found = []
     for path in Path(folder).glob("checkpoint-*.safetensors"):
         try:
             metadata = inspect(path)
             if metadata.get("kind") == "weights":
-                raise CheckpointError(f"{path}: holds weights alone, no run can go on from it; predict takes it")
+                raise CheckpointError(
+                    f"{path}: holds only weights, a run cannot resume from it; use it with predict or --init-from"
+                )
             found.append((path, metadata))
         except CheckpointError as error:
-            if rejected is not None and path.exists():  # else another process removed it meanwhile
+            if rejected is not None and path.exists():  # else another process has just removed it
                 rejected.append(str(error))
     return sorted(found, key=lambda pair: (pair[1]["step"], pair[0].name), reverse=True)
 
@@ -134,19 +128,19 @@ def read(path, shapes=None):
     ----------
     path : Path
     shapes : callable, optional
-        ``shapes(metadata)`` gives ``{name: (dtype, shape)}`` of the tensors that have to be there; the header is held
-        to them before anything is allocated. A shape None may be any.
+        ``shapes(metadata)`` returns ``{name: (dtype, shape)}`` of the tensors that the file must hold; the header is
+        checked against it before anything is allocated. A shape None allows any shape.
 
     Returns
     -------
     tensors : dict of str to np.ndarray
     metadata : dict
-        As given to `save`, with "format" and the version "tinyalex" that wrote it.
+        As given to `save`, with "format", and "tinyalex", the version that wrote it.
 
     Raises
     ------
     CheckpointError
-        For a file that is missing, cut, altered, of another format, of another program or of another net.
+        For a file that is missing, truncated, altered, of another format, of another program or of another net.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
@@ -154,7 +148,7 @@ def read(path, shapes=None):
     metadata, wanted, entries = _header(path)
     wrong = "" if shapes is None else tensorfile.differences(entries, shapes(metadata))
     if wrong:
-        raise CheckpointError(f"{path}: {wrong}; give one of this net")
+        raise CheckpointError(f"{path}: {wrong}; give a checkpoint of this net")
     try:
         tensors = load_file(path)
     except (OSError, SafetensorError) as error:
@@ -165,7 +159,7 @@ def read(path, shapes=None):
 
 
 def verify(path):
-    """Hold every byte of a checkpoint to its hashes, piece by piece; return its metadata, or raise as `read` does."""
+    """Check all of a checkpoint against its hashes, in small pieces; return its metadata, or raise as `read` does."""
     metadata, wanted, entries = _header(path)
     try:
         with open(path, "rb") as file:
@@ -177,12 +171,12 @@ def verify(path):
 
 
 def inspect(path):
-    """Read a checkpoint's metadata without its tensors; what `read` says of a damaged header holds here."""
+    """Read a checkpoint's metadata without its tensors; for a damaged header it raises as `read` does."""
     return _header(path)[0]
 
 
 def _header(path):
-    # Check a file's layout; give its metadata, the hashes of its tensors, and where they lie.
+    # Checks a file's layout; returns its metadata, the hashes of its tensors, and where the tensors are in the file.
     try:
         texts, entries = tensorfile.read(path)
     except OSError as error:
@@ -192,7 +186,7 @@ def _header(path):
     if "tinyalex" not in texts:
         raise CheckpointError(f"{path}: not a checkpoint of tinyalex; give one that tinyalex train wrote")
     if hashes.text(texts["tinyalex"]) != texts.get("tinyalex.blake2b"):
-        raise _bad(path, "its metadata are not as they were written")
+        raise _bad(path, "its metadata do not match their hash")
     try:
         metadata, wanted = tensorfile.parse(texts["tinyalex"]), tensorfile.parse(texts["tensors.blake2b"])
         version, step = metadata["format"], metadata["step"]
@@ -202,12 +196,12 @@ def _header(path):
         by = f"the tinyalex that wrote it ({metadata.get('tinyalex', 'a later one')})"
         raise CheckpointError(f"{path}: format {version}, not {FORMAT}; use {by}")
     if type(step) is not int or step < 0 or not isinstance(wanted, dict) or wanted.keys() != entries.keys():
-        raise _bad(path, "its tensors are not its own, or its step is no number")
+        raise _bad(path, "its list of tensors or its step is damaged")
     return metadata, wanted, entries
 
 
 def _compare_with(path, tensors):
-    # What was just written, read back: byte for byte what it was to be.
+    # Reads back what was just written, and compares it byte by byte.
     entries = _header(path)[2]
     with open(path, "rb") as file:
         pairs = [(entries[name], array) for name, array in tensors.items()]
@@ -222,12 +216,12 @@ def _compare(path, found, wanted):
 
 
 def _prune(path, step):
-    found = [(other, its) for other, its in by_step(path.parent) if its["step"] <= step]
+    found = [(other, metadata) for other, metadata in by_step(path.parent) if metadata["step"] <= step]
     pinned, verified = retention.pinned(found), 0
     for other, _ in found:
         if verified < retention.NEWEST:
             try:
-                verified += _whole.get(other) == _stamp(other) or bool(verify(other))
+                verified += _verified.get(other) == _stamp(other) or bool(verify(other))
             except CheckpointError:
                 continue
         elif other not in pinned:
@@ -235,9 +229,9 @@ def _prune(path, step):
 
 
 def _stamp(path):
-    told = path.stat()
-    return told.st_ino, told.st_size, told.st_mtime_ns
+    status = path.stat()
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _bad(path, what):
-    return CheckpointError(f"{path}: {what}; use an older checkpoint or train again")
+def _bad(path, problem):
+    return CheckpointError(f"{path}: {problem}; use an older checkpoint or train again")

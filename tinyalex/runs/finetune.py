@@ -1,6 +1,6 @@
-"""Fine-tuning: a network that begins where another one ended (paper §6: all of ImageNet first, then ILSVRC-2012).
+"""Fine-tuning: a new run starts with the weights of another run (paper §6: first all of ImageNet, then ILSVRC-2012).
 
-2012: ``initw.py``, which copied all layers but the last.
+2012: ``initw.py``, which copied all layers except the last.
 """
 
 import hashlib
@@ -14,25 +14,26 @@ from tinyalex.runs import checkpoint, run_folder
 
 
 def start_from(network, source, classes):
-    """Give a network what fits of a run's last checkpoint; the rest stays as it was drawn.
+    """Copy the layers that fit from a run's last checkpoint into a network; the others keep their initial values.
 
-    A layer fits, column by column, if all its tensors are there in the same shape; the layer that tells the classes
-    only if these are the same, in the same order. Momenta are not taken, and the mean image is that of the new data.
+    A layer of a column fits if the checkpoint has all its tensors in the same shape; the last layer only if the classes
+    are also the same, in the same order. Momenta are not copied, and the mean image is that of the new data.
 
     Parameters
     ----------
     network : Network
-        Built.
+        After `Network.build`.
     source : str or Path
         A run's folder, or one of its checkpoints.
     classes : sequence of str
-        What the network is to tell apart.
+        Classes of the new data.
 
     Returns
     -------
     dict
-        What the new run has to remember: "run", where the weights came from; "step" and "weights", a hash, which
-        weights; "taken", a list of layers; "anew", a dict of layers and why they begin anew.
+        What the new run's checkpoints record: "run", the path of the other run; "step" and "weights", the step of the
+        checkpoint and a hash of its weights; "taken", the layers that were copied; "anew", a dict of the other layers
+        and why they were not.
 
     Raises
     ------
@@ -44,17 +45,17 @@ def start_from(network, source, classes):
     taken, anew, layers = [], {}, {}
     for name in state:
         layers.setdefault(name.split("/")[0], []).append(name)
-    others = _other_classes(metadata["classes"], classes)
+    class_change = _class_change(metadata["classes"], classes)
     last = {name for layer in _last_layers(network) for name in layer.names}
     for layer, names in layers.items():
-        reason = (layer in last and others) or _misfit(names, state, tensors)
+        reason = (layer in last and class_change) or _misfit(names, state, tensors)
         if reason:
             anew[layer] = reason
         else:
             taken.append(layer)
             state |= {name: tensors[name] for name in names}
     if not taken:
-        raise CheckpointError(f"{source}: none of its layers fits this net; give --init-from a run of a like net")
+        raise CheckpointError(f"{source}: none of its layers fits this net; give --init-from a run of a similar net")
     network.load(state)
     return {
         "run": str(Path(source).resolve()),
@@ -65,30 +66,30 @@ def start_from(network, source, classes):
     }
 
 
-def _other_classes(then, now):
-    if list(then) == list(now):
+def _class_change(old, new):
+    if list(old) == list(new):
         return ""
-    return "other classes" if len(then) == len(now) else f"{len(now)} classes, not that run's {len(then)}"
+    return "other classes" if len(old) == len(new) else f"{len(new)} classes, not {len(old)} as in that run"
 
 
 def _last_layers(network):
-    # One a column where the last layer is split.
-    weighty = [layer for _, layer in network.layers() if layer.parameters]
-    return [layer for layer in weighty if layer.parameters[0].layer == weighty[-1].parameters[0].layer]
+    # One layer, or one in each column if the last layer is split.
+    layers = [layer for _, layer in network.layers() if layer.parameters]
+    return [layer for layer in layers if layer.parameters[0].layer == layers[-1].parameters[0].layer]
 
 
 def _misfit(names, state, tensors):
     for name in names:
         if name not in tensors:
             return "not in that run"
-        had, wanted = (" x ".join(map(str, arrays[name].shape)) for arrays in (tensors, state))
-        if had != wanted:
-            return f"{wanted}, not {had}"
+        old, new = (" x ".join(map(str, arrays[name].shape)) for arrays in (tensors, state))
+        if old != new:
+            return f"{new}, not {old} as in that run"
     return ""
 
 
 def read(source):
-    """Read the checkpoint that a run would begin from; see `checkpoint.read`."""
+    """Read the checkpoint whose weights a run would start with: see `checkpoint.read`."""
     source = Path(source)
     tensors, metadata = run_folder.read(checkpoint.newest(source) if source.is_dir() else source)
     recipe.parse(metadata["recipe"])
@@ -96,30 +97,34 @@ def read(source):
 
 
 def line(origin):
-    """Say what a run began with."""
-    anew = "; ".join(f"{layer} ({why})" for layer, why in origin["anew"].items())
-    taken = f"takes {', '.join(origin['taken'])}"
-    return f"begins with {origin['run']}, step {origin['step']}: {taken}; anew: {anew or 'nothing'}"
+    """Describe in a line of text which layers were copied from which run."""
+    new = "; ".join(f"{layer} ({why})" for layer, why in origin["anew"].items())
+    copied = f"copied {', '.join(origin['taken'])}"
+    return f"initialized from {origin['run']}, step {origin['step']}: {copied}; not copied: {new or 'nothing'}"
 
 
 def same_origin(origin, source, folder):
-    """Refuse to go on with a run that began otherwise than it is said to; without ``source`` any will do.
+    """Raise CheckpointError if a run to be resumed did not start with the weights of ``source``.
 
     Parameters
     ----------
     origin : dict or None
-        What `begin` returned when the run began; None if it began with nothing.
+        What `start_from` returned when the run started; None if it started with random weights.
     source : str, Path or None
-        What it is to have begun with: the same place, or the same weights.
+        The run given by --init-from now: the same path, or another copy of the same weights. None accepts any origin.
     folder : Path
-        The run's, for the message.
+        The run folder, for the message.
     """
     if source is None or (origin and origin["run"] == str(Path(source).resolve())):
         return
     if not origin:
-        raise CheckpointError(f"{folder}: its run began anew, not with {source}; give another --out folder")
+        raise CheckpointError(
+            f"{folder}: the run here started with random weights, not with {source}; give another --out folder"
+        )
     if _digest(read(source)[0]) != origin["weights"]:
-        raise CheckpointError(f"{folder}: its run began with {origin['run']}, not {source}; give another --out folder")
+        raise CheckpointError(
+            f"{folder}: the run here started with {origin['run']}, not {source}; give another --out folder"
+        )
 
 
 def _digest(tensors):

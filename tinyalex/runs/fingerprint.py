@@ -1,8 +1,9 @@
-"""On what the last bits of a result depend: versions, threads, the processor's products, the cards.
+"""The fingerprint of a machine: everything that the last bits of a result depend on.
 
-A run that goes on where all of this is the same goes on with the same bits. Where something differs it is as correct,
-but a sum may be taken in another order. What is compared is what was found here, and a hash of small results that are
-known to differ (products of a few shapes, exponentials, sums), since a name may stay the same where the code does not.
+A run that is resumed with the same fingerprint gives the same bits as without the interruption. With another one the
+result is as correct, but sums may be taken in another order. Besides the versions and names of libraries, processor and
+GPUs, the fingerprint has a hash of small results (matrix products, exponentials, sums) that are known to differ between
+machines, since code may change while its name does not.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ from tinyalex.devices.parallel import workers
 
 
 def take(devices):
-    """Describe this machine and this process, as far as they decide a result's last bits.
+    """Return the fingerprint of this machine and process.
 
     Parameters
     ----------
@@ -40,15 +41,15 @@ def take(devices):
     }
     for device in devices:
         if device.kind == "cuda":
-            found |= _card(device.xp, device.index)
+            found |= _gpu(device.xp, device.index)
     return found
 
 
-def differences(then, now):
-    """Say what has changed from one `take` to another: ``"threads 2, now 1"``; "" if nothing has."""
-    keys = [*then, *(key for key in now if key not in then)]
-    changed = [key for key in keys if then.get(key) != now.get(key)]
-    return ", ".join(f"{key} {then.get(key, 'nothing')}, now {now.get(key, 'nothing')}" for key in changed)
+def differences(old, new):
+    """Return what differs between two fingerprints, ``"threads 2, now 1"``; "" if nothing does."""
+    keys = [*old, *(key for key in new if key not in old)]
+    changed = [key for key in keys if old.get(key) != new.get(key)]
+    return ", ".join(f"{key} {old.get(key, 'nothing')}, now {new.get(key, 'nothing')}" for key in changed)
 
 
 def _blas():
@@ -71,7 +72,7 @@ def _processor():
 
 @cache
 def _arithmetic():
-    # Shapes whose products differ between one BLAS kernel, or number of its threads, and another.
+    # A hash of results; products of these shapes differ between BLAS kernels, and between numbers of BLAS threads.
     workers()  # from now on BLAS uses one thread, as it does in training
     digest, key = hashlib.sha256(), randomness.key(0, "fingerprint")
     for rows, inner, columns in ((96, 2420, 363), (1, 4096, 100), (64, 1600, 48)):
@@ -82,8 +83,9 @@ def _arithmetic():
     return digest.hexdigest()[:16]
 
 
-def _card(cupy, index):
-    # "CUDA" is what CuPy was linked with; products and kernels come from two libraries that are installed apart.
+def _gpu(cupy, index):
+    # "CUDA" is the version that CuPy was linked with. cuBLAS (matrix products) and NVRTC (kernels) are separate
+    # libraries with versions of their own.
     properties = cupy.cuda.runtime.getDeviceProperties(index)
     with cupy.cuda.Device(index):
         blas = cupy.cuda.cublas.getVersion(cupy.cuda.get_cublas_handle())

@@ -1,7 +1,7 @@
 """Finds the step, the layer and the images where numbers first stopped being finite.
 
-A loss that is not finite is noticed up to one step after the update that caused it. The steps since the last checkpoint
-depend on the checkpoint and the data alone, so they are repeated here with every check on.
+On a GPU, a loss that is not finite is noticed only some steps after the update that caused it. The steps since the last
+checkpoint depend only on the checkpoint and the data, so they are repeated here with all checks on.
 """
 
 import contextlib
@@ -14,13 +14,13 @@ from tinyalex.training import health
 
 @contextlib.contextmanager
 def explain_divergence(training, folder, log):
-    """Find out where numbers stopped being finite, before a DivergedError leaves the block.
+    """When a DivergedError leaves the block, find where numbers stopped being finite, and put that into its message.
 
     Parameters
     ----------
     training : Training
     folder : Path
-        Where its checkpoints are; none of them is written.
+        Where its checkpoints are; they are only read.
     log : Log
     """
     try:
@@ -29,7 +29,7 @@ def explain_divergence(training, folder, log):
         raise
     except DivergedError as error:
         text = str(error)
-        # With finite weights, the step that failed was the first one, and the error names its layer already.
+        # If the weights are finite, the step that failed is the first one, and the error already names its layer.
         if training.async_metrics or health.not_finite(run_folder.tensors_of(training.state_dict())):
             text = _replayed(training, folder, log)
         now = {"time": time.time(), "epoch": training.epoch, "step": training.step, "rate": training.rates.rate}
@@ -45,7 +45,7 @@ def _replayed(training, folder, log):
         training.reset([device.name for device in training.network.devices])
     else:
         run_folder.restore(training, tensors, metadata | {"errors": training.errors})
-    log.say(f"numbers are no longer finite: repeating steps {training.step} to {end} with every check on")
+    log.say(f"numbers are no longer finite: repeating steps {training.step} to {end} with all checks on")
     while training.step < end:
         with contextlib.closing(training.batches()) as batches:
             for batch in batches:
@@ -56,6 +56,6 @@ def _replayed(training, folder, log):
                 if training.step >= end:
                     break
     return (
-        f"loss: was not finite near step {end}, but is finite now that these steps were repeated: a fault of the "
-        "machine, not of the run; the same command resumes it"
+        f"loss: was not finite near step {end}, but is finite when these steps are repeated: a fault of the machine, "
+        "not of the settings; the same command resumes the run"
     )

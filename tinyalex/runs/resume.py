@@ -1,4 +1,4 @@
-"""Whether a run may go on: what it was, what it would be now, and what is to be said about that."""
+"""Starts or resumes a run: checks that settings, data and machine are those of the run in the folder."""
 
 import dataclasses
 from typing import NamedTuple
@@ -9,7 +9,7 @@ from tinyalex.runs import checkpoint, finetune, fingerprint, retention, run_fold
 from tinyalex.system import hashes, storage
 from tinyalex.training import health
 
-# What may change with --change: how fast the net learns, and how its convolutions are computed.
+# Settings that --change allows to change: those of learning, and the algorithm of the convolutions.
 LEARNING = (
     "epochs",
     "rate",
@@ -28,24 +28,24 @@ SAVE_EVERY = 600.0  # seconds
 
 
 class ResumeOptions(NamedTuple):
-    """How a run starts or resumes, and how often it is saved: the options of `tinyalex train`.
+    """How a run starts, resumes and is saved: the options of `tinyalex train`.
 
     Attributes
     ----------
     fresh : bool
-        Refuse to resume a run that is in the folder.
+        Refuse a folder that already holds a run.
     change : bool
-        Resume although settings of learning have changed.
+        Resume with other learning settings than before.
     exact : bool
-        Refuse to resume where the last bits may differ from those of an uninterrupted run.
+        Refuse to resume if the last bits may differ from those of an uninterrupted run.
     weak_signal : bool
         Start although different images give nearly equal outputs.
     save_every : float
         Seconds between checkpoints.
     command : str, optional
-        The command that resumes the run, for messages.
+        The command that resumes the run, shown in messages.
     init_from : str or Path, optional
-        A run, or one of its checkpoints, whose weights a new run starts from; see `tinyalex.runs.finetune`.
+        A run, or one of its checkpoints, whose weights a new run starts with: see `tinyalex.runs.finetune`.
     """
 
     fresh: bool = False
@@ -63,12 +63,12 @@ def start(training, folder, options, show):
     Parameters
     ----------
     training : Training
-        Gets the state of the folder's newest valid checkpoint.
+        Gets the state of the folder's newest valid checkpoint, if there is one.
     folder : Path
-        Held by this process.
+        Locked by this process: see `run_folder.hold`.
     options : ResumeOptions
     show : callable
-        Gets lines of text.
+        Called with lines of text.
 
     Returns
     -------
@@ -78,9 +78,9 @@ def start(training, folder, options, show):
     Raises
     ------
     UsageError
-        If there is a run and `options.fresh` asked for a new one.
+        If the folder holds a run and `options.fresh` is set.
     CheckpointError
-        If the run there is another one, or none of its checkpoints can be used.
+        If the run there has other settings or data, or none of its checkpoints can be used.
     StalledError
         If different images give nearly equal outputs of a new net.
     StorageError
@@ -89,13 +89,13 @@ def start(training, folder, options, show):
     run_folder.remove_partial_files(folder)
     found, origin = list(folder.glob("checkpoint-*.safetensors")), None
     if found and options.fresh:
-        raise UsageError(f"{folder}: holds a run already; leave out --fresh to go on with it, or give another --out")
+        raise UsageError(f"{folder}: holds a run already; leave out --fresh to resume it, or give another --out folder")
     if found:
         tensors, metadata = _same_run(training, folder, options, show)
         run_folder.restore(training, tensors, metadata)
         origin = metadata.get("origin")
         finetune.same_origin(origin, options.init_from, folder)
-        show(f"going on at step {training.step} of {training.recipe.learning.epochs * training.steps_per_epoch}")
+        show(f"resuming at step {training.step} of {training.recipe.learning.epochs * training.steps_per_epoch}")
     else:
         if options.init_from:
             origin = finetune.start_from(training.network, options.init_from, training.dataset.classes)
@@ -104,7 +104,7 @@ def start(training, folder, options, show):
     size = 2 * sum(view.nbytes for _, _, view in training.network.tensors()) + training.dataset.mean.nbytes
     storage.need_room(folder / "checkpoints", size * max(1, retention.NEWEST + 1 - len(found)))
     if origin and not found:
-        run_folder.save(training, folder, origin)  # from here on the other run is no longer needed
+        run_folder.save(training, folder, origin)  # from now on the other run is no longer needed
     return origin
 
 
@@ -113,43 +113,46 @@ def _same_run(training, folder, options, show):
     tensors, metadata = run_folder.read(checkpoint.newest(folder, damaged))
     for line in damaged:
         show(f"warning: {line}")
-    then = tensors["data/mean"]
-    now = (
-        training.dataset.mean if metadata["dataset"] == training.dataset.identity else then
-    )  # another set's goes without saying
+    old_mean, new_mean = tensors["data/mean"], training.dataset.mean
+    if metadata["dataset"] != training.dataset.identity:
+        new_mean = old_mean  # the message names the data set; do not also name its mean image
     changed = [
-        (what, old, new)
-        for what, old, new in (
+        (key, old, new)
+        for key, old, new in (
             *_settings(recipe.parse(metadata["recipe"]), training.recipe),
             ("classes", metadata["classes"], list(training.dataset.classes)),
             ("seed", metadata["seed"], training.seed),
             ("data set", metadata["dataset"][:8], training.dataset.identity[:8]),
-            ("mean image", hashes.array(then)[:8], hashes.array(now)[:8]),
+            ("mean image", hashes.array(old_mean)[:8], hashes.array(new_mean)[:8]),
         )
         if old != new
     ]
-    told = ", ".join(f"{what} {_short(old)}, now it is {_short(new)}" for what, old, new in changed)
-    if any(what not in CHANGEABLE for what, _, _ in changed):
-        raise CheckpointError(f"{folder}: its run had {told}; give another --out folder")
+    changes = ", ".join(f"{key} {_short(old)}, now it is {_short(new)}" for key, old, new in changed)
+    if any(key not in CHANGEABLE for key, _, _ in changed):
+        raise CheckpointError(f"{folder}: the run here had {changes}; give another --out folder")
     if changed and not options.change:
-        raise CheckpointError(f"{folder}: its run had {told}; add --change to go on with that, or give another --out")
+        raise CheckpointError(
+            f"{folder}: the run here had {changes}; add --change to resume with that, or give another --out folder"
+        )
     if metadata["step"] > training.recipe.learning.epochs * training.steps_per_epoch:
         raise CheckpointError(
-            f"{folder}: its run is at epoch {metadata['epoch']:.4g}, beyond learning.epochs = "
+            f"{folder}: the run here is at epoch {metadata['epoch']:.4g}, beyond learning.epochs = "
             f"{training.recipe.learning.epochs}; give more epochs, or another --out folder"
         )
     if changed:
-        show(f"changed from step {metadata['step']} on: its run had {told}")
-    other = fingerprint.differences(metadata.get("fingerprint") or {}, fingerprint.take(training.network.devices))
-    if other and options.exact:
-        raise CheckpointError(f"{folder}: its run was at {other}; go on there, or leave out --exact")
-    if other:
-        show(f"warning: the run was at {other}: it goes on correctly, but not with the same last bits")
+        show(f"changed from step {metadata['step']} on: the run had {changes}")
+    differences = fingerprint.differences(metadata.get("fingerprint") or {}, fingerprint.take(training.network.devices))
+    if differences and options.exact:
+        raise CheckpointError(
+            f"{folder}: the run here was made with {differences}; restore that to resume it, or leave out --exact"
+        )
+    if differences:
+        show(f"warning: the run was made with {differences}: it resumes correctly, but the last bits may differ")
     return tensors, metadata
 
 
 def _settings(then, now):
-    # (key, value then, value now) for every setting of two recipes; where the data lie does not matter.
+    # (key, old value, new value) of every setting of two recipes, except the path of the data.
     for part in ("net", "init", "data", "learning"):
         old, new = dataclasses.asdict(getattr(then, part)), dataclasses.asdict(getattr(now, part))
         yield from ((f"{part}.{key}", old[key], new[key]) for key in old if key != "set")
@@ -165,13 +168,13 @@ def _short(value):
 def _check_signal(training, options, show):
     batch = run_folder.next_batch(training)
     if len(batch.labels) < 8:
-        return  # too few to tell
+        return  # too few images to measure it
     strength = health.signal(training.network, batch.images)
     if strength >= health.WEAK:
         return
     line = (
-        f"signal: {strength:.1%} of what the last layer says depends on the image, {health.WEAK:.0%} or more is usual: "
-        "the loss may stay that of guessing"
+        f"signal: {strength:.1%} of the size of the logits depends on the image, {health.WEAK:.0%} or more is usual: "
+        "the loss may stay at the level of guessing"
     )
     if not _shipped(training.recipe) and not options.weak_signal:
         raise StalledError(f"{line}; choose init.weights, init.biases and data.scale together, or add --weak-signal")
@@ -179,7 +182,7 @@ def _check_signal(training, options, show):
 
 
 def _shipped(settings):
-    # Whether net, initialisation and scale are bound together as in a recipe of ours.
+    # Whether net, initialization and input scale are those of a recipe that comes with the package.
     if settings.name not in recipe.names():
         return False
     ours = recipe.load(settings.name)

@@ -1,31 +1,31 @@
 """Which checkpoints of a run are kept: the newest two that verify, the best one, and one for each drop of the rate."""
 
-NEWEST = 2  # verified ones; the second is there for the day when the first cannot be read any more
+NEWEST = 2  # how many verified ones are kept, in case the newest can no longer be read
 
 
 def pinned(found):
-    """Tell which checkpoints stay however old they are.
+    """Return the checkpoints that are kept even when they are no longer among the newest.
 
     Parameters
     ----------
     found : list of (Path, dict)
-        Checkpoints with their metadata. ``"errors"`` are the test errors after each epoch, ``"tested"`` says whether
-        the last of them is of these weights, ``"drops"`` how often the learning rate has fallen.
+        Checkpoints with their metadata: ``"errors"``, the test errors after each epoch; ``"tested"``, whether the last
+        of them is that of these weights; ``"drops"``, how often the learning rate has been lowered.
 
     Returns
     -------
     dict of Path to str
-        With the reason: the lowest test error (the first, of equal ones), and the first checkpoint after each drop,
-        from which another rate can be tried.
+        The reason for each: it has the lowest test error (the earliest one among equals), or it is the first after a
+        drop of the rate, from which another rate can be tried.
     """
     reasons = {}
-    tested = [(its["errors"][-1], its["step"], path) for path, its in found if its.get("tested")]
+    tested = [(metadata["errors"][-1], metadata["step"], path) for path, metadata in found if metadata.get("tested")]
     if tested:
-        error, _, path = min(tested, key=lambda each: each[:2])
+        error, _, path = min(tested, key=lambda entry: entry[:2])
         reasons[path] = f"lowest test error, {error:.2%}"
     first = {}
-    for path, its in sorted(found, key=lambda pair: pair[1]["step"]):
-        first.setdefault(its.get("drops", 0), path)
+    for path, metadata in sorted(found, key=lambda pair: pair[1]["step"]):
+        first.setdefault(metadata.get("drops", 0), path)
     first.pop(0, None)
     for drops, path in first.items():
         reason = f"learning rate lowered for the {_ordinal(drops)} time"

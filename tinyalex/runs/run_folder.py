@@ -1,4 +1,4 @@
-"""A run folder: what training leaves there, and how the other commands read it."""
+"""A run folder: what training writes there, and how the other commands read it."""
 
 import contextlib
 from pathlib import Path
@@ -21,10 +21,10 @@ RECIPE = "recipe.toml"
 
 
 def _all(kind):
-    return lambda value: type(value) is list and all(type(each) is kind for each in value)
+    return lambda value: type(value) is list and all(type(item) is kind for item in value)
 
 
-_FIELDS = {  # of the metadata, and whether a value will do
+_FIELDS = {  # key of the metadata: whether a value is valid
     "recipe": lambda value: type(value) is str,
     "dataset": lambda value: type(value) is str,
     "seed": lambda value: type(value) is int,
@@ -36,7 +36,7 @@ _FIELDS = {  # of the metadata, and whether a value will do
 
 
 class Run(NamedTuple):
-    """A trained network and what its images have to look like.
+    """A trained network, and what is needed to use it on images.
 
     Attributes
     ----------
@@ -44,13 +44,13 @@ class Run(NamedTuple):
     recipe : Recipe
     classes : list of str
     words : list of str
-        Their names for people.
+        Readable names of the classes.
     mean : ndarray, shape (S, S, 3)
         Mean training image.
     metadata : dict
-        The checkpoint's.
+        Metadata of the checkpoint.
     passed_over : list of str
-        A line for each newer checkpoint that does not verify.
+        A message for each newer checkpoint that was skipped because it does not verify.
     """
 
     network: object
@@ -63,7 +63,7 @@ class Run(NamedTuple):
 
 
 def tensors_of(state):
-    """Return the values and the momenta of a `Training.state_dict` under the names that a checkpoint gives them."""
+    """Return the values and momenta of a `Training.state_dict` under the names that they have in a checkpoint."""
     return state["values"] | {f"momentum/{name}": momentum for name, momentum in state["momenta"].items()}
 
 
@@ -76,7 +76,7 @@ def snapshot(training, origin=None, tested=False):
     origin : dict, optional
         Where the run's first weights came from: see `finetune.start_from`.
     tested : bool
-        Whether the last entry of `Training.errors` belongs to these weights.
+        Whether the last entry of `Training.errors` is the test error of these weights.
 
     Raises
     ------
@@ -85,9 +85,9 @@ def snapshot(training, origin=None, tested=False):
     """
     state = training.state_dict()
     tensors = tensors_of(state)
-    where = health.not_finite(tensors)
-    if where:
-        raise DivergedError(f"{where}: no longer finite at step {training.step}; not saved")
+    bad = health.not_finite(tensors)
+    if bad:
+        raise DivergedError(f"{bad}: no longer finite at step {training.step}; not saved, use a smaller learning.rate")
     metadata = {
         "kind": "checkpoint",
         "step": state["step"],
@@ -112,7 +112,7 @@ def save(training, folder, origin=None, tested=False):
 
 
 def restore(training, tensors, metadata):
-    """Put a `Training` where it was when a checkpoint was written."""
+    """Restore a `Training` to the state that a checkpoint holds."""
     names = training.network.state()
     training.load_state_dict(
         {
@@ -126,12 +126,12 @@ def restore(training, tensors, metadata):
 
 
 def hold(folder):
-    """Keep a run folder, made if it is missing, to this process: see `tinyalex.system.lock.hold`."""
+    """Lock a run folder for this process, and create it if it is missing: see `tinyalex.system.lock.hold`."""
     return lock.hold(folder, "training", "--out")
 
 
 def remove_partial_files(folder):
-    """Remove what a process that was killed while it wrote left in a folder; to be called by who holds it."""
+    """Remove the temporary files that a killed process left in a folder; the caller must `hold` it."""
     for path in Path(folder).glob("*.part"):
         storage.remove(path)
 
@@ -143,7 +143,7 @@ def next_batch(training):
 
 
 def read(path):
-    """Read a checkpoint, or a file of weights, and hold it to the net that its own recipe describes.
+    """Read a checkpoint, or a file of weights, and check it against the net that its own recipe describes.
 
     Returns
     -------
@@ -153,14 +153,16 @@ def read(path):
     Raises
     ------
     CheckpointError
-        Also if a tensor is missing, is too many or of another shape, or holds a number that is not finite.
+        As `checkpoint.read`, and if a tensor is missing, unknown or of another shape, or holds a NaN or an infinity.
     """
     tensors, metadata = checkpoint.read(path, _shapes(path))
-    place, mean = health.not_finite(tensors), tensors["data/mean"]
-    if place:
-        raise CheckpointError(f"{path}: {place} is not a finite number; use an older checkpoint or train again")
+    bad, mean = health.not_finite(tensors), tensors["data/mean"]
+    if bad:
+        raise CheckpointError(f"{path}: {bad} is not a finite number; use an older checkpoint or train again")
     if mean.ndim != 3 or mean.shape != (mean.shape[0], mean.shape[0], 3):
-        raise CheckpointError(f"{path}: data/mean is {mean.shape}, which is no square image; train again")
+        raise CheckpointError(
+            f"{path}: data/mean is {mean.shape}, not a square image; use an older checkpoint or train again"
+        )
     return tensors, metadata
 
 
@@ -168,15 +170,17 @@ def _shapes(path):
     def shapes(metadata):
         for field, fits in _FIELDS.items():
             if not fits(metadata.get(field)):
-                raise CheckpointError(f"{path}: {field}: {metadata.get(field)!r:.60} will not do; train again")
+                raise CheckpointError(
+                    f"{path}: {field}: {metadata.get(field)!r:.60} is not valid; use an older checkpoint or train again"
+                )
         classes, words = metadata["classes"], metadata.get("words") or metadata["classes"]
         try:
             settings = recipe.parse(metadata["recipe"])
         except UsageError as error:
-            raise CheckpointError(f"{path}: its recipe will not do ({error}); use another file") from error
+            raise CheckpointError(f"{path}: its recipe is not valid ({error}); use another file") from error
         if not len(classes) == len(words) == settings.net.classes:
-            told = f"{len(classes)} classes with {len(words)} names, but the net has {settings.net.classes}"
-            raise CheckpointError(f"{path}: {told}; train again")
+            counts = f"{len(classes)} classes with {len(words)} names, but the net has {settings.net.classes}"
+            raise CheckpointError(f"{path}: {counts}; use an older checkpoint or train again")
         wanted = {}
         for parameter in alexnet.describe(settings.net).parameters():
             width = parameter.shape[-1] // len(parameter.names)
@@ -184,29 +188,35 @@ def _shapes(path):
                 f"{name}/{parameter.kind}": ("float32", (*parameter.shape[:-1], width)) for name in parameter.names
             }
         if metadata.get("kind") != "weights":
-            wanted |= {f"momentum/{name}": told for name, told in wanted.items()} | {"epoch/seen": ("float64", None)}
+            wanted |= {f"momentum/{name}": form for name, form in wanted.items()} | {"epoch/seen": ("float64", None)}
         return wanted | {"data/mean": ("float32", None)}
 
     return shapes
 
 
-def load(place, devices=("cpu",)):
+def load(path, devices=("cpu",)):
     """Build the network of a run folder's newest checkpoint, of one checkpoint, or of a file of weights.
+
+    Parameters
+    ----------
+    path : str or Path
+        A folder or a file.
+    devices : sequence of str
 
     Returns
     -------
     Run
     """
-    place = Path(place)
+    source = Path(path)
     for attempt in range(3):
         rejected = []
-        path = checkpoint.newest(place, rejected) if place.is_dir() else place
+        path = checkpoint.newest(source, rejected) if source.is_dir() else source
         try:
             tensors, metadata = read(path)
             break
         except CheckpointError:
             if attempt == 2 or path.exists():
-                raise  # else training has replaced it meanwhile
+                raise  # else a training process has removed it since: take the one that is newest now
     settings = recipe.parse(metadata["recipe"])
     network = alexnet.build(settings.net, settings.init, devices, seed=None)
     network.load(tensors)
@@ -216,7 +226,7 @@ def load(place, devices=("cpu",)):
 
 
 def export(run, path):
-    """Write a `Run` as a file of weights: all that `load` needs, and nothing that a training needs to go on.
+    """Write a `Run` to a file of weights: what `load` needs, without what a run needs to resume.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""A run's log: one JSON object a line, and lines of text for whoever watches. Neither may end a run."""
+"""A run's log: a file with one JSON object a line, and lines of text on the terminal. Failing to write ends no run."""
 
 import contextlib
 import json
@@ -12,7 +12,7 @@ LOG = "log.jsonl"
 
 
 def read_log(folder):
-    """Return the records of a run's log, oldest first; a last line that was cut off is left out."""
+    """Return the records of a run's log, oldest first; lines that are incomplete or invalid are left out."""
     path = Path(folder) / LOG
     if not path.is_file():
         return []
@@ -21,7 +21,7 @@ def read_log(folder):
 
 
 def quietly(show):
-    """Give a ``show`` that says no more when nobody can read it: a closed pipe does not end a run of days."""
+    """Return a ``show`` that ignores an output that was closed, so that a closed pipe does not end a run."""
 
     def say(text):
         with contextlib.suppress(OSError):
@@ -31,34 +31,37 @@ def quietly(show):
 
 
 class Log:
-    """Writes ``log.jsonl``, and tells the person who watches.
+    """Writes ``log.jsonl``, and shows lines of text and a progress bar.
 
-    A record that cannot be written, on a full disk say, is kept for later: there is one warning, and the run goes on.
+    A record that cannot be written, for example on a full disk, is written later; there is one warning, and the run
+    continues.
 
     Parameters
     ----------
     folder : Path
     steps : int
-        Of the whole run, for the progress bar.
+        Steps of the whole run, for the progress bar.
     done : int
-        Steps that are behind us already; what the log says of later ones is cut off.
-    tests : int, optional
-        Tests that are behind us; those of later ones are cut off as well.
+        Steps done so far: the log's records of later steps are removed.
     show : callable
-        Gets plain lines of text. The bar appears on a terminal only.
+        Called with lines of text. The bar appears only on a terminal.
+    tests : int, optional
+        Tests done so far: the log's records of later tests are removed.
     """
 
     def __init__(self, folder, steps, done=0, show=print, tests=None):
         from tqdm import tqdm
 
         path = Path(folder) / LOG
-        storage.write_text(path, "".join(_kept(read_log(folder), done, tests)))  # all of it or the one before
+        storage.write_text(
+            path, "".join(_kept(read_log(folder), done, tests))
+        )  # atomic: a kill leaves the old log or the new one
         self._file = path.open("ab", buffering=0)
         self._show, self._waiting, self._warned = show, b"", False
         self._bar = tqdm(total=steps, initial=done, unit="step", disable=None, leave=False, dynamic_ncols=True)
 
     def write(self, event, **fields):
-        """Add a record; numbers that are not finite become null, as JSON wants."""
+        """Add a record; numbers that are not finite become null, since JSON has none."""
         fields = {key: _plain(value) for key, value in fields.items() if value is not None}
         self._waiting += (json.dumps({"event": event, **fields}) + "\n").encode()
         try:
@@ -67,12 +70,12 @@ class Log:
         except OSError as error:
             if not self._warned:
                 self.say(
-                    f"warning: {self._file.name}: cannot be written ({error.strerror}); make room, training goes on"
+                    f"warning: {self._file.name}: cannot be written ({error.strerror}); make room, training continues"
                 )
             self._warned = True
 
     def step(self, **figures):
-        """Move the bar on and show figures beside it."""
+        """Advance the bar by a step and show figures beside it."""
         with contextlib.suppress(OSError):  # the terminal was closed
             self._bar.set_postfix_str("  ".join(f"{name} {value}" for name, value in figures.items()), refresh=False)
             self._bar.update()
@@ -84,7 +87,7 @@ class Log:
         self._show(text)
 
     def close(self):
-        """Put the bar away and close the file."""
+        """Remove the bar and close the file."""
         with contextlib.suppress(OSError):
             self._bar.close()
         self._file.close()

@@ -1,4 +1,4 @@
-"""A training run: drives the training loop, tests after each epoch, and keeps log and checkpoints in a run folder."""
+"""A training run: runs the training loop, tests after each epoch, and writes log and checkpoints to a run folder."""
 
 import contextlib
 import time
@@ -21,7 +21,7 @@ from tinyalex.training.step_metrics import RunningMeans
 
 
 def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, options=None, stop_condition=None):
-    """Train a network, or resume the run in `out`, and leave a log and checkpoints there.
+    """Train a network, or resume the run in `out`, and write a log and checkpoints there.
 
     Parameters
     ----------
@@ -32,7 +32,7 @@ def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, options=No
     devices : sequence of str
     seed : int
     show : callable
-        Gets lines of text about the progress.
+        Called with lines of text about the progress.
     options : ResumeOptions, optional
     stop_condition : callable, optional
         Called as ``stop_condition(training)`` before each epoch; training ends there if it returns True.
@@ -40,7 +40,7 @@ def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, options=No
     Returns
     -------
     Score
-        On the test images, at the end.
+        The network's score on the test images, at the end.
     """
     out, test, show, options = Path(out), dataset.need("test"), quietly(show), options or ResumeOptions()
     training = Training(recipe, dataset, devices, seed)
@@ -55,7 +55,9 @@ def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, options=No
         stack.enter_context(checkpoints.saved_on_data_error())
         stack.enter_context(explain_divergence(training, out, log))
         while not _finished(training, stop_condition):
-            if len(training.errors) == training.step // training.steps_per_epoch:  # else only its test is missing
+            if (
+                len(training.errors) == training.step // training.steps_per_epoch
+            ):  # else the epoch is trained, but not tested yet
                 _train_epoch(training, log, checkpoints)
             result = evaluate(
                 training.network, test, dataset.mean, training.recipe, after_batch=checkpoints.save_if_due
@@ -75,13 +77,13 @@ def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, options=No
 
 
 def _finished(training, stop_condition):
-    # A run that was stopped within an epoch ends where it would have ended: the condition is asked between epochs.
+    # The condition is checked only between epochs, so that a run stopped within one ends where it would have ended.
     between = training.step == len(training.errors) * training.steps_per_epoch
     return training.finished or bool(stop_condition and between and stop_condition(training))
 
 
 def _train_epoch(training, log, checkpoints):
-    # From the current step to the end of the epoch.
+    # Trains from the current step to the end of the epoch.
     means, batches, started, images = RunningMeans(training), training.batches(), time.monotonic(), 0
     with contextlib.closing(batches):
         for metrics in training.train_steps(batches, synchronize=checkpoints.due):
@@ -93,7 +95,7 @@ def _train_epoch(training, log, checkpoints):
             now = {"time": time.time(), "epoch": metrics.epoch, "step": metrics.step, "rate": metrics.rate}
             if metrics.step % means.window == 0:
                 log.write("train", **now, loss=loss, top1_error=error, images_per_s=speed)
-            if metrics.step % training.steps_per_epoch:  # the last step follows below, after the epoch's record
+            if metrics.step % training.steps_per_epoch:  # after the last step, see below: the epoch is logged first
                 checkpoints.after_step(metrics)
     loss, error = means.add(metrics, training.steps_per_epoch)
     log.write("epoch", **now, loss=loss, top1_error=error, images_per_s=speed, waited=waited)

@@ -1,1 +1,1 @@
-"""Files, locks, signals and hashes; nothing here knows a network."""
+"""Files, locks, signals and hashes; nothing here depends on networks or training."""

@@ -1,27 +1,27 @@
-"""Hashes of texts and tensors, in memory and in a file: BLAKE2b, which is the fastest where no instruction does SHA."""
+"""BLAKE2b hashes of texts and tensors, in memory and in files; on CPUs without SHA instructions it is the fastest."""
 
 import hashlib
 import os
 
 import numpy as np
 
-_CHUNK = 1 << 20  # bytes that are read at once
+_CHUNK = 1 << 20  # bytes read at a time
 
 
 def text(content):
-    """Hash a text; 64 hexadecimal digits."""
+    """Return the hash of a text, 64 hexadecimal digits."""
     return hashlib.blake2b(content.encode(), digest_size=32).hexdigest()
 
 
 def array(content):
-    """Hash a contiguous array: its type, its shape and its bytes."""
+    """Return the hash of a contiguous array: of its type, its shape and its bytes."""
     digest = _begun(content.dtype.name, content.shape)
     digest.update(_bytes(content))
     return digest.hexdigest()
 
 
 def in_file(descriptor, tensor):
-    """Hash a `tensorfile.Tensor` where it lies in its file; the same as `array` of what was written there."""
+    """Return the hash of a `tensorfile.Tensor` in a file, equal to the `array` hash of the same tensor in memory."""
     digest = _begun(tensor.dtype, tensor.shape)
     for begin in range(tensor.begin, tensor.end, _CHUNK):
         digest.update(os.pread(descriptor, min(_CHUNK, tensor.end - begin), begin))
@@ -29,7 +29,7 @@ def in_file(descriptor, tensor):
 
 
 def is_in_file(descriptor, tensor, content):
-    """Tell whether a tensor in a file is an array in memory, byte for byte."""
+    """Return whether a tensor in a file has the same type, shape and bytes as an array in memory."""
     if (tensor.dtype, tensor.shape) != (content.dtype.name, content.shape):
         return False
     content = _bytes(content)

@@ -1,4 +1,4 @@
-"""One writer a folder: a lock that says who holds it, and that the kernel opens when the holder ends."""
+"""A lock that lets one process write to a folder. The system releases it when the process ends, however it ends."""
 
 import contextlib
 import fcntl
@@ -13,44 +13,44 @@ NAME = ".lock"
 
 @contextlib.contextmanager
 def hold(folder, doing, other):
-    """Keep a folder, made if it is missing, to this process.
+    """In the block, lock a folder for this process; the folder is created if it is missing.
 
     Parameters
     ----------
     folder : str or Path
     doing : str
-        What this process does there, for whoever comes second: "training".
+        What this process does there, for the error message of a second one: "training".
     other : str
-        What names another folder: "--out".
+        The option or argument that gives another folder: "--out".
 
     Raises
     ------
     BusyError
-        If another process holds it; the line names that process and its machine.
+        If another process holds the lock; the message names that process and its machine.
     StorageError
-        If the disk cannot lock a file.
+        If the file system has no locks.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
-    file = os.open(Path(folder) / NAME, os.O_RDWR | os.O_CREAT, 0o666)
+    descriptor = os.open(Path(folder) / NAME, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            who = os.pread(file, 1000, 0).decode("utf-8", "replace") or "it has just begun"
+            who = os.pread(descriptor, 1000, 0).decode("utf-8", "replace") or "it has just started"
             raise BusyError(
                 f"{folder}: another process is {doing} here ({who}); wait for it or give another {other}"
             ) from None
         except OSError as error:
             raise StorageError(
-                f"{folder}: cannot be locked ({error.strerror}); give another {other}, on a disk that knows locks"
+                f"{folder}: cannot be locked ({error.strerror}); give another {other}, on a file system that has locks"
             ) from error
-        with contextlib.suppress(OSError):  # on a full disk it is a lock all the same
-            os.ftruncate(file, 0)
-            os.pwrite(file, f"process {os.getpid()} on {platform.node()}".encode(), 0)
+        with contextlib.suppress(OSError):  # the lock also works on a full disk
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, f"process {os.getpid()} on {platform.node()}".encode(), 0)
         try:
             yield
         finally:
             with contextlib.suppress(OSError):
-                os.ftruncate(file, 0)
+                os.ftruncate(descriptor, 0)
     finally:
-        os.close(file)
+        os.close(descriptor)

@@ -1,17 +1,17 @@
-"""Signals turned into requests to stop or to save, which a loop serves when its current step is done."""
+"""Turns signals into requests to stop or to save, which a loop serves after its current step."""
 
 import contextlib
 import signal
 import threading
 import time
 
-_SAME_REQUEST = 1.0  # seconds
+_SAME_REQUEST = 1.0  # seconds within which a second signal counts as the same request
 
 
 @contextlib.contextmanager
 def interrupting():
     """Inside the block, let SIGTERM raise KeyboardInterrupt, as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():  # only there can handlers be set
+    if threading.current_thread() is not threading.main_thread():  # Python sets signal handlers only there
         yield
         return
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -22,21 +22,22 @@ def interrupting():
 
 
 class StopRequests:
-    """Record signals as requests, inside a ``with`` block.
+    """Records signals as requests, inside a ``with`` block.
 
-    The first Ctrl-C or SIGTERM requests a stop; another one more than a second later acts at once, as it would outside
-    the block. One within a second counts as the same request: ``timeout`` signals a process and then its group.
+    The first Ctrl-C or SIGTERM requests a stop. Another one more than a second later acts at once, as it would outside
+    the block. One within a second counts as the same request, because ``timeout`` sends its signal to a process and
+    then to the process's group.
 
     Parameters
     ----------
     saves : bool
-        Also take SIGHUP (the terminal was closed) and SIGUSR1, as requests to save and continue.
+        Also take SIGHUP (sent when the terminal is closed) and SIGUSR1, as requests to save and continue.
 
     Attributes
     ----------
     stop_requested : bool
     save_requested : bool
-        Set to False again by whoever saves.
+        The caller sets it to False after saving.
     """
 
     _STOP = (signal.SIGINT, signal.SIGTERM)
@@ -61,8 +62,8 @@ class StopRequests:
         if not self.stop_requested:
             self.stop_requested, self._since = True, time.monotonic()
         elif time.monotonic() - self._since > _SAME_REQUEST:
-            for each in self._STOP:
-                signal.signal(each, self._before[each])
+            for stop_signal in self._STOP:
+                signal.signal(stop_signal, self._before[stop_signal])
             signal.raise_signal(number)
 
     def _request_save(self, number, frame):

@@ -1,18 +1,18 @@
-"""The header of a safetensors file, read with suspicion: nothing is allocated before it fits the size of the file."""
+"""Reads and checks the header of a safetensors file, before anything is allocated for its tensors."""
 
 import json
 import os
 from math import prod
 from typing import NamedTuple
 
-_LIMIT = 16 << 20  # bytes of header; a real one has some ten thousand
+_LIMIT = 16 << 20  # largest header that is read, bytes; real ones have some ten thousand
 _TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BOOL": "bool"}
 _TYPES |= {f"{kind}{bits}": f"{name}{bits}" for kind, name in (("I", "int"), ("U", "uint")) for bits in (8, 16, 32, 64)}
 _BYTES = {name: 1 if name == "BOOL" else int(name[1:]) // 8 for name in _TYPES}
 
 
 class Tensor(NamedTuple):
-    """Where a tensor lies in its file: bytes ``begin`` to ``end``; dtype by NumPy's name."""
+    """A tensor in a file: NumPy's name of its dtype, its shape, and its first byte and the one after its last."""
 
     dtype: str
     shape: tuple
@@ -35,16 +35,16 @@ def read(path):
     Raises
     ------
     OSError
-        When the file cannot be read.
+        If the file cannot be read.
     ValueError
-        When the header is longer than the file, is not JSON, names a thing twice, or when the tensors that it lists do
-        not fill the rest of the file to the byte, in whatever order.
+        If the header is longer than the file, is not JSON or has a key twice, or if the tensors that it lists do not
+        fill the rest of the file exactly, in any order.
     """
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(size - 8, _LIMIT):
-            raise ValueError("cut, or not a safetensors file")
+            raise ValueError("truncated, or not a safetensors file")
         content = file.read(length)
     try:
         entries = parse(content.decode())
@@ -55,48 +55,48 @@ def read(path):
     spans = sorted((tensor.begin, tensor.end) for tensor in tensors.values())
     ends = [8 + length, *(end for _, end in spans)]
     if [begin for begin, _ in spans] != ends[:-1] or ends[-1] != size:
-        raise ValueError("cut or damaged: the tensors do not fill the file")
+        raise ValueError("truncated or damaged: the tensors do not fill the file")
     if not isinstance(found, dict) or not all(isinstance(text, str) for text in found.values()):
         raise ValueError("damaged: its metadata are not text")
     return found, tensors
 
 
 def differences(tensors, wanted):
-    """Say in what tensors differ from those that are wanted; "" if in nothing.
+    """Return how tensors differ from those that are expected; "" if they do not.
 
     Parameters
     ----------
     tensors : dict of str to Tensor
     wanted : dict of str to (str, tuple or None)
-        dtype and shape by name; None is any shape.
+        dtype and shape by name; a shape None allows any shape.
     """
     wrong = []
     for name in sorted(tensors.keys() | wanted.keys()):
         (dtype, shape), want = tensors.get(name, (None, None))[:2], wanted.get(name)
         if want is None or dtype != want[0] or (want[1] is not None and shape != tuple(want[1])):
-            wrong.append(f"{name} is {_told(dtype, shape)}, not {_told(*want or (None, None))}")
+            wrong.append(f"{name} is {_described(dtype, shape)}, not {_described(*want or (None, None))}")
     return "; ".join(wrong[:4]) + (f"; and {len(wrong) - 4} more" if len(wrong) > 4 else "")
 
 
-def _told(dtype, shape):
+def _described(dtype, shape):
     return "nothing" if dtype is None else f"{dtype} {'of any shape' if shape is None else tuple(shape)}"
 
 
 def parse(text):
-    """Read JSON in which no key comes twice; ValueError otherwise."""
-    return json.loads(text, object_pairs_hook=_once)
+    """Parse JSON; ValueError if it is invalid or an object has the same key twice."""
+    return json.loads(text, object_pairs_hook=_without_duplicates)
 
 
-def _once(pairs):
+def _without_duplicates(pairs):
     if len(dict(pairs)) != len(pairs):
-        raise ValueError("a key comes twice")
+        raise ValueError("an object has the same key twice")
     return dict(pairs)
 
 
 def _tensor(entry, start):
     begin, end = entry["data_offsets"]
     if not all(type(number) is int and number >= 0 for number in (begin, end, *entry["shape"])):
-        raise ValueError("a size that is no whole number")
+        raise ValueError("a size is not a whole number")
     if end - begin != prod(entry["shape"]) * _BYTES[entry["dtype"]]:
-        raise ValueError("a size that is not its shape's")
+        raise ValueError("a size does not match its shape")
     return Tensor(_TYPES[entry["dtype"]], tuple(entry["shape"]), start + begin, start + end)

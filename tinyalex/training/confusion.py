@@ -1,4 +1,4 @@
-"""Which classes a network confuses: error rates class by class, and the pairs that are taken for each other."""
+"""Which classes a network confuses: error rates of each class, and the pairs of classes most often confused."""
 
 from typing import NamedTuple
 
@@ -8,14 +8,14 @@ from tinyalex.training.evaluation import ranks
 
 
 class ClassScore(NamedTuple):
-    """How often images of one class were taken for others; errors are fractions, NaN where there are no images.
+    """Error rates of one class, and what its images were taken for; errors are fractions, NaN without images.
 
     Attributes
     ----------
     label, count : int
     top1_error, top5_error : float
     taken_for, times : int
-        The wrong class guessed most often, and how often; -1 and 0 if there was none.
+        The wrong class predicted most often, and how often; -1 and 0 if there was none.
     """
 
     label: int
@@ -36,17 +36,17 @@ class Pair(NamedTuple):
 
     @property
     def times(self):
-        """How many images in all."""
+        """Number of images of either class that were taken for the other."""
         return self.first_as_second + self.second_as_first
 
 
-def guesses(probabilities):
-    """Return the first guesses, int (n,), as `ranks` orders them; -1 where something is no number."""
+def predictions(probabilities):
+    """Return the top-1 predictions, int (n,), in the order of `ranks`; -1 where a probability is not finite."""
     return np.where(np.isfinite(probabilities).all(axis=1), probabilities.argmax(axis=1), -1)
 
 
 def by_class(probabilities, labels):
-    """Score each class.
+    """Compute the error rates of each class.
 
     Parameters
     ----------
@@ -56,14 +56,15 @@ def by_class(probabilities, labels):
     Returns
     -------
     list of ClassScore
-        In the order of the labels.
+        One for each class, in the order of the labels.
     """
     classes, rank, mistakes = probabilities.shape[1], ranks(probabilities, labels), _mistakes(probabilities, labels)
     count, wrong1, wrong5 = (np.bincount(labels, weight, minlength=classes) for weight in (None, rank >= 1, rank >= 5))
     most = {}
-    for (label, guess), times in mistakes.items():  # of equals the lower label, which comes first
+    for (label, prediction), times in mistakes.items():
+        # Of equally frequent predictions the first one, with the lower label, is kept.
         if times > most.get(label, (0, 0))[1]:
-            most[label] = guess, times
+            most[label] = prediction, times
     with np.errstate(invalid="ignore"):
         errors = np.stack([wrong1, wrong5], axis=1) / count[:, None]
     return [
@@ -73,7 +74,7 @@ def by_class(probabilities, labels):
 
 
 def confused(probabilities, labels, most=10):
-    """Return the ``most`` pairs that were taken for each other most often, as a list of `Pair`."""
+    """Return the ``most`` pairs of classes that were confused most often, as a list of `Pair`, worst first."""
     mistakes = _mistakes(probabilities, labels)
     pairs = {
         (low, high): Pair(low, high, mistakes.get((low, high), 0), mistakes.get((high, low), 0))
@@ -83,8 +84,8 @@ def confused(probabilities, labels, most=10):
 
 
 def _mistakes(probabilities, labels):
-    # {(label, guess): times} in this order; a table of all classes by all would be too large for 21,843 of them.
-    guess = guesses(probabilities)
-    wrong = (guess != labels) & (guess >= 0)
-    found, times = np.unique(np.stack([labels[wrong], guess[wrong]], axis=1), axis=0, return_counts=True)
-    return {(int(label), int(other)): int(count) for (label, other), count in zip(found, times, strict=True)}
+    # {(label, prediction): count}, sorted; a full confusion matrix would be too large for 21,843 classes.
+    predicted = predictions(probabilities)
+    wrong = (predicted != labels) & (predicted >= 0)
+    pairs, counts = np.unique(np.stack([labels[wrong], predicted[wrong]], axis=1), axis=0, return_counts=True)
+    return {(int(label), int(other)): int(count) for (label, other), count in zip(pairs, counts, strict=True)}

@@ -1,11 +1,11 @@
-"""Error rates: how often the right class is not the first guess, or not among the first five (paper §2).
+"""Top-1 and top-5 error: how often the right class is not the most probable, or not among the first five (paper §2).
 
-What holds where the rates are not obvious:
+Special cases:
 
-- Of equally probable classes the one with the lower number is guessed first. (2012 shared the credit among them.)
+- Among equally probable classes, the one with the lower label ranks first. (2012 shared the credit among them.)
 - With five classes or fewer the right one is always among the first five: the top-5 error is 0.
-- An image with a probability that is no number (NaN, infinity) is wrong, in the top 5, too, whatever the number of
-  classes. An average over views or nets is no number if one of them is none.
+- An image with a probability that is NaN or infinite counts as wrong, in the top-5 error too, whatever the number of
+  classes. An average over views or nets is NaN if one of them is.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from tinyalex.layers.loss import check_labels
 
 
 class Score(NamedTuple):
-    """RunningMeans over ``count`` images; errors are fractions."""
+    """Mean loss and error rates over ``count`` images; errors are fractions."""
 
     count: int
     loss: float
@@ -28,7 +28,7 @@ class Score(NamedTuple):
 
 
 def ranks(probabilities, labels):
-    """Count the classes that come before the right one.
+    """Return the rank of the right class: how many classes come before it.
 
     Parameters
     ----------
@@ -38,8 +38,8 @@ def ranks(probabilities, labels):
     Returns
     -------
     ndarray of int, shape (n,)
-        0 where the right class is the first guess; where something is no number, at least 5 and no less than there are
-        classes.
+        0 where the right class is the most probable one. Where a probability is not finite: the number of classes, but
+        at least 5.
     """
     right = np.take_along_axis(probabilities, labels[:, None], axis=1)
     earlier = np.arange(probabilities.shape[1]) < labels[:, None]
@@ -48,7 +48,10 @@ def ranks(probabilities, labels):
 
 
 def score(probabilities, labels):
-    """Return the `Score` of probabilities (n, classes); one that is 0, or no number, has the loss of the smallest."""
+    """Return the `Score` of probabilities (n, classes).
+
+    Where the right class has probability 0, or one that is not finite, the loss uses the smallest normal float32.
+    """
     check_labels(labels, *probabilities.shape)
     rank = ranks(probabilities, labels)
     right = np.take_along_axis(probabilities, labels[:, None], axis=1).astype(np.float64)
@@ -57,19 +60,19 @@ def score(probabilities, labels):
 
 
 def probabilities(network, images, mean, recipe, views=1, after_batch=None):
-    """Return a network's probabilities for test images, averaged over views after the softmax (paper §4.1).
+    """Return a network's class probabilities for test images, averaged over views after the softmax (paper §4.1).
 
     Parameters
     ----------
     network : Network
     images : ImageSet
     mean : float32 (S, S, 3)
-        The mean image that the network was trained with.
+        The mean of the images that the network was trained on.
     recipe : Recipe
     views : {1, 9, 10}
-        Crops of each image: see `augment.views`.
+        How many crops of each image: see `augment.views`.
     after_batch : callable, optional
-        Called after every batch; an exception from it ends the evaluation.
+        Called after every batch; if it raises an exception, the evaluation ends with it.
 
     Returns
     -------
@@ -77,7 +80,7 @@ def probabilities(network, images, mean, recipe, views=1, after_batch=None):
     """
     if images.size != len(mean):
         raise DataError(
-            f"images: {images.size} x {images.size}, but the network was trained with {len(mean)} x {len(mean)}; "
+            f"images: {images.size} x {images.size}, but the network was trained on {len(mean)} x {len(mean)}; "
             "prepare them in that size"
         )
     batch, parts = recipe.learning.batch, []

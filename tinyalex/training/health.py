@@ -1,4 +1,4 @@
-"""Checks that a run is healthy: finite numbers, outputs that depend on the image, a falling loss, active units."""
+"""Checks that training goes well: finite numbers, logits that depend on the image, a falling loss, live ReLU units."""
 
 import math
 
@@ -6,18 +6,18 @@ import numpy as np
 
 from tinyalex.errors import DivergedError, StalledError
 
-WEAK = 0.02  # a signal below this has stalled: see `signal`
-STALL_WARNING, STALL_END = 2000 * 256, 10000 * 256  # images after which the loss should have left that of guessing
-_STALLED = 0.05  # how near to ln(classes) is not learning
-_DEAD = 0.9  # share of a ReLU's units that are 0 for every image
-_WAITING, _LONG = 0.25, 30.0  # share of an epoch without data, and seconds
+WEAK = 0.02  # with a signal below this, training is likely to stall: see `signal`
+STALL_WARNING, STALL_END = 2000 * 256, 10000 * 256  # images after which the loss should be below the level of guessing
+_STALLED = 0.05  # a loss above ln(classes) minus this is at the level of guessing
+_DEAD = 0.9  # warn when a larger fraction of a ReLU's units is 0 for every image
+_WAITING, _LONG = 0.25, 30.0  # warn when an epoch waited for data for more than this fraction of its time, and seconds
 _REMEDIES = (
     "try another --seed, biases of 0.1 in place of 1 (init.biases), or a smaller learning.rate, in another --out"
 )
 
 
 def first_not_finite(network, images, training=False, step=None):
-    """Name the first layer, from the images on, whose weights or output hold a NaN or an infinity.
+    """Return the name of the first layer in forward order whose parameters or output hold a NaN or an infinity.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def first_not_finite(network, images, training=False, step=None):
     def forward_hook(layer, y):
         tensors = [y, *(parameter.value for parameter in layer.parameters)]
         if not all(_finite(layer.device, tensor) for tensor in tensors):
-            bad.add((layer.device, layer.names))  # both columns have a relu2
+            bad.add((layer.device, layer.names))  # the device too: a relu2 is in both columns
 
     with network.step():
         network.forward(images, training=training, step=step, forward_hook=forward_hook)
@@ -42,13 +42,13 @@ def first_not_finite(network, images, training=False, step=None):
 
 
 def first_gradient_not_finite(network):
-    """Name the parameter, from the loss back, whose last gradient holds a NaN or an infinity; None if there is none."""
+    """Return the name of the parameter nearest to the loss whose gradient holds a NaN or an infinity, or None."""
     bad = [name for name, device, view in network.tensors("grad") if not _finite(device, view)]
     return bad[-1] if bad else None
 
 
 def not_finite(tensors):
-    """Find the first NaN or infinity in host arrays, as ``"conv1a/W[3, 0, 2, 7]"``; None if there is none."""
+    """Return where the first NaN or infinity in a dict of host arrays is, as ``"conv1a/W[3, 0, 2, 7]"``, or None."""
     for name, array in tensors.items():
         if not np.isfinite(array).all():
             index = ", ".join(str(i) for i in np.argwhere(~np.isfinite(array))[0])
@@ -57,24 +57,24 @@ def not_finite(tensors):
 
 
 def check_finite(network, batch, step, rate, metrics, gradients=False):
-    """Raise an error if a step's loss, or one of its gradients, is not finite; to be called before the update.
+    """Raise an error if a step's loss, or one of its gradients, is not finite. Call it before the update.
 
     Parameters
     ----------
     network : Network
-        After its backward.
+        After `backward`.
     batch : Batch
     step : Step
     rate : float
         Learning rate.
     metrics : StepMetrics
     gradients : bool
-        Check all gradients as well.
+        Also check all gradients.
 
     Raises
     ------
     DivergedError
-        With the layer, the step and the images.
+        The message names the layer or parameter, the step and the images.
     """
     try:
         metrics.read()
@@ -92,19 +92,19 @@ def check_finite(network, batch, step, rate, metrics, gradients=False):
 
 
 def signal(network, images):
-    """Measure how much of what the last layer says depends on the image.
+    """Measure how much the logits depend on the image.
 
     Parameters
     ----------
     network : Network
     images : ndarray or DeviceBatch, shape (n, h, w, c)
-        Two or more.
+        n must be 2 or more.
 
     Returns
     -------
     float
-        Deviation of the logits over the images, as a part of their size (both root mean squares): 1 if an image is all
-        that counts, 0 if every image gives the same.
+        Standard deviation of the logits over the images divided by their root mean square: 0 if every image gives the
+        same logits, at most 1.
     """
     with network.step(), network.devices[0] as device:
         logits = device.get(network.forward(images)).astype(np.float64)
@@ -113,38 +113,41 @@ def signal(network, images):
 
 
 def dead_relu_fraction(network, images):
-    """Return the share of each ReLU's units, or maps, that are 0 for all of some images: ``{"relu1": 0.1, ...}``."""
-    seen = []  # the workers take turns in adding to it
+    """Return the fraction of each ReLU's units that are 0 for all the images: ``{"relu1": 0.1, ...}``.
+
+    After a convolution a unit is a whole map: it is dead if it is 0 at every position of every image.
+    """
+    outputs = []  # (ReLU, column, which units are active) for every block of images
 
     def forward_hook(layer, y):
         if layer.relu:
             active = layer.device.get((y > 0).any(axis=tuple(range(y.ndim - 1))))
-            seen.append((layer.relu.names[0], id(layer.device), active))
+            outputs.append((layer.relu.names[0], id(layer.device), active))
 
     with network.step():
         network.forward(images, forward_hook=forward_hook)
-    fired = {}
-    for name, column, active in seen:
-        fired[name, column] = fired.get((name, column), False) | active
-    names = sorted({name for name, _ in fired})
+    ever_active = {}
+    for name, column, active in outputs:
+        ever_active[name, column] = ever_active.get((name, column), False) | active
+    names = sorted({name for name, _ in ever_active})
     return {
-        name: float(1 - np.concatenate([active for (its, _), active in fired.items() if its == name]).mean())
+        name: float(1 - np.concatenate([active for (relu, _), active in ever_active.items() if relu == name]).mean())
         for name in names
     }
 
 
 class TrainingMonitor:
-    """Warns about what a person would want to know during training.
+    """Warns of a loss that does not fall, of dead ReLU units, and of time lost waiting for data.
 
     Parameters
     ----------
     classes, batch : int
     say : callable
-        Gets a line for each warning.
+        Called with a line of text for each warning.
     seen : int
-        Images that the run has trained on.
+        Images that the run has trained on so far.
     losses : sequence of float
-        Of its last steps.
+        The losses of its last steps.
     """
 
     def __init__(self, classes, batch, say, seen=0, losses=()):
@@ -153,13 +156,13 @@ class TrainingMonitor:
         self._recent = list(losses[-self._keep :])
 
     def loss(self, loss, images):
-        """Take in a step's loss.
+        """Check a step's loss.
 
         Raises
         ------
         StalledError
-            If the loss is still at the level of guessing after 10,000 batches of 256. The same command continues the
-            run nevertheless.
+            If the loss is still at the level of guessing after 10,000 batches of 256. Running the same command again
+            resumes the run all the same; the error is not raised a second time.
         """
         before, self._seen = self._seen, self._seen + images
         self._recent = [*self._recent[1 - self._keep :], loss]
@@ -170,23 +173,23 @@ class TrainingMonitor:
                     f"({self._guessing:.3f})"
                 )
                 if limit == STALL_END:
-                    raise StalledError(f"{line}; {_REMEDIES}, or insist with the same command")
-                self._say(f"warning: {line}; it may still begin to fall: if not, {_REMEDIES}")
+                    raise StalledError(f"{line}; {_REMEDIES}; to continue all the same, repeat the command")
+                self._say(f"warning: {line}; it may still begin to fall; if it does not, {_REMEDIES}")
 
     def dead_relus(self, fractions):
-        """Take in what `dead_relu_fraction` returned."""
+        """Check what `dead_relu_fraction` returned."""
         for name, share in fractions.items():
             if share > _DEAD:
                 self._once(name, f"{name}: {share:.0%} of its units are 0 for every image; use a smaller learning.rate")
 
     def waiting(self, seconds, share):
-        """Take in the time, and the share of an epoch, spent waiting for data."""
+        """Check the time, and the share of an epoch, spent waiting for data."""
         if seconds > _LONG and share > _WAITING:
-            self._once("data", f"data: {share:.0%} of the time was spent waiting for them; use a faster disk")
+            self._once("data", f"data: {share:.0%} of the time was spent waiting for the next batch; use a faster disk")
 
-    def _once(self, what, line):
-        if what not in self._warned:
-            self._warned.add(what)
+    def _once(self, topic, line):
+        if topic not in self._warned:
+            self._warned.add(topic)
             self._say(f"warning: {line}")
 
 

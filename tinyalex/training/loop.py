@@ -1,7 +1,7 @@
 """The training loop: for each batch forward, loss, backward, update (paper §5).
 
-It knows a network, batches, a schedule and an optimizer. What a run of days needs besides (a folder, a log, checkpoints,
-signals) is in `tinyalex.runs`, which drives this loop.
+The loop uses a network, batches of a data set, a schedule and an optimizer. It writes no files and handles no signals:
+`tinyalex.runs`, which calls it, adds the run folder, the log, the checkpoints and stopping.
 """
 
 import numpy as np
@@ -10,21 +10,20 @@ from tinyalex.datasets.loading.batches import training_batches
 from tinyalex.network import alexnet
 from tinyalex.randomness import Step
 from tinyalex.recipes.recipe import with_classes
-from tinyalex.training import health
+from tinyalex.training import health, schedule
 from tinyalex.training.optimizer import Optimizer
-from tinyalex.training.schedule import rates
 from tinyalex.training.step_metrics import StepMetrics
 
 
 class Training:
-    """A network in training: its optimizer, its data, and how far training has come.
+    """A network with its optimizer and data, and how many updates it has had.
 
     Parameters
     ----------
     recipe : Recipe
     dataset : Dataset
     devices : sequence of str
-        One for the grouped form, or one a column.
+        One device for all columns (the grouped form), or one for each column.
     seed : int
 
     Attributes
@@ -33,14 +32,14 @@ class Training:
     optimizer : Optimizer
     steps_per_epoch : int
     step : int
-        Updates done.
+        Updates made so far.
     errors : list of float
-        Test error after each epoch; whoever tests appends it. The plateau schedule reads it.
+        Test error after each epoch. The caller tests and appends it; the plateau schedule reads it.
     epoch_metrics : list of StepMetrics
-        Of the steps done in the current epoch.
+        Those of the current epoch so far.
     async_metrics : bool
-        Whether a step's metrics are read only after the next step has been launched, so that a GPU need not wait for
-        the host.
+        True on a GPU: a step's metrics are read only after the next step has been launched, so that the GPU does not
+        wait for the host.
     """
 
     def __init__(self, recipe, dataset, devices=("cpu",), seed=0):
@@ -51,7 +50,7 @@ class Training:
         self.async_metrics = not self.network.devices[0].on_host
 
     def reset(self, devices):
-        """Build the network and the optimizer as they are before the first step."""
+        """Build the network and the optimizer anew, as they are before the first step."""
         learning = self.recipe.learning
         self.network = alexnet.build(self.recipe.net, self.recipe.init, devices, self.seed)
         self.optimizer = Optimizer(self.network, learning.momentum, learning.weight_decay, learning.layer_weight_decay)
@@ -59,23 +58,24 @@ class Training:
 
     @property
     def epoch(self):
-        """Epochs done, with the fraction of the current one."""
+        """Epochs trained so far, a float: 1.5 is halfway through the second epoch."""
         return self.step / self.steps_per_epoch
 
     @property
     def rates(self):
-        """The `Rates` of the next update."""
-        return rates(self.recipe.learning, self.epoch, self.errors[: self.step // self.steps_per_epoch])
+        """The `schedule.Rates` of the next update."""
+        return schedule.rates(self.recipe.learning, self.epoch, self.errors[: self.step // self.steps_per_epoch])
 
     @property
     def finished(self):
-        """Whether training has reached its last epoch, or its schedule ended it before."""
+        """Whether the last epoch has been trained and tested, or the schedule has ended training earlier."""
         return len(self.errors) == self.recipe.learning.epochs or self.rates.finished
 
     def batches(self):
         """Return the batches from the current step to the end of the epoch."""
         epoch, first_batch = divmod(self.step, self.steps_per_epoch)
-        colour_noise = rates(self.recipe.learning, epoch, self.errors[:epoch]).colour_noise  # one strength an epoch
+        # The strength of the colour noise is the same for the whole epoch.
+        colour_noise = schedule.rates(self.recipe.learning, epoch, self.errors[:epoch]).colour_noise
         devices = self.network.devices
         return training_batches(self.dataset, self.recipe, self.seed, epoch, first_batch, colour_noise, devices)
 
@@ -86,7 +86,7 @@ class Training:
         ----------
         batch : Batch
         check_gradients : bool
-            Look for numbers that are not finite in the gradients too, before the update.
+            Also check the gradients for NaN and infinity, before the update.
 
         Returns
         -------
@@ -96,31 +96,34 @@ class Training:
         ------
         DivergedError
             If the loss (or, with `check_gradients`, a gradient) is not finite; nothing has been updated then. With
-            `async_metrics` the loss is checked when the `StepMetrics` are read, unless `check_gradients`.
+            `async_metrics` and without `check_gradients` the loss is checked later, when the `StepMetrics` are read.
         """
-        now, step = self.rates, Step(self.seed, self.step)
+        rates, step = self.rates, Step(self.seed, self.step)
         with self.network.step(), self.network.devices[0] as device:
             loss, logits = self.network.loss_and_backward(batch.images, batch.labels, step=step)
             metrics = StepMetrics(device, loss, logits.argmax(axis=1) != device.put(batch.labels))
         if check_gradients or not self.async_metrics:
-            health.check_finite(self.network, batch, step, now.rate, metrics, check_gradients)
-        self.optimizer.update(now.rate, now.bias_rate, now.lr_mult)
-        if self.step % self.steps_per_epoch == 0:
+            health.check_finite(self.network, batch, step, rates.rate, metrics, check_gradients)
+        self.optimizer.update(rates.rate, rates.bias_rate, rates.lr_mult)
+        if self.step % self.steps_per_epoch == 0:  # the first step of an epoch
             self.epoch_metrics = []
         self.epoch_metrics.append(metrics)
         self.step += 1
-        metrics.label(self.step, self.epoch, self.rates.rate, len(self.epoch_metrics))
+        metrics.set_position(self.step, self.epoch, self.rates.rate, len(self.epoch_metrics))
         return metrics
 
     def train_steps(self, batches, synchronize=lambda: False):
-        """Take a step for each batch; yield its `StepMetrics`.
+        """Take a step for each batch and yield its `StepMetrics`.
+
+        With `async_metrics` the metrics of a step are yielded after the next step has been launched.
 
         Parameters
         ----------
         batches : iterable of Batch
         synchronize : callable, optional
-            Called after each step when `async_metrics`. If it returns True, the step's metrics are yielded before the
-            next step is launched; a checkpoint, for example, needs the step it saves to be known as finite.
+            Called after each step if `async_metrics`. When it returns True, the metrics of this step are yielded before
+            the next step is launched. A caller that wants to save a checkpoint needs that: it must first check that
+            the loss of the last step is finite.
         """
         previous = None
         for batch in batches:
@@ -134,13 +137,13 @@ class Training:
             yield previous
 
     def state_dict(self):
-        """Copy to the host all that training changes.
+        """Copy everything that training changes to the host.
 
         Returns
         -------
         dict
             "values" and "momenta": dicts of ndarray, by the names of `Network.state`. "step": int. "errors": list of
-            float. "epoch_metrics": float64 (steps of the current epoch, 2), loss and error of each.
+            float. "epoch_metrics": float64 (steps of the current epoch, 2), the loss and the top-1 error of each step.
         """
         done = self.epoch_metrics if self.step % self.steps_per_epoch else []
         return {
@@ -152,7 +155,7 @@ class Training:
         }
 
     def load_state_dict(self, state):
-        """Go back to where a `state_dict` was taken."""
+        """Restore what `state_dict` returned."""
         self.network.load(state["values"])
         self.optimizer.load(state["momenta"])
         self.step, self.errors = state["step"], list(state["errors"])

@@ -1,7 +1,7 @@
-"""Learning rates over a run: scripted phases, "divide by 10 when the error stops improving" (paper §5), or a cosine.
+"""Learning rates over a run: phases, "divide by 10 when the error stops improving" (paper §5), or a cosine.
 
-A schedule keeps no state. The rates are a function of the epoch and of the test errors so far, so that a run which
-resumes has the same ones.
+A schedule keeps no state. The rates are a function of the epoch and of the test errors so far, so a resumed run has
+the same ones as a run that was never interrupted.
 """
 
 import math
@@ -9,20 +9,20 @@ from typing import NamedTuple
 
 
 class Rates(NamedTuple):
-    """What holds at one moment of a run.
+    """Learning rates, and other settings that change during a run, at one moment.
 
     Attributes
     ----------
     rate, bias_rate : float
         Learning rates of weights and biases.
     lr_mult : dict
-        Layer name to multiplier of both; 0 is frozen.
+        Layer name to multiplier of both rates; 0 freezes the layer.
     colour_noise : float or None
-        Strength of the colour noise, or None for the recipe's.
+        Strength of the colour noise; None means the recipe's ``data.colour_noise``.
     finished : bool
-        Whether training can stop: the rate was divided as often as it may be, and nothing improves any more.
+        Whether training can stop: the rate has been divided ``drops`` times and the error still does not improve.
     drops : int
-        How often the rate has been lowered, in steps; a cosine has none.
+        How often the rate has been lowered so far; always 0 for a cosine.
     """
 
     rate: float
@@ -40,9 +40,9 @@ def rates(learning, epoch, errors=()):
     ----------
     learning : recipe.Learning
     epoch : float
-        Epochs done, with the fraction of the one under way.
+        Epochs trained so far, a float.
     errors : sequence of float
-        Test error after each epoch so far; only "plateau" looks at them.
+        Test error after each epoch so far; only "plateau" uses them.
     """
     rate, bias_rate, lr_mult, colour_noise, finished, drops = learning.rate, None, {}, None, False, 0
     if learning.schedule == "phases":
@@ -63,7 +63,7 @@ def rates(learning, epoch, errors=()):
 
 
 def plateaus(errors, patience):
-    """Count how often ``patience`` epochs in a row brought no better error than the best before them."""
+    """Count how often ``patience`` epochs in a row have not improved on the best error before them."""
     best, stale, count = math.inf, 0, 0
     for error in errors:
         stale = 0 if error < best else stale + 1

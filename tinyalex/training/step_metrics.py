@@ -1,4 +1,4 @@
-"""What a training step reports: its loss, and how many of its top-1 predictions were wrong."""
+"""The metrics of training steps, loss and top-1 error, and their running means."""
 
 import numpy as np
 
@@ -6,55 +6,56 @@ from tinyalex.errors import DivergedError
 
 
 class StepMetrics:
-    """Loss and top-1 error of a step; they stay on their device until `read` is called.
+    """Loss and top-1 error of a training step, copied to the host without making it wait.
 
-    Reading at once would make the host wait for each step of a GPU before it can launch the next. So the copy to the
-    host is queued with the step's own work, and the loop reads it after the next step has been launched.
+    If the host read them at once, it would wait for a GPU to finish each step before it launches the next. So the copy
+    to the host is queued behind the step's own work, and `read` is called after the next step has been launched.
 
     Parameters
     ----------
     device : Device
-        That of column a.
-    loss : array of no dimensions
+        The device of column a.
+    loss : array, shape ()
     wrong : array of bool, shape (n,)
-        Where the top-1 prediction is wrong.
+        True where the top-1 prediction is wrong.
 
     Attributes
     ----------
     images : int
+        Images in the batch.
     step, epoch, rate, step_in_epoch
-        See `label`.
+        See `set_position`.
     """
 
     def __init__(self, device, loss, wrong):
         self._loss, self._wrong, self._values = device.get_async(loss), device.get_async(wrong), None
         self.images = len(wrong)
 
-    def label(self, step, epoch, rate, step_in_epoch):
-        """Note where training stands after the step.
+    def set_position(self, step, epoch, rate, step_in_epoch):
+        """Record where training stands after this step.
 
         Parameters
         ----------
         step : int
-            Updates done.
+            Updates made so far.
         epoch : float
-            Epochs done.
+            Epochs trained so far.
         rate : float
             The learning rate of the next update.
         step_in_epoch : int
-            From 1.
+            1 for the first step of an epoch.
         """
         self.step, self.epoch, self.rate, self.step_in_epoch = step, epoch, rate, step_in_epoch
 
     @classmethod
     def from_checkpoint(cls, loss, error):
-        """Make the metrics of a step from the two numbers that a checkpoint holds."""
+        """Make a step's metrics from the two numbers that a checkpoint stores for it."""
         metrics = cls.__new__(cls)
         metrics._values = (float(loss), float(error))
         return metrics
 
     def read(self):
-        """Return the loss and the top-1 error; wait for the device if they have not arrived.
+        """Return the loss and the top-1 error; waits for the device if the copy has not finished.
 
         Raises
         ------
@@ -63,26 +64,26 @@ class StepMetrics:
         """
         if self._values is None:
             self._values = float(self._loss()), float(self._wrong().mean())
-            self._loss = self._wrong = None  # releases the host buffers
+            self._loss = self._wrong = None  # release the host buffers
         if not np.isfinite(self._values[0]):
             raise DivergedError("loss: no longer finite")
         return self._values
 
 
 class RunningMeans:
-    """Mean loss and error of the latest steps of an epoch; each step is read once.
+    """Mean loss and error of the latest steps of an epoch.
 
-    Every image counts the same, in a shorter last batch too.
+    The mean is over images: a shorter last batch has less weight. Each step's metrics are read once.
 
     Parameters
     ----------
     training : Training
-        Where it stands when the means begin, perhaps within an epoch.
+        At the start of an epoch, or within one when a run was resumed there.
 
     Attributes
     ----------
     window : int
-        Steps of a twentieth of an epoch.
+        Number of steps in a twentieth of an epoch.
     """
 
     def __init__(self, training):
@@ -94,7 +95,7 @@ class RunningMeans:
             self._values[index] = metrics.read()
 
     def add(self, metrics, steps=None):
-        """Take in a step's metrics; return the mean loss and error of the last `steps` (default: `window`) steps."""
+        """Add a step's metrics and return the mean loss and error of the last `steps` (default: `window`) steps."""
         last = metrics.step_in_epoch
         self._values[last - 1] = metrics.read()
         recent = slice(max(0, last - (steps or self.window)), last)

@@ -130,7 +130,7 @@ def test_a_set_of_test_images_is_evaluated_with_the_mean_of_the_run(place, tmp_p
 @pytest.mark.parametrize("made, what", [
     ({"test": 0}, "set: holds no test images to tell the error by; give a set that has a test split"),
     ({"classes": 4}, "set: not the 3 classes of the run ('n00000003' is not in both); give the data of its training"),
-    ({"size": 32}, "images: 32 x 32, but the network was trained with 24 x 24; prepare them in that size"),
+    ({"size": 32}, "images: 32 x 32, but the network was trained on 24 x 24; prepare them in that size"),
 ])  # fmt: skip
 def test_sets_that_a_run_cannot_be_evaluated_with(place, tmp_path, capsys, made, what):
     other = make(tmp_path / "set", **SHAPE | made)
@@ -264,7 +264,7 @@ def test_s7_training_stops_with_a_checkpoint_and_goes_on(
     assert stopped == f"step {step}, saved in {path}; repair the data, then the same command resumes the run"
     lines = []
     assert train(small(epochs=3), dataset, tmp_path / "cut", show=lines.append) == whole
-    assert lines[0] == f"going on at step {step} of 9"
+    assert lines[0] == f"resuming at step {step} of 9"
     assert same(final(tmp_path / "whole"), final(tmp_path / "cut"))
     tests = [record["step"] for record in run_folder.read_log(tmp_path / "cut") if record["event"] == "test"]
     assert tests == [3, 6, 9]
