@@ -9,6 +9,7 @@ from tinyalex.datasets.dataset import Dataset, ImageSet
 from tinyalex.datasets.loading import augment
 
 GOLDEN = "88206dc2a103334bece8880a69ae547f00527c5cd11fb2792276af119be14586"
+NO_IMAGES = ImageSet(np.zeros((0, 4, 4, 3), np.uint8), np.zeros(0, int))
 FIRST_OFFSETS = [[2, 26], [31, 25], [13, 12], [26, 1]]
 FIRST_FLIPS = [True, True, False, False, False, True, False, False]
 
@@ -177,7 +178,7 @@ def test_colour_draws_depend_on_seed_epoch_and_sample_only():
 
 def test_mean_image_is_exact():
     images = np.random.default_rng(0).integers(0, 256, (1300, 4, 4, 3), dtype=np.uint8)  # more than one chunk
-    dataset = Dataset("test", ["a"], ImageSet(images, np.zeros(1300, int)), None)
+    dataset = Dataset("test", ["a"], ImageSet(images, np.zeros(1300, int)), NO_IMAGES)
     sums = [sum(int(v) for v in images[:, r, c, k]) for r, c, k in ((0, 0, 0), (3, 1, 2))]
     assert dataset.mean.dtype == np.float32 and dataset.mean.shape == (4, 4, 3)
     assert [dataset.mean[0, 0, 0], dataset.mean[3, 1, 2]] == [np.float32(s / 1300) for s in sums]
@@ -188,7 +189,7 @@ def test_colour_components():
     rng = np.random.default_rng(0)
     mixed = rng.normal(size=(700, 5, 5, 3)) @ (20 * rng.normal(size=(3, 3))) + 128
     images = np.clip(mixed, 0, 255).astype(np.uint8)
-    deviations, vectors = Dataset("test", ["a"], ImageSet(images, np.zeros(700, int)), None).colour
+    deviations, vectors = Dataset("test", ["a"], ImageSet(images, np.zeros(700, int)), NO_IMAGES).colour
     pixels = images.reshape(-1, 3).astype(float)
     covariance = np.cov(pixels.T, bias=True)
     np.testing.assert_allclose((vectors * deviations**2) @ vectors.T, covariance, rtol=1e-9, atol=1e-9)
@@ -200,5 +201,5 @@ def test_colour_components():
 def test_colour_of_grey_images():
     """Two components have variance zero; a rounding error below zero must not reach the square root."""
     grey = np.repeat(np.random.default_rng(0).integers(0, 256, (9, 5, 5, 1), dtype=np.uint8), 3, axis=3)
-    deviations, _ = Dataset("test", ["a"], ImageSet(grey, np.zeros(9, int)), None).colour
+    deviations, _ = Dataset("test", ["a"], ImageSet(grey, np.zeros(9, int)), NO_IMAGES).colour
     np.testing.assert_allclose(deviations, [0, 0, np.sqrt(3) * grey.std()], atol=1e-5)

@@ -57,9 +57,7 @@ def test_at_most_threads_plus_one_are_made_ahead(threads):
     next(things)
     assert until(lambda: len(made) >= threads + 2)
     time.sleep(0.03)
-    assert sorted(number for number, _ in made) == list(
-        range(threads + 2)
-    )  # the one we have and those that were made ahead
+    assert sorted(number for number, _ in made) == list(range(threads + 2))  # ours, and those made ahead
     assert all(name.startswith("tinyalex-loader") for _, name in made)
     things.close()
 

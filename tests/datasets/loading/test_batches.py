@@ -1,4 +1,4 @@
-"""Batches on devices: the same bits as on the host, the next one copied ahead, waiting counted, errors raised in order."""
+"""Batches on devices: the same bits as on the host, copied ahead, waiting counted, errors in order."""
 
 import errno
 import functools
@@ -215,7 +215,7 @@ def test_the_same_weights_for_any_number_of_threads(prepared, tmp_path, monkeypa
 
 def failing_disk(monkeypatch, prepared, image):
     """Let every read of one training image fail."""
-    monkeypatch.setattr(shards, "_WAITS", ())
+    monkeypatch.setattr(shards, "_RETRY_WAITS", ())
     starts = np.cumsum([0, *map(len, prepared.train._shards)])
     number = int(np.searchsorted(starts, image, side="right")) - 1
     row, read, preadv, here = int(image - starts[number]), shards.Shard.read, os.preadv, threading.local()

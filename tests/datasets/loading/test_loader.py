@@ -16,6 +16,7 @@ from tinyalex.errors import DataError
 from tinyalex.recipes import recipe
 
 GOLDEN = "aaf7b42cfa87df64bb04ede0bcb594346f54b38e67a7c04a3a8661259892f9c7"
+NO_IMAGES = ImageSet(np.zeros((0, 40, 40, 3), np.uint8), np.zeros(0, int))
 FIRST = [3568, 7171, 4423, 3849, 3409]
 GOLDEN_BATCHES = {
     "2012": "e5af8dc4f1cb9cb905234db402e3c2d215ee22fcf5165266586ba691565be11b",
@@ -98,7 +99,7 @@ def test_an_image_by_hand(dataset, reading, divisor):
 def test_shared_crops(dataset, shared):
     """Neighbours in the epoch's order share one crop and flip, across batches too; 2012 took 32."""
     one = np.random.default_rng(1).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    same_images = Dataset("test", ["a"], ImageSet(np.stack([one] * 50), np.zeros(50, int)), None)
+    same_images = Dataset("test", ["a"], ImageSet(np.stack([one] * 50), np.zeros(50, int)), NO_IMAGES)
     same_images.__dict__["mean"] = np.zeros((40, 40, 3), np.float32)
     batches = loading.training_batches(same_images, make_recipe(shared_crop=shared), 0, 0)
     kinds = [image.tobytes() for batch in batches for image in batch.images]
@@ -216,7 +217,7 @@ def test_an_error_is_raised_with_its_batch(dataset):
 
     order = randomness.permutation(randomness.key(0, "order", 0), 50)
     bad = order[17]  # in batch 2
-    failing = Dataset("test", list("abcde"), Failing(dataset.train.images, dataset.train.labels), None)
+    failing = Dataset("test", list("abcde"), Failing(dataset.train.images, dataset.train.labels), NO_IMAGES)
     failing.__dict__["mean"] = dataset.mean
     batches = loading.training_batches(failing, make_recipe(), 0, 0)
     assert len(next(batches).images) == len(next(batches).images) == 8

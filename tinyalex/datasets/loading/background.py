@@ -90,7 +90,5 @@ class _Pool:
             self._changed.notify_all()
         end = time.monotonic() + JOIN_SECONDS
         for thread in self._threads:
-            if (
-                thread is not threading.current_thread()
-            ):  # the garbage collector may close a dropped generator in one of them
+            if thread is not threading.current_thread():  # garbage collection may close a generator in one of them
                 thread.join(max(0.0, end - time.monotonic()))

@@ -134,7 +134,7 @@ class Views:
         return -(-len(self.images) // self._batch)
 
     def indices_and_params(self, number):
-        """Return the numbers of the images in batch ``number``, int64 (n,), and `augment.AugmentParams` of all crops."""
+        """Return the numbers of the images in batch ``number``, int64 (n,), and the parameters of all their crops."""
         indices = np.arange(number * self._batch, min((number + 1) * self._batch, len(self.images)))
         return indices, augment.AugmentParams(
             np.tile(self._offsets, (len(indices), 1)), np.tile(self._flips, len(indices))
@@ -204,7 +204,7 @@ def raw_batches(source, first_batch=0, threads=2, empty=None):
 
 
 def prepare_image(image, mean, recipe):
-    """Prepare any picture as a test image: resize its shorter side to S, keep the centre S x S, crop, subtract the mean.
+    """Prepare any picture as a test image: shorter side resized to S, centre S x S, centre crop, mean subtracted.
 
     Parameters
     ----------
