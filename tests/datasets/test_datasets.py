@@ -1,4 +1,4 @@
-"""Data sets from files: CIFAR-10's three forms as folders and tars, and what is refused, in which words."""
+"""Data sets from files: CIFAR-10 in three forms and class folders, as folders and tars, and what is refused, how."""
 
 import hashlib
 import http.client
@@ -53,7 +53,7 @@ def binary_form(records):
 
 
 def python2_pickle(images, labels):
-    """What Python 2 wrote in 2009, opcode by opcode: strings are bytes, the array comes by way of numpy.core."""
+    """A pickle as Python 2 wrote it in 2009, opcode by opcode: strings are bytes, the array is made by numpy.core."""
 
     def text(value):
         return b"U" + bytes([len(value)]) + value + b"q\x01"
@@ -102,7 +102,7 @@ def pictures():
 
 
 def store(contents, form, root, inside="set"):
-    """Write {name: bytes} as a folder or a tar; give the path to load."""
+    """Write {name: bytes} as a folder or a tar; return the path to load."""
     if form == "folder":
         for name, content in contents.items():
             file = root / "data" / inside / name
@@ -149,7 +149,7 @@ def test_an_array_pickled_by_columns():
 
 
 def test_the_python_2_form_is_what_pickle_reads(records):
-    """The hand-written opcodes mean to Python's own pickle what they should."""
+    """Python's own pickle reads the hand-written opcodes as intended."""
     images, labels = records["test_batch"]
     found = pickle.loads(python2_pickle(images, labels), encoding="bytes")
     np.testing.assert_array_equal(found[b"data"], planes(images))
@@ -181,10 +181,10 @@ def test_all_forms_have_one_identity(records, tmp_path):
         (lambda c: c.pop("test_batch.bin"), ": test_batch.bin is missing; "),
         (
             lambda c: c.update({"test_batch.bin": c["test_batch.bin"][:-1]}),
-            ": test_batch.bin: 21,510 bytes is no whole",
+            ": test_batch.bin: 21,510 bytes is not a whole",
         ),
-        (lambda c: c.update({"data_batch_1.bin": b""}), ": data_batch_1.bin: 0 bytes is no whole"),
-        (lambda c: c.update({"data_batch_2.bin": b"\x0a" + bytes(3072)}), ": data_batch_2.bin: label 10 where"),
+        (lambda c: c.update({"data_batch_1.bin": b""}), ": data_batch_1.bin: 0 bytes is not a whole"),
+        (lambda c: c.update({"data_batch_2.bin": b"\x0a" + bytes(3072)}), ": data_batch_2.bin: label 10, but"),
         (lambda c: c.update({"batches.meta.txt": b"cat\ndog"}), ": batches.meta does not name ten classes"),
     ],
 )
@@ -200,25 +200,25 @@ class Evil:
 
 
 BAD_PICKLES = {
-    "system": (pickle.dumps({"data": Evil()}, 2), "the pickle asks for 'posix system', which has no place"),
+    "system": (pickle.dumps({"data": Evil()}, 2), "the pickle uses 'posix system', not allowed"),
     "protocol 5": (
         pickle.dumps({"data": np.zeros(3, "u1")}, 5),
-        "the pickle asks for 'numpy._core.numeric _frombuffer'",
+        "the pickle uses 'numpy._core.numeric _frombuffer'",
     ),
-    "system 4": (pickle.dumps({"data": Evil()}, 4), "the pickle asks for 'posix system', which has no place"),
-    "eval": (b"c__builtin__\neval\n(S'1'\ntR.", "the pickle asks for '__builtin__ eval'"),
-    "instance": (b"(i__main__\nThing\n.", "pickle instruction INST has no place"),
-    "object": (b"(cnumpy\nndarray\no.", "pickle instruction OBJ has no place"),
-    "new": (b"\x80\x02cnumpy\nndarray\n)\x81.", "pickle instruction NEWOBJ has no place"),
-    "persistent": (b"Pthing\n.", "pickle instruction PERSID has no place"),
-    "extension": (b"\x80\x02\x82\x01.", "pickle instruction EXT1 has no place"),
+    "system 4": (pickle.dumps({"data": Evil()}, 4), "the pickle uses 'posix system', not allowed"),
+    "eval": (b"c__builtin__\neval\n(S'1'\ntR.", "the pickle uses '__builtin__ eval'"),
+    "instance": (b"(i__main__\nThing\n.", "pickle instruction INST is not allowed in"),
+    "object": (b"(cnumpy\nndarray\no.", "pickle instruction OBJ is not allowed in"),
+    "new": (b"\x80\x02cnumpy\nndarray\n)\x81.", "pickle instruction NEWOBJ is not allowed in"),
+    "persistent": (b"Pthing\n.", "pickle instruction PERSID is not allowed in"),
+    "extension": (b"\x80\x02\x82\x01.", "pickle instruction EXT1 is not allowed in"),
     "object array": (pickle.dumps({"data": np.array([None]), "labels": []}, 2), "a damaged pickle (TypeError)"),
     "float array": (pickle.dumps({"data": np.zeros(3), "labels": []}, 2), "a damaged pickle (TypeError)"),
-    "list": (pickle.dumps([1, 2]), "holds a list where a dictionary should be"),
+    "list": (pickle.dumps([1, 2]), "holds a list, expected a dictionary"),
     "cut off": (pickle.dumps({"data": [1, 2]}, 2)[:-3], "a damaged pickle ("),
     "empty": (b"", "a damaged pickle ("),
     "text": (b"<html>not found</html>", "a damaged pickle ("),
-    "pop": (b"\x80\x02].N", "holds a list where"),
+    "pop": (b"\x80\x02].N", "holds a list, expected"),
     "no mark": (b"\x80\x02]K\x01e.", "a damaged pickle (IndexError)"),
     "no memory": (b"\x80\x02}h\x05.", "a damaged pickle (KeyError)"),
     "dtype called on": (b"cnumpy\ndtype\nK\x01K\x02\x86R.", "a damaged pickle (TypeError)"),
@@ -234,7 +234,7 @@ BAD_PICKLES = {
     "only marks": (b"\x80\x02((.", "a damaged pickle (ValueError)"),
     "no data": (pickle.dumps({"labels": [1]}, 2), "has no `data` of 3,072 bytes an image"),
     "counts": (pickle.dumps({"data": np.zeros((2, 3072), "u1"), "labels": [1]}, 2), "1 labels for 2 images"),
-    "label": (pickle.dumps({"data": np.zeros((1, 3072), "u1"), "labels": [11]}, 2), "label 11 where"),
+    "label": (pickle.dumps({"data": np.zeros((1, 3072), "u1"), "labels": [11]}, 2), "label 11, but"),
     "text label": (pickle.dumps({"data": np.zeros((1, 3072), "u1"), "labels": ["1"]}, 2), "1 labels for 1 images"),
 }
 
@@ -247,14 +247,14 @@ def test_hostile_pickles_are_refused_and_never_run(records, name, tmp_path, monk
     assert refused(store(contents, "folder", tmp_path)).startswith(f": data_batch_4: {message}")
 
 
-def test_any_damaged_byte_of_a_pickle_gives_an_answer(records):
-    """Whatever single byte is changed: a dictionary or a DataError, nothing else."""
+def test_any_damaged_byte_of_a_pickle_gives_a_result_or_a_data_error(records):
+    """Whatever single byte is changed: a dictionary or a DataError, no other exception."""
     images, labels = records["test_batch"]
     whole = bytearray(python2_pickle(images[:1], labels[:1]))
-    places = [k for k in range(len(whole)) if k < 250 or k > len(whole) - 60]
-    for place in places:
-        for value in (0, 40, 82, 98, 255, whole[place] ^ 1):
-            spoilt = bytes(whole[:place]) + bytes([value]) + bytes(whole[place + 1 :])
+    offsets = [k for k in range(len(whole)) if k < 250 or k > len(whole) - 60]
+    for at in offsets:
+        for value in (0, 40, 82, 98, 255, whole[at] ^ 1):
+            spoilt = bytes(whole[:at]) + bytes([value]) + bytes(whole[at + 1 :])
             try:
                 assert isinstance(pickled.read(spoilt, "x"), dict)
             except DataError as error:
@@ -276,7 +276,7 @@ def test_class_folders(pictures, form, inside, tmp_path):
 
 def test_two_images_of_one_name_are_refused(pictures, tmp_path):
     contents = {f"{home}/{name}": png(image) for home in "xy" for name, image in pictures.items()}
-    with pytest.raises(DataError, match=r": x/(\S+) and y/\1 would be one image; give one of the two folders$"):
+    with pytest.raises(DataError, match=r": x/(\S+) and y/\1 have the same split, class and name; keep one$"):
         datasets.load(store(contents, "folder", tmp_path, "."))
 
 
@@ -323,7 +323,7 @@ def test_broken_images(pictures, form, case, tmp_path):
 
 
 def test_pixels_are_those_of_a_prepared_set():
-    """Of 16 bits the upper 8; white where nothing is; CMYK without Adobe's mark as it is."""
+    """Of 16 bits the upper 8; white under transparency; CMYK without Adobe's marker is not inverted."""
     clear = Image.new("RGBA", (10, 10), (200, 100, 50, 0))
     deep, inks = Image.fromarray(np.full((10, 10), 33_900, np.uint16)), Image.new("CMYK", (10, 10), (50, 210, 130, 255))
     for image, form, wanted in ((clear, "PNG", 255), (deep, "PNG", 132), (inks, "JPEG", (50, 210, 130))):
@@ -331,10 +331,44 @@ def test_pixels_are_those_of_a_prepared_set():
         image.save(stream, form)
         content = stream.getvalue()
         if form == "JPEG":
-            at = content.index(b"\xff\xee")  # Pillow writes the mark, and the complement
+            at = content.index(b"\xff\xee")  # Pillow writes the marker and the complement
             content = content[:at] + content[at + 2 + int.from_bytes(content[at + 2 : at + 4]) :]
         found = folders.decode(content, "a", 10)
         assert np.abs(found.astype(int) - wanted).max() <= 2 and found.shape == (10, 10, 3)
+
+
+IMAGES = np.zeros((4, 3, 3, 3), np.uint8)
+WANTED = "labels have to be whole numbers from 0 to 2, one an image"
+
+
+@pytest.mark.parametrize("labels, seen", [
+    ([0, 1, 2], "3 labels for 4 images"),
+    ([0, 1, 2, 0, 1], "5 labels for 4 images"),
+    ([], "0 labels for 4 images"),
+    ([[0], [1], [2], [0]], "labels of shape (4, 1) for 4 images"),
+    (2, "labels of shape () for 4 images"),
+    ([0, 1, 3, 5], "image 2 has label 3"),
+    ([0, -1, 1, 2], "image 1 has label -1"),
+    ([0.0, 1.0, 2.0, 0.0], "labels of type float64"),
+    ([0.0, 1.5, np.nan, 0.0], "labels of type float64"),
+    ([True, False, True, False], "labels of type bool"),
+    (["0", "1", "2", "0"], "labels of type <U1"),
+    ([0, 1, 2, None], "labels of type object"),
+])  # fmt: skip
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_a_data_set_with_wrong_labels_is_refused(split, labels, seen):
+    sets = {name: datasets.ImageSet(IMAGES, np.array([0, 1, 2, 0])) for name in ("train", "test")}
+    sets[split] = datasets.ImageSet(IMAGES, np.array(labels))
+    with pytest.raises(DataError) as caught:
+        datasets.Dataset("pets", ["ant", "cat", "dog"], **sets)
+    assert str(caught.value) == f"pets: {split}: {seen}; {WANTED}"
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int32", "int64"])
+def test_labels_of_any_integer_type_are_accepted(kind):
+    images = datasets.ImageSet(IMAGES, np.array([2, 0, 1, 2], kind))
+    nothing = datasets.ImageSet(IMAGES[:0], np.array([]))
+    assert datasets.Dataset("pets", ["ant", "cat", "dog"], images, nothing).train is images
 
 
 @pytest.mark.parametrize(("size", "seen"), [((10, 12), "12 x 10"), ((600, 600), "600 x 600")])
@@ -348,14 +382,14 @@ def test_images_that_are_not_square_or_too_large(size, seen):
 @pytest.mark.parametrize(
     ("keep", "message"),
     [
-        (lambda name: "ant" in name, ": one class only, 'ant'; there is nothing to tell apart"),
+        (lambda name: "ant" in name, ": only one class, 'ant'; give images of at least two"),
         (lambda name: name.startswith("train"), ": test/ant has no images, train/ant has; both need the same classes"),
         (lambda name: name.startswith("test"), ": train/ant has no images, test/ant has; both need the same classes"),
         (lambda name: "test/cat" not in name, ": test/cat has no images, train/cat has; both need the same classes"),
         (lambda name: "train/dog" not in name, ": train/dog has no images, test/dog has; both need the same classes"),
         (
             lambda name: False,
-            ": no images found; wanted {train,test}/<class>/*.jpg or png, or CIFAR-10's data_batch files",
+            ": no images found; expected {train,test}/<class>/*.jpg or png, or CIFAR-10's data_batch files",
         ),
     ],
 )
@@ -373,7 +407,7 @@ def test_nothing_there(tmp_path):
 @pytest.mark.parametrize("form", ["tar", "gz", "xz"])
 @pytest.mark.parametrize("cut", [0, 3, 700, 0.5, 0.9, -1100])
 def test_archives_cut_off(pictures, form, cut, tmp_path):
-    """Wherever a download stopped, between two files too, a part is never taken for the whole."""
+    """A partial download is never accepted, even if it stopped between two files."""
     path = store({name: png(image) for name, image in pictures.items()}, form, tmp_path)
     whole = path.read_bytes()
     if form == "tar":
@@ -393,8 +427,8 @@ def test_a_tar_cut_off_between_two_files(pictures, tmp_path):
         assert refused(path) == ": not a tar archive, or a damaged one (it ends early); fetch it again"
 
 
-def test_hostile_members_are_passed_over(pictures, tmp_path):
-    """Absolute names, names that climb out, links and devices: nothing of them is read, nothing is written."""
+def test_unsafe_members_are_skipped(pictures, tmp_path):
+    """Absolute names, names with .., links and devices: none is read, and nothing is written."""
     path = tmp_path / "set.tar"
     secret = tmp_path / "secret.png"
     secret.write_bytes(png(np.zeros((10, 10, 3), np.uint8)))
@@ -424,7 +458,7 @@ def test_a_member_that_claims_a_terabyte(tmp_path):
     path.write_bytes(member.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
     assert (
         refused(path)
-        == ": train/cat/1.png: 1,099,511,627,776 bytes is more than any file of these data sets has; remove it"
+        == ": train/cat/1.png: 1,099,511,627,776 bytes is larger than any file of these data sets; remove it"
     )
 
 
@@ -459,7 +493,7 @@ def published(records, tmp_path, monkeypatch):
 def test_cifar_is_downloaded_once(records, published, monkeypatch):
     holds(datasets.load("cifar10"), records)
     assert os.listdir("data") == ["cifar-10-binary.tar.gz"]
-    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: pytest.fail("fetched again"))
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: pytest.fail("downloaded again"))
     holds(datasets.load("cifar10"), records)
 
 
@@ -469,7 +503,9 @@ def test_a_download_with_another_md5_is_thrown_away(published, monkeypatch):
     with pytest.raises(DataError) as caught:
         datasets.load("cifar10")
     address = published.as_uri()
-    assert str(caught.value) == f"{address}: MD5 is {md5}, not {'0' * 32}; a damaged or another file, try again"
+    assert (
+        str(caught.value) == f"{address}: MD5 is {md5}, not {'0' * 32}; the file is damaged or has changed, try again"
+    )
     assert os.listdir("data") == []
 
 
@@ -481,7 +517,7 @@ def test_no_network(published, monkeypatch):
     with pytest.raises(DataError) as caught:
         datasets.load("cifar10")
     assert str(caught.value) == (
-        f"{download.ADDRESS}: cannot be fetched (Name or service not known); "
+        f"{download.ADDRESS}: cannot be downloaded (Name or service not known); "
         "download it elsewhere and put it at data/cifar-10-binary.tar.gz"
     )
     assert os.listdir("data") == []
@@ -501,12 +537,12 @@ def test_a_download_that_breaks_off(published, monkeypatch):
     ):
         monkeypatch.setattr(Breaking, "error", error, raising=False)
         monkeypatch.setattr(urllib.request, "urlopen", lambda *_, **__: Breaking())
-        with pytest.raises(DataError, match="cannot be fetched"):
+        with pytest.raises(DataError, match="cannot be downloaded"):
             datasets.load("cifar10")
         assert os.listdir("data") == []
 
 
-def test_a_disk_that_is_full_is_no_fault_of_the_networks(published, monkeypatch):
+def test_a_full_disk_is_not_reported_as_a_failed_download(published, monkeypatch):
     def fdopen(handle, *given, **options):
         os.close(handle)
         return open("/dev/full", "wb", buffering=0)
@@ -519,7 +555,7 @@ def test_a_disk_that_is_full_is_no_fault_of_the_networks(published, monkeypatch)
     assert os.listdir("data") == []
 
 
-def test_nowhere_to_download_to(published):
+def test_the_download_folder_cannot_be_made(published):
     Path("data").write_text("a file")
     with pytest.raises(StorageError, match="^data: cannot be written to"):
         datasets.load("cifar10")
@@ -540,4 +576,4 @@ def test_real_cifar(test_data):
     assert dataset.classes == cifar.CLASSES
     assert np.bincount(dataset.train.labels).tolist() == [5000] * 10
     assert np.bincount(dataset.test.labels).tolist() == [1000] * 10
-    np.testing.assert_allclose(dataset.mean.mean(axis=(0, 1)), [125.3, 123.0, 113.9], atol=0.5)  # as is well known
+    np.testing.assert_allclose(dataset.mean.mean(axis=(0, 1)), [125.3, 123.0, 113.9], atol=0.5)  # published values

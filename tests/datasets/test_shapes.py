@@ -1,4 +1,4 @@
-"""The drawn data set: the same bytes everywhere, and classes that are what their names say."""
+"""The drawn data set: the same bytes on every machine, and patterns that match their class names."""
 
 import hashlib
 import re
@@ -64,7 +64,7 @@ def test_load():
 
 @pytest.mark.parametrize("name", shapes.CLASSES[:8])
 def test_stripes_run_and_repeat_as_their_name_says(name):
-    """The structure tensor of the middle gives the waves' direction and length."""
+    """The structure tensor of the image's middle gives the direction and length of the waves."""
     images = draw(label(name)).astype(float)
     middle = images[:, 20:44, 20:44]
     down, right = np.gradient(middle, axis=(1, 2))
@@ -80,7 +80,7 @@ def test_stripes_run_and_repeat_as_their_name_says(name):
 
 @pytest.mark.parametrize("kind", ["checks", "rings"])
 def test_colour_pairs_differ_in_colour_alone(kind):
-    """The same image drawn red-green and blue-yellow is nearly the same one to the colour-blind."""
+    """The same image drawn red-green and blue-yellow has nearly the same luminance."""
     red, blue = (draw(label(f"{colours} {kind}"), 200).astype(float) for colours in ("red-green", "blue-yellow"))
     grey = (red - blue) @ LUMINANCE
     coloured = np.abs(red - blue).mean()
@@ -90,7 +90,7 @@ def test_colour_pairs_differ_in_colour_alone(kind):
 
 
 def test_colours_are_what_they_are_called():
-    """Principal direction of the middle's colours: red against green, blue against yellow."""
+    """The principal direction of the middle's colours is red against green, or blue against yellow."""
     for colours, one, other in (("red-green", 0, 1), ("blue-yellow", 2, 0)):
         for kind in ("checks", "rings"):
             right = 0
@@ -102,7 +102,7 @@ def test_colours_are_what_they_are_called():
 
 
 def test_stripes_come_in_any_colour():
-    """So that colour alone names no class: level stripes too are red-green, blue-yellow and light-dark."""
+    """Level stripes too are red-green, blue-yellow or light-dark, so that colour alone does not give the class."""
     leading = []
     for image in draw(label("coarse level stripes"), 120).astype(float):
         v = np.linalg.eigh(np.cov(image[20:44, 20:44].reshape(-1, 3).T))[1][:, 2]
@@ -140,15 +140,15 @@ def test_outlines(outline):
     x, y = np.meshgrid(np.arange(-40, 41, dtype=np.float32), np.arange(-40, 41, dtype=np.float32))
     beyond = outline(x, y, np.float32(20))
     assert beyond.shape == x.shape and beyond.dtype == np.float32
-    assert beyond[40, 40] < -8  # the pattern shows in the middle
+    assert beyond[40, 40] < -8  # the middle is inside
     assert 500 < (beyond < 0).sum() < 1600
     assert np.hypot(x, y)[beyond < 0].max() < 29
     steep = np.hypot(*np.gradient(beyond))[np.abs(beyond) < 2]
-    assert 0.8 < np.median(steep) < 1.25  # a distance in pixels near its edge, so that edges are one pixel soft
+    assert 0.8 < np.median(steep) < 1.25  # near the edge it is a distance in pixels, which makes edges one pixel soft
 
 
 def test_outline_corners():
-    """Counted by walking round at a radius between the edges' middles and the corners."""
+    """Corners are counted along circles with radii between the middles of the edges and the corners."""
     for outline, corners in zip(outlines.OUTLINES, (0, 3, 4, 6, 6, 4), strict=True):
         turns = np.arange(720) / 720 * 2 * np.pi
         changes = []

@@ -515,7 +515,7 @@ def test_cards_are_fed_the_bits_of_the_host(plant, devices, eager):
     """Nothing but the waits that were asked for makes a copy come before the work on it."""
     stub = plant(eager=eager)
     images = (uniform(key(0, "feed"), np.arange(20 * 24 * 24 * 3)) * 256).astype(np.uint8).reshape(20, 24, 24, 3)
-    dataset = Dataset("noise", ["a", "b"], ImageSet(images, np.arange(20) % 2), None)
+    dataset = Dataset("noise", ["a", "b"], ImageSet(images, np.arange(20) % 2), ImageSet(images[:0], np.arange(0)))
     made = recipe.load("original", ["net.input=20", "learning.batch=6", "data.scale=0.1"])
     devices = [Device(name) for name in devices]
     expected = training_batches(dataset, made, 0, 1)

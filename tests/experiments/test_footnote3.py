@@ -9,7 +9,7 @@ from tests.support.small_runs import pressed_while_it_saves
 from tests.training.test_training import Pressed, final, quiet, same, small, stripes  # noqa: F401, the last a fixture
 from tinyalex.datasets import Dataset, ImageSet
 from tinyalex.datasets.loading.batches import training_batches
-from tinyalex.datasets.parts import Chosen, fifths, part
+from tinyalex.datasets.parts import Subset, fifths, part
 from tinyalex.errors import Interrupted
 from tinyalex.experiments import footnote3
 from tinyalex.runs import run_folder
@@ -36,7 +36,7 @@ def test_file_5_of_cifar10(images):
 
 def test_a_part_is_normalized_as_the_whole(images):
     whole = Dataset("set", list("abc"), images, images)
-    some = part(whole, Chosen(images, [5, 2, 7]), Chosen(images, [1]))
+    some = part(whole, Subset(images, [5, 2, 7]), Subset(images, [1]))
     assert len(some.train) == 3 and some.train.labels.tolist() == [2, 2, 1] and some.train.size == 2
     np.testing.assert_array_equal(some.train.read(np.array([2, 0])), images.images[[7, 5]])
     np.testing.assert_array_equal(some.mean, whole.mean)
@@ -48,7 +48,7 @@ def test_a_part_is_normalized_as_the_whole(images):
 def training_loss(folder, dataset, numbers, made):
     """The mean loss on some training images as the first epoch cuts them, one by one."""
     run, wanted, losses = run_folder.load(folder), set(numbers.tolist()), []
-    some = part(dataset, Chosen(dataset.train, numbers), dataset.test)
+    some = part(dataset, Subset(dataset.train, numbers), dataset.test)
     for batch in training_batches(some, made, 0, 0, threads=0):
         for image, label in zip(batch.images, batch.labels, strict=True):
             losses.append(-np.log(run.network.predict(image[None])[0, label]))

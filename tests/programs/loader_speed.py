@@ -39,10 +39,10 @@ def told(what, rates):
 
 
 def loader_rates(data, made):
-    """Time whole records with their draws, and float32 crops, for several numbers of threads."""
+    """Time whole images with their crop parameters, and float32 crops, for several numbers of threads."""
     for threads in (0, 1, 2):
         told(
-            f"whole uint8 images and draws, {threads} threads",
+            f"whole uint8 images and crop parameters, {threads} threads",
             rounds(lambda n=threads: raw_batches(Epoch(data, made, 0, 0), threads=n)),
         )
     for threads in (0, 1, 2):

@@ -1,4 +1,4 @@
-"""Small prepared sets, written in the format itself: what they hold is known to the byte."""
+"""Small prepared sets with known contents, written directly in the format on disk."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ PLAN = "0123456789abcdef" * 2
 
 
 def pictures(split, count, size, classes=3):
-    """Labels (n,), every class in turn, and images that are noise on a colour of their class, uint8 (n, S, S, 3)."""
+    """Labels (n,), every class in turn, and images of noise on a colour of their class, uint8 (n, S, S, 3)."""
     labels = np.arange(count) % classes
     noise = randomness.below(randomness.key(0, "prepared", split, size), 56, np.arange(count * size * size * 3))
     colours = 40 + 160 * (labels[:, None] // 2 ** np.arange(3) % 2)
@@ -19,7 +19,7 @@ def pictures(split, count, size, classes=3):
 
 
 def cheap_pictures(split, count, size, classes=3):
-    """Labels, and images that are cut-outs of one piece of noise; of large `pictures` a thousand take half a minute."""
+    """Labels, and images cropped from one noise image: a thousand large `pictures` would take half a minute."""
     one = pictures(split, 1, 2 * size, classes)[1][0]
     labels = np.arange(count) % classes
     images = np.empty((count, size, size, 3), np.uint8)
@@ -30,7 +30,7 @@ def cheap_pictures(split, count, size, classes=3):
 
 
 def make(folder, train=20, test=10, size=8, per_shard=6, classes=3, plan=PLAN, draw=pictures, **changes):
-    """Write a set of so many images and return its folder; ``changes`` replace fields of its manifest."""
+    """Write a set with that many images and return its folder; ``changes`` replace fields of its manifest."""
     folder.mkdir(parents=True, exist_ok=True)
     splits, drawn = {}, {}
     for split, count in (("train", train), ("test", test)):
@@ -77,7 +77,7 @@ def in_memory(split, count, size=8, classes=3):
 
 
 def rewrite(folder, **changes):
-    """Write a set's manifest again with other fields, so that all its hashes are right."""
+    """Write a set's manifest again with other fields and matching hashes."""
     fields = manifest.read(folder) | changes
     manifest.write(folder, {name: value for name, value in fields.items() if name not in ("format", "identity")})
 

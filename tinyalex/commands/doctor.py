@@ -29,7 +29,7 @@ def run(options):
 
     if options.json:
         raise UsageError("--json: is about the machine; leave DATA out")
-    verify.check(options.data, options.full, show=say)
+    verify.verify(options.data, options.full, show=say)
     say("the set is as it was made" if options.full else "nothing wrong was found")
 
 

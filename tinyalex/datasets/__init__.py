@@ -1,4 +1,4 @@
-"""Images to learn from: drawn, read from files, cut, varied and put into batches."""
+"""Data sets: drawn shapes, CIFAR-10, class folders and prepared sets; `load` opens any of them."""
 
 from pathlib import Path
 
@@ -14,11 +14,11 @@ def load(where, seed=0):
     Parameters
     ----------
     where : str or Path
-        "shapes": drawn on the spot. "cifar10": from the folder ``data``, downloaded to there if it is absent.
-        A path: a prepared set; CIFAR-10 in its binary or python form, or ``{train,test}/<class>/*.jpg|png``, as a
-        folder or a tar.
+        "shapes": images drawn by tinyalex. "cifar10": CIFAR-10 from the folder ``data``, downloaded if it is not there.
+        A path: a prepared set; or, as a folder or a tar, CIFAR-10 in its binary or Python form or images as
+        ``{train,test}/<class>/*.jpg|png``.
     seed : int
-        Of the drawn data set.
+        Seed of the drawn images.
 
     Returns
     -------
@@ -27,7 +27,7 @@ def load(where, seed=0):
     Raises
     ------
     DataError
-        If there is no such thing, or what is there cannot be used.
+        If there is nothing at the path, or what is there cannot be used.
     """
     from tinyalex.datasets import cifar, download, files, folders, shapes
     from tinyalex.datasets.shards import prepared
@@ -37,20 +37,20 @@ def load(where, seed=0):
     path = download.cifar10() if where == "cifar10" else Path(where)
     if prepared.is_prepared(path):
         return prepared.load(path)
-    batches, images, homes, size = {}, {}, {}, None
-    for parts, content in files.read_files(path, lambda parts: cifar.is_part(parts) or folders.place(parts)):
+    batches, images, files_by_key, size = {}, {}, {}, None
+    for parts, content in files.read_files(path, lambda parts: cifar.is_part(parts) or folders.image_key(parts)):
         if cifar.is_part(parts):
             batches[parts[-1]] = content
         else:
-            place, file = folders.place(parts), "/".join(parts)
-            if homes.setdefault(place, file) != file:
-                raise DataError(f"{path}: {homes[place]} and {file} would be one image; give one of the two folders")
-            images[place] = image = folders.decode(content, f"{path}: {file}", size)
+            key, file = folders.image_key(parts), "/".join(parts)
+            if files_by_key.setdefault(key, file) != file:
+                raise DataError(f"{path}: {files_by_key[key]} and {file} have the same split, class and name; keep one")
+            images[key] = image = folders.decode(content, f"{path}: {file}", size)
             size = len(image)
     if batches:
         return cifar.assemble(str(path), batches)
     if images:
         return folders.assemble(str(path), images)
     raise DataError(
-        f"{path}: no images found; wanted {{train,test}}/<class>/*.jpg or png, or CIFAR-10's data_batch files"
+        f"{path}: no images found; expected {{train,test}}/<class>/*.jpg or png, or CIFAR-10's data_batch files"
     )

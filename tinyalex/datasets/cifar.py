@@ -18,7 +18,7 @@ _TRAIN, _TEST = [f"data_batch_{k}" for k in range(1, 6)], "test_batch"
 
 
 def is_part(parts):
-    """Tell whether a file, by its name, belongs to CIFAR-10."""
+    """Return whether a file's name is one of CIFAR-10's."""
     return len(parts) <= 2 and _FILE.fullmatch(parts[-1]) is not None
 
 
@@ -28,9 +28,9 @@ def assemble(name, files):
     Parameters
     ----------
     name : str
-        Where they are from, for messages.
+        Where the files are from, for messages.
     files : dict of str to bytes
-        ``data_batch_1.bin`` ... or ``data_batch_1`` ...; the binary ones are taken if both are there.
+        ``data_batch_1.bin`` ... or ``data_batch_1`` ...; the binary ones are used if both are given.
 
     Returns
     -------
@@ -39,7 +39,7 @@ def assemble(name, files):
     Raises
     ------
     DataError
-        If one is missing or damaged.
+        If a file is missing or damaged.
     """
     binary = any(file.endswith(".bin") for file in files)
     extension, read = (".bin", _read_binary) if binary else ("", _read_python)
@@ -58,7 +58,7 @@ def assemble(name, files):
 def _read_binary(content, file):
     records, rest = divmod(len(content), 1 + _PIXELS)
     if rest or not records:
-        raise DataError(f"{file}: {len(content):,} bytes is no whole number of 3,073-byte records; fetch it again")
+        raise DataError(f"{file}: {len(content):,} bytes is not a whole number of 3,073-byte records; fetch it again")
     table = np.frombuffer(content, np.uint8).reshape(records, 1 + _PIXELS)
     return _images(table[:, 1:]), _labels(table[:, 0], file)
 
@@ -79,7 +79,7 @@ def _images(table):
 
 def _labels(labels, file):
     if labels.size and not 0 <= labels.min() <= labels.max() < len(CLASSES):
-        raise DataError(f"{file}: label {labels.max()} where CIFAR-10 has 0 to 9; fetch it again")
+        raise DataError(f"{file}: label {labels.max()}, but CIFAR-10 has 0 to 9; fetch it again")
     return labels.astype(np.int64)
 
 

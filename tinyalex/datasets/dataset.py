@@ -1,6 +1,6 @@
-"""Images with labels, and what training has to know about them: mean image and principal colours.
+"""`Dataset` and `ImageSet`: images with labels, checked when they are put together, and their mean and colours.
 
-Everything statistical comes from integer sums, so that it is exact and does not depend on how the images were read.
+The statistics come from integer sums, so they are exact and do not depend on the order in which images are read.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ _CHUNK = 512  # images read at once
 class ImageSet:
     """Square images of one size, in memory.
 
-    Anything with ``__len__``, ``size``, ``labels`` and ``read`` can stand in its place, say a reader of files.
+    Any object with ``__len__``, ``size``, ``labels`` and ``read`` can be used instead, such as a reader of files.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class ImageSet:
         return self.images.shape[1]
 
     def read(self, indices, out=None):
-        """Give the images with these numbers, uint8 (len(indices), S, S, 3), in ``out`` if it is given."""
+        """Return the images at ``indices``, uint8 (len(indices), S, S, 3); written to ``out`` if it is given."""
         return np.take(self.images, indices, axis=0, out=out)
 
 
@@ -53,6 +53,11 @@ class Dataset:
     classes : list of str
         Label k is ``classes[k]``.
     train, test : ImageSet
+
+    Raises
+    ------
+    DataError
+        If a set's labels are not one whole number from 0 to ``len(classes) - 1`` for each image.
     """
 
     name: str
@@ -60,9 +65,14 @@ class Dataset:
     train: ImageSet
     test: ImageSet
 
+    def __post_init__(self):
+        for split in ("train", "test"):
+            images = getattr(self, split)
+            _check_labels(f"{self.name}: {split}", np.asarray(images.labels), len(images), len(self.classes))
+
     @cached_property
     def identity(self):
-        """Hash of all images and classes, 32 hexadecimal digits; what is subtracted is not in it (``--mean-from``)."""
+        """Hash of all images, labels and class names, 32 hexadecimal digits; the mean image is not part of it."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(repr([str(name) for name in self.classes]).encode())
         for images in (self.train, self.test):
@@ -74,7 +84,7 @@ class Dataset:
 
     @property
     def words(self):
-        """Names of the classes for people, where they have others."""
+        """Names of the classes to show to people; the same as ``classes`` unless the set has others."""
         return self.classes
 
     @cached_property
@@ -93,18 +103,30 @@ class Dataset:
         return tuple(map(sum, zip(*map(pixel_sums, _chunks(self.train)), strict=True)))
 
     def need(self, split):
-        """Give the "train" or the "test" images.
+        """Return the "train" or the "test" images.
 
         Raises
         ------
         DataError
-            If there are none.
+            If the set has none.
         """
         images = getattr(self, split)
         if len(images):
             return images
-        what = "training images to learn from" if split == "train" else "test images to tell the error by"
-        raise DataError(f"{self.name}: holds no {what}; give a set that has a {split} split")
+        what = "training images" if split == "train" else "test images"
+        raise DataError(f"{self.name}: has no {what}; give a set that has a {split} split")
+
+
+def _check_labels(name, labels, count, classes):
+    # Here, because a GPU would take a label out of range for no class at all, or for another one, without an error.
+    wanted = f"whole numbers from 0 to {classes - 1}, one an image"
+    if labels.shape != (count,):
+        seen = f"{len(labels):,} labels" if labels.ndim == 1 else f"labels of shape {labels.shape}"
+        raise DataError(f"{name}: {seen} for {count:,} images; labels have to be {wanted}")
+    if count and not np.issubdtype(labels.dtype, np.integer):
+        raise DataError(f"{name}: labels of type {labels.dtype}; labels have to be {wanted}")
+    for i in np.flatnonzero((labels < 0) | (labels >= classes))[:1]:
+        raise DataError(f"{name}: image {i} has label {labels[i]}; labels have to be {wanted}")
 
 
 def _chunks(images):

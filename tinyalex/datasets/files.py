@@ -1,6 +1,6 @@
-"""The files of a data set, from a folder or from a tar archive, one after the other.
+"""Read the files of a data set one by one, from a folder or from a tar archive.
 
-Archives are read as a stream: nothing is extracted, and only regular files with harmless names count.
+Archives are read as a stream: nothing is extracted, and only regular files with safe names are used.
 """
 
 import os
@@ -11,17 +11,17 @@ from tinyalex.datasets import tars
 from tinyalex.errors import DataError
 
 _LARGEST = 256 << 20  # bytes: CIFAR's own files have 30 MB
-_DEEPEST = 3  # folders: cifar10/train/cat
+_DEEPEST = 3  # levels of folders: cifar10/train/cat
 
 
 def read_files(path, wanted):
-    """Go through the wanted files below a folder or in a tar (plain, gz, bz2 or xz).
+    """Read the wanted files below a folder or in a tar (plain, gz, bz2 or xz).
 
     Parameters
     ----------
     path : Path
     wanted : function of a tuple of str to bool
-        Gets the parts of a file's name, ``("train", "cat", "1.jpg")``.
+        Called with the parts of a file's name, ``("train", "cat", "1.jpg")``.
 
     Yields
     ------
@@ -41,9 +41,9 @@ def read_files(path, wanted):
 
 
 def _read_folder(path, wanted):
-    for folder, below, names in os.walk(path, onerror=_unreadable):
+    for folder, subfolders, names in os.walk(path, onerror=_unreadable):
         depth = len(Path(folder).relative_to(path).parts)
-        below[:] = sorted(below) if depth < _DEEPEST else []
+        subfolders[:] = sorted(subfolders) if depth < _DEEPEST else []
         for name in sorted(names):
             file = Path(folder, name)
             parts = file.relative_to(path).parts
@@ -70,7 +70,7 @@ def _read_tar(path, wanted):
 
 def _checked(name, size, content):
     if size > _LARGEST:
-        raise DataError(f"{name}: {size:,} bytes is more than any file of these data sets has; remove it")
+        raise DataError(f"{name}: {size:,} bytes is larger than any file of these data sets; remove it")
     if len(content) != size:
         raise DataError(f"{name}: ends after {len(content):,} of {size:,} bytes; fetch it again")
     return content

@@ -6,14 +6,14 @@ from tinyalex.datasets.dataset import Dataset, ImageSet
 from tinyalex.errors import DataError
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm")
-_LARGEST = 512  # pixels a side: all images are held in memory
+_LARGEST = 512  # pixels a side, because all images are kept in memory
 
 
-def place(parts):
-    """Tell where an image belongs: (split, class, file), or None for any other file."""
-    split, *_ = where = parts[-3:]
+def image_key(parts):
+    """Return (split, class, file name) of an image, or None for any other file."""
+    split, *_ = key = parts[-3:]
     fits = len(parts) in (3, 4) and split in ("train", "test") and not parts[-1].startswith(".")
-    return where if fits and parts[-1].lower().endswith(ENDINGS) else None
+    return key if fits and parts[-1].lower().endswith(ENDINGS) else None
 
 
 def decode(content, file, size=None):
@@ -25,7 +25,7 @@ def decode(content, file, size=None):
     file : str
         Its name, for messages.
     size : int, optional
-        Side that it must have.
+        Side that the image must have.
 
     Returns
     -------
@@ -34,7 +34,7 @@ def decode(content, file, size=None):
     Raises
     ------
     DataError
-        If it is no image, or of another size.
+        If it is not an image, or has another size.
     """
     from tinyalex.datasets import picture
 
@@ -55,20 +55,20 @@ def assemble(name, images):
     Parameters
     ----------
     name : str
-        Where they are from, for messages.
+        Where the images are from, for messages.
     images : dict of (split, class, file) to uint8 (S, S, 3)
 
     Returns
     -------
     Dataset
-        Classes, and images within them, in the order of their names.
+        Classes are in the order of their names, and so are the images of a class.
 
     Raises
     ------
     DataError
         If there are fewer than two classes, or one without training or test images.
     """
-    classes = {split: sorted({at[1] for at in images if at[0] == split}) for split in ("train", "test")}
+    classes = {split: sorted({key[1] for key in images if key[0] == split}) for split in ("train", "test")}
     for split, other in (("train", "test"), ("test", "train")):
         missing = sorted(set(classes[other]) - set(classes[split]))
         if missing:
@@ -76,10 +76,10 @@ def assemble(name, images):
                 f"{name}: {split}/{missing[0]} has no images, {other}/{missing[0]} has; both need the same classes"
             )
     if len(classes["train"]) < 2:
-        raise DataError(f"{name}: one class only, {classes['train'][0]!r}; there is nothing to tell apart")
-    numbers = {each: number for number, each in enumerate(classes["train"])}
+        raise DataError(f"{name}: only one class, {classes['train'][0]!r}; give images of at least two")
+    labels = {name: label for label, name in enumerate(classes["train"])}
     sets = []
     for split in ("train", "test"):
-        places = sorted(at for at in images if at[0] == split)
-        sets.append(ImageSet(np.stack([images[at] for at in places]), np.array([numbers[at[1]] for at in places])))
+        keys = sorted(key for key in images if key[0] == split)
+        sets.append(ImageSet(np.stack([images[key] for key in keys]), np.array([labels[key[1]] for key in keys])))
     return Dataset(name, classes["train"], *sets)

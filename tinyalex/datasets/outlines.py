@@ -1,7 +1,7 @@
 """Plane geometry for drawing: outlines, directions, and a sine that is the same on every machine.
 
-An outline is a function of coordinates and a radius that says how far, in pixels, a point lies outside it (negative:
-inside). Arrays broadcast; float32 in, float32 out.
+An outline is a function of coordinates and a radius that returns the distance of a point from it in pixels, negative
+inside. Arrays broadcast; float32 in, float32 out.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ def sine(turns):
 
 
 def turned(x, y, turns):
-    """Give a point's coordinates along a direction and to the left of it."""
+    """Return a point's coordinates along a direction and to the left of it."""
     along, left = sine(turns + np.float32(0.25)), sine(turns)
     return x * along + y * left, y * along - x * left
 

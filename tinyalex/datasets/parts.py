@@ -1,4 +1,4 @@
-"""Some of a data set's images: to train on a part, and to judge by another."""
+"""Subsets of a data set: train on some of its images and test on others."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,8 @@ import numpy as np
 from tinyalex.datasets.dataset import Dataset
 
 
-class Chosen:
-    """Images of an `ImageSet`, by their numbers; stands in the place of one.
+class Subset:
+    """Some images of an `ImageSet`, by their numbers; can be used as an `ImageSet`.
 
     Parameters
     ----------
@@ -24,13 +24,13 @@ class Chosen:
         return len(self.indices)
 
     def read(self, indices, out=None):
-        """Give the images with these numbers, uint8 (len(indices), S, S, 3), in ``out`` if it is given."""
+        """Return the images at ``indices``, uint8 (len(indices), S, S, 3); written to ``out`` if it is given."""
         return self.images.read(self.indices[indices], out=out)
 
 
 @dataclass(frozen=True, eq=False)
 class Part(Dataset):
-    """Training and test images out of a data set, with the whole's mean and colours.
+    """Training and test images from a data set, with the mean and colours of the whole set.
 
     Attributes
     ----------
@@ -58,9 +58,9 @@ def part(whole, train, test):
 
 
 def fifths(dataset):
-    """Tell apart four fifths of the training images and the last one.
+    """Split the training images into the first four fifths and the last fifth.
 
-    Where the set is CIFAR-10 in its own files these are files 1 to 4 and 5; elsewhere every class is cut, in the set's
+    For CIFAR-10 in its own files these are files 1 to 4 and file 5. In other sets every class is split, in the set's
     order.
 
     Returns
@@ -74,6 +74,6 @@ def fifths(dataset):
     else:
         last = np.zeros(len(labels), bool)
         for label in np.unique(labels):
-            mine = np.flatnonzero(labels == label)
-            last[mine[len(mine) * 4 // 5 :]] = True
+            members = np.flatnonzero(labels == label)
+            last[members[len(members) * 4 // 5 :]] = True
     return np.flatnonzero(~last), np.flatnonzero(last)

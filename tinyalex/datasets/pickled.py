@@ -1,8 +1,8 @@
 """Read the pickles of CIFAR-10's python form without running them.
 
 A pickle is a small program that may call anything. Here its instructions are only listed (`pickletools.genops`) and the
-few that dictionaries, lists, strings, numbers and byte arrays need are followed; any other one, and any name beyond
-NumPy's array and dtype, is refused.
+few that dictionaries, lists, strings, numbers and byte arrays need are interpreted; any other one, and any name other
+than NumPy's array and dtype, is refused.
 """
 
 import pickletools
@@ -34,11 +34,11 @@ class _Name:
 
 
 class _Type:
-    """A dtype in the making; uint8 is the only one."""
+    """Placeholder for a dtype; only uint8 is accepted."""
 
 
 class _Array:
-    """An array in the making: the pickle makes an empty one, and fills it later."""
+    """Placeholder for an array: the pickle creates an empty one and fills it later."""
 
     value = None
 
@@ -50,7 +50,7 @@ def read(content, file):
     ----------
     content : bytes
     file : str
-        Its name, for messages.
+        The file's name, for messages.
 
     Returns
     -------
@@ -60,33 +60,33 @@ def read(content, file):
     Raises
     ------
     DataError
-        If it holds anything else.
+        If the pickle holds anything else.
     """
     machine = _Machine(file)
     try:
         for opcode, argument, _ in pickletools.genops(content):
-            machine.follow(opcode.name, argument)
+            machine.execute(opcode.name, argument)
         (found,) = machine.stack
         if isinstance(found, dict):
             return {_text(key): _finished(value) for key, value in found.items()}
     except DataError:
         raise
-    except Exception as error:  # whatever a damaged program makes the steps below trip over
+    except Exception as error:  # a damaged pickle can make the steps below raise anything
         raise DataError(f"{file}: a damaged pickle ({type(error).__name__}); fetch it again") from error
-    raise DataError(f"{file}: holds a {type(found).__name__} where a dictionary should be; fetch it again")
+    raise DataError(f"{file}: holds a {type(found).__name__}, expected a dictionary; fetch it again")
 
 
 class _Machine:
-    """The stack and the memory of a pickle, and the few instructions that it may use."""
+    """A pickle's stack and memory, and the few instructions that are allowed."""
 
     def __init__(self, file):
         self.file, self.stack, self.memory = file, [], {}
 
-    def follow(self, name, argument):
+    def execute(self, name, argument):
         stack = self.stack
         if name in _PLAIN:
             stack.append(_CONSTANTS.get(name, argument))
-        elif name in ("STRING", "BINSTRING", "SHORT_BINSTRING"):  # Python 2's bytes, shown to us as Latin-1
+        elif name in ("STRING", "BINSTRING", "SHORT_BINSTRING"):  # Python 2 bytes; genops gives Latin-1 text
             stack.append(argument.encode("latin-1"))
         elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
             self.memory[argument] = stack[-1]
@@ -118,7 +118,7 @@ class _Machine:
             state = stack.pop()
             _fill(stack[-1], state)
         elif name not in ("PROTO", "FRAME", "STOP"):
-            raise DataError(f"{self.file}: pickle instruction {name} has no place in a CIFAR file; not read")
+            raise DataError(f"{self.file}: pickle instruction {name} is not allowed in a CIFAR file; fetch it again")
 
     def popped(self, count):
         items = self.stack[-count:]
@@ -133,7 +133,7 @@ class _Machine:
 
     def named(self, name):
         if name not in _NAMES:
-            raise DataError(f"{self.file}: the pickle asks for {name!r}, which has no place in a CIFAR file; not read")
+            raise DataError(f"{self.file}: the pickle uses {name!r}, not allowed in a CIFAR file; fetch it again")
         return _Name(_NAMES[name])
 
 
@@ -163,7 +163,7 @@ def _fill(thing, state):
         _of(kind, _Type)
         thing.value = np.frombuffer(content, np.uint8).reshape(shape, order="F" if by_columns else "C")
     else:
-        _of(thing, _Type)  # its byte order, which single bytes do not have
+        _of(thing, _Type)  # sets the byte order, which means nothing for single bytes
 
 
 def _text(value):

@@ -1,8 +1,8 @@
-"""From the bytes of a picture to a square of S x S pixels (paper, section 2), and what was unusual about it.
+"""Decode an image file, and resize and crop it to a square of S x S pixels (paper, section 2).
 
-The shorter side is brought to S and the middle S x S is kept. Formats are told by their first bytes, never by the
-name. Nothing is made up: a file that ends early is refused, not filled with grey. Pixels are taken as they are stored;
-colour profiles, and the orientation that a camera noted, are ignored as in 2012.
+The shorter side is resized to S and the middle S x S is kept. The format is recognised by the first bytes, never by the
+name. A truncated file is refused, not filled up with grey. Pixels are used as they are stored: colour profiles and the
+EXIF orientation are ignored, as in 2012.
 """
 
 import io
@@ -14,9 +14,9 @@ from PIL import Image, ImageChops, UnidentifiedImageError
 
 from tinyalex.errors import DataError
 
-MOST_PIXELS = 89_478_485  # 256 MiB of RGB; a picture that claims more is refused before it takes any memory
-FILTER = "bicubic"  # Pillow's, which reaches as far as the step when it makes a picture smaller
-_REACH = 2  # of that filter to either side, in pixels of the coarser grid
+MOST_PIXELS = 89_478_485  # 256 MiB of RGB; a picture whose header claims more is refused before memory is allocated
+FILTER = "bicubic"  # of Pillow, whose width grows with the factor when a picture is made smaller
+_REACH = 2  # of the filter to either side, in pixels of the coarser grid
 _FORMATS = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"BM": "BMP"}
 _FORMATS |= dict.fromkeys((b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"), "PPM")
 _ORIENTATION = 0x0112  # EXIF: 1 is upright, 2 to 8 are turned or mirrored
@@ -26,8 +26,8 @@ _ODD = {"1": "grey", "L": "grey", "LA": "grey", "I": "grey", "P": "palette", "PA
 def decode(content):
     """Decode a JPEG, PNG, BMP or PPM file.
 
-    Grey stays grey, and 16 bits lose the lower 8. What is transparent is laid over white. CMYK becomes RGB by
-    (255 - C) (255 - K) / 255; Adobe's programs store its complement, and leave a mark by which that is known.
+    Grey stays grey, and of 16 bits the upper 8 are kept. Transparent pixels are laid over white. CMYK becomes RGB by
+    (255 - C) (255 - K) / 255; Adobe's programs store its complement, and mark the file as theirs.
 
     Parameters
     ----------
@@ -38,13 +38,13 @@ def decode(content):
     image : PIL.Image.Image
         Of mode "RGB" or "L".
     odd : list of str
-        What is unusual about it, of "png", "bmp", "ppm", "grey", "palette", "cmyk", "alpha", "16-bit",
-        "exif orientation" and "warnings": Pillow complained, say of a broken EXIF block.
+        Unusual properties, of "png", "bmp", "ppm", "grey", "palette", "cmyk", "alpha", "16-bit", "exif orientation" and
+        "warnings": Pillow issued a warning, for example about a broken EXIF block.
 
     Raises
     ------
     DataError
-        If it is no such file, cut off, broken, or too large; says why, but not which file it is.
+        If it is not such a file, is truncated, broken or too large. The message gives the reason, not the file's name.
     """
     kind = next((kind for magic, kind in _FORMATS.items() if content.startswith(magic)), None)
     if kind is None:
@@ -58,21 +58,21 @@ def decode(content):
             raise
         except Image.DecompressionBombError as error:
             raise DataError(f"more than {MOST_PIXELS:,} pixels") from error
-        except Exception as error:  # decoders answer hostile bytes with errors of any kind
-            known = not isinstance(error, UnidentifiedImageError)  # which tells an address in memory
+        except Exception as error:  # decoders can raise anything on malicious bytes
+            known = not isinstance(error, UnidentifiedImageError)  # its text contains a memory address
             reason = " ".join(str(error).split()) if known else "no header"
             raise DataError(f"a broken {kind} file ({reason or type(error).__name__})") from error
     return image, odd + ["warnings"] * bool(complaints)
 
 
 def square(image, size):
-    """Resize a picture so that its shorter side is ``size``, and cut the middle square; in one go, so that only that
-    is computed.
+    """Resize a picture so that its shorter side is ``size``, and keep the middle square.
 
-    The longer side is rounded to whole pixels and the square's place down. Columns first, then rows, whatever the
-    picture's proportions: Pillow chooses by them since version 13, and rounds in between. The values are those of
-    resizing all of the picture like this and cutting then, but for one in 8,000 (photographs, 256), which differs by 1
-    or 2. Decoding a JPEG at half its size where that suffices would save 8 % of the time and change values by up to 69.
+    Only the pixels of the square are computed. The longer side is rounded to whole pixels and the square's offset is
+    rounded down. Columns are resized before rows, whatever the picture's proportions; Pillow, since version 13, chooses
+    the order by them, and rounds in between. The values are those of resizing the whole picture in this order and
+    cropping it then, except for one in 8,000 (photographs, size 256), which differs by 1 or 2. Decoding a JPEG at half
+    its size where that suffices would save 8 % of the time and change values by up to 69.
 
     Parameters
     ----------
@@ -85,12 +85,12 @@ def square(image, size):
     uint8 (size, size, 3)
     """
     w, h = image.size
-    wide, high = (max(size, round(side * size / min(w, h))) for side in (w, h))
-    left, top = (wide - size) // 2, (high - size) // 2
-    if (wide, high) == (w, h):
+    full_width, full_height = (max(size, round(side * size / min(w, h))) for side in (w, h))
+    left, top = (full_width - size) // 2, (full_height - size) // 2
+    if (full_width, full_height) == (w, h):
         image = image.crop((left, top, left + size, top + size))
     else:
-        across, down = w / wide, h / high  # steps from one new pixel to the next
+        across, down = w / full_width, h / full_height  # steps from one new pixel to the next
         reach = _REACH * max(1.0, down)
         first, last = max(0, math.floor(top * down - reach)), min(h, math.ceil((top + size) * down + reach))
         rows = last - first
@@ -111,15 +111,16 @@ def _read(content, kind):
         odd += [_ODD[image.mode.split(";")[0]]] if image.mode.split(";")[0] in _ODD else []
         if _orientation(image) in range(2, 9):
             odd.append("exif orientation")
-        if kind == "PNG" and content[24] == 16 or image.mode.startswith("I"):  # of RGB Pillow keeps the upper 8 alone
+        # Of RGB with 16 bits Pillow keeps only the upper 8.
+        if kind == "PNG" and content[24] == 16 or image.mode.startswith("I"):
             odd.append("16-bit")
         if image.has_transparency_data:
             odd.append("alpha")
-        return _plain(image), odd
+        return _rgb_or_grey(image), odd
 
 
-def _plain(image):
-    # RGB or L of what Pillow made of the file.
+def _rgb_or_grey(image):
+    # Convert what Pillow read to mode RGB or L.
     if image.mode.startswith("I"):
         grey = np.asarray(image)
         clear = grey == image.info.get("transparency", -1)
@@ -130,13 +131,13 @@ def _plain(image):
         page.paste(image, mask=image)
         return page
     if image.mode == "CMYK" and "adobe" not in image.info:
-        image = ImageChops.invert(image)  # Pillow takes every file for Adobe's
+        image = ImageChops.invert(image)  # Pillow treats every file as one of Adobe's
     return image if image.mode in ("RGB", "L") else image.convert("L" if image.mode == "1" else "RGB")
 
 
 def _orientation(image):
     try:
         return image.getexif().get(_ORIENTATION) if "exif" in image.info else None
-    except Exception as error:  # of broken blocks Pillow mostly warns only
+    except Exception as error:  # for broken blocks Pillow mostly issues a warning only
         warnings.warn(f"EXIF: {error}", stacklevel=1)
         return None

@@ -1,4 +1,4 @@
-"""A share of a data set, small enough to keep in memory: as many images of each class, made smaller where that fits."""
+"""A sample of a data set, small enough to keep in memory: equally many images of each class, reduced in size."""
 
 from pathlib import Path
 
@@ -9,15 +9,15 @@ from tinyalex.datasets.dataset import Dataset, ImageSet
 
 
 def sample(dataset, train, test, side):
-    """Take a share of a data set into memory.
+    """Read a sample of a data set into memory.
 
     Parameters
     ----------
     dataset : Dataset
     train, test : int
-        At most so many images of each.
+        The largest number of images to take from each split.
     side : int
-        What a network reads. Images of twice, three times ... that side, or more, are averaged down by whole factors.
+        The network's input. Images of at least twice that side are averaged down by the largest whole factor that fits.
 
     Returns
     -------
@@ -30,24 +30,24 @@ def sample(dataset, train, test, side):
 
 
 def centre(dataset, side):
-    """Cut every image down to its centre, so that there is nothing left to crop."""
+    """Crop every image to its centre ``side`` x ``side``, so that training on it crops nothing."""
     offset = (dataset.train.size - side) // 2
-    cut = slice(offset, offset + side)
-    splits = [ImageSet(images.images[:, cut, cut], images.labels) for images in (dataset.train, dataset.test)]
+    middle = slice(offset, offset + side)
+    splits = [ImageSet(images.images[:, middle, middle], images.labels) for images in (dataset.train, dataset.test)]
     return Dataset(dataset.name, dataset.classes, *splits)
 
 
 def share(images, purpose, count, factor=1):
-    """Take at most ``count`` images into memory, in their own order and as many of each class as of any other.
+    """Read at most ``count`` images into memory, in the set's order, equally many of each class where it has them.
 
     Parameters
     ----------
     images : ImageSet
     purpose : str
-        For one purpose they are always the same.
+        Part of the random key: the same purpose always selects the same images.
     count : int
     factor : int
-        By which their sides are made smaller, by averaging.
+        The images' sides are divided by this number, by averaging.
 
     Returns
     -------
@@ -55,11 +55,11 @@ def share(images, purpose, count, factor=1):
     """
     labels = np.asarray(images.labels)
     order = randomness.permutation(randomness.key(0, "share", purpose), len(labels))
-    turn = np.empty(len(labels), np.int64)  # an image's turn among those of its class
+    rank = np.empty(len(labels), np.int64)  # of an image among those of its class, in random order
     for label in np.unique(labels):
         members = order[labels[order] == label]
-        turn[members] = np.arange(len(members))
-    chosen = np.sort(order[np.argsort(turn[order], kind="stable")][:count])
+        rank[members] = np.arange(len(members))
+    chosen = np.sort(order[np.argsort(rank[order], kind="stable")][:count])
     small = images.size // factor
     pixels = np.empty((len(chosen), small, small, 3), np.uint8)
     for start in range(0, len(chosen), 512):

@@ -1,8 +1,9 @@
 """Drawn images: an object of random outline, filled with one of twelve patterns, anywhere, in any light.
 
-The class is the pattern. To name it one has to see which way stripes run (four ways), how fine they are (two), and
-colour: red-green and blue-yellow patterns come in pairs that look alike to the colour-blind. Outline, place, size,
-contrast, background and light tell nothing. In a mirror rising stripes fall: train on these images without flips.
+The class is the pattern. To recognise it a network has to see the direction of stripes (four), their width (two), and
+colour: red-green and blue-yellow patterns come in pairs that look alike to the colour-blind. Outline, position, size,
+contrast, background and light are independent of the class. A reflection turns rising stripes into falling ones, so
+train on these images without flips.
 
 Image i of a split is a function of (seed, split, i). Only operations that IEEE arithmetic defines to the last bit are
 used (so no library sine): every machine draws the same bytes.
@@ -38,7 +39,7 @@ def load(seed=0, train=TRAIN, test=TEST):
     ----------
     seed : int
     train, test : int
-        How many images of each.
+        Number of images in each split.
 
     Returns
     -------
@@ -62,7 +63,7 @@ def draw(seed, split, indices, labels):
     seed : int
     split : "train" or "test"
     indices, labels : integers (n,)
-        Numbers in the split, and the classes to draw them as. In the data set, image i is of class ``i % 12``.
+        Numbers of the images in the split, and their classes. In the data set, image i has class ``i % 12``.
 
     Returns
     -------
@@ -71,14 +72,14 @@ def draw(seed, split, indices, labels):
     dice, labels = _Dice(seed, split, np.asarray(indices)), np.asarray(labels).reshape(-1, 1, 1, 1)
     x, y = _MIDDLES - dice("x", -8, 8), dice("y", -8, 8) - _MIDDLES[:, None]  # from the object's middle, y upwards
     pictures = _background(dice)
-    for picture, mask, colours in zip(pictures, _inside(dice, x, y), _filling(dice, labels, x, y), strict=True):
+    for picture, mask, colours in zip(pictures, _mask(dice, x, y), _filling(dice, labels, x, y), strict=True):
         _paint(picture, mask, colours)
     _bars(dice, pictures, "over", 2, widest=3)
     return _lit(dice, pictures)
 
 
 class _Dice:
-    """Uniform numbers for the images of a chunk; every name has its own."""
+    """Uniform random numbers for the images of a chunk, independent for every name."""
 
     def __init__(self, seed, split, indices):
         self.seed, self.split, self.indices = seed, split, indices[:, None]
@@ -91,7 +92,7 @@ class _Dice:
         return np.float32(low) + np.float32(high - low) * drawn.reshape(-1, each, 1, 1)
 
     def field(self, name, each, side):
-        """Coarse numbers between -1 and 1 in quantity, (n, each, side, side): four from the bytes of one draw."""
+        """Random numbers between -1 and 1 with 8 bits each, (n, each, side, side); one draw gives four."""
         count = each * side * side
         words = randomness.bits(self._key(name), self.indices, np.arange(-(-count // 4)))
         drawn = words.astype("<u4").view(np.uint8)[:, :count].reshape(-1, each, side, side)
@@ -99,38 +100,38 @@ class _Dice:
 
 
 def _paint(picture, mask, colour):
-    picture += (colour - picture) * mask  # one picture at a time, (3, 64, 64): it stays in cache
+    picture += (colour - picture) * mask  # one picture at a time, (3, 64, 64), so that it stays in cache
 
 
-def _plain(dice, name):
-    """Any colour, few of them garish, (n, 3, 1, 1)."""
+def _colour(dice, name):
+    """A random colour, mostly of low saturation, (n, 3, 1, 1)."""
     return dice(name, 45, 205) + dice(f"{name} tone", -60, 60, 3)
 
 
 def _background(dice):
-    """A plain colour with cloudy noise, smooth or grainy, and a few bars on it."""
+    """A background: one colour, cloudy noise that is smooth or grainy, and a few bars."""
     grain, clouds = dice("grain", 0.3, 1), 0
     for cells in (2, 4, 8, 16, 32):
         strength = 42 * (1.4 - grain) if cells < 16 else 20 * grain
         clouds = _doubled(clouds + dice.field(f"clouds {cells}", 3, cells + 1) * strength)
-    pictures = _plain(dice, "ground") + clouds[:, :, :SIZE, :SIZE]
+    pictures = _colour(dice, "ground") + clouds[:, :, :SIZE, :SIZE]
     _bars(dice, pictures, "under", 5, widest=9)
     return pictures
 
 
 def _bars(dice, pictures, name, most, widest):
-    """Lay plain bars on pictures, at most so many."""
+    """Draw at most ``most`` bars of one colour each on every picture."""
     for bar in (f"{name} {k}" for k in range(most)):
         x, y = _MIDDLES - dice(f"{bar} x", -32, 32), _MIDDLES[:, None] - dice(f"{bar} y", -32, 32)
         along, across = turned(x, y, dice(f"{bar} turn", 0, 1))
         inside = np.minimum(dice(f"{bar} length", 4, 20) - abs(along), dice(f"{bar} width", 1, widest) - abs(across))
-        masks, colours = np.clip(inside, 0, 1), _plain(dice, bar)
+        masks, colours = np.clip(inside, 0, 1), _colour(dice, bar)
         for i in np.flatnonzero(dice(f"{bar} there", 0, 1) < 0.6):
             _paint(pictures[i], masks[i], colours[i])
 
 
 def _doubled(grid):
-    """Put the mean of neighbours between them: (n, 3, g + 1, g + 1) to (n, 3, 2 g + 1, 2 g + 1)."""
+    """Double a grid by linear interpolation: (n, 3, g + 1, g + 1) to (n, 3, 2 g + 1, 2 g + 1)."""
     n, c, nodes, _ = grid.shape
     tall = np.empty((n, c, 2 * nodes - 1, nodes), np.float32)
     tall[:, :, ::2], tall[:, :, 1::2] = grid, (grid[:, :, 1:] + grid[:, :, :-1]) * np.float32(0.5)
@@ -139,8 +140,8 @@ def _doubled(grid):
     return fine
 
 
-def _inside(dice, x, y):
-    """How much of every pixel the object covers, 0 to 1."""
+def _mask(dice, x, y):
+    """The object's mask: how much of every pixel it covers, 0 to 1."""
     x, y = turned(x, y, dice("turn", 0, 1))
     radius, kind = dice("radius", 16, 26), dice("outline", 0, len(OUTLINES)).astype(int).ravel()
     beyond = np.empty_like(x)
@@ -150,7 +151,7 @@ def _inside(dice, x, y):
 
 
 def _filling(dice, labels, x, y):
-    """The pattern in its two colours."""
+    """The pattern of each image's class, in two colours."""
     kind, phase = labels // 2, dice("phase", 0, 1)
     fine, coarse, medium = dice("fine", 4, 5.5), dice("coarse", 9, 13), dice("medium", 8, 12)
     _, across = turned(x, y, _WAYS[kind] + dice("tilt", -0.025, 0.025))
@@ -169,10 +170,10 @@ def _filling(dice, labels, x, y):
 
 
 def _contrast(dice, labels):
-    """Half the way between the pattern's two colours: in luminance, towards red, towards blue.
+    """Half the difference between the pattern's two colours: in luminance, towards red, towards blue.
 
-    Stripes differ in any way, half of them mostly in brightness; the others are what their names say, and hardly
-    differ in brightness.
+    The colours of stripes differ in any way, for half of the images mostly in brightness. Those of checks and rings
+    are as their class names say, and hardly differ in brightness.
     """
     sign = np.where(dice("sign", 0, 1) < 0.5, np.float32(-1), np.float32(1))
     full, other, little = dice("full", 44, 85), dice("other", -70, 70), dice("little", -12, 12)
@@ -186,7 +187,7 @@ def _contrast(dice, labels):
 
 
 def _lit(dice, pictures):
-    """Gain, tint, light from a side and a little noise; to bytes, uint8 (n, 64, 64, 3)."""
+    """Apply gain, tint, light from one side and a little noise; convert to uint8 (n, 64, 64, 3)."""
     side = _MIDDLES / SIZE
     light = (
         dice("gain", 0.75, 1.1) + dice("from left", -0.3, 0.3) * side + dice("from above", -0.3, 0.3) * side[:, None]

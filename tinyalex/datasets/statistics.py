@@ -1,11 +1,11 @@
 """Mean image and principal colours from integer sums (paper, sections 2 and 4.1).
 
-Sums of bytes are exact: they do not depend on the order of the images, on who read them, or on how many did.
+Sums of bytes are exact: they do not depend on the order of the images or on the number of workers.
 """
 
 import numpy as np
 
-_ROWS = 1 << 12  # multiplied at a time: they stay in cache; sums below 2^53 are exact, 10^11 pixels' are
+_ROWS = 1 << 12  # multiplied at a time, to stay in cache; float64 sums are exact below 2^53, enough for 10^11 pixels
 
 
 def pixel_sums(images):
@@ -23,9 +23,9 @@ def pixel_sums(images):
         Over all pixels, the sum of channel i times channel j.
     """
     total = images.sum(axis=0, dtype=np.uint32 if len(images) < 1 << 24 else np.int64).astype(np.int64)
-    width = 12 if images.size % 12 == 0 else 3  # four pixels a row: larger products go faster
+    width = 12 if images.size % 12 == 0 else 3  # four pixels a row: larger matrix products are faster
     rows, products = images.reshape(-1, width), np.zeros((width, width))
-    block = np.empty((_ROWS, width))  # of its own: fresh memory for each would cost more than the products
+    block = np.empty((_ROWS, width))  # allocated once: new memory for each block would cost more than the products
     for start in range(0, len(rows), _ROWS):
         part = block[: len(rows) - start]
         np.copyto(part, rows[start : start + _ROWS])
@@ -45,17 +45,17 @@ def principal_colours(count, total, products):
     Parameters
     ----------
     count : int
-        Pixels.
+        Number of pixels.
     total : integers (3,)
         Sum of each channel.
     products : integers (3, 3)
-        Sum of channel i times channel j.
+        Over all pixels, the sum of channel i times channel j.
 
     Returns
     -------
     deviations : float64 (3,)
         Standard deviations along the components in grey levels (0 to 255), smallest first: the square roots of the
-        covariance's eigenvalues. The 2012 files keep these; the paper speaks of the eigenvalues, their squares.
+        covariance's eigenvalues. The 2012 files keep these; the paper names the eigenvalues, which are their squares.
     vectors : float64 (3, 3)
         Unit vectors, one a column, each with its largest entry positive.
     """

@@ -1,23 +1,23 @@
-"""Bytes that take a while: read block by block, with a progress bar on a terminal."""
+"""Copy a long stream block by block, with a progress bar on a terminal."""
 
 _BLOCK = 1 << 18  # bytes
 
 
-def pump(read, sinks, name, total=None, done=None):
-    """Read to the end, and hand every block to each of the sinks.
+def copy_blocks(read, sinks, name, total=None, done=None):
+    """Read a stream to its end and pass every block to each of the sinks.
 
     Parameters
     ----------
     read : function of a number of bytes
-        Gives at most so many, and none at the end.
+        Returns at most that many bytes; none at the end.
     sinks : sequence of functions of bytes
-        ``file.write``, ``digest.update``.
+        For example ``file.write`` and ``digest.update``.
     name : str
-        What the bar says.
+        Text of the progress bar.
     total : int, optional
-        Bytes to come.
+        Bytes to read.
     done : function, optional
-        Says how far we are, where that is not the bytes read so far: in a compressed file.
+        Returns the progress in bytes, where it is not the bytes read so far: in a compressed file.
     """
     from tqdm import tqdm
 

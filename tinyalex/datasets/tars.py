@@ -1,4 +1,4 @@
-"""Tar archives that nobody has to trust: which members count, and how damage is told.
+"""Read tar archives from untrusted sources: which members are used, and how damage is reported.
 
 Nothing is ever extracted, and no member's name is ever used as a path.
 """
@@ -10,7 +10,7 @@ from tinyalex.errors import DataError, TinyalexError
 
 
 def walk(archive):
-    """Go through the members of an archive that was just opened, to its very end.
+    """Iterate over the members of an archive that was just opened, up to its end marker.
 
     Parameters
     ----------
@@ -23,33 +23,33 @@ def walk(archive):
     Raises
     ------
     tarfile.ReadError
-        If the archive ends early, or turns back on itself.
+        If the archive ends early, or a header points backwards.
     """
     end = -1
     while (member := archive.next()) is not None:
-        archive.members.clear()  # tarfile would keep all of them: a gigabyte and more for ImageNet
-        if member.size < 0 or archive.offset <= end:  # negative sizes take tarfile round in circles
+        archive.members.clear()  # else tarfile keeps all of them: more than a gigabyte for ImageNet
+        if member.size < 0 or archive.offset <= end:  # a negative size would make tarfile loop
             raise tarfile.ReadError(f"a member of {member.size:,} bytes")
         end = archive.offset
         yield member
-    # A tar ends with two blocks of zeros; tarfile reads one, and takes a missing or broken one for an end too.
+    # A tar ends with two blocks of zeros. tarfile stops at the first one, and also at a missing or broken block.
     if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
         raise tarfile.ReadError("it ends early")
 
 
 def parts(member):
-    """Give the parts of a member's name: ("train", "cat", "1.jpg")."""
+    """Return the parts of a member's name: ("train", "cat", "1.jpg")."""
     return tuple(part for part in member.name.split("/") if part not in ("", "."))
 
 
 def refusal(member):
-    """Say why a member does not count as a file; "" if it does."""
+    """Return why a member is not used as a file; "" if it is."""
     if not member.isreg() or member.issparse():
         return "not a regular file"
     if member.name.startswith("/") or not parts(member) or any(sign in member.name for sign in ("\\", "\0")):
-        return "a name that is no plain path"
+        return "a name that is not a relative path"
     if ".." in parts(member):
-        return "a name that climbs out"
+        return "a name with .. in it"
     try:
         member.name.encode()
     except UnicodeEncodeError:
@@ -59,12 +59,12 @@ def refusal(member):
 
 @contextlib.contextmanager
 def damage(name):
-    """Turn whatever reading an archive raises into a DataError about ``name``."""
+    """Turn any exception raised while reading an archive into a DataError about ``name``."""
     try:
         yield
     except TinyalexError:
         raise
-    except Exception as error:  # tarfile and the decompressors answer damaged bytes with errors of many kinds
+    except Exception as error:  # tarfile and the decompressors raise many kinds of errors on damaged bytes
         if isinstance(error, OSError) and error.errno:
             raise DataError(f"{name}: cannot be read ({error.strerror}); check its permissions and its disk") from error
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

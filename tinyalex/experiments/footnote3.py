@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tinyalex.datasets.loading.batches import training_batches
-from tinyalex.datasets.parts import Chosen, fifths, part
+from tinyalex.datasets.parts import Subset, fifths, part
 from tinyalex.recipes.recipe import Phase
 from tinyalex.runs import run_folder
 from tinyalex.runs.resume import ResumeOptions
@@ -35,7 +35,7 @@ def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, options=No
         On the test images, at the end.
     """
     folders = [Path(out) / stage for stage in STAGES]
-    four, fifth = (Chosen(dataset.train, indices) for indices in fifths(dataset))
+    four, fifth = (Subset(dataset.train, indices) for indices in fifths(dataset))
     common, options = {"devices": devices, "seed": seed, "show": show}, options or ResumeOptions()
 
     show(f"{folders[0]}: {len(four):,} images, until {len(fifth):,} others are told no better")

@@ -1,4 +1,4 @@
-"""Crops, reflections, means and colours against explicit slicing and formulas; draws against golden hashes."""
+"""Crops, reflections, means and colours against explicit slicing and formulas; random draws against golden hashes."""
 
 import hashlib
 
@@ -9,6 +9,7 @@ from tinyalex.datasets.dataset import Dataset, ImageSet
 from tinyalex.datasets.loading import augment
 
 GOLDEN = "88206dc2a103334bece8880a69ae547f00527c5cd11fb2792276af119be14586"
+NO_IMAGES = ImageSet(np.zeros((0, 4, 4, 3), np.uint8), np.zeros(0, int))
 FIRST_OFFSETS = [[2, 26], [31, 25], [13, 12], [26, 1]]
 FIRST_FLIPS = [True, True, False, False, False, True, False, False]
 
@@ -40,7 +41,7 @@ def test_draws_are_uniform_and_independent():
         assert abs(np.corrcoef(a, b)[0, 1]) < 5 / np.sqrt(33_000)
 
 
-def test_draws_belong_to_seed_epoch_and_unit():
+def test_draws_depend_on_seed_epoch_and_unit_only():
     units = np.array([4, 9, 4, 70_000])
     offsets, flips = augment.draw_crops(1, 3, units, 256, 224, flip=True)
     np.testing.assert_array_equal(offsets[0], offsets[2])
@@ -61,7 +62,7 @@ def test_no_flip_changes_nothing_else():
     assert flips.dtype == bool and not flips.any()
 
 
-def test_no_room_no_offset():
+def test_crops_of_the_images_size_have_offset_zero():
     assert not augment.draw_crops(0, 0, np.arange(50), 32, 32, flip=False)[0].any()
 
 
@@ -72,7 +73,7 @@ def test_golden_draws():
     assert offsets[:4].tolist() == FIRST_OFFSETS and flips[:8].tolist() == FIRST_FLIPS
 
 
-def some_draws(colour=True):
+def some_params(colour=True):
     """Offsets in all corners, flips and colour shifts of six images."""
     offsets = np.array([[0, 0], [4, 4], [0, 4], [3, 1], [2, 2], [4, 0]])
     shifts = np.random.default_rng(2).normal(0, 20, (6, 3)).astype(np.float32) if colour else None
@@ -80,16 +81,16 @@ def some_draws(colour=True):
 
 
 @pytest.mark.parametrize("matched", [True, False])
-def test_cut_by_hand(images, mean, matched):
-    """Every pixel one by one: the crop's, less the mean at its place in the image, or in the centre crop."""
-    draws = some_draws(colour=False)
+def test_crop_by_hand(images, mean, matched):
+    """Every pixel one by one: the image's, less the mean at the same position in the image, or in the centre crop."""
+    params = some_params(colour=False)
     before = images.copy(), mean.copy()
-    y = augment.Cropper(mean, 5, matched)(images, draws)
+    y = augment.Cropper(mean, 5, matched)(images, params)
     assert y.shape == (6, 5, 5, 3) and y.dtype == np.float32
-    for i, (top, left) in enumerate(draws.offsets):
+    for i, (top, left) in enumerate(params.offsets):
         for row in range(5):
             for column in range(5):
-                source = left + (4 - column if draws.flips[i] else column)
+                source = left + (4 - column if params.flips[i] else column)
                 lost = mean[top + row, source] if matched else mean[2 + row, 2 + column]
                 np.testing.assert_array_equal(y[i, row, column], images[i, top + row, source].astype(np.float32) - lost)
     np.testing.assert_array_equal(images, before[0])
@@ -98,47 +99,47 @@ def test_cut_by_hand(images, mean, matched):
 
 def test_colours_and_factors_by_hand(images, mean):
     """Shifts are added to every pixel, then one factor after the other is multiplied, each rounded to float32."""
-    draws = some_draws()
-    y = augment.Cropper(mean, 5, True, [1.0 / 1.1, 1, 0.017])(images, draws)
-    wanted = augment.Cropper(mean, 5, True)(images, some_draws(colour=False)) + draws.shifts[:, None, None, :]
+    params = some_params()
+    y = augment.Cropper(mean, 5, True, [1.0 / 1.1, 1, 0.017])(images, params)
+    wanted = augment.Cropper(mean, 5, True)(images, some_params(colour=False)) + params.shifts[:, None, None, :]
     wanted = wanted * np.float32(1.0 / 1.1) * np.float32(0.017)
     np.testing.assert_array_equal(y, wanted)
     assert y.dtype == wanted.dtype == np.float32
 
 
-def test_cut_of_a_view(images, mean):
-    cropper, draws = augment.Cropper(mean, 6, True), some_draws().part(slice(0, 3))
-    draws = draws._replace(offsets=draws.offsets // 2)
-    np.testing.assert_array_equal(cropper(images[::2], draws), cropper(images[::2].copy(), draws))
+def test_crop_of_a_strided_view(images, mean):
+    cropper, params = augment.Cropper(mean, 6, True), some_params().select(slice(0, 3))
+    params = params._replace(offsets=params.offsets // 2)
+    np.testing.assert_array_equal(cropper(images[::2], params), cropper(images[::2].copy(), params))
 
 
-def test_cut_into_given_memory(images, mean):
-    cropper, draws, space = augment.Cropper(mean, 5, True), some_draws(), np.full((6, 2, 5, 5, 3), np.nan, np.float32)
-    assert np.shares_memory(cropper(images, draws, out=space[:, 1]), space)
-    np.testing.assert_array_equal(space[:, 1], cropper(images, draws))
+def test_crop_into_given_memory(images, mean):
+    cropper, params, space = augment.Cropper(mean, 5, True), some_params(), np.full((6, 2, 5, 5, 3), np.nan, np.float32)
+    assert np.shares_memory(cropper(images, params, out=space[:, 1]), space)
+    np.testing.assert_array_equal(space[:, 1], cropper(images, params))
     assert np.isnan(space[:, 0]).all()
 
 
 @pytest.mark.parametrize("colour", [True, False])
 @pytest.mark.parametrize("matched", [True, False])
-def test_a_device_cuts_the_same_bits(device, images, mean, matched, colour):
-    cropper, draws = augment.Cropper(mean, 5, matched, [1.0 / 1.1, 0.017]), some_draws(colour)
-    there = [device.put(array) for array in (images, *draws) if array is not None]
+def test_a_device_crops_to_the_same_bits(device, images, mean, matched, colour):
+    cropper, params = augment.Cropper(mean, 5, matched, [1.0 / 1.1, 0.017]), some_params(colour)
+    there = [device.put(array) for array in (images, *params) if array is not None]
     y = device.get(cropper.on(device)(*there))
     assert y.dtype == np.float32
-    np.testing.assert_array_equal(y, cropper(images, draws))
+    np.testing.assert_array_equal(y, cropper(images, params))
     np.testing.assert_array_equal(device.get(there[0]), images)
 
 
 def test_ten_views_by_hand():
     """The corners from the top left in reading order, the centre; then these five reflected."""
     views = augment.views(256, 224, 10)
-    assert [place for place, _ in views[:5]] == [(0, 0), (0, 32), (32, 0), (32, 32), (16, 16)]
-    assert [place for place, _ in views[5:]] == [place for place, _ in views[:5]]
+    assert [offset for offset, _ in views[:5]] == [(0, 0), (0, 32), (32, 0), (32, 32), (16, 16)]
+    assert [offset for offset, _ in views[5:]] == [offset for offset, _ in views[:5]]
     assert [flip for _, flip in views] == [False] * 5 + [True] * 5
     assert augment.views(256, 224, 1) == [((16, 16), False)]
     grid = [(top, left) for top in (0, 16, 32) for left in (0, 16, 32)]
-    assert augment.views(256, 224, 9) == [(place, False) for place in grid]
+    assert augment.views(256, 224, 9) == [(offset, False) for offset in grid]
     with pytest.raises(ValueError, match="use 1, 9 or 10"):
         augment.views(256, 224, 2)
 
@@ -167,7 +168,7 @@ def test_colour_as_in_the_paper_has_the_eigenvalues_for_pixels_from_0_to_1():
     assert 5.5 < shifts[:, 2].std() < 6.1
 
 
-def test_colour_draws_belong_to_seed_epoch_and_sample():
+def test_colour_draws_depend_on_seed_epoch_and_sample_only():
     colour = np.array([1.0, 2.0, 3.0]), np.eye(3)
     shifts = augment.draw_colours(0, 0, [5, 6, 5], colour, "2012", 0.1)
     assert shifts[0].tolist() == shifts[2].tolist() != shifts[1].tolist()
@@ -177,7 +178,7 @@ def test_colour_draws_belong_to_seed_epoch_and_sample():
 
 def test_mean_image_is_exact():
     images = np.random.default_rng(0).integers(0, 256, (1300, 4, 4, 3), dtype=np.uint8)  # more than one chunk
-    dataset = Dataset("test", ["a"], ImageSet(images, np.zeros(1300, int)), None)
+    dataset = Dataset("test", ["a"], ImageSet(images, np.zeros(1300, int)), NO_IMAGES)
     sums = [sum(int(v) for v in images[:, r, c, k]) for r, c, k in ((0, 0, 0), (3, 1, 2))]
     assert dataset.mean.dtype == np.float32 and dataset.mean.shape == (4, 4, 3)
     assert [dataset.mean[0, 0, 0], dataset.mean[3, 1, 2]] == [np.float32(s / 1300) for s in sums]
@@ -188,7 +189,7 @@ def test_colour_components():
     rng = np.random.default_rng(0)
     mixed = rng.normal(size=(700, 5, 5, 3)) @ (20 * rng.normal(size=(3, 3))) + 128
     images = np.clip(mixed, 0, 255).astype(np.uint8)
-    deviations, vectors = Dataset("test", ["a"], ImageSet(images, np.zeros(700, int)), None).colour
+    deviations, vectors = Dataset("test", ["a"], ImageSet(images, np.zeros(700, int)), NO_IMAGES).colour
     pixels = images.reshape(-1, 3).astype(float)
     covariance = np.cov(pixels.T, bias=True)
     np.testing.assert_allclose((vectors * deviations**2) @ vectors.T, covariance, rtol=1e-9, atol=1e-9)
@@ -198,7 +199,7 @@ def test_colour_components():
 
 
 def test_colour_of_grey_images():
-    """Two components are nothing: no square root of a rounding error below zero."""
+    """Two components have variance zero; a rounding error below zero must not reach the square root."""
     grey = np.repeat(np.random.default_rng(0).integers(0, 256, (9, 5, 5, 1), dtype=np.uint8), 3, axis=3)
-    deviations, _ = Dataset("test", ["a"], ImageSet(grey, np.zeros(9, int)), None).colour
+    deviations, _ = Dataset("test", ["a"], ImageSet(grey, np.zeros(9, int)), NO_IMAGES).colour
     np.testing.assert_allclose(deviations, [0, 0, np.sqrt(3) * grey.std()], atol=1e-5)

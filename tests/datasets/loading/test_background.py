@@ -1,4 +1,4 @@
-"""Made ahead, in order: whatever the threads do, nothing comes twice, out of turn or not at all, and nobody waits."""
+"""`made_ahead`: results come in order, once each, whatever the threads do; no thread stays, no caller hangs."""
 
 import gc
 import threading
@@ -17,15 +17,15 @@ def loader_threads():
 
 
 def until(condition, seconds=5):
-    """Wait for something that other threads do."""
+    """Wait until a condition that other threads bring about holds."""
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.002)
     return condition()
 
 
-def test_who_looks_late_finds_what_was_made(monkeypatch):
-    """The last thing is made, and its thread gone, between the end of a wait and the look at who is still there."""
+def test_a_result_that_comes_between_a_wait_and_the_check_is_found(monkeypatch):
+    """The last result is made, and its thread ends, between a timed-out wait and the check for live threads."""
 
     class Late(threading.Condition):
         def wait(self, timeout=None):
@@ -40,7 +40,7 @@ def test_who_looks_late_finds_what_was_made(monkeypatch):
 
 
 @pytest.mark.parametrize("threads", [0, 1, 2, 7, 50])
-def test_in_order_whoever_is_quick(threads):
+def test_results_come_in_order_whatever_the_threads_speed(threads):
     def make(number):
         time.sleep(0.003 * (number * 7 % 5))
         return number * number
@@ -50,26 +50,26 @@ def test_in_order_whoever_is_quick(threads):
 
 
 @pytest.mark.parametrize("threads", [1, 3])
-def test_so_many_are_made_ahead_and_no_more(threads):
+def test_at_most_threads_plus_one_are_made_ahead(threads):
     made = []
     things = made_ahead(lambda number: made.append((number, threading.current_thread().name)), range(100), threads)
-    assert not loader_threads()  # nobody has asked yet
+    assert not loader_threads()  # nothing was requested yet
     next(things)
     assert until(lambda: len(made) >= threads + 2)
     time.sleep(0.03)
-    assert sorted(number for number, _ in made) == list(range(threads + 2))  # the one we have and those that wait
+    assert sorted(number for number, _ in made) == list(range(threads + 2))  # ours, and those made ahead
     assert all(name.startswith("tinyalex-loader") for _, name in made)
     things.close()
 
 
-def test_without_threads_the_caller_makes_them():
+def test_without_threads_the_caller_makes_the_results():
     things = made_ahead(lambda number: threading.current_thread(), range(3), 0)
     assert set(things) == {threading.current_thread()}
 
 
 @pytest.mark.parametrize("leave", ["close", "drop", "exhaust", "raise"])
 @pytest.mark.parametrize("threads", [1, 4])
-def test_no_thread_stays(threads, leave):
+def test_no_thread_stays_when_the_generator_ends(threads, leave):
     things = made_ahead(lambda number: number, range(30), threads)
     next(things)
     assert loader_threads()
@@ -85,7 +85,7 @@ def test_no_thread_stays(threads, leave):
     assert not loader_threads()
 
 
-def test_closing_does_not_wait_for_what_was_not_begun():
+def test_closing_starts_no_further_calls():
     made, go = [], threading.Event()
 
     def make(number):
@@ -101,9 +101,9 @@ def test_closing_does_not_wait_for_what_was_not_begun():
     assert sorted(made) == [0, 1, 2] and not loader_threads()
 
 
-def test_closing_leaves_a_thread_that_hangs(monkeypatch):
-    """A read of a disk that does not answer must not keep the caller: the thread is a daemon."""
-    monkeypatch.setattr(background, "PATIENCE", 0.05)
+def test_closing_does_not_wait_long_for_a_thread_that_hangs(monkeypatch):
+    """A read from a disk that does not answer must not block the caller; the thread is a daemon."""
+    monkeypatch.setattr(background, "JOIN_SECONDS", 0.05)
     go = threading.Event()
     things = made_ahead(lambda number: number and go.wait(20), range(30), 1)
     next(things)
@@ -116,7 +116,7 @@ def test_closing_leaves_a_thread_that_hangs(monkeypatch):
 
 @pytest.mark.parametrize("threads", [0, 1, 3])
 @pytest.mark.parametrize("error", [OSError("disk gone"), SystemExit(3), KeyboardInterrupt()])
-def test_an_error_comes_in_its_turn(threads, error):
+def test_an_error_is_raised_when_its_number_is_due(threads, error):
     def make(number):
         if number == 4:
             raise error
@@ -135,17 +135,17 @@ def test_an_error_comes_in_its_turn(threads, error):
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("last", [5, 29])
-def test_a_thread_that_ends_before_its_time_is_noticed(monkeypatch, threads, last):
-    """Not even an end that no thread can report leaves the caller waiting."""
-    take = background._Workshop._next
+def test_a_thread_that_ends_early_is_noticed(monkeypatch, threads, last):
+    """The caller gets an error even if the thread ends without reporting one."""
+    take = background._Pool._next
 
-    def cut_short(shop):
-        number = take(shop)
+    def cut_short(pool):
+        number = take(pool)
         if number == last:
-            raise SystemExit  # ends the thread, and says nothing
+            raise SystemExit  # ends the thread without a report
         return number
 
-    monkeypatch.setattr(background._Workshop, "_next", cut_short)
+    monkeypatch.setattr(background._Pool, "_next", cut_short)
     things = made_ahead(lambda number: number, range(30), threads)
     assert [next(things) for _ in range(last)] == list(range(last))
     with pytest.raises(RuntimeError, match=f"a thread ended before batch {last} was made"):
@@ -153,8 +153,8 @@ def test_a_thread_that_ends_before_its_time_is_noticed(monkeypatch, threads, las
     assert not loader_threads()
 
 
-def test_what_is_handed_over_is_not_held():
-    """Once the caller lets go of a thing, it is gone, and its memory with it."""
+def test_a_result_is_not_kept_after_it_was_yielded():
+    """Once the caller drops a result, its memory is freed."""
 
     class Thing:
         pass

@@ -1,4 +1,4 @@
-"""Batches on their devices: the bits of the host, the next one on its way, the waiting counted, faults brought home."""
+"""Batches on devices: the same bits as on the host, copied ahead, waiting counted, errors in order."""
 
 import errno
 import functools
@@ -31,7 +31,7 @@ from tinyalex.runs.train import train
 from tinyalex.training import evaluation, loop
 
 NET = ["net.input=20", "net.maps=[4, 8, 8, 8, 8]", "net.kernels=[5, 3, 3, 3, 3]", "net.stride=1", "net.hidden=16"]
-PLACES = [["cpu"], ["fake:0"], ["fake:0", "fake:1"], ["fake:1", "fake:1"]]
+DEVICES = [["cpu"], ["fake:0"], ["fake:0", "fake:1"], ["fake:1", "fake:1"]]
 
 
 def small(**learning):
@@ -67,13 +67,13 @@ def final(out):
 
 
 @pytest.mark.parametrize("threads", [0, 1, 7])
-@pytest.mark.parametrize("names", PLACES, ids=" ".join)
+@pytest.mark.parametrize("names", DEVICES, ids=" ".join)
 def test_devices_get_the_bits_of_the_host(prepared, names, threads):
     devices = [Device(name) for name in names]
     expected = list(loading.training_batches(prepared, small(), 3, 1, first_batch=2, threads=0))
-    fed = list(loading.training_batches(prepared, small(), 3, 1, first_batch=2, devices=devices, threads=threads))
-    assert len(fed) == len(expected) == 4
-    for batch, host in zip(fed, expected, strict=True):
+    delivered = list(loading.training_batches(prepared, small(), 3, 1, first_batch=2, devices=devices, threads=threads))
+    assert len(delivered) == len(expected) == 4
+    for batch, host in zip(delivered, expected, strict=True):
         assert isinstance(batch.images, np.ndarray if names == ["cpu"] else DeviceBatch)
         assert batch.images.shape == host.images.shape and len(batch.images) == len(host.labels)
         np.testing.assert_array_equal(batch.labels, host.labels)
@@ -86,13 +86,13 @@ def test_devices_get_the_bits_of_the_host(prepared, names, threads):
 
 
 @pytest.mark.parametrize("views", [1, 9, 10])
-@pytest.mark.parametrize("names", PLACES, ids=" ".join)
+@pytest.mark.parametrize("names", DEVICES, ids=" ".join)
 def test_devices_get_the_views_of_the_host(prepared, names, views):
     devices, images = [Device(name) for name in names], prepared.test
     expected = list(loading.test_batches(images, prepared.mean, small(), 4, views, threads=0))
-    fed = list(loading.test_batches(images, prepared.mean, small(), 4, views, devices))
-    assert len(fed) == len(expected) == 3
-    for batch, host in zip(fed, expected, strict=True):
+    delivered = list(loading.test_batches(images, prepared.mean, small(), 4, views, devices))
+    assert len(delivered) == len(expected) == 3
+    for batch, host in zip(delivered, expected, strict=True):
         assert isinstance(batch.images, np.ndarray if names == ["cpu"] else DeviceBatch)
         np.testing.assert_array_equal(batch.labels, host.labels)
         for device in devices:
@@ -100,53 +100,53 @@ def test_devices_get_the_views_of_the_host(prepared, names, views):
             np.testing.assert_array_equal(device.get(device.to_device(batch.images[1:3])), host.images[1:3])
 
 
-@pytest.mark.parametrize("names", PLACES[1:], ids=" ".join)
-def test_a_test_on_a_device_is_the_processor_s(prepared, monkeypatch, names):
-    """The host cuts no crop for it, and errors and features are the same."""
-    nets = [loop.Training(small(), prepared, places, 3).network for places in (["cpu"] * len(names), names)]
-    asked = [prepared.test, prepared.mean, small()]
-    expected = [evaluation.probabilities(nets[0], *asked, views) for views in (1, 10)]
-    expected.append(retrieval.features_of(nets[0], *asked))
+@pytest.mark.parametrize("names", DEVICES[1:], ids=" ".join)
+def test_a_test_on_a_device_gives_the_cpu_s_results(prepared, monkeypatch, names):
+    """The host crops nothing for it, and probabilities and features are the same."""
+    nets = [loop.Training(small(), prepared, devices, 3).network for devices in (["cpu"] * len(names), names)]
+    arguments = [prepared.test, prepared.mean, small()]
+    expected = [evaluation.probabilities(nets[0], *arguments, views) for views in (1, 10)]
+    expected.append(retrieval.features_of(nets[0], *arguments))
     monkeypatch.setattr(augment.Cropper, "__call__", None)
-    got = [evaluation.probabilities(nets[1], *asked, views) for views in (1, 10)]
-    got.append(retrieval.features_of(nets[1], *asked))
-    for mine, its in zip(got, expected, strict=True):
-        assert mine.shape == its.shape and len(its) == 10
-        np.testing.assert_allclose(mine, its, rtol=1e-4, atol=1e-6)
+    got = [evaluation.probabilities(nets[1], *arguments, views) for views in (1, 10)]
+    got.append(retrieval.features_of(nets[1], *arguments))
+    for ours, host in zip(got, expected, strict=True):
+        assert ours.shape == host.shape and len(host) == 10
+        np.testing.assert_allclose(ours, host, rtol=1e-4, atol=1e-6)
 
 
 def test_a_phase_without_colour_noise(prepared):
     device = Device("fake:0")
-    fed = loading.training_batches(prepared, small(), 3, 1, 0, 0.0, [device])
-    for batch, host in zip(fed, loading.training_batches(prepared, small(), 3, 1, 0, 0.0), strict=True):
+    delivered = loading.training_batches(prepared, small(), 3, 1, 0, 0.0, [device])
+    for batch, host in zip(delivered, loading.training_batches(prepared, small(), 3, 1, 0, 0.0), strict=True):
         np.testing.assert_array_equal(device.get(device.to_device(batch.images)), host.images)
 
 
-def test_the_next_batch_is_on_its_way_before_one_is_handed_over(prepared, monkeypatch):
-    """And a batch's host memory is held until it has been read."""
-    story = []
+def test_the_next_batch_is_copied_before_one_is_handed_over(prepared, monkeypatch):
+    """And a batch's host memory is kept until it has been read."""
+    events = []
 
-    class Told(Upload):
+    class Recorded(Upload):
         def __init__(self, device, arrays):
-            self.number = sum(what == "begin" for what, _ in story)
-            story.append(("begin", self.number))
+            self.number = sum(what == "begin" for what, _ in events)
+            events.append(("begin", self.number))
             super().__init__(device, arrays)
 
         def wait(self):
-            story.append(("wait", self.number))
+            events.append(("wait", self.number))
             super().wait()
 
-    monkeypatch.setattr(loading, "Upload", Told)
+    monkeypatch.setattr(loading, "Upload", Recorded)
     for number, _ in enumerate(loading.training_batches(prepared, small(batch=16), 0, 0, devices=[Device("fake:0")])):
-        story.append(("learn", number))
-    assert story == [
+        events.append(("learn", number))
+    assert events == [
         *[("begin", 0), ("begin", 1), ("learn", 0), ("wait", 0), ("begin", 2), ("learn", 1), ("wait", 1)],
         *[("learn", 2), ("wait", 2)],
     ]
 
 
 @pytest.mark.parametrize("name", ["cpu", "fake:0"])
-def test_uploads_where_there_is_no_card(name):
+def test_uploads_without_a_gpu(name):
     device = Device(name)
     hosts = [device.pinned((2, 3), "float32"), device.pinned((4,), "int64")]
     for number, host in enumerate(hosts):
@@ -161,10 +161,10 @@ def test_uploads_where_there_is_no_card(name):
         assert all(isinstance(copy, FakeArray) == (name != "cpu") for copy in copies)
 
 
-@pytest.mark.parametrize("names", PLACES[1:], ids=" ".join)
+@pytest.mark.parametrize("names", DEVICES[1:], ids=" ".join)
 @pytest.mark.parametrize("taken", [1, 2])
-def test_who_stops_early_leaves_no_copy_on_its_way(prepared, names, taken):
-    """Host memory that is given back while a device may still read it raises at that device's next upload."""
+def test_early_exit_waits_for_copies_in_flight(prepared, names, taken):
+    """If host memory were freed while a device may still read it, the device's next upload would raise."""
     devices = [Device(name) for name in names]
     batches = loading.training_batches(prepared, small(), 0, 0, devices=devices)
     for _ in range(taken):
@@ -190,7 +190,7 @@ def test_waiting_is_counted_and_nothing_else(monkeypatch):
     for seen, _ in enumerate(batches, 1):
         assert batches.waited == 2 * seen
         clock.now += 50
-    assert batches.waited == 7  # the last second brought none, but was waited for
+    assert batches.waited == 7  # the last second brought no batch, but counts as waiting
 
 
 # Training.
@@ -198,7 +198,7 @@ def test_waiting_is_counted_and_nothing_else(monkeypatch):
 
 @pytest.mark.parametrize("names", [["cpu"], ["cpu", "cpu"], ["fake:0", "fake:1"]], ids=" ".join)
 def test_the_same_weights_for_any_number_of_threads(prepared, tmp_path, monkeypatch, names):
-    """S12: none, one, seven; and whole images cut on pretend devices make the weights of crops cut on the host."""
+    """S12: none, one, seven; and images cropped on fake devices give the weights of images cropped on the host."""
     results = []
     for threads in (0, 1, 7):
         with monkeypatch.context() as patch:
@@ -214,14 +214,14 @@ def test_the_same_weights_for_any_number_of_threads(prepared, tmp_path, monkeypa
 
 
 def failing_disk(monkeypatch, prepared, image):
-    """Let every read of one training image fail, for good."""
-    monkeypatch.setattr(shards, "_WAITS", ())
+    """Let every read of one training image fail."""
+    monkeypatch.setattr(shards, "_RETRY_WAITS", ())
     starts = np.cumsum([0, *map(len, prepared.train._shards)])
     number = int(np.searchsorted(starts, image, side="right")) - 1
-    place, read, preadv, here = int(image - starts[number]), shards.Shard.read, os.preadv, threading.local()
+    row, read, preadv, here = int(image - starts[number]), shards.Shard.read, os.preadv, threading.local()
 
     def reading(shard, first, rows):
-        here.bad = shard is prepared.train._shards[number] and first <= place < first + len(rows)
+        here.bad = shard is prepared.train._shards[number] and first <= row < first + len(rows)
         return read(shard, first, rows)
 
     def failing(*call):
@@ -237,21 +237,21 @@ def failing_disk(monkeypatch, prepared, image):
 @pytest.mark.parametrize("threads", [0, 1, 3])
 @pytest.mark.parametrize("names", [["cpu"], ["fake:0", "fake:1"]], ids=" ".join)
 def test_a_disk_that_fails_stops_the_run(prepared, tmp_path, monkeypatch, names, threads):
-    """S8: the error comes out of the loop, in its turn, and says which shard; what was learned before is not lost."""
+    """S8: the error is raised at its batch and names the shard; the steps before it are done."""
     patched = functools.partial(loading.training_batches, threads=threads)
     monkeypatch.setattr(loop, "training_batches", patched)
     epoch = loader.Epoch(prepared, small(), 0, 0)
-    shard = failing_disk(monkeypatch, prepared, epoch.draw(3)[0][5])  # of batch 3
+    shard = failing_disk(monkeypatch, prepared, epoch.indices_and_params(3)[0][5])  # of batch 3
     steps, learn = [], loop.Training.train_step
     monkeypatch.setattr(loop.Training, "train_step", lambda run, batch: (steps.append(run.step), learn(run, batch))[1])
     with pytest.raises(DataError, match=f"{shard}: image .*: cannot be read \\(Input/output error\\)"):
         train(small(), prepared, tmp_path, names, show=quiet)
-    assert steps == [0, 1, 2] if names == ["cpu"] else [0, 1]  # one is on its way when the error comes
+    assert steps == [0, 1, 2] if names == ["cpu"] else [0, 1]  # one batch is being copied when the error comes
     assert not loader_threads()
 
 
 class SlowSet:
-    """A set that takes its time to read."""
+    """A set whose reads take a given time."""
 
     def __init__(self, images, seconds):
         self.images, self.seconds = images, seconds
@@ -270,8 +270,8 @@ def slowed(prepared, seconds):
 
 
 @pytest.mark.parametrize("names", [["cpu"], ["fake:0", "fake:1"]], ids=" ".join)
-def test_a_slow_disk_shows(prepared, tmp_path, names):
-    """S9: no deadlock, and the log and the person are told how much of the time went by without data."""
+def test_a_slow_disk_is_reported(prepared, tmp_path, names):
+    """S9: no deadlock; log and output say how much of the time was spent waiting for data."""
     lines = []
     train(small(epochs=1), slowed(prepared, 0.05), tmp_path, names, show=lines.append)
     (epoch,) = [record for record in run_folder.read_log(tmp_path) if record["event"] == "epoch"]
@@ -292,10 +292,10 @@ def test_a_disk_that_keeps_up_is_not_mentioned(prepared, tmp_path, monkeypatch):
 @pytest.mark.parametrize("seconds", [0, 0.05])
 @pytest.mark.parametrize("names", [["cpu"], ["fake:0", "fake:1"]], ids=" ".join)
 def test_a_step_that_fails_ends_the_threads(prepared, tmp_path, monkeypatch, names, seconds):
-    """S10: at once if the loader had made its batches, after what it is reading otherwise."""
+    """S10: at once if all batches are made, else after the read in progress."""
 
     def fail(run, batch):
-        assert loader_threads() or not seconds  # a fast disk may have given all there is
+        assert loader_threads() or not seconds  # with a fast disk all batches may have been made
         raise ZeroDivisionError
 
     monkeypatch.setattr(loop.Training, "train_step", fail)
@@ -304,8 +304,8 @@ def test_a_step_that_fails_ends_the_threads(prepared, tmp_path, monkeypatch, nam
     assert not loader_threads()
 
 
-def test_the_measuring_command_runs():
-    """`python -m tests.programs.loader_speed` on a set so small that its figures mean nothing."""
+def test_the_loader_speed_program_runs():
+    """`python -m tests.programs.loader_speed` on a tiny set, to see that it runs."""
     command = [sys.executable, "-m", "tests.programs.loader_speed", "--images", "24", "--size", "24"]
     settings = [part for setting in (*NET, "learning.batch=8") for part in ("--set", setting)]
     done = subprocess.run(

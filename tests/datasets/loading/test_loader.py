@@ -1,4 +1,4 @@
-"""Batches: the same bits whatever the timing, all images once an epoch, and no thread left behind."""
+"""Batches: the same bits whatever the timing, every image once an epoch, and no thread left over."""
 
 import hashlib
 import threading
@@ -16,6 +16,7 @@ from tinyalex.errors import DataError
 from tinyalex.recipes import recipe
 
 GOLDEN = "aaf7b42cfa87df64bb04ede0bcb594346f54b38e67a7c04a3a8661259892f9c7"
+NO_IMAGES = ImageSet(np.zeros((0, 40, 40, 3), np.uint8), np.zeros(0, int))
 FIRST = [3568, 7171, 4423, 3849, 3409]
 GOLDEN_BATCHES = {
     "2012": "e5af8dc4f1cb9cb905234db402e3c2d215ee22fcf5165266586ba691565be11b",
@@ -82,11 +83,11 @@ def test_golden_batches(dataset, colour):
 
 @pytest.mark.parametrize(("reading", "divisor"), [("2012", 1.1), ("paper", 1.0)])
 def test_an_image_by_hand(dataset, reading, divisor):
-    """Crop, flip, mean, colour and scale of one image, put together from the draws."""
+    """Crop, flip, mean, colour and scale of one image, put together from the drawn parameters."""
     made = make_recipe(colour=reading, scale=0.5)
     batch = list(loading.training_batches(dataset, made, 3, 2))[4]
     sample = batch.indices[1]
-    (top, left), flip = (draw[0] for draw in augment.draw_crops(3, 2, [sample], 40, 32, True))
+    (top, left), flip = (array[0] for array in augment.draw_crops(3, 2, [sample], 40, 32, True))
     shift = augment.draw_colours(3, 2, [sample], dataset.colour, reading, 0.1)[0]
     image = dataset.train.images[sample].astype(float) - dataset.mean
     image = image[top : top + 32, left : left + 32]
@@ -98,7 +99,7 @@ def test_an_image_by_hand(dataset, reading, divisor):
 def test_shared_crops(dataset, shared):
     """Neighbours in the epoch's order share one crop and flip, across batches too; 2012 took 32."""
     one = np.random.default_rng(1).integers(0, 256, (40, 40, 3), dtype=np.uint8)
-    same_images = Dataset("test", ["a"], ImageSet(np.stack([one] * 50), np.zeros(50, int)), None)
+    same_images = Dataset("test", ["a"], ImageSet(np.stack([one] * 50), np.zeros(50, int)), NO_IMAGES)
     same_images.__dict__["mean"] = np.zeros((40, 40, 3), np.float32)
     batches = loading.training_batches(same_images, make_recipe(shared_crop=shared), 0, 0)
     kinds = [image.tobytes() for batch in batches for image in batch.images]
@@ -139,21 +140,21 @@ def test_same_bits_whatever_the_timing_and_the_threads(dataset, threads):
 
 
 @pytest.mark.parametrize("threads", [0, 1, 7])
-def test_records_and_draws_make_the_same_batches(dataset, threads):
-    """What a device gets: whole images, and what is to be done to them."""
+def test_cropping_raw_batches_gives_the_same_batches(dataset, threads):
+    """What a device gets: whole images and the parameters of their crops."""
     made = make_recipe(colour="2012", scale=0.5)
     epoch = loader.Epoch(dataset, made, 1, 2)
-    records = list(loader.raw_batches(epoch, 2, threads=threads))
+    raw_batches = list(loader.raw_batches(epoch, 2, threads=threads))
     batches = list(loading.training_batches(dataset, made, 1, 2, first_batch=2))
-    assert len(records) == len(batches) == 5
-    for record, batch in zip(records, batches, strict=True):
-        np.testing.assert_array_equal(record.images, dataset.train.images[record.indices])
-        assert record.images.dtype == np.uint8
-        cut = epoch.cropper(record.images, record.draws)
-        assert same(batch, (cut, record.labels, record.indices))
+    assert len(raw_batches) == len(batches) == 5
+    for raw, batch in zip(raw_batches, batches, strict=True):
+        np.testing.assert_array_equal(raw.images, dataset.train.images[raw.indices])
+        assert raw.images.dtype == np.uint8
+        cropped = epoch.cropper(raw.images, raw.params)
+        assert same(batch, (cropped, raw.labels, raw.indices))
 
 
-def test_records_go_into_the_memory_that_was_given(dataset):
+def test_raw_batches_go_into_the_given_memory(dataset):
     taken = []
 
     def empty(shape, dtype):
@@ -162,13 +163,13 @@ def test_records_go_into_the_memory_that_was_given(dataset):
 
     epoch = loader.Epoch(dataset, make_recipe(colour="2012"), 1, 2)
     first = next(loader.raw_batches(epoch, threads=0, empty=empty))
-    arrays = [first.images, *first.draws]
+    arrays = [first.images, *first.params]
     assert len(taken) == 4 and all(a is b for a, b in zip(arrays, taken, strict=True))
 
 
-@pytest.mark.parametrize("kind", ["batches", "records"])
-def test_a_batch_is_the_holders_for_as_long_as_anything_views_it(dataset, kind):
-    """Whoever keeps batches keeps them whole, and a view keeps all of its batch."""
+@pytest.mark.parametrize("kind", ["batches", "raw batches"])
+def test_a_batch_keeps_its_memory_while_anything_views_it(dataset, kind):
+    """Batches that are kept are not overwritten, nor is a batch of which only a view is kept."""
 
     def iterate():
         if kind == "batches":
@@ -183,10 +184,10 @@ def test_a_batch_is_the_holders_for_as_long_as_anything_views_it(dataset, kind):
         np.testing.assert_array_equal(view, images[1:, ::-1, 3:5])
 
 
-def test_memory_that_nobody_holds_goes_round(dataset):
+def test_memory_of_dropped_batches_is_reused(dataset):
     """An epoch of 25 batches lives in the memory of a few."""
-    places = {batch.images.ctypes.data for batch in loading.training_batches(dataset, make_recipe(batch=2), 0, 0)}
-    assert len(places) <= 5
+    addresses = {batch.images.ctypes.data for batch in loading.training_batches(dataset, make_recipe(batch=2), 0, 0)}
+    assert len(addresses) <= 5
 
 
 def test_images_are_not_changed(dataset):
@@ -207,7 +208,7 @@ def test_a_phase_can_switch_colour_noise_off(dataset, colour):
     assert not np.array_equal(noisy, plain[0].images) and not np.array_equal(noisy, stronger)
 
 
-def test_an_error_reaches_the_caller_in_its_turn(dataset):
+def test_an_error_is_raised_with_its_batch(dataset):
     class Failing(ImageSet):
         def read(self, indices, out=None):
             if bad in indices:
@@ -216,7 +217,7 @@ def test_an_error_reaches_the_caller_in_its_turn(dataset):
 
     order = randomness.permutation(randomness.key(0, "order", 0), 50)
     bad = order[17]  # in batch 2
-    failing = Dataset("test", list("abcde"), Failing(dataset.train.images, dataset.train.labels), None)
+    failing = Dataset("test", list("abcde"), Failing(dataset.train.images, dataset.train.labels), NO_IMAGES)
     failing.__dict__["mean"] = dataset.mean
     batches = loading.training_batches(failing, make_recipe(), 0, 0)
     assert len(next(batches).images) == len(next(batches).images) == 8
@@ -242,9 +243,9 @@ def test_ten_views_of_test_images(dataset, mean):
     batches = list(loading.test_batches(dataset.test, dataset.mean, made, 8, views=10))
     assert [len(batch.images) for batch in batches] == [80, 80, 50]
     assert [len(batch.labels) for batch in batches] == [8, 8, 5]
-    for i, place in ((0, (0, 0)), (1, (0, 8)), (2, (8, 0)), (3, (8, 8)), (4, (4, 4))):
+    for i, (top, left) in ((0, (0, 0)), (1, (0, 8)), (2, (8, 0)), (3, (8, 8)), (4, (4, 4))):
         for flip in (False, True):
-            window = np.s_[place[0] : place[0] + 32, place[1] : place[1] + 32]
+            window = np.s_[top : top + 32, left : left + 32]
             image, lost = dataset.test.images[9][window].astype(np.float32), dataset.mean[window]
             if mean == "centre":
                 lost = dataset.mean[4:36, 4:36]
@@ -254,7 +255,7 @@ def test_ten_views_of_test_images(dataset, mean):
             np.testing.assert_array_equal(batches[1].images[10 + i + 5 * flip], wanted)
 
 
-def test_whole_images_where_the_net_takes_them(dataset):
+def test_no_crop_if_the_net_takes_whole_images(dataset):
     made = make_recipe(flip=False)
     made = replace(made, net=replace(made.net, input=40))
     batch = next(loading.training_batches(dataset, made, 0, 0))
@@ -265,14 +266,14 @@ def test_whole_images_where_the_net_takes_them(dataset):
 def test_images_too_small(dataset):
     made = make_recipe()
     made = replace(made, net=replace(made.net, input=41))
-    for ask in (
+    for call in (
         lambda: loading.training_batches(dataset, made, 0, 0),
         lambda: loader.raw_batches(loader.Epoch(dataset, made, 0, 0)),
         lambda: loading.test_batches(dataset.test, dataset.mean, made, 8),
         lambda: loader.prepare_image(dataset.test.images[0], dataset.mean, made),
     ):
         with pytest.raises(DataError) as caught:
-            ask()
+            call()
         assert str(caught.value) == ("images: 40 x 40 is too small for crops of 41; use larger images or set net.input")
 
 
@@ -303,6 +304,6 @@ def test_prepare_image_refuses(dataset, image, seen):
 
 
 def test_a_batch_larger_than_the_set(dataset):
-    """S11: every image once, and nothing else."""
+    """S11: one batch with every image once."""
     (batch,) = loading.training_batches(dataset, make_recipe(batch=64), 0, 0)
     assert sorted(batch.indices) == list(range(50))

@@ -1,4 +1,4 @@
-"""Training, evaluating and predicting with prepared sets, and what happens when the disk goes away meanwhile."""
+"""Training, evaluating and predicting with prepared sets, and what happens if the disk fails meanwhile."""
 
 import errno
 import json
@@ -43,13 +43,13 @@ WORDS = [f"thing {k}, whatever" for k in range(3)]
 
 
 def command(folder, data):
-    """The words of `tinyalex train` for a small net."""
+    """The arguments of `tinyalex train` for a small net."""
     (folder / "small.toml").write_text(RECIPE)
     return ["train", str(folder / "small.toml"), "--data", str(data), "--out", str(folder / "run")]
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def trained(tmp_path_factory):
     """A folder with a set and a run."""
     folder = tmp_path_factory.mktemp("prepared")
     assert main(command(folder, make(folder / "set", **SHAPE))) == 0
@@ -62,18 +62,18 @@ def folder(tmp_path):
 
 
 @pytest.fixture
-def impatient(monkeypatch):
-    monkeypatch.setattr(shards, "_WAITS", (0.001, 0.001, 0.001))
+def short_waits(monkeypatch):
+    monkeypatch.setattr(shards, "_RETRY_WAITS", (0.001, 0.001, 0.001))
 
 
 def said(capsys):
-    """The one line of a command that failed."""
+    """The error message of a command, which has to be one line."""
     line = capsys.readouterr().err
     assert line.startswith("tinyalex: error: ") and line.count("\n") == 1
     return line.removeprefix("tinyalex: error: ").rstrip()
 
 
-def test_training_from_shards_is_training_from_memory(folder, tmp_path):
+def test_training_from_shards_gives_the_same_weights_as_from_memory(folder, tmp_path):
     dataset = datasets.load(folder)
     train(small(epochs=2), dataset, tmp_path / "a", show=quiet)
     memory = Dataset("memory", dataset.classes, in_memory("train", 40, 24), in_memory("test", 12, 24))
@@ -81,14 +81,14 @@ def test_training_from_shards_is_training_from_memory(folder, tmp_path):
     assert same(final(tmp_path / "a"), final(tmp_path / "b"))
 
 
-# Names: people read words, programs classes.
+# Names of classes: people are shown words, programs use classes.
 
 
-def test_predictions_give_words(place, tmp_path, capsys):
+def test_predictions_give_words(trained, tmp_path, capsys):
     from PIL import Image
 
     Image.fromarray(pictures("test", 1, 24)[1][0]).save(tmp_path / "a.png")
-    predict = ["predict", str(tmp_path / "a.png"), "--run", str(place / "run")]
+    predict = ["predict", str(tmp_path / "a.png"), "--run", str(trained / "run")]
     assert main([*predict, "--json"]) == 0
     top = json.loads(capsys.readouterr().out)[0]["top5"]
     assert sorted((each["class"], each["words"]) for each in top) == [(f"n{k:08d}", WORDS[k]) for k in range(3)]
@@ -97,50 +97,50 @@ def test_predictions_give_words(place, tmp_path, capsys):
     assert all(word in text for word in WORDS) and "n0000" not in text
 
 
-def test_the_panel_gives_words(place, monkeypatch):
+def test_the_panel_gives_words(trained, monkeypatch):
     from tinyalex.gallery import gallery
 
     shown, panel = [], gallery.panel
     monkeypatch.setattr(gallery, "panel", lambda *arguments: shown.append(arguments[3]) or panel(*arguments))
-    assert main(["figures", str(place / "run")]) == 0
+    assert main(["figures", str(trained / "run")]) == 0
     assert shown == [WORDS]
 
 
-def test_a_checkpoint_without_words_can_be_read(place, tmp_path):
-    tensors, metadata = checkpoint.read(checkpoint.newest(place / "run"))
+def test_a_checkpoint_without_words_can_be_read(trained, tmp_path):
+    tensors, metadata = checkpoint.read(checkpoint.newest(trained / "run"))
     assert metadata.pop("words") == WORDS
     checkpoint.save(tmp_path, tensors, metadata)
     assert run_folder.load(tmp_path).words == run_folder.load(tmp_path).classes == [f"n{k:08d}" for k in range(3)]
 
 
-# Evaluating with another set than that of the training.
+# Evaluating with another set than the one used for training.
 
 
-def test_a_set_of_test_images_is_evaluated_with_the_mean_of_the_run(place, tmp_path, capsys):
+def test_a_set_of_test_images_is_evaluated_with_the_mean_of_the_run(trained, tmp_path, capsys):
     validation = make(tmp_path, **SHAPE | {"train": 0, "per_shard": 5})
-    run, other = run_folder.load(place / "run"), datasets.load(validation).mean
+    run, other = run_folder.load(trained / "run"), datasets.load(validation).mean
     scores = []
     for more in ([], ["--data", str(validation)]):
-        assert main(["evaluate", str(place / "run"), "--json", *more]) == 0
+        assert main(["evaluate", str(trained / "run"), "--json", *more]) == 0
         scores.append(json.loads(capsys.readouterr().out))
     assert scores[0] == scores[1]
     assert evaluation.evaluate(run.network, in_memory("test", 12, 24), other, run.recipe).loss != scores[0]["loss"]
 
 
 @pytest.mark.parametrize("made, what", [
-    ({"test": 0}, "set: holds no test images to tell the error by; give a set that has a test split"),
+    ({"test": 0}, "set: has no test images; give a set that has a test split"),
     ({"classes": 4}, "set: not the 3 classes of the run ('n00000003' is not in both); give the data of its training"),
     ({"size": 32}, "images: 32 x 32, but the network was trained on 24 x 24; prepare them in that size"),
 ])  # fmt: skip
-def test_sets_that_a_run_cannot_be_evaluated_with(place, tmp_path, capsys, made, what):
+def test_sets_that_a_run_cannot_be_evaluated_with(trained, tmp_path, capsys, made, what):
     other = make(tmp_path / "set", **SHAPE | made)
-    assert main(["evaluate", str(place / "run"), "--data", str(other)]) == 3
+    assert main(["evaluate", str(trained / "run"), "--data", str(other)]) == 3
     assert said(capsys).removeprefix(f"{tmp_path}/") == what
 
 
-def test_the_same_classes_in_another_order_are_others(place, folder, capsys):
+def test_the_same_classes_in_another_order_are_others(trained, folder, capsys):
     rewrite(folder, classes=["n00000000", "n00000002", "n00000001"])
-    assert main(["evaluate", str(place / "run"), "--data", str(folder)]) == 3
+    assert main(["evaluate", str(trained / "run"), "--data", str(folder)]) == 3
     assert "not the 3 classes of the run (in another order)" in said(capsys)
 
 
@@ -161,7 +161,7 @@ def test_s6_another_set_than_that_of_the_checkpoint(folder, tmp_path, capsys):
 
 
 class Disk:
-    """Lets reading fail from a given call on, for a number of calls."""
+    """Makes reads fail from a given call on, for a number of calls."""
 
     def __init__(self, monkeypatch, after, times=10**9, short=False):
         preadv, self.calls, self.after = os.preadv, 0, after
@@ -178,7 +178,7 @@ class Disk:
 
 
 @pytest.mark.parametrize("short", [False, True])
-def test_s7_a_read_is_tried_four_times(folder, monkeypatch, impatient, short):
+def test_s7_a_read_is_tried_four_times(folder, monkeypatch, short_waits, short):
     images, wanted = datasets.load(folder).train, in_memory("train", 40, 24).images
     with monkeypatch.context() as patch:
         Disk(patch, 1, 3, short)
@@ -188,13 +188,13 @@ def test_s7_a_read_is_tried_four_times(folder, monkeypatch, impatient, short):
         images.read([33])
     what = "ends early" if short else "Input/output error"
     assert str(caught.value) == (
-        f"{folder}/train-00002.shard: image 1: cannot be read ({what}); check the disk, then copy it again from where "
-        "it is whole, or remove it and prepare the set again"
+        f"{folder}/train-00002.shard: image 1: cannot be read ({what}); check the disk, then copy it again from "
+        "an intact set, or remove it and run the same tinyalex prepare again"
     )
     assert disk.calls == 4
 
 
-def test_s7_a_file_that_comes_back_as_another(folder, monkeypatch, impatient):
+def test_s7_a_file_that_was_replaced_is_refused(folder, monkeypatch, short_waits):
     images = datasets.load(folder).train
     os.truncate(folder / "train-00000.shard", 300)
     with pytest.raises(DataError, match="train-00000.shard: 300 bytes, not "):
@@ -205,8 +205,8 @@ def test_s7_a_file_that_comes_back_as_another(folder, monkeypatch, impatient):
         images.read([11])
 
 
-def test_s7_a_disk_that_was_away_for_a_moment(folder, monkeypatch, impatient):
-    """When the file is opened again it is not there, and at the third try it is."""
+def test_s7_a_disk_that_is_missing_for_a_moment(folder, monkeypatch, short_waits):
+    """The file is missing when it is opened again, and back at the third try."""
     images, path = datasets.load(folder).train, folder / "train-00001.shard"
     path.rename(folder / "away")
     waits = []
@@ -222,14 +222,14 @@ def test_s7_a_disk_that_was_away_for_a_moment(folder, monkeypatch, impatient):
     assert waits == [0.001, 0.001]
 
 
-def test_s7_removed_shards_do_not_stop_a_training(folder, tmp_path):
+def test_s7_removed_shards_do_not_stop_training(folder, tmp_path):
     dataset = datasets.load(folder)
     shutil.rmtree(folder)
     assert train(small(epochs=1), dataset, tmp_path / "run", show=quiet).count == 12
 
 
 def breaks_at(monkeypatch, owner, name, count):
-    """Let the disk fail from the time when a function has been called so often."""
+    """Make the disk fail from the ``count``-th call of a function on."""
     owner = sys.modules[owner] if isinstance(owner, str) else owner
     disk, original, calls = Disk(monkeypatch, 10**9), getattr(owner, name), []
 
@@ -243,13 +243,13 @@ def breaks_at(monkeypatch, owner, name, count):
 
 
 @pytest.mark.parametrize("owner, name, count, steps", [
-    (loop.Training, "train_step", 1, {1, 2, 3}),  # some batches are there already
+    (loop.Training, "train_step", 1, {1, 2, 3}),  # some batches are made already
     ("tinyalex.runs.train", "evaluate", 1, {3}),
     (loop.Training, "train_step", 7, {7, 8, 9}),
     ("tinyalex.runs.train", "evaluate", 3, {9}),
 ])  # fmt: skip
-def test_s7_training_stops_with_a_checkpoint_and_goes_on(
-    folder, tmp_path, monkeypatch, impatient, owner, name, count, steps
+def test_s7_training_stops_with_a_checkpoint_and_resumes(
+    folder, tmp_path, monkeypatch, short_waits, owner, name, count, steps
 ):
     dataset = datasets.load(folder)
     whole = train(small(epochs=3), dataset, tmp_path / "whole", show=quiet)
@@ -270,17 +270,17 @@ def test_s7_training_stops_with_a_checkpoint_and_goes_on(
     assert tests == [3, 6, 9]
 
 
-def test_s7_the_command_ends_with_code_3(folder, tmp_path, monkeypatch, impatient, capsys):
+def test_s7_the_command_ends_with_code_3(folder, tmp_path, monkeypatch, short_waits, capsys):
     Disk(monkeypatch, 150)
     assert main([*command(tmp_path, folder), "--epochs", "20"]) == 3
     assert "cannot be read (Input/output error)" in said(capsys)
     assert checkpoint.newest(tmp_path / "run")
 
 
-def test_s7_before_the_first_step_there_is_nothing_to_save(folder, tmp_path, monkeypatch, impatient):
+def test_s7_before_the_first_step_there_is_nothing_to_save(folder, tmp_path, monkeypatch, short_waits):
     dataset = datasets.load(folder)
     Disk(monkeypatch, 0)
-    with pytest.raises(DataError, match="or remove it and prepare the set again$"):
+    with pytest.raises(DataError, match="or remove it and run the same tinyalex prepare again$"):
         train(small(), dataset, tmp_path / "run", show=quiet)
     assert not list((tmp_path / "run").glob("checkpoint*"))
 
@@ -296,16 +296,16 @@ def test_s11_batches_that_do_not_divide_the_set(folder, tmp_path, batch, steps):
 
 
 @pytest.mark.parametrize("made, what", [
-    ({"train": 0}, "holds no training images to learn from; give a set that has a train split"),
-    ({"test": 0}, "holds no test images to tell the error by; give a set that has a test split"),
+    ({"train": 0}, "has no training images; give a set that has a train split"),
+    ({"test": 0}, "has no test images; give a set that has a test split"),
 ])  # fmt: skip
-def test_s11_nothing_to_learn_from_or_to_test_with(tmp_path, capsys, made, what):
+def test_s11_no_training_images_or_no_test_images(tmp_path, capsys, made, what):
     folder = make(tmp_path / "set", **SHAPE | made)
     assert main(command(tmp_path, folder)) == 3
     assert said(capsys) == f"{folder}: {what}"
     assert not (tmp_path / "run").exists()
 
 
-def test_s11_a_batch_of_nothing(folder, tmp_path, capsys):
+def test_s11_a_batch_size_of_zero(folder, tmp_path, capsys):
     assert main([*command(tmp_path, folder), "--set", "learning.batch=0"]) == 2
     assert "learning.batch" in said(capsys)

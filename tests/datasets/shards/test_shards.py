@@ -1,4 +1,4 @@
-"""Prepared sets at run time: what is read is what was written, and whatever is wrong is said before it is used."""
+"""Prepared sets at run time: images are read as they were written, and faults are reported before training."""
 
 import hashlib
 import json
@@ -19,11 +19,11 @@ from tinyalex.datasets import Dataset, statistics
 from tinyalex.datasets.shards import manifest, shards
 from tinyalex.errors import DataError
 
-REMEDY = "copy it again from where it is whole, or remove it and prepare the set again"
+REMEDY = "copy it again from an intact set, or remove it and run the same tinyalex prepare again"
 
 
 def refused(folder):
-    """What is said of a set that cannot be opened: one line that begins with its path."""
+    """The message for a set that cannot be opened: one line that begins with its path, which is cut off here."""
     with pytest.raises(DataError) as caught:
         datasets.load(folder)
     message = str(caught.value)
@@ -71,7 +71,7 @@ def test_images_come_in_the_order_asked_for(folder, indices):
     assert (space[1::2] == 9).all() and (space[-1] == 9).all()
 
 
-def test_it_stands_for_a_set_in_memory(folder):
+def test_it_can_be_used_like_a_set_in_memory(folder):
     dataset, train, test = datasets.load(folder), in_memory("train", 20), in_memory("test", 10)
     assert (len(dataset.train), len(dataset.test), dataset.train.size, dataset.test.size) == (20, 10, 8, 8)
     assert dataset.train.labels.dtype == np.int64 and dataset.train.labels.tolist() == train.labels.tolist()
@@ -79,8 +79,8 @@ def test_it_stands_for_a_set_in_memory(folder):
     whole = Dataset("whole", dataset.classes, train, test)
     np.testing.assert_array_equal(dataset.mean, whole.mean)
     assert dataset.mean.dtype == np.float32
-    for mine, its in zip(dataset.colour, whole.colour, strict=True):
-        np.testing.assert_array_equal(mine, its)
+    for ours, expected in zip(dataset.colour, whole.colour, strict=True):
+        np.testing.assert_array_equal(ours, expected)
     space = np.empty((3, 8, 8, 3), np.uint8)
     assert train.read([4, 4, 1], out=space) is space and (space == train.images[[4, 4, 1]]).all()
     with pytest.raises(IndexError):
@@ -122,7 +122,7 @@ def test_many_threads_read_at_once(tmp_path):
     assert wrong == []
 
 
-def test_the_identity_is_that_of_the_contents(tmp_path):
+def test_the_identity_depends_on_the_contents_only(tmp_path):
     def identity(name, **changes):
         return datasets.load(make(tmp_path / name, **changes)).identity
 
@@ -135,7 +135,7 @@ def test_the_identity_is_that_of_the_contents(tmp_path):
     assert len({first, *others}) == 7 and all(len(each) == 32 for each in others)
 
 
-def test_files_that_were_removed_go_on_being_read(folder):
+def test_removed_files_can_still_be_read(folder):
     dataset = datasets.load(folder)
     for path in folder.glob("*.shard"):
         path.unlink()
@@ -152,10 +152,10 @@ def test_more_shards_than_files_may_be_open(tmp_path):
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     assert subprocess.run([*run, str(hard)], capture_output=True).returncode == 0
     done = subprocess.run([*run, "60"], capture_output=True, text=True)
-    assert done.returncode == 7 and ".shard: Too many open files; allow more with ulimit -n\n" in done.stderr
+    assert done.returncode == 7 and ".shard: Too many open files; raise the limit with ulimit -n\n" in done.stderr
 
 
-def test_closed_when_nobody_needs_it(folder):
+def test_files_are_closed_with_the_last_reference(folder):
     before = len(os.listdir("/dev/fd"))
     dataset = datasets.load(folder)
     assert len(os.listdir("/dev/fd")) == before + 6
@@ -185,8 +185,8 @@ def test_s1_cut_within_the_header(folder, size):
     assert what.startswith("train-00000.shard: ") and what.endswith(REMEDY)
 
 
-def test_s2_damaged_pixels_are_met_when_a_set_is_opened(tmp_path):
-    """With a bit wrong in each image, the few that are looked at are enough; they are not the same each time."""
+def test_s2_damaged_pixels_are_found_when_a_set_is_opened(tmp_path):
+    """With one wrong bit in each image, a few checked images are enough; which ones are checked changes each time."""
     make(tmp_path, train=100, per_shard=100)
     for image in range(100):
         flip(tmp_path / "train-00000.shard", 48 + 12 * 100 + 192 * image + 7 * image % 192, image % 8)
@@ -220,7 +220,7 @@ def test_s3_shards_under_other_names(folder, one, other, what):
 def test_s3_shards_of_two_sets(folder, tmp_path):
     other = make(tmp_path / "other", plan="f" * 32)
     shutil.copy(other / "train-00001.shard", folder)
-    assert refused(folder) == f"train-00001.shard: of another prepared set; {REMEDY}"
+    assert refused(folder) == f"train-00001.shard: belongs to another prepared set; {REMEDY}"
 
 
 def test_s3_the_same_plan_but_other_images(folder):
@@ -235,15 +235,15 @@ def test_s3_no_shard_at_all(folder):
 
 
 @pytest.mark.parametrize("label", [3, 1000, -1])
-def test_s4_a_label_that_is_no_class(folder, label):
-    """Even where every hash is right: it is refused on the host, before a device can make another class of it."""
+def test_s4_a_label_that_is_not_a_class(folder, label):
+    """It is refused even if every hash is right, before a GPU could take it for another class."""
     labels, images = pictures("test", 6, 8)
     labels[4] = label
     found = manifest.read(folder)
     digest = shards.write(folder / "test-00000.shard", PLAN, "test", 0, labels, images)
     found["splits"]["test"]["shards"][0]["hash"] = digest
     rewrite(folder, splits=found["splits"])
-    assert refused(folder) == f"test-00000.shard: image 4: label {label}, but 3 classes; {REMEDY}"
+    assert refused(folder) == f"test-00000.shard: image 4: label {label}, but the classes are 0 to 2; {REMEDY}"
 
 
 # The manifest.
@@ -253,7 +253,7 @@ OTHER = ", not 'tinyalex prepared set 1'; "
 
 
 def put(*where, value):
-    """A change to a manifest: the value at a place."""
+    """A change to a manifest: sets the value of a field."""
 
     def change(found):
         for name in where[:-1]:
@@ -280,8 +280,8 @@ def shard(number, field, value):
     (put("size", value=True), "size: true is not a whole number"),
     (put("size", value=8.0), "size: 8.0 is not a whole number"),
     (put("size", value="8"), 'size: "8" is not a whole number'),
-    (put("size", value=0), "size: 0 is no side of an image"),
-    (put("size", value=1 << 40), "size: 1099511627776 is no side of an image"),
+    (put("size", value=0), "size: 0 is not from 1 to 4096"),
+    (put("size", value=1 << 40), "size: 1099511627776 is not from 1 to 4096"),
     (put("seed", value=-1), "seed: -1 is not a whole number"),
     (put("seed", value=1 << 70), "seed: 1180591620717411303424 is not a whole number"),
     (put("seed", value=None), "seed: null is not a whole number"),
@@ -289,8 +289,8 @@ def shard(number, field, value):
     (put("identity", value="0" * 32), "identity: not that of the classes and shards"),
     (put("classes", value={"a": 1}), 'classes: {"a": 1} is not a list'),
     (put("classes", 2, value=7), "classes.2: 7 is not text"),
-    (put("classes", 2, value="n00000001"), "classes: fewer than two, or one twice"),
-    (put("classes", value=["n"]), "classes: fewer than two, or one twice"),
+    (put("classes", 2, value="n00000001"), "classes: fewer than two, or one is repeated"),
+    (put("classes", value=["n"]), "classes: fewer than two, or one is repeated"),
     (put("words", value=["x"]), "words: 1 for 3 classes"),
     (put("splits", value=[]), "splits: [] is not an object"),
     (lambda found: found["splits"].pop("test"), "splits.test: missing"),
@@ -301,8 +301,8 @@ def shard(number, field, value):
     (shard(1, "hash", value="?" * 32), SHARD + '.hash: "????????????????????????????????" is not'),
     (put("splits", "test", "shards", 1, "hash", value="0" * 32), "identity: not that of the classes and shards"),
     (put("splits", "test", "skipped", value=[{"name": "x"}]), "splits.test.skipped.0.reason: missing"),
-    (put("statistics", "sum", value=[1, 2]), "statistics: not three sums"),
-    (put("statistics", "products", 1, value=[1, 2]), "statistics: not three sums and three times three products"),
+    (put("statistics", "sum", value=[1, 2]), "statistics: not 3 sums"),
+    (put("statistics", "products", 1, value=[1, 2]), "statistics: not 3 sums and 3 x 3 products"),
     (put("statistics", "products", 1, 1, value=float("inf")), "statistics.products.1.1: Infinity is not"),
     (put("statistics", "images", value=19), "statistics.images: 19, not the number of train images"),
     (put("statistics", "from", value="test"), "statistics.images: 20, not the number of test images"),
@@ -311,9 +311,9 @@ def shard(number, field, value):
     (put("statistics", "mean", "file", value="/etc/passwd"), "statistics.mean.file: '/etc/passwd', not 'mean.f32'"),
     (put("odd", "png", value=-1), "odd.png: -1 is not a whole number"),
     (put("duplicates", value=[["a", 1]]), "duplicates.0.1: 1 is not text"),
-    (put("check", value="0" * 32), "check: it was altered since it was written"),
-    (put("kind", value="drawm"), "check: it was altered since it was written"),
-    (put("odd", "png", value=2), "check: it was altered since it was written"),
+    (put("check", value="0" * 32), "check: it was changed after it was written"),
+    (put("kind", value="drawm"), "check: it was changed after it was written"),
+    (put("odd", "png", value=2), "check: it was changed after it was written"),
 ])  # fmt: skip
 def test_s5_a_manifest_with_a_wrong_field(folder, change, said):
     found = json.loads((folder / "manifest.json").read_text())
@@ -324,37 +324,37 @@ def test_s5_a_manifest_with_a_wrong_field(folder, change, said):
 
 
 @pytest.mark.parametrize("change, said", [
-    (lambda text: text[:-20], "not the JSON that it was (Unterminated"),
-    (lambda text: "", "not the JSON that it was (Expecting value"),
+    (lambda text: text[:-20], "not valid JSON (Unterminated"),
+    (lambda text: "", "not valid JSON (Expecting value"),
     (lambda text: "[]", "format: missing; not the manifest"),
     (lambda text: "null", "format: missing; not the manifest"),
-    (lambda text: '{"format": 1, "format": 2}', "not the JSON that it was (a key comes twice)"),
-    (lambda text: text.replace('"seed": 0', '"seed": 0,\n "seed": 0'), "not the JSON that it was (a key comes twice)"),
-    (lambda text: "[" * 100_000, "not the JSON that it was ("),
-    (lambda text: text.replace('"seed": 0', '"seed": ' + "9" * 5000), "not the JSON that it was (Exceeds"),
-    (lambda text: text.replace('"seed": 0', '"seed":  0'), "check: it was altered"),
-    (lambda text: text + " ", "check: it was altered"),
+    (lambda text: '{"format": 1, "format": 2}', "not valid JSON (a key comes twice)"),
+    (lambda text: text.replace('"seed": 0', '"seed": 0,\n "seed": 0'), "not valid JSON (a key comes twice)"),
+    (lambda text: "[" * 100_000, "not valid JSON ("),
+    (lambda text: text.replace('"seed": 0', '"seed": ' + "9" * 5000), "not valid JSON (Exceeds"),
+    (lambda text: text.replace('"seed": 0', '"seed":  0'), "check: it was changed"),
+    (lambda text: text + " ", "check: it was changed"),
 ])  # fmt: skip
-def test_s5_a_manifest_that_is_no_longer_the_same_text(folder, change, said):
+def test_s5_a_manifest_whose_text_was_changed(folder, change, said):
     path = folder / "manifest.json"
     path.write_text(change(path.read_text()))
     assert refused(folder).startswith(f"manifest.json: {said}")
 
 
-def test_s5_a_manifest_in_bytes_of_no_text(folder):
+def test_s5_a_manifest_that_is_not_utf_8(folder):
     (folder / "manifest.json").write_bytes(b"\xff\xfe{}")
-    assert refused(folder).startswith("manifest.json: not the JSON that it was (")
+    assert refused(folder).startswith("manifest.json: not valid JSON (")
 
 
-def test_any_name_can_stand_in_a_manifest(tmp_path):
-    """Names of files need not be text; what is skipped or twice is listed by them all the same."""
+def test_a_manifest_can_hold_any_name(tmp_path):
+    """File names that are not UTF-8 can be listed among skipped images and duplicates."""
     words = ["K\u00e4fer", "\u732b", "b\udcff"]
     assert datasets.load(make(tmp_path, words=words, duplicates=[["a\udcfe", "b"]])).words == words
 
 
 @pytest.mark.parametrize("value, said", [
-    (np.nan, "holds numbers that are not from 0 to 255"), (-1, "holds numbers that"), (256, "holds numbers that"),
-    (np.inf, "holds numbers that"), (17, "not as it was written"),
+    (np.nan, "has values outside 0 to 255"), (-1, "has values outside"), (256, "has values outside"),
+    (np.inf, "has values outside"), (17, "it was changed after it was written"),
 ])  # fmt: skip
 def test_s5_a_mean_with_a_wrong_number(folder, value, said):
     mean = np.fromfile(folder / "mean.f32", "<f4")
@@ -365,13 +365,13 @@ def test_s5_a_mean_with_a_wrong_number(folder, value, said):
 
 def test_s5_a_mean_of_another_shape(folder):
     cut(folder / "mean.f32", -12)
-    assert refused(folder).startswith("mean.f32: 756 bytes are no image of 8 x 8; ")
+    assert refused(folder).startswith("mean.f32: 756 bytes, but an image of 8 x 8 has 768; ")
     (folder / "mean.f32").unlink()
     assert refused(folder).startswith("mean.f32: cannot be read (No such file or directory); ")
 
 
-def test_an_unfinished_set_is_no_set(folder, tmp_path):
+def test_an_unfinished_set_is_refused(folder, tmp_path):
     (folder / "manifest.json").unlink()
-    assert refused(folder) == ": its preparation was not finished; run the same tinyalex prepare again"
+    assert refused(folder) == ": this set is not complete; run the same tinyalex prepare again"
     (tmp_path / "begun" / "work").mkdir(parents=True)
-    assert refused(tmp_path / "begun") == ": its preparation was not finished; run the same tinyalex prepare again"
+    assert refused(tmp_path / "begun") == ": this set is not complete; run the same tinyalex prepare again"

@@ -1,4 +1,4 @@
-"""The doctor of prepared sets: finds every bit that is not as it was, and says what it looked at."""
+"""Verifying prepared sets: every changed bit is found, and the output lists what was checked."""
 
 import errno
 import os
@@ -12,7 +12,7 @@ from tinyalex.datasets.shards import manifest, shards, verify
 from tinyalex.devices import parallel
 from tinyalex.errors import DataError
 
-REMEDY = "copy it again from where it is whole, or remove it and prepare the set again"
+REMEDY = "copy it again from an intact set, or remove it and run the same tinyalex prepare again"
 
 
 @pytest.fixture
@@ -21,10 +21,10 @@ def folder(tmp_path):
 
 
 def faults(folder, full=True):
-    """What the doctor finds: lines, without the folder's name."""
+    """The faults that verifying finds, one line each, without the folder's name."""
     lines = []
     try:
-        verify.check(folder, full, show=lambda line: None)
+        verify.verify(folder, full, show=lambda line: None)
     except DataError as error:
         lines = [str(error)]
     except ExceptionGroup as group:
@@ -39,23 +39,23 @@ def test_a_whole_set(folder, capsys):
     assert capsys.readouterr().out.splitlines() == [
         f"{folder}: drawn, 3 classes, 8 x 8 pixels",
         "made with pillow 12.0, libjpeg 9.5, filter bicubic",
-        "images out of the ordinary: 1 png",
+        "unusual images: 1 png",
         f"manifest.json  right: fields, counts and hash; identity {manifest.read(folder)['identity'][:8]}",
         "mean.f32       right: numbers and hash",
         "train          right: 20 images in 4 shards: sizes, headers, labels, lists of hashes; 6 to 7 images a class",
         "test           right: 10 images in 2 shards: sizes, headers, labels, lists of hashes; 3 to 4 images a class",
-        "pixels         not looked at; --full reads them all",
+        "pixels         not read; --full reads them all",
         "nothing wrong was found",
     ]
     assert main(["doctor", str(folder), "--full"]) == 0
     assert capsys.readouterr().out.splitlines()[-3:] == [
-        "pixels         right: 30 images, each held to its hash",
-        "statistics     right: mean image and covariance, computed again from the train pixels",
+        "pixels         right: 30 images, each compared with its hash",
+        "statistics     right: mean image and covariance, recomputed from the train pixels",
         "the set is as it was made",
     ]
 
 
-def test_what_was_left_out_is_told(tmp_path, capsys):
+def test_images_left_out_are_listed(tmp_path, capsys):
     make(tmp_path, train=0, odd={"cmyk": 22, "grey": 1234}, duplicates=[["a", "b"], ["c", "d"]])
     splits = manifest.read(tmp_path)["splits"]
     splits["test"]["skipped"] = [{"name": "x.JPEG", "reason": "cut off"}]
@@ -63,14 +63,14 @@ def test_what_was_left_out_is_told(tmp_path, capsys):
     (tmp_path / "test-00017.shard").touch()
     assert main(["doctor", str(tmp_path), "--full"]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert "images out of the ordinary: 1 left out, 22 cmyk, 1,234 grey, 2 duplicates" in said
-    assert "test-00017.shard no part of the set" in said
+    assert "unusual images: 1 left out, 22 cmyk, 1,234 grey, 2 duplicates" in said
+    assert "test-00017.shard not part of the set" in said
     assert "train          right: 0 images in 0 shards: sizes, headers, labels, lists of hashes" in said
-    assert "statistics     of another set, ffffffff; not computed again" in said
+    assert "statistics     taken from another set, ffffffff; not computed again" in said
 
 
 def test_every_flipped_bit_is_found(folder):
-    """Three hundred places in all files; where it is not among the pixels, the quick look finds it too."""
+    """Three hundred random bits in all files; unless it is in the pixels, the quick check finds it too."""
     rng, files = np.random.default_rng(0), sorted(path for path in folder.iterdir())
     assert len(files) == 8
     for number in range(300):
@@ -89,7 +89,7 @@ def test_every_flipped_bit_is_found(folder):
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3])
-def test_all_faults_are_told_at_once(folder, threads, monkeypatch):
+def test_all_faults_are_reported_at_once(folder, threads, monkeypatch):
     monkeypatch.setattr(parallel, "_workers", parallel.Workers(threads))
     flip(folder / "train-00000.shard", 48 + 12 * 6 + 192 * 2 + 5)
     flip(folder / "train-00000.shard", 48 + 12 * 6 + 192 * 4 + 5)
@@ -97,9 +97,10 @@ def test_all_faults_are_told_at_once(folder, threads, monkeypatch):
     flip(folder / "mean.f32", 8)
     (folder / "test-00001.shard").unlink()
     assert [line.partition(" not ")[0] for line in faults(folder)] == [
-        "mean.f32:",
-        "test-00001.shard: cannot be opened (No such file or directory); copy it again from where it is whole, or "
-        "remove it and prepare the set again",
+        "mean.f32: it was changed after it was written; copy the set again from an intact copy, or prepare it in another "
+        "folder",
+        "test-00001.shard: cannot be opened (No such file or directory); copy it again from an intact set, or "
+        "remove it and run the same tinyalex prepare again",
         "train-00000.shard: image 2: its pixels are",
         "train-00000.shard: image 4: its pixels are",
         "train-00003.shard: its labels or hashes are",
@@ -112,12 +113,15 @@ def test_the_command_ends_with_code_3(folder, capsys):
     assert main(["doctor", str(folder), "--full"]) == 3
     said = capsys.readouterr()
     assert said.err == (
-        f"tinyalex: error: {folder}/test-00000.shard: of another prepared set; {REMEDY}\n"
+        f"tinyalex: error: {folder}/test-00000.shard: belongs to another prepared set; {REMEDY}\n"
         f"tinyalex: error: {folder}/train-00002.shard: image 2: its pixels are not as they were prepared; {REMEDY}\n"
     )
     for line in ("test           WRONG: 10 images", "pixels         WRONG: 24 images", "train          right: 20"):
         assert line in said.out
-    assert "statistics     not computed again, for the faults" in said.out and "as it was made" not in said.out
+    assert (
+        "statistics     not computed again, because of the faults above" in said.out
+        and "as it was made" not in said.out
+    )
 
 
 def test_a_long_list_is_cut(tmp_path):
@@ -130,7 +134,7 @@ def test_a_long_list_is_cut(tmp_path):
 
 
 def test_a_disk_that_cannot_read(folder, monkeypatch):
-    monkeypatch.setattr(shards, "_WAITS", (0.001,))
+    monkeypatch.setattr(shards, "_RETRY_WAITS", (0.001,))
     preadv = os.preadv
 
     def broken(descriptor, rows, offset):
@@ -149,7 +153,7 @@ def test_a_disk_that_cannot_read(folder, monkeypatch):
     (lambda kept: kept["products"][0].__setitem__(2, 7), "products: not those of the train pixels"),
 ])  # fmt: skip
 def test_statistics_that_are_not_those_of_the_pixels(folder, change, said):
-    """All hashes are right, but who wrote the manifest had added up something else."""
+    """All hashes are right, but the recorded sums are not those of the pixels."""
     kept = manifest.read(folder)["statistics"]
     change(kept)
     rewrite(folder, statistics=kept)
@@ -180,7 +184,7 @@ def test_statistics_of_the_test_images(tmp_path):
     ]
 
 
-def test_what_is_read_at_once_does_not_matter(folder, monkeypatch):
+def test_the_number_of_images_read_at_a_time_does_not_matter(folder, monkeypatch):
     monkeypatch.setattr(verify, "_BYTES", 500)  # two images, the last of a shard alone
     make(folder, per_shard=7)
     assert faults(folder) == []
@@ -188,15 +192,15 @@ def test_what_is_read_at_once_does_not_matter(folder, monkeypatch):
     assert faults(folder) == [f"train-00001.shard: image 6: its pixels are not as they were prepared; {REMEDY}"]
 
 
-def test_what_is_no_prepared_set(tmp_path, folder):
-    assert faults(tmp_path) == [": no prepared set; give a folder that tinyalex prepare made"]
-    assert faults(tmp_path / "nothing") == [": no prepared set; give a folder that tinyalex prepare made"]
+def test_folders_that_are_not_prepared_sets(tmp_path, folder):
+    assert faults(tmp_path) == [": not a prepared set; give a folder made by tinyalex prepare"]
+    assert faults(tmp_path / "nothing") == [": not a prepared set; give a folder made by tinyalex prepare"]
     (folder / "manifest.json").unlink()
-    assert faults(folder) == [": its preparation was not finished; run the same tinyalex prepare again"]
+    assert faults(folder) == [": this set is not complete; run the same tinyalex prepare again"]
 
 
-def test_after_a_stop_the_threads_have_nothing_to_do(folder, monkeypatch):
-    """A Ctrl-C is not followed by reading the rest of a terabyte."""
+def test_after_ctrl_c_the_threads_stop_reading(folder, monkeypatch):
+    """After Ctrl-C the rest of a large set is not read."""
     monkeypatch.setattr(parallel, "_workers", parallel.Workers(2))
     read, seen = shards.Shard.read, []
 
@@ -209,6 +213,6 @@ def test_after_a_stop_the_threads_have_nothing_to_do(folder, monkeypatch):
     make(folder, train=200, per_shard=1)
     monkeypatch.setattr(shards.Shard, "read", pressed)
     with pytest.raises(KeyboardInterrupt):
-        verify.check(folder, True, show=lambda line: None)
-    parallel.workers().run(lambda k: None, range(2))  # behind all that was still waiting
+        verify.verify(folder, True, show=lambda line: None)
+    parallel.workers().run(lambda k: None, range(2))  # runs after all jobs that were still queued
     assert len(seen) < 200

@@ -409,7 +409,7 @@ def test_no_room_to_unpack(toy, tmp_path, monkeypatch):
         sinks[0](read(1))
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(unpack, "pump", full)
+    monkeypatch.setattr(unpack, "copy_blocks", full)
     message = refused(tmp_path, path, kind=StorageError)
     assert message.startswith(f"{tmp_path}/out/work/set-") and "No space left on device" in message
 

@@ -1,7 +1,9 @@
 """Crops, reflections, colour noise and the mean (paper, sections 2 and 4.1), as pure functions.
 
-Every draw is a function of the seed, the epoch and the image; nothing here remembers anything. `Cropper` carries the
-draws out, on the host or on a device, with the same bits.
+To crop differently change this file: `draw_crops` chooses where to crop in training, `views` where in a test, and
+`Cropper` computes the network's input on the host or on a device, with the same bits. A GPU with kernels runs the CUDA
+form of `Cropper` in `tinyalex.kernels`, which has to be changed with it. Everything random depends on the seed, the
+epoch and the image alone.
 """
 
 from typing import NamedTuple
@@ -13,29 +15,29 @@ from tinyalex.kernels import cut as fast
 
 
 class AugmentParams(NamedTuple):
-    """What chance decided for n images.
+    """How to crop n images, as drawn at random in training or fixed in a test.
 
     Attributes
     ----------
     offsets : int64 (n, 2)
         Top and left of every crop.
     flips : bool (n,)
-        Which crops are reflected.
+        Which crops are reflected left to right.
     shifts : float32 (n, 3), or None
-        Grey levels to add to every pixel; None without colour noise.
+        Grey levels to add to every pixel; None: no colour noise.
     """
 
     offsets: np.ndarray
     flips: np.ndarray
     shifts: np.ndarray | None = None
 
-    def part(self, which):
-        """Give the draws of some of the images."""
-        return AugmentParams(*(None if draw is None else draw[which] for draw in self))
+    def select(self, rows):
+        """Return the parameters of some of the images."""
+        return AugmentParams(*(None if array is None else array[rows] for array in self))
 
 
 def positions(size, crop):
-    """Count the offsets along one side: 33 for crops of 224 from images of 256.
+    """Return the number of offsets along one side: 33 for crops of 224 from images of 256.
 
     The 2012 code draws offsets 0 to 32 both ways, which with reflections makes 33 * 33 * 2 = 2178 variants of an image;
     the paper says 2048 = 32 * 32 * 2.
@@ -44,13 +46,13 @@ def positions(size, crop):
 
 
 def draw_crops(seed, epoch, units, size, crop, flip):
-    """Draw where to cut, and whether to reflect.
+    """Draw where to crop, and whether to reflect.
 
     Parameters
     ----------
     seed, epoch : int
     units : array of integers (n,)
-        What the draw belongs to: an image's number, or a group's where several images share one draw.
+        Equal units get equal crops: an image's number, or the number of a group of images that share one crop.
     size, crop : int
         Sides of the images and of the crops, in pixels.
     flip : bool
@@ -69,7 +71,7 @@ def draw_crops(seed, epoch, units, size, crop, flip):
 
 
 def draw_colours(seed, epoch, samples, colour, reading, strength):
-    """Draw one colour shift an image along the principal components of the training pixels (paper, section 4.1).
+    """Draw one colour shift per image along the principal components of the training pixels (paper, section 4.1).
 
     Parameters
     ----------
@@ -96,12 +98,12 @@ def draw_colours(seed, epoch, samples, colour, reading, strength):
 
 
 def centre(size, crop):
-    """Give the offset of the centre crop: 16 for 224 from 256."""
+    """Return the offset of the centre crop: 16 for 224 from 256."""
     return (size - crop) // 2
 
 
 def views(size, crop, count):
-    """List the crops that a test image is judged by (paper, section 4.1; 2012 for CIFAR-10, too).
+    """List the crops of a test image whose predictions are averaged (paper, section 4.1; also 2012 for CIFAR-10).
 
     Parameters
     ----------
@@ -109,8 +111,8 @@ def views(size, crop, count):
         Sides of the images and of the crops, in pixels.
     count : {1, 9, 10}
         1: the centre. 10: the corners (top left, top right, bottom left, bottom right) and the centre, then the
-        reflections of these five in the same order. 9: a grid of 3 x 3, not reflected, row by row, which
-        ``convdata_cifar.py`` has in place of the ten that cuda-convnet had at first.
+        reflections of these five in the same order. 9: a grid of 3 x 3, not reflected, row by row, as in the 2012
+        ``convdata_cifar.py``; cuda-convnet's first version took ten there as well.
 
     Returns
     -------
@@ -122,13 +124,13 @@ def views(size, crop, count):
     if count == 9:
         return [((top, left), False) for top in (0, middle, end) for left in (0, middle, end)]
     if count != 10:
-        raise ValueError(f"views: {count} will not do; use 1, 9 or 10")
-    places = [(0, 0), (0, end), (end, 0), (end, end), (middle, middle)]
-    return [(place, flip) for flip in (False, True) for place in places]
+        raise ValueError(f"views: {count} is not supported; use 1, 9 or 10")
+    offsets = [(0, 0), (0, end), (end, 0), (end, end), (middle, middle)]
+    return [(offset, flip) for flip in (False, True) for offset in offsets]
 
 
 class Cropper:
-    """Makes a network's input of images: crops, some reflected, less the mean, with shifted colours, scaled.
+    """Makes a network's input from images: crop, reflect some, subtract the mean, shift the colours, scale.
 
     Parameters
     ----------
@@ -136,28 +138,28 @@ class Cropper:
     crop : int
         Side of the crops, in pixels.
     matched : bool
-        True: every pixel loses the mean at its own place, so the mean is cut and reflected with the image.
-        False: the mean's centre crop is subtracted, wherever the crop was cut (as in 2012).
+        True: the mean is cropped and reflected with the image, so each pixel loses the mean at its own position.
+        False: the mean's centre crop is subtracted, wherever the crop is (as in 2012).
     factors : sequence of float
-        What the result is multiplied by, one after the other. After a colour shift the 2012 code divides by
-        1 + strength (1.1); test images it neither shifts nor divides.
+        The result is multiplied by each, one after the other. The 2012 code divides by 1 + strength (1.1) after a
+        colour shift; it neither shifts nor divides test images.
     """
 
     def __init__(self, mean, crop, matched, factors=()):
         self.crop, self.matched, self.factors = crop, matched, [np.float32(factor) for factor in factors if factor != 1]
         middle = centre(len(mean), crop)
-        self._mean, self._mirrored = mean, np.ascontiguousarray(mean[:, ::-1])
+        self._mean, self._mirrored_mean = mean, np.ascontiguousarray(mean[:, ::-1])
         self._fixed = np.ascontiguousarray(mean[middle : middle + crop, middle : middle + crop])
 
-    def __call__(self, images, draws, out=None):
-        """Cut on the host, image by image, so that each stays in cache until it is done.
+    def __call__(self, images, params, out=None):
+        """Crop on the host, image by image, so that each stays in cache until it is done.
 
         Parameters
         ----------
         images : uint8 (n, S, S, 3)
-        draws : AugmentParams
+        params : AugmentParams
         out : float32 (n, crop, crop, 3), optional
-            Where the results go; each of the n contiguous.
+            Array for the results; each of the n has to be contiguous.
 
         Returns
         -------
@@ -165,15 +167,15 @@ class Cropper:
         """
         crop = self.crop
         out = np.empty((len(images), crop, crop, 3), np.float32) if out is None else out
-        turned = np.empty((crop, crop, 3), np.uint8)
-        shifts = None if draws.shifts is None else np.tile(draws.shifts, (1, crop))  # a shift for a row of pixels
-        for number, (image, (top, left), flip) in enumerate(zip(images, draws.offsets, draws.flips, strict=True)):
+        mirrored = np.empty((crop, crop, 3), np.uint8)
+        shifts = None if params.shifts is None else np.tile(params.shifts, (1, crop))  # one shift per row of pixels
+        for number, (image, (top, left), flip) in enumerate(zip(images, params.offsets, params.flips, strict=True)):
             window, x = image[top : top + crop, left : left + crop], out[number]
             if flip:
-                for channel in range(3):  # long inner loops: bytes one by one, five times as fast as pixels of three
-                    turned[..., channel] = window[:, ::-1, channel]
-                window, left = turned, images.shape[2] - crop - left
-            mean = self._mirrored if flip else self._mean
+                for channel in range(3):  # a loop over single bytes is five times as fast as one over pixels
+                    mirrored[..., channel] = window[:, ::-1, channel]
+                window, left = mirrored, images.shape[2] - crop - left
+            mean = self._mirrored_mean if flip else self._mean
             np.subtract(window, mean[top : top + crop, left : left + crop] if self.matched else self._fixed, out=x)
             x = x.reshape(crop, 3 * crop)
             if shifts is not None:
@@ -183,20 +185,20 @@ class Cropper:
         return out
 
     def on(self, device):
-        """Return the same for images on a device: ``cut(images, offsets, flips, shifts=None)``, all arrays of it.
+        """Return the function that crops on a device: ``crop(images, offsets, flips, shifts=None)``, of device arrays.
 
-        Of n images it makes as many crops as there are offsets, n times the views of each, side by side.
+        From n images it makes as many crops as there are offsets: the views of each image in consecutive rows.
         """
-        xp, crop = device.xp, self.crop
+        xp, side = device.xp, self.crop
         with device:
-            mean, places = device.put(self._mean if self.matched else self._fixed), xp.arange(crop)
+            mean, steps = device.put(self._mean if self.matched else self._fixed), xp.arange(side)
 
-        def cut(images, offsets, flips, shifts=None):
+        def crop(images, offsets, flips, shifts=None):
             if device.has_cuda_kernels(mean.dtype) and len(self.factors) < 3:
-                return fast.cut(device, images, offsets, flips, shifts, mean, crop, self.matched, self.factors)
-            across = xp.where(flips[:, None], crop - 1 - places, places)
-            rows = (offsets[:, :1] + places)[:, :, None]  # (n, crop, 1)
-            columns = (offsets[:, 1:] + across)[:, None, :]  # (n, 1, crop)
+                return fast.cut(device, images, offsets, flips, shifts, mean, side, self.matched, self.factors)
+            across = xp.where(flips[:, None], side - 1 - steps, steps)
+            rows = (offsets[:, :1] + steps)[:, :, None]  # (n, side, 1)
+            columns = (offsets[:, 1:] + across)[:, None, :]  # (n, 1, side)
             numbers = xp.arange(len(offsets)) // (len(offsets) // len(images))
             x = images[numbers[:, None, None], rows, columns] - (mean[rows, columns] if self.matched else mean)
             if shifts is not None:
@@ -205,4 +207,4 @@ class Cropper:
                 x *= factor
             return x
 
-        return cut
+        return crop

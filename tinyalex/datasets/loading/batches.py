@@ -1,7 +1,7 @@
-"""Batches where the devices want them, and how long somebody had to wait for them.
+"""Training and test batches, delivered to the devices that read them, with the time spent waiting for them.
 
-The processor works on crops that the loader cut. To other devices whole images go, as bytes: a quarter of the traffic
-and no work for the processor. They cut the crops themselves, and the bytes of the next batch arrive while they compute.
+For the CPU the loader's threads crop the images. Other devices get whole images as bytes, which is a quarter of the
+traffic, and crop them themselves; the next batch is copied to them while they compute.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ class Batches:
     Attributes
     ----------
     waited : float
+        Seconds.
     """
 
     def __init__(self, batches):
@@ -34,28 +35,30 @@ class Batches:
             self.waited += time.monotonic() - started
 
     def close(self):
-        """Make no more; end the threads."""
+        """Stop making batches and end the threads."""
         self._batches.close()
 
 
 def training_batches(dataset, recipe, seed, epoch, first_batch=0, colour_noise=None, devices=(), threads=None):
-    """Go through the training set once; the same bits whatever the devices and the number of threads.
+    """Go through the training set once; the bits do not depend on the devices or the number of threads.
 
     Parameters
     ----------
-    dataset, recipe, seed, epoch, first_batch, colour_noise
-        See `loader.training_batches`.
+    dataset, recipe, seed, epoch, colour_noise
+        See `loader.Epoch`.
+    first_batch : int
+        Number of the batch to begin with.
     devices : sequence of Device
-        That read the images.
+        The devices that read the images.
     threads : int, optional
-        That read, and on the host cut: 1 when the processor trains, else 4, unless given.
+        Threads that read images, and for the CPU also crop them. Default: 1 if all devices are the CPU, else 4.
 
     Returns
     -------
     Batches
-        Of `loader.Batch`. Unless all devices are the processor, ``images`` are `DeviceBatch` on them.
+        Of `loader.Batch`. Unless all devices are the CPU, ``images`` is a `DeviceBatch` on the devices.
     """
-    return _fed(loader.Epoch(dataset, recipe, seed, epoch, colour_noise), first_batch, devices, threads)
+    return _deliver(loader.Epoch(dataset, recipe, seed, epoch, colour_noise), first_batch, devices, threads)
 
 
 def test_batches(images, mean, recipe, batch, views=1, devices=(), threads=None):
@@ -71,33 +74,33 @@ def test_batches(images, mean, recipe, batch, views=1, devices=(), threads=None)
     Returns
     -------
     Batches
-        As `training_batches` gives them, with ``views`` crops of each image side by side.
+        As `training_batches` returns them, with the ``views`` crops of an image in consecutive rows.
     """
-    return _fed(loader.Views(images, mean, recipe, batch, views), 0, devices, threads)
+    return _deliver(loader.Views(images, mean, recipe, batch, views), 0, devices, threads)
 
 
-def _fed(crops, first_batch, devices, threads):
+def _deliver(source, first_batch, devices, threads):
     if all(device.kind == "cpu" for device in devices):
-        return Batches(loader.host_batches(crops, first_batch, 1 if threads is None else threads))
-    records = loader.raw_batches(crops, first_batch, 4 if threads is None else threads, devices[0].pinned)
-    return Batches(_placed(records, crops.cropper, devices))
+        return Batches(loader.host_batches(source, first_batch, 1 if threads is None else threads))
+    raw_batches = loader.raw_batches(source, first_batch, 4 if threads is None else threads, devices[0].pinned)
+    return Batches(_uploaded(raw_batches, source.cropper, devices))
 
 
-def _placed(records, cropper, devices):
-    # Before a batch is handed over, the copying of the next one begins. All devices are spoken to by one thread.
-    cuts, current, following = {device: cropper.on(device) for device in devices}, None, None
-    with contextlib.closing(records):
+def _uploaded(raw_batches, cropper, devices):
+    # The copying of the next batch begins before the current one is handed over. One thread talks to all devices.
+    crop, current, following = {device: cropper.on(device) for device in devices}, None, None
+    with contextlib.closing(raw_batches):
         try:
-            for each in itertools.chain(records, [None]):
-                following = each and (
-                    each,
-                    [Upload(device, [each.images, *_present(each.draws)]) for device in devices],
+            for raw in itertools.chain(raw_batches, [None]):
+                following = raw and (
+                    raw,
+                    [Upload(device, [raw.images, *_present(raw.params)]) for device in devices],
                 )
                 if current:
-                    yield _cut(*current, cuts)
+                    yield _cropped(*current, crop)
                     _wait(current)
                 current = following
-        finally:  # who wants no more leaves copies on their way: the memory that they read goes round after them
+        finally:  # on early exit wait for copies in flight: only then may the host memory that they read be reused
             _wait(current)
             _wait(following)
 
@@ -107,13 +110,13 @@ def _wait(batch):
         upload.wait()
 
 
-def _present(draws):
-    return [draw for draw in draws if draw is not None]
+def _present(params):
+    return [array for array in params if array is not None]
 
 
-def _cut(records, uploads, cuts):
+def _cropped(raw, uploads, crop):
     images = {}
     for upload in uploads:
         with upload.device as device, upload as copies:
-            images[device] = cuts[device](*copies)
-    return loader.Batch(DeviceBatch(images), records.labels, records.indices)
+            images[device] = crop[device](*copies)
+    return loader.Batch(DeviceBatch(images), raw.labels, raw.indices)

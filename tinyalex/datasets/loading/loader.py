@@ -1,9 +1,9 @@
-"""Batches of prepared images, made in the background while the network works on the one before.
+"""The batches of one pass over a data set, read and cropped by background threads while the network computes.
 
-The order of an epoch, the crops and the colours are functions of the seed and the epoch alone: batch k is the same
-bits whatever the timing and the number of threads, and a run that resumes asks for ``first_batch=k`` and goes on as if
-it had never stopped. The arrays of a batch are the holder's for as long as anything views them; then their memory goes
-round, and later batches are made in it.
+The order of an epoch, the crops and the colour noise depend on the seed and the epoch alone: batch k has the same bits
+whatever the timing and the number of threads, and a resumed run passes ``first_batch=k`` to continue where it stopped.
+The arrays of a batch stay valid for as long as anything refers to them; after that their memory is reused for later
+batches.
 """
 
 from typing import NamedTuple
@@ -16,11 +16,20 @@ from tinyalex.datasets.loading.background import made_ahead
 from tinyalex.devices.arena import Arena
 from tinyalex.errors import DataError
 
-_CHUNK = 1 << 20  # bytes of images that are read before they are cut: still in cache then
+_CHUNK = 1 << 20  # bytes of images that are read before they are cropped: they are still in cache then
 
 
 class Batch(NamedTuple):
-    """Images float32 (n, c, c, 3), labels int64 (n,), and their numbers in the set, int64 (n,)."""
+    """A network's input.
+
+    Attributes
+    ----------
+    images : float32 (n, c, c, 3), or a `DeviceBatch` of that shape
+        With several views, n is the number of labels times the number of views.
+    labels : int64 (n,)
+    indices : int64 (n,)
+        The images' numbers in the set.
+    """
 
     images: np.ndarray
     labels: np.ndarray
@@ -28,12 +37,21 @@ class Batch(NamedTuple):
 
 
 class RawBatch(NamedTuple):
-    """Whole images uint8 (n, S, S, 3) as they were read, and what is to be done to them: `augment.AugmentParams` of n views."""
+    """Whole images as they were read, and how they are to be cropped.
+
+    Attributes
+    ----------
+    images : uint8 (n, S, S, 3)
+    labels, indices : int64 (n,)
+        As in `Batch`.
+    params : augment.AugmentParams
+        Of n times the number of views crops.
+    """
 
     images: np.ndarray
     labels: np.ndarray
     indices: np.ndarray
-    draws: augment.AugmentParams
+    params: augment.AugmentParams
 
 
 class Epoch:
@@ -43,16 +61,16 @@ class Epoch:
     ----------
     dataset : Dataset
     recipe : Recipe
-        ``net.input``, ``data`` and ``learning.batch`` are read.
+        Its ``net.input``, ``data`` and ``learning.batch`` are used.
     seed, epoch : int
     colour_noise : float, optional
-        Strength of the colour noise where a phase of the schedule changes it; 0 switches it off.
+        Strength of the colour noise, in place of the recipe's: a phase of the schedule may change it. 0: none.
 
     Attributes
     ----------
     images : ImageSet
     cropper : augment.Cropper
-        Makes the network's input of images and draws.
+        Makes the network's input from images and `augment.AugmentParams`.
     views : int
         Crops of each image: 1.
     """
@@ -73,11 +91,11 @@ class Epoch:
         """Count the batches."""
         return -(-len(self.images) // self._batch)
 
-    def draw(self, number):
-        """Return the numbers of the images in a batch, int64 (n,), and their `augment.AugmentParams`."""
-        places = np.arange(number * self._batch, min((number + 1) * self._batch, len(self.images)))
-        indices, data = self._order[places], self._data
-        units = indices if data.shared_crop == 1 else places // data.shared_crop
+    def indices_and_params(self, number):
+        """Return the numbers of the images in batch ``number``, int64 (n,), and their `augment.AugmentParams`."""
+        positions = np.arange(number * self._batch, min((number + 1) * self._batch, len(self.images)))
+        indices, data = self._order[positions], self._data
+        units = indices if data.shared_crop == 1 else positions // data.shared_crop
         crops = augment.draw_crops(self._seed, self._epoch, units, self.images.size, self.cropper.crop, data.flip)
         if self._colour is None:
             return indices, augment.AugmentParams(*crops)
@@ -94,74 +112,75 @@ class Views:
     mean : float32 (S, S, 3)
         The mean image that is subtracted: that of the training set.
     recipe : Recipe
-        ``net.input`` and ``data`` are read.
+        Its ``net.input`` and ``data`` are used.
     batch : int
-        Images a batch; the last may be short.
+        Images in a batch; the last one may have fewer.
     views : {1, 9, 10}
-        1: the centre crop. 10: the four corners, the centre, and the reflections of these five (`augment.views`).
+        1: the centre crop. 10: the four corners, the centre, and the reflections of these five. 9: a grid. See
+        `augment.views`.
 
     Attributes
     ----------
     images, cropper, views
-        As an `Epoch` has them.
+        As in `Epoch`.
     """
 
     def __init__(self, images, mean, recipe, batch, views=1):
         self.images, self.cropper, self.views, self._batch = images, _cropper(mean, recipe), views, batch
-        self._places, self._flips = zip(*augment.views(images.size, self.cropper.crop, views), strict=True)
+        self._offsets, self._flips = zip(*augment.views(images.size, self.cropper.crop, views), strict=True)
 
     def __len__(self):
         """Count the batches."""
         return -(-len(self.images) // self._batch)
 
-    def draw(self, number):
-        """Return the numbers of the images in a batch, int64 (n,), and the `augment.AugmentParams` of their n views crops."""
+    def indices_and_params(self, number):
+        """Return the numbers of the images in batch ``number``, int64 (n,), and the parameters of all their crops."""
         indices = np.arange(number * self._batch, min((number + 1) * self._batch, len(self.images)))
         return indices, augment.AugmentParams(
-            np.tile(self._places, (len(indices), 1)), np.tile(self._flips, len(indices))
+            np.tile(self._offsets, (len(indices), 1)), np.tile(self._flips, len(indices))
         )
 
 
-def host_batches(crops, first_batch=0, threads=1):
-    """Make the batches of a pass, and cut them on the host.
+def host_batches(source, first_batch=0, threads=1):
+    """Make the batches of a pass and crop them on the host.
 
     Parameters
     ----------
-    crops : Epoch or Views
+    source : Epoch or Views
     first_batch : int
         Number of the batch to begin with.
     threads : int
-        That make batches; 0: none, each is made when it is asked for.
+        Threads that make batches; 0: none, the caller makes each batch itself.
 
     Yields
     ------
     Batch
-        With ``crops.views`` crops of each image, side by side: rows ``views * i`` to ``views * (i + 1) - 1`` of the
-        images belong to label ``i``.
+        With ``source.views`` crops of each image in consecutive rows: rows ``views * i`` to ``views * (i + 1) - 1`` of
+        the images have label ``i``.
     """
-    memory, views, side = Arena(), crops.views, crops.cropper.crop
+    memory, views, side = Arena(), source.views, source.cropper.crop
 
     def make(number):
-        indices, draws = crops.draw(number)
+        indices, params = source.indices_and_params(number)
         x = memory.empty((len(indices), views, side, side, 3), np.float32)
-        for part, images in _read(crops.images, indices, memory):
+        for part, images in _read(source.images, indices, memory):
             for view in range(views):
-                mine = slice(part.start * views + view, part.stop * views, views)
-                crops.cropper(images, draws.part(mine), out=x[part, view])
-        return Batch(x.reshape(-1, side, side, 3), crops.images.labels[indices], indices)
+                rows = slice(part.start * views + view, part.stop * views, views)
+                source.cropper(images, params.select(rows), out=x[part, view])
+        return Batch(x.reshape(-1, side, side, 3), source.images.labels[indices], indices)
 
-    return made_ahead(make, range(first_batch, len(crops)), threads)
+    return made_ahead(make, range(first_batch, len(source)), threads)
 
 
-def raw_batches(crops, first_batch=0, threads=2, empty=None):
-    """Make the batches of a pass, and leave the cutting to a device.
+def raw_batches(source, first_batch=0, threads=2, empty=None):
+    """Make the batches of a pass as whole images, to be cropped by a device.
 
     Parameters
     ----------
-    crops, first_batch, threads
+    source, first_batch, threads
         See `host_batches`.
     empty : callable, optional
-        ``empty(shape, dtype)`` gives the host memory that the images and draws are put into.
+        ``empty(shape, dtype)`` returns the host memory for images and params, such as `Device.pinned`.
 
     Yields
     ------
@@ -175,17 +194,17 @@ def raw_batches(crops, first_batch=0, threads=2, empty=None):
         return copy
 
     def make(number):
-        indices, draws = crops.draw(number)
-        images = empty((len(indices), crops.images.size, crops.images.size, 3), np.uint8)
-        crops.images.read(indices, out=images)
-        draws = augment.AugmentParams(*(None if draw is None else copied(draw) for draw in draws))
-        return RawBatch(images, crops.images.labels[indices], indices, draws)
+        indices, params = source.indices_and_params(number)
+        images = empty((len(indices), source.images.size, source.images.size, 3), np.uint8)
+        source.images.read(indices, out=images)
+        params = augment.AugmentParams(*(None if array is None else copied(array) for array in params))
+        return RawBatch(images, source.images.labels[indices], indices, params)
 
-    return made_ahead(make, range(first_batch, len(crops)), threads)
+    return made_ahead(make, range(first_batch, len(source)), threads)
 
 
 def prepare_image(image, mean, recipe):
-    """Prepare any picture as a test image: shorter side to S, centre S x S, centre crop, less the mean.
+    """Prepare any picture as a test image: shorter side resized to S, centre S x S, centre crop, mean subtracted.
 
     Parameters
     ----------
@@ -208,8 +227,8 @@ def prepare_image(image, mean, recipe):
 
     cropper = _cropper(mean, recipe)
     middle = augment.centre(len(mean), cropper.crop)
-    draws = augment.AugmentParams(np.array([[middle, middle]]), np.array([False]))
-    return cropper(square(Image.fromarray(image), len(mean))[None], draws)[0]
+    params = augment.AugmentParams(np.array([[middle, middle]]), np.array([False]))
+    return cropper(square(Image.fromarray(image), len(mean))[None], params)[0]
 
 
 def _cropper(mean, recipe, factors=()):
@@ -220,7 +239,7 @@ def _cropper(mean, recipe, factors=()):
 
 
 def _read(images, indices, memory):
-    # Yield (slice, images), a few at a time, all in the same piece of memory.
+    # Yield (slice, images), a few images at a time, each time in the same memory.
     few = max(1, _CHUNK // (images.size**2 * 3))
     space = memory.empty((min(few, len(indices)), images.size, images.size, 3), np.uint8)
     for start in range(0, len(indices), few):

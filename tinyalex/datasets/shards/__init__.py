@@ -1,1 +1,8 @@
-"""The format of a prepared data set on disk."""
+"""The format of a prepared data set on disk.
+
+prepared.py     `load`: opens a prepared set as a `Dataset`
+manifest.py     manifest.json and the mean image
+shards.py       one shard file: written, opened, read
+shard_set.py    all shards of a split, read as an `ImageSet`
+verify.py       checks a whole set, as `tinyalex verify` does
+"""

@@ -1,7 +1,7 @@
-"""The manifest of a prepared set: what it holds, down to the hash of every shard.
+"""The manifest of a prepared set: a JSON file with its classes, counts, statistics and the hash of every shard.
 
-It is JSON for people to read, and strict for programs: no key twice, only the fields of its format, each of its type,
-numbers whole. "check" is a hash of all the rest, so that no change goes unnoticed.
+Reading is strict: no key twice, exactly the fields of the format, each of its type, and whole numbers only. "check"
+is a hash of all the other fields, so that any change is noticed.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ from tinyalex.system import storage, tensorfile
 
 NAME, MEAN = "manifest.json", "mean.f32"
 FORMAT = "tinyalex prepared set 1"
-_REMEDY = "copy the set again from where it is whole, or prepare it in another folder"
+_REMEDY = "copy the set again from an intact copy, or prepare it in another folder"
 
 _HEX = re.compile("[0-9a-f]{32}")
 _SPLIT = {
@@ -53,23 +53,23 @@ _FIELDS = {
 
 
 def write(folder, fields):
-    """Write a set's manifest, which makes it a finished one.
+    """Write a set's manifest; with it the set is complete.
 
     Parameters
     ----------
     folder : Path
     fields : dict
-        All of the format but "format", "identity" and "check", which are added.
+        All fields of the format except "format", "identity" and "check", which are added.
 
     Returns
     -------
     dict
-        As `read` will give it.
+        The manifest as `read` returns it.
 
     Raises
     ------
     StorageError
-        No space or no permission; nothing is left behind then.
+        If there is no space or no permission; then no file is left behind.
     """
     made = {"format": FORMAT, "identity": _identity(fields)} | fields
     made["check"] = _digest(_text(made))
@@ -88,7 +88,7 @@ def read(folder):
     Raises
     ------
     DataError
-        If it is not there, of another version, or altered; names the field that is wrong.
+        If it is missing, of another version, or was changed; the message names the wrong field.
     """
     path = Path(folder) / NAME
     try:
@@ -97,10 +97,10 @@ def read(folder):
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); {_REMEDY}") from error
     except (ValueError, RecursionError) as error:
-        raise DataError(f"{path}: not the JSON that it was ({error}); {_REMEDY}") from error
+        raise DataError(f"{path}: not valid JSON ({error}); {_REMEDY}") from error
     _check_all(path, found)
     if text != _text(found) or found.pop("check") != _digest(_text(found)):
-        raise DataError(f"{path}: check: it was altered since it was written; {_REMEDY}")
+        raise DataError(f"{path}: check: it was changed after it was written; {_REMEDY}")
     return found
 
 
@@ -113,19 +113,21 @@ def write_mean(folder, mean):
 
 
 def read_mean(folder, manifest):
-    """Read a set's mean image, float32 (S, S, 3); DataError if it is not as it was written."""
+    """Read a set's mean image, float32 (S, S, 3); DataError if it was changed."""
     path, size = Path(folder) / MEAN, manifest["size"]
     try:
         content = path.read_bytes()
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); {_REMEDY}") from error
     if len(content) != 12 * size**2:
-        raise DataError(f"{path}: {len(content):,} bytes are no image of {size} x {size}; {_REMEDY}")
+        raise DataError(
+            f"{path}: {len(content):,} bytes, but an image of {size} x {size} has {12 * size**2:,}; {_REMEDY}"
+        )
     mean = np.frombuffer(content, "<f4").reshape(size, size, 3)
     if not ((mean >= 0) & (mean <= 255)).all():
-        raise DataError(f"{path}: holds numbers that are not from 0 to 255; {_REMEDY}")
+        raise DataError(f"{path}: has values outside 0 to 255; {_REMEDY}")
     if _digest(content) != manifest["statistics"]["mean"]["hash"]:
-        raise DataError(f"{path}: not as it was written; {_REMEDY}")
+        raise DataError(f"{path}: it was changed after it was written; {_REMEDY}")
     return mean.astype(np.float32)
 
 
@@ -135,7 +137,7 @@ def _identity(fields):
 
 
 def _check_all(path, found):
-    # The format first: of another one nothing else can be said.
+    # The format first: in another one the other fields may mean anything.
     try:
         version = found["format"]
     except (TypeError, KeyError):
@@ -149,13 +151,13 @@ def _check_all(path, found):
 
 
 def _wrong(found):
-    # Everything wrong with a manifest, first things first: (field, what).
+    # Yield (field, what is wrong), types before values.
     yield from _wrong_types(found, _FIELDS, "")
     size, classes, statistics = found["size"], found["classes"], found["statistics"]
     if not 1 <= size <= 1 << 12:
-        yield "size", f"{size} is no side of an image"
+        yield "size", f"{size} is not from 1 to 4096"
     if len(classes) < 2 or len(set(classes)) != len(classes):
-        yield "classes", "fewer than two, or one twice"
+        yield "classes", "fewer than two, or one is repeated"
     if len(found["words"]) != len(classes):
         yield "words", f"{len(found['words'])} for {len(classes)} classes"
     for split, part in found["splits"].items():
@@ -176,13 +178,13 @@ def _wrong(found):
     if statistics["pixels"] != images * size**2 or not images:
         yield "statistics.pixels", f"{statistics['pixels']} in {images} images"
     if [len(statistics["sum"]), *map(len, statistics["products"])] != [3, 3, 3, 3]:
-        yield "statistics", "not three sums and three times three products"
+        yield "statistics", "not 3 sums and 3 x 3 products"
     if statistics["mean"]["file"] != MEAN:
         yield "statistics.mean.file", f"{statistics['mean']['file']!r}, not {MEAN!r}"
 
 
 def _wrong_types(found, wanted, where):
-    # Compare with a pattern: a type, an expression for text, [pattern], {name: pattern} or {str: pattern}.
+    # Compare with a pattern: a type, a regular expression, [pattern], {name: pattern} or {str: pattern}.
     if isinstance(wanted, re.Pattern):
         if type(found) is not str or not wanted.fullmatch(found):
             yield where, f"{_short(found)} is not 32 hexadecimal digits"

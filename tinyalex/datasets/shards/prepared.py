@@ -1,4 +1,4 @@
-"""Prepared sets: a folder of shards with a manifest, which `tinyalex prepare` made."""
+"""Open prepared sets: folders of shards with a manifest, made by `tinyalex prepare`."""
 
 from dataclasses import dataclass, field
 
@@ -11,12 +11,12 @@ from tinyalex.datasets.shards.shards import SPLITS
 from tinyalex.datasets.statistics import principal_colours
 from tinyalex.errors import DataError
 
-WORK = "work"  # a folder that is there until a set is complete
+WORK = "work"  # a folder in the set's folder, removed when the set is complete
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedSet(Dataset):
-    """A data set whose images stay on the disk; what others compute from their pixels was kept when it was made.
+    """A data set whose images stay on disk, with the mean and colours that were computed when it was made.
 
     Attributes
     ----------
@@ -46,7 +46,7 @@ class PreparedSet(Dataset):
 
 
 def is_prepared(folder):
-    """Tell whether a folder is a prepared set, be it an unfinished one."""
+    """Return whether a folder is a prepared set, finished or not."""
     unfinished = (folder / WORK).is_dir() and not (folder / "train").is_dir()
     return (folder / manifest.NAME).exists() or unfinished or next(folder.glob("*.shard"), None) is not None
 
@@ -65,7 +65,7 @@ def load(folder):
     Raises
     ------
     DataError
-        If its preparation was not finished, or something of it is missing, damaged or not its own.
+        If the set is not complete, a file of it is missing, damaged or of another set, or a label is not a class.
     """
     found = manifest_of(folder)
     splits = [ShardSet(folder, found, split) for split in SPLITS]
@@ -77,5 +77,5 @@ def manifest_of(folder):
     if (folder / manifest.NAME).exists():
         return manifest.read(folder)
     if is_prepared(folder):
-        raise DataError(f"{folder}: its preparation was not finished; run the same tinyalex prepare again")
-    raise DataError(f"{folder}: no prepared set; give a folder that tinyalex prepare made")
+        raise DataError(f"{folder}: this set is not complete; run the same tinyalex prepare again")
+    raise DataError(f"{folder}: not a prepared set; give a folder made by tinyalex prepare")

@@ -1,4 +1,4 @@
-"""The images of one split of a prepared set, read from its shards when somebody asks for them."""
+"""The images of one split of a prepared set, read from its shards on demand."""
 
 import contextlib
 import resource
@@ -10,19 +10,19 @@ from tinyalex import randomness
 from tinyalex.datasets.shards.shards import Shard
 from tinyalex.errors import DataError
 
-_SPOTS = 16  # images looked at when a set is opened
-_FILES = 10_240  # open at once, where the system allows it; ImageNet has 2,600 shards of 512
-_JOINED = 32  # neighbours read by one call
+_SPOT_CHECKS = 16  # images whose hashes are compared when a set is opened
+_FILES = 10_240  # files open at a time, if the system allows it; ImageNet has 2,600 shards of 512
+_JOINED = 32  # most consecutive images read by one call
 
 
 class ShardSet:
-    """Stands for an `ImageSet`, but holds labels only; several threads may read at once.
+    """Has the methods of an `ImageSet`, but keeps only labels in memory; several threads may read at a time.
 
     Parameters
     ----------
     folder : str or Path
     manifest : dict
-        From `tinyalex.datasets.shards.manifest.read`: what every shard has to be.
+        From `tinyalex.datasets.shards.manifest.read`: what every shard has to match.
     split : "train" or "test"
 
     Attributes
@@ -34,7 +34,8 @@ class ShardSet:
     Raises
     ------
     DataError
-        If a shard is missing or is not the one that was prepared, or if one of a few images looked at is damaged.
+        If a shard is missing or is not the one that was prepared, if a label is not a class, or if one of a few images
+        that are checked is damaged.
     """
 
     def __init__(self, folder, manifest, split):
@@ -44,29 +45,29 @@ class ShardSet:
         self._starts = np.cumsum([0, *map(len, self._shards)])
         self.labels = np.concatenate([np.empty(0, np.int64), *(shard.labels for shard in self._shards)])
         if len(self):
-            self._check_spots()
+            self._spot_check()
 
     def __len__(self):
         return int(self._starts[-1])
 
     def read(self, indices, out=None):
-        """Give the images with these numbers, read in the order in which they lie on the disk.
+        """Return the images at ``indices``, read in the order in which they are stored.
 
         Parameters
         ----------
         indices : integers (n,)
         out : uint8 (n, S, S, 3), optional
-            Where to put them.
+            Array for the images.
 
         Returns
         -------
         uint8 (n, S, S, 3)
-            ``out``, or a fresh array.
+            ``out``, or a new array.
 
         Raises
         ------
         DataError
-            If a shard cannot be read, tried for some seconds.
+            If a shard cannot be read after several tries over some seconds.
         """
         indices = np.asarray(indices, np.int64)
         if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
@@ -74,29 +75,29 @@ class ShardSet:
         if out is None:
             out = np.empty((len(indices), self.size, self.size, 3), np.uint8)
         order = np.argsort(indices, kind="stable")
-        shards, places = self._places(indices[order])
-        apart = np.flatnonzero((np.diff(places) != 1) | (np.diff(shards) != 0)) + 1
+        shards, rows = self._shards_and_rows(indices[order])
+        apart = np.flatnonzero((np.diff(rows) != 1) | (np.diff(shards) != 0)) + 1
         for start, end in zip([0, *apart], [*apart, len(order)], strict=True):
             for lo in range(start, end, _JOINED):
-                rows = [out[row] for row in order[lo : min(lo + _JOINED, end)]]
-                self._shards[shards[lo]].read(int(places[lo]), rows)
+                targets = [out[i] for i in order[lo : min(lo + _JOINED, end)]]
+                self._shards[shards[lo]].read(int(rows[lo]), targets)
         return out
 
-    def _places(self, indices):
-        # In which shard images are, and where in it.
+    def _shards_and_rows(self, indices):
+        # The shard of each image, and its position in that shard.
         shards = np.searchsorted(self._starts, indices, side="right") - 1
         return shards, indices - self._starts[shards]
 
-    def _check_spots(self):
-        # Other images each time, so that what is damaged is met one day; nothing that is computed depends on them.
-        spots = randomness.below(randomness.key(time.time_ns(), "spot check"), len(self), np.arange(_SPOTS))
-        for shard, place, image in zip(*self._places(spots), self.read(spots), strict=True):
-            if line := self._shards[shard].damaged(int(place), image):
+    def _spot_check(self):
+        # Different images each time, so that damage is found sooner or later; no result depends on the choice.
+        chosen = randomness.below(randomness.key(time.time_ns(), "spot check"), len(self), np.arange(_SPOT_CHECKS))
+        for shard, row, image in zip(*self._shards_and_rows(chosen), self.read(chosen), strict=True):
+            if line := self._shards[shard].damaged(int(row), image):
                 raise DataError(line)
 
 
 def allow_many_files():
-    """Let this process hold as many files open as the system allows it, or ten thousand."""
+    """Raise this process's limit of open files to ten thousand, or to what the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _FILES if hard == resource.RLIM_INFINITY else min(hard, _FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:

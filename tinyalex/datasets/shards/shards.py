@@ -1,8 +1,9 @@
 """A shard: a file of a few hundred images of one size, with their labels and a hash of each.
 
-Little-endian: 16 bytes of magic; 16 bytes that name the plan by which the set was prepared; uint32 split (0 train,
+Little-endian: 16 bytes of magic; 16 bytes that identify the plan by which the set was prepared; uint32 split (0 train,
 1 test), number of the shard, count, size S; int32 labels (count,); 8 bytes of hash for each image; then the images,
-uint8 (count, S, S, 3). The hash of a shard is that of all before the images, and so covers them as well.
+uint8 (count, S, S, 3). A shard's hash is that of everything before the images; as this includes the images' hashes, it
+covers them as well.
 """
 
 import errno
@@ -20,12 +21,12 @@ from tinyalex.system import storage
 SPLITS = ("train", "test")
 _MAGIC = b"tinyalex shard 1"
 _HEAD = struct.Struct("<16s16s4I")
-_WAITS = (0.1, 0.5, 2.0)  # seconds before each further try to read
-_REMEDY = "copy it again from where it is whole, or remove it and prepare the set again"
+_RETRY_WAITS = (0.1, 0.5, 2.0)  # seconds before each further try to read
+_REMEDY = "copy it again from an intact set, or remove it and run the same tinyalex prepare again"
 
 
 def file_name(split, number):
-    """Name a shard's file: ``train-00000.shard``."""
+    """Return the name of a shard's file: ``train-00000.shard``."""
     return f"{split}-{number:05d}.shard"
 
 
@@ -35,7 +36,7 @@ def record_hash(record):
 
 
 def write(path, plan, split, number, labels, records):
-    """Write a shard, whole or not at all.
+    """Write a shard, completely or not at all.
 
     Parameters
     ----------
@@ -45,19 +46,19 @@ def write(path, plan, split, number, labels, records):
         32 hexadecimal digits.
     split : "train" or "test"
     number : int
-        Of the shard within its split, from 0.
+        Number of the shard within its split, from 0.
     labels : integers (n,)
     records : uint8 (n, S, S, 3)
 
     Returns
     -------
     str
-        The shard's hash, 32 hexadecimal digits: what the manifest keeps.
+        The shard's hash for the manifest, 32 hexadecimal digits.
 
     Raises
     ------
     StorageError
-        No space or no permission; nothing is left behind then.
+        If there is no space or no permission; then no file is left behind.
     """
     records = np.ascontiguousarray(records, np.uint8)
     labels = np.asarray(labels).astype("<i4")
@@ -70,15 +71,15 @@ def write(path, plan, split, number, labels, records):
 
 
 class Shard:
-    """A shard, open for reading; several threads may read at once.
+    """A shard, open for reading; several threads may read at a time.
 
-    The file stays open, so that it may be renamed or removed meanwhile.
+    The file stays open, so reading still works if it is renamed or removed.
 
     Parameters
     ----------
     folder : str or Path
     manifest : dict
-        From `tinyalex.datasets.shards.manifest.read`: what the shard has to be.
+        From `tinyalex.datasets.shards.manifest.read`: what the shard has to match.
     split : "train" or "test"
     number : int
 
@@ -92,9 +93,10 @@ class Shard:
     Raises
     ------
     DataError
-        If the file is missing, cut, not the one that is meant, or damaged before its images, or if a label is no class.
+        If the file is missing, truncated, another shard than expected, or damaged before its images, or if a label is
+        not a class.
     StorageError
-        If this process may not have so many files open.
+        If the system does not allow this process so many open files.
     """
 
     def __init__(self, folder, manifest, split, number):
@@ -106,38 +108,38 @@ class Shard:
             head = self._open()
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):
-                raise StorageError(f"{self.path}: {error.strerror}; allow more with ulimit -n") from error
+                raise StorageError(f"{self.path}: {error.strerror}; raise the limit with ulimit -n") from error
             raise DataError(f"{self.path}: cannot be opened ({error.strerror}); {_REMEDY}") from error
         self.labels = np.frombuffer(head, "<i4", self._count, _HEAD.size).astype(np.int64)
         self.hashes = np.frombuffer(head, "<u8", self._count, _HEAD.size + 4 * self._count).astype(np.uint64)
-        # Here, on the host: on a device a label that is too large would quietly become another.
+        # Checked here, because a GPU would take a label out of range for another class, without an error.
         for at in np.flatnonzero((self.labels < 0) | (self.labels >= classes))[:1]:
-            self._refuse(f"image {at}: label {self.labels[at]}, but {classes} classes")
+            self._refuse(f"image {at}: label {self.labels[at]}, but the classes are 0 to {classes - 1}")
 
     def __len__(self):
         return self._count
 
     def read(self, first, rows):
-        """Read neighbouring images.
+        """Read consecutive images.
 
         Parameters
         ----------
         first : int
-            Number of the first, within the shard.
+            Number of the first image within the shard.
         rows : list of uint8 (S, S, 3)
-            To be filled.
+            Arrays that are filled.
 
         Raises
         ------
         DataError
-            If that fails four times, within some seconds.
+            If reading fails four times, over some seconds.
         """
-        for wait in (0, *_WAITS):
+        for wait in (0, *_RETRY_WAITS):
             try:
                 if wait:
                     time.sleep(wait)
                     self._open()
-                file = self._file  # held while it is read, should another thread open it again
+                file = self._file  # keeps this descriptor open if another thread reopens the file
                 if os.preadv(file.descriptor, rows, self._offset + first * self._bytes) == len(rows) * self._bytes:
                     return
                 problem = "ends early"
@@ -146,27 +148,27 @@ class Shard:
         raise DataError(f"{self.path}: image {first}: cannot be read ({problem}); check the disk, then {_REMEDY}")
 
     def damaged(self, at, image):
-        """Tell what is wrong with image number ``at`` as it was read: a line, or None if it is as it was prepared."""
+        """Compare image number ``at``, as read, with its hash; return an error message, or None if it matches."""
         if int.from_bytes(record_hash(image), "little") == self.hashes[at]:
             return None
         return f"{self.path}: image {at}: its pixels are not as they were prepared; {_REMEDY}"
 
     def _open(self):
-        # Open the file, if it is the one that is meant; return what stands before its images.
+        # Open the file, check that it is the expected shard, and return the bytes before its images.
         file = _File(self.path)
         head = os.pread(file.descriptor, self._offset, 0)
         magic, plan, split, number, count, size = _HEAD.unpack(head[: _HEAD.size].ljust(_HEAD.size, b"\0"))
-        there, meant = os.fstat(file.descriptor).st_size, self._offset + self._count * self._bytes
+        found, expected = os.fstat(file.descriptor).st_size, self._offset + self._count * self._bytes
         if magic != _MAGIC:
             self._refuse("not a shard, or a damaged one")
         if plan.hex() != self._plan:
-            self._refuse("of another prepared set")
+            self._refuse("belongs to another prepared set")
         if (SPLITS[split % 2], number) != self._name:
             self._refuse(f"is {file_name(SPLITS[split % 2], number)} under another name")
         if (count, size) != (self._count, self._size):
             self._refuse(f"{count} images of {size} x {size}, not {self._count} of {self._size} x {self._size}")
-        if there != meant:
-            self._refuse(f"{there:,} bytes, not {meant:,}")
+        if found != expected:
+            self._refuse(f"{found:,} bytes, not {expected:,}")
         if _hash(head) != self._digest:
             self._refuse("its labels or hashes are not as they were prepared")
         self._file = file
@@ -177,7 +179,7 @@ class Shard:
 
 
 class _File:
-    """An open file that is closed when nobody holds it any more."""
+    """An open file that is closed when the last reference to it is dropped."""
 
     def __init__(self, path):
         self.descriptor = os.open(path, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""Check a prepared set: quickly, all but the pixels; in full, every byte, and what was computed from them."""
+"""Verify a prepared set: quickly everything except the pixels, or in full every byte and the statistics."""
 
 import threading
 from pathlib import Path
@@ -12,28 +12,28 @@ from tinyalex.datasets.statistics import mean_image, pixel_sums
 from tinyalex.devices import parallel
 from tinyalex.errors import DataError
 
-_BYTES = 8 << 20  # read at once, by each thread
-_TOLD = 20  # faults that are told one by one
+_BYTES = 8 << 20  # read at a time by each thread
+_LISTED = 20  # faults that are listed one by one; the others are counted
 
 
-def check(folder, full=False, show=print):
-    """Check a prepared set.
+def verify(folder, full=False, show=print):
+    """Verify that a prepared set is as it was made.
 
     Parameters
     ----------
     folder : str or Path
     full : bool
-        True: read every image and hold it to its hash; compute the mean image and the covariance again and compare them
-        exactly. Shared out among the workers of `tinyalex.devices.parallel`.
+        True: also read every image and compare its hash, and compute the mean image and the covariance again and
+        compare them exactly, in the worker threads of `tinyalex.devices.parallel`.
     show : callable
-        Gets a line for each thing that was checked.
+        Called with a line of text for each thing that was checked.
 
     Raises
     ------
     DataError
-        If the folder is no finished prepared set or its manifest is damaged: nothing else can be said then.
+        If the folder is not a finished prepared set or its manifest is damaged: then nothing else can be checked.
     ExceptionGroup
-        Of all other faults, a DataError each.
+        Of a DataError for each other fault.
     """
     folder, faults = Path(folder), []
     found = prepared.manifest_of(folder)
@@ -44,15 +44,15 @@ def check(folder, full=False, show=print):
     shards = {split: _open(folder, found, split, faults, show) for split in SPLITS}
     listed = {shard["file"] for split in SPLITS for shard in found["splits"][split]["shards"]}
     for name in sorted({path.name for path in folder.glob("*.shard")} - listed):
-        show(f"{name:<14} no part of the set")
+        show(f"{name:<14} not part of the set")
     if full:
         _read_all(folder / manifest.NAME, found, shards, mean, faults, show)
     else:
-        show(f"{'pixels':<14} not looked at; --full reads them all")
+        show(f"{'pixels':<14} not read; --full reads them all")
     if faults:
-        faults.sort(key=str)  # threads meet them in any order
-        more = [DataError(f"{folder}: {len(faults) - _TOLD} more faults")] if len(faults) > _TOLD else []
-        raise ExceptionGroup(f"{folder}: {len(faults)} faults", faults[:_TOLD] + more)
+        faults.sort(key=str)  # threads find them in any order
+        more = [DataError(f"{folder}: {len(faults) - _LISTED} more faults")] if len(faults) > _LISTED else []
+        raise ExceptionGroup(f"{folder}: {len(faults)} faults", faults[:_LISTED] + more)
 
 
 def _describe(folder, found, show):
@@ -60,40 +60,40 @@ def _describe(folder, found, show):
     show("made with " + ", ".join(f"{what} {version}" for what, version in found["decoder"].items()))
     notes = {"left out": sum(len(found["splits"][split]["skipped"]) for split in SPLITS)} | found["odd"]
     notes["duplicates"] = len(found["duplicates"])
-    show("images out of the ordinary: " + (", ".join(f"{n:,} {what}" for what, n in notes.items() if n) or "none"))
+    show("unusual images: " + (", ".join(f"{n:,} {what}" for what, n in notes.items() if n) or "none"))
     show(_line(manifest.NAME, True, f"fields, counts and hash; identity {found['identity'][:8]}"))
 
 
 def _open(folder, found, split, faults, show):
-    # Open all shards of a split; return those that are right.
+    # Open all shards of a split; return those without faults.
     count, images = len(found["splits"][split]["shards"]), found["splits"][split]["count"]
     shards = [_attempt(faults, Shard, folder, found, split, number) for number in range(count)]
-    right = [shard for shard in shards if shard is not None]
+    good = [shard for shard in shards if shard is not None]
     text = f"{images:,} images in {count:,} shards: sizes, headers, labels, lists of hashes"
-    if len(right) == count > 0:
-        each = np.bincount(np.concatenate([shard.labels for shard in right]), minlength=len(found["classes"]))
-        text += f"; {each.min():,} to {each.max():,} images a class"
-    show(_line(split, len(right) == count, text))
-    return right
+    if len(good) == count > 0:
+        per_class = np.bincount(np.concatenate([shard.labels for shard in good]), minlength=len(found["classes"]))
+        text += f"; {per_class.min():,} to {per_class.max():,} images a class"
+    show(_line(split, len(good) == count, text))
+    return good
 
 
 def _read_all(path, found, shards, mean, faults, show):
     source, known = found["statistics"]["from"], len(faults)
     jobs = [(shard, split == source) for split in SPLITS for shard in shards[split]]
-    with _Reading(found["size"], sum(len(shard) for shard, _ in jobs), faults) as reading:
-        parallel.workers().run(reading.read, jobs)
-    show(_line("pixels", len(faults) == known, f"{reading.count:,} images, each held to its hash"))
+    with _Reader(found["size"], sum(len(shard) for shard, _ in jobs), faults) as reader:
+        parallel.workers().run(reader.read, jobs)
+    show(_line("pixels", len(faults) == known, f"{reader.count:,} images, each compared with its hash"))
     if source not in SPLITS:
-        show(f"{'statistics':<14} of another set, {source[:8]}; not computed again")
+        show(f"{'statistics':<14} taken from another set, {source[:8]}; not computed again")
     elif faults:
-        show(f"{'statistics':<14} not computed again, for the faults")
+        show(f"{'statistics':<14} not computed again, because of the faults above")
     else:
-        wrong = list(reading.disagreements(found["statistics"], mean))
+        wrong = list(reader.disagreements(found["statistics"], mean))
         faults += [DataError(f"{path}: statistics.{line}; prepare the set in another folder") for line in wrong]
-        show(_line("statistics", not wrong, f"mean image and covariance, computed again from the {source} pixels"))
+        show(_line("statistics", not wrong, f"mean image and covariance, recomputed from the {source} pixels"))
 
 
-class _Reading:
+class _Reader:
     # Reads shards in several threads; adds up pixels and collects faults under a lock.
 
     def __init__(self, size, count, faults):
@@ -101,14 +101,14 @@ class _Reading:
 
         self._size, self._faults, self.count, self._summed = size, faults, 0, 0
         self._total, self._products = np.zeros((size, size, 3), np.int64), np.zeros((3, 3), np.int64)
-        self._lock, self._left = threading.Lock(), False
+        self._lock, self._stopped = threading.Lock(), False
         self._bar = tqdm(total=count, unit=" images", disable=None, leave=False, dynamic_ncols=True)
 
     def __enter__(self):
         return self
 
     def __exit__(self, *error):
-        self._left = True  # after Ctrl-C the threads have nothing to do
+        self._stopped = True  # after Ctrl-C the threads read no further
         self._bar.close()
 
     def read(self, job):
@@ -116,7 +116,7 @@ class _Reading:
         few = min(len(shard), max(1, _BYTES // (3 * self._size**2)))
         space = np.empty((few, self._size, self._size, 3), np.uint8)
         for first in range(0, len(shard), few):
-            if self._left:
+            if self._stopped:
                 return
             images = space[: len(shard) - first]
             try:
@@ -135,13 +135,13 @@ class _Reading:
                 self.count += len(images)
                 self._bar.update(len(images))
 
-    def disagreements(self, kept, mean):
-        if self._total.sum(axis=(0, 1)).tolist() != kept["sum"]:
-            yield f"sum: not that of the {kept['from']} pixels"
-        if self._products.tolist() != kept["products"]:
-            yield f"products: not those of the {kept['from']} pixels"
+    def disagreements(self, recorded, mean):
+        if self._total.sum(axis=(0, 1)).tolist() != recorded["sum"]:
+            yield f"sum: not that of the {recorded['from']} pixels"
+        if self._products.tolist() != recorded["products"]:
+            yield f"products: not those of the {recorded['from']} pixels"
         if not np.array_equal(mean_image(self._total, self._summed), mean):
-            yield f"mean: not that of the {kept['from']} images"
+            yield f"mean: not that of the {recorded['from']} images"
 
 
 def _attempt(faults, function, *arguments):

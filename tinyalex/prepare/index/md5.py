@@ -3,7 +3,7 @@
 import hashlib
 
 from tinyalex.datasets.download import MD5
-from tinyalex.datasets.streams import pump
+from tinyalex.datasets.streams import copy_blocks
 from tinyalex.errors import DataError
 
 KNOWN = MD5 | {
@@ -25,7 +25,7 @@ def verify(path, show):
     """
     digest = hashlib.md5(usedforsecurity=False)
     with open(path, "rb") as file:
-        pump(file.read, [digest.update], f"MD5 of {path.name}", path.stat().st_size)
+        copy_blocks(file.read, [digest.update], f"MD5 of {path.name}", path.stat().st_size)
     found = digest.hexdigest()
     name = next((name for name, known in KNOWN.items() if known == found), None)
     if name == path.name or name and path.name not in KNOWN:

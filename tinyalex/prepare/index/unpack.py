@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 
 from tinyalex.datasets import tars
-from tinyalex.datasets.streams import pump
+from tinyalex.datasets.streams import copy_blocks
 from tinyalex.prepare.index.archives import stem
 from tinyalex.system.storage import atomic_write
 
@@ -73,7 +73,7 @@ def plain(path, scratch, show):
                             raise tarfile.ReadError(f"{packed.tell():,} bytes become {unpacked:,} and more")
                         return next(blocks, b"")
 
-                pump(read, [file.write], path.name, path.stat().st_size, packed.tell)
+                copy_blocks(read, [file.write], path.name, path.stat().st_size, packed.tell)
     return str(target)
 
 
