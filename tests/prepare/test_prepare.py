@@ -554,7 +554,7 @@ def test_a_place_that_must_not_be_written(few, prepare, tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "mkdir", refused)
     code, _, error = prepare(few, tmp_path / "set", *SMALL)
-    assert code == 7 and error == f"{tmp_path}/set: Permission denied; make room or check permissions"
+    assert code == 7 and error == f"{tmp_path}/set: Permission denied; free some space or check the permissions"
 
 
 @pytest.mark.parametrize(

@@ -179,8 +179,8 @@ CUDARuntimeError.__module__ = "cupy_backends.cuda.api.runtime"
     (OutOfMemoryError("Out of memory allocating 512 bytes (allocated so far: 80,000 bytes)."),
      "memory: Out of memory allocating 512 bytes (allocated so far: 80,000 bytes).; use a smaller learning.batch"),
     (CUDARuntimeError("cudaErrorIllegalAddress: an illegal memory access was encountered"),
-     "CUDARuntimeError: cudaErrorIllegalAddress: an illegal memory access was encountered; what failed may have been "
-     "asked of the card earlier: CUDA_LAUNCH_BLOCKING=1 shows where; checkpoints are whole"),
+     "CUDARuntimeError: cudaErrorIllegalAddress: an illegal memory access was encountered; the operation that failed may "
+     "have been started earlier: set CUDA_LAUNCH_BLOCKING=1 to see which; saved checkpoints are not affected"),
 ])  # fmt: skip
 def test_t16_b6_what_a_card_says(place, tmp_path, monkeypatch, capsys, error, told):
     """Its memory is full, or a kernel failed and nobody hears of it before the next word with the card."""
