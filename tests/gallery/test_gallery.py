@@ -221,10 +221,10 @@ def test_figures_of_a_recipe_and_of_two_logs(tmp_path, capsys):
 
 def test_figures_that_cannot_be(tmp_path, capsys):
     for arguments, code, words in (
-        (["paper", "--only", "kernels"], 2, "a recipe has an architecture alone"),
+        (["paper", "--only", "kernels"], 2, "of a recipe only the architecture can be drawn"),
         (["nowhere"], 4, "no such folder"),
-        (["a", "b", "c"], 2, "3 runs"),
-        ([str(tmp_path), str(tmp_path)], 3, "no log of an epoch"),
+        (["a", "b", "c"], 2, "3 runs given"),
+        ([str(tmp_path), str(tmp_path)], 3, "its log has no finished epoch"),
     ):
         assert main(["figures", *arguments, "--out", str(tmp_path)]) == code
         assert words in capsys.readouterr().err

@@ -245,7 +245,7 @@ def test_c16_nor_are_they_a_run_folder(weights, capsys):
     assert "is a file; give --out a folder" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name, code, told", [("net.pth", 2, "ends in .safetensors"), ("", 7, "is there already")])
+@pytest.mark.parametrize("name, code, told", [("net.pth", 2, "end in .safetensors"), ("", 7, "exists already")])
 def test_export_says_what_it_will_not_do(run, weights, tmp_path, capsys, name, code, told):
     assert main(["export", str(run), str(tmp_path / name if name else weights)]) == code
     assert told in capsys.readouterr().err
