@@ -210,7 +210,7 @@ def test_neighbours_are_drawn_row_by_row():
 def test_figures_of_a_recipe_and_of_two_logs(tmp_path, capsys):
     assert main(["figures", "original", "--out", str(tmp_path)]) == 0
     assert (tmp_path / "original.png").read_bytes().startswith(b"\x89PNG")
-    assert "60,965,224 parameters, 468,992 bytes cross" in capsys.readouterr().out  # 60,030,976 in a step of 128
+    assert "60,965,224 parameters, 468,992 bytes per image are exchanged" in capsys.readouterr().out  # 60,030,976 in a step of 128
     for name, errors in (("relu", (0.4, 0.2)), ("tanh", (0.5, 0.3, 0.2))):
         (tmp_path / name).mkdir()
         lines = [f'{{"event": "epoch", "epoch": {k + 1}, "step": 1, "top1_error": {e}}}' for k, e in enumerate(errors)]
