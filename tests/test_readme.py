@@ -93,7 +93,7 @@ def test_the_recorded_experiment_found_what_its_table_says():
     row = next(line for line in (ROOT / "data" / "README.md").read_text().splitlines() if "`runs/dropout/`" in line)
     for arm, words in zip(told["arms"], ("with dropout", "without"), strict=True):
         assert f"{100 * sum(arm['top1_error']) / len(arm['top1_error']):.2f} % {words}" in row
-    assert "more overfitting for it; so these runs do not show it" in report.text(told)
+    assert "more overfitting; these runs do not show it" in report.text(told)
 
 
 def test_what_it_says_of_a_run_of_days(capsys):

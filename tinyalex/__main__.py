@@ -1,4 +1,4 @@
-"""``python -m tinyalex`` is the ``tinyalex`` command."""
+"""``python -m tinyalex`` runs the ``tinyalex`` command."""
 
 import sys
 

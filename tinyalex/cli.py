@@ -1,7 +1,8 @@
-"""The command line: options in, one module of `tinyalex.commands` run; the only place that prints errors.
+"""The command line: parse the options, run one module of `tinyalex.commands`, and print errors.
 
-Exit codes: 0 done; 1 a fault of the program, or a check that failed; 2 usage; 3 data; 4 weights or checkpoint;
-5 diverged; 6 folder in use; 7 disk or permission; 8 device; 75 stopped and saved, can go on; 130 interrupted.
+Only this module prints errors and returns exit codes: 0 done; 1 a bug in tinyalex, or a check that failed; 2 usage;
+3 data; 4 weights or checkpoint; 5 diverged; 6 folder in use; 7 disk or permission; 8 device; 75 stopped and saved, can
+be resumed; 130 interrupted by Ctrl-C; 141 the reader of a pipe closed it.
 """
 
 import argparse
@@ -15,8 +16,8 @@ from tinyalex import __version__
 from tinyalex.commands import ALL
 from tinyalex.errors import DeviceError, Interrupted, StorageError, TinyalexError, UsageError
 
-_STORAGE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
-_PATH = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG}
+_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+_PATH_ERRORS = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG}
 
 
 class _Parser(argparse.ArgumentParser):
@@ -30,7 +31,7 @@ def main(argv=None):
     Parameters
     ----------
     argv : list of str, optional
-        Without the program's name; the process's own when not given.
+        Arguments without the program's name (default: those of this process).
 
     Returns
     -------
@@ -38,7 +39,7 @@ def main(argv=None):
         The exit code.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    _settle_output()
+    _set_up_output()
     try:
         parser = _parser()
         options = parser.parse_args(argv)
@@ -55,7 +56,7 @@ def main(argv=None):
         return code
     except SystemExit as stop:  # --help and --version
         return stop.code
-    except BrokenPipeError:  # whoever read our output has seen enough
+    except BrokenPipeError:  # the reader of our output, such as head, has closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except KeyboardInterrupt:
@@ -66,12 +67,13 @@ def main(argv=None):
         if "--debug" in argv:
             traceback.print_exc()
         if isinstance(error, ExceptionGroup):
-            return max(_report(*_told(each)) for each in error.exceptions)
-        return _report(*_told(error))
+            return max(_report(*_message_and_code(member)) for member in error.exceptions)
+        return _report(*_message_and_code(error))
 
 
-def _settle_output():
-    # Where there is no stream text goes nowhere, and letters that an encoding lacks are escaped: neither ends a run.
+def _set_up_output():
+    # Replace a missing stream by the null device and escape characters that the encoding lacks: printing must not end
+    # a run.
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -80,41 +82,42 @@ def _settle_output():
             stream.reconfigure(errors="backslashreplace")
 
 
-def _told(error):
-    """Return an error's line and exit code."""
-    if isinstance(error, OSError) and error.errno in _STORAGE | _PATH:
-        remedy = "give another path" if error.errno in _PATH else "make room or check permissions"
+def _message_and_code(error):
+    """Return an error's message, one line, and its exit code."""
+    if isinstance(error, OSError) and error.errno in _DISK_ERRORS | _PATH_ERRORS:
+        remedy = "give another path" if error.errno in _PATH_ERRORS else "free some space or check the permissions"
         return f"{error.filename or 'output'}: {error.strerror}; {remedy}", StorageError.exit_code
     if type(error).__module__.split(".")[0] in ("cupy", "cupy_backends") and not isinstance(error, MemoryError):
-        line = f"{type(error).__name__}: {error}; what failed may have been asked of the card earlier"
-        return f"{line}: CUDA_LAUNCH_BLOCKING=1 shows where; checkpoints are whole", DeviceError.exit_code
+        line = f"{type(error).__name__}: {error}; the operation that failed may have been started earlier"
+        remedy = "set CUDA_LAUNCH_BLOCKING=1 to see which; saved checkpoints are not affected"
+        return f"{line}: {remedy}", DeviceError.exit_code
     if isinstance(error, MemoryError):
         return f"memory: {error or 'not enough'}; use a smaller learning.batch or net", DeviceError.exit_code
     if isinstance(error, TinyalexError):
         return str(error), error.exit_code
-    return f"{type(error).__name__}: {error}; a fault of tinyalex: add --debug and report what it shows", 1
+    return f"{type(error).__name__}: {error}; a bug in tinyalex: run it again with --debug and report the traceback", 1
 
 
-def _report(line, code, who="tinyalex: error:"):
-    with contextlib.suppress(OSError):  # nobody is there to read it
-        print(who, " ".join(line.splitlines()), file=sys.stderr, flush=True)
+def _report(line, code, prefix="tinyalex: error:"):
+    with contextlib.suppress(OSError):  # stderr is closed
+        print(prefix, " ".join(line.splitlines()), file=sys.stderr, flush=True)
     return code
 
 
 def _parser():
     parser = _Parser(
         prog="tinyalex",
-        description="AlexNet (2012) from scratch: train it, look at it, check its gradients.",
-        epilog="tinyalex train, without more, trains a two-column net on images that tinyalex draws itself.",
+        description="AlexNet (2012) from scratch: train it, evaluate it, draw its figures, check its gradients.",
+        epilog="To start, run tinyalex train: it trains a two-column net on images that tinyalex draws itself.",
     )
     parser.add_argument("--version", action="version", version=f"tinyalex {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     for module in ALL:
         name = module.__name__.rsplit(".", 1)[1]
-        text = (module.__doc__ or name).split(".\n")[0].rstrip(".")  # python -OO has no docstrings
+        text = (module.__doc__ or name).split(".\n")[0].rstrip(".")  # python -OO removes docstrings
         command = commands.add_parser(name, help=text[0].lower() + text[1:], description=f"{text}.", allow_abbrev=False)
         command.set_defaults(run_command=module)
-        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        command.add_argument("--debug", action="store_true", help="print the traceback if there is an error")
         module.options(command)
     return parser

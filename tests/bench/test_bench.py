@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.looking import assert_tidy
+from tests.support.figure_checks import assert_no_overlap
 from tinyalex import errors
 from tinyalex.bench import contenders, measure, net, picture, report, samples, tables
 from tinyalex.bench.clock import Reading, foreign, reading, sample
@@ -353,7 +353,7 @@ def test_markdown_has_every_table_whole():
 
 @pytest.mark.parametrize("names", [["im2col"], list(contenders.ON_PROCESSOR)])
 def test_the_picture_is_tidy(names):
-    assert_tidy(picture.bars(made_up(names)))
+    assert_no_overlap(picture.bars(made_up(names)))
 
 
 def test_the_command_measures_and_writes(tmp_path, monkeypatch, capsys):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.bench.test_bench import SMALL, taken
-from tests.support.looking import assert_tidy
+from tests.support.figure_checks import assert_no_overlap
 from tests.support.shim import ShimDevice
 from tinyalex import errors
 from tinyalex.bench import contenders, gpu_tables, measure, net, picture, report, stamps, traffic
@@ -342,7 +342,7 @@ def test_the_report_of_a_card():
 
 @pytest.mark.parametrize("names", [["tf32"], list(contenders.ON_CARD)])
 def test_the_picture_of_a_card_is_tidy(names):
-    assert_tidy(picture.bars(made_up(names)))
+    assert_no_overlap(picture.bars(made_up(names)))
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The commands as a person meets them: what they leave, what they say, and the exit codes."""
+"""The commands as a user runs them: the files they write, the lines they print, and their exit codes."""
 
 import json
 import os
@@ -37,8 +37,8 @@ schedule = "phases"
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    """A folder with a tiny recipe, a tiny data set and a run."""
+def workspace(tmp_path_factory):
+    """A folder with a tiny recipe, a tiny data set and a finished run."""
     folder = tmp_path_factory.mktemp("cli")
     (folder / "tiny.toml").write_text(TINY)
     pixels = randomness.bits(randomness.key(0, "test cli"), np.arange(3 * 12 * 28 * 28 * 3)).astype(np.uint8)
@@ -52,59 +52,59 @@ def place(tmp_path_factory):
 
 
 def one_line(capsys):
-    """What a failed command said."""
-    said = capsys.readouterr().err
-    assert said.startswith("tinyalex: error: ") and said.endswith("\n") and said.count("\n") == 1, said
-    return said
+    """The message of a failed command, which is one line."""
+    output = capsys.readouterr().err
+    assert output.startswith("tinyalex: error: ") and output.endswith("\n") and output.count("\n") == 1, output
+    return output
 
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir() if path.name != ".lock")
 
 
-def test_train_leaves_a_run(place):
-    # 27 training images are 4 steps an epoch; the checkpoints are those of both epochs.
+def test_train_writes_log_checkpoints_recipe_and_pictures(workspace):
+    # 27 training images are 4 steps per epoch; there is one checkpoint for each of the 2 epochs.
     saved = ["checkpoint-00000004.safetensors", "checkpoint-00000008.safetensors"]
-    assert names(place / "run") == [*saved, "curves.png", "kernels.png", "log.jsonl", "panel.png", "recipe.toml"]
-    kept = recipe.load(place / "run" / "recipe.toml")
-    assert kept.net == recipe.load(place / "tiny.toml").net
-    assert kept.data.set == str(place / "data")
-    records = [json.loads(line) for line in (place / "run" / "log.jsonl").read_text().splitlines()]
+    assert names(workspace / "run") == [*saved, "curves.png", "kernels.png", "log.jsonl", "panel.png", "recipe.toml"]
+    kept = recipe.load(workspace / "run" / "recipe.toml")
+    assert kept.net == recipe.load(workspace / "tiny.toml").net
+    assert kept.data.set == str(workspace / "data")
+    records = [json.loads(line) for line in (workspace / "run" / "log.jsonl").read_text().splitlines()]
     for record in records:
         assert {"event", "epoch", "step"} <= record.keys()
     assert [record["epoch"] for record in records if record["event"] == "test"] == [1, 2]
     for name in ("curves", "kernels", "panel"):
-        with Image.open(place / "run" / f"{name}.png") as picture:
+        with Image.open(workspace / "run" / f"{name}.png") as picture:
             assert picture.size > (100, 100)
 
 
-def test_train_shows_the_resolved_recipe_and_the_errors(place, tmp_path, capsys):
-    options = ["--data", str(place / "data"), "--out", str(tmp_path), "--epochs", "1", "--set", "net.norm=2012"]
-    assert main(["train", str(place / "tiny.toml"), *options]) == 0
-    said = capsys.readouterr().out
-    assert re.search(r"checkpoint-0000000\d.safetensors is kept: lowest test error, \d", said)
+def test_train_prints_the_resolved_recipe_and_the_errors(workspace, tmp_path, capsys):
+    options = ["--data", str(workspace / "data"), "--out", str(tmp_path), "--epochs", "1", "--set", "net.norm=2012"]
+    assert main(["train", str(workspace / "tiny.toml"), *options]) == 0
+    output = capsys.readouterr().out
+    assert re.search(r"checkpoint-0000000\d.safetensors is kept: lowest test error, \d", output)
     for line in ('norm = "2012"', "epochs = 1", "1 epochs instead of 2", "27 training and 9 test images", "test error"):
-        assert line in said
+        assert line in output
     assert recipe.load(tmp_path / "recipe.toml").net.norm == "2012"
 
 
-def test_evaluate(place, capsys):
-    assert main(["evaluate", str(place / "run"), "--json"]) == 0
+def test_evaluate_prints_the_errors_of_the_last_test(workspace, capsys):
+    assert main(["evaluate", str(workspace / "run"), "--json"]) == 0
     score = json.loads(capsys.readouterr().out)
-    last = run_folder.read_log(place / "run")[-1]
+    last = run_folder.read_log(workspace / "run")[-1]
     assert score["count"] == 9
     assert score["top1_error"] == pytest.approx(last["top1_error"], abs=1e-6)
-    assert main(["evaluate", str(place / "run")]) == 0
+    assert main(["evaluate", str(workspace / "run")]) == 0
     assert f"test error {score['top1_error']:.2%}" in capsys.readouterr().out
 
 
-def by_hand(place, *steps):
-    """Average probabilities of ten views of the test images, and of the checkpoints of so many steps; the labels."""
+def average_of_ten_views(workspace, *steps):
+    """Probabilities averaged over ten views and over the checkpoints of the given steps, computed here; and labels."""
     labels, total = [], 0
     for step in steps:
-        run = run_folder.load(place / "run" / f"checkpoint-{step:08d}.safetensors")
+        run = run_folder.load(workspace / "run" / f"checkpoint-{step:08d}.safetensors")
         labels, rows = [], []
-        for path in sorted((place / "data" / "test").glob("*/*.png")):
+        for path in sorted((workspace / "data" / "test").glob("*/*.png")):
             image = np.asarray(Image.open(path)).astype(np.float32)
             crops = [
                 (image - run.mean)[top : top + 24, left : left + 24][:, :: 1 - 2 * flip]
@@ -117,29 +117,31 @@ def by_hand(place, *steps):
     return total / len(steps), np.array(labels)
 
 
-def test_a_damaged_checkpoint_is_passed_over_aloud(place, tmp_path, capsys):
+def test_a_damaged_checkpoint_is_skipped_with_a_warning(workspace, tmp_path, capsys):
     run = tmp_path / "run"
-    shutil.copytree(place / "run", run)
+    shutil.copytree(workspace / "run", run)
     newest = checkpoint.newest(run)
     os.truncate(newest, newest.stat().st_size - 100)
     for command in (["evaluate", run], ["export", run, tmp_path / "w.safetensors"]):
         capsys.readouterr()
         assert main([*map(str, command)]) == 0
         error = capsys.readouterr().err
-        assert error.startswith(f"tinyalex: warning: {newest}: ") and error.endswith("; the one before it is taken\n")
+        assert error.startswith(f"tinyalex: warning: {newest}: ") and error.endswith(
+            "; the checkpoint before it is used\n"
+        )
 
 
-def test_evaluate_averages_views_and_nets(place, capsys):
-    checkpoints = [str(place / "run" / f"checkpoint-{step:08d}.safetensors") for step in (4, 8)]
+def test_evaluate_averages_views_and_nets(workspace, capsys):
+    checkpoints = [str(workspace / "run" / f"checkpoint-{step:08d}.safetensors") for step in (4, 8)]
     command = ["evaluate", *checkpoints, "--views", "10", "--classes", "--threads", "1"]
     assert main([*command, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    average, labels = by_hand(place, 4, 8)
+    average, labels = average_of_ten_views(workspace, 4, 8)
     right = average[np.arange(9), labels]
     assert found["loss"] == pytest.approx(-np.log(right).mean(), rel=1e-4) and found["views"] == 10
     assert found["top1_error"] == pytest.approx(np.mean(average.argmax(axis=1) != labels))
     for net, step in zip(found["nets"], (4, 8), strict=True):
-        alone, _ = by_hand(place, step)
+        alone, _ = average_of_ten_views(workspace, step)
         assert net["step"] == step and net["loss"] == pytest.approx(
             -np.log(alone[np.arange(9), labels]).mean(), rel=1e-4
         )
@@ -150,52 +152,52 @@ def test_evaluate_averages_views_and_nets(place, capsys):
     assert wrong == round(9 * found["top1_error"]) > 0
 
     assert main(command) == 0
-    said = capsys.readouterr().out
-    assert "; 10 views\n" in said and "mean of these 2: test error" in said
-    assert f"their average as one net: test error {found['top1_error']:.2%}" in said
-    assert "most often taken for" in said and "most confused" in said
-    assert max(map(len, said.splitlines()[1:])) <= 160
+    output = capsys.readouterr().out
+    assert "; 10 views\n" in output and "mean of these 2 errors: test error" in output
+    assert f"average of these 2 nets: test error {found['top1_error']:.2%}" in output
+    assert "most often mistaken for" in output and "most often confused" in output
+    assert max(map(len, output.splitlines()[1:])) <= 160
 
 
-def test_a_net_that_has_seen_no_reflections_is_named_beside_ten_views(place, tmp_path, capsys):
+def test_ten_views_of_a_net_trained_without_reflections_are_pointed_out(workspace, tmp_path, capsys):
     run = str(tmp_path / "run")
-    options = ["--data", str(place / "data"), "--out", run, "--epochs", "1", "--set", "data.flip=false"]
-    assert main(["train", str(place / "tiny.toml"), *options]) == 0
-    for folders, views, named in (([str(place / "run"), run], 10, True), ([run], 9, False), ([run], 1, False)):
+    options = ["--data", str(workspace / "data"), "--out", run, "--epochs", "1", "--set", "data.flip=false"]
+    assert main(["train", str(workspace / "tiny.toml"), *options]) == 0
+    for folders, views, named in (([str(workspace / "run"), run], 10, True), ([run], 9, False), ([run], 1, False)):
         capsys.readouterr()
         assert main(["evaluate", *folders, "--views", str(views)]) == 0
         lines = [line for line in capsys.readouterr().out.splitlines() if "without reflections" in line]
         assert [line.split(" was trained")[0] for line in lines] == ([run] if named else [])
 
 
-def test_evaluate_where_the_columns_are(place, capsys):
+def test_evaluate_gives_the_same_result_on_any_devices(workspace, capsys):
     results = []
     for devices in (["cpu", "cpu"], ["fake:0", "fake:1"]):
-        assert main(["evaluate", str(place / "run"), "--json", "--views", "9", "--devices", *devices]) == 0
+        assert main(["evaluate", str(workspace / "run"), "--json", "--views", "9", "--devices", *devices]) == 0
         results.append(json.loads(capsys.readouterr().out))
     assert results[0] == results[1] and results[0]["views"] == 9
 
 
-def test_evaluate_on_other_classes(place, tmp_path, capsys):
+def test_evaluate_refuses_data_with_other_classes(workspace, tmp_path, capsys):
     for number, name in enumerate("xy"):
         for split in ("train", "test"):
             home = tmp_path / split / name
             home.mkdir(parents=True)
             Image.new("RGB", (28, 28), (number, 0, 0)).save(home / "1.png")
-    assert main(["evaluate", str(place / "run"), "--data", str(tmp_path)]) == 3
+    assert main(["evaluate", str(workspace / "run"), "--data", str(tmp_path)]) == 3
     assert "classes" in one_line(capsys)
 
 
-def test_predict(place, tmp_path, capsys):
+def test_predict_prints_and_draws_the_top_classes(workspace, tmp_path, capsys):
     image = tmp_path / "wide picture.jpg"
     Image.new("L", (90, 40), 77).save(image)
     picture = tmp_path / "top.png"
-    command = ["predict", str(image), "--run", str(place / "run")]
+    command = ["predict", str(image), "--run", str(workspace / "run")]
     assert main([*command, "--json", "--picture", str(picture)]) == 0
     [answer] = json.loads(capsys.readouterr().out)
     assert answer["image"] == str(image)
-    assert sorted(each["class"] for each in answer["top5"]) == ["a", "b", "c"]
-    probabilities = [each["probability"] for each in answer["top5"]]
+    assert sorted(entry["class"] for entry in answer["top5"]) == ["a", "b", "c"]
+    probabilities = [entry["probability"] for entry in answer["top5"]]
     assert probabilities == sorted(probabilities, reverse=True)
     assert sum(probabilities) == pytest.approx(1, abs=1e-5)
     assert picture.is_file()
@@ -204,40 +206,40 @@ def test_predict(place, tmp_path, capsys):
     assert lines[0] == str(image) and len(lines) == 4
 
 
-def test_predict_goes_on_after_a_broken_image(place, tmp_path, capsys):
+def test_predict_reports_unreadable_images_after_the_others(workspace, tmp_path, capsys):
     broken, missing = tmp_path / "broken.jpg", tmp_path / "missing.png"
     broken.write_bytes(b"\xff\xd8 no picture")
-    good = next((place / "data" / "test" / "a").iterdir())
+    good = next((workspace / "data" / "test" / "a").iterdir())
     files = [str(broken), str(good), str(missing), str(tmp_path)]
-    assert main(["predict", *files, "--run", str(place / "run"), "--json"]) == 3
-    said = capsys.readouterr()
-    answers = json.loads(said.out)
+    assert main(["predict", *files, "--run", str(workspace / "run"), "--json"]) == 3
+    output = capsys.readouterr()
+    answers = json.loads(output.out)
     assert [answer["image"] for answer in answers] == files
     assert ["error" in answer for answer in answers] == [True, False, True, True]
-    assert said.err.count("tinyalex: error: ") == said.err.count("\n") == 3
+    assert output.err.count("tinyalex: error: ") == output.err.count("\n") == 3
 
 
-def test_predict_equals_evaluate(place, capsys):
-    files = sorted((place / "data" / "test").glob("*/*.png"))
-    main(["predict", *map(str, files), "--run", str(place / "run"), "--json"])
+def test_predict_agrees_with_evaluate(workspace, capsys):
+    files = sorted((workspace / "data" / "test").glob("*/*.png"))
+    main(["predict", *map(str, files), "--run", str(workspace / "run"), "--json"])
     answers = json.loads(capsys.readouterr().out)
     wrong = sum(answer["top5"][0]["class"] != file.parent.name for file, answer in zip(files, answers, strict=True))
-    main(["evaluate", str(place / "run"), "--json"])
+    main(["evaluate", str(workspace / "run"), "--json"])
     assert wrong / 9 == pytest.approx(json.loads(capsys.readouterr().out)["top1_error"])
 
 
-def test_figures_are_drawn_again(place):
+def test_figures_draws_missing_pictures_again(workspace):
     for name in ("curves", "kernels", "panel"):
-        (place / "run" / f"{name}.png").unlink()
-    assert main(["figures", str(place / "run")]) == 0
-    assert {"curves.png", "kernels.png", "panel.png"} <= set(names(place / "run"))
+        (workspace / "run" / f"{name}.png").unlink()
+    assert main(["figures", str(workspace / "run")]) == 0
+    assert {"curves.png", "kernels.png", "panel.png"} <= set(names(workspace / "run"))
 
 
-def test_summary_counts(capsys):
+def test_summary_prints_the_counts_of_the_paper_net(capsys):
     assert main(["summary"]) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     for number in ("60,965,224", "724,406,816", "60,030,976", "290,400", "253,440"):
-        assert number in said
+        assert number in output
 
 
 def test_summary_of_the_one_gpu_net(capsys):
@@ -245,14 +247,14 @@ def test_summary_of_the_one_gpu_net(capsys):
     assert "59,798,312" in capsys.readouterr().out
 
 
-def test_gradcheck(capsys):
+def test_gradcheck_passes_and_suggests_names(capsys):
     assert main(["gradcheck", "linear"]) == 0
     assert "no error" in capsys.readouterr().out
     assert main(["gradcheck", "conf"]) == 2
     assert '"conv"' in one_line(capsys)
 
 
-def test_gradcheck_of_a_wrong_layer(capsys, monkeypatch):
+def test_gradcheck_of_a_wrong_layer_fails(capsys, monkeypatch):
     from tinyalex import layers
 
     monkeypatch.setattr(
@@ -262,7 +264,7 @@ def test_gradcheck_of_a_wrong_layer(capsys, monkeypatch):
     assert "FAIL" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("options, code, said", [
+@pytest.mark.parametrize("options, code, message", [
     (["trian"], 2, "trian"),
     (["train", "nonsense"], 2, '"shapes"'),
     (["train", "--set", "learning.rat=1"], 2, '"learning.rate"'),
@@ -279,40 +281,47 @@ def test_gradcheck_of_a_wrong_layer(capsys, monkeypatch):
     (["summary", "shapes", "--set", "data.set=cats"], 2, "net.classes"),
     (["figures", "/"], 4, "no checkpoint"),
 ])  # fmt: skip
-def test_one_line_and_the_right_code(options, code, said, capsys, tmp_path, monkeypatch):
+def test_wrong_input_gives_one_line_and_its_exit_code(options, code, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(options) == code
-    assert said in one_line(capsys)
+    assert message in one_line(capsys)
     assert names(tmp_path) == []
 
 
-def test_classes_that_do_not_match(place, tmp_path, capsys):
-    tiny, data, out = str(place / "tiny.toml"), str(place / "data"), tmp_path / "run"
+def test_train_refuses_a_wrong_number_of_classes(workspace, tmp_path, capsys):
+    tiny, data, out = str(workspace / "tiny.toml"), str(workspace / "data"), tmp_path / "run"
     assert main(["train", tiny, "--data", data, "--out", str(out), "--set", "net.classes=4"]) == 2
     assert "net.classes" in one_line(capsys)
     assert not out.exists()
 
 
-def test_broken_image_in_the_data(place, tmp_path, capsys):
+def test_train_names_an_unreadable_image(workspace, tmp_path, capsys):
     home = tmp_path / "data" / "train" / "a"
     home.mkdir(parents=True)
     (home / "1.png").write_bytes(b"\x89PNG nothing")
     out = tmp_path / "run"
-    assert main(["train", str(place / "tiny.toml"), "--data", str(tmp_path / "data"), "--out", str(out)]) == 3
+    assert main(["train", str(workspace / "tiny.toml"), "--data", str(tmp_path / "data"), "--out", str(out)]) == 3
     assert "1.png" in one_line(capsys)
     assert not out.exists()
 
 
-def test_out_is_below_a_file(place, tmp_path, capsys):
+def test_train_refuses_an_out_folder_below_a_file(workspace, tmp_path, capsys):
     (tmp_path / "run").write_text("")
-    command = ["train", str(place / "tiny.toml"), "--data", str(place / "data"), "--out", str(tmp_path / "run" / "x")]
+    command = [
+        "train",
+        str(workspace / "tiny.toml"),
+        "--data",
+        str(workspace / "data"),
+        "--out",
+        str(tmp_path / "run" / "x"),
+    ]
     assert main(command) == 7
     one_line(capsys)
 
 
-def test_out_is_a_file(place, tmp_path, capsys):
+def test_train_refuses_a_file_as_out_folder(workspace, tmp_path, capsys):
     (tmp_path / "run").write_text("")
-    command = ["train", str(place / "tiny.toml"), "--data", str(place / "data"), "--out", str(tmp_path / "run")]
+    command = ["train", str(workspace / "tiny.toml"), "--data", str(workspace / "data"), "--out", str(tmp_path / "run")]
     assert main(command) == 7
     one_line(capsys)
 
@@ -339,24 +348,25 @@ def test_every_error_is_one_line(error, code, capsys, monkeypatch):
         assert "Traceback" in capsys.readouterr().err
 
 
-def test_stopping_on_request_is_no_error(capsys, monkeypatch):
+def test_stopping_on_request_prints_its_line_without_the_word_error(capsys, monkeypatch):
     def stop(options):
-        raise errors.Interrupted("stopped; go on")
+        raise errors.Interrupted("stopped and saved; to resume, type ...")
 
     monkeypatch.setattr(summary, "run", stop)
     assert main(["summary"]) == 75
-    assert capsys.readouterr().err == "tinyalex: stopped; go on\n"
+    assert capsys.readouterr().err == "tinyalex: stopped and saved; to resume, type ...\n"
 
 
-def test_alone_shows_help(capsys):
+def test_no_command_shows_help(capsys):
     assert main([]) == 2
-    said = capsys.readouterr().out
-    for command in ("train", "evaluate", "predict", "summary", "gradcheck", "figures", "doctor"):
-        assert f"    {command}" in said
+    output = capsys.readouterr().out
+    for command in ("train", "evaluate", "predict", "summary", "gradcheck", "figures", "verify", "doctor"):
+        assert f"    {command}" in output
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["train"], ["evaluate"], ["predict"], ["summary"], ["gradcheck"], ["figures"], ["doctor"]]
+    "command",
+    [[], ["train"], ["evaluate"], ["predict"], ["summary"], ["gradcheck"], ["figures"], ["verify"], ["doctor"]],
 )
 def test_help_of_every_command(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "40")
@@ -368,7 +378,7 @@ HEAVY = ("matplotlib", "PIL", "cupy", "safetensors", "tqdm", "scipy", "torch")
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["summary"], ["summary", "shapes"]])
-def test_starts_without_what_it_does_not_need(arguments):
+def test_start_imports_no_heavy_packages(arguments):
     code = (
         "import sys; from tinyalex.cli import main; code = main(sys.argv[1:]); "
         f"print(code, [name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
@@ -377,7 +387,7 @@ def test_starts_without_what_it_does_not_need(arguments):
     assert done.stderr == "0 []\n"
 
 
-def test_package_imports_numpy_at_most():
+def test_import_tinyalex_imports_only_numpy():
     code = (
         "import sys; old = set(sys.modules); import tinyalex; print({m.split('.')[0] for m in set(sys.modules) - old})"
     )
@@ -386,7 +396,7 @@ def test_package_imports_numpy_at_most():
     assert foreign == set(), done.stderr
 
 
-def test_a_reader_that_has_seen_enough(tmp_path):
+def test_a_closed_pipe_ends_without_a_message(tmp_path):
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run([sys.executable, "-m", "tinyalex", "summary"], stdout=write, stderr=subprocess.PIPE)
@@ -396,8 +406,8 @@ def test_a_reader_that_has_seen_enough(tmp_path):
 
 @pytest.mark.parametrize("closed", ["", ">&-", "2>&-"])
 @pytest.mark.parametrize("options", ["-c", "-OO -c"])
-def test_closed_streams_and_poor_encodings_end_nothing(closed, options):
-    """And without docstrings."""
+def test_closed_streams_and_ascii_encoding_do_not_end_a_command(closed, options):
+    """Also with -OO, which removes docstrings."""
     run = f'{sys.executable} {options} "import sys; from tinyalex.cli import main; sys.exit(main())"'
     environment = os.environ | {"PYTHONIOENCODING": "ascii"}
     done = subprocess.run(["bash", "-c", f"{run} summary {closed}"], capture_output=True, text=True, env=environment)
@@ -405,13 +415,13 @@ def test_closed_streams_and_poor_encodings_end_nothing(closed, options):
     assert ("\\xa71 says no convolution" in done.stdout) == (closed != ">&-")
 
 
-def test_options_are_not_guessed(capsys):
-    """What would be taken for --fresh would not be taken out of the line that says how to go on."""
+def test_abbreviated_options_are_refused(capsys):
+    """The command that resumes a run leaves out --fresh; it would not recognise an abbreviation of it."""
     assert main(["train", "--fres"]) == 2
     assert "unrecognized arguments: --fres" in capsys.readouterr().err
 
 
-def test_the_packages_own_example_runs():
+def test_the_example_in_the_package_docstring_runs():
     lines = [line.strip() for line in tinyalex.__doc__.splitlines() if line.startswith("    ")]
     found = {}
     exec("\n".join(lines), found)

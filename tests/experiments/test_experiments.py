@@ -1,4 +1,4 @@
-"""Experiments from outside: what they train, what they make of the errors, and that they go on where they were."""
+"""Experiments: the nets they train, the statistics of the errors, and that a stopped experiment is resumed."""
 
 import json
 import math
@@ -44,7 +44,7 @@ def quiet(*_):
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 31])
-def test_an_effect_has_the_interval_of_the_paired_t_test(count):
+def test_effect_has_the_interval_of_the_paired_t_test(count):
     reference, other = randomness.normal(randomness.key(count, "effect"), np.arange(2)[:, None], np.arange(count))
     found = effect(reference, other + 0.3)
     test = stats.ttest_rel(other + 0.3, reference).confidence_interval(0.95)
@@ -52,7 +52,7 @@ def test_an_effect_has_the_interval_of_the_paired_t_test(count):
     assert found.deviation == pytest.approx(np.std(other - reference, ddof=1))
 
 
-def test_an_effect_is_called_one_only_where_the_seeds_can_tell():
+def test_effect_is_open_where_the_interval_contains_zero():
     assert effect([0.1, 0.2, 0.3], [0.2, 0.3, 0.41]).verdict == "higher"
     assert effect([0.2, 0.3, 0.41], [0.1, 0.2, 0.3]).verdict == "lower"
     assert effect([0.1, 0.2, 0.3], [0.4, 0.1, 0.35]).verdict == "open"
@@ -63,7 +63,7 @@ def test_an_effect_is_called_one_only_where_the_seeds_can_tell():
 # Samples.
 
 
-def test_a_sample_has_as_many_of_each_class_and_takes_means():
+def test_sample_balances_the_classes_and_averages_pixels():
     labels = np.array([0] * 30 + [1] * 10 + [2] * 6)
     pixels = randomness.bits(randomness.key(0, "pixels"), np.arange(46 * 64 * 64 * 3)).astype(np.uint8)
     whole = ImageSet(pixels.reshape(46, 64, 64, 3), labels)
@@ -75,7 +75,7 @@ def test_a_sample_has_as_many_of_each_class_and_takes_means():
     assert (sample(Dataset("x", list("abc"), whole, whole), 46, 46, 33).test.images == whole.images).all()
 
 
-def test_a_centre_is_what_a_test_sees(striped):
+def test_centre_cuts_the_crop_used_in_testing(striped):
     cut = centre(striped, 28)
     assert (cut.train.images == striped.train.images[:, 2:30, 2:30]).all() and cut.test.size == 28
 
@@ -83,7 +83,7 @@ def test_a_centre_is_what_a_test_sees(striped):
 # Comparisons.
 
 
-def differing(one, other):
+def changed_keys(one, other):
     return {
         f"{part}.{key}": value
         for part in ("net", "data", "learning", "init")
@@ -104,41 +104,45 @@ def differing(one, other):
         ("columns", {"net.columns": 1, "net.maps": (16, 32, 48, 48, 64)}),
     ],
 )
-def test_the_nets_of_a_comparison_differ_in_what_it_is_about(name, changed):
+def test_the_nets_of_a_comparison_differ_only_in_the_compared_keys(name, changed):
     comparison, (reference, other) = catalogue.find(name, recipe.load("cifar10-columns"))
-    given = {key: value for key, value in differing(reference, other).items() if key != "data.colour_noise"}
+    given = {key: value for key, value in changed_keys(reference, other).items() if key != "data.colour_noise"}
     assert given == changed
-    assert [arm.whole for arm in comparison.arms] == [True, name != "crops"]
+    assert [arm.whole_images for arm in comparison.arms] == [True, name != "crops"]
 
 
 def test_depth_leaves_out_one_convolution_at_a_time():
     made, comparison = recipe.load("cifar10-columns"), catalogue.COMPARISONS["depth"]
     left_out = [arm.net(made)["maps"] for arm in comparison.arms[1:]]
-    assert left_out == [(32, 64, 0, 96, 64), (32, 64, 96, 0, 64), (32, 64, 96, 96, 0)]  # 0 maps: no such layer
+    assert left_out == [
+        (32, 64, 0, 96, 64),
+        (32, 64, 96, 0, 64),
+        (32, 64, 96, 96, 0),
+    ]  # a layer with 0 maps is left out
     assert comparison.arms[0].net(made) == {}
 
 
-def test_columns_are_compared_where_there_are_two():
+def test_comparisons_of_columns_need_two_columns():
     with pytest.raises(errors.UsageError, match="one column"):
         catalogue.find("talk", recipe.load("cifar10-columns", ["net.columns=1"]))
 
 
-def test_a_comparison_keeps_what_is_done_and_goes_on(striped, tmp_path, monkeypatch):
+def test_a_stopped_comparison_is_resumed_without_repeating_finished_runs(striped, tmp_path, monkeypatch):
     comparison, arms = catalogue.find("crops", recipe.load("cifar10-columns", SMALL))
     trained, real = [], trial.train
 
-    def watched(recipe, dataset, folder, *rest, **named):
+    def recording_train(recipe, dataset, folder, *rest, **named):
         trained.append(folder.name)
         if len(trained) == 3:
             raise errors.Interrupted("stopped")
         return real(recipe, dataset, folder, *rest, **named)
 
-    monkeypatch.setattr(trial, "train", watched)
+    monkeypatch.setattr(trial, "train", recording_train)
     with pytest.raises(errors.Interrupted):
         compare(comparison, arms, striped, tmp_path, 2, ("cpu",), quiet)
     found = compare(comparison, arms, striped, tmp_path, 2, ("cpu",), quiet)
     assert trained == ["random-crops-0", "centre-alone-0", "random-crops-1", "random-crops-1", "centre-alone-1"]
-    # What was kept is what the checkpoint says of the test images.
+    # The saved errors are those of the checkpoint on the test images.
     run = run_folder.load(tmp_path / "centre-alone-1")
     assert len(run.mean) == 28
     score = evaluation.evaluate(run.network, centre(striped, 28).test, run.mean, run.recipe)
@@ -148,27 +152,27 @@ def test_a_comparison_keeps_what_is_done_and_goes_on(striped, tmp_path, monkeypa
         assert found["effects"][0][measure]["mean"] == pytest.approx(np.mean(np.subtract(other, reference)))
 
 
-def made_up(difference, spread, paper=(1.4, 1.2)):
+def made_up_result(difference, spread, paper=(1.4, 1.2)):
     first = [0.30, 0.31, 0.32, 0.33]
     second = [error + difference + sign * spread for error, sign in zip(first, (-1, 1, -1, 1), strict=True)]
     arms = [{"name": name} | {m: values for m in ("top1_error", "top5_error", "train_error", "gap")}
             for name, values in (("with", first), ("without", second))]  # fmt: skip
     found = effect(first, second)
-    told = found._asdict() | {"verdict": found.verdict}
-    effects = [{"name": "without"} | {m: told for m in ("top1_error", "top5_error", "train_error", "gap")}]
+    values = found._asdict() | {"verdict": found.verdict}
+    effects = [{"name": "without"} | {m: values for m in ("top1_error", "top5_error", "train_error", "gap")}]
     about = {"title": "a thing", "section": "3.3", "paper": list(paper), "source": "there", "recipe": "r", "seeds": 4}
     return about | {"epochs": 9, "data": {"shown": "images"}, "arms": arms, "effects": effects}
 
 
 @pytest.mark.parametrize(
     ("difference", "spread", "words"),
-    [(0.02, 0.001, "so it shows"), (0.01, 0.05, "do not show it"), (-0.02, 0.001, "the other way round")],
+    [(0.02, 0.001, "show it too"), (0.01, 0.05, "do not show it"), (-0.02, 0.001, "show the opposite")],
 )
-def test_a_report_says_what_was_found(difference, spread, words):
-    said = report.text(made_up(difference, spread))
-    assert words in said and "paper +1.4 points" in said
-    assert f"{100 * difference:+.2f} points" in said
-    assert sum(each in said for each in ("so it shows", "do not show it", "the other way round")) == 1
+def test_report_states_the_difference_and_the_verdict(difference, spread, words):
+    text = report.text(made_up_result(difference, spread))
+    assert words in text and "paper +1.4 points" in text
+    assert f"{100 * difference:+.2f} points" in text
+    assert sum(verdict in text for verdict in ("show it too", "do not show it", "show the opposite")) == 1
 
 
 # The race.
@@ -185,14 +189,14 @@ def test_a_report_says_what_was_found(difference, spread, words):
         ([0.9, 0.1, 0.9], 1.8125),
     ],
 )
-def test_a_crossing_lies_on_the_line_between_epochs(errors_, expected):
+def test_crossing_interpolates_linearly_between_epochs(errors_, expected):
     assert crossing(errors_, 0.25) == (expected if expected is None else pytest.approx(expected))
 
 
-class Pretended:
-    """A runner whose error falls with a speed that depends on the rate alone."""
+class FakeRunner:
+    """A `race.Runner` without training: its error falls at a speed that depends only on the rate."""
 
-    most = 40
+    max_epochs = 40
 
     def __init__(self, rate, best, log):
         self.rate, self.best, self.log, self.done = rate, best, log, 0
@@ -205,28 +209,28 @@ class Pretended:
         return [self.error(epoch) for epoch in range(1, self.done + 1)]
 
     @property
-    def needed(self):
+    def epochs_to_goal(self):
         return crossing(self.errors, race.GOAL)
 
-    def go(self, epochs):
-        while self.done < min(epochs, self.most) and self.needed is None:
+    def run_until(self, epochs):
+        while self.done < min(epochs, self.max_epochs) and self.epochs_to_goal is None:
             self.done += 1
             self.log.append(self.rate)
-        seen = self.errors[:epochs]
-        return crossing(seen, race.GOAL) or math.inf, seen[-1]
+        errors = self.errors[:epochs]
+        return crossing(errors, race.GOAL) or math.inf, errors[-1]
 
 
 @pytest.mark.parametrize("best", [0.001, 0.008, 0.000125])
-def test_a_search_finds_the_fastest_rate_from_either_side(best):
+def test_search_finds_the_fastest_rate_from_either_side(best):
     log = []
-    found = race.search(lambda rate: Pretended(rate, best, log), 0.001, 1, quiet)
+    found = race.search(lambda rate: FakeRunner(rate, best, log), 0.001, 1, quiet)
     first = next(iter(found))
-    assert first == pytest.approx(best) and found[first].needed is not None
+    assert first == pytest.approx(best) and found[first].epochs_to_goal is not None
     assert min(found) < best < max(found)  # a rate on either side was tried
-    assert log.count(first) == found[first].done  # no epoch twice
+    assert log.count(first) == found[first].done  # no epoch was trained twice
 
 
-def test_a_race_trains_both_nets_and_goes_on_where_it_was(striped, tmp_path):
+def test_race_trains_both_nets_and_reads_finished_runs(striped, tmp_path):
     made = recipe.load("cifar10-relu", ["net.maps=[4, 4, 4]", "net.classes=2", "learning.batch=8", "learning.epochs=6",
                                         "init.weights.default=he", "init.weights.conv1=0.01"])  # fmt: skip
     first = race.race(made, striped, tmp_path, 2, ("cpu",), 1, quiet)
@@ -238,30 +242,30 @@ def test_a_race_trains_both_nets_and_goes_on_where_it_was(striped, tmp_path):
         assert recipe.load(folder / "recipe.toml").net.activation == arm["name"]
         logged = [record["top1_error"] for record in run_folder.read_log(folder) if record["event"] == "epoch"]
         assert arm["errors"][0] == logged
-        assert arm["needed"] == [crossing(each, 0.25) for each in arm["errors"]]
+        assert arm["needed"] == [crossing(errors_, 0.25) for errors_ in arm["errors"]]
     relu, tanh = (arm["needed"] for arm in first["arms"])
     assert first["ratio"] == [b / a if a and b else None for a, b in zip(relu, tanh, strict=True)]
 
 
-def test_a_rate_that_diverges_has_lost(striped, tmp_path):
+def test_a_rate_that_diverges_ranks_last(striped, tmp_path):
     made = recipe.load("cifar10-relu", ["net.classes=2", "learning.epochs=3", "learning.rate=1e30"])
     runner = race.Runner(made, striped, tmp_path / "run", ("cpu",), 0)
-    assert runner.go(2) == (math.inf, math.inf) and runner.needed is None
+    assert runner.run_until(2) == (math.inf, math.inf) and runner.epochs_to_goal is None
     assert len(runner.errors) == 3
 
 
 # The command.
 
 
-def test_the_command_leaves_results_and_refuses_to_mix_them(tmp_path, capsys):
+def test_the_command_saves_results_and_refuses_another_recipe_in_the_same_folder(tmp_path, capsys):
     options = ["--train-images", "24", "--test-images", "12", "--seeds", "2", "--epochs", "1", "--threads", "1"]
     options += ["--out", str(tmp_path), "--set", "net.maps=[4,4,4,4,4]", "--set", "net.hidden=8"]
     assert main(["experiment", "norm", *options]) == 0
-    said = capsys.readouterr().out
-    assert "the paper: ILSVRC-2010" in said and "24 training and 12 test images of 32 x 32, 12 classes" in said
+    text = capsys.readouterr().out
+    assert "the paper: ILSVRC-2010" in text and "24 training and 12 test images of 32 x 32, 12 classes" in text
     kept = json.loads((tmp_path / "norm" / "result.json").read_text())
     assert [len(arm["top1_error"]) for arm in kept["arms"]] == [2, 2]
     assert (tmp_path / "norm" / "result.png").read_bytes().startswith(b"\x89PNG")
     assert main(["experiment", "norm", *options, "--set", "net.hidden=16"]) == 2
-    assert "another recipe is kept there" in capsys.readouterr().err
+    assert "holds an experiment with another recipe" in capsys.readouterr().err
     assert main(["experiment", "depth3", *options]) == 2

@@ -1,4 +1,4 @@
-"""Footnote 3's procedure: what each stage sees, when it ends, and that it can be stopped anywhere."""
+"""Training in the three stages of footnote 3: the images of each stage, when it ends, and stopping anywhere."""
 
 import signal
 
@@ -21,20 +21,20 @@ def images():
     return ImageSet(np.arange(30 * 2 * 2 * 3).reshape(30, 2, 2, 3).astype(np.uint8), np.arange(30) % 3)
 
 
-def test_four_fifths_and_one_of_every_class(images):
-    order = np.argsort(images.labels, kind="stable")  # class after class, as folders come
+def test_fifths_divide_every_class(images):
+    order = np.argsort(images.labels, kind="stable")  # sorted by class, as folders are read
     sorted_images = ImageSet(images.images[order], images.labels[order])
     four, last = fifths(Dataset("folders", list("abc"), sorted_images, images))
     assert sorted([*four, *last]) == list(range(30))
     assert last.tolist() == [8, 9, 18, 19, 28, 29]
 
 
-def test_file_5_of_cifar10(images):
+def test_the_last_fifth_of_cifar10_is_file_5(images):
     four, last = fifths(Dataset("cifar10", list("abc"), images, images))
     assert four.tolist() == list(range(24)) and last.tolist() == list(range(24, 30))
 
 
-def test_a_part_is_normalized_as_the_whole(images):
+def test_a_part_keeps_the_mean_image_of_the_whole_set(images):
     whole = Dataset("set", list("abc"), images, images)
     some = part(whole, Subset(images, [5, 2, 7]), Subset(images, [1]))
     assert len(some.train) == 3 and some.train.labels.tolist() == [2, 2, 1] and some.train.size == 2
@@ -46,17 +46,17 @@ def test_a_part_is_normalized_as_the_whole(images):
 
 
 def training_loss(folder, dataset, numbers, made):
-    """The mean loss on some training images as the first epoch cuts them, one by one."""
-    run, wanted, losses = run_folder.load(folder), set(numbers.tolist()), []
+    """The mean loss on some training images with the crops of the first epoch, one image at a time."""
+    run, losses = run_folder.load(folder), []
     some = part(dataset, Subset(dataset.train, numbers), dataset.test)
     for batch in training_batches(some, made, 0, 0, threads=0):
         for image, label in zip(batch.images, batch.labels, strict=True):
             losses.append(-np.log(run.network.predict(image[None])[0, label]))
-    assert len(losses) == len(wanted)
+    assert len(losses) == len(set(numbers.tolist()))
     return np.mean(losses)
 
 
-def test_the_three_stages(stripes, tmp_path, monkeypatch):  # noqa: F811
+def test_stages_end_as_specified_and_are_not_repeated(stripes, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setattr(footnote3, "EPOCHS", 2)
     made, lines = small(epochs=12, patience=2, bias_rate=2.0, rate=0.02), []
     result = footnote3.train(made, stripes, tmp_path / "out", show=lines.append)
@@ -71,7 +71,7 @@ def test_the_three_stages(stripes, tmp_path, monkeypatch):  # noqa: F811
     assert {record["count"] for record in tests} == {len(last)}
     errors = [record["top1_error"] for record in tests]
     best = min(errors[:-2])
-    assert len(errors) == 12 or all(error >= best for error in errors[-2:]), "it stopped while it still improved"
+    assert len(errors) == 12 or all(error >= best for error in errors[-2:]), "stopped while the error still improved"
 
     noted = training_loss(first, stripes, four, made)
     assert any(f"until the loss on the last fifth is {noted:.4f}" in line for line in lines)
@@ -88,14 +88,14 @@ def test_the_three_stages(stripes, tmp_path, monkeypatch):  # noqa: F811
     assert [phase.bias_rate for phase in last_run.phases] == [0.04, 0.04] and last_run.epochs == 4
 
     before = [final(folder) for folder in (first, second, third)]
-    again = footnote3.train(made, stripes, tmp_path / "out", show=quiet)  # it is done: nothing moves
+    again = footnote3.train(made, stripes, tmp_path / "out", show=quiet)  # all stages are finished: nothing changes
     assert again == pytest.approx(result)
     assert all(same(one, final(folder)) for one, folder in zip(before, (first, second, third), strict=True))
 
 
 @pytest.mark.parametrize("after", [3, 6, 8, 12])
-def test_stopped_anywhere_it_ends_at_the_same_step(stripes, tmp_path, monkeypatch, after):  # noqa: F811
-    """Six steps are an epoch, and two epochs are what `until` wants."""
+def test_stop_condition_ends_a_resumed_run_at_the_same_step(stripes, tmp_path, monkeypatch, after):  # noqa: F811
+    """An epoch has six steps; the stop condition is met after two epochs."""
 
     def enough(run):
         return run.step > 6
@@ -109,14 +109,14 @@ def test_stopped_anywhere_it_ends_at_the_same_step(stripes, tmp_path, monkeypatc
     assert tests == [6, 12]
 
 
-def test_a_wish_at_the_end_of_a_stage_begins_no_other(stripes, tmp_path, monkeypatch):  # noqa: F811
+def test_a_stop_request_at_the_end_of_a_stage_prevents_the_next(stripes, tmp_path, monkeypatch):  # noqa: F811
     pressed_while_it_saves(monkeypatch, signal.SIGTERM, 5)  # steps of the first stage, four fifths of 88 images
     with pytest.raises(Interrupted):
         footnote3.train(small(epochs=1), stripes, tmp_path, show=quiet)
     assert [path.name for path in tmp_path.iterdir()] == [footnote3.STAGES[0]]
 
 
-def test_the_second_stage_ends_when_the_last_fifth_is_known_as_well(stripes, tmp_path, monkeypatch):  # noqa: F811
+def test_the_second_stage_ends_when_the_loss_on_the_last_fifth_is_reached(stripes, tmp_path, monkeypatch):  # noqa: F811
     monkeypatch.setattr(footnote3, "EPOCHS", 1)
     losses = iter([0.5, 0.9, 0.51, 0.5])  # noted; of the last fifth before, after one epoch, after two
     monkeypatch.setattr(footnote3, "_loss", lambda *_: next(losses))

@@ -1,4 +1,4 @@
-"""Figures, looked at from outside: what they show is what was given."""
+"""Figures show the data that they are given; saving is atomic and reproducible."""
 
 import subprocess
 import sys
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.looking import assert_tidy, noise, pictures, texts
+from tests.support.figure_checks import assert_no_overlap, noise, pictures, texts
 from tinyalex import figures, randomness
 from tinyalex.errors import StorageError
 
@@ -15,7 +15,7 @@ from tinyalex.errors import StorageError
 
 
 def layer(k=5, n=20):
-    # Column b is ten times stronger, and every kernel has a strength and a mean of its own.
+    # The weights of column b are ten times larger, and every kernel has its own scale and mean.
     strength = np.linspace(0.2, 1, n)
     return {
         "a": noise(k, k, 3, n) * strength + strength / 3,
@@ -24,16 +24,16 @@ def layer(k=5, n=20):
 
 
 def recover(figure, path, k, n, a_row):
-    """Read (k, k, 3, n) kernels for each column back from the dots of the saved picture."""
+    """Read the (k, k, 3, n) kernels of each column back from the pixels of the saved picture."""
     figures.save(figure, path)
-    dots = np.asarray(Image.open(path).convert("RGB")) / 255
+    pixels = np.asarray(Image.open(path).convert("RGB")) / 255
     found = []
     for image in figure.axes[0].images:
         left, right, bottom, top = np.array(image.get_extent()) * figure.dpi
         rows, across = -(-n // a_row) * (k + 1) - 1, a_row * (k + 1) - 1
         y = (top + (np.arange(rows) + 0.5) * (bottom - top) / rows).astype(int)
         x = (left + (np.arange(across) + 0.5) * (right - left) / across).astype(int)
-        picture = dots[np.ix_(y, x)]
+        picture = pixels[np.ix_(y, x)]
         corners = [(i // a_row * (k + 1), i % a_row * (k + 1)) for i in range(n)]
         found.append(np.stack([picture[y : y + k, x : x + k] for y, x in corners], axis=-1))
         gaps = np.delete(picture, [x + j for _, x in corners for j in range(k)], axis=1)
@@ -48,30 +48,30 @@ def test_kernels_are_normalized_over_the_whole_layer(tmp_path, k, n, a_row):
     shown = recover(figure, tmp_path / "kernels.png", k, n, a_row)
     low = min(W.min() for W in columns.values())
     high = max((W - low).max() for W in columns.values())
-    for W, seen in zip(columns.values(), shown, strict=True):
-        np.testing.assert_allclose(seen, (W - low) / high, atol=0.51 / 255, rtol=0)
+    for W, drawn in zip(columns.values(), shown, strict=True):
+        np.testing.assert_allclose(drawn, (W - low) / high, atol=0.51 / 255, rtol=0)
     above, below = figure.axes[0].images
     assert above.get_extent()[2] < below.get_extent()[3]  # inches from the top
-    said = [f"column {name}, colourfulness {figures.colourfulness(W).mean():.2f}" for name, W in columns.items()]
-    assert texts(figure.axes[0]) == said
-    assert_tidy(figure)
+    labels = [f"column {name}, colourfulness {figures.colourfulness(W).mean():.2f}" for name, W in columns.items()]
+    assert texts(figure.axes[0]) == labels
+    assert_no_overlap(figure)
 
 
 def test_kernels_of_one_column_have_no_label(tmp_path):
     W = layer(5, 32)["b"]
     figure = figures.kernels({"a": W})
     assert texts(figure.axes[0]) == []
-    (seen,) = recover(figure, tmp_path / "kernels.png", 5, 32, 16)
-    np.testing.assert_allclose(seen, (W - W.min()) / (W - W.min()).max(), atol=0.51 / 255, rtol=0)
+    (drawn,) = recover(figure, tmp_path / "kernels.png", 5, 32, 16)
+    np.testing.assert_allclose(drawn, (W - W.min()) / (W - W.min()).max(), atol=0.51 / 255, rtol=0)
 
 
 @pytest.mark.parametrize("c", [1, 2, 4])
 def test_kernels_that_are_not_rgb_are_grey(tmp_path, c):
     W = noise(3, 3, c, 6)
-    (seen,) = recover(figures.kernels({"a": W}), tmp_path / "kernels.png", 3, 6, 6)
+    (drawn,) = recover(figures.kernels({"a": W}), tmp_path / "kernels.png", 3, 6, 6)
     grey = W.mean(axis=2, keepdims=True)
-    expected = np.broadcast_to((grey - grey.min()) / (grey - grey.min()).max(), seen.shape)
-    np.testing.assert_allclose(seen, expected, atol=0.51 / 255, rtol=0)
+    expected = np.broadcast_to((grey - grey.min()) / (grey - grey.min()).max(), drawn.shape)
+    np.testing.assert_allclose(drawn, expected, atol=0.51 / 255, rtol=0)
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0, np.nan])
@@ -80,7 +80,7 @@ def test_kernels_without_contrast_can_be_drawn(value):
     assert np.isfinite(image.get_array()).all()
 
 
-def test_kernels_are_left_as_they_were():
+def test_drawing_kernels_does_not_modify_them():
     columns = layer()
     before = {name: W.copy() for name, W in columns.items()}
     figures.kernels(columns)
@@ -124,7 +124,7 @@ def test_panel_shows_the_most_probable_classes_in_order(classes, bars):
             red, _, blue, _ = bar.get_facecolor()
             assert (red > blue) == (c == labels[i])
         assert axes.get_xlim() == (0, 1) and axes.yaxis_inverted()
-    assert_tidy(figure)
+    assert_no_overlap(figure)
 
 
 def test_panel_is_a_grid_of_four_columns():
@@ -140,7 +140,7 @@ def test_panel_without_labels_marks_nothing():
     assert len({bar.get_facecolor() for bar in shown_bars(cell)}) == 1
 
 
-def test_panel_takes_names_and_images_as_they_come():
+def test_panel_accepts_any_names_and_image_sizes():
     names = ["a$b$ c_{x}", "n" * 3000, "electric switch box with no end of words\nand lines", "W W W W W " * 9, "", "é"]
     images = [pictures(1, 24)[0], pictures(1, 224)[0][:100], pictures(1, 96)[0][:, :31], pictures(1, 32)[0]]
     probabilities = softmax(noise(4, 6))
@@ -149,7 +149,7 @@ def test_panel_takes_names_and_images_as_they_come():
     assert texts(figure.axes[0])[0] == names[0]
     assert not any(text.get_parse_math() for axes in figure.axes for text in axes.texts)
     assert texts(figure.axes[0])[1].endswith("n…")
-    assert_tidy(figure)
+    assert_no_overlap(figure)
 
 
 # Mosaic.
@@ -165,10 +165,10 @@ def test_mosaic_sorts_images_by_class_and_names_each_class_once_a_row():
 
 
 @pytest.mark.parametrize(("count", "classes"), [(1, 3), (24, 1000), (40, 3)])
-def test_mosaic_is_tidy(count, classes):
+def test_mosaic_texts_do_not_overlap(count, classes):
     names = [f"a class with a long name, number {c}" if c % 2 else f"{c} " * 99 for c in range(classes)]
     labels = randomness.below(randomness.key(0, "labels"), classes, np.arange(count))
-    assert_tidy(figures.mosaic(pictures(count, 32), labels, names))
+    assert_no_overlap(figures.mosaic(pictures(count, 32), labels, names))
 
 
 # Files.
@@ -184,7 +184,7 @@ def test_save_gives_the_same_bytes_for_the_same_figure(tmp_path):
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_save_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
+def test_a_failed_save_keeps_the_old_file_and_leaves_no_partial_file(tmp_path, monkeypatch):
     kept = tmp_path / "kept.png"
     kept.write_bytes(b"before")
 
@@ -199,7 +199,7 @@ def test_save_that_fails_leaves_nothing_behind(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["missing/figure.png", "file/figure.png", "folder"])
-def test_save_where_nothing_can_be_written(tmp_path, name):
+def test_save_to_an_unusable_path_raises_storage_error(tmp_path, name):
     (tmp_path / "file").write_text("")
     (tmp_path / "folder").mkdir()
     with pytest.raises(StorageError):
@@ -207,7 +207,7 @@ def test_save_where_nothing_can_be_written(tmp_path, name):
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
 
 
-def test_importing_figures_imports_no_matplotlib_and_drawing_no_pyplot(tmp_path):
+def test_importing_figures_does_not_import_matplotlib_nor_drawing_pyplot(tmp_path):
     code = (
         "import sys; from tinyalex import figures; assert 'matplotlib' not in sys.modules;"
         f"figures.save(figures.curves([]), {str(tmp_path / 'figure.png')!r});"

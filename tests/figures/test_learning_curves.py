@@ -1,9 +1,9 @@
-"""Learning curves, looked at from outside: the lines hold the data, the marks stand where they should."""
+"""Learning curves: the lines hold the logged data, and drops of the learning rate are marked."""
 
 import numpy as np
 import pytest
 
-from tests.support.looking import assert_tidy, texts
+from tests.support.figure_checks import assert_no_overlap, texts
 from tinyalex import figures
 
 
@@ -32,7 +32,7 @@ def verticals(axes):
     return sorted({line.get_xdata()[0] for line in axes.lines if list(line.get_ydata()) == [0, 1]})
 
 
-def test_curves_hold_the_data():
+def test_curves_hold_the_logged_data():
     records = a_run()
     loss, error = figures.curves(records).axes
     for event, field, axes, label, scale in [
@@ -44,8 +44,8 @@ def test_curves_hold_the_data():
         ("test", "top5_error", error, "test top-5", 100),
         ("train", "top1_error", error, "_running", 100),
     ]:
-        given = [(r["epoch"], scale * r[field]) for r in records if r["event"] == event]
-        np.testing.assert_allclose(line(axes, label).get_xydata(), given, err_msg=label)
+        logged = [(r["epoch"], scale * r[field]) for r in records if r["event"] == event]
+        np.testing.assert_allclose(line(axes, label).get_xydata(), logged, err_msg=label)
     assert line(error, "test top-5").is_dashed() and not line(error, "test top-1").is_dashed()
     assert "test top-1  22.5 %" in texts(error)
     assert "test top-5  4.5 %" in texts(error)
@@ -62,13 +62,13 @@ def test_curves_mark_no_drop_on_a_cosine():
     assert verticals(figures.curves(records).axes[0]) == []
 
 
-def test_curves_of_a_resumed_run_show_what_was_written_last():
+def test_curves_of_a_resumed_run_show_the_later_records():
     records = [record("test", 1.0, 5, 0.5), record("test", 2.0, 5, 0.4), record("test", 3.0, 9, 0.9)]
     resumed = [*records, record("test", 2.0, 4, 0.3), record("test", 3.0, 3, 0.2)]
     assert line(figures.curves(resumed).axes[0], "test").get_xydata().tolist() == [[1, 5], [2, 4], [3, 3]]
 
 
-def test_curves_choose_the_scale_of_the_loss():
+def test_loss_axis_is_logarithmic_if_the_loss_falls_far():
     assert figures.curves(a_run(10, fall=2.0)).axes[0].get_yscale() == "log"
     assert figures.curves(a_run(3)).axes[0].get_yscale() == "linear"
 
@@ -101,5 +101,5 @@ def test_curves_leave_a_gap_where_the_loss_is_not_finite():
     }.items(),
     ids=lambda case: case[0],
 )
-def test_curves_are_tidy(records):
-    assert_tidy(figures.curves(records[1]))
+def test_curve_texts_do_not_overlap(records):
+    assert_no_overlap(figures.curves(records[1]))

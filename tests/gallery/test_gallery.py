@@ -1,11 +1,11 @@
-"""Figures 1 to 4 and what they rest on, looked at from outside: colours, columns, neighbours, codes."""
+"""Figures 1 to 4 and their computations: colourfulness, wiring of the columns, nearest images, binary codes."""
 
 import math
 
 import numpy as np
 import pytest
 
-from tests.support.looking import assert_tidy, noise, pictures, texts
+from tests.support.figure_checks import assert_no_overlap, noise, pictures, texts
 from tinyalex import figures, gradcheck
 from tinyalex.cli import main
 from tinyalex.datasets import ImageSet
@@ -19,7 +19,7 @@ from tinyalex.recipes import recipe
 # Colourfulness.
 
 
-def test_colourfulness_of_kernels_made_for_it():
+def test_colourfulness_of_kernels_with_known_values():
     grey = np.repeat(noise(5, 5, 1, 1), 3, axis=2)
     opponent = noise(5, 5, 1, 1) * np.array([1.0, -1.0, 0.0])[:, None]  # red against green
     red = noise(5, 5, 1, 1) * np.array([1.0, 0.0, 0.0])[:, None]
@@ -28,21 +28,23 @@ def test_colourfulness_of_kernels_made_for_it():
     found = figures.colourfulness(kernels)
     np.testing.assert_allclose(found[:4], [0, 1, 2 / 3, 0.5], atol=1e-12)
     assert np.isnan(found[4])
-    np.testing.assert_allclose(figures.colourfulness(-7 * kernels)[:4], found[:4], atol=1e-12)  # nor strength nor sign
+    np.testing.assert_allclose(
+        figures.colourfulness(-7 * kernels)[:4], found[:4], atol=1e-12
+    )  # independent of scale and sign
     assert figures.colourfulness(noise(11, 11, 3, 400)).mean() == pytest.approx(2 / 3, abs=0.01)
 
 
-def test_specialisation_tells_parted_columns_from_dealt_ones():
+def test_specialisation_distinguishes_sorted_from_mixed_columns():
     grey = np.repeat(noise(5, 5, 1, 24), 3, axis=2) + 0.1 * noise(5, 5, 3, 24)
     colour = noise(5, 5, 1, 24) * np.array([1.0, -0.8, -0.2])[:, None]
-    parted = figures.specialisation({"a": grey, "b": colour})
-    assert parted.means["a"] < 0.05 and parted.means["b"] > 0.95
-    assert parted.apart == pytest.approx(parted.means["b"] - parted.means["a"])
-    assert parted.apart > 3 * parted.by_chance
+    sorted_ = figures.specialisation({"a": grey, "b": colour})
+    assert sorted_.means["a"] < 0.05 and sorted_.means["b"] > 0.95
+    assert sorted_.apart == pytest.approx(sorted_.means["b"] - sorted_.means["a"])
+    assert sorted_.apart > 3 * sorted_.by_chance
     mixed = np.concatenate([grey, colour], axis=3)
-    even = figures.specialisation({"a": mixed[..., ::2], "b": mixed[..., 1::2]})
-    assert even.apart < even.by_chance
-    assert figures.specialisation({"a": colour, "b": grey}).apart == pytest.approx(parted.apart)
+    mixed_ = figures.specialisation({"a": mixed[..., ::2], "b": mixed[..., 1::2]})
+    assert mixed_.apart < mixed_.by_chance
+    assert figures.specialisation({"a": colour, "b": grey}).apart == pytest.approx(sorted_.apart)
 
 
 # Architecture.
@@ -53,7 +55,7 @@ def described(name, *overrides):
     return alexnet.describe(made.net, made.init, made.net.columns)
 
 
-def test_the_wiring_is_the_papers():
+def test_wiring_of_the_original_net_matches_the_paper():
     found = {level.name: level for level in levels(described("original"))}
     assert list(found) == ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"]
     crossing = {name for name, level in found.items() if any(part.sources == [0, 1] for part in level.parts.values())}
@@ -80,27 +82,27 @@ def test_the_wiring_is_the_papers():
         ("cifar10-columns", "net.columns=1", "net.norm=none"),
     ],
 )
-def test_an_architecture_is_drawn_as_it_is_wired(changes):
+def test_architecture_draws_every_layer_and_connection(changes):
     network = described(*changes)
     figure = figures.architecture(network)
-    assert_tidy(figure)
+    assert_no_overlap(figure)
     chain, page = levels(network), figure.axes[0]
     assert [text for text in texts(page) if text[:4] in ("conv", "fc6", "fc7", "fc8", "fc10")] == [
-        e.name for e in chain
+        level.name for level in chain
     ]
     shapes = [part.shape for level in chain for part in level.parts.values()]
     written = [" × ".join(map(str, shape)) if len(shape) == 3 else f"{shape[0]:,}" for shape in shapes]
     for text in written:
         assert texts(page).count(text) >= written.count(text)
-    # A convolution's window has four lines to every block that it feeds, a fully connected layer two.
+    # Four lines connect a convolution's window to the block that it computes; a fully connected layer has two.
     lines = sum((4 if level.kernel else 2) * len(p.sources) for level in chain[1:] for p in level.parts.values())
     assert len(page.lines) == lines + 4 * len(chain[0].parts)
 
 
-# The race.
+# Figure 1.
 
 
-def test_a_race_shows_both_curves_the_line_and_where_they_cross():
+def test_race_shows_both_curves_and_where_they_reach_the_goal():
     figure = figures.race([("ReLU, rate 1", [0.5, 0.3, 0.2]), ("tanh, rate 2", [0.6, 0.5, 0.4, 0.3, 0.2])])
     axes = figure.axes[0]
     solid, dashed = (line for line in axes.lines if line.get_linewidth() > 2)
@@ -109,20 +111,20 @@ def test_a_race_shows_both_curves_the_line_and_where_they_cross():
     dots = [line.get_xydata().tolist() for line in axes.lines if line.get_marker() == "o"]
     np.testing.assert_allclose(dots, [[[2.5, 25]], [[4.5, 25]]])
     assert any((np.array(line.get_ydata()) == 25).all() and len(line.get_ydata()) == 2 for line in axes.lines)
-    assert "ReLU is at 25 % training error 1.8 times sooner" in texts(axes)
-    assert_tidy(figure)
+    assert "ReLU reaches 25 % training error 1.8 times as fast" in texts(axes)
+    assert_no_overlap(figure)
 
 
-def test_a_race_that_one_did_not_finish():
-    said = texts(figures.race([("ReLU", [0.5, 0.2]), ("tanh", [0.6, 0.5])]).axes[0])
-    assert "ReLU reached 25 % training error" in said and not any("sooner" in text for text in said)
+def test_race_names_the_net_that_reached_the_goal():
+    shown = texts(figures.race([("ReLU", [0.5, 0.2]), ("tanh", [0.6, 0.5])]).axes[0])
+    assert "ReLU reached 25 % training error" in shown and not any("as fast" in text for text in shown)
 
 
 # Neighbours and codes.
 
 
 @pytest.mark.parametrize("devices", [("cpu",), ("cpu", "cpu"), ("fake:0", "fake:1")])
-def test_features_are_what_the_last_layer_reads(devices):
+def test_features_are_the_inputs_of_the_last_layer(devices):
     made = recipe.load("cifar10-columns", ["net.maps=[4, 4, 4, 4, 4]", "net.hidden=8"])
     network = alexnet.build(made.net, made.init, devices, seed=3)
     images = (30 * noise(5, 28, 28, 3)).astype(np.float32)
@@ -134,26 +136,26 @@ def test_features_are_what_the_last_layer_reads(devices):
     np.testing.assert_allclose(network.predict(images), expected, rtol=1e-4, atol=1e-6)
 
 
-def test_what_all_features_have_in_common_costs_no_digits():
+def test_a_common_offset_does_not_change_the_nearest_rows():
     rows = np.random.default_rng(3).normal(1000, 1, (40, 12))
     distances = ((rows[:, None] - rows) ** 2).sum(axis=2)
     np.testing.assert_array_equal(retrieval.nearest(rows, rows, 6), np.argsort(distances, axis=1, kind="stable")[:, :6])
 
 
-def test_nearest_and_hamming_against_plain_loops():
-    queries, shelf = noise(7, 9), np.concatenate([noise(30, 9), noise(30, 9)[:4]])  # four stand there twice
-    found = retrieval.nearest(queries, shelf, 5)
-    codes, stored = queries > 0, shelf > 0
-    alike = hamming(codes, stored, 5)
+def test_nearest_and_hamming_match_a_reference_implementation():
+    queries, rows = noise(7, 9), np.concatenate([noise(30, 9), noise(30, 9)[:4]])  # four rows occur twice
+    found = retrieval.nearest(queries, rows, 5)
+    codes, stored = queries > 0, rows > 0
+    nearest_codes = hamming(codes, stored, 5)
     for i in range(7):
-        far = [math.dist(queries[i], row) for row in shelf]
-        assert found[i].tolist() == sorted(range(34), key=lambda j: (round(far[j], 5), j))[:5]
+        distances = [math.dist(queries[i], row) for row in rows]
+        assert found[i].tolist() == sorted(range(34), key=lambda j: (round(distances[j], 5), j))[:5]
         bits = [sum(a != b for a, b in zip(codes[i], row, strict=True)) for row in stored]
-        assert alike[i].tolist() == sorted(range(34), key=lambda j: (bits[j], j))[:5]
+        assert nearest_codes[i].tolist() == sorted(range(34), key=lambda j: (bits[j], j))[:5]
     assert retrieval.precision(np.array([[0, 1], [2, 2]]), [5, 6, 7], [5, 7]) == 0.75
 
 
-def test_an_auto_encoder_has_the_right_gradients():
+def test_auto_encoder_gradients_match_differences():
     coder = AutoEncoder(6, bits=4, seed=1, noise=0.5)
     coder.network.build(dtype="float64", seed=1)
     assert not any(result.failed for result in gradcheck.check(Noise(0.5), noise(3, 4), training=True, step=Step(0, 3)))
@@ -170,23 +172,23 @@ def test_an_auto_encoder_has_the_right_gradients():
         assert gradient[index] == pytest.approx((losses[0] - losses[1]) / 2e-6, rel=1e-5), name
 
 
-def test_codes_keep_what_matters():
-    # Four clusters in 20 dimensions: a code of 8 bits has to tell them apart.
+def test_codes_separate_clusters():
+    # Four clusters in 20 dimensions, which codes of 8 bits must separate.
     labels = np.arange(400) % 4
     middles = 3 * noise(4, 20)
     values = (middles[labels] + 0.3 * noise(400, 20)).astype(np.float32)
     coder = AutoEncoder(20, bits=8)
-    lost = coder.fit(values[:300], epochs=15)
-    assert lost[-1] < 0.3 * lost[0]
+    losses = coder.fit(values[:300], epochs=15)
+    assert losses[-1] < 0.3 * losses[0]
     codes = coder.codes(values)
     assert codes.shape == (400, 8) and codes.dtype == bool
     found = hamming(codes[300:], codes[:300], 6)
     assert retrieval.precision(found, labels[:300], labels[300:]) > 0.95
     again = AutoEncoder(20, bits=8)
-    assert again.fit(values[:300], epochs=15) == lost and (again.codes(values) == codes).all()
+    assert again.fit(values[:300], epochs=15) == losses and (again.codes(values) == codes).all()
 
 
-def test_neighbours_are_drawn_row_by_row():
+def test_neighbours_draws_a_row_per_query():
     queries, found = pictures(2, 24), pictures(6, 24).reshape(2, 3, 24, 24, 3)
     codes = noise(2, 12) > 0, noise(2, 3, 12) > 0
     figure = figures.neighbours(queries, found, [0, 1], [[0, 1, 0], [1, 1, 2]], ["cat", "dog", "box"], "a line", codes)
@@ -201,7 +203,7 @@ def test_neighbours_are_drawn_row_by_row():
     for strip, code, query in zip(strips[1:4], codes[1][0], [codes[0][0]] * 3, strict=True):
         red = (strip[:, 0] - strip[:, 2]) > 60
         assert (red == (code != query)).all()
-    assert_tidy(figure)
+    assert_no_overlap(figure)
 
 
 # The command.
@@ -210,7 +212,9 @@ def test_neighbours_are_drawn_row_by_row():
 def test_figures_of_a_recipe_and_of_two_logs(tmp_path, capsys):
     assert main(["figures", "original", "--out", str(tmp_path)]) == 0
     assert (tmp_path / "original.png").read_bytes().startswith(b"\x89PNG")
-    assert "60,965,224 parameters, 468,992 bytes cross" in capsys.readouterr().out  # 60,030,976 in a step of 128
+    assert (
+        "60,965,224 parameters, 468,992 bytes per image are exchanged" in capsys.readouterr().out
+    )  # 60,030,976 in a step of 128
     for name, errors in (("relu", (0.4, 0.2)), ("tanh", (0.5, 0.3, 0.2))):
         (tmp_path / name).mkdir()
         lines = [f'{{"event": "epoch", "epoch": {k + 1}, "step": 1, "top1_error": {e}}}' for k, e in enumerate(errors)]
@@ -219,18 +223,18 @@ def test_figures_of_a_recipe_and_of_two_logs(tmp_path, capsys):
     assert (tmp_path / "relu" / "race.png").is_file()
 
 
-def test_figures_that_cannot_be(tmp_path, capsys):
-    for arguments, code, words in (
-        (["paper", "--only", "kernels"], 2, "a recipe has an architecture alone"),
+def test_figures_with_wrong_input(tmp_path, capsys):
+    for arguments, code, message in (
+        (["paper", "--only", "kernels"], 2, "of a recipe only the architecture can be drawn"),
         (["nowhere"], 4, "no such folder"),
-        (["a", "b", "c"], 2, "3 runs"),
-        ([str(tmp_path), str(tmp_path)], 3, "no log of an epoch"),
+        (["a", "b", "c"], 2, "3 runs given"),
+        ([str(tmp_path), str(tmp_path)], 3, "its log has no finished epoch"),
     ):
         assert main(["figures", *arguments, "--out", str(tmp_path)]) == code
-        assert words in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
 
-def test_neighbours_of_a_shelf_are_found_in_it():
+def test_every_stored_image_is_its_own_nearest():
     images = ImageSet(pictures(30, 8), np.arange(30) % 3)
     rows = images.images.reshape(30, -1).astype(np.float32)
     assert (retrieval.nearest(rows, rows, 1)[:, 0] == np.arange(30)).all()
@@ -240,7 +244,7 @@ def test_neighbours_of_a_shelf_are_found_in_it():
 
 
 @pytest.mark.parametrize("paper", [1.4, None])
-def test_seeds_are_dots_and_differences_have_intervals(paper):
+def test_seeds_draws_dots_and_intervals(paper):
     errors = {"with it": [0.30, 0.31, 0.33], "without": [0.32, 0.33, 0.34], "otherwise": [0.31, 0.30, 0.33]}
     arms = [{"name": name, "top1_error": values} for name, values in errors.items()]
     found = [{"name": "without", "top1_error": {"mean": 0.0167, "half": 0.014}},
@@ -251,9 +255,9 @@ def test_seeds_are_dots_and_differences_have_intervals(paper):
     dots = [line.get_xdata().tolist() for line in left.lines if line.get_marker() == "o"]
     np.testing.assert_allclose(dots, 100 * np.array(list(errors.values())))
     assert texts(left) == list(errors) and left.yaxis_inverted()
-    (bar, point) = [each.get_segments()[0] for each in right.collections]
+    (bar, point) = [lines.get_segments()[0] for lines in right.collections]
     np.testing.assert_allclose(bar[:, 0], [0.27, 3.07])
     np.testing.assert_allclose(point[:, 0], [0, 0])
     diamonds = [line.get_xdata().tolist() for line in right.lines if line.get_marker() == "D"]
     assert diamonds == ([[1.4], [1.4]] if paper else [])
-    assert_tidy(figure)
+    assert_no_overlap(figure)

@@ -114,7 +114,7 @@ def test_any_number_of_workers_makes_the_same(source, whole, prepare, tmp_path, 
     assert re.fullmatch(
         ".*/set: class folders, 1,100 training and 60 test images of 16 x 16, 4 classes; identity [0-9a-f]{8}", lines[0]
     )
-    assert lines[-1] == f"look at {tmp_path}/set/contact_sheet.png"
+    assert lines[-1] == f"look at {tmp_path}/set/contact_sheet.png to check images and class names"
 
 
 def test_a_complete_set_stays_as_it_is(source, whole, prepare):
@@ -209,7 +209,7 @@ def test_too_many_useless_pictures(few, prepare, tmp_path):
     done = {path.name: path.stat().st_mtime_ns for path in out.glob("*.shard")}
     assert prepare(few, out, *SMALL, "--max-bad", "2")[0] == 3
     code, lines, _ = prepare(few, out, *SMALL, "--max-bad", "3")
-    assert code == 0 and f"left out: 3 images that cannot be decoded; they are in {out}/skipped.tsv" in lines
+    assert code == 0 and f"left out: 3 images that cannot be decoded; they are listed in {out}/skipped.tsv" in lines
     assert {path.name: path.stat().st_mtime_ns for path in out.glob("*.shard")} == done
     made = manifest.read(out)
     assert sorted(each["name"] for each in made["splits"]["train"]["skipped"]) == sorted(bad)
@@ -260,7 +260,7 @@ def test_the_same_picture_twice_is_told(few, prepare, tmp_path):
     other.write_bytes(third.read_bytes())
     code, lines, _ = prepare(few, tmp_path / "set", *SMALL)
     assert code == 0
-    assert "more than once: 2 images, 1 of them in training and in test; see the manifest" in lines
+    assert "duplicates: 2 images, 1 of them in both training and test; see the manifest" in lines
     names = [path.relative_to(few / "train").as_posix() for path in (one, other, third)]
     assert manifest.read(tmp_path / "set")["duplicates"] == sorted(
         [["test/class 1/copy.JPEG", f"train/{names[0]}"], [f"train/{names[1]}", f"train/{names[2]}"]]
@@ -274,7 +274,7 @@ def test_validation_images_alone(few, prepare, tmp_path):
     shutil.rmtree(few / "train")
     code, lines, _ = prepare(few, tmp_path / "own", *SMALL)
     assert code == 0 and any(
-        line.startswith("warning: mean image and colours are the test images' own") for line in lines
+        line.startswith("warning: mean image and colours are computed from the test images") for line in lines
     )
     assert manifest.read(tmp_path / "own")["statistics"]["from"] == "test"
 
@@ -442,7 +442,7 @@ def test_another_decoder_is_told_and_recorded(source, whole, prepare, tmp_path):
     records.write(path, records.read(path, 16)._replace(decoder=shard.decoder() | {"pillow": "11.0.0"}))
     code, lines, _ = prepare(source, out, "--size", 16)
     both = f"11.0.0 and {shard.decoder()['pillow']}"
-    assert code == 0 and f"warning: some images were decoded with pillow {both}; their last bits may differ" in lines
+    assert code == 0 and f"warning: some images were decoded with pillow {both}; their pixels may differ slightly" in lines
     assert manifest.read(out)["decoder"]["pillow"] == both
 
 
@@ -554,13 +554,13 @@ def test_a_place_that_must_not_be_written(few, prepare, tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "mkdir", refused)
     code, _, error = prepare(few, tmp_path / "set", *SMALL)
-    assert code == 7 and error == f"{tmp_path}/set: Permission denied; make room or check permissions"
+    assert code == 7 and error == f"{tmp_path}/set: Permission denied; free some space or check the permissions"
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--size", "0"], "--size 0: wanted a number from 1 to 4096"),
+        (["--size", "0"], "--size 0: give a number from 1 to 4096"),
         (["--workers", "0"], "--workers 0: wanted"),
         (["--seed", "-1"], "--seed -1: wanted"),
         (["--size", "large"], "argument --size: invalid int value: 'large'"),

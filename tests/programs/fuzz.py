@@ -196,7 +196,7 @@ def mutant(rng, root, kind, folder):
         file.write_bytes(_resealed_manifest(rng, content))
     else:
         file.write_bytes(scrambled(rng, content))
-    return ["evaluate", run, "--data", str(path)] if rng.random() < 0.5 else ["doctor", str(path), "--full"]
+    return ["evaluate", run, "--data", str(path)] if rng.random() < 0.5 else ["verify", str(path), "--full"]
 
 
 def _resealed_manifest(rng, content):

@@ -245,7 +245,7 @@ def test_c16_weights_are_not_a_run_folder(weights, capsys):
     assert "is a file; give --out a folder" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name, code, message", [("net.pth", 2, "ends in .safetensors"), ("", 7, "is there already")])
+@pytest.mark.parametrize("name, code, message", [("net.pth", 2, "end in .safetensors"), ("", 7, "exists already")])
 def test_export_refuses_bad_targets(run, weights, tmp_path, capsys, name, code, message):
     assert main(["export", str(run), str(tmp_path / name if name else weights)]) == code
     assert message in capsys.readouterr().err

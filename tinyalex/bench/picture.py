@@ -1,7 +1,7 @@
 """The picture of a measurement: speeds as bars, beside the floor of the convolution's arithmetic or traffic."""
 
 from tinyalex.bench.machine import described
-from tinyalex.figures.page import BLUE, MUTED, PALE, VERMILION, blank, text_width, write
+from tinyalex.figures.page import BLUE, MUTED, PALE, VERMILION, new_figure, text_width, write
 
 SIZE = 9
 NAMES, PANEL, NUMBER, GAP, BAR, TOP, BOTTOM = 1.75, 2.4, 0.55, 0.9, 0.34, 0.65, 0.55  # inches
@@ -24,7 +24,7 @@ def bars(result):
     panels = _panels(result)
     width, rows = NAMES + len(panels) * (PANEL + GAP), BAR * len(contenders)
     height = TOP + rows + BOTTOM
-    figure = blank(width, height)
+    figure = new_figure(width, height)
     for number, (action, title, images, limits) in enumerate(panels):
         left = NAMES + number * (PANEL + GAP)
         axes = figure.add_axes((left / width, BOTTOM / height, PANEL / width, rows / height))

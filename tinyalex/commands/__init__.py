@@ -1,7 +1,8 @@
-"""One command a module: its options, and what it does with them, from parsed options to lines of text.
+"""The commands, one module each.
 
-A module's name is the command's, its docstring's first line the help; `options` adds to the parser, and `run` does the
-work and may return an exit code. Errors are raised, and printed by `tinyalex.cli`.
+The module's name is the command's name and the first line of its docstring is the command's help. ``options`` adds the
+command's options to its parser; ``run`` takes the parsed options, does the work, prints lines of text and may return an
+exit code. Errors are raised here and printed by `tinyalex.cli`.
 """
 
 from tinyalex.commands import (  # fmt: skip
@@ -16,6 +17,7 @@ from tinyalex.commands import (  # fmt: skip
     prepare,
     summary,
     train,
+    verify,
 )
 
-ALL = (prepare, train, evaluate, predict, summary, gradcheck, figures, experiment, export, bench, doctor)
+ALL = (prepare, verify, train, evaluate, predict, summary, gradcheck, figures, experiment, export, bench, doctor)

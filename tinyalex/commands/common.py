@@ -1,4 +1,4 @@
-"""What commands share: printing, the data set of a recipe or a run, a run's pictures."""
+"""What commands share: printing, loading a run or a data set, completing a recipe, saving a run's pictures."""
 
 import sys
 from dataclasses import replace
@@ -7,62 +7,63 @@ from pathlib import Path
 from tinyalex.errors import DataError, UsageError
 
 
-def say(text):
-    """Print, and let whoever reads a pipe or a log see it at once."""
+def print_line(text):
+    """Print and flush, so that the reader of a pipe or a log file sees the line at once."""
     print(text, flush=True)
 
 
-def trained(place, devices=("cpu",)):
-    """Load a run, and name on stderr the newer checkpoints that were passed over."""
+def load_run(path, devices=("cpu",)):
+    """Load a run; warn on stderr about newer checkpoints that were skipped because they are damaged."""
     from tinyalex.runs import run_folder
 
-    run = run_folder.load(place, devices)
+    run = run_folder.load(path, devices)
     for line in run.passed_over:
-        print(f"tinyalex: warning: {line}; the one before it is taken", file=sys.stderr, flush=True)
+        print(f"tinyalex: warning: {line}; the checkpoint before it is used", file=sys.stderr, flush=True)
     return run
 
 
-def with_data(recipe, where):
-    """Give the recipe that names the data set used, so that the run's folder and its checkpoints do."""
-    named = {"shapes", "cifar10"}
-    where = where if where is None or where in named else str(Path(where).resolve())
-    if not (where or recipe.data.set):
+def load_dataset(path, seed):
+    """Load a data set."""
+    from tinyalex import datasets
+
+    return datasets.load(path, seed)
+
+
+def with_data(recipe, path):
+    """Return the recipe with ``data.set`` filled in (from ``--data`` if given), as it is saved with a run."""
+    names = {"shapes", "cifar10"}
+    path = path if path is None or path in names else str(Path(path).resolve())
+    if not (path or recipe.data.set):
         raise UsageError(f"recipe {recipe.name}: names no data set; add --data with a folder or a tar of images")
-    return recipe if where is None else replace(recipe, data=replace(recipe.data, set=where))
+    return recipe if path is None else replace(recipe, data=replace(recipe.data, set=path))
 
 
-def with_shown_classes(recipe):
-    """Give a recipe whose net has as many classes as the data a number of them, without reading data."""
+def with_class_count(recipe):
+    """Return the recipe with ``net.classes`` filled in, without reading any data; only for the drawn shapes."""
     from tinyalex.datasets import shapes
     from tinyalex.recipes import recipe as recipes
 
     if recipe.net.classes == 0 and recipe.data.set == "shapes":
         return recipes.with_classes(recipe, len(shapes.CLASSES))
     if recipe.net.classes == 0:
-        raise UsageError("net.classes: 0 means as many as the data has; add --set net.classes=N to see N")
+        raise UsageError("net.classes: 0 means as many as the data has; add --set net.classes=N for a net of N classes")
     return recipe
 
 
-def load(where, seed):
-    """Load a data set."""
-    from tinyalex import datasets
-
-    return datasets.load(where, seed)
-
-
-def same_classes(run, dataset):
-    """Give the data set if its classes are the run's."""
+def check_classes(run, dataset):
+    """Return the data set if it has the run's classes; raise `DataError` otherwise."""
     if list(dataset.classes) != list(run.classes):
-        other = sorted(set(dataset.classes) ^ set(run.classes))
-        which = f"{other[0]!r} is not in both" if other else "in another order"
+        differing = sorted(set(dataset.classes) ^ set(run.classes))
+        reason = f"{differing[0]!r} is only in one of the two" if differing else "they are in another order"
         raise DataError(
-            f"{dataset.name}: not the {len(run.classes)} classes of the run ({which}); give the data of its training"
+            f"{dataset.name}: does not have the {len(run.classes)} classes of the run ({reason}); "
+            "give the data that the run was trained on"
         )
     return dataset
 
 
-def describe(dataset):
-    """Say what a data set holds."""
+def describe_dataset(dataset):
+    """Return a line with the sizes of a data set."""
     return (
         f"{dataset.name}: {len(dataset.train):,} training and {len(dataset.test):,} test images of "
         f"{dataset.train.size} x {dataset.train.size}, {len(dataset.classes)} classes"
@@ -70,12 +71,12 @@ def describe(dataset):
 
 
 def score_line(score):
-    """Say how often a network was wrong."""
+    """Return a line with a network's errors and loss."""
     return f"test error {score.top1_error:.2%}, top-5 error {score.top5_error:.2%}, loss {score.loss:.4f}"
 
 
-def draw(gallery, names, folder):
-    """Draw pictures of a `figures.gallery.Gallery`; yield each one's path and what it shows."""
+def save_pictures(gallery, names, folder):
+    """Draw pictures of a `tinyalex.gallery.gallery.Gallery`; yield each file's path and a line about its contents."""
     from tinyalex import figures
 
     for name in names:

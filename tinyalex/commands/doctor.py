@@ -1,42 +1,145 @@
-"""Say what this machine can do, or check that a prepared set is as it was made."""
+"""Show what this machine offers: processor, memory, GPUs, and which recipes fit."""
 
+import argparse
 import json
+import shlex
+from importlib import metadata
 
-from tinyalex.commands.common import say
+from tinyalex.commands.common import print_line
 from tinyalex.commands.options import threads
 from tinyalex.errors import UsageError
+
+CLASSES = 1000  # for recipes that take the number of classes from the data
+GIB = 2**30
 
 
 def options(command):
     """Add the command's options to its parser."""
-    command.add_argument(
-        "data",
-        nargs="?",
-        metavar="DATA",
-        help="a folder that tinyalex prepare made; without one the machine is looked at",
-    )
-    command.add_argument("--full", action="store_true", help="of DATA read every image too, compute the mean again")
-    command.add_argument("--json", action="store_true", help="of the machine, as JSON")
+    command.add_argument("data", nargs="?", help=argparse.SUPPRESS)  # both only to name the command that checks data
+    command.add_argument("--full", action="store_true", help=argparse.SUPPRESS)
+    command.add_argument("--json", action="store_true", help="print a JSON object instead of text")
     threads(command)
 
 
 def run(options):
-    """Say what was checked, line by line; faults are errors."""
-    if options.data is None:
-        _machine(options)
-        return
-    from tinyalex.datasets.shards import verify
-
-    if options.json:
-        raise UsageError("--json: is about the machine; leave DATA out")
-    verify.verify(options.data, options.full, show=say)
-    say("the set is as it was made" if options.full else "nothing wrong was found")
+    """Print ten lines about the machine, or the same as JSON."""
+    if options.data is not None or options.full:
+        verify = shlex.join(["tinyalex", "verify", options.data or "DATA", *(["--full"] if options.full else [])])
+        raise UsageError(f"doctor: looks at the machine only; to check a prepared set, type {verify}")
+    report = inspect_machine()
+    print_line(json.dumps(report, indent=1) if options.json else text(report))
 
 
-def _machine(options):
-    from tinyalex.commands import machine_report
+def inspect_machine():
+    """Collect what the machine offers.
 
-    if options.full:
-        raise UsageError("--full: needs DATA, the folder of a prepared set")
-    found = machine_report.look()
-    say(json.dumps(found, indent=1) if options.json else machine_report.text(found))
+    Returns
+    -------
+    dict
+        "cpu", "processors", "blas", "numpy", "python", "threads"; "memory", with "total" and "free" bytes; "cuda", from
+        `tinyalex.devices.cuda.look`; "torch", PyTorch's version or None; "recipes", from `memory_of`.
+    """
+    from tinyalex.devices import cuda
+    from tinyalex.devices.machine import versions
+    from tinyalex.network import memory
+    from tinyalex.recipes import recipe
+
+    found, (total, free) = versions(), memory.host()
+    return {
+        "cpu": found["CPU"],
+        "processors": found["processors"],
+        "blas": found["BLAS"],
+        "numpy": found["NumPy"],
+        "python": found["Python"],
+        "threads": found["threads"],
+        "memory": {"total": total, "free": free},
+        "cuda": cuda.look(),
+        "torch": _version("torch"),
+        "recipes": [memory_of(name) for name in recipe.names()],
+    }
+
+
+def memory_of(name):
+    """Estimate the memory that training a recipe takes.
+
+    Returns
+    -------
+    dict
+        "name"; "batch"; "bytes" on one device; "columns", a list of the bytes on each of two devices, a column each.
+    """
+    from tinyalex.network import alexnet, memory
+    from tinyalex.recipes import recipe
+
+    made = recipe.load(name)
+    if made.net.classes == 0:
+        made = recipe.with_classes(made, CLASSES)
+    batch = made.learning.batch
+    return {
+        "name": name,
+        "batch": batch,
+        "bytes": sum(memory.needed(alexnet.describe(made.net, made.init), batch)),
+        "columns": memory.needed(alexnet.describe(made.net, made.init, made.net.columns), batch),
+    }
+
+
+def text(report):
+    """Format what `inspect_machine` returned, one line per subject."""
+    cuda, host = report["cuda"], report["memory"]
+    cupy = f"{cuda['cupy']}, for CUDA {cuda['built']}" if cuda["cupy"] else cuda["missing"].removeprefix("CuPy is ")
+    driver = f"supports CUDA {cuda['driver']}" if cuda["driver"] else "none" if cuda["cupy"] else "unknown without CuPy"
+    gpus = "; ".join(map(_gpu, cuda["cards"], range(len(cuda["cards"]))))
+    lines = {
+        "CPU": f"{report['cpu']}, {report['processors']} processors",
+        "BLAS": f"{report['blas']}, in NumPy {report['numpy']}",
+        "threads": f"{report['threads']} for training on the CPU (--threads or TINYALEX_THREADS changes it)",
+        "memory": f"{_gib(host['free'])} of {_gib(host['total'])} GiB free",
+        "CuPy": cupy,
+        "driver": driver,
+        "GPUs": gpus or (cuda["missing"] if cuda["cupy"] else "unknown without CuPy"),
+        "peers": _peers(cuda["cards"]),
+        "PyTorch": f"{report['torch'] or 'not installed'}; used only by the tests and tinyalex bench",
+        "recipes": _fits(report),
+    }
+    return "\n".join(f"{name:<9}{line}" for name, line in lines.items())
+
+
+def _gpu(gpu, number):
+    return f"cuda:{number} {gpu['name']}, {_gib(gpu['free'])} of {_gib(gpu['total'])} GiB free"
+
+
+def _peers(gpus):
+    if not gpus:
+        return "no GPU; --devices fake:0 fake:1 simulates two on the CPU"
+    if len(gpus) == 1:
+        return "one GPU; it can compute both columns: --devices cuda:0 cuda:0"
+    pairs = [(a, b) for a in range(len(gpus)) for b in range(a + 1, len(gpus)) if b not in gpus[a]["reaches"]]
+    if not pairs:
+        return "every GPU can read the memory of every other"
+    return f"no peer access between {', '.join(f'cuda:{a} cuda:{b}' for a, b in pairs)}: copies go through host memory"
+
+
+def _fits(report):
+    # On the GPU with the most free memory, or on the CPU if there is none.
+    free = [gpu["free"] for gpu in report["cuda"]["cards"]]
+    device = f"cuda:{free.index(max(free))}" if free else "cpu"
+    room = max(free) if free else report["memory"]["free"] or report["memory"]["total"]
+    largest = max(report["recipes"], key=lambda entry: entry["bytes"])
+    about = f"{largest['name']} takes about {_gib(largest['bytes'])} GiB"
+    if len(largest["columns"]) > 1:
+        about += f", or {_gib(max(largest['columns']))} per device on two devices"
+    too_large = [entry["name"] for entry in report["recipes"] if room is not None and entry["bytes"] > room]
+    if too_large:
+        fitting = ", ".join(entry["name"] for entry in report["recipes"] if entry["name"] not in too_large) or "none"
+        return f"fit on {device}: {fitting}; too large: {', '.join(too_large)} ({about}; use a smaller learning.batch)"
+    return f"all fit on {device}; {about}"
+
+
+def _gib(size):
+    return "?" if size is None else f"{size / GIB:.1f}"
+
+
+def _version(package):
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

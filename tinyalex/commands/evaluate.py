@@ -1,17 +1,25 @@
-"""Tell the top-1 and top-5 error on the test images, of one net or of several averaged."""
+"""Measure the top-1 and top-5 error on the test images, of one net or of the average of several."""
 
 import json
 
 import numpy as np
 
-from tinyalex.commands.common import describe, load, same_classes, say, score_line, trained, with_data
+from tinyalex.commands.common import (
+    check_classes,
+    describe_dataset,
+    load_dataset,
+    load_run,
+    print_line,
+    score_line,
+    with_data,
+)
 from tinyalex.commands.options import DATA, RUN, machine
 
 
 def options(command):
     """Add the command's options to its parser."""
     command.add_argument(
-        "runs", nargs="+", metavar="RUN", help=f"{RUN}; the probabilities of several nets are averaged"
+        "runs", nargs="+", metavar="RUN", help=f"{RUN}; with several runs, their nets' probabilities are averaged"
     )
     command.add_argument("--data", metavar="DIR", help=f"{DATA} (default: the first run's)")
     command.add_argument(
@@ -19,59 +27,61 @@ def options(command):
         type=int,
         choices=(1, 9, 10),
         default=1,
-        help="crops of each image, averaged after the softmax: the centre, a grid of nine, or the corners and the "
-        "centre with their reflections (default: 1)",
+        help="crops per test image, whose probabilities are averaged; 1: the centre; 9: a grid of three by three; "
+        "10: the corners and the centre, and their mirror images, as in the paper (default: 1)",
     )
     command.add_argument(
-        "--classes", action="store_true", help="errors class by class, the worst first, and the most confused pairs"
+        "--classes",
+        action="store_true",
+        help="also print the errors of each class, highest first, and the pairs most often confused",
     )
-    command.add_argument("--json", action="store_true", help="one JSON object, errors as fractions")
+    command.add_argument("--json", action="store_true", help="print a JSON object; errors are fractions")
     machine(command)
 
 
 def run(options):
-    """Say how often trained networks are wrong about test images, each by itself and averaged."""
+    """Print the errors of each net on the test images, and those of their average."""
     from tinyalex.training import evaluation
 
-    scores, total, dataset, unmirrored = [], 0.0, None, []
-    for where in options.runs:  # one after the other: several nets may not fit beside each other
-        run = trained(where, options.devices)
-        dataset = dataset or load(with_data(run.recipe, options.data).data.set, run.metadata["seed"])
-        images = same_classes(run, dataset).need("test")
+    scores, total, dataset, without_reflections = [], 0.0, None, []
+    for path in options.runs:  # one at a time, because several nets may not fit into memory
+        run = load_run(path, options.devices)
+        dataset = dataset or load_dataset(with_data(run.recipe, options.data).data.set, run.metadata["seed"])
+        images = check_classes(run, dataset).need("test")
         found = evaluation.probabilities(run.network, images, run.mean, run.recipe, options.views)
-        scores.append((where, run.metadata["step"], evaluation.score(found, images.labels)))
+        scores.append((path, run.metadata["step"], evaluation.score(found, images.labels)))
         total, words = total + found, run.words
         if options.views == 10 and not run.recipe.data.flip:
-            unmirrored.append(where)
+            without_reflections.append(path)
         del run
     average, labels = total / len(scores), np.asarray(images.labels)
     result = evaluation.score(average, labels)
     if options.json:
-        say(json.dumps(_as_json(options, scores, result, average, labels, dataset.classes)))
+        print_line(json.dumps(_as_json(options, scores, result, average, labels, dataset.classes)))
         return
-    say(f"{describe(dataset)}{f'; {options.views} views' if options.views > 1 else ''}")
-    for where in unmirrored:
-        say(f"{where} was trained without reflections, which half of these views are; --views 9 has none")
-    for where, step, score in scores:
-        say(f"{where}, step {step}: {score_line(score)}")
+    print_line(f"{describe_dataset(dataset)}{f'; {options.views} views' if options.views > 1 else ''}")
+    for path in without_reflections:
+        print_line(f"{path} was trained without reflections, but half of these views are reflected; --views 9 has none")
+    for path, step, score in scores:
+        print_line(f"{path}, step {step}: {score_line(score)}")
     if len(scores) > 1:
         means = np.mean([score for _, _, score in scores], axis=0)
-        say(f"mean of these {len(scores)}: {score_line(result._make(means))}")
-        say(f"their average as one net: {score_line(result)}")
+        print_line(f"mean of these {len(scores)} errors: {score_line(result._make(means))}")
+        print_line(f"average of these {len(scores)} nets: {score_line(result)}")
     if options.classes:
-        say("\n".join(["", *_tables(average, labels, words)]))
+        print_line("\n".join(["", *_tables(average, labels, words)]))
 
 
 def _as_json(options, scores, result, average, labels, classes):
     from tinyalex.training import confusion
 
     found = {**result._asdict(), "views": options.views}
-    found["nets"] = [{"run": str(where), "step": step, **score._asdict()} for where, step, score in scores]
+    found["nets"] = [{"run": str(path), "step": step, **score._asdict()} for path, step, score in scores]
     if options.classes:
         rows = [row._asdict() for row in confusion.by_class(average, labels) if row.count]
         for row in rows:
-            row["class"], other = classes[row.pop("label")], row["taken_for"]
-            row["taken_for"] = None if other < 0 else classes[other]
+            row["class"], confused_with = classes[row.pop("label")], row["taken_for"]
+            row["taken_for"] = None if confused_with < 0 else classes[confused_with]
         found["classes"] = rows
         found["confused"] = [
             pair._asdict() | {"first": classes[pair.first], "second": classes[pair.second]}
@@ -84,16 +94,16 @@ def _tables(average, labels, words):
     from tinyalex.training import confusion
 
     names = [word.split(",")[0][:24] for word in words]
-    wide = max(5, *map(len, names)) + 2
-    yield f"{'class':<{wide}}{'images':>8}{'top-1 error':>13}{'top-5 error':>13}  most often taken for"
+    width = max(5, *map(len, names)) + 2
+    yield f"{'class':<{width}}{'images':>8}{'top-1 error':>13}{'top-5 error':>13}  most often mistaken for"
     rows = [row for row in confusion.by_class(average, labels) if row.count]
     for row in sorted(rows, key=lambda row: (-row.top1_error, -row.top5_error, row.label)):
-        other = f"{names[row.taken_for]} ({row.times:,})" if row.times else ""
-        line = f"{names[row.label]:<{wide}}{row.count:>8,}{row.top1_error:>13.2%}{row.top5_error:>13.2%}  {other}"
+        mistake = f"{names[row.taken_for]} ({row.times:,})" if row.times else ""
+        line = f"{names[row.label]:<{width}}{row.count:>8,}{row.top1_error:>13.2%}{row.top5_error:>13.2%}  {mistake}"
         yield line.rstrip()
     pairs = confusion.confused(average, labels)
     if pairs:
-        yield from ("", "most confused")
+        yield from ("", "most often confused")
     for pair in pairs:
-        one, other = names[pair.first], names[pair.second]
-        yield f"{pair.times:>7,}  {one} as {other} {pair.first_as_second:,}, {other} as {one} {pair.second_as_first:,}"
+        a, b = names[pair.first], names[pair.second]
+        yield f"{pair.times:>7,}  {a} as {b} {pair.first_as_second:,}, {b} as {a} {pair.second_as_first:,}"

@@ -1,9 +1,9 @@
-"""Run one of the paper's comparisons over several seeds, and set what it gives beside the paper."""
+"""Repeat one of the paper's comparisons with several seeds, and print the result beside the paper's."""
 
 from pathlib import Path
 
-from tinyalex.commands.common import load, say, with_data
-from tinyalex.commands.options import DATA, machine
+from tinyalex.commands.common import load_dataset, print_line, with_data
+from tinyalex.commands.options import DATA, changes, machine
 from tinyalex.errors import UsageError
 from tinyalex.experiments.catalogue import COMPARISONS, RACE
 from tinyalex.recipes import recipe as recipes
@@ -11,71 +11,81 @@ from tinyalex.recipes import recipe as recipes
 
 def options(command):
     """Add the command's options to its parser."""
-    told = "; ".join(f"{name}: {each.title}" for name, each in COMPARISONS.items())
+    titles = "; ".join(f"{name}: {comparison.title}" for name, comparison in COMPARISONS.items())
     command.add_argument(
-        "name", choices=[RACE, *COMPARISONS], metavar="NAME", help=f"{RACE}: epochs to 25 %% training error; {told}"
+        "name",
+        choices=[RACE, *COMPARISONS],
+        metavar="NAME",
+        help=f"what to compare; {RACE}: epochs until 25 %% training error with each activation (Figure 1); {titles}",
     )
     command.add_argument("--data", default="shapes", metavar="DIR", help=f"{DATA} (default: shapes)")
     command.add_argument(
         "--recipe",
         metavar="RECIPE",
-        help=f"what is varied (default: cifar10-columns; for {RACE} cifar10-relu)",
+        help=f"recipe whose net is varied (default: cifar10-columns; for {RACE}: cifar10-relu)",
     )
-    command.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a key of the recipe; may be repeated"
-    )
+    changes(command)
     number = {"type": int, "metavar": "N"}
-    command.add_argument("--seeds", help=f"how often each net is trained (default: 5; for {RACE} 1)", **number)
-    command.add_argument("--train-images", default=5000, help="at most so many (default: 5000)", **number)
-    command.add_argument("--test-images", default=2000, help="at most so many (default: 2000)", **number)
     command.add_argument(
-        "--epochs", help=f"of each training (default: the recipe's); for {RACE} the most (default: 60)", **number
+        "--seeds", help=f"train each net N times, with different seeds (default: 5; for {RACE}: 1)", **number
     )
-    command.add_argument("--search-epochs", default=2, help=f"after which {RACE} compares rates (default: 2)", **number)
+    command.add_argument("--train-images", default=5000, help="use at most N training images (default: 5000)", **number)
+    command.add_argument("--test-images", default=2000, help="use at most N test images (default: 2000)", **number)
+    command.add_argument(
+        "--epochs",
+        help=f"epochs of each training (default: the recipe's); for {RACE}: at most so many (default: 60)",
+        **number,
+    )
+    command.add_argument(
+        "--search-epochs",
+        default=2,
+        help=f"{RACE} only: train with each learning rate for N epochs before the rates are compared (default: 2)",
+        **number,
+    )
     command.add_argument(
         "--out",
         default="experiments",
         metavar="DIR",
-        help="folder; results go into DIR/NAME, where an experiment that was stopped goes on (default: experiments)",
+        help="save everything in DIR/NAME; an experiment that was stopped there is resumed (default: experiments)",
     )
     machine(command)
 
 
 def run(options):
-    """Train all that the comparison needs, say what was found, and keep it."""
+    """Train the nets of the comparison, print the result and save it."""
     from tinyalex.devices.device import Device
     from tinyalex.experiments import catalogue, report
     from tinyalex.experiments.experiment import experiment
 
     recipe = _recipe(options)
     if options.name != RACE:
-        catalogue.find(options.name, recipe)  # better to hear now that this net cannot be varied so
+        catalogue.find(options.name, recipe)  # raises UsageError now if this net cannot be varied that way
     for name in options.devices:
         Device(name)
     images = options.train_images, options.test_images, options.search_epochs
     seeds = (1 if options.name == RACE else 5) if options.seeds is None else options.seeds
     if min(*images, seeds) < 1:
-        raise UsageError("--seeds, --train-images, --test-images and --search-epochs: give 1 or more of each")
+        raise UsageError("--seeds, --train-images, --test-images and --search-epochs: give 1 or more for each")
     dataset = _images(recipe, options.train_images, options.test_images)
     recipe = recipes.with_classes(recipe, len(dataset.classes))
     out = Path(options.out) / options.name
-    say(f"{options.name}: seeds {list(range(seeds))}, {' and '.join(options.devices)}; {out} gets the results")
-    result = experiment(options.name, recipe, dataset, out, seeds, options.devices, options.search_epochs, say)
-    say("\n" + report.text(result))
-    say(f"look at {', '.join(str(path) for path in report.write(result, out))}")
+    print_line(f"{options.name}: seeds {list(range(seeds))}, devices {' '.join(options.devices)}; results go to {out}")
+    result = experiment(options.name, recipe, dataset, out, seeds, options.devices, options.search_epochs, print_line)
+    print_line("\n" + report.text(result))
+    print_line(f"saved {', '.join(str(path) for path in report.write(result, out))}")
 
 
 def _images(recipe, train, test):
     from tinyalex.datasets import shapes
     from tinyalex.datasets.sample import sample
 
-    if recipe.data.set == "shapes":  # draw no more than are wanted
+    if recipe.data.set == "shapes":  # draw only as many as are used
         return sample(shapes.load(0, min(train, shapes.TRAIN), min(test, shapes.TEST)), train, test, recipe.net.input)
-    return sample(load(recipe.data.set, 0), train, test, recipe.net.input)
+    return sample(load_dataset(recipe.data.set, 0), train, test, recipe.net.input)
 
 
 def _recipe(options):
-    # Drawn stripes that rise would fall in a mirror; their classes are as many as they are.
+    # Reflecting a drawn image can turn it into one of another class (rising stripes fall), so shapes are not flipped.
     race = options.name == RACE
     overrides = [*(["data.flip=false"] if options.data == "shapes" else []), "net.classes=0"]
     epochs = 60 if race and options.epochs is None else options.epochs

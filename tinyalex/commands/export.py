@@ -1,8 +1,8 @@
-"""Write the weights of a run into one file, for others to evaluate and predict with."""
+"""Write a run's weights into one file that evaluate, predict and train --init-from read."""
 
 from pathlib import Path
 
-from tinyalex.commands.common import say, trained
+from tinyalex.commands.common import load_run, print_line
 from tinyalex.commands.options import RUN
 from tinyalex.errors import StorageError, UsageError
 
@@ -10,7 +10,7 @@ from tinyalex.errors import StorageError, UsageError
 def options(command):
     """Add the command's options to its parser."""
     command.add_argument("run", metavar="RUN", help=RUN)
-    command.add_argument("file", metavar="FILE", help="to write: FILE.safetensors")
+    command.add_argument("file", metavar="FILE", help="file to write; its name must end in .safetensors")
 
 
 def run(options):
@@ -19,9 +19,10 @@ def run(options):
 
     path = Path(options.file)
     if path.suffix != ".safetensors":
-        raise UsageError(f"{path}: not a name for it; give one that ends in .safetensors")
+        raise UsageError(f"{path}: the name does not end in .safetensors; give one that does")
     if path.exists():
-        raise StorageError(f"{path}: is there already; give another name")
-    run = trained(options.run)
+        raise StorageError(f"{path}: exists already; give another name")
+    run = load_run(options.run)
     run_folder.export(run, path)
-    say(f"{path}: {path.stat().st_size:,} bytes, weights after step {run.metadata['step']}, {len(run.classes)} classes")
+    size, step = path.stat().st_size, run.metadata["step"]
+    print_line(f"{path}: {size:,} bytes, weights after step {step}, {len(run.classes)} classes")

@@ -1,6 +1,6 @@
-"""Compare every gradient with one found another way."""
+"""Check the gradients that backward computes against numerical derivatives."""
 
-from tinyalex.commands.common import say
+from tinyalex.commands.common import print_line
 from tinyalex.commands.options import changes, threads
 
 
@@ -10,23 +10,24 @@ def options(command):
         "what",
         nargs="?",
         metavar="LAYER|RECIPE",
-        help="a kind of layer (conv, lrn, maxpool, ...), or a recipe, whose net is made small "
-        "(default: every layer, and the net of original with its two columns)",
+        help="a kind of layer (conv, lrn, maxpool, ...), or a recipe, whose net is checked at a reduced size "
+        "(default: every kind of layer, and the two-column net of the recipe original)",
     )
     command.add_argument(
         "--method",
         choices=["complex", "central"],
         default="complex",
-        help="complex step, good to the last digits, or central differences (default: complex)",
+        help="how to compute the numerical derivatives: complex step, accurate to the last digits, or central "
+        "differences (default: complex)",
     )
     changes(command)
     threads(command)
 
 
 def run(options):
-    """Check gradients and show the table; 1 if one is wrong."""
+    """Check gradients and print a table; return 1 if a gradient is wrong."""
     from tinyalex import gradcheck as checker
 
     results = checker.suite(options.what, options.method, options.set)
-    say(checker.table(results))
+    print_line(checker.table(results))
     return int(any(result.failed for result in results))

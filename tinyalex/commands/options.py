@@ -1,16 +1,16 @@
-"""Options that several commands have."""
+"""Options that several commands share."""
 
 from tinyalex.recipes.recipe import names
 
 DATA = (
-    "shapes, cifar10, a folder that tinyalex prepare made, or a folder or tar: CIFAR-10's files, or "
-    "{train,test}/CLASS/*.jpg or png"
+    "data set: shapes, cifar10, a folder made by tinyalex prepare, or a folder or tar with CIFAR-10's files or with "
+    "images as {train,test}/CLASS/*.jpg or *.png"
 )
-RUN = "the folder of a run, or one of its checkpoints"
+RUN = "the folder of a run, one of its checkpoints, or a file written by tinyalex export"
 
 
 def recipe(command, default):
-    """Add the recipe and changes to it."""
+    """Add the recipe and ``--set``."""
     command.add_argument(
         "recipe",
         nargs="?",
@@ -22,28 +22,29 @@ def recipe(command, default):
 
 
 def changes(command):
-    """Add changes to a recipe."""
+    """Add ``--set``."""
     command.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="change a key of the recipe, as in --set learning.rate=0.02; may be repeated",
+        help="change a key of the recipe, for example --set learning.rate=0.02; may be repeated",
     )
 
 
 def machine(command):
-    """Add where to compute."""
+    """Add ``--devices`` and ``--threads``."""
     command.add_argument(
         "--devices",
         nargs="+",
         default=["cpu"],
         metavar="D",
-        help="where to compute: cpu, cuda:0 or fake:0; two take one column each (default: cpu)",
+        help="devices to compute on: cpu, cuda:0, cuda:1, ..., or fake:0, a simulated GPU; with two devices each takes "
+        "one column of the net (default: cpu)",
     )
     threads(command)
 
 
 def threads(command):
-    """Add the number of threads, which `tinyalex.cli` sets."""
-    command.add_argument("--threads", type=int, metavar="N", help="threads on the CPU (default: one a processor)")
+    """Add ``--threads``, which `tinyalex.cli` applies."""
+    command.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: one per processor)")

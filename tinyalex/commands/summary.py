@@ -1,6 +1,6 @@
-"""Show a net's layers: shapes, parameters, work, bytes between columns."""
+"""Show a net's layers: shapes, parameters, multiply-adds, bytes exchanged between columns."""
 
-from tinyalex.commands.common import say, with_shown_classes
+from tinyalex.commands.common import print_line, with_class_count
 from tinyalex.commands.options import recipe
 from tinyalex.recipes import recipe as recipes
 
@@ -11,9 +11,9 @@ def options(command):
 
 
 def run(options):
-    """Show a recipe's net layer by layer and column by column; nothing is built."""
+    """Print a recipe's net layer by layer and column by column, without allocating its weights."""
     from tinyalex.network import alexnet
     from tinyalex.network import summary as tables
 
-    recipe = with_shown_classes(recipes.load(options.recipe, options.set))
-    say(tables.text(recipe, alexnet.describe(recipe.net, recipe.init, recipe.net.columns)))
+    recipe = with_class_count(recipes.load(options.recipe, options.set))
+    print_line(tables.text(recipe, alexnet.describe(recipe.net, recipe.init, recipe.net.columns)))

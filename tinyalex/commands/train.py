@@ -1,9 +1,9 @@
-"""Train a network, or go on with a run that was stopped."""
+"""Train a network, or resume a run that was stopped."""
 
 import shlex
 from pathlib import Path
 
-from tinyalex.commands.common import describe, draw, load, say, score_line, with_data
+from tinyalex.commands.common import describe_dataset, load_dataset, print_line, save_pictures, score_line, with_data
 from tinyalex.commands.options import DATA, RUN, machine, recipe
 from tinyalex.errors import StorageError, UsageError
 from tinyalex.recipes import recipe as recipes
@@ -18,49 +18,56 @@ def options(command):
     command.add_argument(
         "--out",
         metavar="RUN",
-        help="folder for the log, the checkpoints and the pictures; a run that "
-        "was stopped there goes on (default: runs/RECIPE)",
+        help="folder for the log, the checkpoints and the pictures; a run that was stopped there is resumed "
+        "(default: runs/RECIPE)",
     )
     command.add_argument(
         "--epochs",
         type=int,
         metavar="N",
-        help="passes over the training images; the recipe's phases move in proportion (default: the recipe's)",
+        help="passes over the training images; the epochs at which the recipe changes the learning rate are scaled in "
+        "proportion (default: the recipe's)",
     )
     command.add_argument(
         "--init-from",
         metavar="RUN",
-        help=f"begin with the weights of another run ({RUN}), layer by layer where they fit, as for other classes",
+        help=f"start with the weights of another run ({RUN}); layers whose shapes differ, for example because the "
+        "classes do, start from random weights",
     )
     command.add_argument(
         "--footnote-3",
         action="store_true",
-        help="train as the nets of footnote 3 were: on four fifths until the last one is told no better, on all until "
-        "it is known as well, then at lower rates; a run for each of these stages in --out",
+        help="train in the three stages of the paper's footnote 3: on four fifths of the images until the error on the "
+        "last fifth stops improving; on all until the loss on the last fifth is as low as on the others; at lower "
+        "learning rates; --out gets one run folder per stage",
     )
-    command.add_argument("--seed", type=int, default=0, metavar="S", help="of everything random (default: 0)")
-    command.add_argument("--fresh", action="store_true", help="refuse to go on with a run that is there")
+    command.add_argument("--seed", type=int, default=0, metavar="S", help="random seed (default: 0)")
+    command.add_argument("--fresh", action="store_true", help="do not resume: stop if --out already holds a run")
     command.add_argument(
-        "--change", action="store_true", help="go on although learning.* or net.convolution is not what it was"
-    )
-    command.add_argument(
-        "--exact", action="store_true", help="refuse to go on where threads, versions or machine change the last bits"
+        "--change", action="store_true", help="resume even if learning.* or net.convolution was changed"
     )
     command.add_argument(
-        "--weak-signal", action="store_true", help="begin although the last layer can hardly tell images apart"
+        "--exact",
+        action="store_true",
+        help="resume only if the result is the same to the last bit: same number of threads, versions and processor",
+    )
+    command.add_argument(
+        "--weak-signal",
+        action="store_true",
+        help="start even if different images give nearly equal outputs (default: stop before the first step)",
     )
     command.add_argument(
         "--save-every",
         type=float,
         default=SAVE_EVERY / 60,
         metavar="MINUTES",
-        help=f"between checkpoints; one is written after every epoch too (default: {SAVE_EVERY / 60:g})",
+        help=f"minutes between checkpoints; one is also saved after every epoch (default: {SAVE_EVERY / 60:g})",
     )
     machine(command)
 
 
 def run(options):
-    """Train, and draw the figures; in a folder with an unfinished run, go on with it."""
+    """Train or resume, then draw the figures and print the test error."""
     from tinyalex.devices.device import Device
     from tinyalex.experiments import footnote3
     from tinyalex.gallery.gallery import QUICK, Gallery
@@ -70,34 +77,34 @@ def run(options):
     overrides = list(options.set) + ([] if options.epochs is None else [f"learning.epochs={options.epochs}"])
     recipe = with_data(recipes.load(options.recipe, overrides), options.data)
     for name in options.devices:
-        Device(name)  # better to hear now than after the data are loaded that it is not there
+        Device(name)  # raises DeviceError now, before the data set is loaded
     out = Path(options.out or Path("runs") / recipe.name)
     if not options.save_every > 0:
-        raise UsageError(f"--save-every: {options.save_every:g} will not do; give minutes above 0")
+        raise UsageError(f"--save-every {options.save_every:g}: give a number of minutes above 0")
     if out.exists() and not out.is_dir():
-        raise StorageError(f"{out}: is a file; give --out a folder")
-    first = out / footnote3.STAGES[0] if options.footnote_3 else out
-    if options.init_from and not any(first.glob("checkpoint-*")):
-        finetune.read(options.init_from)  # better to hear now, again
-    dataset = load(recipe.data.set, options.seed)
+        raise StorageError(f"{out}: is a file; give a folder as --out")
+    first_run = out / footnote3.STAGES[0] if options.footnote_3 else out
+    if options.init_from and not any(first_run.glob("checkpoint-*")):
+        finetune.read(options.init_from)  # raises CheckpointError now, before the data set is loaded
+    dataset = load_dataset(recipe.data.set, options.seed)
     recipe = recipes.with_classes(recipe, len(dataset.classes))
-    tell = quietly(say)
-    tell(recipes.to_toml(recipe))
-    tell(f"{describe(dataset)}; {out} gets the results; {' and '.join(options.devices)}, seed {options.seed}")
+    show = quietly(print_line)
+    show(recipes.to_toml(recipe))
+    show(f"{describe_dataset(dataset)}; results go to {out}; devices {' '.join(options.devices)}, seed {options.seed}")
     resume_options = ResumeOptions(
         options.fresh, options.change, options.exact, options.weak_signal, 60 * options.save_every, _command(options),
         options.init_from,
     )  # fmt: skip
     train = footnote3.train if options.footnote_3 else runs_train.train
-    result = train(recipe, dataset, out, options.devices, options.seed, tell, resume_options)
-    last = out / footnote3.STAGES[-1] if options.footnote_3 else out
-    pictures = [path for path, _ in draw(Gallery(last, dataset), QUICK, last)]
-    for path, reason in retention.pinned(checkpoint.by_step(last)).items():
-        tell(f"{path} is kept: {reason}")
-    tell(score_line(result))
-    tell(f"look at {', '.join(map(str, pictures))}")
+    result = train(recipe, dataset, out, options.devices, options.seed, show, resume_options)
+    last_run = out / footnote3.STAGES[-1] if options.footnote_3 else out
+    pictures = [path for path, _ in save_pictures(Gallery(last_run, dataset), QUICK, last_run)]
+    for path, reason in retention.pinned(checkpoint.by_step(last_run)).items():
+        show(f"{path} is kept: {reason}")
+    show(score_line(result))
+    show(f"pictures: {', '.join(map(str, pictures))}")
 
 
 def _command(options):
-    # What to type to go on.
+    # The command that resumes the run.
     return shlex.join(["tinyalex", *(word for word in options.argv if word not in ("--fresh", "--weak-signal"))])

@@ -1,5 +1,7 @@
-"""The paper's comparisons, run again at a size that the machine can bear, over several seeds.
+"""The paper's comparisons, repeated at a smaller size and with several seeds.
 
-`catalogue` says what is compared and what the paper found, `trial` trains one net and keeps what came of it, `effect`
-is the arithmetic of the seeds, `compare` and `race` run a comparison, `report` writes it down.
+`catalogue` lists the comparisons and the paper's results; `trial` trains one net and saves its errors; `effect`
+computes the mean difference between two nets and its confidence interval; `compare` and `race` run a comparison;
+`experiment` runs one of them in its own folder; `report` formats, saves and draws the result; `footnote3` trains in the
+three stages of the paper's footnote 3.
 """

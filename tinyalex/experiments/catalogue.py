@@ -1,49 +1,53 @@
-"""What the paper compares: for each comparison its two or more nets, and what the paper found."""
+"""The paper's comparisons: the nets that each compares, and the paper's result."""
 
 from dataclasses import replace
 from typing import NamedTuple
 
 from tinyalex.errors import UsageError
 
-RACE = "relu-tanh"  # Figure 1, which is run in a way of its own: `tinyalex.experiments.race`
+RACE = "relu-tanh"  # Figure 1, which `tinyalex.experiments.race` runs
 
 
 class Arm(NamedTuple):
-    """One of the nets that are compared.
+    """One of the nets in a comparison, as changes to a recipe.
 
     Attributes
     ----------
     name : str
     net, data : callable
-        ``net(recipe)`` and ``data(recipe)`` give the keys of that section that differ from the recipe, with values.
-    whole : bool
-        Whether training sees whole images, of which it takes random crops; else the centre alone is there to be seen.
+        ``net(recipe)`` and ``data(recipe)`` return a dict of the keys to change in that section, with their new values.
+    whole_images : bool
+        True: train on random crops of the images. False: train on the centre crop only.
+    folder : str
+        Name of its run folders, if it differs from ``name``.
     """
 
     name: str
     net: callable = lambda recipe: {}
     data: callable = lambda recipe: {}
-    whole: bool = True
+    whole_images: bool = True
+    folder: str = ""
 
     def recipe(self, recipe):
-        """Return the recipe of this arm."""
+        """Return the recipe of this net."""
         net, data = replace(recipe.net, **self.net(recipe)), replace(recipe.data, **self.data(recipe))
         return replace(recipe, net=net, data=data)
 
 
 class Comparison(NamedTuple):
-    """A comparison.
+    """A comparison of two or more nets.
 
     Attributes
     ----------
     title, section : str
-        What is compared, and where the paper does so.
+        What is compared, and the section of the paper.
     arms : tuple of Arm
-        The paper's own net first.
+        The nets; the paper's own net is the first.
     paper : tuple of (float or None)
-        How many points higher the paper found the others' top-1 and top-5 error; None where it gives no number.
+        By how many percentage points the other nets' top-1 and top-5 errors are higher in the paper; None where the
+        paper gives no number.
     source : str
-        Where the numbers are from, or what the paper says instead.
+        The data set of these numbers, or a quotation where there are none.
     """
 
     title: str
@@ -58,13 +62,13 @@ def _noise(recipe):
 
 
 def _half(recipe):
-    # Footnote 2: half the kernels, but for the last convolution; the fully connected layers stay.
+    # Footnote 2: half as many kernels, except in the last convolution; the fully connected layers are unchanged.
     *maps, last = recipe.net.maps
     return {"columns": 1, "maps": (*(count // 2 for count in maps), last)}
 
 
 def _without(number):
-    # 0 maps: the convolution is left out.
+    # A convolution with 0 maps is left out of the net.
     def net(recipe):
         return {"maps": tuple(0 if n == number else maps for n, maps in enumerate(recipe.net.maps, start=1))}
 
@@ -75,7 +79,10 @@ COMPARISONS = {
     "norm": Comparison(
         "local response normalization",
         "3.3",
-        (Arm("normalized", net=lambda recipe: {"norm": "paper"}), Arm("not", net=lambda recipe: {"norm": "none"})),
+        (
+            Arm("normalized", net=lambda recipe: {"norm": "paper"}),
+            Arm("not normalized", net=lambda recipe: {"norm": "none"}, folder="not"),
+        ),
         (1.4, 1.2),
         "ILSVRC-2010",
     ),
@@ -89,35 +96,44 @@ COMPARISONS = {
     "dropout": Comparison(
         "dropout in the fully connected layers",
         "4.2",
-        (Arm("dropout", net=lambda recipe: {"dropout": 0.5}), Arm("none", net=lambda recipe: {"dropout": 0.0})),
+        (
+            Arm("dropout", net=lambda recipe: {"dropout": 0.5}),
+            Arm("no dropout", net=lambda recipe: {"dropout": 0.0}, folder="none"),
+        ),
         (None, None),
         '"without dropout, our network exhibits substantial overfitting"',
     ),
     "colour": Comparison(
         "colour noise",
         "4.1",
-        (Arm("colour noise", data=_noise), Arm("none", data=lambda recipe: {"colour": "none"})),
+        (
+            Arm("colour noise", data=_noise),
+            Arm("no colour noise", data=lambda recipe: {"colour": "none"}, folder="none"),
+        ),
         (1.0, None),
         '"over 1 %"',
     ),
     "crops": Comparison(
         "random crops and reflections",
         "4.1",
-        (Arm("random crops"), Arm("centre alone", data=lambda recipe: {"flip": False}, whole=False)),
+        (
+            Arm("random crops"),
+            Arm("centre crop", data=lambda recipe: {"flip": False}, whole_images=False, folder="centre-alone"),
+        ),
         (None, None),
         '"without this scheme, our network suffers from substantial overfitting"',
     ),
     "talk": Comparison(
-        "columns that talk",
+        "columns that exchange their maps",
         "3.2",
-        (Arm("talking"), Arm("never", net=lambda recipe: {"talk": ()})),
+        (Arm("exchange", folder="talking"), Arm("no exchange", net=lambda recipe: {"talk": ()}, folder="never")),
         (1.2, 1.1),
-        "run 150 of the 2012 code; the text has no number",
+        "run 150 of the 2012 code; the paper has no number",
     ),
     "columns": Comparison(
         "two columns against half the kernels on one GPU",
         "3.2",
-        (Arm("two columns"), Arm("one, half as wide", net=_half)),
+        (Arm("two columns"), Arm("one column", net=_half, folder="one-half-as-wide")),
         (1.7, 1.2),
         "ILSVRC-2010",
     ),
@@ -132,14 +148,16 @@ COMPARISONS = {
 
 
 def find(name, recipe):
-    """Return a comparison and the recipes of its arms.
+    """Return a comparison and the recipes of its nets.
 
     Raises
     ------
     UsageError
-        If the recipe's net cannot be varied in that way.
+        If the comparison needs two columns and the recipe's net has one.
     """
     comparison = COMPARISONS[name]
     if name in ("talk", "columns") and recipe.net.columns != 2:
-        raise UsageError(f"experiment {name}: recipe {recipe.name} has one column; give --recipe one of two columns")
+        raise UsageError(
+            f"experiment {name}: recipe {recipe.name} has one column; give a two-column recipe with --recipe"
+        )
     return comparison, [arm.recipe(recipe) for arm in comparison.arms]

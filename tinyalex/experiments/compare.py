@@ -1,4 +1,4 @@
-"""A comparison of the paper: each net trained from several seeds, and how far they are apart."""
+"""Run a comparison: train each net with several seeds, and compute the differences of their errors."""
 
 from pathlib import Path
 
@@ -12,41 +12,43 @@ MEASURES = ("top1_error", "top5_error", "train_error", "gap")
 
 
 def compare(comparison, recipes, dataset, out, seeds, devices, show):
-    """Train all arms of a comparison from all seeds.
+    """Train all nets of a comparison with all seeds.
 
     Parameters
     ----------
     comparison : catalogue.Comparison
     recipes : list of Recipe
-        Of the arms.
+        One per net.
     dataset : Dataset
-        In memory.
+        Held in memory.
     out : Path
-        Gets a run folder a net and seed.
+        Folder for the run folders, one per net and seed.
     seeds : int
+        Number of seeds.
     devices : sequence of str
     show : callable
-        Gets a line a net and seed.
+        Called with a line of text for each net and seed.
 
     Returns
     -------
     dict
-        "arms", each with "name" and a list a measure, one error a seed; "effects", each with "name" and an effect a
-        measure: ``{"mean", "deviation", "half", "verdict"}``. All are fractions, or None where one seed has none.
+        "arms", one per net: "name" and, for each of `MEASURES`, a list with one error per seed. "effects", one per net
+        after the first: "name" and, for each measure, the difference from the first net, ``{"mean", "deviation",
+        "half", "verdict"}`` as in `effect.Effect`. Errors are fractions; with one seed "deviation" and "half" are None.
     """
     arms = [{"name": arm.name} | {measure: [] for measure in MEASURES} for arm in comparison.arms]
-    for seed in range(seeds):  # seed by seed: whenever it stops, all nets have come as far
-        for arm, mine, recipe in zip(comparison.arms, arms, recipes, strict=True):
-            images = dataset if arm.whole else sample.centre(dataset, recipe.net.input)
-            folder = Path(out) / f"{_plain(arm.name)}-{seed}"
+    for seed in range(seeds):  # seeds in the outer loop: when stopped, all nets have been trained equally often
+        for arm, errors, recipe in zip(comparison.arms, arms, recipes, strict=True):
+            images = dataset if arm.whole_images else sample.centre(dataset, recipe.net.input)
+            folder = Path(out) / f"{arm.folder or _folder_name(arm.name)}-{seed}"
             found = trial(recipe, images, folder, devices, seed, show=lambda line: None)
             for measure in MEASURES:
-                mine[measure].append(found[measure])
+                errors[measure].append(found[measure])
             show(
                 f"seed {seed}  {arm.name:<20} test error {found['top1_error']:.2%}, top-5 {found['top5_error']:.2%}, "
                 f"training {found['train_error']:.2%}"
             )
-    effects = [{"name": other["name"]} | {m: _effect(arms[0][m], other[m]) for m in MEASURES} for other in arms[1:]]
+    effects = [{"name": arm["name"]} | {m: _effect(arms[0][m], arm[m]) for m in MEASURES} for arm in arms[1:]]
     return {"arms": arms, "effects": effects}
 
 
@@ -56,5 +58,5 @@ def _effect(reference, other):
     return numbers | {"verdict": found.verdict}
 
 
-def _plain(name):
+def _folder_name(name):
     return "-".join("".join(letter if letter.isalnum() else " " for letter in name).split())

@@ -1,36 +1,37 @@
-"""One experiment from its settings to its result, in a folder that nobody else writes to meanwhile."""
+"""Run one experiment in its own folder, which is locked meanwhile."""
 
 from tinyalex import __version__
 from tinyalex.experiments import catalogue
 from tinyalex.experiments.compare import compare
 from tinyalex.experiments.race import race
-from tinyalex.experiments.trial import claim
+from tinyalex.experiments.trial import check_settings
 from tinyalex.system import lock
 
 
 def experiment(name, recipe, dataset, out, seeds, devices, search_epochs, show):
-    """Run a comparison, or go on with it.
+    """Run an experiment, or resume one that was stopped.
 
     Parameters
     ----------
     name : str
-        Of `catalogue.COMPARISONS`, or `catalogue.RACE`.
+        A key of `catalogue.COMPARISONS`, or `catalogue.RACE`.
     recipe : Recipe
-        What is varied.
+        The recipe whose net is varied.
     dataset : Dataset
-        In memory.
+        Held in memory.
     out : Path
-        The experiment's own folder.
+        Folder of this experiment.
     seeds : int
     devices : sequence of str
     search_epochs : int
-        After which the race compares rates.
+        Epochs after which the race compares learning rates.
     show : callable
+        Called with lines of text.
 
     Returns
     -------
     dict
-        What JSON holds: what was run, on what, what was found, what the paper found.
+        The contents of ``result.json``: the settings, the data set, the result, and the paper's result.
     """
     about = {
         "experiment": name,
@@ -42,7 +43,7 @@ def experiment(name, recipe, dataset, out, seeds, devices, search_epochs, show):
         "made_with": f"tinyalex {__version__}",
     }
     with lock.hold(out, "experimenting", "--out"):
-        claim(out, recipe, dataset)
+        check_settings(out, recipe, dataset)
         if name == catalogue.RACE:
             title = {"title": "epochs to 25 % training error, ReLU and tanh", "section": "3.1, Figure 1"}
             paper = {"paper": [6.0], "source": "CIFAR-10: six times faster, for a net that the paper does not name"}

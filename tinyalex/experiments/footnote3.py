@@ -1,11 +1,11 @@
-"""How the nets of footnote 3 were trained (2012: cuda-convnet's ``Methodology`` page and the heads of its files).
+"""Training in the three stages of the nets of footnote 3 (2012: cuda-convnet's ``Methodology`` page and file headers).
 
 1. Train on files 1 to 4 of CIFAR-10 until the error on file 5 stops improving, and note the loss on files 1 to 4.
-2. Go on with files 1 to 5 until the loss on file 5 has come down to the noted one.
-3. Divide the weights' rate by 10 and train for 10 epochs; divide by 10 again, and train for 10 more.
+2. Continue on files 1 to 5 until the loss on file 5 has fallen to the noted loss.
+3. Divide the learning rate of the weights by 10 and train for 10 epochs; divide it by 10 again and train for 10 more.
 
-The losses are those of training: of crops and reflections as an epoch draws them. Each stage is a run in a folder of
-its own that begins with the weights of the one before, and goes on where it was stopped, as any run does.
+The losses are measured on training images with random crops and reflections. Each stage is a run in a folder of its own
+that starts with the weights of the previous stage; a stage that was stopped is resumed, as any run.
 """
 
 from dataclasses import replace
@@ -20,41 +20,46 @@ from tinyalex.runs.train import train as train_run
 from tinyalex.training import evaluation
 
 STAGES = ("1-four-fifths", "2-all", "3-lower-rates")
-EPOCHS = 10  # at each of the two lower rates
+EPOCHS = 10  # at each of the two lower rates of stage 3
 
 
 def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, options=None):
-    """Train a network in these stages; the parameters are those of `tinyalex.runs.train.train`.
+    """Train a network in the three stages; the parameters are those of `tinyalex.runs.train.train`.
 
-    ``learning.epochs`` is the most that each of the first two stages takes, and ``learning.patience`` how many epochs
-    without a better error on file 5 end the first.
+    ``learning.epochs`` limits each of the first two stages. The first ends after ``learning.patience`` epochs without a
+    lower error on file 5.
 
     Returns
     -------
     Score
-        On the test images, at the end.
+        The errors on the test images after the last stage.
     """
     folders = [Path(out) / stage for stage in STAGES]
     four, fifth = (Subset(dataset.train, indices) for indices in fifths(dataset))
     common, options = {"devices": devices, "seed": seed, "show": show}, options or ResumeOptions()
 
-    show(f"{folders[0]}: {len(four):,} images, until {len(fifth):,} others are told no better")
+    show(f"{folders[0]}: {len(four):,} images, until the error on {len(fifth):,} others stops improving")
     validated = part(dataset, four, fifth)
     train_run(_with(recipe, schedule="plateau", drops=0), validated, folders[0], **common, options=options)
     noted = _loss(run_folder.load(folders[0], devices).network, part(dataset, four, fifth), recipe, seed)
 
     show(f"{folders[1]}: all {len(dataset.train):,} images, until the loss on the last fifth is {noted:.4f}")
-    newcomers = part(dataset, fifth, fifth)
+    last_fifth = part(dataset, fifth, fifth)
 
-    def known(training):
-        return _loss(training.network, newcomers, recipe, seed) <= noted
+    def loss_reached(training):
+        return _loss(training.network, last_fifth, recipe, seed) <= noted
 
     constant = _with(recipe, schedule="phases")
     train_run(
-        constant, dataset, folders[1], **common, options=options._replace(init_from=folders[0]), stop_condition=known
+        constant,
+        dataset,
+        folders[1],
+        **common,
+        options=options._replace(init_from=folders[0]),
+        stop_condition=loss_reached,
     )
 
-    show(f"{folders[2]}: {EPOCHS} epochs at a tenth of the rate and {EPOCHS} at a hundredth")
+    show(f"{folders[2]}: {EPOCHS} epochs at a tenth of the learning rate and {EPOCHS} at a hundredth")
     rate, bias_rate = recipe.learning.rate, recipe.learning.rate * recipe.learning.bias_rate
     phases = tuple(Phase(float(EPOCHS * k), rate / 10 ** (k + 1), bias_rate) for k in (0, 1))
     lower = _with(recipe, schedule="phases", epochs=2 * EPOCHS, rate=rate / 10, phases=phases)
@@ -66,7 +71,7 @@ def _with(recipe, **changes):
 
 
 def _loss(network, dataset, recipe, seed):
-    # The mean loss on a part's training images, varied as the first epoch varies them.
+    # The mean loss on the training images, with the crops and reflections of the first epoch.
     total = 0.0
     for batch in training_batches(dataset, recipe, seed, epoch=0, devices=network.devices):
         found = evaluation.score(network.predict(batch.images, recipe.learning.batch), batch.labels)

@@ -1,9 +1,9 @@
-"""Figure 1: how many epochs a net with ReLUs and one with tanh units need to 25 % training error (paper §3.1).
+"""Figure 1: how many epochs a net with ReLUs and one with tanh units need to reach 25 % training error (paper §3.1).
 
 "The learning rates for each network were chosen independently to make training as fast as possible": a search doubles
-and halves the rate for as long as the training error after a few epochs gets better. What is ahead early need not be
-there first: the three best rates train for three times as many epochs, the two best of these for six times as many, and
-the better one of them until it is there.
+and halves the rate as long as the training error after a few epochs improves. Since the best rate after few epochs need
+not be the best later, the three best rates then train for three times as many epochs, the two best of these for six
+times as many, and the better of these two until it reaches 25 %. If it does not get there, the other one is tried.
 """
 
 import math
@@ -24,79 +24,81 @@ ACTIVATIONS = ("relu", "tanh")
 
 
 class Runner:
-    """A net at one learning rate, which trains as far as it is told to.
+    """A net at one learning rate that is trained in several calls.
 
     Parameters
     ----------
     recipe : Recipe
-        ``learning.epochs`` is the farthest that it may go.
+        ``learning.epochs`` is the limit.
     dataset : Dataset
     folder : Path
-        Of its run. What an earlier runner did there counts.
+        Run folder. Epochs that an earlier process trained there are counted.
     devices : sequence of str
     seed : int
 
     Attributes
     ----------
     errors : list of float
-        Training error of each epoch so far, as counted while the net learned; infinite from where it diverged.
+        Training error of each epoch so far, measured during training; infinite for all epochs after it diverged.
     """
 
     def __init__(self, recipe, dataset, folder, devices, seed):
         self.recipe, self.dataset, self.folder, self.devices, self.seed = recipe, dataset, folder, devices, seed
-        self.most, self._diverged = recipe.learning.epochs, Path(folder) / "diverged.txt"
+        self.max_epochs, self._diverged = recipe.learning.epochs, Path(folder) / "diverged.txt"
 
     @property
     def errors(self):
         errors = [record["top1_error"] for record in run_folder.read_log(self.folder) if record["event"] == "epoch"]
-        return errors + [math.inf] * (self.most - len(errors)) if self._diverged.is_file() else errors
+        return errors + [math.inf] * (self.max_epochs - len(errors)) if self._diverged.is_file() else errors
 
     @property
-    def needed(self):
-        """Epochs to the goal, or None."""
+    def epochs_to_goal(self):
+        """Epochs until the goal is reached, a fraction between two epochs, or None."""
         return crossing(self.errors, GOAL)
 
-    def go(self, epochs):
-        """Train until so many epochs are done, or the goal is reached.
+    def run_until(self, epochs):
+        """Train until this number of epochs is done or the goal is reached, whichever is first.
 
         Returns
         -------
         tuple of float
-            Epochs to the goal, if that takes no more than these, and the last error: the lesser tuple is the faster.
+            Epochs to the goal (infinite if it is not reached within ``epochs``), and the last training error. Of two
+            rates, the one with the smaller tuple is the faster.
         """
-        epochs = min(epochs, self.most)
+        epochs = min(epochs, self.max_epochs)
 
-        def there(_):
-            return len(self.errors) >= epochs or self.needed is not None
+        def done(_):
+            return len(self.errors) >= epochs or self.epochs_to_goal is not None
 
-        if not there(self):
+        if not done(self):
             try:
-                quiet = {"show": lambda line: None, "stop_condition": there}
+                quiet = {"show": lambda line: None, "stop_condition": done}
                 train(self.recipe, self.dataset, self.folder, self.devices, self.seed, **quiet)
             except DivergedError as error:
                 storage.write_text(self._diverged, f"{error}\n")
         errors = self.errors[:epochs]
-        needed = crossing(errors, GOAL)
-        return math.inf if needed is None else needed, errors[-1]
+        reached = crossing(errors, GOAL)
+        return math.inf if reached is None else reached, errors[-1]
 
 
 def search(make, start, epochs, show):
-    """Find the fastest rate.
+    """Find the learning rate that reaches the goal in the fewest epochs.
 
     Parameters
     ----------
     make : callable
-        ``make(rate)`` gives a `Runner`.
+        ``make(rate)`` returns a `Runner`.
     start : float
         The first rate.
     epochs : int
-        After which rates are compared for the first time.
+        Epochs after which rates are compared for the first time.
     show : callable
+        Called with lines of text.
 
     Returns
     -------
     dict of float to Runner
-        All that were tried, the fastest first. It has reached the goal, unless neither of the last two does.
+        All rates tried, the fastest first. The first has reached the goal, unless neither of the last two did.
     """
     runners = {}
 
@@ -104,8 +106,8 @@ def search(make, start, epochs, show):
         rate = float(f"{rate:.9g}")
         if rate not in runners:
             runners[rate] = make(rate)
-            show(f"rate {rate:g}: training error {_percent(runners[rate].go(epochs)[1])} after {epochs} epochs")
-        return runners[rate].go(epochs)
+            show(f"rate {rate:g}: training error {_percent(runners[rate].run_until(epochs)[1])} after {epochs} epochs")
+        return runners[rate].run_until(epochs)
 
     best = start
     for factor in (2.0, 0.5):
@@ -113,42 +115,44 @@ def search(make, start, epochs, show):
             best *= factor
     order = sorted(runners, key=slowness)
     for count, times in ((3, 3), (2, 6)):
-        ahead = sorted(order[:count], key=lambda rate: slowness(rate, times * epochs))
+        best_rates = sorted(order[:count], key=lambda rate: slowness(rate, times * epochs))
         show(
             f"after {times * epochs} epochs: "
-            + ", ".join(f"{rate:g} {_percent(runners[rate].errors[-1])}" for rate in ahead)
+            + ", ".join(f"{rate:g} {_percent(runners[rate].errors[-1])}" for rate in best_rates)
         )
-        order[:count] = ahead
+        order[:count] = best_rates
     for rate in order[:2]:
-        runners[rate].go(runners[rate].most)
+        runners[rate].run_until(runners[rate].max_epochs)
         show(f"rate {rate:g}: {_reached(runners[rate])}")
-        if runners[rate].needed is not None:
+        if runners[rate].epochs_to_goal is not None:
             order.insert(0, order.pop(order.index(rate)))
             break
     return {rate: runners[rate] for rate in order}
 
 
 def race(recipe, dataset, out, seeds, devices, epochs, show):
-    """Find the fastest rate of both nets, and repeat their race from other seeds.
+    """Find the fastest learning rate of both nets, and repeat the comparison with other seeds.
 
     Parameters
     ----------
     recipe : Recipe
-        Its rate is where the searches begin, its epochs are the most that a net may take.
+        ``learning.rate`` is the first rate of both searches, ``learning.epochs`` the limit of every training.
     dataset : Dataset
     out : Path
     seeds : int
-        Rates are chosen with seed 0; the others run at the chosen rate.
+        The rates are found with seed 0; the other seeds use them.
     devices : sequence of str
     epochs : int
         See `search`.
     show : callable
+        Called with lines of text.
 
     Returns
     -------
     dict
-        "arms", each with "name", "rate", "needed" (epochs to the goal a seed, or None), "errors" (training error an
-        epoch, a seed) and "searched" (rate, errors); "ratio", one a seed, or None where a net did not get there.
+        "arms", one per net: "name", "rate", "needed" (for each seed the epochs to the goal, or None), "errors" (for
+        each seed the training error of each epoch) and "searched" (rate and errors of each rate tried). "ratio", for
+        each seed: the tanh net's epochs divided by the ReLU net's, or None if one of them did not reach the goal.
     """
     arms = []
     for activation in ACTIVATIONS:
@@ -158,20 +162,20 @@ def race(recipe, dataset, out, seeds, devices, epochs, show):
             folder = Path(out) / f"{activation}-{rate:g}-{seed}"
             return Runner(recipes.with_rate(net, rate), dataset, folder, devices[: net.net.columns], seed)
 
-        show(f"{activation}: searching for the rate")
+        show(f"{activation}: searching for the fastest learning rate")
         found = search(runner, recipe.learning.rate, epochs, show)
         rate = next(iter(found))
-        again = [found[rate], *(runner(rate, seed) for seed in range(1, seeds))]
-        for each in again[1:]:
-            each.go(each.most)
-            show(f"rate {rate:g}, seed {each.seed}: {_reached(each)}")
+        runs = [found[rate], *(runner(rate, seed) for seed in range(1, seeds))]
+        for run in runs[1:]:
+            run.run_until(run.max_epochs)
+            show(f"rate {rate:g}, seed {run.seed}: {_reached(run)}")
         arms.append(
             {
                 "name": activation,
                 "rate": rate,
-                "needed": [each.needed for each in again],
-                "errors": [_finite(each.errors) for each in again],
-                "searched": [{"rate": rate, "errors": _finite(each.errors)} for rate, each in found.items()],
+                "needed": [run.epochs_to_goal for run in runs],
+                "errors": [_finite(run.errors) for run in runs],
+                "searched": [{"rate": rate, "errors": _finite(run.errors)} for rate, run in found.items()],
             }
         )
     relu, tanh = (arm["needed"] for arm in arms)
@@ -183,9 +187,9 @@ def _percent(error):
 
 
 def _reached(runner):
-    if runner.needed is None:
-        return f"not at {GOAL:.0%} training error after {len(runner.errors)} epochs"
-    return f"{GOAL:.0%} training error after {runner.needed:.1f} epochs"
+    if runner.epochs_to_goal is None:
+        return f"{GOAL:.0%} training error not reached after {len(runner.errors)} epochs"
+    return f"{GOAL:.0%} training error after {runner.epochs_to_goal:.1f} epochs"
 
 
 def _finite(errors):

@@ -1,4 +1,4 @@
-"""What an experiment found, beside what the paper says: as text, as JSON and as a picture."""
+"""An experiment's result beside the paper's: as text, as JSON and as a picture."""
 
 import json
 from pathlib import Path
@@ -10,19 +10,19 @@ from tinyalex.experiments.race import GOAL
 from tinyalex.system import storage
 
 _VERDICTS = {
-    "higher": "so it shows at this size",
-    "lower": "so at this size it is the other way round",
-    "open": "so these runs do not show it",
+    "higher": "these runs show it too",
+    "lower": "these runs show the opposite",
+    "open": "these runs do not show it",
 }
 
 
 def text(result):
-    """Write what was found, for people.
+    """Format a result as text.
 
     Parameters
     ----------
     result : dict
-        As `write` keeps it.
+        As returned by `tinyalex.experiments.experiment.experiment`.
 
     Returns
     -------
@@ -41,13 +41,16 @@ def _comparison(result):
     for arm in result["arms"]:
         cells = "".join(f"{_spread(arm[m]):>18}" for m in ("top1_error", "top5_error", "train_error"))
         lines.append(f"{arm['name']:<22}{cells}")
-    lines += ["", "± is the deviation over the seeds; differences are paired by seed, with their 95 % interval"]
+    lines += [
+        "",
+        "± is the standard deviation over the seeds; differences are paired by seed, with 95 % confidence intervals",
+    ]
     for effect in result["effects"]:
-        lines += ["", f"{effect['name']} against {result['arms'][0]['name']}:"]
+        lines += ["", f"{effect['name']} compared with {result['arms'][0]['name']}:"]
         for measure, name, paper in (
             ("top1_error", "top-1 error", result["paper"][0]),
             ("top5_error", "top-5 error", result["paper"][1]),
-            ("gap", "test above training error", None),
+            ("gap", "test minus training error", None),
         ):
             lines.append(f"  {name:<26}{_difference(effect[measure])}" + (f"; paper +{paper} points" if paper else ""))
         lines.append(f"  {_sentence(result, effect)}")
@@ -55,29 +58,31 @@ def _comparison(result):
 
 
 def _sentence(result, effect):
-    # The claim is that the other net is worse, or, where the paper has no number, that it overfits more.
+    # The paper's claim: the changed net has a higher error or, where the paper has no number, overfits more.
     measure = "top1_error" if result["paper"][0] else "gap"
     claim = "a higher top-1 error" if result["paper"][0] else "more overfitting"
     if result["seeds"] < 2:
-        return f"the paper found {claim} for it; one seed cannot tell"
-    return f"the paper found {claim} for it; {_VERDICTS[effect[measure]['verdict']]}"
+        return f"the paper found {claim}; one seed cannot show a difference, use --seeds"
+    return f"the paper found {claim}; {_VERDICTS[effect[measure]['verdict']]}"
 
 
 def _race(result):
     lines = []
     for arm in result["arms"]:
-        tried = ", ".join(f"{each['rate']:g}" for each in sorted(arm["searched"], key=lambda each: each["rate"]))
+        tried = ", ".join(f"{rate:g}" for rate in sorted(run["rate"] for run in arm["searched"]))
         needed = ", ".join("not reached" if n is None else f"{n:.2f}" for n in arm["needed"])
-        lines.append(f"{arm['name']}: rate {arm['rate']:g} (of {tried}); epochs to {GOAL:.0%} training error: {needed}")
+        lines.append(
+            f"{arm['name']}: rate {arm['rate']:g} (tried {tried}); epochs to {GOAL:.0%} training error: {needed}"
+        )
     ratios = [ratio for ratio in result["ratio"] if ratio]
     if not ratios:
-        return [*lines, f"no ratio: one of the nets was not there within {result['epochs']} epochs (the paper: 6)"]
+        return [*lines, f"no ratio: a net did not reach {GOAL:.0%} within {result['epochs']} epochs; the paper: 6"]
     spread = f", ± {np.std(ratios, ddof=1):.2f} over {len(ratios)} seeds" if len(ratios) > 1 else ", one seed"
     return [*lines, f"ratio {np.mean(ratios):.2f}{spread}; the paper: 6"]
 
 
 def write(result, out):
-    """Keep a result as JSON and as a picture.
+    """Save a result as JSON and as a picture.
 
     Parameters
     ----------
@@ -88,6 +93,7 @@ def write(result, out):
     Returns
     -------
     list of Path
+        Of the two files.
     """
     paths = [Path(out) / "result.json", Path(out) / "result.png"]
     storage.write_text(paths[0], json.dumps(result, indent=1) + "\n")
@@ -105,7 +111,7 @@ def picture(result):
     if "ratio" in result:
         names = {"relu": "ReLU", "tanh": "tanh"}
         curves = [(f"{names[arm['name']]}, rate {arm['rate']:g}", arm["errors"][0]) for arm in result["arms"]]
-        others = [[*arm["errors"][1:], *(each["errors"] for each in arm["searched"][1:])] for arm in result["arms"]]
+        others = [[*arm["errors"][1:], *(run["errors"] for run in arm["searched"][1:])] for arm in result["arms"]]
         return figures.race(curves, GOAL, others)
     return figures.seeds(result)
 

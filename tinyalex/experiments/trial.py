@@ -1,4 +1,4 @@
-"""One net, trained once, and what came of it: kept, so that an experiment that was stopped goes on."""
+"""Train one net once and save its errors, so that an experiment that was stopped can be resumed."""
 
 import json
 from pathlib import Path
@@ -14,52 +14,58 @@ RESULT = "result.json"
 
 
 def trial(recipe, dataset, folder, devices, seed, show):
-    """Train a net to the end and score it, or read what an earlier call found.
+    """Train a net to the end and measure its errors, or read the errors that an earlier call saved.
 
     Parameters
     ----------
     recipe : Recipe
     dataset : Dataset
     folder : Path
-        Of the run. A run that was stopped there goes on; a finished one is not repeated.
+        Run folder. A run that was stopped there is resumed; a finished one is not repeated.
     devices : sequence of str
-        One a column, or one for all; those that the net has no column for are left idle.
+        One per column, or one for all columns; devices beyond the net's columns are not used.
     seed : int
     show : callable
-        Gets the lines of training.
+        Called with the lines that training prints.
 
     Returns
     -------
     dict
-        Fractions: "top1_error" and "top5_error" of the test images, "train_error" of the training images, seen as the
-        test images are. "gap" is what the test error is above it.
+        Fractions: "top1_error" and "top5_error" on the test images; "train_error", the top-1 error on the training
+        images, without augmentation; "gap", the top-1 test error minus the training error.
     """
     path = Path(folder) / RESULT
     if not path.is_file():
         devices = devices[: recipe.net.columns]
         score = train(recipe, dataset, folder, devices, seed, show=show)
         run = run_folder.load(folder, devices)
-        seen = evaluation.evaluate(run.network, dataset.train, run.mean, run.recipe)
-        found = {"top1_error": score.top1_error, "top5_error": score.top5_error, "train_error": seen.top1_error}
-        storage.write_text(path, json.dumps(found | {"gap": score.top1_error - seen.top1_error}) + "\n")
+        on_training = evaluation.evaluate(run.network, dataset.train, run.mean, run.recipe)
+        found = {"top1_error": score.top1_error, "top5_error": score.top5_error, "train_error": on_training.top1_error}
+        storage.write_text(path, json.dumps(found | {"gap": score.top1_error - on_training.top1_error}) + "\n")
     return json.loads(path.read_text(encoding="utf-8"))
 
 
-def claim(folder, recipe, dataset):
-    """Give an experiment its folder; refuse a folder where another one began.
+def check_settings(folder, recipe, dataset):
+    """Save an experiment's settings in its folder, or compare them with those saved by an earlier call.
 
     Parameters
     ----------
     folder : Path
     recipe : Recipe
-        What the nets have in common.
+        The recipe that is varied.
     dataset : Dataset
+
+    Raises
+    ------
+    UsageError
+        If the folder holds an experiment with another recipe or data set.
     """
     path = Path(folder) / "settings.json"
     if not path.is_file():
-        kept = {"recipe": recipes.to_toml(recipe), "data": dataset.identity}
-        storage.write_text(path, json.dumps(kept, indent=1) + "\n")
-    kept = json.loads(path.read_text(encoding="utf-8"))
-    for what, same in (("recipe", recipes.parse(kept["recipe"]) == recipe), ("data", kept["data"] == dataset.identity)):
-        if not same:
-            raise UsageError(f"{folder}: an experiment with another {what} is kept there; give another --out")
+        current = {"recipe": recipes.to_toml(recipe), "data": dataset.identity}
+        storage.write_text(path, json.dumps(current, indent=1) + "\n")
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    same = {"recipe": recipes.parse(saved["recipe"]) == recipe, "data set": saved["data"] == dataset.identity}
+    for name in same:
+        if not same[name]:
+            raise UsageError(f"{folder}: holds an experiment with another {name}; give another folder with --out")

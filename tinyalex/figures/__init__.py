@@ -1,7 +1,7 @@
-"""What people look at: curves, races, architectures, kernels, top-five panels, neighbours, seeds, contact sheets.
+"""Figures: learning curves, Figures 1 to 4 of the paper, comparisons over several seeds, contact sheets.
 
-Those that draw return a matplotlib ``Figure`` that no window and no global state knows of; `save` writes it. Importing
-this package does not import matplotlib: drawing does.
+The drawing functions return a matplotlib ``Figure`` without using pyplot, so no window and no global state is involved;
+`save` writes it to a file. Matplotlib is imported when something is drawn, not when this package is imported.
 """
 
 from tinyalex.figures.architecture import architecture
@@ -26,5 +26,5 @@ __all__ = [
     "race",
     "save",
     "seeds",
+    "specialisation",
 ]
-__all__ += ["specialisation"]

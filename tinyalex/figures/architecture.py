@@ -1,14 +1,15 @@
-"""A network with its columns, the shapes of its layers, their kernels, and who reads whom: Figure 2 of the paper.
+"""Draw a network: its columns, the shapes of its layers, their kernels and their inputs, as in Figure 2 of the paper.
 
-A block is as high and deep as a map and as wide as there are maps, each by the square root, so that large and small can
-be seen side by side. A window is a kernel at its true share of the maps that it looks at.
+Height and depth of a block stand for the size of the layer's maps, its width for their number. All are drawn in
+proportion to the square root, so that large and small layers can be seen side by side. The white window on a block is
+the next layer's kernel, to scale with the maps that it reads.
 """
 
 from tinyalex.figures.page import BLUE, INK, MUTED, VERMILION, page, write
 from tinyalex.figures.wiring import levels
 
-HIGH, WIDE, BAR = 1.35, 0.62, 0.15  # inches: the highest block, the widest, and a fully connected layer's width
-DEEP = (0.40, -0.26)  # how far a block of height 1 reaches into the page, to the right and up
+HIGH, WIDE, BAR = 1.35, 0.62, 0.15  # inches: highest block, widest block, width of a fully connected layer
+DEEP = (0.40, -0.26)  # offset of the back face of a block of height 1: to the right, and up
 STEP, EDGE, ROW_GAP = 0.74, 0.6, 0.55
 LINE, TOP = 0.155, 0.3  # inches
 SIZE = 7.5
@@ -16,7 +17,7 @@ COLUMN_COLORS = (BLUE, VERMILION)
 
 
 class _Block:
-    """Where a column's share of a layer stands on the page."""
+    """Position and size of one column's part of a layer on the page, in inches."""
 
     def __init__(self, shape, left, middle, height, width, color):
         self.shape, self.color = shape, color
@@ -31,7 +32,7 @@ class _Block:
         return self.left, (self.top + self.bottom) / 2
 
     def face(self, share=1.0):
-        """Return the corners of the middle part of the right face."""
+        """Return the corners of the middle of the right face, ``share`` of it in each direction."""
         lo, hi = (1 - share) / 2, (1 + share) / 2
         height = self.bottom - self.top
         return [
@@ -46,7 +47,7 @@ def architecture(network):
     Parameters
     ----------
     network : Network
-        Described with one column a device, as `tinyalex.network.alexnet.describe` does with ``devices=net.columns``.
+        With shapes only and one column per device: `tinyalex.network.alexnet.describe` with ``devices=net.columns``.
 
     Returns
     -------
@@ -56,10 +57,10 @@ def architecture(network):
     shapes = [network.input_shape, *(part.shape for level in chain for part in level.parts.values())]
     scale = _Scale(shapes)
     row = max(scale(shape)[0] * (1 - DEEP[1] * (len(shape) == 3)) for shape in shapes[columns > 1 :])
-    words = [["image"], *map(_about, chain)]
-    text = TOP + columns * row + (columns - 1) * ROW_GAP + 0.45  # where the words begin
+    captions = [["image"], *map(_caption, chain)]
+    text = TOP + columns * row + (columns - 1) * ROW_GAP + 0.45  # top of the captions
     middles = [TOP + row / 2 + column * (row + ROW_GAP) for column in range(columns)]
-    left, placed = EDGE, []
+    left, layer_blocks = EDGE, []
     image = _Block(network.input_shape, left, sum(middles) / columns, *scale(network.input_shape), MUTED)
     left = image.end + STEP
     for level in chain:
@@ -67,20 +68,20 @@ def architecture(network):
             column: _Block(part.shape, left, middles[column], *scale(part.shape), COLUMN_COLORS[column])
             for column, part in level.parts.items()
         }
-        placed.append(blocks)
+        layer_blocks.append(blocks)
         left = max(block.end for block in blocks.values()) + STEP
-    figure, axes = page(left - STEP + EDGE, text + LINE * max(map(len, words)) + 0.2)
-    _block(axes, image, 2)
-    _words(axes, image, words[0], text)
+    figure, axes = page(left - STEP + EDGE, text + LINE * max(map(len, captions)) + 0.2)
+    _draw_block(axes, image, 2)
+    _write_caption(axes, image, captions[0], text)
     before = {column: image for column in range(columns)}
-    for depth, (level, blocks) in enumerate(zip(chain, placed, strict=True), start=1):
+    for depth, (level, blocks) in enumerate(zip(chain, layer_blocks, strict=True), start=1):
         for column, part in level.parts.items():
             sources = [before[source] for source in part.sources] if depth > 1 else [image]
             for source in sources:
-                _reads(axes, source, blocks[column], level.kernel, part.before, 4 * depth)
+                _draw_connection(axes, source, blocks[column], level.kernel, part.before, 4 * depth)
         for block in blocks.values():
-            _block(axes, block, 4 * depth + 1)
-        _words(axes, next(iter(blocks.values())), words[depth], text)
+            _draw_block(axes, block, 4 * depth + 1)
+        _write_caption(axes, next(iter(blocks.values())), captions[depth], text)
         before = blocks
     for column in range(columns if columns > 1 else 0):
         y = middles[column] + (column - 0.5) * 0.9 * row
@@ -89,7 +90,7 @@ def architecture(network):
 
 
 class _Scale:
-    """Height and width of a layer's block in inches."""
+    """Computes height and width of a layer's block, in inches, from its shape."""
 
     def __init__(self, shapes):
         self.side = max(shape[0] for shape in shapes if len(shape) == 3)
@@ -102,7 +103,7 @@ class _Scale:
         return max(0.14, HIGH * (shape[0] / self.side) ** 0.5), max(0.06, WIDE * (shape[2] / self.maps) ** 0.5)
 
 
-def _block(axes, block, order):
+def _draw_block(axes, block, order):
     from matplotlib.patches import Polygon
 
     x, top, right, bottom, dx, dy = block.left, block.top, block.right, block.bottom, block.dx, block.dy
@@ -119,8 +120,9 @@ def _block(axes, block, order):
     write(axes, (x + right + dx * 0.3) / 2, bottom + 0.07, text, SIZE, ha="center", va="top", zorder=90, bbox=paper)
 
 
-def _reads(axes, source, block, kernel, before, order):
-    # A kernel's window, and from its corners to where its answer goes; a fully connected layer reads from edge to edge.
+def _draw_connection(axes, source, block, kernel, before, order):
+    # A convolution: its kernel's window and lines from its corners to the block that it computes. A fully connected
+    # layer: two lines from edge to edge.
     from matplotlib.patches import Polygon
 
     style = {"color": source.color, "linewidth": 0.7, "alpha": 0.75, "zorder": order}
@@ -135,12 +137,14 @@ def _reads(axes, source, block, kernel, before, order):
     window = source.face(min(1.0, kernel[0] / before[0]))
     tip = block.target
     axes.add_patch(Polygon(window, facecolor="white", edgecolor=source.color, lw=0.9, alpha=0.95, zorder=order))
-    for one, other in zip(window, window[1:] + window[:1], strict=True):
-        axes.add_patch(Polygon([one, other, tip], facecolor=source.color, edgecolor="none", alpha=0.07, zorder=order))
-        axes.plot([one[0], tip[0]], [one[1], tip[1]], **style)
+    for corner, following in zip(window, window[1:] + window[:1], strict=True):
+        axes.add_patch(
+            Polygon([corner, following, tip], facecolor=source.color, edgecolor="none", alpha=0.07, zorder=order)
+        )
+        axes.plot([corner[0], tip[0]], [corner[1], tip[1]], **style)
 
 
-def _about(level):
+def _caption(level):
     count = sum(part.shape[-1] for part in level.parts.values())
     if level.kernel is None:
         return [level.name, f"{count:,} units", *level.after]
@@ -148,7 +152,7 @@ def _about(level):
     return [level.name, f"{count} of {' × '.join(map(str, level.kernel))}", *stride, *level.after]
 
 
-def _words(axes, block, lines, top):
+def _write_caption(axes, block, lines, top):
     x = (block.left + block.right) / 2 + 0.3 * block.dx
     for number, line in enumerate(lines):
         style = {"weight": "bold", "color": INK} if number == 0 else {"color": INK if number == 1 else MUTED}

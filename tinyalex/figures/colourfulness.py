@@ -1,8 +1,8 @@
-"""How colourful first-layer kernels are, and how far two columns have parted in that (paper §6.1 and Figure 3).
+"""How colourful first-layer kernels are, and how much two columns differ in it (paper §6.1 and Figure 3).
 
-A kernel answers to a change of brightness by its mean over R, G and B at each place, and to a change of colour by what
-remains. Its colourfulness is the share of the remainder in the sum of its squared weights: 0 for a grey kernel, 1 for
-one that no grey picture can excite, 2/3 on average for weights of independent noise.
+At each pixel of a kernel, the mean over R, G and B responds to brightness and the rest to colour. The colourfulness is
+the fraction that the rest has of the sum of the squared weights: 0 for a grey kernel, 1 for a kernel that gives 0 on
+every grey image, 2/3 on average for independent random weights.
 """
 
 from typing import NamedTuple
@@ -11,20 +11,20 @@ import numpy as np
 
 from tinyalex import randomness
 
-_DEALS = 2000
+_SPLITS = 2000
 
 
 class Specialisation(NamedTuple):
-    """What two columns' kernels say.
+    """How much two columns differ in colourfulness.
 
     Attributes
     ----------
     means : dict of str to float
         A column's mean colourfulness.
     apart : float
-        Difference of the two means, 0 to 1.
+        Absolute difference of the two means, 0 to 1.
     by_chance : float
-        Which difference 95 % of all ways to deal the same kernels to two columns stay below.
+        The difference that 95 % of random splits of the same kernels into two columns stay below.
     """
 
     means: dict
@@ -33,7 +33,7 @@ class Specialisation(NamedTuple):
 
 
 def colourfulness(kernels):
-    """Return how colourful kernels are.
+    """Compute the colourfulness of kernels.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def colourfulness(kernels):
     Returns
     -------
     ndarray, shape (n,)
-        0 to 1; NaN for a kernel of zeros, or with weights that are not finite.
+        0 to 1; NaN for a kernel that is all zeros or has weights that are not finite.
     """
     kernels = np.asarray(kernels, np.float64)
     colour = kernels - kernels.mean(axis=2, keepdims=True)
@@ -51,26 +51,26 @@ def colourfulness(kernels):
 
 
 def specialisation(columns):
-    """Measure how far two columns' kernels are apart in colour.
+    """Measure how much two columns differ in the colourfulness of their kernels.
 
     Parameters
     ----------
     columns : dict of str to array (k, k, 3, n)
-        Two columns.
+        Exactly two columns.
 
     Returns
     -------
     Specialisation
     """
     values = {name: colourfulness(block) for name, block in columns.items()}
-    values = {name: each[np.isfinite(each)] for name, each in values.items()}
+    values = {name: column[np.isfinite(column)] for name, column in values.items()}
     a, b = values.values()
     if not (len(a) and len(b)):
         return Specialisation({name: np.nan for name in values}, np.nan, np.nan)
     pool = np.concatenate([a, b])
     key = randomness.key(0, "specialisation")
-    deals = np.argsort(randomness.bits(key, np.arange(_DEALS)[:, None], np.arange(len(pool))), axis=1)
-    dealt = pool[deals]
-    chance = np.abs(dealt[:, : len(a)].mean(axis=1) - dealt[:, len(a) :].mean(axis=1))
-    means = {name: float(each.mean()) for name, each in values.items()}
+    orders = np.argsort(randomness.bits(key, np.arange(_SPLITS)[:, None], np.arange(len(pool))), axis=1)
+    shuffled = pool[orders]
+    chance = np.abs(shuffled[:, : len(a)].mean(axis=1) - shuffled[:, len(a) :].mean(axis=1))
+    means = {name: float(column.mean()) for name, column in values.items()}
     return Specialisation(means, float(abs(a.mean() - b.mean())), float(np.quantile(chance, 0.95)))

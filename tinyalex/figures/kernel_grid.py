@@ -1,7 +1,7 @@
-"""The kernels of a first layer as pictures, column a's above column b's: Figure 3 of the paper.
+"""Draw the kernels of a first layer as images, column a above column b: Figure 3 of the paper.
 
 Brightness is normalised as the authors' 2012 code did it for the figure: the minimum over all kernels of the layer is
-subtracted, then everything is divided by the maximum. One scale for all, so a weak kernel looks weak.
+subtracted, then everything is divided by the maximum. All kernels have one scale, so that a weak kernel looks weak.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from tinyalex.figures.colourfulness import colourfulness
 from tinyalex.figures.page import DPI, MUTED, page, write
 
 A_ROW = 16
-ROW, KERNEL = 1360, 110  # at most so many dots of the PNG, where that can be
+ROW, KERNEL = 1360, 110  # pixels: the widest row and kernel, unless one pixel per weight takes more
 
 
 def kernels(columns):
@@ -19,19 +19,19 @@ def kernels(columns):
     Parameters
     ----------
     columns : dict of str to array (k, k, c, n)
-        A column's name ("a") and its kernels. With c = 3 they are shown in colour, else in grey (mean over c).
+        A column's name ("a") and its kernels. With c = 3 they are drawn in colour, otherwise in grey (the mean over c).
 
     Returns
     -------
     matplotlib.figure.Figure
-        Without labels where there is one column only; else with each column's mean `colourfulness`.
+        With two columns, each is labelled with its mean `colourfulness`.
     """
     shown = _normalized(columns)
     most = max(block.shape[-1] for block in shown.values())
-    a_row = -(-most // -(-most // A_ROW))  # rows of equal length rather than a full one and a stump
+    a_row = -(-most // -(-most // A_ROW))  # rows of equal length, instead of a full one and a short one
     grids = {name: _grid(block, a_row) for name, block in shown.items()}
 
-    # Every weight becomes a whole number of dots, so that nearest neighbour is exact.
+    # Every weight takes a whole number of pixels, so that nearest-neighbour interpolation is exact.
     widest = max(grid.shape[1] for grid in grids.values())
     k = max(block.shape[0] for block in shown.values())
     dot = max(1, min(ROW // widest, KERNEL // k)) / DPI
@@ -49,14 +49,15 @@ def kernels(columns):
 
 
 def _label(name, block):
-    # Figure 3's caption in numbers: one column is largely colour-agnostic, the other largely colour-specific.
+    # The caption of Figure 3 calls one column largely colour-agnostic, the other largely colour-specific: the label
+    # gives both as numbers.
     text, values = f"column {name}" if len(name) == 1 else name, colourfulness(block) if block.shape[2] == 3 else []
     values = [value for value in values if np.isfinite(value)]
     return f"{text}, colourfulness {np.mean(values):.2f}" if values else text
 
 
 def _normalized(columns):
-    # Returns float64 (k, k, 3, n) a column, from 0 to 1 over all of them.
+    # Returns float64 (k, k, 3, n) for each column, scaled to 0 to 1 over all columns.
     blocks = {name: np.asarray(block, np.float64) for name, block in columns.items()}
     blocks = {
         name: block if block.shape[2] == 3 else block.mean(axis=2, keepdims=True).repeat(3, axis=2)
@@ -64,13 +65,13 @@ def _normalized(columns):
     }
     values = np.concatenate([block[np.isfinite(block)] for block in blocks.values()])
     low, high = (values.min(), values.max()) if values.size else (0.0, 0.0)
-    if high == low:  # all weights alike: middle grey
+    if high == low:  # all weights equal: draw them in middle grey
         low, high = low - 0.5, high + 0.5
     return {name: np.nan_to_num((block - low) / (high - low)).clip(0, 1) for name, block in blocks.items()}
 
 
 def _grid(block, a_row):
-    # (k, k, 3, n) to one uint8 picture: ``a_row`` kernels a row, white gaps of one weight's width between.
+    # (k, k, 3, n) to one uint8 image with ``a_row`` kernels per row and white gaps as wide as one weight.
     k, _, _, n = block.shape
     rows, cell = -(-n // a_row), k + 1
     grid = np.full((rows * cell - 1, a_row * cell - 1, 3), 255, np.uint8)

@@ -1,8 +1,8 @@
-"""How a run learned: the loss on the left, error rates on the right, both over epochs."""
+"""Learning curves: the loss on the left, error rates on the right, both over epochs."""
 
 import numpy as np
 
-from tinyalex.figures.page import BLUE, FAINT, INK, MUTED, PALE, VERMILION, blank, text_width, write
+from tinyalex.figures.page import BLUE, FAINT, INK, MUTED, PALE, VERMILION, new_figure, text_width, write
 
 WIDTH, HEIGHT = 10.6, 4.0  # of the figure, inches
 PANEL = (3.55, 2.85)  # of either panel, inches
@@ -15,15 +15,16 @@ def curves(records):
     Parameters
     ----------
     records : list of dict
-        Lines of ``log.jsonl``: events "epoch" (training means, the lines), "train" (running values, faint) and "test".
-        Where a resumed run repeats epochs, the later records count. A value that is missing or not finite leaves a gap.
+        Lines of ``log.jsonl`` with the events "epoch" (means over an epoch, drawn as lines), "train" (running values,
+        drawn faintly) and "test". Where a resumed run repeats epochs, the later records are drawn. A value that is
+        missing or not finite leaves a gap.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Errors are in percent. Thin vertical lines are drops of the learning rate, with the new rate above them.
+        Errors are in percent. Thin vertical lines mark drops of the learning rate, with the new rate above them.
     """
-    figure = blank(WIDTH, HEIGHT)
+    figure = new_figure(WIDTH, HEIGHT)
     main = "epoch" if any(record.get("event") == "epoch" for record in records) else "train"
     train, test = {"color": BLUE}, {"color": VERMILION}
     end = max((record.get("epoch") or 0 for record in records), default=0) or 1
@@ -35,9 +36,9 @@ def curves(records):
     ]
     _running(loss, records, main, "loss")
     _loss_scale(loss)
-    broken = [epoch for line in loss.lines for epoch, value in line.get_xydata() if np.isnan(value)]
-    if broken:
-        loss.set_title(f"not finite from epoch {min(broken):.3g}", loc="right", size=SIZE, color=VERMILION, pad=18)
+    not_finite = [epoch for line in loss.lines for epoch, value in line.get_xydata() if np.isnan(value)]
+    if not_finite:
+        loss.set_title(f"not finite from epoch {min(not_finite):.3g}", loc="right", size=SIZE, color=VERMILION, pad=18)
     _end_labels(loss, lines, lambda value: f"{value:#.3g}".rstrip("."))
 
     error = _axes(figure, 5.5, "Error rate (%)", end)
@@ -54,7 +55,7 @@ def curves(records):
     for axes in (loss, error):
         if not any(np.isfinite(line.get_ydata()).any() for line in axes.lines):
             axes.set_yticks([])
-            write(axes, 0.5, 0.5, "nothing recorded", SIZE, MUTED, ha="center", transform=axes.transAxes)
+            write(axes, 0.5, 0.5, "no data recorded", SIZE, MUTED, ha="center", transform=axes.transAxes)
         _rate_drops(axes, records, end)
     return figure
 
@@ -76,11 +77,11 @@ def _axes(figure, left, title, end):
 
 
 def _series(records, event, field):
-    # One curve: epochs and values, NaN for what is not finite.
+    # Return the epochs and values of one curve; values that are not finite become NaN.
     epochs, values = [], []
     for record in records:
         if record.get("event") == event and field in record:
-            while epochs and epochs[-1] >= record["epoch"]:  # written again after a resume
+            while epochs and epochs[-1] >= record["epoch"]:  # repeated by a resumed run
                 epochs.pop(), values.pop()
             epochs.append(float(record["epoch"]))
             values.append(np.nan if record[field] is None else float(record[field]))
@@ -101,7 +102,7 @@ def _running(axes, records, main, field, scale=1):
 
 
 def _loss_scale(axes):
-    # Logarithmic when the loss falls to less than a tenth; a straight one starts at zero.
+    # A logarithmic axis if the loss falls to less than a tenth; otherwise a linear one from zero.
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     values = np.concatenate([line.get_ydata() for line in axes.lines])
@@ -117,7 +118,7 @@ def _loss_scale(axes):
 
 
 def _end_labels(axes, lines, form):
-    # Names and last values to the right of the panel, at the height where the lines end, pushed apart.
+    # Names and last values right of the panel, at the height where the lines end, moved apart where they overlap.
     labels = []
     for line in lines:
         finite = np.flatnonzero(np.isfinite(line.get_ydata()))
@@ -137,17 +138,17 @@ def _end_labels(axes, lines, form):
 
 
 def _rate_drops(axes, records, end):
-    # A drop is a fall between two steady rates: a cosine's slope has none.
+    # A drop is a step from one constant rate to a lower one; a cosine schedule has none.
     epochs, rates = _series(records, "train", "rate")
     if len(rates) == 0:
         epochs, rates = _series(records, "epoch", "rate")
-    taken = -1.0  # where the last label above the panel ends, as a fraction of its width
+    occupied = -1.0  # right end of the last label above the panel, as a fraction of the panel's width
     for i in range(1, len(rates)):
         steady = rates[max(i - 2, 0)] == rates[i - 1] and rates[min(i + 1, len(rates) - 1)] == rates[i]
         if steady and rates[i] < 0.7 * rates[i - 1]:
             axes.axvline(epochs[i - 1], color=PALE, linewidth=0.8, zorder=1)
-            text = f"rate {rates[i]:g}" if taken < 0 else f"{rates[i]:g}"
+            text = f"rate {rates[i]:g}" if occupied < 0 else f"{rates[i]:g}"
             half = text_width(text, SIZE - 1) / PANEL[0] / 2 + 0.01
-            x = max(epochs[i - 1] / end, taken + half)
+            x = max(epochs[i - 1] / end, occupied + half)
             write(axes, x, 1.02, text, SIZE - 1, MUTED, ha="center", transform=axes.transAxes)
-            taken = x + half
+            occupied = x + half

@@ -1,8 +1,8 @@
-"""Test images and the training images that a network considers most like them: Figure 4 of the paper, right half."""
+"""Draw test images and the training images most similar to them: the right half of Figure 4 of the paper."""
 
 import numpy as np
 
-from tinyalex.figures.page import FAINT, INK, MUTED, VERMILION, page, place, short_name, write
+from tinyalex.figures.page import FAINT, INK, MUTED, VERMILION, draw_image, page, short_name, write
 
 SIDE, GAP, QUERY_GAP, MARGIN = 1.0, 0.1, 0.28, 0.22  # inches
 NAME, BITS, HEAD = 0.2, 0.16, 0.36
@@ -10,7 +10,7 @@ SIZE = 7.5
 
 
 def neighbours(queries, found, labels, found_labels, classes, heading="", codes=None):
-    """Draw queries in the first column and what was found for them in the others, the nearest first.
+    """Draw each query in the first column and the images found for it in the others, the nearest first.
 
     Parameters
     ----------
@@ -18,12 +18,12 @@ def neighbours(queries, found, labels, found_labels, classes, heading="", codes=
         The paper shows five.
     found : uint8 array (q, k, s, s, 3)
     labels, found_labels : arrays of int (q,) and (q, k)
-        A name in red is not the query's class.
+        The name of a found image is red if its class is not the query's.
     classes : list of str
     heading : str
-        One line above it all.
+        A line of text above the images.
     codes : pair of bool arrays (q, bits) and (q, k, bits), optional
-        Drawn under the images, dark for 1; bits that differ from the query's are red.
+        Drawn under the images as squares, dark for 1; bits that differ from the query's are red.
 
     Returns
     -------
@@ -38,20 +38,20 @@ def neighbours(queries, found, labels, found_labels, classes, heading="", codes=
         write(axes, MARGIN, MARGIN + 0.09, heading, SIZE + 1.5, va="center")
     for i in range(q):
         top = MARGIN + head + i * row
-        _one(axes, queries[i], MARGIN, top, classes[labels[i]], INK, "bold", bits)
+        _captioned(axes, queries[i], MARGIN, top, classes[labels[i]], INK, "bold", bits)
         if codes is not None:
             _code(axes, codes[0][i], codes[0][i], MARGIN, top + SIDE)
         for j in range(k):
             left = MARGIN + SIDE + QUERY_GAP + j * (SIDE + GAP)
             color = MUTED if found_labels[i][j] == labels[i] else VERMILION
-            _one(axes, found[i, j], left, top, classes[found_labels[i][j]], color, "normal", bits)
+            _captioned(axes, found[i, j], left, top, classes[found_labels[i][j]], color, "normal", bits)
             if codes is not None:
                 _code(axes, codes[1][i][j], codes[0][i], left, top + SIDE)
     return figure
 
 
-def _one(axes, image, left, top, name, color, weight, bits):
-    place(axes, image, left, top, SIDE)
+def _captioned(axes, image, left, top, name, color, weight, bits):
+    draw_image(axes, image, left, top, SIDE)
     name = short_name(name, SIDE, SIZE, weight)
     write(
         axes, left + SIDE / 2, top + SIDE + bits + NAME / 2, name, SIZE, color, weight=weight, ha="center", va="center"
@@ -59,7 +59,7 @@ def _one(axes, image, left, top, name, color, weight, bits):
 
 
 def _code(axes, code, query, left, top):
-    # Two rows of squares.
+    # Draw the bits as two rows of squares.
     colors = np.array([[int(color[i : i + 2], 16) for i in (1, 3, 5)] for color in (FAINT, INK, "#f6c9a8", VERMILION)])
     shown = colors[code.astype(int) + 2 * (code != query)].astype(np.uint8)
     across = -(-len(code) // 2)

@@ -1,4 +1,4 @@
-"""What all figures share: the colours, the blank page measured in inches, names that fit, and writing to disk."""
+"""What all figures share: colours, a page measured in inches, drawing images and text, shortening names, saving."""
 
 import io
 import os
@@ -12,7 +12,7 @@ BLUE, VERMILION = "#0072b2", "#d55e00"  # Okabe and Ito's palette, which colour-
 LIGHT_BLUE, PINK = "#b5d3ea", "#f29ca3"
 
 
-def blank(width, height):
+def new_figure(width, height):
     """Make a white figure of ``width`` x ``height`` inches.
 
     Returns
@@ -25,39 +25,39 @@ def blank(width, height):
 
 
 def page(width, height):
-    """Make a white figure and one invisible set of axes over all of it, in inches from the top left corner.
+    """Make a white figure and one invisible set of axes over all of it, with inches from the top left corner as units.
 
     Returns
     -------
     figure : matplotlib.figure.Figure
     axes : matplotlib.axes.Axes
     """
-    figure = blank(width, height)
+    figure = new_figure(width, height)
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0), autoscale_on=False)
     axes.axis("off")
     return figure, axes
 
 
-def place(axes, picture, left, top, side):
-    """Put an image, (h, w, 3) or (h, w), on a `page` in a square of ``side`` inches, its proportions kept."""
+def draw_image(axes, picture, left, top, side):
+    """Draw an image, (h, w, 3) or (h, w), on a `page`, undistorted and centred in a square of ``side`` inches."""
     from matplotlib.patches import Rectangle
 
     h, w = picture.shape[:2]
     width, height = side * w / max(h, w), side * h / max(h, w)
     left, top = left + (side - width) / 2, top + (side - height) / 2
     extent = (left, left + width, top + height, top)
-    smooth = "bicubic" if max(h, w) < side * DPI else "hanning"  # enlarged, or made smaller
+    smooth = "bicubic" if max(h, w) < side * DPI else "hanning"  # when enlarging, or when reducing
     axes.imshow(picture, "gray", extent=extent, aspect="auto", interpolation=smooth, vmin=0)
     axes.add_patch(Rectangle((left, top), width, height, fill=False, edgecolor=PALE, linewidth=0.5))
 
 
 def write(axes, x, y, text, size=8.5, color=INK, **style):
-    """Write text on axes as it is: a dollar sign in a class name is no formula."""
+    """Write text on axes literally: a dollar sign in a class name does not start a formula."""
     return axes.text(x, y, text, size=size, color=color, parse_math=False, **style)
 
 
 def text_width(text, size, weight="normal"):
-    """Measure a line of text of ``size`` points; returns inches, rounded up for what hinting adds."""
+    """Return the width in inches of a line of text of ``size`` points, 5 % more than computed, to allow for hinting."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 
@@ -66,7 +66,7 @@ def text_width(text, size, weight="normal"):
 
 
 def short_name(name, width, size, weight="normal"):
-    """Shorten a class name to its part before the first comma (ImageNet lists synonyms) and to ``width`` inches."""
+    """Cut a class name at the first comma (ImageNet lists synonyms) and shorten it to ``width`` inches."""
     name = " ".join(name.split(",")[0].split())[:200]
     shown = name
     while shown and text_width(shown, size, weight) > width:
@@ -76,32 +76,36 @@ def short_name(name, width, size, weight="normal"):
 
 
 def save(figure, path):
-    """Write a figure as a PNG file, whole or not at all; the same figure gives the same bytes.
+    """Write a figure as a PNG file, atomically; the same figure always gives the same bytes.
 
     Parameters
     ----------
     figure : matplotlib.figure.Figure
     path : str or Path
-        In a folder that exists. A file of this name is replaced.
+        In an existing folder. A file of this name is replaced.
 
     Raises
     ------
     StorageError
-        If the file cannot be written; nothing is left behind then.
+        If the file cannot be written; no partial file is left behind.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     path = Path(path)
     png = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})  # the version would change the bytes
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    FigureCanvasAgg(figure).print_png(
+        png, metadata={"Software": None}
+    )  # without matplotlib's version, which would change the bytes
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         try:
-            with open(beside, "wb") as file:
+            with open(temporary, "wb") as file:
                 file.write(png.getvalue())
-            os.replace(beside, path)
+            os.replace(temporary, path)
         finally:
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
     except OSError as error:
         reason = error.strerror or error
-        raise StorageError(f"{path}: cannot be written ({reason}); check the folder and the space on it") from error
+        raise StorageError(
+            f"{path}: cannot be written ({reason}); check that the folder exists and has free space"
+        ) from error

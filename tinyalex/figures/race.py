@@ -1,8 +1,8 @@
-"""Two nets' training error over epochs, and when each crosses the line: Figure 1 of the paper."""
+"""Draw two nets' training error over epochs, and when each reaches 25 %: Figure 1 of the paper."""
 
 import numpy as np
 
-from tinyalex.figures.page import BLUE, FAINT, INK, MUTED, VERMILION, blank, write
+from tinyalex.figures.page import BLUE, FAINT, INK, MUTED, VERMILION, new_figure, write
 
 WIDTH, HEIGHT = 6.2, 4.3  # inches
 LEFT, BOTTOM, RIGHT, TOP = 0.75, 0.6, 0.35, 0.5  # margins, inches
@@ -18,15 +18,15 @@ def race(runs, goal=0.25, others=()):
     runs : list of (str, list of float)
         A name and the training error of each epoch, for the first net (solid) and the second (dashed).
     goal : float
-        Where the line is drawn.
+        The training error at which the horizontal line is drawn.
     others : list of list of (list of float)
-        For each net more curves, drawn faint: other seeds, or rates that were tried.
+        For each net further curves, drawn faintly: other seeds, or other learning rates.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    figure = blank(WIDTH, HEIGHT)
+    figure = new_figure(WIDTH, HEIGHT)
     box = (LEFT / WIDTH, BOTTOM / HEIGHT, 1 - (LEFT + RIGHT) / WIDTH, 1 - (BOTTOM + TOP) / HEIGHT)
     longest = max([len(errors) for _, errors in runs], default=1)
     highest = 100 * max([max(errors, default=0) for _, errors in runs], default=1)
@@ -47,16 +47,16 @@ def race(runs, goal=0.25, others=()):
             axes.plot(crossings[-1], 100 * goal, "o", color=style["color"], markersize=6, zorder=4)
             axes.vlines(crossings[-1], 0, 100 * goal, color=style["color"], linewidth=0.9, alpha=0.6, zorder=1)
             text = f"{crossings[-1]:.1f} epochs" if crossings[-1] < 9.95 else f"{crossings[-1]:.0f} epochs"
-            near = crossings[-1] > 0.8 * axes.get_xlim()[1]
-            x = crossings[-1] + (-1 if near else 1) * 0.012 * axes.get_xlim()[1]
-            write(axes, x, 0.03 * axes.get_ylim()[1], text, SIZE, style["color"], ha="right" if near else "left")
+            right = crossings[-1] > 0.8 * axes.get_xlim()[1]
+            x = crossings[-1] + (-1 if right else 1) * 0.012 * axes.get_xlim()[1]
+            write(axes, x, 0.03 * axes.get_ylim()[1], text, SIZE, style["color"], ha="right" if right else "left")
     axes.legend(loc="upper right", fontsize=SIZE, frameon=False, labelcolor=INK, handlelength=2.6)
     write(axes, 0, 1.045, _title(crossings, runs, goal), SIZE + 1.5, weight="bold", transform=axes.transAxes)
     return figure
 
 
 def crossing(errors, goal):
-    """Return after how many epochs a curve first is at the goal, between epochs on a straight line; None if never."""
+    """Return after how many epochs an error first reaches the goal, interpolated linearly, or None if it never does."""
     for epoch, error in enumerate(errors, start=1):
         if error <= goal:
             before = errors[epoch - 2] if epoch > 1 else error
@@ -68,9 +68,9 @@ def _title(crossings, runs, goal):
     if len(crossings) == 2 and all(crossings):
         slow, fast = max(crossings), min(crossings)
         first = runs[crossings.index(fast)][0].split(",")[0]
-        return f"{first} is at {100 * goal:g} % training error {slow / fast:.1f} times sooner"
-    there = [name.split(",")[0] for (name, _), found in zip(runs, crossings, strict=True) if found]
-    return f"{' and '.join(there) if there else 'no net'} reached {100 * goal:g} % training error"
+        return f"{first} reaches {100 * goal:g} % training error {slow / fast:.1f} times as fast"
+    reached = [name.split(",")[0] for (name, _), found in zip(runs, crossings, strict=True) if found]
+    return f"{' and '.join(reached) if reached else 'no net'} reached {100 * goal:g} % training error"
 
 
 def _frame(axes):

@@ -1,8 +1,8 @@
-"""Test images with the classes that the net considers most probable: the left half of Figure 4 of the paper."""
+"""Draw test images with the five classes that the net finds most probable: the left half of Figure 4 of the paper."""
 
 import numpy as np
 
-from tinyalex.figures.page import FAINT, INK, LIGHT_BLUE, MUTED, PINK, page, place, short_name, write
+from tinyalex.figures.page import FAINT, INK, LIGHT_BLUE, MUTED, PINK, draw_image, page, short_name, write
 
 A_ROW = 4
 SIDE, CAPTION, BAR, GAP = 2.0, 0.26, 0.19, 0.22  # inches
@@ -10,22 +10,22 @@ SIZE = 8
 
 
 def panel(images, labels, probabilities, classes):
-    """Draw images in rows of four, under each its true class and bars for the most probable classes.
+    """Draw images in rows of four, each with its true class and bars for the most probable classes under it.
 
     Parameters
     ----------
     images : uint8 array (m, s, s, 3), or list of m images of any sizes
         The paper shows eight.
     labels : array of int (m,), or None
-        True classes; without them none is written and no bar is marked.
+        True classes; if None, no class is written under the image and no bar is marked.
     probabilities : array (m, classes)
     classes : list of str
-        Names; only what stands before the first comma is shown.
+        Names; only the part before the first comma is drawn.
 
     Returns
     -------
     matplotlib.figure.Figure
-        The true class's bar is red where it is among the five, the others are blue; a bar is 0 to 1 long.
+        The bar of the true class is red, the others are blue. A bar's length is the probability, from 0 to 1.
     """
     probabilities = np.nan_to_num(np.asarray(probabilities, np.float64))
     m, count = len(images), min(5, probabilities.shape[1])
@@ -36,7 +36,7 @@ def panel(images, labels, probabilities, classes):
     figure, axes = page(width_all, height_all)
     for i in range(m):
         left, top = GAP + i % a_row * (SIDE + GAP), GAP + i // a_row * (height + GAP)
-        place(axes, images[i], left, top, SIDE)
+        draw_image(axes, images[i], left, top, SIDE)
         label = None if labels is None else int(labels[i])
         if label is not None:
             name = short_name(classes[label], SIDE, SIZE + 1, "bold")
@@ -49,7 +49,7 @@ def panel(images, labels, probabilities, classes):
 
 
 def _bars(axes, probabilities, label, classes, count):
-    # Horizontal bars with the names written over them, the most probable class on top.
+    # Horizontal bars with the names written over them; the most probable class is at the top.
     best = np.argsort(-probabilities, kind="stable")[:count]
     colors = [PINK if c == label else LIGHT_BLUE for c in best]
     axes.set(xlim=(0, 1), ylim=(count - 0.5, -0.5), xticks=[], yticks=[], facecolor=FAINT)

@@ -1,4 +1,4 @@
-"""Which layers a network has, column by column, and what each of them reads: the facts behind Figure 2 of the paper."""
+"""List a network's layers with weights, column by column, with their inputs: the data behind Figure 2 of the paper."""
 
 import re
 from typing import NamedTuple
@@ -7,16 +7,16 @@ from tinyalex.layers import AvgPool, Dropout, MaxPool, ReLU, SpatialNorm, Tanh
 
 
 class Part(NamedTuple):
-    """One column's share of a layer with weights.
+    """One column's part of a layer with weights.
 
     Attributes
     ----------
     shape : tuple of int
-        Of its output: (h, w, c) or (units,).
+        Shape of its output: (h, w, c) or (units,).
     before : tuple of int
-        Of its input, what it reads of other columns included.
+        Shape of its input, including what it receives from other columns.
     sources : list of int
-        The columns that it reads.
+        The columns that it reads from.
     """
 
     shape: tuple
@@ -25,19 +25,19 @@ class Part(NamedTuple):
 
 
 class Level(NamedTuple):
-    """A layer with weights, of all columns that have one.
+    """A layer with weights, in all columns that have it.
 
     Attributes
     ----------
     name : str
-        Without a column's letter: ``conv2``.
+        Without the column's letter: ``conv2``.
     kernel : tuple of int or None
-        (k, k, c) of a kernel; None where every input is read.
+        (k, k, c) of a kernel; None for a fully connected layer.
     stride : int
     parts : dict of int to Part
-        By column.
+        The part of each column, by the column's index.
     after : list of str
-        What happens to its output, in order.
+        Labels of the layers without weights that follow, in order.
     """
 
     name: str
@@ -57,33 +57,33 @@ def levels(network):
             for layer in layers:
                 before, inputs[column] = inputs[column], layer.output_shape(inputs[column])
                 if layer.parameters:
-                    level = here.get(_plain(layer)) or _level(layer)
+                    level = here.get(_name(layer)) or _level(layer)
                     here[level.name] = last = level
                     level.parts[column] = Part(inputs[column], before, sources[column])
                     sources[column] = [column]
                 elif (here or found) and column == 0:
-                    (last if here else found[-1]).after.append(_words(layer))
+                    (last if here else found[-1]).after.append(_label(layer))
         found += here.values()
     return found
 
 
-def _plain(layer):
+def _name(layer):
     return re.sub(r"(?<=\d)[ab]$", "", layer.names[0])
 
 
 def _level(layer):
     geometry = getattr(layer, "geometry", None)
     if geometry is None:
-        return Level(_plain(layer), None, 1, {}, [])
-    kernel = layer.W.shape[-4:-1]  # a locally connected layer's come after its places
-    return Level(_plain(layer), kernel, geometry["stride"], {}, [])
+        return Level(_name(layer), None, 1, {}, [])
+    kernel = layer.W.shape[-4:-1]  # the W of a locally connected layer begins with the output positions
+    return Level(_name(layer), kernel, geometry["stride"], {}, [])
 
 
-def _words(layer):
+def _label(layer):
     if isinstance(layer, MaxPool | AvgPool):
         kind = "max" if isinstance(layer, MaxPool) else "mean"
         return f"{kind} pool {layer.window}, {layer.stride}"
-    for kind, words in ((ReLU, "ReLU"), (Tanh, "tanh"), (Dropout, f"dropout {getattr(layer, 'p', 0):g}")):
+    for kind, label in ((ReLU, "ReLU"), (Tanh, "tanh"), (Dropout, f"dropout {getattr(layer, 'p', 0):g}")):
         if isinstance(layer, kind):
-            return words
+            return label
     return "norm in space" if isinstance(layer, SpatialNorm) else "norm"

@@ -1,1 +1,1 @@
-"""What a trained run can show: nearest images, binary codes, and which figures it has data for."""
+"""Pictures of a trained run: nearest images, binary codes, and which figures can be drawn from a run folder."""

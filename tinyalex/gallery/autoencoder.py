@@ -1,9 +1,10 @@
-"""Short binary codes for images: an auto-encoder of the same layers, as the paper suggests at the end of §6.1.
+"""Short binary codes for images by an auto-encoder, as the paper suggests at the end of §6.1.
 
 features (m) -> linear -> tanh -> linear -> noise -> tanh (bits) -> linear -> tanh -> linear -> features (m)
 
-The noise makes the code's units say clearly yes or no, because anything between drowns in it; a code is their signs.
-The paper has no such experiment; the noise is Salakhutdinov and Hinton's (Semantic Hashing, 2007), the sizes are ours.
+A code is the signs of the ``bits`` units. The noise added in training drives these units to large positive or negative
+values, because small ones would be lost in it, so that taking signs loses little. The paper does no such experiment;
+the noise is from Salakhutdinov and Hinton (Semantic Hashing, 2007), the sizes are chosen here.
 """
 
 import numpy as np
@@ -19,7 +20,7 @@ HIDDEN, BATCH, RATE, EPOCHS = 128, 128, 0.05, 20
 
 
 class Noise(Layer):
-    """Add Gaussian noise in training, nothing at test; (n, m).
+    """Add Gaussian noise in training and nothing in testing; (n, m) to (n, m).
 
     Parameters
     ----------
@@ -42,36 +43,42 @@ class Noise(Layer):
 
 
 class AutoEncoder:
-    """Learns codes for features.
+    """Learns binary codes for feature vectors.
 
     Parameters
     ----------
     size : int
-        m, numbers in a feature vector.
+        m, the length of a feature vector.
     bits : int
-        Of a code.
+        Length of a code.
     seed : int
+    noise : float
+        Standard deviation of the noise.
     """
 
     def __init__(self, size, bits=32, seed=0, noise=1.0):
         hidden = min(HIDDEN, size)
-        first = {"std": (1.0 / size) ** 0.5}
-        inner, out = {"std": (1.0 / hidden) ** 0.5}, {"std": (1.0 / bits) ** 0.5}
+        input_init = {"std": (1.0 / size) ** 0.5}
+        hidden_init, code_init = {"std": (1.0 / hidden) ** 0.5}, {"std": (1.0 / bits) ** 0.5}
         encoder = [
-            Linear(size, hidden, **first).named("encode1"),
+            Linear(size, hidden, **input_init).named("encode1"),
             Tanh(),
-            Linear(hidden, bits, **inner).named("encode2"),
+            Linear(hidden, bits, **hidden_init).named("encode2"),
         ]
-        decoder = [Linear(bits, hidden, **out).named("decode1"), Tanh(), Linear(hidden, size, **inner).named("decode2")]
-        straight = Exchange([[0]])
+        decoder = [
+            Linear(bits, hidden, **code_init).named("decode1"),
+            Tanh(),
+            Linear(hidden, size, **hidden_init).named("decode2"),
+        ]
+        one_column = Exchange([[0]])
         stages = [
-            Stage("encode", straight, [encoder]),
-            Stage("decode", straight.replica(), [[Noise(noise), Tanh(), *decoder]]),
+            Stage("encode", one_column, [encoder]),
+            Stage("decode", one_column.replica(), [[Noise(noise), Tanh(), *decoder]]),
         ]
         self.seed, self.network = seed, Network(stages, (size,)).build(seed=seed)
 
     def fit(self, features, epochs=EPOCHS):
-        """Learn to give features back; return the share of their variance that is lost, an epoch.
+        """Train to reconstruct the features.
 
         Parameters
         ----------
@@ -81,25 +88,26 @@ class AutoEncoder:
         Returns
         -------
         list of float
+            For each epoch, the fraction of the features' variance that the reconstruction misses.
         """
         self.mean = features.mean(axis=0)
         self.scale = float(np.sqrt(((features - self.mean) ** 2).mean())) or 1.0
-        x, optimizer, number, lost = self._scaled(features), Optimizer(self.network, 0.9, 0.0), 0, []
+        x, optimizer, number, losses = self._scaled(features), Optimizer(self.network, 0.9, 0.0), 0, []
         for epoch in range(epochs):
             order, errors = randomness.permutation(randomness.key(self.seed, "codes", epoch), len(x)), []
             for first in range(0, len(x), BATCH):
                 batch = x[order[first : first + BATCH]]
                 with self.network.step():
-                    wrong = self.network.forward(batch, training=True, step=Step(self.seed, number)) - batch
-                    self.network.backward(wrong / len(batch))  # half the squared error, summed over the m numbers
-                    errors.append(float((wrong**2).mean()))
+                    difference = self.network.forward(batch, training=True, step=Step(self.seed, number)) - batch
+                    self.network.backward(difference / len(batch))  # of half the squared error, summed over m
+                    errors.append(float((difference**2).mean()))
                 optimizer.update(RATE * 0.5 * (1 + np.cos(np.pi * epoch / epochs)) / batch.shape[1] ** 0.5)
                 number += 1
-            lost.append(float(np.mean(errors)))
-        return lost
+            losses.append(float(np.mean(errors)))
+        return losses
 
     def codes(self, features):
-        """Return the codes of features (n, m): bool (n, bits)."""
+        """Return the codes, bool (n, bits), of features (n, m)."""
         with self.network.step():
             (y,) = self.network.stages[0].forward([self._scaled(features)], self.network.devices)
         return np.array(y > 0)
@@ -108,11 +116,23 @@ class AutoEncoder:
         return np.ascontiguousarray((features - self.mean) / self.scale, np.float32)
 
 
-def hamming(queries, shelf, count):
-    """Find the codes, of bool (n, bits), that differ in the fewest bits from bool (q, bits): as `retrieval.nearest`."""
-    queries, shelf = np.packbits(queries, axis=1), np.packbits(shelf, axis=1)
+def hamming(queries, stored, count):
+    """Find the stored codes nearest to each query by Hamming distance.
+
+    Parameters
+    ----------
+    queries : bool array, shape (q, bits)
+    stored : bool array, shape (n, bits)
+    count : int
+
+    Returns
+    -------
+    int64 ndarray, shape (q, count)
+        Indices, as those of `tinyalex.gallery.retrieval.nearest`.
+    """
+    queries, stored = np.packbits(queries, axis=1), np.packbits(stored, axis=1)
     rows = []
     for query in queries:
-        apart = np.bitwise_count(shelf ^ query).sum(axis=1)
-        rows.append(np.argsort(apart, kind="stable")[:count])
+        distances = np.bitwise_count(stored ^ query).sum(axis=1)
+        rows.append(np.argsort(distances, kind="stable")[:count])
     return np.stack(rows)

@@ -1,4 +1,4 @@
-"""All pictures that one run can give, by name, each with a line that says in numbers what it shows."""
+"""The pictures that can be drawn from a run folder, by name, each with a line that gives its contents in numbers."""
 
 from pathlib import Path
 
@@ -19,35 +19,35 @@ from tinyalex.network import alexnet
 from tinyalex.recipes import recipe as recipes
 from tinyalex.runs import run_folder
 
-QUICK = ("curves", "kernels", "panel")  # what training draws when it is done
 NAMES = ("curves", "architecture", "kernels", "panel", "neighbours", "codes")
-OF_FILES = ("curves", "architecture")  # from the log and the recipe; the others need a checkpoint
-OF_IMAGES = ("panel", "neighbours", "codes")
-PICTURED, BESIDE = 5, 6  # Figure 4, right: so many queries, and so many images beside each
-QUERIES = 1000  # over how many test images retrieval is judged
+QUICK = ("curves", "kernels", "panel")  # drawn at the end of training
+WITHOUT_CHECKPOINT = ("curves", "architecture")  # drawn from the log and the recipe
+WITH_IMAGES = ("panel", "neighbours", "codes")  # need a data set
+SHOWN_QUERIES, SHOWN_RESULTS = 5, 6  # Figure 4, right: number of queries drawn, and of images found for each
+QUERIES = 1000  # test images over which retrieval is scored
 
 
 class Gallery:
-    """AugmentParams what a run folder allows.
+    """Draws the pictures of one run.
 
     Parameters
     ----------
     folder : str or Path
-        Of a run.
+        Run folder.
     dataset : Dataset, optional
-        That of its training; without it there are no images to show.
+        The data set that the run was trained on; needed for the pictures in `WITH_IMAGES`.
     among : int
-        How many training images, at most, neighbours are looked for in.
+        Search the nearest images among at most this many training images.
     devices : sequence of str
     """
 
     def __init__(self, folder, dataset=None, among=10_000, devices=("cpu",)):
         self.folder, self.dataset, self.among, self.devices = Path(folder), dataset, among, devices
-        self._run = self._shelf = None
+        self._run = self._features = None
 
     @property
     def run(self):
-        """The `runs.Run`, read when it is needed first."""
+        """The run, a `tinyalex.runs.run_folder.Run`; loaded on first use."""
         self._run = self._run or run_folder.load(self.folder, self.devices)
         return self._run
 
@@ -58,6 +58,7 @@ class Gallery:
         -------
         figure : matplotlib.figure.Figure
         line : str
+            What the picture shows, in numbers.
         """
         return getattr(self, f"_{name}")()
 
@@ -77,67 +78,67 @@ class Gallery:
             return kernels(columns), f"colourfulness {np.nanmean(colourfulness(*columns.values())):.2f}"
         found = specialisation(columns)
         means = ", ".join(f"column {name} {mean:.2f}" for name, mean in found.means.items())
-        chance = f"95 % of random deals stay below {found.by_chance:.2f}"
-        return kernels(columns), f"colourfulness: {means}; specialisation {found.apart:.2f} ({chance})"
+        chance = f"below {found.by_chance:.2f} in 95 % of random splits of the same kernels"
+        return kernels(columns), f"colourfulness: {means}; difference {found.apart:.2f} ({chance})"
 
     def _panel(self):
         test = self.dataset.need("test")
         order = randomness.permutation(randomness.key(0, "panel"), len(test))
         labels = np.asarray(test.labels)[order]
-        first = np.sort(np.unique(labels, return_index=True)[1])[:8]  # no class twice
+        first = np.sort(np.unique(labels, return_index=True)[1])[:8]  # at most one image per class
         images = test.read(order[first])
         inputs = np.stack([prepare_image(image, self.run.mean, self.run.recipe) for image in images])
         figure = panel(images, labels[first], self.run.network.predict(inputs), self.run.words)
         return figure, "test images and their most probable classes"
 
     def _neighbours(self):
-        shelf, queries, on_shelf, asked = self._stored()
-        found = retrieval.nearest(asked, on_shelf, BESIDE)
-        pixels = retrieval.nearest(_flat(queries), _flat(shelf), BESIDE)
-        good, plain = (retrieval.precision(f, shelf.labels, queries.labels) for f in (found, pixels))
+        images, queries, features, query_features = self._last_hidden_layer()
+        found = retrieval.nearest(query_features, features, SHOWN_RESULTS)
+        by_pixels = retrieval.nearest(_flat(queries), _flat(images), SHOWN_RESULTS)
+        same, same_by_pixels = (retrieval.precision(f, images.labels, queries.labels) for f in (found, by_pixels))
         heading = (
-            f"Nearest of {len(shelf):,} training images in the last hidden layer ({asked.shape[1]} numbers). "
-            f"Of the query's class: {100 * good:.0f} %, by pixels {100 * plain:.0f} %."
+            f"Nearest of {len(images):,} training images in the last hidden layer ({features.shape[1]} numbers). "
+            f"Same class: {100 * same:.0f} %; by pixels: {100 * same_by_pixels:.0f} %."
         )
-        return self._pictured(shelf, queries, found, heading), heading
+        return self._draw_found(images, queries, found, heading), heading
 
     def _codes(self):
-        shelf, queries, on_shelf, asked = self._stored()
-        coder = AutoEncoder(on_shelf.shape[1])
-        coder.fit(on_shelf)
-        codes, query_codes = coder.codes(on_shelf), coder.codes(asked)
-        found = hamming(query_codes, codes, BESIDE)
-        good = retrieval.precision(found, shelf.labels, queries.labels)
+        images, queries, features, query_features = self._last_hidden_layer()
+        coder = AutoEncoder(features.shape[1])
+        coder.fit(features)
+        codes, query_codes = coder.codes(features), coder.codes(query_features)
+        found = hamming(query_codes, codes, SHOWN_RESULTS)
+        same = retrieval.precision(found, images.labels, queries.labels)
         heading = (
-            f"Nearest of {len(shelf):,} training images by codes of {codes.shape[1]} bits instead of "
-            f"{asked.shape[1]} numbers. Of the query's class: {100 * good:.0f} %."
+            f"Nearest of {len(images):,} training images by codes of {codes.shape[1]} bits instead of "
+            f"{features.shape[1]} numbers. Same class: {100 * same:.0f} %."
         )
-        return self._pictured(shelf, queries, found, heading, (query_codes, codes)), heading
+        return self._draw_found(images, queries, found, heading, (query_codes, codes)), heading
 
-    def _stored(self):
-        # Training images to find, test images to ask for, and both's features.
-        if self._shelf is None:
-            shelf = share(self.dataset.need("train"), "shelf", self.among)
+    def _last_hidden_layer(self):
+        # Training images to search, test images as queries, and the features of both.
+        if self._features is None:
+            images = share(self.dataset.need("train"), "shelf", self.among)
             queries = share(self.dataset.need("test"), "queries", QUERIES)
             values = [
-                retrieval.features_of(self.run.network, s, self.run.mean, self.run.recipe) for s in (shelf, queries)
+                retrieval.features_of(self.run.network, s, self.run.mean, self.run.recipe) for s in (images, queries)
             ]
-            self._shelf = shelf, queries, *values
-        return self._shelf
+            self._features = images, queries, *values
+        return self._features
 
-    def _pictured(self, shelf, queries, found, heading, codes=None):
+    def _draw_found(self, images, queries, found, heading, codes=None):
         order = randomness.permutation(randomness.key(0, "pictured"), len(queries))
         labels = queries.labels[order]
-        chosen = order[np.sort(np.unique(labels, return_index=True)[1])[:PICTURED]]  # no class twice
-        beside = found[chosen]
-        images = shelf.read(beside.ravel()).reshape(*beside.shape, *shelf.images.shape[1:])
-        codes = codes and (codes[0][chosen], codes[1][beside])
-        shown = queries.read(chosen), images, queries.labels[chosen], shelf.labels[beside]
+        chosen = order[np.sort(np.unique(labels, return_index=True)[1])[:SHOWN_QUERIES]]  # at most one query per class
+        found = found[chosen]
+        pixels = images.read(found.ravel()).reshape(*found.shape, *images.images.shape[1:])
+        codes = codes and (codes[0][chosen], codes[1][found])
+        shown = queries.read(chosen), pixels, queries.labels[chosen], images.labels[found]
         return neighbours(*shown, self.run.words, heading, codes)
 
 
 def of_recipe(recipe):
-    """Draw the architecture of a recipe whose classes are known.
+    """Draw the architecture of a recipe; its ``net.classes`` must not be 0.
 
     Returns
     -------
@@ -149,9 +150,10 @@ def of_recipe(recipe):
     network = alexnet.describe(recipe.net, recipe.init, recipe.net.columns)
     count = sum(parameter.size for parameter in network.parameters())
     crossing = exchanged(network, 1)
-    talk = f", {crossing:,} bytes cross between the columns an image" if crossing else ""
-    return architecture(network), f"{count:,} parameters{talk}"
+    exchange = f", {crossing:,} bytes per image are exchanged between the columns" if crossing else ""
+    return architecture(network), f"{count:,} parameters{exchange}"
 
 
 def _flat(images):
+    # Pixels as float32 vectors (n, h w c), centred.
     return images.images.reshape(len(images), -1).astype(np.float32) - 128

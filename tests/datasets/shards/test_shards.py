@@ -146,7 +146,7 @@ def test_more_shards_than_files_may_be_open(tmp_path):
     make(tmp_path, train=90, per_shard=1, test=2, size=2)
     code = (
         "import resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (60, int(sys.argv[2])))\n"
-        "from tinyalex import cli; sys.exit(cli.main(['doctor', sys.argv[1]]))"
+        "from tinyalex import cli; sys.exit(cli.main(['verify', sys.argv[1]]))"
     )
     run = [sys.executable, "-c", code, str(tmp_path)]
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

@@ -1,0 +1,24 @@
+"""Check that a prepared set is unchanged since tinyalex prepare made it."""
+
+from tinyalex.commands.common import print_line
+from tinyalex.commands.options import threads
+
+
+def options(command):
+    """Add the command's options to its parser."""
+    command.add_argument("data", metavar="DATA", help="a folder made by tinyalex prepare")
+    command.add_argument(
+        "--full",
+        action="store_true",
+        help="also read every image, compare its hash, and compute the mean image and covariance again "
+        "(default: check everything except the pixels)",
+    )
+    threads(command)
+
+
+def run(options):
+    """Check the set and print a line for each thing checked; damage is raised as errors."""
+    from tinyalex.datasets.shards import verify
+
+    verify.verify(options.data, options.full, show=print_line)
+    print_line("all of the set is unchanged" if options.full else "no damage found; --full also checks the pixels")
