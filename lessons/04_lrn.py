@@ -1,6 +1,6 @@
 """
-Lesson 4: Brightness normalisation
-==================================
+Lesson 4: Local response normalisation
+======================================
 
 :Question: What does local response normalisation do to a map, and does it do anything at all?
 :Paper: §3.3.

@@ -1,6 +1,6 @@
 """
-Lesson 8: The number that is not in the paper
-=============================================
+Lesson 8: Initial weights, and a number that is not in the paper
+================================================================
 
 :Question: Why do so many re-implementations of AlexNet stay at a loss of 6.9?
 :Paper: §5, "we initialized the weights in each layer from a zero-mean Gaussian distribution with standard deviation
