@@ -4,21 +4,21 @@ Lesson 1: Convolution is one matrix product
 
 :Question: Why does almost every fast convolution begin by copying its input?
 :Paper: §3.5, the first layer: "96 kernels of size 11 x 11 x 3 with a stride of 4 pixels".
-:At the end: you have written a convolution twice, in seven loops and as one product, and seen what it makes of a face.
+:At the end: you have written a convolution twice, as nested loops and as one matrix product, and applied it to a face.
 :Takes: 3 s on two cores.
 :Run: ``python lessons/01_convolution.py``
 
-Guess first: a photograph of 227 x 227 pixels goes through that layer. How many multiplications is that, and how much
-larger than the photograph is the matrix that we are about to make of it?
+Guess first: a photograph of 227 x 227 pixels goes through that layer. How many multiplications does it take? The lesson
+copies the photograph into a matrix: how many times as large as the photograph is that matrix?
 """
 
 # %%
 # A layer in seven loops
 # ----------------------
-# The paper's first layer "filters" the image. Spelled out: lay an 11 x 11 x 3 kernel over the image, multiply number by
-# number, add up, write down one result, move on by 4 pixels. An image is (height, width, channels) here, as Pillow and
-# matplotlib hold it, and kernels are (k, k, channels, maps). A batch of one image leaves six loops; the seventh is over
-# images.
+# The paper's first layer "filters" the image. Spelled out: lay an 11 x 11 x 3 kernel over the image, multiply element
+# by element, add up, store the sum, move the kernel by 4 pixels. An image is (height, width, channels) here, as in
+# Pillow and matplotlib, and kernels are (k, k, channels, maps). A batch needs seven nested loops; for one image it is
+# six.
 
 import time
 
@@ -36,10 +36,10 @@ print("image", x.shape)
 
 def convolve(x, W, stride):
     size, k, maps = len(x), len(W), W.shape[3]
-    places = (size - k) // stride + 1
-    y = np.zeros((places, places, maps))
-    for i in range(places):
-        for j in range(places):
+    positions = (size - k) // stride + 1
+    y = np.zeros((positions, positions, maps))
+    for i in range(positions):
+        for j in range(positions):
             for u in range(k):
                 for v in range(k):
                     for c in range(x.shape[2]):
@@ -61,24 +61,25 @@ W[..., 2] = -ramp[:, None, None]
 W[..., 3] = np.array([1, -0.5, -0.5]) / k**2
 
 begin = time.perf_counter()
-by_loops = convolve(x[:67, :67], W, stride)  # the top left corner: all of it would take you a coffee
+by_loops = convolve(x[:67, :67], W, stride)  # the top left corner only: the whole picture takes 13 times as long
 loops_took = time.perf_counter() - begin
 assert by_loops.shape == (15, 15, 4)
 print("output of the corner", by_loops.shape)
 
 # %%
-# The whole picture: 227 - 11 = 216 pixels are left to walk, in steps of 4 that is 54 steps, and so **55** places a
-# side. With the paper's 96 kernels it would be 55 x 55 x 96 results of 11 x 11 x 3 products each: **105,415,200**
-# multiplications for one image, in the first of eight layers.
+# The whole picture: the kernel can move by 227 - 11 = 216 pixels, which is 54 steps of 4, so there are **55** output
+# positions a side. With the paper's 96 kernels there are 55 x 55 x 96 outputs of 11 x 11 x 3 products each:
+# **105,415,200** multiplications for one image, in the first of eight layers.
 
 print(f"multiplications with 96 kernels: {55 * 55 * 96 * k * k * 3:,}")
 
 # %%
 # A patch is a row, a kernel is a column
 # --------------------------------------
-# All results at one place need the same 363 numbers. Copy those out as one row, place after place, and put the kernels
-# side by side as columns: every result is then a row times a column, and the whole layer is one matrix product. People
-# call the copying *im2col*. ``sliding_window_view`` shows all windows without copying anything; the ``reshape`` copies.
+# All outputs at one position need the same 363 numbers. Copy those into one row for each position, and put the kernels
+# side by side as columns: every output is then a row times a column, and the whole layer is one matrix product. The
+# copying is called *im2col*. ``sliding_window_view`` is a view of all windows and copies nothing; the ``reshape``
+# copies.
 
 
 def im2col(x, k, stride):
@@ -101,12 +102,12 @@ assert loops_took > 20 * product_took
 
 # %%
 # That is the answer. The matrix is **7.1** times as large as the image, because neighbouring patches overlap and every
-# pixel is copied into several rows. In exchange everything that remains is a product of two matrices, the one thing
-# that processors have been tuned for since before there were neural networks. Your loops were a hundred times slower.
+# pixel is copied into several rows. In exchange all the arithmetic is one matrix product (GEMM), for which every
+# processor has a highly tuned library. The Python loops are a hundred times slower or more.
 #
 # The package does the same
 # -------------------------
-# ``Conv2d`` takes a batch, so there is one more axis in front. The rest is what you have just written.
+# ``Conv2d`` takes a batch, so there is one more axis in front. The rest is what you have just seen.
 
 layer = Conv2d(3, 4, k, stride).build(dtype="float64")
 layer.W.value = W
@@ -139,12 +140,12 @@ keep(figure, "01_convolution")
 # %%
 # Try
 # ---
-# - ``im2col(x, k, 1).size / x.size``: 217 x 217 places, and the matrix is more than a hundred times as large as the
+# - ``im2col(x, k, 1).size / x.size``: 217 x 217 positions, and the matrix is more than a hundred times as large as the
 #   image.
-# - Transpose ``(0, 1, 2, 3, 4)`` instead of ``(0, 1, 3, 4, 2)``: which assertion objects, and what would W have to be?
+# - Transpose ``(0, 1, 2, 3, 4)`` instead of ``(0, 1, 3, 4, 2)``: which assertion fails, and how would you reorder W?
 # - Give ``Conv2d`` the option ``groups=...``: why does it refuse 2 groups of 3 channels?
 #
 # Exercise
 # --------
-# Going back, every row has to be *added* to where it was copied from. That is ``col2im``, and convolution's gradient
-# needs it. Write it in ``lessons/exercises/ex01_col2im.py``, then ``pytest -m ex01``.
+# The backward pass of im2col *adds* every row to the pixels it was copied from. That is ``col2im``, and the input
+# gradient of a convolution needs it. Write it in ``lessons/exercises/ex01_col2im.py``, then ``pytest -m ex01``.

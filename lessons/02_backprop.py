@@ -4,21 +4,23 @@ Lesson 2: Backprop by hand, checked by numbers
 
 :Question: How do I know that my gradient is right?
 :Paper: §5, the derivative of the objective with respect to w; §3.5, the objective itself.
-:At the end: you have derived two layers, checked them three ways, and caught a bug that trains happily.
+:At the end: you have derived the gradients of two layers, checked one of them three ways, and found a bug that does not
+    stop training.
 :Takes: 4 s on two cores.
 :Run: ``python lessons/02_backprop.py``
 
-A wrong gradient seldom crashes. It learns a little worse than a right one, and you blame the learning rate. So every
-backward pass in this project is held to its own forward pass by a machine. This lesson builds that machine.
+A wrong gradient seldom crashes. The net learns a little worse than with a right one, and you blame the learning rate.
+So a gradient checker compares every backward pass in this project with its forward pass. This lesson builds that
+checker.
 """
 
 # %%
-# Two layers and what comes back
+# Two layers and their gradients
 # ------------------------------
-# The paper "maximizes the average across training cases of the log-probability of the correct label". Turned round:
+# The paper "maximizes the average across training cases of the log-probability of the correct label". Equivalently:
 # minimize L = -mean(log p), with p = softmax(z) and z = x W + b. Each backward pass begins with a line of calculus.
-# Write dz for dL/dz and so on, n for the number of images, x.T for x with rows and columns exchanged, and
-# [class is right] for 1 at the image's own class and 0 elsewhere:
+# Write dz for dL/dz and so on, n for the number of images, x.T for the transpose of x, and [class is right] for 1 at
+# the image's own class and 0 elsewhere (one-hot):
 #
 # - softmax and logarithm together: dz = (p - [class is right]) / n
 # - z = x W + b: dW = x.T dz, db = the sum of dz over its rows, dx = dz W.T
@@ -58,61 +60,64 @@ assert np.allclose(ours.backward(), dz, rtol=1e-13)
 print("tinyalex.layers.SoftmaxLoss agrees")
 
 # %%
-# Push and look
-# -------------
-# The definition of a derivative is a test: push one weight by h, and see how much the loss moves. Central differences
-# push both ways, which leaves an error of order h². Small h is better, until it is not: the difference of two nearly
-# equal numbers keeps few of their digits, and dividing by h blows up what is left.
+# Finite differences and the complex step
+# ---------------------------------------
+# The definition of a derivative is a test: change one weight by h, and measure the change of the loss. Central
+# differences use +h and -h, which leaves an error of order h². A smaller h is better only up to a point: the difference
+# of two nearly equal numbers has few correct digits, and dividing by a small h magnifies its error.
 #
-# There is a way out. Push W by the *imaginary* number ih. Then L(W + ih) = L(W) + ih L'(W) - ..., so the derivative
-# lies alone in the imaginary part. Nothing is subtracted, and h can be 1e-30.
+# The complex step avoids this. Change W by the *imaginary* number ih. Then L(W + ih) = L(W) + ih L'(W) - ..., so the
+# imaginary part divided by h is the derivative. Nothing is subtracted, and h can be 1e-30.
 
 
-def slope(h, way):
-    push = np.zeros_like(W)
-    push[1, 2] = h
-    if way == "complex":
-        return loss(W + 1j * push).imag / h
-    if way == "forward":
-        return (loss(W + push) - loss(W)) / h
-    return (loss(W + push) - loss(W - push)) / (2 * h)
+def derivative(h, method):
+    change = np.zeros_like(W)
+    change[1, 2] = h
+    if method == "complex":
+        return loss(W + 1j * change).imag / h
+    if method == "forward":
+        return (loss(W + change) - loss(W)) / h
+    return (loss(W + change) - loss(W - change)) / (2 * h)
 
 
 steps = np.logspace(-1, -20, 77)
-errors = {w: [abs(slope(h, w) / dW[1, 2] - 1) for h in steps] for w in ("forward", "central", "complex")}
-for way, found in errors.items():
-    print(f"{way:8} best error {min(found):.0e} at step {steps[np.argmin(found)]:.0e}")
+errors = {
+    method: [abs(derivative(h, method) / dW[1, 2] - 1) for h in steps] for method in ("forward", "central", "complex")
+}
+for method, found in errors.items():
+    print(f"{method:8} best error {min(found):.0e} at step {steps[np.argmin(found)]:.0e}")
 assert min(errors["forward"]) > 1e-10 > min(errors["central"]) > 1e-14
 assert errors["complex"][-1] < 4e-15
 
 # %%
-# A bug that trains happily
-# -------------------------
-# Here is a convolution whose ``backward`` forgets one thing: the gradient of its input comes back upside down. The
-# layer still learns, because dW is right; only what lies *below* it gets nonsense. A net of two layers would train.
+# A bug that does not stop training
+# ---------------------------------
+# Here is a convolution whose ``backward`` has one bug: it returns the gradient of its input upside down. The layer
+# itself still learns, because dW is right; only the layers *before* it get wrong gradients. A net of two layers would
+# train.
 
 
-class Upside(Conv2d):
+class UpsideDown(Conv2d):
     def backward(self, dy):
         return super().backward(dy)[:, ::-1]
 
 
 image = draw(1, 6, 6, 2)
 right = gradcheck.check(Conv2d(2, 3, 3, pad=1).named("right").build(dtype="float64"), image)
-wrong = gradcheck.check(Upside(2, 3, 3, pad=1).named("upside").build(dtype="float64"), image)
+wrong = gradcheck.check(UpsideDown(2, 3, 3, pad=1).named("upside down").build(dtype="float64"), image)
 print(gradcheck.table(right + wrong))
-assert [each.verdict for each in right] == ["ok", "ok", "ok"]
-assert [each.verdict for each in wrong] == ["FAIL", "ok", "ok"]
+assert [result.verdict for result in right] == ["ok", "ok", "ok"]
+assert [result.verdict for result in wrong] == ["FAIL", "ok", "ok"]
 
 # %%
-# The checker multiplies the output by random numbers, and not by ones, before it asks for the derivative. With ones the
-# bug would be invisible in the middle of the image, where up and down are alike: sums do not see order. In the
-# package's own tests each such bug is planted on purpose, and the suite has to reject every one.
+# The checker uses random numbers, not ones, as the upstream gradient dy. With ones, the gradient in the middle of the
+# image is the same in every row, so turning it upside down would change nothing there. The package's own tests plant
+# many such bugs on purpose, and the checker has to report every one.
 #
 # Where there is no derivative
 # ----------------------------
-# max(0, x) has a corner at 0, and max pooling one wherever two pixels tie. No step is small enough for a point on the
-# corner. The checker looks for a bend on both sides, and then neither passes nor fails it.
+# max(0, x) has a corner at 0, and max pooling has one wherever two pixels tie. At a corner, no step h is small enough.
+# The checker compares the slopes on both sides; where they differ, it reports neither success nor failure.
 
 
 class Ramp:
@@ -133,31 +138,32 @@ assert verdict == "not differentiable here (1 of 3)"
 # ------------------
 
 figure, (left, middle) = plt.subplots(1, 2, figsize=(9, 3.6), width_ratios=[1.5, 1])
-for (way, found), colour in zip(errors.items(), (MUTED, VERMILION, BLUE), strict=True):
-    left.loglog(steps, np.maximum(found, 1e-17), color=colour, lw=1.8, label=way)
+for (method, found), colour in zip(errors.items(), (MUTED, VERMILION, BLUE), strict=True):
+    left.loglog(steps, np.maximum(found, 1e-17), color=colour, lw=1.8, label=method)
 left.invert_xaxis()
 left.set(title="How wrong is a measured derivative?", xlabel="step h, smaller to the right", ylabel="relative error")
-for text, at, colour in (
+for text, xy, colour in (
     ("forward", (3e-4, 6e-3), MUTED), ("central", (2e-8, 3e-11), VERMILION), ("complex", (1e-11, 5e-15), BLUE)
 ):  # fmt: skip
-    left.text(*at, text, color=colour, weight="bold", ha="left")
+    left.text(*xy, text, color=colour, weight="bold", ha="left")
 left.text(2e-13, 1e-1, "rounding", color=INK, ha="center")
 left.text(1e-2, 1e-13, "h is\ntoo large", color=INK, ha="center")
 grid = np.linspace(-1, 1, 201)
 middle.plot(grid, np.maximum(grid, 0), color=BLUE, lw=2)
 for h, colour in ((0.8, VERMILION), (0.3, GREEN)):
     middle.plot([-h, h], [0, h], "o-", color=colour, lw=1.2, ms=4)
-middle.set(title="At a corner every step says 0.5", xlabel="x", ylabel="max(0, x)", aspect="equal")
+middle.set(title="At a corner every step gives 0.5", xlabel="x", ylabel="max(0, x)", aspect="equal")
 keep(figure, "02_backprop")
 
 # %%
 # Try
 # ---
 # - Compute ``x``, ``W`` and ``b`` in float32: how good can central differences become now?
-# - Replace ``z.real.max`` by ``z.max``, or ``(x.real > 0)`` by ``abs(x) > 0``: what does the complex step make of it?
-# - Let ``Upside`` return ``dx[:, :, ::-1]``, or halve ``self.b.grad``. Which row of the table says so?
+# - Replace ``z.real.max`` by ``z.max``, or ``(x.real > 0)`` by ``abs(x) > 0``: what does the complex step give now?
+# - Let ``UpsideDown`` return ``dx[:, :, ::-1]``, or halve ``self.b.grad``. Which row of the table shows it?
 #
 # Exercise
 # --------
-# The input gradient of a convolution, from ``dy`` and the kernels alone, without im2col: lay the kernels over ``dy``
-# turned round by 180 degrees. Write it in ``lessons/exercises/ex02_input_gradient.py``, then ``pytest -m ex02``.
+# Compute the input gradient of a convolution from ``dy`` and the kernels, without im2col: it is a convolution of ``dy``
+# with the kernels rotated by 180 degrees. Write it in ``lessons/exercises/ex02_input_gradient.py``, then
+# ``pytest -m ex02``.

@@ -4,8 +4,8 @@ Lesson 3: ReLU against tanh
 
 :Question: Is max(0, x) really six times as fast as tanh(x)?
 :Paper: §3.1, Figure 1.
-:At the end: you have both nonlinearities, forward and backward, a race between them, and a result that is not the
-    paper's.
+:At the end: you have both nonlinearities, forward and backward, and a comparison of their training speed that does not
+    come out as in the paper.
 :Takes: 15 s on two cores.
 :Run: ``python lessons/03_relu.py``
 
@@ -14,10 +14,10 @@ Figure 1 has two curves: solid, with ReLUs, reaches a training error of 25% "six
 """
 
 # %%
-# Two functions and their slopes
-# ------------------------------
-# tanh saturates: at x = 3 its slope is 1 - tanh(3)² = **0.0099**, and whatever gradient arrives is divided by a
-# hundred. ReLU's slope is 1 or 0. Half of the units let the gradient through as it is, the others not at all.
+# Two functions and their derivatives
+# -----------------------------------
+# tanh saturates: at x = 3 its slope is 1 - tanh(3)² = **0.0099**, so backward multiplies the gradient by about 1/100.
+# ReLU's slope is 1 or 0: for inputs around 0, half of the units pass the gradient unchanged, the others pass none.
 
 import json
 
@@ -35,20 +35,20 @@ for layer, y, dx in (
     (Tanh(), np.tanh(x), dy * (1 - np.tanh(x) ** 2)),
 ):
     assert np.allclose(layer.forward(x), y, rtol=1e-15) and np.allclose(layer.backward(dy), dx, rtol=1e-12)
-    assert [each.verdict for each in gradcheck.check(layer, x)] == ["ok"]
+    assert [result.verdict for result in gradcheck.check(layer, x)] == ["ok"]
 print("tinyalex.layers.ReLU and Tanh agree, and their gradients are right")
 print(f"slope of tanh at 3: {1 - np.tanh(3) ** 2:.4f}")
 
 # %%
-# What depth makes of it
-# ----------------------
-# Eight layers of 200 units, weights scaled so that a signal keeps its size (lesson 8). How large is the gradient when
-# it arrives at the first? For faint inputs tanh is a straight line, and the two are equal. For inputs of size 1 tanh
-# hands on a third, for inputs of size 100, like raw pixels, a fiftieth: its units in the first layer sit at their ends.
-# A ReLU does not know what size is: max(0, 100 x) is 100 max(0, x).
+# Through eight layers
+# --------------------
+# Eight layers of 200 units, weights scaled so that a signal keeps its size (lesson 8). How large is the gradient at the
+# first layer? For small inputs tanh is nearly linear, and the two are equal. For inputs of size 1, a third of the
+# gradient is left with tanh; for inputs of size 100, like raw pixels, a fiftieth, because the tanh units of the first
+# layer are saturated. With ReLU the size of the inputs does not matter: max(0, 100 x) = 100 max(0, x).
 
 
-def arriving(kind, size):
+def gradient_at_first_layer(kind, size):
     layers, a = [kind() for _ in range(8)], size * normal(key(1, "lesson 3"), np.arange(50)[:, None], np.arange(200))
     weights = [
         normal(key(2, "lesson 3", i), np.arange(200)[:, None], np.arange(200))
@@ -64,30 +64,30 @@ def arriving(kind, size):
 
 
 sizes = (0.1, 1, 10, 100)
-arrived = {kind.__name__: [arriving(kind, size) for size in sizes] for kind in (ReLU, Tanh)}
+arrived = {kind.__name__: [gradient_at_first_layer(kind, size) for size in sizes] for kind in (ReLU, Tanh)}
 for name, values in arrived.items():
     print(f"{name:5} gradient at layer 1 for inputs of size {sizes}:", np.round(values, 3))
 assert np.allclose(arrived["ReLU"], arrived["ReLU"][0]) and arrived["Tanh"][0] > 10 * arrived["Tanh"][-1]
 
 # %%
-# The race
-# --------
+# The comparison
+# --------------
 # "The learning rates for each network were chosen independently to make training as fast as possible. No regularization
-# of any kind was employed." We do the same with the lessons' small net: no normalisation, no dropout, no decay; the
-# best of four rates for either, found on another seed; then five seeds. That was measured once and recorded
-# (``lessons/measure.py``); here we run one seed again, and it has to come out as recorded.
+# of any kind was employed." We do the same with the lessons' small net: no normalisation, no dropout, no weight decay;
+# for each nonlinearity the best of four rates, found with another seed; then five seeds. ``lessons/measure.py``
+# measured this once and recorded it; here we run one seed again and compare it with the record.
 
 recorded = json.loads((HERE / "measured.json").read_text())
 drawn = recorded["middles"]
 
 
-def best(found, kind):
-    tried = {float(what.split()[-1]): errors for what, errors in found.items() if what.startswith(f"{kind} rate")}
+def best_rate(results, kind):
+    tried = {float(key.split()[-1]): errors for key, errors in results.items() if key.startswith(f"{kind} rate")}
     return min(tried, key=lambda rate: (len(tried[rate]), tried[rate][-1]))
 
 
 data = middles(720, 480)
-rates = {kind: best(drawn, kind) for kind in ("relu", "tanh")}
+rates = {kind: best_rate(drawn, kind) for kind in ("relu", "tanh")}
 again = {}
 for kind, rate in rates.items():
     settings = small("net.norm=none", f"net.activation={kind}", "learning.schedule=phases", f"learning.rate={rate}")
@@ -100,12 +100,12 @@ for kind, rate in rates.items():
     assert np.allclose(again[kind], drawn[f"{kind} seed 0"][: len(again[kind])], atol=0.05)
 
 # %%
-# Who won?
-# --------
+# Which is faster?
+# ----------------
 
 
-def reached(errors):
-    """Epochs to 25 %, between two epochs by a straight line; 99 if never."""
+def epochs_to_goal(errors):
+    """Epochs until the error is 25 %, interpolated between two epochs; 99 if it never is."""
     errors = [1.0, *errors]
     for epoch, (before, after) in enumerate(zip(errors, errors[1:], strict=False)):
         if after <= 0.25:
@@ -114,22 +114,22 @@ def reached(errors):
 
 
 for name, rows in measured("relu", "tanh").items():
-    times = [(reached(relu), reached(tanh)) for relu, tanh in rows]
-    shown = [" ".join(f"{time:.1f}" if time < 99 else "never" for time in each) for each in zip(*times, strict=True)]
+    times = [(epochs_to_goal(relu), epochs_to_goal(tanh)) for relu, tanh in rows]
+    shown = [" ".join(f"{time:.1f}" if time < 99 else "never" for time in kind) for kind in zip(*times, strict=True)]
     faster = sum(relu < tanh for relu, tanh in times)
     print(f"{name}: epochs to 25 %, seed by seed: ReLU {shown[0]}; tanh {shown[1]}; "
-          f"ReLU faster at {faster} of {len(rows)} seeds")  # fmt: skip
+          f"ReLU faster for {faster} of {len(rows)} seeds")  # fmt: skip
     assert name != "middles" or faster == 0
 
 # %%
-# On drawn images, at this size, tanh is faster, at every seed. What may be behind it:
+# On drawn images and with this small net, tanh is faster for every seed. Possible reasons:
 #
-# - Inputs of deviation 1 and weights of the right size leave tanh most of its slope, as the first experiment shows.
+# - With inputs of standard deviation 1 and well-scaled weights tanh hardly saturates, as the first experiment shows.
 #   Figure 1's net read raw pixels of 0 to 255.
-# - This is the *beginning* of training, some two hundred steps. An advantage that comes later does not show.
+# - This is only the *beginning* of training, some two hundred steps. An advantage that comes later does not show here.
 # - Four rates are a coarse search, and the two best ones lie at its ends: 0.0025 for ReLU and 0.02 for tanh.
 #
-# ``tinyalex train cifar10-relu`` and ``cifar10-tanh`` run the race with a net of Figure 1's kind, at its proper length.
+# ``tinyalex train cifar10-relu`` and ``cifar10-tanh`` make the comparison with a net like Figure 1's, at full length.
 #
 # "The magnitude of the effect demonstrated here varies with network architecture", says the caption, which is true.
 # That "networks with ReLUs consistently learn several times faster" is not what you have just seen.
@@ -149,7 +149,7 @@ for kind, colour, dash in (("ReLU", BLUE, "-"), ("Tanh", VERMILION, "--")):
     arrivals.loglog(sizes, arrived[kind], dash, marker="o", color=colour, lw=2)
     arrivals.text(sizes[-1], arrived[kind][-1] * (1.15 if kind == "ReLU" else 2.2), kind.replace("T", "t"),
                   color=colour, weight="bold", ha="right")  # fmt: skip
-arrivals.set(title="gradient that arrives eight layers down", xlabel="size of the inputs", ylim=(0.005, 1.5))
+arrivals.set(title="gradient at the first of eight layers", xlabel="size of the inputs", ylim=(0.005, 1.5))
 arrivals.set_yticks([0.01, 0.1, 1], ["0.01", "0.1", "1"])
 arrivals.set_yticks([], minor=True)
 arrivals.tick_params(colors=INK)
@@ -158,12 +158,12 @@ keep(figure, "03_relu")
 # %%
 # Try
 # ---
-# - Multiply the images by 30, ``small("data.scale=0.5", ...)``, and give both their best rates again. Who wins now?
-# - ``small("net.activation=relu", "init.biases={default=1.0}")``, biases of 1, in §5 those of most layers: how many
-#   units are silent at the start? (Count zeros with ``forward_hook``, as lesson 8 does.)
+# - Multiply the images by 30, ``small("data.scale=0.5", ...)``, and search the best rates again. Which is faster now?
+# - ``small("net.activation=relu", "init.biases={default=1.0}")`` sets biases to 1, as §5 does in most layers: what
+#   share of ReLU outputs is zero at the start? (Count them with a ``forward_hook``, as in lesson 8.)
 # - Your own CIFAR-10: ``python lessons/measure.py --data PATH``.
 #
 # Exercise
 # --------
-# The paper mentions Jarrett's ``|tanh(x)|``. Write it, and its slope, in ``lessons/exercises/ex03_abs_tanh.py``; then
-# ``pytest -m ex03``.
+# The paper mentions Jarrett's ``|tanh(x)|``. Write its forward and backward in ``lessons/exercises/ex03_abs_tanh.py``;
+# then ``pytest -m ex03``.

@@ -1,22 +1,22 @@
 """
-Lesson 4: Brightness normalisation
-==================================
+Lesson 4: Local response normalisation
+======================================
 
 :Question: What does local response normalisation do to a map, and does it do anything at all?
 :Paper: §3.3.
-:At the end: you have the layer forward and backward, and a number that explains why nobody misses it.
+:At the end: you have the layer forward and backward, and a number that explains why later nets do without it.
 :Takes: 4 s on two cores.
 :Run: ``python lessons/04_lrn.py``
 
-The paper calls it "a form of lateral inhibition": big responses make their neighbours small. The neighbours are the
-*maps* at the same place, in an order that "is of course arbitrary and determined before training begins".
+The paper calls it "a form of lateral inhibition": large responses reduce their neighbours. The neighbours are adjacent
+*maps* at the same position, in an order that "is of course arbitrary and determined before training begins".
 """
 
 # %%
 # The equation, one response at a time
 # ------------------------------------
 # b_i = a_i / (k + alpha * sum of a_j² over n neighbouring maps)^beta, with k = 2, n = 5, alpha = 1e-4, beta = 0.75.
-# At the first and the last maps the window is cut off: "max(0, i - n/2)" and "min(N - 1, i + n/2)".
+# At the first and the last maps the window is clipped: "max(0, i - n/2)" and "min(N - 1, i + n/2)".
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -29,10 +29,10 @@ from tinyalex.randomness import key, normal
 
 def lrn_loops(a, k, n, alpha, beta):
     b = np.zeros_like(a)
-    for place in np.ndindex(a.shape[:-1]):
+    for at in np.ndindex(a.shape[:-1]):  # (image, row, column)
         for i in range(a.shape[-1]):
-            energy = sum(a[place][j] ** 2 for j in range(max(0, i - n // 2), min(a.shape[-1] - 1, i + n // 2) + 1))
-            b[place][i] = a[place][i] / (k + alpha * energy) ** beta
+            energy = sum(a[at][j] ** 2 for j in range(max(0, i - n // 2), min(a.shape[-1] - 1, i + n // 2) + 1))
+            b[at][i] = a[at][i] / (k + alpha * energy) ** beta
     return b
 
 
@@ -56,72 +56,71 @@ print("loops, arrays and tinyalex.layers.LRN agree; its gradient:", *verdicts)
 assert verdicts == ["ok"]
 
 # %%
-# Why alpha = 1 here? Because with the paper's alpha = 1e-4 and numbers near 1 the sum hardly matters: leave the
-# neighbours out altogether, and the results differ by less than one part in two thousand. A test with a tolerance of
-# 1e-3, which a whole network in float32 is often given, would let that pass. Tests have to be run where a bug would
-# show.
+# Why alpha = 1 here? Because with the paper's alpha = 1e-4 and numbers near 1 the sum hardly matters: without the
+# neighbours, the results differ by less than one part in two thousand. A test with a tolerance of 1e-3, common for a
+# whole network in float32, would not notice. A test needs inputs and constants for which a bug shows.
 
 tiny = {"k": 2.0, "n": 5, "alpha": 1e-4, "beta": 0.75}
 without = a / (2 + 1e-4 * a * a) ** 0.75
-miss = np.abs(without / np.where(a > 0, lrn(a, **tiny), 1) - 1)[a > 0].max()
-print(f"paper's constants, neighbours left out: off by {miss:.5f} at most")
-assert miss < 5e-4
+difference = np.abs(without / np.where(a > 0, lrn(a, **tiny), 1) - 1)[a > 0].max()
+print(f"paper's constants, neighbours left out: relative difference {difference:.5f} at most")
+assert difference < 5e-4
 
 # %%
-# When does it do anything?
-# -------------------------
+# When does it matter?
+# --------------------
 # Suppose all five neighbours have the same response r. The layer divides by (2 + 5e-4 r²)^0.75. For small r that is
-# 2^0.75 = **1.68**, whatever r is: a constant, which the next layer's weights can undo. It takes a response of
-# r = sqrt(2 / 5e-4) = **63** before the sum matters as much as k. And the 2012 code divides alpha by n: there it takes
-# **141**. This is why it matters that AlexNet's pixels run from 0 to 255 and not from 0 to 1.
+# 2^0.75 = **1.68** whatever r is: a constant, which the next layer's weights can undo. The sum term reaches the size of
+# k at r = sqrt(2 / 5e-4) = **63**. The 2012 code divides alpha by n; there it takes **141**. This is why it matters
+# that AlexNet's pixels range from 0 to 255 and not from 0 to 1.
 
 print(f"for small responses: divide by {2**0.75:.2f}")
-print(f"the sum weighs as much as k at r = {np.sqrt(2 / (5 * 1e-4)):.0f}, in the 2012 code at {np.sqrt(2 / 1e-4):.0f}")
+print(f"the sum term equals k at r = {np.sqrt(2 / (5 * 1e-4)):.0f}, in the 2012 code at {np.sqrt(2 / 1e-4):.0f}")
 
 # %%
-# Now real pixels: a face, less its mean, through conv1 with 96 kernels whose deviation is 0.01 as in §5. We find the
-# responses *before training*, and what a pixel scale of 0 to 1 would have made of them.
+# Now real pixels: a face, minus its mean, through an untrained conv1 with 96 kernels of standard deviation 0.01 as in
+# §5. For comparison, the same responses divided by 255, as if pixels ranged from 0 to 1.
 
 picture = photograph(227).astype(float)
 conv = Conv2d(3, 96, 11, 4, std=0.01).named("conv1").build(dtype="float64")
 responses = np.maximum(conv.forward((picture - picture.mean(axis=(0, 1)))[None])[0], 0)
 shrunk = lrn(responses, **tiny)
-strength = 1 - shrunk / np.where(responses > 0, responses, 1) * 2**0.75  # 0: a constant; towards 1: inhibited
+strength = 1 - shrunk / np.where(responses > 0, responses, 1) * 2**0.75  # 0: only the constant; towards 1: inhibited
 strength = strength[responses > 0]
-faint = 1 - (1 + 1e-4 / 2 * 5 * (responses / 255) ** 2) ** -0.75
+unit_scale = 1 - (1 + 1e-4 / 2 * 5 * (responses / 255) ** 2) ** -0.75
 print(f"largest response {responses.max():.0f}, median of the positive {np.median(responses[responses > 0]):.0f}")
 print(f"inhibition beyond the constant: median {np.median(strength):.1%}, largest {strength.max():.0%}")
-print(f"with pixels from 0 to 1: largest {faint.max():.3%}")
-assert 0.5 > np.median(strength) > 0.001 and strength.max() > 0.2 and faint.max() < 1e-3
+print(f"with pixels from 0 to 1: largest {unit_scale.max():.3%}")
+assert 0.5 > np.median(strength) > 0.001 and strength.max() > 0.2 and unit_scale.max() < 1e-3
 
 # %%
-# In the middle of the distribution the layer is a constant factor; only the brightest edges are held back. On pixels
-# from 0 to 1 it is *exactly* a factor of 1.68 as far as anybody could tell. The paper measured 1.4 points of top-1
-# error for it, but the run without it (2012: ``layers-148.cfg``) also left out a second, spatial normalisation that the
-# paper does not mention. And a later run that deleted both norms of layer 2 alone did no worse.
+# For typical responses the layer is a constant factor; only the strongest edges are reduced. With pixels from 0 to 1 it
+# is a division by 1.68 and nothing else, to less than 0.1 %. The paper reports a gain of 1.4 points of top-1 error, but
+# the run without it (2012: ``layers-148.cfg``) also left out a second, spatial normalisation that the paper does not
+# mention. A later run without both norms of layer 2 did no worse.
 #
-# What we measured ourselves, with the lessons' small net at five seeds (``lessons/measure.py``): test errors with the
-# layer and without.
+# Our own measurement (``lessons/measure.py``): test errors of the lessons' small net with the layers and without, five
+# seeds.
 
 for data, rows in measured("all", "no norm").items():
     pairs = [(with_[1], without[1]) for with_, without in rows]
     better = sum(with_ < without for with_, without in pairs)
     print(f"{data}: with {np.mean([p[0] for p in pairs]):.1%}, without {np.mean([p[1] for p in pairs]):.1%}, "
-          f"better at {better} of {len(rows)} seeds")  # fmt: skip
+          f"better for {better} of {len(rows)} seeds")  # fmt: skip
 
     assert data != "middles" or better == len(rows)
 
 # %%
-# On drawn images the net with the layers is better at every seed, and by much more than the paper's 1.4 points. But
-# look at what they are there: the small net's inputs have deviation 1, so by the numbers above each layer is a division
-# by 1.68 and nothing else. What helps cannot be inhibition. It is the *scale*: signals and gradients are smaller by two
-# such factors, which is what a smaller initialisation would have done. Before you believe that a layer does what its
-# name says, replace it by its constant.
+# On drawn images the net with the layers is better for every seed, and by much more than the paper's 1.4 points. But
+# the small net's inputs have standard deviation 1, so by the numbers above each layer divides by 1.68 and does nothing
+# else. What helps cannot be inhibition. It must be the *scale*: two such layers make signals and gradients smaller, as
+# a smaller initialisation would. Before you credit a layer with what its name says, replace it by a constant and
+# compare.
 #
-# Who inhibits whom
-# -----------------
-# Backward, dy_i reaches every x_j in the window: the matrix of derivatives has a band of negative numbers beside its
-# diagonal. That band is the lateral inhibition, and it is what a wrong backward pass forgets.
+# The Jacobian
+# ------------
+# In the backward pass, dy_i contributes to dx_j for every j in the window: the Jacobian has a band of negative numbers
+# beside its diagonal. That band is the lateral inhibition, and a wrong backward pass often leaves it out.
 
 one = a[0, 0]
 jacobian = np.array([lrn(one + 1e-30j * row, **strong).imag / 1e-30 for row in np.eye(9)]).T
@@ -136,7 +135,7 @@ bare(maps)
 some = responses[::3, ::3].reshape(-1, 96)
 scatter.plot(some.ravel(), lrn(some, **tiny).ravel(), ".", ms=1, color=BLUE, rasterized=True)
 scatter.plot([0, some.max()], [0, some.max() / 2**0.75], "--", color=MUTED, lw=1)
-scatter.set(title="a to b", xlabel="response a", ylabel="normalised b")
+scatter.set(title="before and after", xlabel="response a", ylabel="normalised b")
 most = np.abs(jacobian).max()
 band.imshow(jacobian, "RdBu_r", vmin=-most, vmax=most)
 band.set(title="db_i / da_j at alpha = 1", xlabel="map j", ylabel="map i", xticks=[0, 4, 8], yticks=[0, 4, 8])
@@ -145,11 +144,11 @@ keep(figure, "04_lrn")
 # %%
 # Try
 # ---
-# - ``LRN(average=True)`` is the 2012 reading of alpha. At which response does *its* sum weigh as much as k?
-# - Multiply the picture by 4. Does the face still come through?
+# - ``LRN(average=True)`` divides alpha by n, as in 2012. At which response does *its* sum term equal k?
+# - Multiply the picture by 4. Can you still recognise the face after the layer?
 # - Permute the 96 maps before the norm and back after it: the output changes. Why does that not matter, before
 #   training?
 #
 # Exercise
 # --------
-# Write the backward pass, cross terms and all, in ``lessons/exercises/ex04_lrn.py``, then ``pytest -m ex04``.
+# Write the backward pass with its cross terms in ``lessons/exercises/ex04_lrn.py``, then ``pytest -m ex04``.

@@ -1,9 +1,9 @@
 """
-Lesson 5: Overlapping pooling, and the riddle of 224
+Lesson 5: Overlapping pooling, and 224 or 227 pixels
 ====================================================
 
-:Question: What does z = 3, s = 2 buy, and how can 224 pixels become 55?
-:Paper: §3.4; §3.5 and footnote 4 for the riddle.
+:Question: What does pooling with z = 3 and s = 2 improve, and how can 224 pixels become 55?
+:Paper: §3.4; §3.5 and footnote 4 for the sizes.
 :At the end: you have pooling forward and backward, the sizes of all layers, and an answer that many
     re-implementations have got wrong.
 :Takes: 3 s on two cores.
@@ -16,8 +16,8 @@ what we use throughout our network, with s = 2 and z = 3."
 # %%
 # Forward in loops, then by slices
 # --------------------------------
-# A unit looks at z x z pixels and keeps the largest. The fast form turns the loops inside out: instead of one unit
-# after the other, take one *offset in the window* after the other, for all units at once. Nine slices for z = 3.
+# A unit looks at z x z pixels and returns the largest. The fast form loops over the *offsets in the window* instead of
+# over the units, and handles all units at once with a strided slice. For z = 3 there are nine slices.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -29,17 +29,17 @@ from tinyalex.layers import Conv2d, MaxPool
 from tinyalex.randomness import key, normal
 
 
-def places(size, window, stride, ceil):
+def positions(size, window, stride, ceil):
     return 1 + (-(-(size - window) // stride) if ceil else (size - window) // stride)
 
 
 def pool_loops(x, z, s):
-    count = places(len(x), z, s, ceil=True)
+    count = positions(len(x), z, s, ceil=True)
     return np.array([[x[s * i : s * i + z, s * j : s * j + z].max() for j in range(count)] for i in range(count)])
 
 
 def pool_slices(x, z, s):
-    count = places(len(x), z, s, ceil=True)
+    count = positions(len(x), z, s, ceil=True)
     padded = np.pad(x, (0, s * (count - 1) + z - len(x)), constant_values=-np.inf)
     y = np.full((count, count), -np.inf)
     for u in range(z):
@@ -55,19 +55,19 @@ for z in (2, 3):
 print("loops, slices and tinyalex.layers.MaxPool agree, for z = 2 and z = 3")
 
 # %%
-# Backward: the winner takes it
-# -----------------------------
-# Only the largest pixel had a say, so it alone gets the gradient. Where windows overlap, one bright pixel can win up to
-# four times, and collects four gradients. What if two pixels tie? The function has a corner there, and every choice is
-# right. The package gives all to the first in reading order. The authors' kernels of 2012 gave it to *every* tied
-# pixel.
+# Backward: to the maximum
+# ------------------------
+# The output is the largest pixel, so that pixel alone gets the gradient. Where windows overlap, one bright pixel can be
+# the maximum of up to four windows; it gets the sum of their gradients. What if two pixels tie? The function is not
+# differentiable there, and either is a valid subgradient. The package gives the gradient to the first maximum in
+# row-major order. The authors' kernels of 2012 gave it to *every* tied pixel.
 
 collected = {}
 for z in (2, 3):
     layer = MaxPool(z, 2)
     y = layer.forward(x[None, :, :, None])
     collected[z] = layer.backward(np.ones_like(y))[0, :, :, 0]
-    assert [each.verdict for each in gradcheck.check(layer, x[None, :, :, None])] == ["ok"]
+    assert [result.verdict for result in gradcheck.check(layer, x[None, :, :, None])] == ["ok"]
     print(f"z = {z}: {y.shape[1]} x {y.shape[2]} units, {np.count_nonzero(collected[z])} pixels get a gradient, "
           f"one of them {collected[z].max():.0f} times")  # fmt: skip
 assert collected[2].max() == 1 and collected[3].max() > 1
@@ -79,57 +79,56 @@ assert layer.backward(np.ones((1, 1, 1, 1)))[0, 0, 0, 0] == 1
 print("nine equal pixels:", gradcheck.check(MaxPool(3, 2), tied)[0].verdict)
 
 # %%
-# The riddle
-# ----------
+# 224 or 227?
+# -----------
 # "The first convolutional layer filters the 224 x 224 x 3 input image with 96 kernels of size 11 x 11 x 3 with a stride
-# of 4 pixels." And the next layer is 55 wide, as the drawing of Figure 2 has it. But (224 - 11) / 4 = **53.25**. Round
-# down, and there are 53 steps and 54 places, and the last row and column of pixels are never read: 53 x 4 + 11 = 223.
-# People conclude that the paper "must mean 227", because (227 - 11) / 4 + 1 = 55 comes out even. Many
-# re-implementations therefore feed 227.
+# of 4 pixels." Figure 2 draws its output 55 wide. But (224 - 11) / 4 = **53.25**. Rounded down, there are 53 steps and
+# 54 positions, and the last row and column of pixels are never read: 53 x 4 + 11 = 223. Many readers conclude that the
+# paper "must mean 227", because (227 - 11) / 4 + 1 is exactly 55, and many re-implementations use 227.
 #
-# The authors' program says otherwise. Its crops are 256 - 2 x border pixels, always *even*: 227 cannot be made. And it
-# rounds the number of steps **up**: 54 steps, 55 places. The last window hangs 3 pixels over the edge and reads zeros
+# The authors' program says otherwise. Its crops are 256 - 2 x border pixels, always *even*, so never 227. And it rounds
+# the number of steps **up**: 54 steps, 55 positions. The last window extends 3 pixels beyond the edge and reads zeros
 # there. Both nets have the same shapes; only one of them is AlexNet.
 
 print(f"(224 - 11) / 4 = {(224 - 11) / 4}")
 for size, ceil in ((224, False), (224, True), (227, False)):
-    print(f"{size} pixels, rounded {'up  ' if ceil else 'down'}: {places(size, 11, 4, ceil)} places")
-assert [places(224, 11, 4, True), places(227, 11, 4, False), places(224, 11, 4, False)] == [55, 55, 54]
+    print(f"{size} pixels, rounded {'up  ' if ceil else 'down'}: {positions(size, 11, 4, ceil)} positions")
+assert [positions(224, 11, 4, True), positions(227, 11, 4, False), positions(224, 11, 4, False)] == [55, 55, 54]
 
 picture = photograph(224)[None] / 255.0
-widened = np.pad(picture, ((0, 0), (0, 3), (0, 3), (0, 0)))
-W = {"channels": 3, "maps": 8, "kernel": 11, "stride": 4}
-up = Conv2d(**W, rounding="ceil").named("conv1").build(dtype="float64").forward(picture)
-even = Conv2d(**W).named("conv1").build(dtype="float64").forward(widened)
-assert up.shape == (1, 55, 55, 8) and np.array_equal(up, even)
+padded = np.pad(picture, ((0, 0), (0, 3), (0, 3), (0, 0)))
+options = {"channels": 3, "maps": 8, "kernel": 11, "stride": 4}
+rounded_up = Conv2d(**options, rounding="ceil").named("conv1").build(dtype="float64").forward(picture)
+exact = Conv2d(**options).named("conv1").build(dtype="float64").forward(padded)
+assert rounded_up.shape == (1, 55, 55, 8) and np.array_equal(rounded_up, exact)
 print("224 rounded up equals 227 whose last 3 rows and columns are zero, to the bit")
 
 # %%
-# From 55 on, z = 3 and s = 2 fit without a rest, so the question never comes up again.
+# From 55 on, z = 3 and s = 2 fit exactly, so rounding does not matter again.
 
 sizes = [55]
 for _ in range(3):
-    assert places(sizes[-1], 3, 2, True) == places(sizes[-1], 3, 2, False)
-    sizes.append(places(sizes[-1], 3, 2, True))
+    assert positions(sizes[-1], 3, 2, True) == positions(sizes[-1], 3, 2, False)
+    sizes.append(positions(sizes[-1], 3, 2, True))
 print("overlapping pools:", " -> ".join(map(str, sizes)))
 assert sizes == [55, 27, 13, 6]
 
 # %%
 # Is it worth it?
 # ---------------
-# The paper: 0.4 points of top-1 error, 0.3 of top-5. The run notes (2012: ``layers-147.cfg``) say 41.058 % without
-# overlap against 40.664 % with it, on 50,000 images; the difference of two such numbers has a standard error of about
-# 0.3 points. Here are the lessons' small net's test errors at five seeds (``lessons/measure.py``):
+# The paper: 0.4 points of top-1 error, 0.3 of top-5. The run notes (2012: ``layers-147.cfg``) give 41.058 % without
+# overlap and 40.664 % with it, on 50,000 images; the difference of two such numbers has a standard error of about
+# 0.3 points. Here are the test errors of the lessons' small net with five seeds (``lessons/measure.py``):
 
 for data, rows in measured("all", "no overlap").items():
     pairs = [(with_[1], without[1]) for with_, without in rows]
     better = sum(with_ < without for with_, without in pairs)
     print(f"{data}: overlapping {np.mean([p[0] for p in pairs]):.1%}, not {np.mean([p[1] for p in pairs]):.1%}, "
-          f"overlap better at {better} of {len(rows)} seeds")  # fmt: skip
+          f"overlap better for {better} of {len(rows)} seeds")  # fmt: skip
 
 # %%
-# The seeds do not agree, and the differences between seeds are larger than those between the two kinds of pools. That
-# is what 0.4 points look like from a small experiment: nothing can be said.
+# The seeds disagree, and differ more among themselves than the two kinds of pooling do. A difference of 0.4 points
+# cannot be detected with an experiment this small.
 #
 # What it looks like
 # ------------------
@@ -137,17 +136,17 @@ for data, rows in measured("all", "no overlap").items():
 figure, axes = plt.subplots(1, 3, figsize=(9.6, 3.5))
 for axis, z, colour in zip(axes, (2, 3), (BLUE, VERMILION), strict=False):
     axis.imshow(x, "gray", extent=(0, 11, 11, 0))
-    for i in range(places(11, z, 2, True)):
-        for j in range(places(11, z, 2, True)):
+    for i in range(positions(11, z, 2, True)):
+        for j in range(positions(11, z, 2, True)):
             axis.add_patch(Rectangle((2 * j + 0.08, 2 * i + 0.08), min(z, 11 - 2 * j) - 0.16, min(z, 11 - 2 * i) - 0.16,
                                      fill=False, color=colour, lw=1, alpha=0.8))  # fmt: skip
     rows, columns = np.nonzero(collected[z])
     axis.scatter(columns + 0.5, rows + 0.5, 30 * collected[z][rows, columns] ** 1.5, color=colour, edgecolor="white")
-    axis.set_title(f"z = {z}, s = 2: who gets a gradient")
+    axis.set_title(f"z = {z}, s = 2: pixels with gradient")
 corner = axes[2]
 corner.imshow(np.clip(4 * picture[0, 200:, 200:], 0, 1), extent=(200, 224, 224, 200))
-for place, colour in ((53, BLUE), (54, VERMILION)):
-    corner.add_patch(Rectangle((4 * place, 4 * place), 11, 11, fill=False, color=colour, lw=2))
+for step, colour in ((53, BLUE), (54, VERMILION)):
+    corner.add_patch(Rectangle((4 * step, 4 * step), 11, 11, fill=False, color=colour, lw=2))
 corner.add_patch(Rectangle((200, 200), 24, 24, fill=False, color=PALE))
 corner.text(227.6, 228.6, "the 55th window", color=VERMILION, ha="right", va="top")
 corner.set(xlim=(200, 229), ylim=(231, 200), title="the corner of 224 pixels, brightened", facecolor="#f4f4f4")
@@ -158,10 +157,11 @@ keep(figure, "05_pooling")
 # Try
 # ---
 # - Pool with z = 3, s = 3: how many pixels of the 11 x 11 get a gradient?
-# - Average instead: ``AvgPool`` divides by the pixels that are *inside*. Where does that matter?
-# - Feed ``Conv2d`` with ``rounding="floor"`` 224 pixels, and follow the sizes down to fc6. How many weights change?
+# - Average instead: ``AvgPool`` divides by the number of pixels *inside* the image. For which windows does that matter?
+# - Give 224 pixels to a ``Conv2d`` with ``rounding="floor"``, and compute the sizes down to fc6. How many weights
+#   change?
 #
 # Exercise
 # --------
-# Max pooling's backward pass in ``lessons/exercises/ex05_pooling.py``: overlaps add up, ties go to the first. Then
-# ``pytest -m ex05``.
+# Write max pooling's backward pass in ``lessons/exercises/ex05_pooling.py``: overlapping windows add up, a tie goes to
+# the first maximum. Then ``pytest -m ex05``.

@@ -1,24 +1,25 @@
 """
-Lesson 8: The number that is not in the paper
-=============================================
+Lesson 8: Initial weights, and a number that is not in the paper
+================================================================
 
-:Question: Why do so many re-implementations of AlexNet sit at a loss of 6.9 and never move?
+:Question: Why do so many re-implementations of AlexNet stay at a loss of 6.9?
 :Paper: §5, "we initialized the weights in each layer from a zero-mean Gaussian distribution with standard deviation
     0.01"; and the authors' own file, 2012: ``layers-145.cfg``, which says otherwise.
-:At the end: you have followed a signal through all of the untrained net, and found where it dies.
+:At the end: you have measured a signal in every layer of the untrained net, and found where it vanishes.
 :Takes: 10 s on two cores, most of it drawing 61 million weights.
 :Run: ``python lessons/08_init.py``
 
-ln 1000 = 6.908 is the loss of a net that has no idea. Reports of runs that stay there for days are as old as the paper.
+ln 1000 = 6.908 is the loss of guessing among 1000 classes. Runs that stayed there for days have been reported since
+2012.
 """
 
 # %%
 # What a layer does to a signal
 # -----------------------------
-# Six different pictures go in, crops of one photograph. If the logits that come out are the same for all six, then no
-# loss can tell the pictures apart, and the gradient has nothing to hold on to. So we look at one thing only: the
-# standard deviation of a layer's outputs *across inputs*, averaged over its units. For ReLUs and weights of deviation
-# sigma, each layer multiplies a signal's size by about sigma x sqrt(fan-in / 2).
+# The inputs are six different crops of one photograph. If the logits are the same for all six, the loss does not depend
+# on the picture, and the gradient carries no information about it. So we measure one thing only: the standard deviation
+# of a layer's outputs *across inputs*, averaged over its units. With ReLUs and weights of standard deviation sigma,
+# each layer multiplies the size of a signal by about sigma x sqrt(fan-in / 2).
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -36,13 +37,13 @@ gains = np.prod([0.01 * np.sqrt(fan_in / 2) for fan_in in shapes.values()])
 print(f"conv3 to conv5 together at 0.01: {gains:.3f}")
 
 # %%
-# At 0.01 the three layers pass on **0.34**, **0.29** and **0.29** of what they get, together **0.029**. Gain 1 needs
-# 0.0295 and **0.0340**. He and others published that rule in 2015. The authors' file of 2012 has 0.03 in exactly these
-# three layers, and 0.01 in all others. The paper rounds that to "0.01 in each layer".
+# At 0.01 the gains of the three layers are **0.34**, **0.29** and **0.29**, together **0.029**. Gain 1 needs 0.0295 and
+# **0.0340**. He and others published that rule in 2015. The authors' file of 2012 has 0.03 in exactly these three
+# layers, and 0.01 in all others; the paper says 0.01 in each layer.
 #
 # The whole net, untrained
 # ------------------------
-# Weights are drawn once, as the text has them. Four versions differ by a factor of 3 in three layers, and by the
+# Weights are drawn once, with the paper's 0.01. Four versions differ by a factor of 3 in three layers, and by the
 # biases: 1 in conv2, conv4, conv5, fc6 and fc7 as in the paper, or 0.1 as in Caffe, whose authors found that 1 "gave
 # flat loss". (Only the biases are Caffe's here: its fc6 and fc7 begin at 0.005.)
 
@@ -60,7 +61,7 @@ LAYERS = ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"]
 
 
 def spread(factor, bias):
-    """The deviation across the six inputs, layer by layer, with conv3 to conv5 and the biases changed."""
+    """Standard deviation across the six inputs, layer by layer, with conv3 to conv5 and the biases changed."""
     for name, array in network.state().items():
         if name.endswith("/W") and name in first:
             array[...] = first[name] * factor
@@ -91,22 +92,22 @@ for name, (factor, bias) in versions.items():
     print(f"{name:52} spread of the logits {lines[name][-1]:.4f}, loss {losses[name]:.3f}")
 
 # %%
-# All four begin near the loss of guessing; with biases of 1 a little above it, because the logits are random there, but
-# they are *the same* random logits for all pictures. What differs is how much of the picture is left at the end: the
-# authors' file keeps more than ten times as much as the text. A factor of 3 in three layers could make 27; the biases,
-# which do not grow with it, take part of that back.
+# All four begin near the loss of guessing; with biases of 1 a little above it, because the logits are random, but they
+# are *the same* random logits for all pictures. The versions differ in how much the logits depend on the picture: more
+# than ten times as much with the authors' file as with the paper's text. A factor of 3 in three layers could give 27;
+# it is less because the biases do not grow with the weights.
 
 text, file = lines["the text: 0.01, biases 1"], lines["the authors' file: 0.03 in conv3 to conv5, biases 1"]
-print(f"the authors' file over the text: {file[-1] / text[-1]:.0f} times")
+print(f"spread of the logits, authors' file over the text: {file[-1] / text[-1]:.0f} times")
 assert all(-0.1 < loss - np.log(1000) < 0.5 for loss in losses.values())
 assert 10 < file[-1] / text[-1] < 35
 assert text[-1] < 0.01 < file[-1]
 assert recipe.load("original").init.weights["conv3"] == 0.03 and recipe.load("paper").init.weights["default"] == 0.01
 
 # %%
-# Is a spread of 0.002 hopeless? No: gradients are small, not zero, and momentum adds up. It is a plateau whose length
-# is a matter of luck. ``tinyalex train paper`` and ``tinyalex train original`` are the two sides of it; nobody should
-# begin with the first.
+# Does a spread of 0.002 make training impossible? No: the gradients are small but not zero. The loss stays on a
+# plateau, and how long depends on luck. ``tinyalex train paper`` uses the text and ``tinyalex train original`` the
+# authors' file; start with ``original``.
 
 figure, axes = plt.subplots(figsize=(8.4, 3.9))
 styles = ((VERMILION, "-"), (VERMILION, ":"), (BLUE, "-"), (BLUE, ":"))
@@ -117,20 +118,19 @@ for (name, values), (colour, _) in zip(lines.items(), styles, strict=True):
                   va="center" if "Caffe" not in name else "top", annotation_clip=False)  # fmt: skip
 axes.axvspan(1.5, 4.5, color="#eef3f8", zorder=0)
 axes.text(3, axes.get_ylim()[1], "0.01 or 0.03 here", ha="center", va="top", color=INK)
-axes.set(
-    title="How much of the difference between six pictures arrives", ylabel="deviation across inputs", xlim=(-0.3, 7.2)
-)
+axes.set(title="How much each layer differs between six pictures", ylabel="deviation across inputs", xlim=(-0.3, 7.2))
 keep(figure, "08_init")
 
 # %%
 # Try
 # ---
-# - Divide ``crops`` by 255, as everybody does today. What would the first weights have to be?
+# - Divide ``crops`` by 255, as is common today. Which initial weights would give the same spread?
 # - ``settings = recipe.load("modern")`` has He's initialisation in all layers but the last, and biases of 0. Multiply
-#   ``crops`` by ``settings.data.scale`` and ask ``spread(1, 0.0)[0]``: where does its line end?
-# - Which of the two LRN layers costs more of the signal? (``forward_hook`` sees ``norm1`` and ``norm2`` too.)
+#   ``crops`` by ``settings.data.scale`` and print ``spread(1, 0.0)[0]``: what is the spread of its logits?
+# - Which of the two LRN layers reduces the signal more? (The ``forward_hook`` is called for ``norm1`` and ``norm2``
+#   too.)
 #
 # Exercise
 # --------
-# Find the deviation that keeps a signal's size through ReLU, Tanh and linear layers, in
+# Find the standard deviation of weights that keeps a signal's size through ReLU, Tanh and linear layers, in
 # ``lessons/exercises/ex08_gain.py``, then ``pytest -m ex08``.

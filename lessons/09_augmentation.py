@@ -2,9 +2,10 @@
 Lesson 9: 2048 images from one
 ==============================
 
-:Question: How many different images does one photograph give, and how strong is the colour noise?
+:Question: How many different training images does one photograph give, and how strong is the colour noise?
 :Paper: §4.1.
-:At the end: you have counted the crops, found the principal colours of a photograph, and read one formula three ways.
+:At the end: you have counted the crops, found the principal colours of a photograph, and compared three readings of one
+    formula.
 :Takes: 4 s on two cores.
 :Run: ``python lessons/09_augmentation.py``
 
@@ -16,7 +17,7 @@ size of our training set by a factor of 2048". Is that the right number?
 # Crops and reflections
 # ---------------------
 # A 224-pixel window can begin at pixel 0, 1, ..., 32 of 256: **33** offsets a side. 33 x 33 x 2 = **2178**. The paper's
-# 2048 is 32 x 32 x 2; the authors' program draws from all 33. The package counts the same.
+# 2048 is 32 x 32 x 2; the authors' program uses all 33 offsets, and so does the package.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -31,28 +32,28 @@ offsets = len([start for start in range(256) if start + 224 <= 256])
 print(f"{offsets} offsets a side, {offsets * offsets * 2} variants; the paper says {32 * 32 * 2}")
 assert augment.positions(256, 224) == offsets == 33
 
-places, flips = augment.draw_crops(seed=0, epoch=0, units=np.arange(20000), size=256, crop=224, flip=True)
-assert (places.min(), places.max()) == (0, 32)
-print(f"20,000 draws: offsets from {places.min()} to {places.max()}, reflected {flips.mean():.1%}")
+corners, flips = augment.draw_crops(seed=0, epoch=0, units=np.arange(20000), size=256, crop=224, flip=True)
+assert (corners.min(), corners.max()) == (0, 32)
+print(f"20,000 draws: offsets from {corners.min()} to {corners.max()}, reflected {flips.mean():.1%}")
 assert abs(flips.mean() - 0.5) < 0.02
 
 # %%
-# And one draw served **32** consecutive images in 2012 (``crop_chunk``): a minibatch of 128 saw four crops. The recipe
-# ``original`` does that, ``paper`` draws for each image.
+# In 2012, **32** consecutive images shared one crop (``crop_chunk``), so a minibatch of 128 had four different crops.
+# The recipe ``original`` does the same; ``paper`` draws a crop for each image.
 #
 # The colours of a photograph
 # ---------------------------
-# "We perform PCA on the set of RGB pixel values." Take every pixel as a point in a cube; the cloud's longest axis is
-# brightness, because red, green and blue rise and fall together. The covariance's eigenvectors are the axes, and its
-# eigenvalues are the *variances* along them.
+# "We perform PCA on the set of RGB pixel values." Take every pixel as a point in RGB space. The axis of largest
+# variance is brightness, because red, green and blue are strongly correlated. The eigenvectors of the covariance matrix
+# are the axes, and its eigenvalues are the *variances* along them.
 
 pixels = picture.reshape(-1, 3).astype(float)
 values, vectors = np.linalg.eigh(np.cov(pixels.T, bias=True))
 total, products = pixel_sums(picture[None])
 deviations, axes_found = principal_colours(len(pixels), total.sum(axis=(0, 1)), products)
 assert np.allclose(deviations**2, values, rtol=1e-9) and np.allclose(np.abs((vectors * axes_found).sum(axis=0)), 1)
-print("deviations along the axes, in grey levels:", np.round(deviations[::-1], 1))
-print("longest axis:", np.round(axes_found[:, 2], 2))
+print("standard deviations along the axes, in grey levels:", np.round(deviations[::-1], 1))
+print("axis of largest variance:", np.round(axes_found[:, 2], 2))
 assert (axes_found[:, 2] > 0.4).all()
 
 # %%
@@ -60,42 +61,42 @@ assert (axes_found[:, 2] > 0.4).all()
 # ---------------------------
 # "We add multiples of the found principal components, with magnitudes proportional to the corresponding *eigenvalues*
 # times a random variable drawn from a Gaussian with mean zero and standard deviation 0.1." The authors published their
-# axes for ImageNet; the deviations are 121.78, 37.09 and 19.72 grey levels. Along the first axis that makes, one
-# standard deviation:
+# axes for ImageNet; the standard deviations are 121.78, 37.09 and 19.72 grey levels. The standard deviation of the
+# shift along the first axis is then:
 #
-# - eigenvalues, pixels from 0 to 255: 0.1 x 121.78² = **1483** grey levels. Every image would be black or white.
-# - eigenvalues, pixels from 0 to 1, as most re-implementations have it: **5.8** grey levels.
-# - *deviations*, as the authors' program has it (the array is called ``stdevs``): **12.2** grey levels.
+# - by eigenvalues, pixels from 0 to 255: 0.1 x 121.78² = **1483** grey levels. Every image would be black or white.
+# - by eigenvalues, pixels from 0 to 1, as in most re-implementations: **5.8** grey levels.
+# - by *standard deviations*, as in the authors' program (the array is called ``stdevs``): **12.2** grey levels.
 
-longest = 121.7801
-literal, unit, program = 0.1 * longest**2, 0.1 * longest**2 / 255, 0.1 * longest
-print(f"one standard deviation along the first axis: {literal:.0f}, {unit:.1f} or {program:.1f} grey levels")
+deviation = 121.7801
+literal, unit, program = 0.1 * deviation**2, 0.1 * deviation**2 / 255, 0.1 * deviation
+print(f"standard deviation of the shift along the first axis: {literal:.0f}, {unit:.1f} or {program:.1f} grey levels")
 
 colour = (deviations, axes_found)
 many = augment.draw_colours(0, 0, np.arange(20000), colour, "2012", 0.1).astype(float)
-wanted = 0.1**2 * (axes_found * deviations**2) @ axes_found.T
+expected = 0.1**2 * (axes_found * deviations**2) @ axes_found.T
 measured = np.cov(many.T)
-print(f"covariance of 20,000 drawn shifts: within {np.abs(measured / wanted - 1).max():.1%} of sum of (0.1 s)² p p.T")
-assert np.abs(measured / wanted - 1).max() < 0.05
+print(f"covariance of 20,000 drawn shifts: within {np.abs(measured / expected - 1).max():.1%} of sum of (0.1 s)² p p.T")
+assert np.abs(measured / expected - 1).max() < 0.05
 
 z = normal(key(0, "colour", 0), np.arange(3)[:, None], np.arange(3))
 by_hand = 0.1 * (z * deviations) @ axes_found.T
 assert np.allclose(by_hand, augment.draw_colours(0, 0, np.arange(3), colour, "2012", 0.1), rtol=1e-6)
 
 # %%
-# A shift is drawn "only once for all the pixels of a particular training image", so shapes stay as they are: light and
-# its colour change, as they do from noon to evening. In 2012 the whole image was then divided by 1.1, and for the last
-# 25 of 90 epochs the noise was off. The paper mentions neither.
+# A shift is drawn "only once for all the pixels of a particular training image", so only the brightness and the colour
+# of the light change, not the shapes. In 2012 the whole image was then divided by 1.1, and for the last 25 of 90 epochs
+# the noise was off. The paper mentions neither.
 #
 # The package's cropper
-# --------------------
+# ---------------------
 # ``Cropper`` does all of it at once: cut, reflect, subtract the mean, add the shift, divide. By hand it is one line.
 
 mean = np.full((256, 256, 3), pixels.mean(axis=0), np.float32)
 cropper = augment.Cropper(mean, 224, matched=True, factors=[1 / 1.1])
-draws = augment.AugmentParams(places[:3], flips[:3], by_hand.astype(np.float32))
-cut = cropper(np.stack([picture] * 3), draws)
-for image, (top, left), flip, shift in zip(cut, places, flips, by_hand, strict=False):
+params = augment.AugmentParams(corners[:3], flips[:3], by_hand.astype(np.float32))
+crops = cropper(np.stack([picture] * 3), params)
+for image, (top, left), flip, shift in zip(crops, corners, flips, by_hand, strict=False):
     window = (picture.astype(float) - mean + shift)[top : top + 224, left : left + 224] / 1.1
     assert image.shape == (224, 224, 3) and np.allclose(image, window[:, ::-1] if flip else window, atol=1e-3)
 print("tinyalex.datasets.loading.augment.Cropper agrees")
@@ -111,7 +112,7 @@ for axis, spread, shade in zip(axes_found.T[::-1], deviations[::-1], (VERMILION,
     ends = pixels.mean(axis=0)[:, None] + axis[:, None] * np.array([-1.5, 1.5]) * spread
     axes["C"].plot(ends[0], ends[2], color=shade, lw=2.5)
 axes["C"].set(title="the pixels and their axes", xlabel="red", ylabel="blue", aspect="equal")
-for name, (top, left), flip in zip("abcd", places[3:], flips[3:], strict=False):
+for name, (top, left), flip in zip("abcd", corners[3:], flips[3:], strict=False):
     window = picture[top : top + 224, left : left + 224]
     axes[name].imshow(window[:, ::-1] if flip else window)
     axes[name].set_title(f"{top}, {left}" + (", mirrored" if flip else ""), fontsize=8, weight="normal")
@@ -126,11 +127,11 @@ keep(figure, "09_augmentation")
 # %%
 # Try
 # ---
-# - Draw with ``reading="paper"``: how much weaker is the shift along the second axis?
-# - Draw the same epoch twice, and the next one: which numbers change?
-# - Use the first axis alone at 10 σ. Is it still the same photograph to you?
+# - Call ``draw_colours`` with ``"paper"`` instead of ``"2012"``: how much weaker is the shift along the second axis?
+# - Draw the same epoch twice, and then the next one: which numbers change?
+# - Shift along the first axis alone by 10 σ. Would you still recognise the photograph?
 #
 # Exercise
 # --------
-# Cut, reflect and subtract the mean in ``lessons/exercises/ex09_crop.py``; mind what happens to the mean when the image
-# is mirrored. Then ``pytest -m ex09``.
+# Cut, reflect and subtract the mean in ``lessons/exercises/ex09_crop.py``. Take care of the mean when the image is
+# mirrored. Then ``pytest -m ex09``.

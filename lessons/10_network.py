@@ -2,7 +2,7 @@
 Lesson 10: The whole network on one page
 ========================================
 
-:Question: Where are the 60 million parameters, where is the work, and where does the paper slip?
+:Question: Which layers have the 60 million parameters and which do the work, and which of the paper's counts are wrong?
 :Paper: §3.5, Figure 2, and three numbers of the abstract and §1.
 :At the end: you have counted AlexNet by hand, to the last parameter, and drawn it to scale.
 :Takes: 2 s on two cores.
@@ -14,9 +14,9 @@ Guess first: which layer holds most of the parameters, and which does most of th
 # %%
 # Counting by hand
 # ----------------
-# Eight layers with weights. Columns a and b each hold half of every layer but the last: fc8 is column a's alone. conv2,
-# conv4 and conv5 see only their own column's maps, so their kernels are half as deep. That, and not the two cards, is
-# what the numbers feel.
+# Eight layers have weights. Columns a and b each hold half of every layer but the last: fc8 is on column a only. conv2,
+# conv4 and conv5 read only their own column's maps, so their kernels are half as deep. This restriction changes the
+# counts; that there are two GPUs does not.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -26,7 +26,7 @@ from tinyalex.network import alexnet
 from tinyalex.network.summary import rows
 from tinyalex.recipes import recipe
 
-#          maps, kernel, depth that a kernel sees, side of the output
+#          maps, kernel size, channels that a kernel reads, side of the output
 CONVS = {"conv1": (96, 11, 3, 55), "conv2": (256, 5, 48, 27), "conv3": (384, 3, 256, 13), "conv4": (384, 3, 192, 13),
          "conv5": (256, 3, 192, 13)}  # fmt: skip
 FULL = {"fc6": (6 * 6 * 256, 4096), "fc7": (4096, 4096), "fc8": (4096, 1000)}
@@ -48,7 +48,7 @@ print(f"{'sum':8}{sum(parameters.values()):14,}{sum(products.values()):15,}{sum(
 # %%
 # **60,965,224** parameters ("60 million"), **724,406,816** multiply-adds for one image, **659,272** neurons
 # ("650,000"). fc6 alone holds **62%** of the parameters. The convolutions hold **3.8%** of them and do **91.9%** of the
-# work: a kernel is used at every place, a fully connected weight once.
+# work: a kernel is used at every output position, a fully connected weight once.
 
 conv_share = sum(parameters[name] for name in CONVS) / sum(parameters.values())
 work_share = sum(products[name] for name in CONVS) / sum(products.values())
@@ -58,8 +58,8 @@ print(f"fc6 has {parameters['fc6'] / sum(parameters.values()):.0%} of the parame
 # %%
 # The package counts the same
 # ---------------------------
-# A net is described before it has any arrays, so this takes no memory and no time. Here it is on two devices, a column
-# each; on one device the counts are the same.
+# ``describe`` computes the shapes of all layers without allocating arrays. Here on one device, and on two with a column
+# each: the counts are the same.
 
 settings = recipe.load("paper")
 for devices in (1, 2):
@@ -76,11 +76,11 @@ assert sum(parameters.values()) == 60_965_224 and sum(products.values()) == 724_
 print("tinyalex.network.summary agrees, on one device and on two")
 
 # %%
-# The slips
-# ---------
+# Errors in the paper
+# -------------------
 # The caption of Figure 2 gives the neurons as 253,440-186,624-64,896-64,896-43,264-4096-4096-1000. All are right but
-# the first: 55 x 55 x 96 = **290,400**. What they wrote is 55 x **48** x 96: somebody had a column's 48 maps in mind.
-# Off by 7 x 55 x 96 = **36,960**. And "650,000" fits the right sum, not the caption's **622,312**.
+# the first: 55 x 55 x 96 = **290,400**. The caption's number is 55 x **48** x 96; perhaps a column's 48 maps got in.
+# It is too small by 7 x 55 x 96 = **36,960**. And "650,000" fits the right sum, not the caption's **622,312**.
 #
 # §1 says that each convolutional layer "contains no more than 1% of the model's parameters". conv3 has **1.45%** and
 # conv4 **1.09%**.
@@ -98,27 +98,28 @@ print("shares of the parameters:", ", ".join(f"{name} {share:.2%}" for name, sha
 # %%
 # Does it fit 3 GB?
 # -----------------
-# A GTX 580 had 3 GB. Weights, gradients and momenta are three times **232.6** MiB. Then every layer's output has to be
-# kept for backward, 128 times, and its gradient computed. A column of its own on a card takes **1.3** GiB; both columns
-# on one card would take **2.5** GiB, before any room to work in, and with it the screen's. One can see why they bought
-# a second card, and why they write that memory "limits the maximum size of the networks".
+# A GTX 580 had 3 GB. Weights, gradients and momenta take three times **232.6** MiB. Besides, every layer's output is
+# kept for backward, for 128 images, and its gradient is as large. One column on a GPU takes **1.3** GiB; both columns
+# on one GPU would take **2.5** GiB, without temporary buffers and without what the display uses. That explains the
+# second GPU, and why they write that memory "limits the maximum size of the networks".
 
 table = rows(alexnet.describe(settings.net, devices=2))
-kept = {column: 128 * sum(row.activation_bytes for row in table[column]) for column in table}
+outputs = {column: 128 * sum(row.activation_bytes for row in table[column]) for column in table}
 weights = {column: 4 * sum(row.parameters for row in table[column]) for column in table}
 print(f"weights {4 * sum(parameters.values()) / 2**20:.1f} MiB in all")
 for column in table:
-    print(f"column {'ab'[column]}: outputs of 128 images {kept[column] / 2**20:.0f} MiB, "
+    print(f"column {'ab'[column]}: outputs of 128 images {outputs[column] / 2**20:.0f} MiB, "
           f"and as much for their gradients; "
           f"weights, gradients and momenta {3 * weights[column] / 2**20:.0f} MiB")  # fmt: skip
-need = [2 * kept[column] + 3 * weights[column] for column in table]
-print(f"one card a column: {max(need) / 2**30:.1f} GiB; both columns on one: {sum(need) / 2**30:.1f} GiB")
+need = [2 * outputs[column] + 3 * weights[column] for column in table]
+print(f"one GPU a column: {max(need) / 2**30:.1f} GiB; both columns on one: {sum(need) / 2**30:.1f} GiB")
 assert 0.4 < max(need) / 3e9 < 0.6 and 0.8 < sum(need) / 3e9 < 1
 
 # %%
 # What it looks like
 # ------------------
-# Figure 2, to scale: every block is as high and as deep as its maps are, and as wide as there are maps in a column.
+# Figure 2, to scale: the height and depth of a block are the size of its maps, its width is the number of maps in a
+# column.
 
 figure, (net, bars) = plt.subplots(2, 1, figsize=(9.6, 5), height_ratios=[1.35, 1])
 left = 0.0
@@ -136,11 +137,11 @@ for name, side, maps, whole in blocks:
                  [low, low + slant * 0.5, high + slant * 0.5, high], fc=shade, ec=INK, lw=0.7, alpha=0.8)  # fmt: skip
     net.text(left + width / 2, -136, f"{name}\n{side} x {side}\n{whole} maps", ha="center", va="top", fontsize=8)
     left += width + side * 0.28 + 66
-for name, (_, outputs) in FULL.items():
-    heights = [(14, 14 + outputs / 40), (-14 - outputs / 40, -14)] if name != "fc8" else [(14, 14 + outputs / 20)]
+for name, (_, units) in FULL.items():
+    heights = [(14, 14 + units / 40), (-14 - units / 40, -14)] if name != "fc8" else [(14, 14 + units / 20)]
     for (low, high), shade in zip(heights, (LIGHT_BLUE, "#f6cfb2"), strict=False):
         net.fill([left, left + 5, left + 5, left], [low, low, high, high], color=shade, ec=INK, lw=0.7)
-    net.text(left + 2, -136, f"{name}\n{outputs}", ha="center", va="top", fontsize=8)
+    net.text(left + 2, -136, f"{name}\n{units}", ha="center", va="top", fontsize=8)
     left += 84
 net.text(96, 118, "column a", color=BLUE, weight="bold")
 net.text(96, -126, "column b", color=VERMILION, weight="bold")
@@ -149,14 +150,14 @@ net.spines[:].set_visible(False)
 
 palette = ["#08306b", "#2171b5", "#4292c6", "#6baed6", "#9ecae1", "#a63603", "#e6550d", "#fdae6b"]
 for row, (counts, text) in enumerate(((parameters, "parameters"), (products, "multiply-adds"), (neurons, "neurons"))):
-    at = 0.0
+    start = 0.0
     for (name, count), shade in zip(counts.items(), palette, strict=True):
         share = count / sum(counts.values())
-        bars.barh(row, share, left=at, color=shade, ec="white")
+        bars.barh(row, share, left=start, color=shade, ec="white")
         if share > 0.045:
-            bars.text(at + share / 2, row, f"{name} {share:.0%}", ha="center", va="center", fontsize=8,
+            bars.text(start + share / 2, row, f"{name} {share:.0%}", ha="center", va="center", fontsize=8,
                       color="white" if shade not in palette[3:5] + palette[7:] else INK)  # fmt: skip
-        at += share
+        start += share
     bars.text(-0.01, row, text, ha="right", va="center", color=MUTED)
 bars.set(ylim=(2.6, -0.6), xlim=(0, 1), yticks=[], xticks=[])
 bars.spines[:].set_visible(False)
@@ -166,9 +167,10 @@ keep(figure, "10_network")
 # Try
 # ---
 # - ``tinyalex summary original`` prints all of this, layer by layer and column by column.
-# - Let every layer see both columns (48 becomes 96, 192 becomes 384): 62,378,344 parameters. Which layers grew?
-# - ``recipe.load("paper", ["net.pool=2"])``: which sizes change, and what does run 147 do about it?
+# - Let every layer read both columns (48 becomes 96, 192 becomes 384): 62,378,344 parameters. Which layers grew?
+# - ``recipe.load("paper", ["net.pool=2"])``: which sizes change?
 #
 # Exercise
 # --------
-# Write the counter itself, for any list of layers, in ``lessons/exercises/ex10_count.py``, then ``pytest -m ex10``.
+# Count the parameters and products of any list of layers in ``lessons/exercises/ex10_count.py``, then
+# ``pytest -m ex10``.

@@ -2,9 +2,9 @@
 Lesson 13: Ten views and several nets
 =====================================
 
-:Question: What is averaging worth, and what exactly is averaged?
+:Question: How much does averaging over views and nets improve, and what exactly is averaged?
 :Paper: §4.1 (ten patches), §6 and Tables 1 and 2 (five and seven nets), footnote 5 (without).
-:At the end: you have three trained nets and a table of what views and nets bring, with error bars.
+:At the end: you have three trained nets and a table of the error with more views and more nets, with standard errors.
 :Takes: 45 s on two cores.
 :Run: ``python lessons/13_views.py``
 
@@ -14,9 +14,9 @@ the network's softmax layer on the ten patches."
 """
 
 # %%
-# Ten places to look
-# ------------------
-# Four corners and the centre, and the same five in a mirror. In the package they are a list.
+# Ten views
+# ---------
+# Four corners and the centre, and the same five mirrored. The package returns them as a list.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -36,7 +36,7 @@ assert views == by_hand
 print(f"{len(views)} views")
 
 # %%
-# Three small nets, which differ by their seed alone: first weights, order of the images, crops.
+# Three small nets that differ only in their seed: initial weights, order of the images, crops.
 
 data = middles(720, 480)
 labels = data.test.labels
@@ -60,24 +60,24 @@ assert np.allclose(everything[0, 4], predict(nets[0], 1)[0], atol=1e-5)
 ten = evaluation.probabilities(nets[0], data.test, data.mean, run.recipe, views=10)
 assert np.allclose(everything[0].mean(axis=0), ten, atol=1e-5)
 print("nets, views, images, classes:", everything.shape)
-print("tinyalex.training.evaluation.probabilities averages the same")
+print("tinyalex.training.evaluation.probabilities gives the same average")
 
 # %%
-# What does a mirror do?
-# ----------------------
-# Reflection is a "label-preserving transformation" for cats. For our drawn images it is not: in a mirror *rising*
-# stripes *fall*. So five views and not ten are right here, and the other five are worth a look.
+# When mirrored views hurt
+# ------------------------
+# Reflection is a "label-preserving transformation" for cats. For our drawn images it is not: mirrored, *rising* stripes
+# *fall*, which is another class. So the right choice here is five views. What do the mirrored ones predict?
 
 slanted = np.isin(labels // 2, (2, 3))
 mirror = everything[:, 9].mean(axis=0).argmax(axis=1) != labels
 print(f"the mirrored centre view alone: wrong for {mirror[slanted].mean():.0%} of slanted stripes, "
-      f"{mirror[~slanted].mean():.0%} of all else")  # fmt: skip
+      f"{mirror[~slanted].mean():.0%} of all other images")  # fmt: skip
 assert mirror[slanted].mean() > mirror[~slanted].mean() + 0.3
 
 # %%
 # The table
 # ---------
-# Average probabilities, then take the largest. Beside each error its standard error, from 480 images.
+# Average the probabilities, then take the largest. After each error its standard error for 480 images.
 
 
 def error(probabilities):
@@ -91,23 +91,23 @@ table = {
     "three nets, one view": error(everything[:, 4].mean(axis=0)),
     "three nets, five views": error(everything[:, UPRIGHT].mean(axis=(0, 1))),
 }
-for what, rate in table.items():
-    print(f"{what:24} {rate:6.1%} ± {np.sqrt(rate * (1 - rate) / len(labels)):.1%}")
+for name, rate in table.items():
+    print(f"{name:24} {rate:6.1%} ± {np.sqrt(rate * (1 - rate) / len(labels)):.1%}")
 assert table["three nets, five views"] <= table["one net, one view"] + 0.01
 assert table["one net, ten views"] > table["one net, five views"] - 0.01
 
 # %%
 # The paper on ILSVRC-2010: **39.0%** with the centre patch (footnote 5), **37.5%** with ten. On ILSVRC-2012: **40.7%**
-# with one net and **38.1%** with five. More views and more nets are the same idea: opinions that err differently.
+# with one net and **38.1%** with five. More views and more nets help for the same reason: their errors differ.
 
 print("paper, 2010: 39.0% to 37.5% by ten views; 2012: 40.7% to 38.1% by five nets")
 
 # %%
 # Average what?
 # -------------
-# Softmax of the mean of the logits is the (normalised) *geometric* mean of the probabilities, and not their mean. The
-# authors' program averages probabilities. It matters when one view is very sure: the arithmetic mean lets it shout, the
-# geometric lets it veto.
+# The softmax of the mean logits is the (normalised) *geometric* mean of the probabilities, not their arithmetic mean.
+# The authors' program averages probabilities. The two differ when one view is very sure: a probability near 1 dominates
+# the arithmetic mean, a probability near 0 dominates the geometric mean.
 
 sure, unsure = np.array([0.98, 0.01, 0.01]), np.array([0.02, 0.49, 0.49])
 arithmetic = (sure + 2 * unsure) / 3
@@ -117,18 +117,18 @@ print("one sure view of class 0 and two that doubt it:", "arithmetic", np.round(
 assert arithmetic.argmax() == 0 and geometric.argmax() != 0
 flat = everything[:, UPRIGHT].reshape(15, 480, 12)
 differ = (flat.mean(axis=0).argmax(axis=1) != np.log(flat + 1e-30).mean(axis=0).argmax(axis=1)).mean()
-print(f"over 15 opinions of real nets the two disagree about {differ:.1%} of the images")
+print(f"for 15 predictions (3 nets, 5 views) the two means choose different classes for {differ:.1%} of the images")
 
 # %%
 # What it looks like
 # ------------------
 
-figure, (where, bars) = plt.subplots(1, 2, figsize=(9.6, 3.4), width_ratios=[1, 1.9])
-where.imshow(photograph(256))
-for (place, _), colour in zip(views[:5], COLOURS, strict=False):
-    where.add_patch(Rectangle((place[1] + 1, place[0] + 1), 222, 222, fill=False, color=colour, lw=2))
-where.set_title("five places, and each in a mirror")
-bare(where)
+figure, (crops, bars) = plt.subplots(1, 2, figsize=(9.6, 3.4), width_ratios=[1, 1.9])
+crops.imshow(photograph(256))
+for ((top, left), _), colour in zip(views[:5], COLOURS, strict=False):
+    crops.add_patch(Rectangle((left + 1, top + 1), 222, 222, fill=False, color=colour, lw=2))
+crops.set_title("five crops; also mirrored")
+bare(crops)
 rates = 100 * np.array(list(table.values()))
 spread = np.sqrt(rates * (100 - rates) / len(labels))
 shades = [MUTED, BLUE, VERMILION, BLUE, BLUE]
@@ -143,9 +143,9 @@ keep(figure, "13_views")
 # Try
 # ---
 # - Average the three nets' *weights* instead of their predictions. Why is that so bad?
-# - Which two of the five views agree most often?
-# - ``score(...)`` of the geometric mean: does the loss get better while the error stays?
+# - Which two of the five views predict the same class most often?
+# - ``score(...)`` of the geometric mean: does the loss get lower, does the error change?
 #
 # Exercise
 # --------
-# Top-5 error over views, in ``lessons/exercises/ex13_views.py``; then ``pytest -m ex13``.
+# Compute the top-5 error over several views in ``lessons/exercises/ex13_views.py``; then ``pytest -m ex13``.

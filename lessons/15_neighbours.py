@@ -1,10 +1,11 @@
 """
-Lesson 15: Right, wrong and near
-================================
+Lesson 15: Nearest neighbours in feature space
+==============================================
 
-:Question: What does the last hidden layer know that the pixels do not, and how few bits of it are enough?
+:Question: Which images does the last hidden layer consider similar, and how few bits of its features are enough to find
+    them?
 :Paper: §6.1, Figure 4, and its last paragraph on binary codes.
-:At the end: you have the nearest neighbours of a picture in two senses, and a search that compares eight bits at once.
+:At the end: you have the nearest neighbours of a picture by features and by pixels, and a search with binary codes.
 :Takes: 20 s on two cores.
 :Run: ``python lessons/15_neighbours.py``
 
@@ -16,8 +17,8 @@ are generally not close in L2 to the query images."
 # %%
 # A net and its features
 # ----------------------
-# The lessons' small net, trained on drawn images; in the paper the last hidden layer has 4096 units, here **128**. They
-# are read after the ReLU, at test time.
+# The lessons' small net, trained on drawn images. In the paper the last hidden layer has 4096 units, here **128**. The
+# features are its outputs after the ReLU, at test time.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -52,10 +53,10 @@ assert np.allclose(retrieval.features_of(run.network, data.test, data.mean, run.
 print("tinyalex.gallery.retrieval.features_of agrees")
 
 # %%
-# Near in two senses
-# ------------------
-# ``|x - y|² = |x|² - 2 x.y + |y|²``, so all distances at once are one matrix product. By loops it would be the same,
-# and a few of them are checked so.
+# Near by features or by pixels
+# -----------------------------
+# ``|x - y|² = |x|² - 2 x.y + |y|²``, so one matrix product gives all distances at once. A few of them are checked
+# against a loop.
 
 
 def distances(a, b):
@@ -72,34 +73,36 @@ for i, j in ((0, 0), (3, 700), (119, 959)):
 
 
 def same_class(distance, count=6):
-    """How many of the nearest are of the query's class."""
+    """Which share of the nearest images has the query's class."""
     nearest = np.argsort(distance, axis=1, kind="stable")[:, :count]
     return (data.train.labels[nearest] == data.test.labels[:, None]).mean()
 
 
-ours, raw = same_class(by_features), same_class(by_pixels)
-print(f"of the six nearest, of the query's class: by features {ours:.0%}, by pixels {raw:.0%}, by chance {1 / 12:.0%}")
-assert ours > raw + 0.3
+features_share, pixels_share = same_class(by_features), same_class(by_pixels)
+print(f"of the six nearest, of the query's class: by features {features_share:.0%}, by pixels {pixels_share:.0%}, "
+      f"by chance {1 / 12:.0%}")  # fmt: skip
+assert features_share > pixels_share + 0.3
 found = retrieval.nearest(queries, gallery, 6)
-assert np.isclose(retrieval.precision(found, data.train.labels, data.test.labels), ours, atol=0.005)
+assert np.isclose(retrieval.precision(found, data.train.labels, data.test.labels), features_share, atol=0.005)
 
 # %%
-# And are the neighbours by features near in pixels? Ask where they stand in the other order.
+# Are the nearest neighbours by features also near by pixels? Look up their rank in the order by pixels.
 
 nearest = by_features.argmin(axis=1)
 order = np.argsort(np.argsort(by_pixels, axis=1), axis=1)
-place = np.median(order[np.arange(len(nearest)), nearest])
-print(f"the nearest by features is number {place:.0f} of 960 by pixels, in the median")
-assert place > 20
+rank = np.median(order[np.arange(len(nearest)), nearest])
+print(f"the nearest by features has rank {rank:.0f} of 960 by pixels, in the median")
+assert rank > 20
 
 # %%
 # Few bits
 # --------
 # "Computing similarity by using Euclidean distance between two 4096-dimensional, real-valued vectors is inefficient,
 # but it could be made efficient by training an auto-encoder to compress these vectors to short binary codes." There is
-# a cheaper thing to try first, with nothing to train: throw random planes through the cloud of features, and write down
-# for each on which side a point lies. Points that enclose a small angle differ in few bits. To compare two codes, take
-# the exclusive or and count ones: eight planes at a time are a byte here, 64 would be one machine word.
+# a simpler method that needs no training (random projections): draw random planes through the mean of the features, and
+# store one bit for each plane, the side on which a point lies. Points with a small angle between them differ in few
+# bits. The Hamming distance of two codes is the number of ones in their exclusive or. Eight bits are packed into a
+# byte.
 
 centre = gallery.mean(axis=0)
 
@@ -127,11 +130,11 @@ planes = normal(key(0, "planes"), np.arange(3072)[:, None], np.arange(256))
 a, b = (
     np.packbits((x.reshape(len(x), -1) - shift) @ planes > 0, axis=1) for x in (data.test.images, data.train.images)
 )
-of_pixels = same_class(hamming(a, b))
+pixel_codes_share = same_class(hamming(a, b))
 for bits, share in zip(sizes, found, strict=True):
     print(f"{bits:4} bits: {share:.0%} of six of the same class")
-print(f" 256 bits of the pixels: {of_pixels:.0%}")
-assert found[-1] > found[0] and found[-1] > ours - 0.1 and of_pixels < found[2]
+print(f" 256 bits of the pixels: {pixel_codes_share:.0%}")
+assert found[-1] > found[0] and found[-1] > features_share - 0.1 and pixel_codes_share < found[2]
 
 # %%
 # What it looks like
@@ -139,8 +142,8 @@ assert found[-1] > found[0] and found[-1] > ours - 0.1 and of_pixels < found[2]
 
 figure = plt.figure(figsize=(9.6, 3.5))
 left, right = figure.subfigures(1, 2, width_ratios=[1.7, 1])
-wrong_first = np.argsort(order[np.arange(len(nearest)), nearest])[::-1]
-chosen = [next(i for i in wrong_first if data.test.labels[i] == label) for label in (2, 4, 8, 11)]
+far_by_pixels = np.argsort(order[np.arange(len(nearest)), nearest])[::-1]
+chosen = [next(i for i in far_by_pixels if data.test.labels[i] == label) for label in (2, 4, 8, 11)]
 axes = left.subplots(4, 11, gridspec_kw={"wspace": 0.05, "width_ratios": [1, 0.2, 1, 1, 1, 1, 0.2, 1, 1, 1, 1]})
 for row, query in zip(axes, chosen, strict=True):
     row[0].imshow(data.test.images[query])
@@ -157,8 +160,8 @@ for column, text in ((0, "query"), (2, "nearest by features"), (7, "nearest by p
 curve = right.subplots()
 curve.semilogx(sizes, [100 * share for share in found], "o-", color=BLUE, lw=2, base=2)
 for level, text, colour in (
-    (ours, "features themselves", GREEN),
-    (raw, "pixels", VERMILION),
+    (features_share, "features, not coded", GREEN),
+    (pixels_share, "pixels", VERMILION),
     (1 / 12, "chance", MUTED),
 ):
     curve.axhline(100 * level, color=colour, ls="--", lw=1)
@@ -170,11 +173,12 @@ keep(figure, "15_neighbours")
 # %%
 # Try
 # ---
-# - Take fc6 instead (``relu6``). Does depth help? (Take the assertions below ``features`` out: they are of relu7.)
-# - Take features *before* the ReLU (``fc7a``), again without these assertions: the signs alone make a code without any
-#   planes.
-# - Which pairs of classes do the neighbours confuse?
+# - Use the outputs of fc6 (``relu6``) as features. Are they better or worse? (Remove the assertions below ``features``:
+#   they are for relu7.)
+# - Use the outputs *before* the ReLU (``fc7a``), again without these assertions: their signs are a binary code that
+#   needs no planes.
+# - Which pairs of classes are confused most often?
 #
 # Exercise
 # --------
-# Codes and distances of your own, in ``lessons/exercises/ex15_codes.py``; then ``pytest -m ex15``.
+# Write the codes and the distances in ``lessons/exercises/ex15_codes.py``; then ``pytest -m ex15``.

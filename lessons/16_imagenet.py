@@ -1,12 +1,12 @@
 """
-Lesson 16: ImageNet at scale, with receipts
-===========================================
+Lesson 16: ImageNet at full scale
+=================================
 
-:Question: What does a run of 90 epochs cost, which of its results are larger than chance, and did the authors run their
-    own text?
+:Question: What does a run of 90 epochs cost, which of its results are larger than chance, and does the paper describe
+    the program that was run?
 :Paper: §2, §5, §6, Tables 1 and 2.
-:At the end: you have recomputed "five to six days", put error bars on the paper's claims and on one more, and a list
-    of nine places where the paper and its program differ, each of them asserted.
+:At the end: you have recomputed "five to six days", put standard errors on the paper's claims and on one more, and a
+    list of nine differences between the paper and its program, each checked by an assertion.
 :Takes: 3 s on two cores.
 :Run: ``python lessons/16_imagenet.py``
 """
@@ -14,8 +14,8 @@ Lesson 16: ImageNet at scale, with receipts
 # %%
 # Five to six days
 # ----------------
-# A step's work can be counted: forward, and in backward twice the same, once for the weights and once for the inputs;
-# but nobody needs the gradient of the image, which saves conv1's.
+# The work of a step is the multiply-adds of forward, and twice as many in backward: once for the gradients of the
+# weights and once for those of the inputs. conv1 needs no gradient of its input, the image.
 
 from math import sqrt
 
@@ -41,19 +41,19 @@ print(f"90 epochs in {days} days: {speed:.0f} images/s, {speed * flops / 1e12:.2
       f"{speed * flops / (2 * 1.581e12):.0%} of what two GTX 580 could do at most")  # fmt: skip
 
 # %%
-# **4.14** GFLOP for an image, **243** images a second, **1.00** TFLOP/s sustained: **32%** of the peak of two cards of
-# 512 multiply-add units at 1.544 GHz. For hand-written convolutions that is excellent.
+# **4.14** GFLOP for an image, **243** images a second, **1.00** TFLOP/s sustained: **32%** of the peak of two GPUs with
+# 512 multiply-add units each at 1.544 GHz. For hand-written convolutions that is excellent.
 #
-# Data keeps up if the disk gives 243 x 256 x 256 x 3 bytes a second, **48** MB/s of raw squares, and if somebody
-# computes the crops meanwhile: "in Python code on the CPU while the GPU is training on the previous batch".
+# The disk must deliver 243 x 256 x 256 x 3 bytes a second, **48** MB/s of uncompressed images, and the crops must be
+# computed at the same time: "in Python code on the CPU while the GPU is training on the previous batch".
 
-print(f"squares of 256: {speed * 256 * 256 * 3 / 1e6:.0f} MB/s, {images * 256 * 256 * 3 / 1e9:.0f} GB for an epoch")
+print(f"256 x 256 images: {speed * 256 * 256 * 3 / 1e6:.0f} MB/s, {images * 256 * 256 * 3 / 1e9:.0f} GB for an epoch")
 
 # %%
 # The schedule that was run
 # -------------------------
 # "We used an equal learning rate for all layers, which we adjusted manually throughout training." The authors' notes
-# say when. The package keeps no state for it: rates are a function of the epoch.
+# give the epochs. In the package the rates are a function of the epoch, without state.
 
 for epoch in (0, 25, 51, 67, 72, 79):
     now, before = rates(original.learning, epoch), rates(original.learning, max(0, epoch - 0.01))
@@ -65,7 +65,7 @@ for epoch in (0, 25, 51, 67, 72, 79):
 # %%
 # Paper and program
 # -----------------
-# Each line is true of the recipes ``paper`` and ``original``, or this lesson stops.
+# Each line is read from the recipes ``paper`` and ``original`` and asserted.
 
 
 def norms_of_conv2(settings):
@@ -75,7 +75,7 @@ def norms_of_conv2(settings):
 
 differences = {
     "weights of conv3 to conv5 begin at": (paper.init.weights["default"], original.init.weights["conv4"], 0.01, 0.03),
-    "the biases' rate over the weights'": (paper.learning.bias_rate, original.learning.bias_rate, 1.0, 2.0),
+    "rate of the biases over the weights'": (paper.learning.bias_rate, original.learning.bias_rate, 1.0, 2.0),
     "normalisations after conv2": (norms_of_conv2(paper), norms_of_conv2(original), 1, 2),
     "alpha is multiplied by": (paper.net.norm, original.net.norm, "paper", "2012"),
     "images that share a crop": (paper.data.shared_crop, original.data.shared_crop, 1, 32),
@@ -86,52 +86,56 @@ differences = {
         rates(original.learning, 80).colour_noise, 0.1, 0.0,
     ),
     "rate of conv1 in the last epochs, times": (
-        rates(paper.learning, 80, []).lr_mult.get("conv1", 1.0), rates(original.learning, 80).lr_mult["conv1"], 1.0, 0.0,
+        rates(paper.learning, 80, []).lr_mult.get("conv1", 1.0), rates(original.learning, 80).lr_mult["conv1"],
+        1.0, 0.0,
     ),
 }  # fmt: skip
 words = {
     "alpha is multiplied by": {"paper": "the sum of squares", "2012": "their mean"},
-    "colour noise times": {"paper": "eigenvalues", "2012": "deviations"},
+    "colour noise times": {"paper": "eigenvalues", "2012": "standard deviations"},
     "mean subtracted from the crop": {"image": "where it was cut", "centre": "its centre"},
 }
-for what, (text, program, said, ran) in differences.items():
-    assert (text, program) == (said, ran), what
-    print(f"{what:40} {words.get(what, {}).get(said, said)!s:>20} {words.get(what, {}).get(ran, ran)!s:>20}")
+print(f"{'':40} {'the paper':>20} {'the program':>20}")
+for name, (text, program, in_paper, in_program) in differences.items():
+    assert (text, program) == (in_paper, in_program), name
+    shown = [words.get(name, {}).get(value, value) for value in (in_paper, in_program)]
+    print(f"{name:40} {shown[0]!s:>20} {shown[1]!s:>20}")
 kinds = [[row.kind for row in table if row.layer.startswith(("norm2", "conv1", "norm1", "relu1", "pool1"))]]
 assert "SpatialNorm" in kinds[0] and kinds[0].index("LRN") < kinds[0].index("ReLU")
-print(f"{len(differences)} differences, and layer 1 is normalised before its ReLU")
+print(f"{len(differences)} differences; besides, the program normalises layer 1 before its ReLU")
 
 # %%
 # Larger than chance?
 # -------------------
-# An error rate p on n images has a standard error of sqrt(p (1 - p) / n). For two nets judged on the *same* images a
-# little less, if they fail on the same ones; taken as independent, it is sqrt(2) times that. Four claims of the paper,
-# and one comparison that is in the authors' notes alone (columns that talk), with the rates that these notes record:
+# An error rate p on n images has a standard error of sqrt(p (1 - p) / n). The difference of two nets has sqrt(2) times
+# that if their errors are independent, and less if they fail on the same images. Four claims of the paper, and one
+# comparison that is only in the authors' notes (connected columns), with the rates that these notes record:
 
 claims = {  # (with, without) in percent, test images
     "ten views rather than one": (37.4727, 39.0247, 150_000),
     "two GPUs rather than one": (37.4727, 39.1680, 150_000),
     "response normalisation": (40.6640, 42.0340, 50_000),
     "overlapping pooling": (40.6640, 41.0580, 50_000),
-    "columns that talk": (40.6640, 41.8280, 50_000),
+    "connected columns": (40.6640, 41.8280, 50_000),
 }
 gains = {}
-for what, (with_, without, n) in claims.items():
+for name, (with_, without, n) in claims.items():
     p = with_ / 100
-    gains[what] = (without - with_, 100 * sqrt(2 * p * (1 - p) / n))
-    print(f"{what:28} {gains[what][0]:.2f} points, standard error {gains[what][1]:.2f}")
+    gains[name] = (without - with_, 100 * sqrt(2 * p * (1 - p) / n))
+    print(f"{name:28} {gains[name][0]:.2f} points, standard error {gains[name][1]:.2f}")
 assert [round(gain, 1) for gain, _ in gains.values()] == [1.6, 1.7, 1.4, 0.4, 1.2]
 assert gains["overlapping pooling"][0] < 2 * gains["overlapping pooling"][1]
 
 # %%
-# Four of the five are beyond doubt for these two sets of weights. **0.39** points for overlapping pooling are not two
-# standard errors of **0.31**. And none of it says what another *seed* would have given: every one is a single run of
-# five days. "Ten views" is the exception, because there the weights are the same.
+# Four of the five differences are more than two standard errors, so for these weights they are not chance. The **0.39**
+# points of overlapping pooling are less than two standard errors of **0.31**. None of this says how much another *seed*
+# would change: each number is from a single run of five days. "Ten views" is the exception, because it compares
+# predictions of the same weights.
 #
 # A run of ours
 # -------------
-# There is no recorded run on ImageNet in ``data/runs/`` yet. When there is, this lesson draws it; until then it draws
-# the largest run on photographs that there is, an hour on 100 classes of Tiny ImageNet, and says so.
+# ``data/runs/`` has no recorded run on ImageNet yet. Until it has, this lesson draws our largest run on photographs:
+# one hour on 100 classes of Tiny ImageNet.
 
 folders = [HERE.parent / "data" / "runs" / name for name in ("imagenet", "tiny-imagenet", "cifar10-relu")]
 folder = next(each for each in folders if (each / run_folder.LOG).is_file())
@@ -143,13 +147,12 @@ print(f"{folder.name}: {tests[-1]['epoch']:.0f} epochs in {hours:.2f} hours, tes
 assert tests[-1]["top1_error"] < tests[0]["top1_error"]
 
 figure, (plan, ours, bars) = plt.subplots(1, 3, figsize=(10.4, 3.3), width_ratios=[1.15, 1, 1.25])
-at = np.linspace(0, 90.9, 1000)
-steps = [rates(original.learning, epoch) for epoch in at]
-plan.semilogy(at, [step.rate for step in steps], color=BLUE, lw=2, label="weights")
-plan.semilogy(at, [step.bias_rate for step in steps], color=VERMILION, lw=2, label="biases")
-plan.semilogy(
-    at, [step.rate * step.lr_mult.get("conv1", 1) or np.nan for step in steps], "--", color=MUTED, lw=1.5, label="conv1"
-)
+epochs = np.linspace(0, 90.9, 1000)
+steps = [rates(original.learning, epoch) for epoch in epochs]
+conv1_rates = [step.rate * step.lr_mult.get("conv1", 1) or np.nan for step in steps]
+plan.semilogy(epochs, [step.rate for step in steps], color=BLUE, lw=2, label="weights")
+plan.semilogy(epochs, [step.bias_rate for step in steps], color=VERMILION, lw=2, label="biases")
+plan.semilogy(epochs, conv1_rates, "--", color=MUTED, lw=1.5, label="conv1")
 plan.axvspan(67, 91, color=FAINT, zorder=0)
 plan.text(68, 2.6e-2, "no colour noise", fontsize=7, color=MUTED)
 plan.set(title="rates, as run in 2012", xlabel="epoch", ylim=(5e-6, 4e-2))
@@ -157,19 +160,13 @@ plan.legend(loc="lower left")
 for event, colour in (("epoch", BLUE), ("test", VERMILION)):
     records = [record for record in log if record["event"] == event]
     ours.plot([r["epoch"] for r in records], [100 * r["top1_error"] for r in records], ".-", color=colour)
-    name, place = ("training", (0, -16)) if event == "epoch" else ("test", (0, 8))
-    ours.annotate(
-        name,
-        (records[-1]["epoch"], 100 * records[-1]["top1_error"]),
-        place,
-        textcoords="offset points",
-        color=colour,
-        ha="right",
-    )
+    name, offset = ("training", (0, -16)) if event == "epoch" else ("test", (0, 8))
+    end = (records[-1]["epoch"], 100 * records[-1]["top1_error"])
+    ours.annotate(name, end, offset, textcoords="offset points", color=colour, ha="right")
 ours.set(title=f"a run of ours: {folder.name}", xlabel="epoch", ylabel="error, %", ylim=(0, None))
-for row, (what, (gain, deviation)) in enumerate(gains.items()):
+for row, (name, (gain, deviation)) in enumerate(gains.items()):
     bars.errorbar(gain, row, xerr=2 * deviation, fmt="o", color=BLUE if gain > 2 * deviation else VERMILION, capsize=3)
-    bars.text(gain, row - 0.2, what, ha="center", va="bottom", fontsize=8, color=INK)
+    bars.text(gain, row - 0.2, name, ha="center", va="bottom", fontsize=8, color=INK)
 bars.axvline(0, color=INK, lw=0.8)
 bars.set(title="points gained, ± two standard errors", yticks=[], ylim=(4.5, -0.9), xlim=(-0.5, 2.6))
 keep(figure, "16_imagenet")
@@ -177,11 +174,12 @@ keep(figure, "16_imagenet")
 # %%
 # Try
 # ---
-# - Your GPU does 60 TFLOP/s in float32 and reaches a third of it. How long do 90 epochs take, and what must the disk
-#   give?
-# - ``tinyalex train original --data ... --epochs 30``: where do the drops go?
-# - How many test images would show 0.39 points at two standard errors?
+# - Suppose a GPU has a peak of 60 TFLOP/s in float32 and you reach a third of it. How long do 90 epochs take, and how
+#   many MB/s must the disk deliver?
+# - ``tinyalex train original --data ... --epochs 30``: at which epochs does the rate drop?
+# - With how many test images would 0.39 points be two standard errors?
 #
 # Exercise
 # --------
-# Judge two nets on the same images: McNemar's test, in ``lessons/exercises/ex16_mcnemar.py``; ``pytest -m ex16``.
+# Compare two nets on the same images: write McNemar's test in ``lessons/exercises/ex16_mcnemar.py``, then
+# ``pytest -m ex16``.

@@ -3,20 +3,21 @@ Lesson 17: The same convolution with a quarter of the multiplications
 =====================================================================
 
 :Question: Can a convolution be computed with fewer multiplications than it has products?
-:Paper: §3.5 gives the layers; the trick is younger (Lavin and Gray 2015) and older (Toom 1963, Cook 1966, Winograd
-    1980).
-:At the end: you have derived an algorithm by evaluating polynomials, and found what it costs in digits.
+:Paper: §3.5 gives the layers; the algorithm is older (Toom 1963, Cook 1966, Winograd 1980) and came to convolutional
+    nets later (Lavin and Gray 2015).
+:At the end: you have derived an algorithm by evaluating polynomials, and measured how much precision it loses.
 :Takes: 4 s on two cores.
 :Run: ``python lessons/17_winograd.py``
 
 Guess first: two neighbouring outputs of a 3-tap kernel need y0 = d0 g0 + d1 g1 + d2 g2 and y1 = d1 g0 + d2 g1 + d3 g2,
-six products. How few can it be?
+six products. What is the smallest possible number?
 """
 
 # %%
 # Four instead of six
 # -------------------
-# The products of sums share work. If the kernel is used again and again, what is computed from g alone is free.
+# Products of suitable sums can be used for both outputs. The kernel is used for many inputs, so what is computed from g
+# alone is done once and not counted.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -49,10 +50,10 @@ print("two outputs with 4 products instead of 6: the same")
 # %%
 # Where it comes from
 # -------------------
-# Write g0 + g1 t + g2 t² and y0 + y1 t. Their *product* is a polynomial of degree 3, so it is known when its values at
-# four points are: evaluate both at 0, 1, -1 (and "at infinity", which means the leading coefficient), multiply point by
-# point, and solve for the coefficients. That multiplies polynomials; turned round (transposed) the same three matrices
-# correlate, which is what a convolutional layer does: y = A.T [(G g) * (B.T d)].
+# Take the polynomials g0 + g1 t + g2 t² and y0 + y1 t. Their *product* has degree 3, so its values at four points
+# determine it: evaluate both at 0, 1, -1 (and "at infinity", which means the leading coefficient), multiply point by
+# point, and solve for the coefficients. This multiplies polynomials; transposed, the same three matrices compute the
+# correlation, which is what a convolutional layer does: y = A.T [(G g) * (B.T d)].
 
 A, G, B = cook_toom(2, ("0", "1", "-1"))
 assert A.shape == (4, 2) and G.shape == (4, 3) and B.shape == (4, 4)
@@ -60,9 +61,9 @@ assert np.allclose(A.T @ ((G @ g) * (B.T @ d)), two_outputs(d, g), rtol=1e-13)
 print("G =", G.tolist())
 
 # %%
-# m outputs of r taps take m + r - 1 products, whatever m is. In two dimensions it works in both directions at once: m x
-# m outputs take (m + r - 1)² products, not m² r². For m = 4 and r = 3 that is **36** instead of **144**; the package
-# also has m = 5, **49** instead of **225**, because 13 pixels are 3 tiles of 5 with little left over.
+# m outputs of an r-tap kernel take m + r - 1 products for every m. In two dimensions this works in both directions: m x
+# m outputs take (m + r - 1)² products, not m² r². For m = 4 and r = 3 that is **36** instead of **144**. The package
+# also has m = 5, **49** instead of **225**, because 3 tiles of 5 cover 13 pixels with little waste.
 
 for m in (2, 4, 5):
     print(f"m = {m}: {(m + 2) ** 2} products instead of {9 * m * m}, {9 * m * m / (m + 2) ** 2:.2f} times fewer")
@@ -71,42 +72,42 @@ m, t = 4, 6
 A, G, B = cook_toom(m, POINTS[m, 3])
 tile, kernel = draw(t, t), draw(3, 3)
 Y = A.T @ ((G @ kernel @ G.T) * (B.T @ tile @ B)) @ A
-loops = np.array([[(tile[i : i + 3, j : j + 3] * kernel).sum() for j in range(m)] for i in range(m)])
-assert np.allclose(Y, loops, rtol=1e-11, atol=1e-12)
-print("a tile of 4 x 4 outputs agrees with the loops")
+direct = np.array([[(tile[i : i + 3, j : j + 3] * kernel).sum() for j in range(m)] for i in range(m)])
+assert np.allclose(Y, direct, rtol=1e-11, atol=1e-12)
+print("a tile of 4 x 4 outputs agrees with direct convolution")
 
 # %%
-# Over channels everything adds up *before* A is applied, so each of the t x t places becomes a matrix product (tiles,
-# c) by (c, o): few large products, which is what processors like.
+# The sum over channels is taken *before* A is applied. So each of the t x t elements of a tile becomes one matrix
+# product of shape (tiles, c) by (c, o): a few large products, which run fast.
 #
 # The package's layer
 # -------------------
 
 x = draw(2, 13, 13, 16)
-plain, fast = (kind(16, 24, 3, pad=1).named("conv3").build(dtype="float64") for kind in (Conv2d, WinogradConv2d))
-y = plain.forward(x)
+direct, fast = (kind(16, 24, 3, pad=1).named("conv3").build(dtype="float64") for kind in (Conv2d, WinogradConv2d))
+y = direct.forward(x)
 assert np.abs(fast.forward(x) - y).max() < 1e-12 * np.abs(y).max() * 100
 dy = draw(*y.shape)
-assert np.allclose(fast.backward(dy), plain.backward(dy), rtol=1e-9, atol=1e-10)
-assert np.allclose(fast.W.grad, plain.W.grad, rtol=1e-9, atol=1e-10)
+assert np.allclose(fast.backward(dy), direct.backward(dy), rtol=1e-9, atol=1e-10)
+assert np.allclose(fast.W.grad, direct.W.grad, rtol=1e-9, atol=1e-10)
 print("tinyalex.layers.winograd agrees with Conv2d, forward and backward")
 
 # %%
-# Now AlexNet's own layers. A stride of 4 does not fit the scheme, but blocks of 4 x 4 pixels can be taken for channels:
-# conv1 becomes a 3 x 3 convolution of 48 channels with stride 1. Edge tiles are computed whole, and partly thrown away.
+# Now AlexNet's own layers. The algorithm needs stride 1, but each block of 4 x 4 pixels can be reshaped to channels:
+# conv1 becomes a 3 x 3 convolution of 48 channels with stride 1. Tiles at the edge are computed whole and clipped.
 
 network = alexnet.describe(recipe.load("original", ["net.convolution=winograd"]).net, devices=2)
-shape, before, after = {}, {}, {}
+before, after = {}, {}  # products of one image, by layer
 for stage, shapes in zip(network.stages, network.shapes, strict=False):
-    now = stage.exchange.output_shapes(shapes)[0]
+    shape = stage.exchange.output_shapes(shapes)[0]
     for layer in stage.columns[0]:
         if isinstance(layer, WinogradConv2d):
-            m, down, across = layer.tiling(now)
+            m, down, across = layer.tiling(shape)
             k, s = layer.geometry["kernel"], layer.geometry["stride"]
             channels = layer.channels * s * s
-            before[layer.name] = layer.multiply_adds(now)
+            before[layer.name] = layer.multiply_adds(shape)
             after[layer.name] = down * across * (m + -(-k // s) - 1) ** 2 * channels * layer.maps
-        now = layer.output_shape(now)
+        shape = layer.output_shape(shape)
 for name in before:
     print(
         f"{name}: {before[name]:12,} products, {after[name]:12,} by tiles, {before[name] / after[name]:.2f} times fewer"
@@ -118,46 +119,46 @@ assert len(before) == 5 and 2.8 < ratio < 4.5
 # %%
 # **4.1** times fewer in all.
 #
-# The price
-# ---------
-# Additions, and digits. Larger tiles need more points, points far from 0 and 1 make large numbers that cancel later,
-# and in float32 little is left. Which points are taken matters as much as how many: points near 1 in size, and beside a
-# number its reciprocal, with either sign (2 and -1/2, or -3/4 and -4/3), keep the numbers small.
+# The cost
+# --------
+# More additions, and less precision. Larger tiles need more points. Points far from 0 and 1 give large intermediate
+# numbers that cancel later, and in float32 few correct digits are left. The choice of points matters as much as their
+# number: points of size near 1, and pairs of a number and its reciprocal, with either sign (2 and -1/2, or -3/4 and
+# -4/3), keep the numbers small.
 
 
 def error(m, points):
     A, G, B = (matrix.astype(np.float32) for matrix in cook_toom(m, points))
     tiles, kernels = draw(200, m + 2, m + 2), draw(200, 3, 3) / 3
-    got = A.T @ ((G @ kernels.astype(np.float32) @ G.T) * (B.T @ tiles.astype(np.float32) @ B)) @ A
+    y = A.T @ ((G @ kernels.astype(np.float32) @ G.T) * (B.T @ tiles.astype(np.float32) @ B)) @ A
     windows = np.lib.stride_tricks.sliding_window_view(tiles, (3, 3), axis=(1, 2))
-    return float(np.abs(got - np.einsum("nijuv,nuv->nij", windows, kernels)).max())
+    return float(np.abs(y - np.einsum("nijuv,nuv->nij", windows, kernels)).max())
 
 
 integers = ("0", "1", "-1", "2", "-2", "3", "-3", "4", "-4")
 sizes = range(2, 9)
 by_integers = [error(m, integers[: m + 1]) for m in sizes]
 chosen = {m: error(m, POINTS[m, 3]) for m in (4, 5)}
-for m, wrong in zip(sizes, by_integers, strict=True):
-    print(
-        f"m = {m}: largest error in float32 {wrong:.0e}" + (f", with our points {chosen[m]:.0e}" if m in chosen else "")
-    )
+for m, value in zip(sizes, by_integers, strict=True):
+    with_chosen = f", with the package's points {chosen[m]:.0e}" if m in chosen else ""
+    print(f"m = {m}: largest error in float32 {value:.0e}{with_chosen}")
 assert by_integers[-1] > 100 * by_integers[0] and chosen[5] < by_integers[3]
 
 figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 3.4))
-places = np.arange(len(before))
-left.bar(places - 0.2, [value / 1e6 for value in before.values()], 0.4, color="#d7dce1", label="products")
-left.bar(places + 0.2, [value / 1e6 for value in after.values()], 0.4, color=BLUE, label="by tiles")
-left.set_xticks(places, [name.rstrip("a") for name in before])
+x = np.arange(len(before))
+left.bar(x - 0.2, [value / 1e6 for value in before.values()], 0.4, color="#d7dce1", label="direct")
+left.bar(x + 0.2, [value / 1e6 for value in after.values()], 0.4, color=BLUE, label="by tiles")
+left.set_xticks(x, [name.rstrip("a") for name in before])
 left.set(title="millions of products, one column, one image")
 left.legend()
 work = [(m + 2) ** 2 / m**2 for m in sizes]
 right.semilogy(work, by_integers, "o-", color=MUTED, label="points 0, ±1, ±2, ...")
 right.semilogy([work[2], work[3]], list(chosen.values()), "o", color=VERMILION, ms=8, label="the package's points")
-for m, place, wrong in zip(sizes, work, by_integers, strict=True):
-    right.annotate(f"m = {m}", (place, wrong), (4, 5), textcoords="offset points", fontsize=8, color=MUTED)
+for m, products, value in zip(sizes, work, by_integers, strict=True):
+    right.annotate(f"m = {m}", (products, value), (4, 5), textcoords="offset points", fontsize=8, color=MUTED)
 right.axvline(9, color=INK, lw=0.8)
 right.text(8.9, by_integers[-1], "im2col: 9", ha="right", va="top")
-right.set(title="fewer products, fewer digits", xlabel="products per output of a 3 x 3 kernel",
+right.set(title="fewer products, less precision", xlabel="products per output of a 3 x 3 kernel",
           ylabel="error in float32", xlim=(1, 9.4))  # fmt: skip
 right.legend(loc="center", bbox_to_anchor=(0.62, 0.6))
 keep(figure, "17_winograd")
@@ -165,11 +166,11 @@ keep(figure, "17_winograd")
 # %%
 # Try
 # ---
-# - ``tinyalex train --set net.convolution=winograd --out runs/winograd``: the same losses, up to which digit?
+# - ``tinyalex train --set net.convolution=winograd --out runs/winograd``: up to which digit are the losses the same?
 # - Why are there no transforms for 11 x 11 at stride 1? Count the points.
-# - Take the points 0, 1, -1, 1/2, -1/2 for m = 4. Better or worse than ours?
+# - Use the points 0, 1, -1, 1/2, -1/2 for m = 4. Is the error larger or smaller than with the package's?
 #
 # Exercise
 # --------
-# Three outputs of a 2-tap kernel with four products: write the function in ``lessons/exercises/ex17_toom.py``, then
-# ``pytest -m ex17``. The package multiplies numbers that count how often they are multiplied.
+# Compute three outputs of a 2-tap kernel with four products in ``lessons/exercises/ex17_toom.py``, then
+# ``pytest -m ex17``. The test calls your function with numbers that count their multiplications.

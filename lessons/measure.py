@@ -1,7 +1,8 @@
-"""Measure what the lessons say of the paper's four ideas: five seeds each, written to ``measured.json`` as they end.
+"""Measure the effect of ReLU, LRN, overlapping pooling and dropout for the lessons: five seeds each.
 
-Run: ``python lessons/measure.py``, and for CIFAR-10 also ``python lessons/measure.py --data PATH``. What is in the file
-already is not measured again. Either takes some five minutes on two quiet cores.
+Run: ``python lessons/measure.py``, and ``python lessons/measure.py --data PATH`` for CIFAR-10. Each result is written
+to ``measured.json`` as soon as it is known; results that are already there are not measured again. Either command takes
+some five minutes on two idle cores.
 """
 
 import argparse
@@ -17,9 +18,9 @@ from tinyalex.training.evaluation import evaluate
 
 FILE = HERE / "measured.json"
 SEEDS = range(5)
-RATES = (0.0025, 0.005, 0.01, 0.02)  # for either nonlinearity, chosen on a seed of its own
+RATES = (0.0025, 0.005, 0.01, 0.02)  # tried for each nonlinearity, with a seed that is not one of SEEDS
 GOAL = 0.25  # training error, as in Figure 1
-ARMS = {
+EXPERIMENTS = {
     "all": ("learning.epochs=9",),
     "no norm": ("learning.epochs=9", "net.norm=none"),
     "no overlap": ("learning.epochs=9", "net.pool=2"),
@@ -29,18 +30,18 @@ ARMS = {
 
 
 def subset(dataset, train, test):
-    """Keep some images of each set, the first of each class in turn."""
+    """Keep ``train`` training and ``test`` test images, the first of each class, with the classes in turn."""
     sets = []
     for images, count in ((dataset.train, train), (dataset.test, test)):
         labels = np.asarray(images.labels)
-        places = [np.flatnonzero(labels == label)[: count // len(dataset.classes)] for label in np.unique(labels)]
-        chosen = np.stack(places, axis=1).reshape(-1)
+        by_class = [np.flatnonzero(labels == label)[: count // len(dataset.classes)] for label in np.unique(labels)]
+        chosen = np.stack(by_class, axis=1).reshape(-1)
         sets.append(ImageSet(images.read(chosen), labels[chosen]))
     return Dataset(dataset.name, dataset.classes, *sets)
 
 
 def to_goal(dataset, activation, rate, seed, limit=12):
-    """Train without any regularization at a constant rate; return the training error after each epoch, to the goal."""
+    """Train at a constant rate without regularization until the training error is GOAL; return each epoch's error."""
     settings = small(
         "net.norm=none", f"net.activation={activation}", "learning.schedule=phases", f"learning.rate={rate}",
         f"learning.epochs={limit}",
@@ -54,14 +55,14 @@ def to_goal(dataset, activation, rate, seed, limit=12):
 
 
 def test_error(dataset, changes, seed):
-    """Train; return the training error of the last and the test error after it."""
+    """Train; return the training error of the last epoch and the test error after it."""
     *_, (run, _, error) = epochs(small(*changes), dataset, seed)
     score = evaluate(run.network, dataset.test, dataset.mean, run.recipe)
     return [round(float(error), 4), round(score.top1_error, 4)]
 
 
 def jobs(data):
-    """Yield (key, function) of everything that is to be measured, the rates first."""
+    """Yield (key, function) of everything to measure, the search for the best rates first."""
     few = subset(data, 240, len(data.test))
     for activation in ("relu", "tanh"):
         for rate in RATES:
@@ -69,24 +70,24 @@ def jobs(data):
     for seed in SEEDS:
         for activation in ("relu", "tanh"):
             yield f"{activation} seed {seed}", lambda a=activation, s=seed: to_goal(data, a, best(data.name, a), s)
-        for arm, changes in ARMS.items():
-            images = few if arm.startswith("few") else data
-            yield f"{arm} seed {seed}", lambda i=images, c=changes, s=seed: test_error(i, c, s)
+        for name, changes in EXPERIMENTS.items():
+            images = few if name.startswith("few") else data
+            yield f"{name} seed {seed}", lambda i=images, c=changes, s=seed: test_error(i, c, s)
 
 
 def best(name, activation):
-    """The rate that came to the goal in the fewest epochs; of equals, to the lowest error."""
+    """Return the rate that reached the goal in the fewest epochs; in a tie, the one with the lowest last error."""
     measured = read()[name]
     return min(RATES, key=lambda rate: (len(errors := measured[f"{activation} rate {rate}"]), errors[-1]))
 
 
 def read():
-    """What was measured so far: by data set, then by what and which seed."""
+    """Return the recorded results by data set and key."""
     return json.loads(FILE.read_text(encoding="utf-8")) if FILE.exists() else {}
 
 
 def as_text(measured):
-    """JSON with a line for each result, so that a change can be read."""
+    """Return JSON with one line for each result, so that diffs are readable."""
     sets = []
     for name in sorted(measured):
         lines = (f"  {json.dumps(key)}: {json.dumps(found)}" for key, found in sorted(measured[name].items()))
@@ -95,9 +96,9 @@ def as_text(measured):
 
 
 def main():
-    """Measure what is missing."""
+    """Measure the results that are not recorded yet."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--data", metavar="PATH", help="CIFAR-10, instead of the images that are drawn")
+    parser.add_argument("--data", metavar="PATH", help="path of CIFAR-10 (default: drawn images)")
     options = parser.parse_args()
     if options.data:
         loaded = subset(datasets.load(options.data), 720, 480)

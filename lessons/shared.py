@@ -1,4 +1,4 @@
-"""What the lessons share: a photograph, small images, a loop over epochs, and where figures go."""
+"""Helpers of the lessons: a photograph, small images, training epoch by epoch, the look of figures and their folder."""
 
 import json
 from pathlib import Path
@@ -9,17 +9,16 @@ from matplotlib import cbook
 from PIL import Image
 
 from tinyalex.datasets import Dataset, ImageSet, shapes
-from tinyalex.datasets.loading.batches import training_batches
 from tinyalex.datasets.picture import square
 from tinyalex.figures.page import BLUE, FAINT, INK, LIGHT_BLUE, MUTED, PALE, PINK, VERMILION
 from tinyalex.recipes import recipe
 from tinyalex.training.loop import Training
 
-matplotlib.use("Agg")  # figures are files: no window opens
+matplotlib.use("Agg")  # figures are written to files; no window opens
 
 HERE = Path(__file__).parent
 OUT = HERE / "out"
-GREEN = "#009e73"  # Okabe and Ito's, as the others
+GREEN = "#009e73"  # of Okabe and Ito's palette, like the other colours
 COLOURS = [BLUE, VERMILION, GREEN, "#cc79a7", "#e69f00"]
 
 __all__ = ["BLUE", "COLOURS", "FAINT", "GREEN", "HERE", "INK", "LIGHT_BLUE", "MUTED", "OUT", "PALE", "PINK"]
@@ -27,7 +26,7 @@ __all__ += ["VERMILION", "bare", "epochs", "keep", "measured", "middles", "photo
 
 
 def style(*_):
-    """Set the look of the figures; the pages do it again before each lesson."""
+    """Set the look of the figures; the documentation build calls this before each lesson."""
     matplotlib.rcParams.update(
         {
             "figure.dpi": 100, "savefig.dpi": 150, "figure.constrained_layout.use": True,
@@ -44,64 +43,64 @@ style()
 
 
 def photograph(size=256):
-    """Give the portrait of Grace Hopper that comes with matplotlib, uint8 (size, size, 3), cut as §2 cuts pictures."""
+    """Return matplotlib's portrait of Grace Hopper, uint8 (size, size, 3), scaled and cropped to a square as in §2."""
     with Image.open(cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)) as image:
         return square(image.convert("RGB"), size)
 
 
 def middles(train, test, seed=0):
-    """Draw images and keep their middles: a `Dataset` of 32 x 32 pixels, in which the pattern fills most of the view.
+    """Draw images and keep the central 32 x 32 pixels, which the pattern nearly fills; return a `Dataset`.
 
     Parameters
     ----------
     train, test : int
-        How many images.
+        Number of images.
     seed : int
     """
     drawn = shapes.load(seed, train, test)
     sets = [
-        ImageSet(np.ascontiguousarray(each.images[:, 16:48, 16:48]), each.labels) for each in (drawn.train, drawn.test)
+        ImageSet(np.ascontiguousarray(part.images[:, 16:48, 16:48]), part.labels) for part in (drawn.train, drawn.test)
     ]
     return Dataset("middles", drawn.classes, *sets)
 
 
 def small(*overrides):
-    """Load the recipe of the lessons' net, ``small.toml``, with some keys changed: ``small("net.pool=2")``."""
+    """Load the recipe of the lessons' net, ``small.toml``, with keys overridden, as in ``small("net.pool=2")``."""
     return recipe.load(HERE / "small.toml", overrides)
 
 
 def epochs(settings, dataset, seed=0):
-    """Train epoch by epoch, and yield the `Training` with each epoch's mean loss and error as (run, loss, error)."""
+    """Train; after each epoch yield the `Training` and the epoch's mean loss and error, as (run, loss, error)."""
     run = Training(settings, dataset, seed=seed)
-    for epoch in range(settings.learning.epochs):
-        seen = [run.train_step(batch).read() for batch in training_batches(dataset, run.recipe, seed, epoch)]
-        yield run, *np.mean(seen, axis=0)
+    for _ in range(settings.learning.epochs):
+        metrics = [run.train_step(batch).read() for batch in run.batches()]
+        yield run, *np.mean(metrics, axis=0)
 
 
-def measured(*whats):
-    """Give what ``measure.py`` recorded: for each data set and seed at which all of ``whats`` were, their results.
+def measured(*names):
+    """Return the results of these experiments that ``measure.py`` recorded, for the seeds that have all of them.
 
     Returns
     -------
     dict of str to list
-        ``{"middles": [(result of the first, result of the second, ...), ...]}``, a row a seed.
+        By data set, a tuple for each seed: ``{"middles": [(result of the first, result of the second, ...), ...]}``.
     """
     found = {}
     for data, results in json.loads((HERE / "measured.json").read_text(encoding="utf-8")).items():
-        keys = [[f"{what} seed {seed}" for what in whats] for seed in range(5)]
+        keys = [[f"{name} seed {seed}" for name in names] for seed in range(5)]
         found[data] = [tuple(results[key] for key in row) for row in keys if all(key in results for key in row)]
     return {data: rows for data, rows in found.items() if rows}
 
 
 def bare(*axes):
-    """Take ticks and frames away, for pictures."""
-    for each in axes:
-        each.set(xticks=[], yticks=[])
-        each.spines[:].set_visible(False)
+    """Remove the ticks and frames of axes that show pictures."""
+    for axis in axes:
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(False)
 
 
 def keep(figure, name):
-    """Save a figure as ``lessons/out/NAME.png`` and say so."""
+    """Save a figure as ``lessons/out/NAME.png`` and print its path."""
     OUT.mkdir(exist_ok=True)
     figure.savefig(OUT / f"{name}.png", metadata={"Software": None})
     print(f"figure: lessons/out/{name}.png")

@@ -1,4 +1,4 @@
-"""The exercises run when they are asked for: ``pytest -m ex04``. Otherwise they are left out."""
+"""Run an exercise only when it is named, as in ``pytest -m ex04``."""
 
 import re
 from pathlib import Path
@@ -7,7 +7,7 @@ HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leave the exercises out of runs that do not name one."""
+    """Deselect the exercises unless ``-m`` names one."""
     if re.search(r"\bex\d\d\b", config.option.markexpr):
         return
     left_out = [item for item in items if HERE in item.path.parents]

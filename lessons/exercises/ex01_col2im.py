@@ -9,12 +9,14 @@ from tinyalex.randomness import key, normal
 
 
 def col2im(patches, shape, k, stride):
-    """Add up the rows that im2col copied out of one image.
+    """Add each row of ``patches`` to the window of the image from which im2col copied it.
 
-    patches: (places * places, k * k * c), a row a place, row by row; its numbers in the order (u, v, c).
+    patches: (ho * wo, k * k * c), one row for each output position, in row-major order; a row in the order (u, v, c).
     shape: (h, w, c) of the image. Returns an image of that shape, in which every pixel is the sum of all its copies.
     """
-    raise NotImplementedError("write col2im: walk over the places, and add each row, as (k, k, c), to its window")
+    raise NotImplementedError(
+        "write col2im: for each output position, add its row, reshaped to (k, k, c), to the window of the image"
+    )
 
 
 @pytest.mark.ex01
@@ -25,10 +27,11 @@ def test_col2im():
         p = normal(key(2, "ex01", h), np.arange(rows.size)).reshape(rows.shape)
         ours = package.col2im(Device("cpu"), p.copy(), (1, h, w, c), k, stride)[0]
         yours = col2im(p.copy(), (h, w, c), k, stride)
-        assert yours.shape == (h, w, c), f"an image of {(h, w, c)} is wanted, not {yours.shape}"
+        assert yours.shape == (h, w, c), f"return an image of shape {(h, w, c)}, not {yours.shape}"
         ones = col2im(np.ones_like(p), (h, w, c), k, stride)
-        assert ones.max() > 1, "no pixel gets more than one copy: add to the image, do not assign"
-        assert np.allclose(yours, ours), f"differs from the package's at {np.argwhere(~np.isclose(yours, ours))[0]}"
+        assert ones.max() > 1, "windows overlap, but no pixel is a sum of several copies: use +=, not ="
+        first = np.argwhere(~np.isclose(yours, ours))[:1]
+        assert not len(first), f"differs from tinyalex.layers.patches.col2im at (row, column, channel) {first[0]}"
         assert np.isclose((rows * p).sum(), (x * yours).sum()), (
             "not the adjoint of im2col: <im2col x, p> = <x, col2im p>"
         )

@@ -8,31 +8,31 @@ from tinyalex.randomness import key, normal
 
 
 def abs_tanh(x):
-    """Return |tanh(x)|, any shape."""
-    raise NotImplementedError("write abs_tanh")
+    """Return |tanh(x)| of an array of any shape."""
+    raise NotImplementedError("write abs_tanh: the absolute value of tanh(x)")
 
 
 def abs_tanh_backward(dy, x):
-    """Return dx: dy times the slope at x. Which sign has the slope on the left?"""
-    raise NotImplementedError("write abs_tanh_backward: dy times the slope of |tanh| at x")
+    """Return dx: dy times the derivative of |tanh| at x. Which sign does it have for negative x?"""
+    raise NotImplementedError("write abs_tanh_backward: dy times the derivative of |tanh| at x")
 
 
 class Yours:
-    """A layer of your two functions."""
+    """A layer made of your two functions."""
 
     def forward(self, x):
-        """Keep x for backward."""
+        """Call your forward, and save x for backward."""
         self.x = np.array(x)
         return abs_tanh(x)
 
     def backward(self, dy):
-        """Hand over what forward kept."""
+        """Call your backward."""
         return abs_tanh_backward(dy, self.x)
 
 
 @pytest.mark.ex03
 def test_abs_tanh():
     x = 2 * normal(key(0, "ex03"), np.arange(40)).reshape(4, 10)
-    assert np.allclose(abs_tanh(x), np.abs(np.tanh(x))), "forward is not |tanh(x)|"
+    assert np.allclose(abs_tanh(x), np.abs(np.tanh(x))), "abs_tanh(x) is not |tanh(x)|"
     results = gradcheck.check(Yours(), x, method="central")
-    assert not results[0].failed, "the slope is wrong:\n" + gradcheck.table(results)
+    assert not results[0].failed, "abs_tanh_backward fails the gradient check:\n" + gradcheck.table(results)

@@ -11,21 +11,21 @@ from tinyalex.randomness import key, normal
 def lrn_backward(dy, x, k, n, alpha, beta):
     """Return dx of y_i = x_i / d_i^beta with d_i = k + alpha * sum of x_j² over |i - j| <= n // 2 (n odd).
 
-    dy and x: (..., maps). Each x_j is in its own numerator, and in the d_i of all its neighbours.
+    dy and x: (..., maps). Each x_j appears in its own numerator, and in the d_i of all its neighbours.
     """
-    raise NotImplementedError("write lrn_backward: dy_j / d_j^beta, less what x_j did to its neighbours through d")
+    raise NotImplementedError("write lrn_backward: dy_j / d_j^beta minus a sum over the d_i that contain x_j")
 
 
 class Yours(LRN):
     """The package's forward with your backward."""
 
     def forward(self, x, training=False, step=None):
-        """Keep x for backward."""
+        """Save x for backward."""
         self.x = np.array(x)
         return super().forward(x)
 
     def backward(self, dy):
-        """Hand over what forward kept."""
+        """Call your backward."""
         return lrn_backward(np.array(dy), self.x, self.k, self.size, self.alpha, self.beta)
 
 

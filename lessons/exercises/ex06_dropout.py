@@ -7,17 +7,22 @@ from tinyalex.layers import Dropout, loops
 from tinyalex.randomness import Step, key, normal
 
 
-def dropout(x, coins, p):
-    """Return the layer's output; p is the probability to be *silenced*.
+def dropout(x, mask, p):
+    """Return the layer's output; p is the probability that a unit is *dropped*.
 
-    Training: coins (same shape as x) is True where a unit may speak. Test: coins is None, and all speak more softly.
+    Training: mask (same shape as x) is True where a unit is kept; kept units are not scaled. Test: mask is None, no
+    unit is dropped, and all are scaled.
     """
-    raise NotImplementedError("write dropout: silence in training, scale at test")
+    raise NotImplementedError(
+        "write dropout: apply the mask in training; at test multiply by the probability to be kept"
+    )
 
 
-def dropout_backward(dy, coins, p):
-    """Return dx, with the same coins as forward had."""
-    raise NotImplementedError("write dropout_backward: who was silent had no part in the loss")
+def dropout_backward(dy, mask, p):
+    """Return dx, with the mask of forward."""
+    raise NotImplementedError(
+        "write dropout_backward: a dropped unit gets no gradient; at test, scale dy as forward does"
+    )
 
 
 @pytest.mark.ex06
@@ -26,15 +31,15 @@ def test_dropout():
     for p in (0.5, 0.2):
         layer = Dropout(p, "fc6")
         y = layer.forward(x, training=True, step=Step(0, 3))
-        coins = y != 0
-        yours = dropout(x, coins, p)
-        assert np.allclose(yours, y), "training: a unit that speaks says what it has to say, not more"
-        assert np.allclose(dropout_backward(dy, coins, p), layer.backward(dy)), (
-            "training: the gradient of the silent is 0"
+        mask = y != 0
+        yours = dropout(x, mask, p)
+        assert np.allclose(yours, y), "training: kept units must be unchanged and dropped units 0"
+        assert np.allclose(dropout_backward(dy, mask, p), layer.backward(dy)), (
+            "training: dx must be dy for kept units and 0 for dropped units"
         )
         assert np.allclose(dropout(x, None, p), loops.dropout(x, None, p)), (
-            f"test, p = {p}: on average {1 - p} of them speak"
+            f"test, p = {p}: in training {1 - p} of the units are kept on average; scale by that"
         )
         assert np.allclose(dropout_backward(dy, None, p), loops.dropout_backward(dy, None, p)), (
-            "test: backward scales too"
+            "test: dx must be dy times the scale of forward"
         )

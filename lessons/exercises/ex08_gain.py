@@ -1,4 +1,4 @@
-"""Exercise 8: the deviation that keeps a signal's size (lesson 8). Check it: ``pytest -m ex08``."""
+"""Exercise 8: the standard deviation that keeps a signal's size (lesson 8). Check it: ``pytest -m ex08``."""
 
 import numpy as np
 import pytest
@@ -10,8 +10,8 @@ from tinyalex.randomness import key, normal
 def deviation(kind, fan_in):
     """Return the standard deviation of weights that keeps the size of a signal.
 
-    kind: "linear", "relu" (the signal has been through a ReLU before it meets the weights: half of it is gone) or
-    "tanh" (and the signal is small, so that tanh is nearly a straight line). fan_in: how many inputs are added up.
+    kind: the function before the weights: "linear" (none), "relu" (its output has half the mean square of its input) or
+    "tanh" (of a small signal, for which tanh is nearly linear). fan_in: the number of inputs that are added up.
     """
     raise NotImplementedError("write deviation: what is the variance of a sum of fan_in products?")
 
@@ -30,7 +30,7 @@ def test_deviation():
                 )
                 y = weights.forward(layer.forward(y) if layer and depth else y)
             if kind == "relu":
-                first *= 2**0.5  # the first layer met the signal whole
+                first *= 2**0.5  # there is no ReLU before the first layer
             assert 0.6 < y.std() / first < 1.6, (
-                f"{kind}, {width} inputs: after eight layers the signal is {y.std() / first:.2g} times what it was"
+                f"{kind}, {width} inputs: eight layers multiply the signal by {y.std() / first:.2g}, not by about 1"
             )

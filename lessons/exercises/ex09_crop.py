@@ -10,9 +10,11 @@ from tinyalex.randomness import below, key
 def cut(image, mean, top, left, flip, size):
     """Return a crop as float32 (size, size, 3): the window at (top, left), mirrored left to right if ``flip``.
 
-    image: uint8 (S, S, 3), mean: float32 (S, S, 3). Every pixel loses the mean of *its own place in the image*.
+    image: uint8 (S, S, 3), mean: float32 (S, S, 3). From every pixel subtract the mean at *its position in the image*.
     """
-    raise NotImplementedError("write cut: mind uint8, which cannot be negative, and which mean a mirrored pixel loses")
+    raise NotImplementedError(
+        "write cut: convert to float32 before subtracting, and subtract the mean before mirroring"
+    )
 
 
 @pytest.mark.ex09
@@ -23,7 +25,7 @@ def test_cut():
         ours = Cropper(mean, 12, matched=True)(image[None], AugmentParams(np.array([[top, left]]), np.array([flip])))[0]
         yours = cut(image.copy(), mean.copy(), top, left, flip, 12)
         assert yours.dtype == np.float32 and yours.shape == (12, 12, 3), (
-            f"float32 (12, 12, 3), not {yours.dtype} {yours.shape}"
+            f"return float32 (12, 12, 3), not {yours.dtype} {yours.shape}"
         )
-        assert yours.min() < 0, "nothing is negative: bytes wrapped round, or the mean was not subtracted"
-        assert np.allclose(yours, ours), f"top {top}, left {left}, flip {flip}: differs from the package's cropper"
+        assert yours.min() < 0, "no value is negative: uint8 overflowed, or the mean was not subtracted"
+        assert np.allclose(yours, ours), f"top {top}, left {left}, flip {flip}: differs from tinyalex's Cropper"

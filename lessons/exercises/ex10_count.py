@@ -15,14 +15,17 @@ def count(layers, side, channels=3):
     """Return (parameters, multiply-adds of one image).
 
     layers: ("conv", maps, kernel, stride, pad, groups), ("pool", window, stride), ("linear", outputs). The image is
-    side x side x channels. Numbers of places are rounded up, as in 2012. Biases are parameters and not multiplied.
+    side x side x channels. Numbers of output positions are rounded up, as in 2012. Biases count as parameters, but not
+    as multiply-adds.
     """
-    raise NotImplementedError("write count: follow the shape from layer to layer")
+    raise NotImplementedError("write count: compute the shape of each layer's output, and add up as you go")
 
 
 @pytest.mark.ex10
 def test_count():
-    assert count(ALEXNET, 224) == (60_965_224, 724_406_816), f"AlexNet at 224: {count(ALEXNET, 224)}"
+    assert count(ALEXNET, 224) == (60_965_224, 724_406_816), (
+        f"AlexNet at 224: {count(ALEXNET, 224)}, expected (60965224, 724406816)"
+    )
     odd = [("conv", 8, 5, 2, 1, 1), ("pool", 2, 2), ("conv", 12, 3, 1, 0, 4), ("linear", 7)]
     for side in (20, 21, 33):
         shape, parameters, products = (side, side, 4), 0, 0
@@ -36,5 +39,5 @@ def test_count():
             products += layer.multiply_adds(shape)
             shape = layer.output_shape(shape)
         assert count(odd, side, 4) == (parameters, products), (
-            f"{side} pixels, 4 channels: wanted {(parameters, products)}"
+            f"{side} pixels, 4 channels: {count(odd, side, 4)}, expected {(parameters, products)}"
         )

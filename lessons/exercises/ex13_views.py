@@ -11,9 +11,9 @@ def top5_error(probabilities, labels):
     """Return the fraction of images whose class is not among the five most probable ones.
 
     probabilities: (views, images, classes); the views' probabilities are averaged first. labels: (images,). Of equally
-    probable classes the one with the lower number comes first.
+    probable classes, rank the one with the lower number first.
     """
-    raise NotImplementedError("write top5_error: average over views, then rank")
+    raise NotImplementedError("write top5_error: average over the views, then rank the classes of each image")
 
 
 @pytest.mark.ex13
@@ -23,13 +23,14 @@ def test_top5_error():
     labels = np.arange(60) % 12
     ours = score(p.mean(axis=0), labels).top5_error
     yours = top5_error(p.copy(), labels)
-    assert yours == pytest.approx(ours), f"ten views of sixty images: {yours}, wanted {ours}"
+    assert yours == pytest.approx(ours), f"ten views of sixty images: {yours}, expected {ours}"
     for number in range(1, 4):
         ours = score(p[:number].mean(axis=0), labels).top5_error
-        assert top5_error(p[:number], labels) == pytest.approx(ours), f"{number} views: wanted {ours}"
+        yours = top5_error(p[:number], labels)
+        assert yours == pytest.approx(ours), f"{number} views of sixty images: {yours}, expected {ours}"
     even = np.full((2, 8, 8), 1 / 8)
-    for label, wanted in ((0, 0), (4, 0), (5, 1), (7, 1)):
+    for label, expected in ((0, 0), (4, 0), (5, 1), (7, 1)):
         yours = top5_error(even, np.full(8, label))
-        assert yours == wanted, (
-            f"eight equal classes: 0 to 4 come first, so class {label} has the error {wanted}, not {yours}"
+        assert yours == expected, (
+            f"eight equally probable classes: 0 to 4 rank first, so class {label} has the error {expected}, not {yours}"
         )

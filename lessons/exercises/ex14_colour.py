@@ -9,10 +9,10 @@ from tinyalex.randomness import key, normal
 def colour_share(kernels):
     """Return, for each of n kernels (k, k, 3, n), the share of its energy that is colour, between 0 and 1.
 
-    Energy is the sum of squared weights. Split every weight triple (R, G, B) into grey, the mean of the three, and the
-    rest, which is colour: the two parts' energies add up to the whole.
+    Energy is the sum of squared weights. Split the three weights (R, G, B) of a pixel into their mean, which is grey,
+    and the rest, which is colour: the energies of the two parts add up to that of the kernel.
     """
-    raise NotImplementedError("write colour_share: energy of what is not grey, over all energy, kernel by kernel")
+    raise NotImplementedError("write colour_share: for each kernel, the energy of the colour part over all its energy")
 
 
 @pytest.mark.ex14
@@ -21,11 +21,11 @@ def test_colour_share():
     grey = np.repeat(draws[:, :, :1], 3, axis=2)
     chroma = draws - draws.mean(axis=2, keepdims=True)
     share = colour_share(draws.copy())
-    assert np.shape(share) == (6,), f"one number a kernel, not {np.shape(share)}"
-    assert np.allclose(colour_share(grey), 0), "grey kernels have no colour"
-    assert np.allclose(colour_share(chroma), 1), "these kernels are nothing but colour"
-    assert np.allclose(colour_share(7 * draws), share), "a stronger kernel is not more colourful"
-    wanted = (chroma**2).sum(axis=(0, 1, 2)) / (draws**2).sum(axis=(0, 1, 2))
-    assert np.allclose(share, wanted), f"{np.round(share, 3)}, wanted {np.round(wanted, 3)}"
+    assert np.shape(share) == (6,), f"return one number for each of the 6 kernels, not an array of {np.shape(share)}"
+    assert np.allclose(colour_share(grey), 0), "the share of grey kernels must be 0"
+    assert np.allclose(colour_share(chroma), 1), "the share of kernels without grey must be 1"
+    assert np.allclose(colour_share(7 * draws), share), "multiplying a kernel by 7 must not change its share"
+    expected = (chroma**2).sum(axis=(0, 1, 2)) / (draws**2).sum(axis=(0, 1, 2))
+    assert np.allclose(share, expected), f"{np.round(share, 3)}, expected {np.round(expected, 3)}"
     both = np.concatenate([grey, chroma], axis=3)
-    assert np.allclose(colour_share(both), [0] * 6 + [1] * 6), "every kernel by itself"
+    assert np.allclose(colour_share(both), [0] * 6 + [1] * 6), "each kernel's share must not depend on other kernels"

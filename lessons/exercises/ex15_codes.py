@@ -7,16 +7,16 @@ from tinyalex.randomness import key, normal
 
 
 def codes(points, centre, planes):
-    """Return packed bits, uint8 (n, bits / 8): bit j of point i is 1 where (point - centre) . plane j > 0.
+    """Return packed bits, uint8 (n, bits / 8): bit j of point i is 1 if (point i - centre) . plane j > 0.
 
     points: (n, m), centre: (m,), planes: (m, bits). ``np.packbits`` packs eight bits into a byte.
     """
-    raise NotImplementedError("write codes: which side of each plane?")
+    raise NotImplementedError("write codes: the sign of (points - centre) @ planes, packed into bytes")
 
 
 def hamming(a, b):
-    """Return how many bits differ, int (n, m), between packed codes a (n, bytes) and b (m, bytes)."""
-    raise NotImplementedError("write hamming: exclusive or, then count ones (np.bitwise_count)")
+    """Return the number of bits that differ, int (n, m), between packed codes a (n, bytes) and b (m, bytes)."""
+    raise NotImplementedError("write hamming: exclusive or of all pairs, then count the ones (np.bitwise_count)")
 
 
 @pytest.mark.ex15
@@ -27,12 +27,12 @@ def test_codes():
     bits = (points - centre) @ planes > 0
     a, b = codes(points, centre, planes), codes(others, centre, planes)
     assert a.dtype == np.uint8 and a.shape == (40, 3), (
-        f"24 bits are three bytes: uint8 (40, 3), not {a.dtype} {a.shape}"
+        f"24 bits are three bytes: return uint8 (40, 3), not {a.dtype} {a.shape}"
     )
-    assert np.array_equal(np.unpackbits(a, axis=1), bits), "some bits are on the wrong side; was the centre subtracted?"
-    wanted = (np.unpackbits(a, axis=1)[:, None] != np.unpackbits(b, axis=1)[None]).sum(axis=2)
+    assert np.array_equal(np.unpackbits(a, axis=1), bits), "some bits are wrong; did you subtract the centre?"
+    expected = (np.unpackbits(a, axis=1)[:, None] != np.unpackbits(b, axis=1)[None]).sum(axis=2)
     found = np.asarray(hamming(a, b))
-    assert found.shape == (40, 40), f"a distance for every pair: (40, 40), not {found.shape}"
-    assert np.array_equal(found, wanted), f"pair (0, 0): {found[0, 0]} bits, counted one by one {wanted[0, 0]}"
+    assert found.shape == (40, 40), f"return a distance for every pair, (40, 40), not {found.shape}"
+    assert np.array_equal(found, expected), f"pair (0, 0): {found[0, 0]} bits, expected {expected[0, 0]}"
     long_a, long_b = np.zeros((1, 64), np.uint8), np.full((1, 64), 255, np.uint8)
-    assert int(hamming(long_a, long_b)[0, 0]) == 512, "512 bits differ: a byte cannot count that far"
+    assert int(hamming(long_a, long_b)[0, 0]) == 512, "the distance of two 512-bit codes overflows: sum in int64"

@@ -8,13 +8,14 @@ import pytest
 def three_outputs(d, g):
     """Return y0 = d0 g0 + d1 g1, y1 = d1 g0 + d2 g1, y2 = d2 g0 + d3 g1 with four multiplications.
 
-    d: four numbers, g: two. Adding, and multiplying or dividing by constants (2, 1/2), is free; d times g is not.
+    d: four numbers, g: two. Additions, and multiplying or dividing by constants (2, 1/2), do not count as
+    multiplications; a number that depends on d times one that depends on g does.
     """
     raise NotImplementedError("write three_outputs: evaluate at 0, 1, -1 and infinity, as the lesson does")
 
 
 class Counted:
-    """An exact number that counts how often two of its kind are multiplied."""
+    """An exact number; `products` counts the multiplications of two such numbers."""
 
     products = 0
 
@@ -39,7 +40,7 @@ class Counted:
 
     def __truediv__(self, other):
         if isinstance(other, Counted):
-            raise TypeError("dividing a datum by a datum is more than a multiplication")
+            raise TypeError("divide by constants only, not by a number that depends on d or g")
         return Counted(self.value / _plain(other))
 
     __radd__, __rmul__ = __add__, __mul__
@@ -53,7 +54,7 @@ def _plain(other):
 def test_three_outputs():
     for d, g in (((1, 2, 3, 4), (5, 7)), ((3, -1, 4, 1), (-5, 9)), ((0, 1, 0, 0), (1, 3)), ((2, 7, 1, 8), (2, -8))):
         Counted.products = 0
-        y = [each.value for each in three_outputs([Counted(v) for v in d], [Counted(v) for v in g])]
-        wanted = [d[i] * g[0] + d[i + 1] * g[1] for i in range(3)]
-        assert y == wanted, f"d = {d}, g = {g}: {[str(v) for v in y]}, wanted {wanted}"
-        assert Counted.products <= 4, f"{Counted.products} multiplications; four are enough"
+        y = [output.value for output in three_outputs([Counted(v) for v in d], [Counted(v) for v in g])]
+        expected = [d[i] * g[0] + d[i + 1] * g[1] for i in range(3)]
+        assert y == expected, f"d = {d}, g = {g}: {[str(v) for v in y]}, expected {expected}"
+        assert Counted.products <= 4, f"{Counted.products} multiplications of numbers from d and g; use only four"

@@ -1,4 +1,4 @@
-"""The exercises of the lessons: they fail until they are done, pass when done right, and see through wrong answers."""
+"""The exercises fail until they are done, pass with a right answer, and fail with typical wrong answers."""
 
 import importlib.util
 import os
@@ -17,7 +17,7 @@ FILES = {int(path.name[2:4]): path for path in sorted((ROOT / "lessons" / "exerc
 
 
 def exercise(number, functions=None):
-    """Load an exercise with functions in place of those that are to be written; return its check."""
+    """Load an exercise, replace the functions that the reader is to write, and return its test function."""
     spec = importlib.util.spec_from_file_location(FILES[number].stem, FILES[number])
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -28,7 +28,7 @@ def exercise(number, functions=None):
     return check
 
 
-def test_every_lesson_has_an_exercise_and_every_exercise_answers():
+def test_every_lesson_has_an_exercise_and_every_exercise_has_answers():
     lessons = {int(path.name[:2]): path for path in (ROOT / "lessons").glob("[0-9][0-9]_*.py")}
     assert FILES.keys() == ANSWERS.keys() == lessons.keys()
     for number, path in lessons.items():
@@ -37,7 +37,7 @@ def test_every_lesson_has_an_exercise_and_every_exercise_answers():
 
 
 @pytest.mark.parametrize("number", FILES)
-def test_an_exercise_that_is_not_done_says_what_to_do(number):
+def test_an_exercise_that_is_not_done_fails_with_what_to_write(number):
     with pytest.raises(NotImplementedError, match=r"^write \w+"):
         exercise(number)()
 
@@ -47,12 +47,12 @@ def test_a_right_answer_passes(number):
     exercise(number, ANSWERS[number][0])()
 
 
-def test_every_exercise_knows_three_mistakes():
+def test_every_exercise_is_tested_with_at_least_three_mistakes():
     assert all(len(wrong) >= 3 for _, wrong in ANSWERS.values())
 
 
 @pytest.mark.parametrize("number, mistake", [(number, name) for number in ANSWERS for name in ANSWERS[number][1]])
-def test_a_wrong_answer_is_rejected_with_a_reason(number, mistake):
+def test_a_wrong_answer_fails_with_a_message(number, mistake):
     right, wrong = ANSWERS[number]
     with pytest.raises((AssertionError, ShapeError)) as caught:
         exercise(number, right | wrong[mistake])()
@@ -66,12 +66,12 @@ def pytest_run(*arguments):
     )  # fmt: skip
 
 
-def test_the_command_of_the_lessons_runs_one_exercise():
+def test_the_command_in_the_lessons_runs_one_exercise():
     done = pytest_run("-m", "ex04")
     assert done.returncode == 1 and re.search(r"\b1 failed, \d+ deselected", done.stdout), done.stdout[-800:]
     assert "NotImplementedError: write lrn_backward" in done.stdout
 
 
-def test_exercises_stay_out_of_other_runs():
+def test_other_test_runs_leave_the_exercises_out():
     done = pytest_run("lessons/exercises")
     assert done.returncode == 5 and f"{len(FILES)} deselected" in done.stdout, done.stdout[-800:]

@@ -1,4 +1,4 @@
-"""The lessons run, in a process of their own as a learner runs them, and what their text says is what they print."""
+"""Each lesson runs in its own process, and prints the numbers that its text has in bold."""
 
 import os
 import re
@@ -22,12 +22,12 @@ def field(name, which):
 
 
 def seconds(name):
-    """What the header says that the lesson takes."""
+    """Return the time in the lesson's header."""
     return int(re.match(r"(\d+) s on two cores", field(name, "Takes"))[1])
 
 
 def prose(name):
-    """The docstring and the comment blocks that open each cell."""
+    """Return the docstring and the comment block at the start of each cell."""
     docstring, code = TEXTS[name].split('"""')[1], TEXTS[name].split('"""', 2)[2]
     cells = [re.match(r"\n(?:#.*\n)*", cell)[0] for cell in code.split("\n# %%")[1:]]
     return docstring + "\n".join(re.sub(r"^# ?", "", cell, flags=re.M) for cell in cells)
@@ -36,12 +36,12 @@ def prose(name):
 PARAMETERS = [pytest.param(name, marks=[pytest.mark.lessons] if seconds(name) > 5 else []) for name in TEXTS]
 
 
-def test_there_are_seventeen():
+def test_the_lessons_are_numbered_1_to_17():
     assert [name[:2] for name in TEXTS] == [f"{number:02d}" for number in range(1, 18)]
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_a_lesson_says_what_it_is(name):
+def test_a_lesson_has_a_complete_header(name):
     first, line = TEXTS[name].split("\n")[1:3]
     assert first.startswith(f"Lesson {int(name[:2])}: ") and line == "=" * len(first)
     for which in FIELDS:
@@ -52,11 +52,11 @@ def test_a_lesson_says_what_it_is(name):
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_a_lesson_is_a_lesson(name):
+def test_a_lesson_has_all_its_parts(name):
     text = TEXTS[name]
     assert 90 <= len(text.splitlines()) <= 260
     assert "assert " in text and f'keep(figure, "{name}")' in text
-    assert re.search(r"^from tinyalex", text, re.M), "a lesson proves the package"
+    assert re.search(r"^from tinyalex", text, re.M), "a lesson compares its code with the package"
     assert text.count("\n# %%\n") >= 5
     for heading in ("Try", "Exercise"):
         assert f"\n# {heading}\n# {'-' * len(heading)}\n" in text
@@ -64,17 +64,17 @@ def test_a_lesson_is_a_lesson(name):
 
 
 @pytest.mark.parametrize("name", TEXTS)
-def test_headings_are_underlined_to_their_length(name):
+def test_the_underline_of_a_heading_is_as_long_as_the_heading(name):
     for title, line in re.findall(r"^# (.+)\n# (-{3,})$", TEXTS[name], re.M):
         assert len(title) == len(line), title
 
 
 def run(name, folder):
-    """Run a copy, so that what it leaves does not depend on what was there."""
+    """Run a lesson in a folder with links to its files, so that its figure goes there."""
     lessons = folder / "lessons"
     lessons.mkdir()
-    for each in ("shared.py", "small.toml", "measured.json", f"{name}.py"):
-        (lessons / each).symlink_to(ROOT / "lessons" / each)
+    for file in ("shared.py", "small.toml", "measured.json", f"{name}.py"):
+        (lessons / file).symlink_to(ROOT / "lessons" / file)
     (folder / "data").symlink_to(ROOT / "data")
     code = (
         f"import runpy, shared; shared.OUT = shared.Path({str(folder / 'out')!r}); "
@@ -87,7 +87,7 @@ def run(name, folder):
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_a_lesson_runs_and_its_numbers_came_out(name, tmp_path):
+def test_a_lesson_runs_and_prints_the_bold_numbers_of_its_text(name, tmp_path):
     done = run(name, tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stderr == ""
@@ -95,17 +95,17 @@ def test_a_lesson_runs_and_its_numbers_came_out(name, tmp_path):
     assert picture.stat().st_size > 20_000
     for number in re.findall(r"\*\*([\d,.]+ ?%?)\*\*", prose(name)):
         assert re.search(rf"(?<![\d.,]){re.escape(number)}(?![\d%])", done.stdout), (
-            f"{number} is in the text, not in the output"
+            f"{number} is in bold in the text, but the lesson does not print it"
         )
 
 
-def test_numbers_in_the_text_are_looked_for_in_the_output():
+def test_bold_numbers_are_found_in_the_text():
     found = {name: re.findall(r"\*\*([\d,.]+ ?%?)\*\*", prose(name)) for name in TEXTS}
     assert sum(len(numbers) > 0 for numbers in found.values()) >= 10
     assert "60,965,224" in found["10_network"] and "7.1" in found["01_convolution"]
 
 
-def test_the_small_net_is_a_recipe_that_trains_by_its_name(tmp_path):
+def test_the_recipe_of_the_small_net_is_read_as_written():
     path = ROOT / "lessons" / "small.toml"
     assert tomllib.loads(path.read_text())["net"] == {
         key: list(value) if isinstance(value, tuple) else value
@@ -114,7 +114,7 @@ def test_the_small_net_is_a_recipe_that_trains_by_its_name(tmp_path):
     }
 
 
-def test_a_lesson_that_is_wrong_fails(tmp_path):
+def test_a_lesson_with_a_mistake_fails(tmp_path):
     (tmp_path / "lessons").mkdir()
     broken = TEXTS["10_network"].replace(
         "parameters[name] = k * k * depth * maps + maps", "parameters[name] = k * k * depth * maps", 1

@@ -1,6 +1,6 @@
-"""A right answer to every exercise, and wrong ones that people give: what test_exercises.py hands to the checks.
+"""Right answers to the exercises, and typical wrong ones, for test_exercises.py.
 
-By exercise: the names of its functions, the right ones, and for each typical mistake those that make it.
+For each exercise: its correct functions by name, and for each typical mistake the functions that make it.
 """
 
 from math import comb
@@ -11,7 +11,7 @@ ANSWERS = {}
 
 
 def answer(number, right, **wrong):
-    """Keep what belongs to one exercise: functions, or dictionaries of several, by name."""
+    """Register an exercise: its correct functions, and for each mistake the functions that differ; dicts by name."""
     ANSWERS[number] = (right, wrong)
 
 
@@ -42,11 +42,11 @@ answer(
 )
 
 
-def input_gradient(dy, W, pad, turn=True, extra=None):
+def input_gradient(dy, W, pad, rotate=True, extra=None):
     k = len(W)
     extra = k - 1 - pad if extra is None else extra
     dy = np.pad(dy, ((0, 0), (extra, extra), (extra, extra), (0, 0)))
-    W = W[::-1, ::-1] if turn else W
+    W = W[::-1, ::-1] if rotate else W
     view = np.lib.stride_tricks.sliding_window_view(dy, (k, k), axis=(1, 2))
     return np.einsum("nijouv,uvco->nijc", view, W)
 
@@ -54,8 +54,8 @@ def input_gradient(dy, W, pad, turn=True, extra=None):
 answer(
     2,
     {"input_gradient": input_gradient},
-    not_turned={"input_gradient": lambda dy, W, pad: input_gradient(dy, W, pad, turn=False)},
-    forwards_padding={"input_gradient": lambda dy, W, pad: input_gradient(dy, W, pad, extra=pad)},
+    not_rotated={"input_gradient": lambda dy, W, pad: input_gradient(dy, W, pad, rotate=False)},
+    padding_of_forward={"input_gradient": lambda dy, W, pad: input_gradient(dy, W, pad, extra=pad)},
     mirrored_once={"input_gradient": lambda dy, W, pad: input_gradient(dy, W[::-1], pad)},
     halved={"input_gradient": lambda dy, W, pad: input_gradient(dy, W, pad) / 2},
 )
@@ -68,7 +68,7 @@ answer(
     },
     sign_forgotten={"abs_tanh_backward": lambda dy, x: dy * (1 - np.tanh(x) ** 2)},
     square_forgotten={"abs_tanh_backward": lambda dy, x: dy * np.sign(x) * (1 - np.abs(np.tanh(x)))},
-    slope_alone={"abs_tanh_backward": lambda dy, x: np.sign(x) * (1 - np.tanh(x) ** 2)},
+    dy_forgotten={"abs_tanh_backward": lambda dy, x: np.sign(x) * (1 - np.tanh(x) ** 2)},
     not_absolute={"abs_tanh": np.tanh},
 )
 
@@ -90,7 +90,9 @@ answer(
     two_forgotten={"lrn_backward": lambda *a: lrn_backward(*a, factor=1.0)},
     wrong_power={"lrn_backward": lambda *a: lrn_backward(*a, power=0.0)},
     own_term_alone={"lrn_backward": lambda *a: lrn_backward(*a, of=lambda w, dy, x, d: dy * x * d ** (-a[5] - 1))},
-    own_dy_for_all={"lrn_backward": lambda *a: lrn_backward(*a, of=lambda w, dy, x, d: dy * w(x * d ** (-a[5] - 1)))},
+    own_dy_for_all_neighbours={
+        "lrn_backward": lambda *a: lrn_backward(*a, of=lambda w, dy, x, d: dy * w(x * d ** (-a[5] - 1)))
+    },
 )
 
 
@@ -108,35 +110,35 @@ answer(
     5,
     {"max_pool_backward": max_pool_backward},
     assigned={"max_pool_backward": lambda *a: max_pool_backward(*a, add=False)},
-    all_that_tie={"max_pool_backward": lambda *a: max_pool_backward(*a, ties="all")},
-    last_that_ties={"max_pool_backward": lambda *a: max_pool_backward(*a, ties="last")},
-    shared_by_all={"max_pool_backward": lambda dy, x, z, s: np.full(x.shape, dy.sum() / x.size)},
+    all_tied_pixels={"max_pool_backward": lambda *a: max_pool_backward(*a, ties="all")},
+    last_tied_pixel={"max_pool_backward": lambda *a: max_pool_backward(*a, ties="last")},
+    spread_over_all_pixels={"max_pool_backward": lambda dy, x, z, s: np.full(x.shape, dy.sum() / x.size)},
 )
 
 
-def dropout(x, coins, p):
-    return x * (1 - p) if coins is None else x * coins
+def dropout(x, mask, p):
+    return x * (1 - p) if mask is None else x * mask
 
 
 answer(
     6,
     {"dropout": dropout, "dropout_backward": dropout},
-    scaled_in_training={"dropout": lambda x, coins, p: x if coins is None else x * coins / (1 - p)},
-    test_not_scaled={"dropout": lambda x, coins, p: x if coins is None else x * coins},
-    scaled_by_p={"dropout": lambda x, coins, p: x * p if coins is None else x * coins},
-    backward_passes_all={"dropout_backward": lambda dy, coins, p: dy * (1 - p) if coins is None else dy},
-    coins_the_other_way={"dropout": lambda x, coins, p: x * (1 - p) if coins is None else x * ~coins},
+    scaled_in_training={"dropout": lambda x, mask, p: x if mask is None else x * mask / (1 - p)},
+    test_not_scaled={"dropout": lambda x, mask, p: x if mask is None else x * mask},
+    scaled_by_p={"dropout": lambda x, mask, p: x * p if mask is None else x * mask},
+    backward_passes_all={"dropout_backward": lambda dy, mask, p: dy * (1 - p) if mask is None else dy},
+    mask_inverted={"dropout": lambda x, mask, p: x * (1 - p) if mask is None else x * ~mask},
 )
 
 
-def plateau_rate(errors, rate, patience, drops, equal=False, last=False, limit=True, anew=True):
+def plateau_rate(errors, rate, patience, drops, equal=False, last=False, limit=True, restart=True):
     best, stale, count = float("inf"), 0, 0
     for error in errors:
         better = error <= best if equal else error < best
         stale = 0 if better else stale + 1
         best = error if last else min(best, error)
-        if stale == patience if anew else stale >= patience:
-            count, stale = count + 1, 0 if anew else stale
+        if stale == patience if restart else stale >= patience:
+            count, stale = count + 1, 0 if restart else stale
     return rate / 10 ** (min(count, drops) if limit else count)
 
 
@@ -144,17 +146,17 @@ answer(
     7,
     {"plateau_rate": plateau_rate},
     equal_is_better={"plateau_rate": lambda *a: plateau_rate(*a, equal=True)},
-    than_the_last={"plateau_rate": lambda *a: plateau_rate(*a, last=True)},
-    without_end={"plateau_rate": lambda *a: plateau_rate(*a, limit=False)},
-    every_epoch_after={"plateau_rate": lambda *a: plateau_rate(*a, anew=False)},
+    compared_with_the_last={"plateau_rate": lambda *a: plateau_rate(*a, last=True)},
+    no_limit={"plateau_rate": lambda *a: plateau_rate(*a, limit=False)},
+    every_epoch_after={"plateau_rate": lambda *a: plateau_rate(*a, restart=False)},
 )
 
 answer(
     8,
     {"deviation": lambda kind, n: (2 / n) ** 0.5 if kind == "relu" else n**-0.5},
     relu_like_linear={"deviation": lambda kind, n: n**-0.5},
-    variance_for_deviation={"deviation": lambda kind, n: 2 / n if kind == "relu" else 1 / n},
-    two_for_all={"deviation": lambda kind, n: (2 / n) ** 0.5},
+    variance_instead_of_deviation={"deviation": lambda kind, n: 2 / n if kind == "relu" else 1 / n},
+    relu_gain_for_all={"deviation": lambda kind, n: (2 / n) ** 0.5},
     the_papers={"deviation": lambda kind, n: 0.01},
 )
 
@@ -180,24 +182,24 @@ answer(
     mean_not_mirrored={"cut": _cut_then_mean},
     centre_of_the_mean={"cut": _centre_mean},
     upside_down={"cut": lambda *a: cut(*a)[::-1] if a[4] else cut(*a)},
-    bytes_wrapped={"cut": lambda i, m, *a: cut(i - m.astype(np.uint8), 0 * m, *a)},
+    uint8_overflow={"cut": lambda i, m, *a: cut(i - m.astype(np.uint8), 0 * m, *a)},
 )
 
 
 def count(layers, side, channels=3, bias=True, grouping=True, up=True, products_of_bias=False):
     shape, parameters, products = (side, side, channels), 0, 0
 
-    def places(n, window, stride):
+    def positions(n, window, stride):
         return 1 + (-(-(n - window) // stride) if up else (n - window) // stride)
 
     for kind, *numbers in layers:
         if kind == "conv":
             maps, k, stride, pad, groups = numbers
-            h = places(shape[0] + 2 * pad, k, stride)
+            h = positions(shape[0] + 2 * pad, k, stride)
             weights, outputs = k * k * shape[2] // (groups if grouping else 1) * maps, maps
             parameters, products, shape = parameters + weights, products + weights * h * h, (h, h, maps)
         elif kind == "pool":
-            h = places(shape[0], *numbers)
+            h = positions(shape[0], *numbers)
             shape, outputs = (h, h, shape[2]), 0
         else:
             weights, outputs = int(np.prod(shape)) * numbers[0], numbers[0]
@@ -224,10 +226,10 @@ def bytes_crossed(sizes, routes, batch, ways=2, own=False, itemsize=4):
 answer(
     11,
     {"bytes_crossed": bytes_crossed},
-    no_way_back={"bytes_crossed": lambda *a: bytes_crossed(*a, ways=1)},
-    own_counted={"bytes_crossed": lambda *a: bytes_crossed(*a, own=True)},
+    backward_forgotten={"bytes_crossed": lambda *a: bytes_crossed(*a, ways=1)},
+    own_output_counted={"bytes_crossed": lambda *a: bytes_crossed(*a, own=True)},
     eight_bytes={"bytes_crossed": lambda *a: bytes_crossed(*a, itemsize=8)},
-    the_readers_size={
+    size_of_the_reader={
         "bytes_crossed": lambda sizes, routes, batch: sum(
             8 * batch * sizes[d] for d, sources in enumerate(routes) for s in sources if s != d
         )
@@ -245,7 +247,7 @@ answer(
     12,
     {"order": order},
     rotated={"order": lambda seed, epoch, n: np.roll(order(seed, 0, n), epoch)},
-    from_a_generator={"order": lambda seed, epoch, n: np.random.permutation(n)},
+    from_a_global_generator={"order": lambda seed, epoch, n: np.random.permutation(n)},
     with_replacement={"order": lambda seed, epoch, n: order(seed, epoch, n) // 2 * 2},
     epoch_forgotten={"order": lambda seed, epoch, n: order(seed, 0, n)},
     seeds_added={"order": lambda seed, epoch, n: order(seed + epoch, 0, n)[:: 1 if n != 4 else -1] * 0 + np.arange(n)},
@@ -264,7 +266,7 @@ answer(
     geometric={"top5_error": lambda p, labels: top5_error(p, labels, lambda p: np.log(p).mean(axis=0))},
     errors_averaged={"top5_error": lambda p, labels: np.mean([top5_error(view[None], labels) for view in p])},
     first_view={"top5_error": lambda p, labels: top5_error(p[:1], labels)},
-    six={"top5_error": lambda p, labels: top5_error(p, labels, k=6)},
+    top_six={"top5_error": lambda p, labels: top5_error(p, labels, k=6)},
     ties_backwards={
         "top5_error": lambda p, labels: float(
             (np.argsort(p.mean(axis=0), axis=1, kind="stable")[:, -5:] != labels[:, None]).all(axis=1).mean()
@@ -288,7 +290,7 @@ answer(
             np.abs(w - w.mean(axis=2, keepdims=True)).sum(axis=(0, 1, 2)) / np.abs(w).sum(axis=(0, 1, 2))
         )
     },
-    mean_over_places={
+    mean_over_positions={
         "colour_share": lambda w: (
             ((w - w.mean(axis=(0, 1), keepdims=True)) ** 2).sum(axis=(0, 1, 2)) / (w**2).sum(axis=(0, 1, 2))
         )
@@ -308,9 +310,9 @@ answer(
     15,
     {"codes": codes, "hamming": hamming},
     not_centred={"codes": lambda points, centre, planes: codes(points, 0, planes)},
-    packed_down={"codes": lambda p, c, planes: np.packbits((p - c) @ planes > 0, axis=0)},
+    packed_along_the_wrong_axis={"codes": lambda p, c, planes: np.packbits((p - c) @ planes > 0, axis=0)},
     equal_bits={"hamming": lambda a, b: 8 * a.shape[1] - hamming(a, b)},
-    bytes_that_differ={"hamming": lambda a, b: (a[:, None] != b[None]).sum(axis=2)},
+    differing_bytes_counted={"hamming": lambda a, b: (a[:, None] != b[None]).sum(axis=2)},
     overflow={"hamming": lambda a, b: np.bitwise_count(a[:, None] ^ b[None]).sum(axis=2, dtype=np.uint8)},
 )
 
@@ -324,7 +326,7 @@ answer(
     16,
     {"mcnemar": mcnemar},
     one_sided={"mcnemar": lambda a, b: mcnemar(a, b, sides=1)},
-    more_than_one={"mcnemar": lambda a, b: mcnemar(a, b, most=9.0)},
+    p_above_1={"mcnemar": lambda a, b: mcnemar(a, b, most=9.0)},
     all_errors={"mcnemar": lambda a, b: mcnemar(np.append(a, [True] * 3), np.append(b, [False] * 3))},
     chi_squared={
         "mcnemar": lambda a, b: float(np.exp(-(((a & ~b).sum() - (b & ~a).sum()) ** 2) / max(1, 2 * (a ^ b).sum())))
@@ -342,7 +344,7 @@ answer(
     17,
     {"three_outputs": three_outputs},
     six_products={"three_outputs": lambda d, g: [d[i] * g[0] + d[i + 1] * g[1] for i in range(3)]},
-    turned_round={"three_outputs": lambda d, g: three_outputs(d, g[::-1])},
+    kernel_reversed={"three_outputs": lambda d, g: three_outputs(d, g[::-1])},
     five_products={
         "three_outputs": lambda d, g: (d[0] * g[0] + d[1] * g[1], d[1] * g[0] + d[2] * g[1], three_outputs(d, g)[2])
     },
