@@ -1,4 +1,4 @@
-"""What the README says of the project, held to the project."""
+"""Every claim of README.md, compared with the code, the recorded runs and BENCHMARKS.md."""
 
 import json
 import re
@@ -21,6 +21,7 @@ from tinyalex.training import health
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+LINE = " ".join(TEXT.split())  # without line breaks, to look for phrases
 CODE = re.findall(r"`([^`]+)`", TEXT)
 
 
@@ -44,18 +45,42 @@ def test_every_link_leads_somewhere(target):
     assert (ROOT / target).is_file()
 
 
-def test_the_tree_names_every_module():
-    tree = section("The house")
-    named = set(re.findall(r"\b(\w+)\.py\b", tree)) | set(re.findall(r"\b(\w+)/", tree))
-    modules = {path.stem for path in (ROOT / "tinyalex").iterdir() if path.stem[0] not in "_." and path.stem != "py"}
-    assert modules - named == set()
-    assert {name for name in named if not (ROOT / "tinyalex" / name).exists()} <= modules | {
-        "tests",
-        "lessons",
-        "site",
-        "data",
-        "tinyalex",
-    }
+def map_entries():
+    """Return the map's ``{path: text}``, a folder or file of the package each, in the order of the map."""
+    entries, folders = {}, []
+    for indent, name, text in re.findall(r"^( {4,10})([\w/.]+) *(.*(?:\n {20,}.*)*)", section("The map"), re.M):
+        folders = [*folders[: len(indent) // 2 - 2], name]
+        entries["".join(folders)] = text
+    return entries
+
+
+def test_map_names_every_folder_and_top_level_file_of_the_package():
+    package = ROOT / "tinyalex"
+    folders = {f"{path.parent.relative_to(ROOT).as_posix()}/" for path in package.rglob("__init__.py")}
+    files = {f"tinyalex/{path.name}" for path in package.glob("*.py") if path.name[0] != "_"} - {"tinyalex/cli.py"}
+    assert {path for path in map_entries() if path.startswith("tinyalex/")} == folders | files
+    assert "cli.py" in map_entries()["tinyalex/commands/"]
+
+
+def test_map_names_files_that_exist_in_their_folders():
+    count = 0
+    for path, text in map_entries().items():
+        for name in re.findall(r"\b([\w/.]+\.(?:py|md))\b", text):
+            assert any((ROOT / folder / name).is_file() for folder in (path, "tinyalex", "")), f"{path}: {name}"
+            count += 1
+    assert count > 30
+
+
+def test_map_lists_a_folder_below_all_that_it_imports():
+    order = [re.sub(r"/$|\.py$", "", path).split("/")[1] for path in map_entries() if re.match("tinyalex/.", path)]
+    for file in (ROOT / "tinyalex").rglob("*.py"):
+        own = file.relative_to(ROOT / "tinyalex").parts[0].removesuffix(".py")
+        text = file.read_text(encoding="utf-8")
+        found = set(re.findall(r"^ *from tinyalex\.(\w+)", text, re.M))
+        for line in re.findall(r"^ *from tinyalex import \(?([\w, ]+)", text, re.M):
+            found |= {word for word in line.split(", ") if word in order}
+        for other in (found - {own}) & set(order) if own in order else ():
+            assert order.index(other) < order.index(own), f"{file} imports {other}"
 
 
 def test_the_table_of_recipes_is_complete():
@@ -65,8 +90,8 @@ def test_the_table_of_recipes_is_complete():
 
 def test_the_table_of_commands_is_complete(capsys):
     assert main(["--help"]) == 0
-    said = re.findall(r"^    (\w+)", capsys.readouterr().out.split("COMMAND\n")[1], re.M)
-    assert re.findall(r"^\| `tinyalex (\w+)", TEXT, re.M) == said
+    commands = re.findall(r"^    (\w+)", capsys.readouterr().out.split("COMMAND\n")[1], re.M)
+    assert re.findall(r"^\| `tinyalex (\w+)", TEXT, re.M) == commands
 
 
 def test_the_pictures_and_experiments_it_names_are_all_there_are(capsys):
@@ -75,25 +100,29 @@ def test_the_pictures_and_experiments_it_names_are_all_there_are(capsys):
     assert drawn == set(gallery.NAMES)
     assert run == {catalogue.RACE, *catalogue.COMPARISONS}
     assert main(["experiment", "--help"]) == 0
-    assert "(default: 5000)" in capsys.readouterr().out and "5,000 training images of the drawn set" in experiments
+    assert "(default: 5000)" in capsys.readouterr().out and "use 5,000 training images of the drawn set" in LINE
 
 
-def test_the_recorded_figure_1_is_the_one_it_tells_of():
-    told = json.loads((ROOT / "data" / "runs" / "figure1" / "result.json").read_text())
-    for arm, name in zip(told["arms"], ("ReLU", "tanh"), strict=True):
+def test_recorded_figure_1_is_the_one_it_reports():
+    result = json.loads((ROOT / "data" / "runs" / "figure1" / "result.json").read_text())
+    for arm, name in zip(result["arms"], ("ReLU", "tanh"), strict=True):
         assert arm["needed"] == [pytest.approx(crossing(errors, race.GOAL)) for errors in arm["errors"]]
-        assert f"{arm['needed'][0]:.2f} epochs" in TEXT and f"rate {arm['rate']:g}" in TEXT
+        assert f"{arm['needed'][0]:.2f} epochs" in LINE and f"rate {arm['rate']:g}" in LINE
         assert re.search(rf"{name}[^|]* after {arm['needed'][0]:.2f}", (ROOT / "data" / "README.md").read_text())
-    assert told["ratio"][0] == pytest.approx(told["arms"][1]["needed"][0] / told["arms"][0]["needed"][0])
-    assert f"{told['ratio'][0]:.2f} times as many" in TEXT and told["seeds"] == 1 and "50,000" in told["data"]["shown"]
+    assert result["ratio"][0] == pytest.approx(result["arms"][1]["needed"][0] / result["arms"][0]["needed"][0])
+    assert (
+        f"{result['ratio'][0]:.2f} times as many" in LINE
+        and result["seeds"] == 1
+        and "50,000" in result["data"]["shown"]
+    )
 
 
 def test_the_recorded_experiment_found_what_its_table_says():
-    told = json.loads((ROOT / "data" / "runs" / "dropout" / "result.json").read_text())
+    result = json.loads((ROOT / "data" / "runs" / "dropout" / "result.json").read_text())
     row = next(line for line in (ROOT / "data" / "README.md").read_text().splitlines() if "`runs/dropout/`" in line)
-    for arm, words in zip(told["arms"], ("with dropout", "without"), strict=True):
+    for arm, words in zip(result["arms"], ("with dropout", "without"), strict=True):
         assert f"{100 * sum(arm['top1_error']) / len(arm['top1_error']):.2f} % {words}" in row
-    assert "more overfitting; these runs do not show it" in report.text(told)
+    assert "more overfitting; these runs do not show it" in report.text(result)
 
 
 def test_what_it_says_of_a_run_of_days(capsys):
@@ -103,17 +132,46 @@ def test_what_it_says_of_a_run_of_days(capsys):
     named = re.findall(r"`(--[\w-]+)`", text)
     assert len(set(named)) == 5 and all(option in options for option in named)
     assert f"every {resume.SAVE_EVERY / 60:g} minutes" in text and retention.NEWEST == 2
-    assert f"told after {health.STALL_WARNING:,} images" in text and f"after {health.STALL_END:,}." in text
+    assert f"guessing after {health.STALL_WARNING:,} images, you are warned" in text
+    assert f"after {health.STALL_END:,} images the run is saved and ended" in text
     assert {key.split(".")[0] for key in resume.CHANGEABLE} == {"learning", "net"}
     learning = {f"learning.{each.name}" for each in fields(Learning)}
     assert learning - resume.CHANGEABLE == {"learning.batch"} and resume.CHANGEABLE - learning == {"net.convolution"}
-    for script in re.findall(r"python -m tests\.(\w+)", text):
-        assert (ROOT / "tests" / f"{script}.py").is_file()
+    programs = re.findall(r"python -m tests\.programs\.(\w+)", text)
+    assert len(programs) == 5 and all((ROOT / "tests" / "programs" / f"{name}.py").is_file() for name in programs)
+
+
+def test_speed_beside_pytorch_is_the_recorded_one():
+    """The ratios of the first screen stand in BENCHMARKS.md's tables of training steps."""
+    tables = (ROOT / "BENCHMARKS.md").read_text(encoding="utf-8").split("**Training step")
+    processor, gpu = tables[1], tables[-1]
+    on_cpu = float(re.search(r"^\| tinyalex, Winograd \| [\d,.]+ \| [\d.]+ \| ([\d.]+) \|", processor, re.M)[1])
+    on_gpu = float(re.search(r"^\| tinyalex, TF32 \| [\d,.]+ \| [\d,]+ \| ([\d.]+) \|", gpu, re.M)[1])
+    assert f"is {on_cpu:.1f} times as fast as PyTorch's on two CPU cores and {on_gpu:.1f} times as fast on an" in LINE
+
+
+def test_old_names_of_recipe_keys_are_read():
+    text = " ".join(section("Recipes").split())
+    new = [key.split(".")[-1] for key in recipe.OLD_NAMES.values()]
+    assert len(new) == 3 and all(f"`{key}`" in text for key in new) and "had other names in earlier versions" in text
+
+
+@pytest.mark.parametrize("command", ["train", "evaluate", "predict", "bench"])
+def test_option_no_kernels(command, capsys):
+    assert "`train`, `evaluate`, `predict` and `bench` take `--no-kernels`" in LINE
+    assert main([command, "--help"]) == 0
+    assert "--no-kernels" in capsys.readouterr().out
+
+
+def test_page_of_numpy_is_as_long_as_it_says():
+    assert "150 lines of NumPy" in LINE
+    page = (ROOT / "lessons" / "alexnet.py").read_text(encoding="utf-8")
+    assert len(page.splitlines()) <= 150 and "import tinyalex" not in page and "from tinyalex" not in page
 
 
 def test_the_exit_codes_are_those_of_the_errors():
     codes = {each.exit_code for each in vars(errors).values() if isinstance(each, type)} - {1}
-    line = TEXT.split("the exit codes are ")[1].split(".")[0]
+    line = LINE.split("the exit codes are ")[1].split(".")[0]
     assert {int(number) for number in re.findall(r"\d+", line)} == codes
 
 
@@ -151,7 +209,7 @@ def test_the_recorded_runs_are_those_of_their_table(name):
     recorded, shipped = recipe.load(folder / "recipe.toml"), recipe.load(name)
     assert recorded.learning == shipped.learning and recorded.init == shipped.init
     assert replace(recorded.data, set="") == replace(shipped.data, set="")
-    if name == "shapes":  # the run that the README tells of
+    if name == "shapes":  # the run that README describes
         assert f"{last['top1_error']:.2%}".replace("%", " %") in TEXT
 
 

@@ -1,4 +1,4 @@
-"""The net in PyTorch that `bench` measures, held to ours: the same numbers forward, backward and after updates."""
+"""The net in PyTorch that `bench` measures: equal to tinyalex's net forward, backward and after updates."""
 
 import json
 
@@ -14,20 +14,20 @@ from tinyalex.randomness import Step
 from tinyalex.recipes import recipe
 from tinyalex.training.optimizer import Optimizer
 
-torch = pytest.importorskip("torch", reason="PyTorch is what is compared with: pip install 'tinyalex[parity]'")
+torch = pytest.importorskip("torch", reason="compares with PyTorch: pip install 'tinyalex[parity]'")
 from tests.layers.test_parity import channels_first, close, mask  # noqa: E402
 from tinyalex.bench.pytorch.torch_side import TorchSide, optimizer  # noqa: E402
 from tinyalex.bench.pytorch.torch_twin import twin  # noqa: E402
 from tinyalex.errors import UsageError  # noqa: E402
 
-# 94 pixels: a last place of conv1 hangs over the edge, and a last window of pool1.
+# 94 pixels: the last windows of conv1 and of pool1 extend beyond the edge.
 SMALL = ["net.input=94", "net.maps=[6, 16, 24, 24, 16]", "net.hidden=32", "net.classes=10"]
 SMALL_CIFAR = ["net.input=21", "net.maps=[4, 6, 8]"]
 COUNT = 4
 
 
 def nets(name, *overrides):
-    """Ours and its twin, in float64, with a batch."""
+    """Return tinyalex's net and its twin, in float64, with a batch."""
     small = SMALL_CIFAR if name.startswith("cifar10") else SMALL
     made = recipe.load(name, [*small, *overrides])
     ours, theirs = net.describe(made).build(dtype="float64"), twin(net.describe(made), dtype="float64")
@@ -35,8 +35,8 @@ def nets(name, *overrides):
     return made, ours, theirs, (images, labels), (torch.tensor(channels_first(images).copy()), torch.tensor(labels))
 
 
-def like_ours(layer, module, attribute="data"):
-    """A module's weights and biases, or their gradients, in our shapes."""
+def in_our_shapes(layer, module, attribute="data"):
+    """Return a module's weights and biases, or their gradients, in the shapes of tinyalex."""
     parts = [each for each in module.modules() if isinstance(each, torch.nn.Conv2d | torch.nn.Linear)]
     values = {"W": [], "b": []}
     for part in parts:
@@ -54,8 +54,8 @@ def like_ours(layer, module, attribute="data"):
 def agree(ours, theirs, kind, attribute):
     for (_, layer), module in zip(ours.layers(), theirs, strict=True):
         for parameter in layer.parameters:
-            its = like_ours(layer, module, attribute)[parameter.kind]
-            close(f"{kind} of {layer.name}", getattr(parameter, kind), its, 1e-10)
+            expected = in_our_shapes(layer, module, attribute)[parameter.kind]
+            close(f"{kind} of {layer.name}", getattr(parameter, kind), expected, 1e-10)
 
 
 @pytest.mark.parametrize(
@@ -73,21 +73,21 @@ def agree(ours, theirs, kind, attribute):
 def test_two_training_steps(name, overrides):
     made, ours, theirs, (images, labels), (x, targets) = nets(name, *overrides, "net.dropout=0")
     updates, rate = Optimizer(ours, made.learning.momentum, made.learning.weight_decay), made.learning.rate
-    its_updates = optimizer(theirs, made.learning)
+    torch_updates = optimizer(theirs, made.learning)
     assert [name for name, _ in theirs.named_children()] == [layer.name.split()[0].removesuffix("a") if layer.parameters
                                                              else layer.name for _, layer in ours.layers()]  # fmt: skip
     for number in range(3):
         agree(ours, theirs, "value", "data")
         loss, logits = ours.loss_and_backward(images, labels, step=Step(0, number))
-        its_updates.zero_grad()
+        torch_updates.zero_grad()
         expected = theirs(x)
-        its_loss = torch.nn.functional.cross_entropy(expected, targets)
-        its_loss.backward()
-        close("loss", np.asarray(loss), its_loss, 1e-10)
+        torch_loss = torch.nn.functional.cross_entropy(expected, targets)
+        torch_loss.backward()
+        close("loss", np.asarray(loss), torch_loss, 1e-10)
         close("logits", logits, expected, 1e-10)
         agree(ours, theirs, "grad", "grad")
         updates.update(rate, rate * made.learning.bias_rate)
-        its_updates.step()
+        torch_updates.step()
 
 
 def test_normalization_within_columns():
@@ -102,10 +102,10 @@ def test_normalization_within_columns():
     close("logits", ours.forward(images), theirs(torch.tensor(channels_first(images).copy())), 1e-10)
 
 
-def test_dropout_at_test_and_with_our_masks(monkeypatch):
+def test_dropout_in_testing_and_with_our_masks(monkeypatch):
     _, ours, theirs, (images, labels), (x, targets) = nets("paper")
     theirs.eval()
-    close("logits at test", ours.forward(images), theirs(x), 1e-10)
+    close("logits in testing", ours.forward(images), theirs(x), 1e-10)
     step, layers = Step(3, 14), iter(["fc6", "fc7"])
 
     def dropout(x, p, training, inplace=False):
@@ -119,7 +119,7 @@ def test_dropout_at_test_and_with_our_masks(monkeypatch):
     agree(ours, theirs, "grad", "grad")
 
 
-def test_a_layer_without_a_twin():
+def test_layer_without_a_counterpart_is_refused():
     class Odd(Layer):
         pass
 
@@ -129,14 +129,14 @@ def test_a_layer_without_a_twin():
         twin(described)
 
 
-def test_a_twin_leaves_no_arrays_behind():
+def test_twin_leaves_no_arrays_in_the_described_net():
     described = net.describe(recipe.load("paper", SMALL))
     twin(described)
     assert all(parameter.value is None and parameter.grad is None for parameter in described.parameters())
 
 
 @pytest.mark.parametrize("name", ["paper", "original", "cifar10-relu"])
-def test_both_sides_do_and_time_the_same(name):
+def test_both_contenders_compute_and_time_the_same(name):
     small = SMALL_CIFAR if name.startswith("cifar10") else SMALL
     task = {"recipe": recipe.to_toml(recipe.load(name, small)), "batch": 5, "devices": ["cpu"], "convolution": "im2col"}
     ours = Ours(task | {"threads": parallel.workers().count})
@@ -146,7 +146,7 @@ def test_both_sides_do_and_time_the_same(name):
     if name.startswith("cifar10"):  # no dropout: the losses are comparable
         for side in (ours, theirs):
             side.step()
-        assert theirs.last()["loss"] == pytest.approx(ours.last()["loss"], rel=1e-4)
+        assert theirs.last_loss()["loss"] == pytest.approx(ours.last_loss()["loss"], rel=1e-4)
     for side in (ours, theirs):
         side.forward()
         side.predict()
@@ -156,7 +156,7 @@ def test_both_sides_do_and_time_the_same(name):
 
 
 @pytest.mark.slow
-def test_the_command_with_pytorch(tmp_path):
+def test_command_with_pytorch(tmp_path):
     options = ["--batch", "4", "--rounds", "1", "--least", "0", "--contenders", "winograd", "torch-tuned"]
     command = ["bench", "original", *options, "--out", str(tmp_path), *(w for key in SMALL for w in ("--set", key))]
     assert main(command) == 0

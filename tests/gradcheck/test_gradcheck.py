@@ -1,4 +1,4 @@
-"""The gradient checker: it accepts what is right, rejects what is nearly right, and says where it cannot tell."""
+"""The gradient checker accepts right gradients, rejects slightly wrong ones, and reports non-differentiable points."""
 
 import re
 from dataclasses import replace
@@ -19,7 +19,7 @@ from tinyalex.recipes.settings import Init, Net
 
 
 class Scale:
-    """A user's layer: y = a x^2, with attributes of its own choice."""
+    """A layer as a user may write it: y = a x^2, with attributes of any name."""
 
     def __init__(self):
         self.a, self.da = np.array([2.0, -3.0, 0.5]), None
@@ -37,14 +37,14 @@ def broken(base, **methods):
     return type(f"Broken{base.__name__}", (base,), methods)
 
 
-# What `tinyalex gradcheck` runs.
+# The cases of `tinyalex gradcheck`.
 
 
 @pytest.mark.parametrize("kind", cases.CASES)
 @pytest.mark.parametrize("method", ["complex", "central"])
 def test_every_layer(kind, method):
     results = gradcheck.suite(kind, method)
-    wrong = [result for result in results if result.failed or result.kinks or not result.largest]
+    wrong = [result for result in results if result.failed or result.nondifferentiable or not result.largest]
     assert not wrong, gradcheck.table(wrong)
 
 
@@ -56,7 +56,7 @@ def test_cifar_nets(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["original", "paper"])
-def test_two_columns_exhaustively(name):
+def test_every_gradient_of_two_columns(name):
     net = cases.small(recipe.load(name).net)
     assert (net.input, net.maps, net.hidden, net.classes) == (67, (6, 16, 24, 24, 16), 16, 10)
     results = gradcheck.suite(name)
@@ -65,7 +65,7 @@ def test_two_columns_exhaustively(name):
     assert sum(result.parameter.startswith("image") for result in results) == 2
 
 
-def test_small_nets_are_the_recipes():
+def test_small_nets_have_the_switches_of_their_recipes():
     for name in recipe.names():
         full = recipe.load(name).net
         small = cases.small(full)
@@ -76,7 +76,7 @@ def test_small_nets_are_the_recipes():
     alexnet.describe(cases.small(Net(pool=2)), devices=2)
 
 
-def test_unknown_name_is_refused_with_the_nearest():
+def test_unknown_name_is_refused_and_the_nearest_is_suggested():
     with pytest.raises(UsageError, match='did you mean "maxpool"'):
         gradcheck.suite("maxpol")
     with pytest.raises(UsageError, match="use complex or central"):
@@ -105,14 +105,14 @@ OTHER_NETS = {
     "without conv4 and conv5": {"maps": (2, 4, 4, 0, 0)},
     "bottleneck": {"bottleneck": 4, "talk": ("bottleneck7",), "fc8": "split"},
     "no normalization": {"norm": "none"},
-    "columns that never talk": {"talk": ()},
+    "columns without exchanges": {"talk": ()},
     "pools that do not overlap": {"pool": 2, "input": 41},
 }
 
 
 @pytest.mark.parametrize("switches", OTHER_NETS)
 def test_the_papers_other_nets(switches):
-    """Small ones; ``python -m tests.programs.paper_nets --gradients`` checks every recipe's."""
+    """At a reduced size; ``python -m tests.programs.paper_nets --gradients`` checks the net of every recipe."""
     smaller = {"input": 33, "kernels": (5, 3, 3, 3, 3), "stride": 2, "hidden": 8, "dropout": 0.25}
     net = Net(**{**vars(TINY), **smaller, **OTHER_NETS[switches]})
     init = Init({"default": "he"}, {"default": 0.5})
@@ -122,9 +122,9 @@ def test_the_papers_other_nets(switches):
     assert all(result.verdict == "ok" for result in results), gradcheck.table(results)
 
 
-def test_changes_are_for_recipes():
+def test_overrides_need_a_recipe():
     for name in (None, "conv"):
-        with pytest.raises(UsageError, match="^--set net.pool=2: changes a recipe's net; name the recipe to check$"):
+        with pytest.raises(UsageError, match="^--set net.pool=2: changes a recipe's net; name a recipe to check$"):
             gradcheck.suite(name, overrides=["net.pool=2"])
     with pytest.raises(UsageError, match="net.pools: no such key"):
         gradcheck.suite("original", overrides=["net.pools=2"])
@@ -135,7 +135,7 @@ def test_network_on_any_devices(devices):
     network = tiny(devices, norm="2012")
     before = {name: device.get(view) for name, device, view in network.tensors()}
     results = check_tiny(network)
-    assert not any(result.failed or result.kinks for result in results), gradcheck.table(results)
+    assert not any(result.failed or result.nondifferentiable for result in results), gradcheck.table(results)
     after = {name: device.get(view) for name, device, view in network.tensors()}
     assert all(np.array_equal(before[name], after[name]) and after[name].dtype == "float64" for name in before)
     assert not network.stages[0].columns[0][0].input_gradient
@@ -156,10 +156,10 @@ def test_network_in_float32_is_refused():
         check_tiny(tiny(["cpu"], "float32"))
 
 
-# A layer of one's own.
+# A layer of the user.
 
 
-def test_own_layer():
+def test_users_layer():
     layer = Scale()
     a = layer.a
     for method, tolerance in (("complex", 1e-15), ("central", 1e-8)):
@@ -170,7 +170,7 @@ def test_own_layer():
 
 
 @pytest.mark.parametrize("method", ["complex", "central"])
-def test_own_layer_with_a_wrong_gradient(method):
+def test_users_layer_with_a_wrong_gradient(method):
     def backward(self, dy):
         dx = Scale.backward(self, dy)
         self.da[1] *= 1.001
@@ -179,7 +179,7 @@ def test_own_layer_with_a_wrong_gradient(method):
 
     results = gradcheck.check(broken(Scale, backward=backward)(), noise(4, 3), parameters={"a": "da"}, method=method)
     x, a = results
-    assert x.verdict == a.verdict == "FAIL" and x.place == (2, 1) and a.place == (1,)
+    assert x.verdict == a.verdict == "FAIL" and x.index == (2, 1) and a.index == (1,)
     assert abs(a.analytic / a.numeric - 1.001) < 1e-7
     text = gradcheck.table(results)
     assert "at [2, 1]: backward" in text and "2 of 2 tensors FAIL" in text
@@ -188,11 +188,11 @@ def test_own_layer_with_a_wrong_gradient(method):
 def test_missing_and_misshapen_gradients_are_refused():
     with pytest.raises(ShapeError, match="x: backward left no gradient"):
         gradcheck.check(broken(Scale, backward=lambda self, dy: None)(), noise(4, 3))
-    with pytest.raises(ShapeError, match=r"a gradient of shape \(12,\), wants \(4, 3\)"):
+    with pytest.raises(ShapeError, match=r"a gradient of shape \(12,\), expected shape \(4, 3\)"):
         gradcheck.check(broken(Scale, backward=lambda self, dy: dy.reshape(-1))(), noise(4, 3))
 
 
-def test_all_zeros_are_told_from_all_right():
+def test_all_zero_gradients_are_reported():
     layer = Scale()
     layer.a = np.zeros(3)
     assert [result.verdict for result in gradcheck.check(layer, noise(4, 3))] == ["all zero"]
@@ -223,12 +223,12 @@ def test_changing_an_argument_is_refused():
     with pytest.raises(UsageError, match="backward changes its argument"):
         gradcheck.check(broken(Scale, backward=backward)(), noise(2, 3))
 
-    def greedy(self, x):
+    def in_place(self, x):
         self.a *= 1.0
         return self.a * x
 
     with pytest.raises(UsageError, match="forward changes its argument"):
-        gradcheck.check(broken(Scale, forward=greedy)(), noise(2, 3), parameters={"a": "da"})
+        gradcheck.check(broken(Scale, forward=in_place)(), noise(2, 3), parameters={"a": "da"})
 
 
 def test_dropping_the_imaginary_part_is_refused():
@@ -249,7 +249,7 @@ def test_dropping_the_imaginary_part_is_refused():
         gradcheck.check(broken(Scale, forward=into_floats)(), noise(2, 3))
 
 
-def test_layer_that_mixes_images():
+def test_layer_whose_outputs_depend_on_several_images():
     class Centred:
         def forward(self, x):
             return (x - x.mean(axis=0)) ** 2
@@ -269,7 +269,7 @@ def test_layers_on_a_device(device):
     assert all(result.verdict == "ok" for result in results)
 
 
-def test_lrn_without_its_cross_term_is_rejected_even_at_the_papers_alpha():
+def test_lrn_without_its_second_term_is_rejected_at_the_papers_alpha_too():
     def backward(self, dy):
         _, u = self.pop_saved()
         return dy * (u**0.75).reshape(dy.shape)
@@ -278,18 +278,18 @@ def test_lrn_without_its_cross_term_is_rejected_even_at_the_papers_alpha():
     for alpha in (1.0, 1e-4, 2e-5):
         (result,) = gradcheck.check(layer(alpha=alpha), noise(2, 2, 3, 7), images_alone=True)
         assert result.failed
-    assert result.error < 1e-3  # most people's checks let this pass
+    assert result.error < 1e-3  # a tolerance of 1e-3 would let this pass
 
 
-# Points without a derivative.
+# Non-differentiable points.
 
 
 @pytest.mark.parametrize("method", ["complex", "central"])
-def test_relu_at_zero_is_a_kink(method):
+def test_relu_at_zero_is_not_differentiable(method):
     x = noise(3, 4)
     x[1, 2] = x[0, 0] = 0.0
     (result,) = gradcheck.check(layers.ReLU(), x, method=method)
-    assert not result.failed and result.kinks == 2
+    assert not result.failed and result.nondifferentiable == 2
     assert result.verdict == "not differentiable here (2 of 12)"
     assert "not differentiable here (2 of 12)" in gradcheck.table([result])
     wrong = broken(layers.ReLU, backward=lambda self, dy: 2 * layers.ReLU.backward(self, dy))
@@ -297,19 +297,19 @@ def test_relu_at_zero_is_a_kink(method):
 
 
 @pytest.mark.parametrize("method", ["complex", "central"])
-def test_tied_maxima_are_kinks(method):
+def test_equal_maxima_are_not_differentiable(method):
     x = noise(1, 4, 4, 1)
     x[0, 0, 1] = x[0, 1, 0] = 5.0
     (result,) = gradcheck.check(layers.MaxPool(2, 2), x, method=method)
-    assert not result.failed and result.kinks == 2
+    assert not result.failed and result.nondifferentiable == 2
 
 
-def test_central_differences_see_a_kink_nearby():
+def test_central_differences_notice_a_non_differentiable_point_nearby():
     for distance in (1e-7, 2.5e-6, 1e-5 / 3, 5e-6, 9e-6):
         x = noise(2, 3)
         x[0, 1] = distance
         (result,) = gradcheck.check(layers.ReLU(), x, method="central")
-        assert not result.failed and result.kinks == 1, distance
+        assert not result.failed and result.nondifferentiable == 1, distance
         assert gradcheck.check(layers.ReLU(), x)[0].verdict == "ok"
 
 
@@ -325,7 +325,7 @@ def test_table_fits_a_terminal():
     assert len(lines) == len(results) + 2
 
 
-# The adjoint of a linear map A: <A x, y> = <x, A' y>, to the last digits.
+# The adjoint of a linear map A: <A x, y> = <x, A' y>, up to rounding.
 
 
 def adjoint(ax, y, x, aty):
@@ -357,11 +357,11 @@ def test_backward_is_the_adjoint_in_the_parameters(name, device):
 
 
 @pytest.mark.parametrize("name", [name for name in CASES if name.startswith("max pool")])
-def test_max_pool_with_fixed_winners_is_linear(name, device):
+def test_max_pool_with_fixed_maxima_is_linear(name, device):
     case = CASES[name]
     layer = case.build(device)
     got, dy = case.run(layer, case.x())
-    adjoint(got["y"], dy, case.x(), got["dx"])  # where the winners stay, y = A x
+    adjoint(got["y"], dy, case.x(), got["dx"])  # with the same maxima, y = A x
 
 
 @pytest.mark.parametrize(
@@ -397,13 +397,13 @@ def test_exchange_backward_is_its_adjoint(routes, device):
     adjoint(*flat)
 
 
-# What passed once and must not.
+# Wrong gradients that an earlier version of the checker accepted.
 
 NET = recipe.load("cifar10-relu").net
 
 
 class Spread:
-    """A smooth function whose parts nearly cancel: the standard deviation from the mean of squares."""
+    """A smooth function with rounding errors: the standard deviation computed from the mean of squares."""
 
     sign = 1.0
 
@@ -417,7 +417,7 @@ class Spread:
 
 
 @pytest.mark.parametrize("method", ["complex", "central"])
-def test_a_kink_excuses_what_lies_between_its_slopes_and_no_more(method):
+def test_gradient_at_a_non_differentiable_point_has_to_be_near_its_slopes(method):
     x = 100 + noise(3, 5)
     (result,) = gradcheck.check(broken(Spread, sign=-1.0)(), x, method=method)
     assert result.failed
@@ -435,10 +435,10 @@ def test_a_kink_excuses_what_lies_between_its_slopes_and_no_more(method):
     x = np.array([[0.0, 1.0, -2.0]])
     for slope, failed in ((0.0, False), (0.5, False), (1.0, False), (1e6, True), (-5.0, True), (np.nan, True)):
         (result,) = gradcheck.check(broken(Rectifier, slope=slope)(), x, method=method)
-        assert result.failed == failed and bool(result.kinks) == (not failed), (slope, result)
+        assert result.failed == failed and bool(result.nondifferentiable) == (not failed), (slope, result)
 
 
-def test_gradients_that_add_up_are_found(monkeypatch):
+def test_gradients_that_accumulate_are_rejected(monkeypatch):
     class Adding(Scale):
         def backward(self, dy):
             self.da = (0 if self.da is None else self.da) + (dy * self.x * self.x).sum(axis=0)
@@ -447,9 +447,9 @@ def test_gradients_that_add_up_are_found(monkeypatch):
     results = gradcheck.check(Adding(), noise(4, 3), parameters={"a": "da"})
     assert [result.failed for result in results] == [False, True]
 
-    def adding(layer, dy, plain=layers.Linear.backward):
+    def adding(layer, dy, original=layers.Linear.backward):
         before = layer.b.grad.copy()
-        dx = plain(layer, dy)
+        dx = original(layer, dy)
         layer.b.grad += before
         return dx
 
@@ -461,16 +461,16 @@ def test_gradients_that_add_up_are_found(monkeypatch):
 
 
 def test_winograd_is_checked(monkeypatch):
-    """By itself, and in a recipe's net wherever the recipe trains it behind conv1."""
+    """As a layer, and in every layer of a recipe's net that uses it."""
     for name in ("tiny-imagenet", "original", "cifar10-relu"):
         full = recipe.load(name, ["net.convolution=winograd"])
         layers = [layer for _, layer in cases.small_network(full, ["cpu"] * full.net.columns).layers()]
         behind = [layer for layer in layers if re.fullmatch("conv[2-5][ab]?", layer.name)]
         assert behind and all(type(layer) is WinogradConv2d for layer in behind)
-    plain = WinogradConv2d.backward
+    original = WinogradConv2d.backward
 
     def doubled(layer, dy):
-        dx = plain(layer, dy)
+        dx = original(layer, dy)
         layer.W.grad *= 2
         return dx
 
@@ -478,7 +478,7 @@ def test_winograd_is_checked(monkeypatch):
     assert {result.parameter for result in gradcheck.suite("winograd") if result.failed} == {"W"}
 
 
-def test_a_loss_of_zero_and_tensors_of_zeros_are_told():
+def test_a_loss_of_zero_and_all_zero_tensors_are_reported():
     net = alexnet.build(replace(cases.small(NET), classes=1), Init({"default": "he"}), ["cpu"], dtype="float64")
     images = noise(2, 12, 12, 3)
     results = gradcheck.check_network(net, images, np.array([0, 0]), inputs=False)

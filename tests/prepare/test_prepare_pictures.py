@@ -281,10 +281,10 @@ def test_bombs_are_refused_by_their_header(form, side):
 def test_a_bomb_takes_no_memory(tmp_path):
     (tmp_path / "bomb.png").write_bytes(claims(60_000, 60_000, "PNG"))
     code = (
-        "import sys\nfrom tinyalex.bench.worker import peak\nfrom tinyalex.datasets.picture import decode\n"
+        "import sys\nfrom tinyalex.bench.memory import peak_memory\nfrom tinyalex.datasets.picture import decode\n"
         "try: decode(open(sys.argv[1], 'rb').read())\n"
         "except Exception as error: print(error)\n"
-        "print(peak())"
+        "print(peak_memory())"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, tmp_path / "bomb.png"], capture_output=True, text=True, check=True

@@ -1,7 +1,7 @@
-"""Look through the built pages: nothing may be missing, nothing may be fetched from elsewhere, no script may complain.
+"""Check the built web pages: no broken links, nothing loaded from other servers, no errors in a browser.
 
-Run: ``python -m tests.programs.check_site lessons/out/site``. Links and sources are checked in the files; with Chromium on the
-path, every page is opened too, in a wide and in a narrow window, with no network.
+Run: ``python -m tests.programs.check_site lessons/out/site``. Links and sources are checked in the files. If Chromium
+is installed, every page is also opened in a wide and in a narrow window, without network.
 """
 
 import argparse
@@ -34,8 +34,8 @@ class _Page(HTMLParser):
                 self.links.append((tag, attribute, value))
 
 
-def faults(folder):
-    """Yield one line for each broken link and each thing that a page would load from elsewhere."""
+def broken_links(folder):
+    """Yield a line for each broken link and for each file that a page would load from another server."""
     folder = Path(folder)
     pages = {path.resolve(): _Page(path.read_text(encoding="utf-8")) for path in sorted(folder.rglob("*.html"))}
     if not pages:
@@ -51,16 +51,16 @@ def faults(folder):
                 continue
             other = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             if not other.exists():
-                yield f"{where}: {target} leads nowhere"
+                yield f"{where}: {target} does not exist"
             elif parts.fragment and other in pages and unquote(parts.fragment) not in pages[other].names:
-                yield f"{where}: {target} names no place in that page"
+                yield f"{where}: {target}: that page has no such anchor"
     for style in folder.rglob("*.css"):
         for target in re.findall(r"(?:url\(|@import\s+)['\"]?(https?:)?//", style.read_text(encoding="utf-8")):
             yield f"{style.name}: loads from {target or ''}//"
 
 
-def complaints(page, browser, window):
-    """Open a page in a headless browser that finds no network; yield what its console and its loader complain of."""
+def browser_errors(page, browser, window):
+    """Open a page in a headless browser without network; yield the errors of its console and its loader."""
     with tempfile.TemporaryDirectory() as profile:
         done = subprocess.run(
             [
@@ -73,26 +73,30 @@ def complaints(page, browser, window):
             capture_output=True, text=True, timeout=120,
         )  # fmt: skip
     if "<html" not in done.stdout:
-        yield f"{page.name}: did not open"
+        yield f"{page.name}: the browser did not open it"
     for line in done.stderr.splitlines():
         if "CONSOLE" in line and ("rror" in line or "ERR_" in line or "efused" in line):
             yield f"{page.name}: {line.split('] ', 1)[-1]}"
 
 
 def main():
-    """Check a folder of pages; say what is wrong, and exit with 1 if anything is."""
+    """Check a folder of pages; print what is wrong, and exit with 1 if anything is."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)
     folder = parser.parse_args().folder
-    found, pages = list(faults(folder)), sorted(folder.rglob("*.html"))
+    found, pages = list(broken_links(folder)), sorted(folder.rglob("*.html"))
     browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     for page in pages if browser else []:
         for window in WINDOWS:
-            found += complaints(page, browser, window)
-    for fault in found:
-        print(fault)
-    opened = f"opened in {len(WINDOWS)} windows of {Path(browser).name}" if browser else "not opened: no Chromium here"
-    print(f"{len(pages)} pages, {opened}; {len(found) or 'no'} faults")
+            found += browser_errors(page, browser, window)
+    for line in found:
+        print(line)
+    opened = (
+        f"opened in {len(WINDOWS)} windows of {Path(browser).name}"
+        if browser
+        else "not opened, because Chromium is not installed"
+    )
+    print(f"{len(pages)} pages, {opened}; {len(found) or 'no'} errors")
     sys.exit(bool(found))
 
 

@@ -1,9 +1,9 @@
-"""The day a card is there: `python -m tests.programs.on_gpu FOLDER [--only STEP ...] [--data PREPARED]`.
+"""Run all checks that need a GPU: `python -m tests.programs.on_gpu FOLDER [--only STEP ...] [--data PREPARED]`.
 
-Runs, one after the other and each with its own log in the folder, all that only a machine with a card can say: the
-suite's tests on cuda:0, layers and whole steps held to NumPy, compute-sanitizer over the layers' kernels, `tinyalex
-bench` beside PyTorch and a Chainer-style port, the dress rehearsal of the full run; and with a prepared set, some
-epochs of the full-size net on it in two columns. Ends with a line for each, and with 1 if one failed.
+The steps run one after the other, each with a log in the folder: the tests on cuda:0; layers and whole steps compared
+with NumPy; compute-sanitizer over the layers' kernels; `tinyalex bench` beside PyTorch; the rehearsal of the full run;
+and with a prepared set, some epochs of the full-size net on it in two columns. At the end a line is printed for each
+step; the exit code is 1 if one failed.
 """
 
 import argparse
@@ -16,12 +16,12 @@ import time
 from pathlib import Path
 
 PYTHON = [sys.executable, "-X", "faulthandler"]
-# Every array in memory of its own, so that the sanitizer sees where it ends.
+# Allocate every array separately, so that the sanitizer sees where it ends.
 WITHOUT_A_POOL = "import sys, cupy, pytest; cupy.cuda.set_allocator(None); sys.exit(pytest.main(sys.argv[1:]))"
 
 
 def steps(folder, data, epochs):
-    """Return ``{name: command}``; a step without its tool has a reason in its place."""
+    """Return ``{name: command}``; for a step that cannot run here, a text that says why instead of a command."""
     parallel = ["-n", "8"] if importlib.util.find_spec("xdist") else []
     quiet = ["-q", "-p", "no:cacheprovider", "-p", "no:benchmark"]
     sanitizer = shutil.which("compute-sanitizer")
@@ -73,7 +73,7 @@ def main():
             ).returncode
         failed += code != 0
         lines.append(
-            f"{name:10} {'right' if not code else f'FAILED, {code}':10} {time.monotonic() - started:5.0f} s  {log}"
+            f"{name:10} {'passed' if not code else f'FAILED, {code}':10} {time.monotonic() - started:5.0f} s  {log}"
         )
         print(lines[-1], flush=True)
     print("\n" + "\n".join(lines))

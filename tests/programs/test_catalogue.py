@@ -1,7 +1,7 @@
-"""The catalogue of faults that may befall a run, each with the test that provokes it, or the reason why none does.
+"""The list of faults that can occur in a run, each with the test that provokes it, or the reason why there is none.
 
-T training, C checkpoints, W weights files, E evaluation, P prediction, L command line, B devices. Those of data and
-shards (D, S) are named in the tests of `prepare`, the shards and the loader.
+T training, C checkpoints, W weights files, E evaluation, P prediction, L command line, B devices. Faults of data and
+shards (D, S) are named in the tests of `prepare`, of the shards and of the loader.
 """
 
 import ast
@@ -94,16 +94,16 @@ FAULTS = {
     "B10 sums in any order": "runs/test_faults::test_b10_no_sum_in_an_undefined_order",
 }
 UNTESTED = {
-    "T15": "The line comes from the failed allocation, with its size; a batch that fits is not proposed.",
-    "T16": "CuPy's pool frees what it holds and tries again by itself; that is CuPy's to test.",
+    "T15": "The message comes from the failed allocation, with its size; no smaller batch is suggested.",
+    "T16": "CuPy's pool frees its memory and tries again by itself; CuPy tests this.",
     "T22": "Superseded: the workers multiply, each with a BLAS of one thread (B9).",
-    "C13": "NFS, FUSE and overlays are not at hand; a disk without locks is refused.",
-    "C17": "A power cut cannot be provoked here; the order of flush, rename and flush is asserted instead.",
-    "C18": "There is no background save that could fail: asserted.",
-    "E5": "Averaging over ten views belongs to the measures of the net; the views themselves are in test_loader.",
-    "P2": "There is no file of names: the names are in the checkpoint, whose numbers have to agree.",
-    "L2": "Another NumPy would have to be installed; the package asks for one that will do.",
-    "B5": "Two cards without peer access would be needed; CuPy then copies by way of the host.",
+    "C13": "No NFS, FUSE or overlay is available to test on; a disk without locks is refused.",
+    "C17": "A power cut cannot be provoked; the order flush, rename, flush is asserted instead.",
+    "C18": "Nothing is saved in the background; this is asserted.",
+    "E5": "Averaging over ten views is tested with the evaluation; the views are tested in test_loader.",
+    "P2": "There is no separate file of names: they are in the checkpoint, and their number has to agree.",
+    "L2": "Another NumPy would have to be installed; the package requires a suitable version.",
+    "B5": "Two GPUs without peer access would be needed; CuPy then copies through the host.",
 }
 WANTED = {
     *(f"T{number}" for number in range(1, 24)),

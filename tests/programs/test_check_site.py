@@ -1,6 +1,6 @@
-"""The check of the pages sees what it is there to see."""
+"""The check of the web pages accepts good pages and finds every kind of error."""
 
-from tests.programs.check_site import faults
+from tests.programs.check_site import broken_links
 
 GOOD = '<html><head><link rel="stylesheet" href="s.css"></head><body><h1 id="a">x</h1><a href="b.html#c">b</a>'
 
@@ -10,14 +10,14 @@ def site(folder, **pages):
     (folder / "b.html").write_text('<html><p id="c">c</p><a href="https://example.org">elsewhere</a></html>')
     for name, text in pages.items():
         (folder / f"{name}.html").write_text(text)
-    return list(faults(folder))
+    return list(broken_links(folder))
 
 
 def test_good_pages_pass(tmp_path):
     assert site(tmp_path, a=GOOD) == []
 
 
-def test_every_fault_is_found(tmp_path):
+def test_every_kind_of_error_is_found(tmp_path):
     for bad in (
         '<a href="nowhere.html">',
         '<a href="b.html#nothing">',
@@ -30,8 +30,8 @@ def test_every_fault_is_found(tmp_path):
         assert len(site(tmp_path, a=GOOD + bad)) == 1, bad
     (tmp_path / "a.html").write_text(GOOD)
     (tmp_path / "t.css").write_text("@font-face { src: url(https://fonts.example.org/f.woff) }")
-    assert len(list(faults(tmp_path))) == 1
+    assert len(list(broken_links(tmp_path))) == 1
 
 
-def test_an_empty_folder_is_no_site(tmp_path):
-    assert len(list(faults(tmp_path))) == 1
+def test_a_folder_without_pages_is_an_error(tmp_path):
+    assert len(list(broken_links(tmp_path))) == 1

@@ -1,11 +1,12 @@
-"""Who takes part: which program computes, with which algorithm, where, and in which environment."""
+"""The contenders: which program computes, with which algorithm, on which device, and in which environment."""
 
 import importlib.util
 from dataclasses import dataclass, field, replace
 
 from tinyalex.errors import UsageError
 
-# glibc unmaps a freed array of this net and lets the kernel zero its pages anew each step; with these it keeps them.
+# By default glibc returns freed arrays of this size to the system, which then zeroes new pages at each step; with these
+# settings it keeps the memory.
 MALLOC = {
     "MALLOC_MMAP_THRESHOLD_": "8589934592",
     "MALLOC_TRIM_THRESHOLD_": "8589934592",
@@ -15,24 +16,24 @@ MALLOC = {
 
 @dataclass(frozen=True)
 class Contender:
-    """One that is measured.
+    """One program and configuration to be measured.
 
     Attributes
     ----------
     name : str
-        As the option and the files have it.
+        Name in ``--contenders`` and in files.
     title : str
-        For people.
-    kind : {"ours", "torch", "chainer"}
+        Name in tables and pictures.
+    kind : {"ours", "torch", "cpu-rates", "gpu-rates"}
         The program: see `tinyalex.bench.worker`.
     devices : tuple of str
-        One for the net's grouped form, or one a column.
+        One device for the net's grouped form, or one for each column.
     convolution : str
-        Our algorithm: "im2col" or "winograd".
+        tinyalex's algorithm: "im2col" or "winograd".
     tf32 : bool
-        Whether products round their factors to 11 bits, on a card; otherwise they are those of float32.
+        Whether matrix products on a GPU use TF32, which rounds their factors to 11 bits, instead of float32.
     environment : dict
-        Variables of its process; those that steer malloc are unset otherwise.
+        Environment variables of its process; those of malloc are unset otherwise.
     """
 
     name: str
@@ -45,12 +46,10 @@ class Contender:
 
 
 TUNED, SHIPPED = "torch-tuned", "torch"
-TF32, FLOAT32, COLUMNS, TORCH_TF32, TORCH_FLOAT32, CHAINER = (
-    "tf32", "float32", "tf32-columns", "torch-tf32", "torch-float32", "chainer-tf32",
-)  # fmt: skip
-ON_PROCESSOR = {
-    each.name: each
-    for each in (
+TF32, FLOAT32, COLUMNS, TORCH_TF32, TORCH_FLOAT32 = "tf32", "float32", "tf32-columns", "torch-tf32", "torch-float32"
+ON_CPU = {
+    contender.name: contender
+    for contender in (
         Contender("im2col", "tinyalex, im2col"),
         Contender("winograd", "tinyalex, Winograd", convolution="winograd"),
         Contender("im2col-columns", "im2col, cpu cpu", devices=("cpu", "cpu")),
@@ -60,68 +59,67 @@ ON_PROCESSOR = {
     )
 }
 DEFAULT = ("im2col", "winograd", SHIPPED, TUNED)
-CARD = "cuda:0"
-ON_CARD = {
-    each.name: each
-    for each in (
-        Contender(TF32, "tinyalex, TF32", devices=(CARD,), tf32=True),
-        Contender(FLOAT32, "tinyalex, float32", devices=(CARD,)),
-        Contender(COLUMNS, "two columns, TF32", devices=(CARD, CARD), tf32=True),
-        Contender(TORCH_TF32, "PyTorch, TF32", "torch", (CARD,), tf32=True),
-        Contender(TORCH_FLOAT32, "PyTorch, float32", "torch", (CARD,)),
-        Contender(CHAINER, "Chainer-style, TF32", "chainer", (CARD,), tf32=True),
+GPU = "cuda:0"
+ON_GPU = {
+    contender.name: contender
+    for contender in (
+        Contender(TF32, "tinyalex, TF32", devices=(GPU,), tf32=True),
+        Contender(FLOAT32, "tinyalex, float32", devices=(GPU,)),
+        Contender(COLUMNS, "two columns, TF32", devices=(GPU, GPU), tf32=True),
+        Contender(TORCH_TF32, "PyTorch, TF32", "torch", (GPU,), tf32=True),
+        Contender(TORCH_FLOAT32, "PyTorch, float32", "torch", (GPU,)),
     )
 }
-ALL = ON_PROCESSOR | ON_CARD
+ALL = ON_CPU | ON_GPU
 
 
-def surrounded(tf32):
-    """Return the variables of a process on a card: CuPy reads its TF32 there too."""
+def gpu_environment(tf32):
+    """Return the environment variables of a process on a GPU: CuPy also reads its TF32 setting from one."""
     return {"CUPY_TF32": str(int(tf32))}
 
 
-def torch_is_there():
-    """Whether PyTorch is installed; it is not imported for that."""
+def torch_installed():
+    """Whether PyTorch is installed; does not import it."""
     return importlib.util.find_spec("torch") is not None
 
 
 def choose(names, columns, device="cpu"):
-    """Return the contenders of these names that can take part.
+    """Return the contenders of these names that can run here.
 
     Parameters
     ----------
     names : sequence of str or None
-        None: those that a device has by default.
+        None: the device's default contenders.
     columns : int
-        Of the recipe's net.
+        Columns of the recipe's net.
     device : str
-        Where to compute. Pretend devices stand for a card, to try everything out.
+        Pretend devices stand for a GPU, to try the measurement.
 
     Returns
     -------
     list of Contender
     notes : list of str
-        Who is missing, and why.
+        Which contenders are missing, and why.
 
     Raises
     ------
     UsageError
-        When a net of one column is to run as two, a contender is not one of this device's, or nobody is left.
+        If a net with one column is to run as two, a contender does not run on this device, or none is left.
     """
-    there = ON_PROCESSOR if device == "cpu" else ON_CARD
-    wanted = names or (DEFAULT if device == "cpu" else [each for each in there if columns > 1 or each != COLUMNS])
+    available = ON_CPU if device == "cpu" else ON_GPU
+    wanted = names or (DEFAULT if device == "cpu" else [name for name in available if columns > 1 or name != COLUMNS])
     for name in wanted:
-        if name not in there:
-            raise UsageError(f"--contenders {name}: not on {device}; choose of {', '.join(there)}")
-    chosen, notes = [_on(device, there[name]) for name in dict.fromkeys(wanted)], []
-    for each in chosen:
-        if len(each.devices) > columns:
-            raise UsageError(f"--contenders {each.name}: this recipe's net has one column; leave it out")
-    if any(each.kind == "torch" for each in chosen) and not torch_is_there():
-        notes.append("PyTorch is not installed, so there is nothing to compare with: pip install 'tinyalex[parity]'")
-        chosen = [each for each in chosen if each.kind != "torch"]
+        if name not in available:
+            raise UsageError(f"--contenders {name}: does not run on {device}; choose from {', '.join(available)}")
+    chosen, notes = [_on(device, available[name]) for name in dict.fromkeys(wanted)], []
+    for contender in chosen:
+        if len(contender.devices) > columns:
+            raise UsageError(f"--contenders {contender.name}: this recipe's net has one column; leave it out")
+    if any(contender.kind == "torch" for contender in chosen) and not torch_installed():
+        notes.append("PyTorch is not installed, so it is not measured: pip install 'tinyalex[parity]'")
+        chosen = [contender for contender in chosen if contender.kind != "torch"]
     if not chosen:
-        raise UsageError(f"--contenders: none of them is here; add {' or '.join(list(there)[:2])}")
+        raise UsageError(f"--contenders: none of them can run here; add {' or '.join(list(available)[:2])}")
     return chosen, notes
 
 
@@ -129,4 +127,4 @@ def _on(device, contender):
     if device == "cpu":
         return contender
     devices = tuple(device for _ in contender.devices)
-    return replace(contender, devices=devices, environment=surrounded(contender.tf32))
+    return replace(contender, devices=devices, environment=gpu_environment(contender.tf32))

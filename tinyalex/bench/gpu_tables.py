@@ -1,30 +1,30 @@
-"""What was measured on a card, as tables of texts: speeds beside each other, and where the time goes beside the floor.
+"""Lay out a measurement on a GPU as tables of texts: speeds, and the time of each layer and kernel beside the floor.
 
-The floor is that of convolution by im2col (`tinyalex.bench.traffic`) at the rates of copies and products that the card
-had meanwhile, each contender's by its own arithmetic.
+The floor is that of im2col (`tinyalex.bench.gpu_floor`) at the GPU's rates of copies and products, which were measured
+meanwhile, in the contender's own arithmetic (TF32 or float32).
 """
 
-from tinyalex.bench.contenders import CHAINER, TORCH_FLOAT32, TORCH_TF32
+from tinyalex.bench.contenders import TORCH_FLOAT32, TORCH_TF32
 from tinyalex.bench.tables import Table
 
-RATIOS = {"x PyTorch TF32": TORCH_TF32, "x PyTorch float32": TORCH_FLOAT32, "x Chainer-style": CHAINER}
+RATIOS = {"x PyTorch TF32": TORCH_TF32, "x PyTorch float32": TORCH_FLOAT32}
 
 
 def tables(result):
-    """Lay out all tables of a result of `tinyalex.bench.measure.measure` on a card."""
+    """Lay out all tables of a result of `tinyalex.bench.measure.measure` on a GPU."""
     batch = result["batch"]
     step = _speeds(
         result, "step", f"Training step, {batch} images", {"GiB": lambda each: f"{each['peak'] / 2**30:.2f}"}
     )
-    step.notes.append("Issue: how long the processor took to ask for a step; GiB: what was held, of the card.")
-    forward = _speeds(result, "forward", f"Forward alone, as at test, {batch} images")
+    step.notes.append("issue ms: how long the host took to issue a step; GiB: memory taken on the GPU.")
+    forward = _speeds(result, "forward", f"Forward alone, as in testing, {batch} images")
     whole = [each for each in result["contenders"] if each["kind"] == "ours" and len(each["devices"]) == 1]
     within = [table(result, each) for each in whole for table in (_where, _kernels)]
     return [step, forward, _layers(result), *within]
 
 
 def kind(contender):
-    """Name a contender's arithmetic."""
+    """Return the name of a contender's arithmetic."""
     return "TF32" if contender["tf32"] else "float32"
 
 
@@ -44,7 +44,7 @@ def _speeds(result, action, title, more=None):
         **(more or {}),
     }
     rows = [[each["title"], *(text(each) for text in columns.values())] for each in contenders]
-    notes = ["x: times as fast as that."] if any(name in seconds for name in RATIOS.values()) else []
+    notes = ["x: times as fast as that contender."] if any(name in seconds for name in RATIOS.values()) else []
     for name, what in (("floors", "im2col"), ("floors_without_patches", "convolution that writes no patches")):
         least = [f"{1000 * floor[action]:,.2f} ms in {kind_}" for kind_, floor in result[name].items()]
         notes.append(f"The floor of {what}: {', '.join(least)}.")
@@ -63,8 +63,8 @@ def _layers(result):
     rows.append(["a step", *(_ms(each["step"]["seconds"]) for each in contenders), *floors])
     heads = ["", *(each["title"] for each in contenders), *(f"floor, {name}" for name in result["floors"])]
     notes = [
-        "From events in the card's stream, while it is busy. Ours takes bias, ReLU and dropout along with the layer "
-        "before. Two columns run beside each other: their layers' times are added.",
+        "From events in the GPU's stream. tinyalex runs bias, ReLU and dropout together with the layer before them. "
+        "Two columns run at the same time; the times of their layers are added.",
     ]
     return Table("Layer by layer in a training step: ms, forward / backward", heads, rows, notes)
 
@@ -85,13 +85,13 @@ def _where(result, contender):
     size, work = (sum(result[what].values()) / 1e9 for what in ("bytes", "operations"))
     over = sum(values.values()) - sum(floor.values())
     rows.append(["all", "", "", "", "", _ms(over), f"{size:.3f}", f"{work:.1f}"])
-    heads = ["", "forward ms", "floor", "backward ms", "floor", "over it", "GB", "GF"]
-    notes = ["GB and GF: what forward and backward have to move and to compute at least (`tinyalex/bench/traffic.py`)."]
+    heads = ["", "forward ms", "floor", "backward ms", "floor", "above floor", "GB", "GF"]
+    notes = ["GB and GF: the least that forward and backward move and compute (`tinyalex/bench/gpu_floor.py`)."]
     return Table(f"Where the time goes: {contender['title']}", heads, rows, notes)
 
 
 def _together(result, values):
-    # Layers that ran with the one before have no time of their own.
+    # Group the layers' names: a layer that ran together with the one before it has no time of its own.
     found = []
     for name in _names(result):
         if found and not any(key in values for key in _keys(name)):
@@ -101,7 +101,7 @@ def _together(result, values):
     return found
 
 
-SHARE = 0.005  # of all kernels' time: what takes less is summed up
+SHARE = 0.005  # of all kernels' time: kernels that take less are summed
 
 
 def _kernels(result, contender):
@@ -121,7 +121,7 @@ def _kernels(result, contender):
     rows.append(["all", _ms(whole), *[""] * 5])
     heads = ["", "ms", "GB", "GB/s", "of copy", "TF/s", "of product"]
     notes = [
-        "GB: all arrays of a kernel, those that are read and written twice; of copy, of product: beside large ones."
+        "GB: all arrays of a kernel, counted twice if read and written; of copy, of product: relative to large ones."
     ]
     return Table(f"Kernel by kernel: {contender['title']}", heads, rows, notes)
 

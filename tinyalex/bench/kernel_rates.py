@@ -1,10 +1,10 @@
-"""How fast single kernels move memory, as a share of what a copy does on the same device."""
+"""Measure how fast single kernels read and write memory, relative to a copy on the same device."""
 
-from tinyalex.bench import stamps
+from tinyalex.bench import timestamps
 
 REPEATS = 20
-LEAD = 3
-NUMBERS = 1 << 26  # float32 numbers of the copy that kernels are held to: 256 MiB
+WARMUP = 3
+NUMBERS = 1 << 26  # float32 numbers of the copy that kernels are compared with: 256 MiB
 
 
 def kernel_rates(device, calls, numbers=NUMBERS):
@@ -16,22 +16,22 @@ def kernel_rates(device, calls, numbers=NUMBERS):
     calls : list of (str, int, callable)
         Name, bytes that a call has to read and write, and the call itself.
     numbers : int
-        How many float32 numbers the copy takes.
+        How many float32 numbers the copy moves.
 
     Returns
     -------
     list of dict
-        "name", "bytes", "seconds" of one call, "rate" in bytes a second, and "share" of the copy's rate; the copy comes
-        first.
+        "name", "bytes", "seconds" of one call, "rate" in bytes a second, and "share" of the copy's rate. The copy
+        is the first.
     """
     with device:
-        call, size = copying(device, numbers)
+        call, size = copy_action(device, numbers)
         rows = [_timed(device, "copy", size, call)]
-        rows += [_timed(device, *each) for each in calls]
+        rows += [_timed(device, *kernel) for kernel in calls]
     return [row | {"share": row["rate"] / rows[0]["rate"]} for row in rows]
 
 
-def copying(device, numbers):
+def copy_action(device, numbers):
     """Return a call that copies float32 numbers from the device to itself, and the bytes that it reads and writes."""
     source, target = (device.zeros((numbers,), "float32") for _ in range(2))
 
@@ -39,11 +39,11 @@ def copying(device, numbers):
 
 
 def _timed(device, name, size, call):
-    for _ in range(LEAD):
+    for _ in range(WARMUP):
         call()
     device.synchronize()
-    start = stamps.stamp(device)
+    start = timestamps.stamp(device)
     for _ in range(REPEATS):
         call()
-    taken = stamps.seconds(device, start, stamps.stamp(device)) / REPEATS
+    taken = timestamps.seconds(device, start, timestamps.stamp(device)) / REPEATS
     return {"name": name, "bytes": size, "seconds": taken, "rate": size / taken}

@@ -1,32 +1,32 @@
-"""The measurement: every contender one action in turn, round after round, and what comes of it.
+"""Measure contenders: in each round every contender runs one action, one after the other; then summarize.
 
-On a card the machine's rates are asked of two processes, one for each arithmetic, and a sample is at least `COUNT`
-actions, after `LEAD` that do not count, between two moments when the card has nothing to do.
+On a GPU its rates are measured by two processes, one in TF32 and one in float32. A sample is at least `COUNT` actions,
+after `WARMUP` unmeasured ones, and begins and ends when the GPU has finished its work.
 """
 
 import contextlib
 import math
 
-from tinyalex.bench import net, samples, traffic
-from tinyalex.bench.contenders import ALL, Contender, surrounded
-from tinyalex.bench.floor import floors, plain
-from tinyalex.bench.talk import started
+from tinyalex.bench import gpu_floor, net, summarize
+from tinyalex.bench.contenders import ALL, Contender, gpu_environment
+from tinyalex.bench.cpu_floor import floors, without_column
+from tinyalex.bench.process import start_process
 from tinyalex.errors import DivergedError
 from tinyalex.recipes import recipe
 
-RATES = {name: ("machine", name) for name in ("sgemm_one", "sgemm_all", "copy")}
-ACTIONS = ("step", "forward", "predict", "layers")
-CARD_ACTIONS = ("step", "forward", "layers", "kernels")
-OWN = {*ACTIONS, *CARD_ACTIONS}  # of the contenders, not of the machine
-CARD_RATES = {
+CPU_ACTIONS = ("step", "forward", "predict", "layers")
+GPU_ACTIONS = ("step", "forward", "layers", "kernels")
+OWN = {*CPU_ACTIONS, *GPU_ACTIONS}  # actions of the contenders; the others measure the hardware
+CPU_RATES = {name: ("machine", name) for name in ("sgemm_one", "sgemm_all", "copy")}  # (process, action) of a rate
+GPU_RATES = {
     "TF32": ("machine-tf32", "product_tf32"), "float32": ("machine", "product_float32"), "copy": ("machine", "copy"),
 }  # fmt: skip
-LEAD, COUNT = 3, 20
-SAME = 1e-3  # how far two fingerprints of one net may lie apart: far more than float32 does, far less than a bug
-SAME_ROUNDED = 2e-2  # when products round their factors to 11 bits, through 8 layers
+WARMUP, COUNT = 3, 20
+TOLERANCE = 1e-3  # between fingerprints of one net: far above the rounding of float32, far below the effect of a bug
+TOLERANCE_TF32 = 2e-2  # if one of them rounds factors to 11 bits in 8 layers
 
 
-def measure(made, contenders, batch, rounds, threads, least, show, start=started, device="cpu"):
+def measure(made, contenders, batch, rounds, threads, least, show, start=start_process, device="cpu"):
     """Measure contenders side by side.
 
     Parameters
@@ -34,66 +34,67 @@ def measure(made, contenders, batch, rounds, threads, least, show, start=started
     made : Recipe
     contenders : list of Contender
     batch, rounds, threads : int
-        One more round comes first, to warm up, and does not count.
+        One more round comes first, as a warm-up, and is not kept.
     least : float
-        Seconds that a sample lasts at least.
+        The shortest sample, in seconds.
     show : callable
-        Gets lines of text about the progress.
+        Prints a line about the progress.
     start : callable
-        Starts a process; see `tinyalex.bench.talk.started`.
+        Starts a process; see `tinyalex.bench.process.start_process`.
     device : str
-        Where the contenders compute.
+        The contenders' device.
 
     Returns
     -------
     dict
-        What `bench.json` holds.
+        The content of `bench.json`.
 
     Raises
     ------
     DivergedError
-        When a loss is not finite: no measure of anything.
+        If a loss is not finite, because such steps may take another time.
     """
     common = {"recipe": recipe.to_toml(made), "batch": batch, "threads": threads, "least": least}
     if device.startswith("cuda"):
-        common |= {"lead": LEAD, "count": COUNT}
+        common |= {"warmup": WARMUP, "count": COUNT}
     with contextlib.ExitStack() as stack:
-        talks = {}
-        for each in [*contenders, *(MACHINES if device == "cpu" else card_machines(device))]:
-            task = {"kind": each.kind, "devices": list(each.devices), "convolution": each.convolution}
-            task |= {"tf32": each.tf32, **common}
-            talks[each.name] = stack.enter_context(start(each.name, task, each.environment))
-        same_net({each.name: talks[each.name].ready["fingerprint"] for each in contenders})
-        everyone = [talks[each.name] for each in contenders]
-        taken, peaks, rates = {}, {}, RATES if device == "cpu" else CARD_RATES
-        for action in ACTIONS if device == "cpu" else CARD_ACTIONS:
-            turn = [(talks[each.name], action) for each in contenders if action != "kernels" or each.kind == "ours"]
-            turn += [(talks[name], what) for name, what in rates.values()] if action == "step" else []
-            taken |= in_turn(turn, rounds, show) if turn else {}
+        processes = {}
+        for contender in [*contenders, *rate_processes(device)]:
+            task = {"kind": contender.kind, "devices": list(contender.devices), "convolution": contender.convolution}
+            task |= {"tf32": contender.tf32, **common}
+            processes[contender.name] = stack.enter_context(start(contender.name, task, contender.environment))
+        check_same_net({each.name: processes[each.name].ready["fingerprint"] for each in contenders})
+        taken, peaks, rates = {}, {}, CPU_RATES if device == "cpu" else GPU_RATES
+        for action in CPU_ACTIONS if device == "cpu" else GPU_ACTIONS:
+            turns = [
+                (processes[each.name], action) for each in contenders if action != "kernels" or each.kind == "ours"
+            ]
+            turns += [(processes[name], what) for name, what in rates.values()] if action == "step" else []
+            taken |= interleave(turns, rounds, show) if turns else {}
             if action == "step":
-                peaks = {talk.name: talk.ask("peak")["bytes"] for talk in everyone}
-        ready = {name: talk.ready for name, talk in talks.items()}
+                peaks = {each.name: processes[each.name].request("peak")["bytes"] for each in contenders}
+        ready = {name: process.ready for name, process in processes.items()}
     ready = {name: ready[name] for name in sorted(ready, key=lambda name: not name.startswith("machine"))}
-    return result(made, contenders, batch, rounds, ready, taken, peaks, device)
+    return collect(made, contenders, batch, rounds, ready, taken, peaks, device)
 
 
-MACHINES = [Contender("machine", "", "machine")]
-
-
-def card_machines(device):
-    """Return who measures a card's own rates: one for each arithmetic."""
+def rate_processes(device):
+    """Return the processes that measure a device's own rates: on a GPU one for each arithmetic."""
+    if device == "cpu":
+        return [Contender("machine", "", "cpu-rates")]
     names = {"machine": False, "machine-tf32": True}
     return [
-        Contender(name, "", "card", (device,), tf32=tf32, environment=surrounded(tf32)) for name, tf32 in names.items()
+        Contender(name, "", "gpu-rates", (device,), tf32=tf32, environment=gpu_environment(tf32))
+        for name, tf32 in names.items()
     ]
 
 
-def in_turn(turn, rounds, show):
-    """Ask for actions in turn, A B A B; the first round is not kept.
+def interleave(turns, rounds, show):
+    """Run actions in turn, A B A B; the samples of the first round are not kept.
 
     Parameters
     ----------
-    turn : list of (talk, str)
+    turns : list of (ContenderProcess, str)
     rounds : int
     show : callable
 
@@ -102,66 +103,70 @@ def in_turn(turn, rounds, show):
     dict
         ``{(name, action): [sample, ...]}``
     """
-    taken = {(talk.name, action): [] for talk, action in turn}
+    taken = {(process.name, action): [] for process, action in turns}
     for number in range(rounds + 1):
-        told = []
-        for talk, action in turn:
-            sample = talk.ask(action)
+        times = []
+        for process, action in turns:
+            sample = process.request(action)
             if not math.isfinite(sample["values"].get("loss", 0.0)):
-                raise DivergedError(f"{talk.name}: the loss is not finite; measure with a smaller learning.rate")
+                raise DivergedError(f"{process.name}: the loss is not finite; measure with a smaller learning.rate")
             if number:
-                taken[talk.name, action].append(sample)
-            told.append(f"{talk.name if action in (*ACTIONS, 'kernels') else action} {sample['seconds']:.3g} s")
-        show(f"{turn[0][1]}, {f'round {number} of {rounds}' if number else 'warming up'}: {', '.join(told)}")
+                taken[process.name, action].append(sample)
+            times.append(f"{process.name if action in OWN else action} {sample['seconds']:.3g} s")
+        show(f"{turns[0][1]}, {f'round {number} of {rounds}' if number else 'warming up'}: {', '.join(times)}")
     return taken
 
 
-def same_net(fingerprints):
-    """Refuse nets whose first answers differ: their times would compare nothing.
+def check_same_net(fingerprints):
+    """Raise an error if the contenders' first outputs differ, because they would not compute the same net.
 
-    Two columns normalize each its own maps, so they are not held to the others.
+    Nets in two columns are not compared: each column normalizes its own maps.
     """
-    grouped = {name: print_ for name, print_ in fingerprints.items() if len(ALL[name].devices) == 1}
+    grouped = {name: value for name, value in fingerprints.items() if len(ALL[name].devices) == 1}
     first = next((name for name in grouped if not ALL[name].tf32), next(iter(grouped), None))
     for name, found in grouped.items():
         wanted = grouped[first]
         if not math.isfinite(found):
-            raise DivergedError(f"{name}: what it answers is not finite; change init or data.scale")
-        same = SAME_ROUNDED if ALL[name].tf32 or ALL[first].tf32 else SAME
-        if not math.isclose(found, wanted, rel_tol=same):
-            raise RuntimeError(f"{name} and {first} are not the same net: they answer {found:.6g} and {wanted:.6g}")
+            raise DivergedError(f"{name}: its first outputs are not finite; change init or data.scale")
+        tolerance = TOLERANCE_TF32 if ALL[name].tf32 or ALL[first].tf32 else TOLERANCE
+        if not math.isclose(found, wanted, rel_tol=tolerance):
+            raise RuntimeError(
+                f"{name} and {first} are not the same net: the standard deviations of their first outputs are "
+                f"{found:.6g} and {wanted:.6g}"
+            )
 
 
-def result(made, contenders, batch, rounds, ready, taken, peaks, device="cpu"):
-    """Sum everything up.
+def collect(made, contenders, batch, rounds, ready, taken, peaks, device="cpu"):
+    """Put a result together.
 
     Parameters
     ----------
     ready : dict
-        What everybody said at first, machines before contenders: "work" in operations or bytes, and "versions".
+        The first answers of all processes, those of the hardware before the contenders': "work" in operations or bytes,
+        and "versions".
     taken : dict
-        From `in_turn`.
+        From `interleave`.
     peaks : dict
         Bytes, by contender.
     """
-    summed = {key: samples.summary(each) for key, each in taken.items()}
-    names = RATES if device == "cpu" else CARD_RATES
-    rates = {rate: ready[name]["work"][what] / summed[name, what]["seconds"] for rate, (name, what) in names.items()}
+    summaries = {key: summarize.summary(samples) for key, samples in taken.items()}
+    names = CPU_RATES if device == "cpu" else GPU_RATES
+    rates = {rate: ready[name]["work"][what] / summaries[name, what]["seconds"] for rate, (name, what) in names.items()}
     described = net.describe(made)
     return {
-        "versions": {key: value for each in ready.values() for key, value in each.get("versions", {}).items()},
+        "versions": {key: value for answer in ready.values() for key, value in answer.get("versions", {}).items()},
         "device": device,
         "recipe": made.name,
         "toml": recipe.to_toml(made),
         "data": made.data.set,
-        "layers": list(dict.fromkeys(plain(layer.name) for _, layer in described.layers())),
+        "layers": list(dict.fromkeys(without_column(layer.name) for _, layer in described.layers())),
         "batch": batch,
         "rounds": rounds,
-        "rates": rates | {"samples": {rate: summed[key]["samples"] for rate, key in names.items()}},
+        "rates": rates | {"samples": {rate: summaries[key]["samples"] for rate, key in names.items()}},
         **(
             {"floor": floors(described, batch, rates["sgemm_all"], rates["copy"])}
             if device == "cpu"
-            else traffic.summary(described, batch, rates)
+            else gpu_floor.summary(described, batch, rates)
         ),
         "contenders": [
             {
@@ -173,19 +178,19 @@ def result(made, contenders, batch, rounds, ready, taken, peaks, device="cpu"):
                 "tf32": each.tf32,
                 "peak": peaks[each.name],
             }
-            | {action: summed[each.name, action] for action in OWN if (each.name, action) in summed}
+            | {action: summaries[each.name, action] for action in OWN if (each.name, action) in summaries}
             for each in contenders
         ],
-        "notes": samples.notes(summed) + arithmetic(contenders, ready, device),
+        "notes": summarize.notes(summaries) + arithmetic_notes(contenders, ready, device),
     }
 
 
-def arithmetic(contenders, ready, device):
-    """Tell of those whose products on a card are not what they were asked for."""
+def arithmetic_notes(contenders, ready, device):
+    """Name the processes whose matrix products on a GPU did not have the requested arithmetic."""
     kinds = {True: "TF32", False: "float32"}
-    asked = [*contenders, *card_machines(device)] if device.startswith("cuda") else []
+    requested = [*contenders, *rate_processes(device)] if device.startswith("cuda") else []
     return [
-        f"{each.name}: products were {kinds[not each.tf32]}, not {kinds[each.tf32]} as they should have been"
-        for each in asked
-        if ready[each.name]["rounds"] != each.tf32
+        f"{each.name}: matrix products were computed in {kinds[not each.tf32]}, but {kinds[each.tf32]} was requested"
+        for each in requested
+        if ready[each.name]["tf32"] != each.tf32
     ]

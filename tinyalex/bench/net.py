@@ -1,8 +1,8 @@
-"""The net and the batch that all contenders get.
+"""The net and the batch that all contenders compute.
 
-First values are He's, with biases of 0.1, and the images of deviation 1, whatever the recipe has: signals of order one
-go through every layer then, and a contender whose net differs is found out at once (`fingerprint`). The speed does not
-depend on it.
+Weights are initialized as He et al. do, biases with 0.1, and images have standard deviation 1, whatever the recipe
+says: activations are then of order one in every layer, so that `fingerprint` shows at once if a contender's net
+differs. The speed does not depend on these values.
 """
 
 from dataclasses import replace
@@ -21,17 +21,17 @@ INIT = Init({"default": "he"}, {"default": 0.1})
 def describe(recipe, columns=1, convolution="im2col"):
     """Lay out a recipe's net, in its grouped form or in columns.
 
-    In the grouped form normalization runs over all maps, as it does in everybody's one-device AlexNet; in two columns
-    each normalizes its own.
+    In the grouped form, normalization runs over all maps, as in other one-device implementations of AlexNet; with two
+    columns, each column normalizes its own maps.
     """
     return _over_all_maps(alexnet.describe(replace(recipe.net, convolution=convolution), INIT, columns), columns)
 
 
 def build(recipe, devices, convolution="im2col", tf32=False):
-    """Build a recipe's net, as `describe` lays it out, on devices of their names."""
+    """Build the net of `describe` on the devices with these names."""
     network = alexnet.build(replace(recipe.net, convolution=convolution), INIT, devices)
-    for each in network.devices:
-        each.tf32 = tf32
+    for device in network.devices:
+        device.tf32 = tf32
     return _over_all_maps(network, len(network.devices))
 
 
@@ -43,14 +43,14 @@ def _over_all_maps(network, columns):
 
 
 def device(name, tf32):
-    """Return a device whose products are rounded to TF32, or not."""
+    """Return a device whose matrix products use TF32, or float32."""
     found = Device(name)
     found.tf32 = tf32
     return found
 
 
-def rounds(device, matmul):
-    """Whether products round their factors, as TF32 does: 1 + 2^-12 needs 12 bits behind the point.
+def rounds_to_tf32(device, matmul):
+    """Whether products round their factors as TF32 does: 1 + 2^-12 needs 12 bits after the point, TF32 has 10.
 
     Parameters
     ----------
@@ -64,13 +64,8 @@ def rounds(device, matmul):
         return bool(float(device.get(out)[0, 0]) < 512.1)  # 512.125 in float32, 512 when rounded
 
 
-def memory(device):
-    """Return the bytes that CuPy's pool took from a card so far, 0 elsewhere."""
-    return device.xp.get_default_memory_pool().total_bytes() if device.kind == "cuda" else 0
-
-
 def batch(recipe, count, seed=0, dtype=np.float32):
-    """Draw images of a size that a recipe's net reads, and labels.
+    """Draw images of the size that a recipe's net reads, and labels.
 
     Returns
     -------
@@ -79,7 +74,7 @@ def batch(recipe, count, seed=0, dtype=np.float32):
     """
     shape = (recipe.net.input, recipe.net.input, 3)
     images = np.empty((count, *shape), dtype)
-    for number, image in enumerate(images):  # one by one: what bits take on the way would count as the peak of memory
+    for number, image in enumerate(images):  # one by one, to keep the peak of memory low
         bits = randomness.bits(randomness.key(seed, "bench", number), np.arange(np.prod(shape)))
         image[...] = (bits.reshape(shape) * 2.0**-32 - 0.5) * 12**0.5
     labels = randomness.below(randomness.key(seed, "bench labels"), recipe.net.classes, np.arange(count))
@@ -87,6 +82,6 @@ def batch(recipe, count, seed=0, dtype=np.float32):
 
 
 def fingerprint(logits):
-    """Return how far the images' logits lie from their mean at test: the same for the same net, whoever computes it."""
+    """Return the standard deviation of the logits over the images, which is equal for equal nets."""
     logits = np.asarray(logits, np.float64)
     return float(np.sqrt(np.mean(np.square(logits - logits.mean(axis=0)))))

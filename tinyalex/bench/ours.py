@@ -1,8 +1,9 @@
-"""Our side: a recipe's net with its optimizer, one action at a time."""
+"""The contender tinyalex: a recipe's net with its optimizer, one action at a time."""
 
-from tinyalex.bench import net, stamps
-from tinyalex.bench.kernel_clock import launches
-from tinyalex.bench.layer_clock import clocked
+from tinyalex.bench import net, timestamps
+from tinyalex.bench.kernel_times import timed_kernels
+from tinyalex.bench.layer_times import timed_layers
+from tinyalex.bench.memory import gpu_memory, peak_memory
 from tinyalex.devices import parallel
 from tinyalex.devices.upload import DeviceBatch
 from tinyalex.randomness import Step
@@ -11,10 +12,10 @@ from tinyalex.training.optimizer import Optimizer
 
 
 class Ours:
-    """A net that was built, and what of it is measured.
+    """A recipe's net, and the actions that are timed.
 
-    The images are on the devices before the time begins. A card may still be at work when an action ends; `settle`
-    waits.
+    The images are on the devices before the time begins. A GPU may still be computing when an action returns;
+    `synchronize` waits for it.
 
     Parameters
     ----------
@@ -35,11 +36,11 @@ class Ours:
             self.batch = DeviceBatch({device: _put(device, self.images) for device in self.network.devices})
 
     def ready(self):
-        """Say what the net answers at first, so that nobody measures another one, and with which arithmetic."""
+        """Return a fingerprint of the net's first outputs, by which nets are compared, and whether it uses TF32."""
         with self.network.step(), self.network.devices[0] as device:
             images = self.batch if self.batch is not self.images else self.images[:4]
             logits = device.get(self.network.forward(images))[:4]
-        return {"fingerprint": net.fingerprint(logits), "rounds": net.rounds(device, device.matmul)}
+        return {"fingerprint": net.fingerprint(logits), "tf32": net.rounds_to_tf32(device, device.matmul)}
 
     def step(self):
         """Take a training step: forward, loss, backward, update."""
@@ -47,52 +48,50 @@ class Ours:
         self.optimizer.update(*self.rates)
 
     def forward(self):
-        """Compute the logits as at test."""
+        """Compute the logits as in testing."""
         with self.network.step():
             self.network.forward(self.batch)
 
     def predict(self):
-        """Compute one image's probabilities."""
+        """Compute the probabilities of one image."""
         self.network.predict(self.images[:1])
 
     def layers(self):
         """Take a training step and time each layer in it."""
-        self._ahead()
-        with clocked(self.network) as clock:
+        self._fill_queue()
+        with timed_layers(self.network) as timer:
             self._gradient()
             devices = self.network.devices
-            starts = [stamps.stamp(device) for device in devices]
+            starts = [timestamps.stamp(device) for device in devices]
             self.optimizer.update(*self.rates)
-            spans = zip(devices, starts, [stamps.stamp(device) for device in devices], strict=True)
-            update = max(stamps.seconds(*span) for span in spans)
-        return clock.seconds() | {"update": update}
+            spans = zip(devices, starts, [timestamps.stamp(device) for device in devices], strict=True)
+            update = max(timestamps.seconds(*span) for span in spans)
+        return timer.seconds() | {"update": update}
 
     def kernels(self):
         """Take a training step and time every kernel and product in it."""
-        self._ahead()
-        with clocked(self.network) as clock, launches(self.network.devices, clock) as found:
+        self._fill_queue()
+        with timed_layers(self.network) as layers, timed_kernels(self.network.devices, layers) as timer:
             self._gradient()
             self.optimizer.update(*self.rates)
-        return found.values()
+        return timer.values()
 
-    def settle(self):
+    def synchronize(self):
         """Wait for the devices."""
         for device in self.network.devices:
             device.synchronize()
 
-    def last(self):
+    def last_loss(self):
         """Return the loss of the last step."""
         with self.network.devices[0] as device:
             return {"loss": float(device.get(self.loss))}
 
-    def peak(self):
-        """Return the most memory that was held, bytes: of the card, or of this process."""
-        from tinyalex.bench.machine import peak
+    def peak_memory(self):
+        """Return the largest amount of memory used, in bytes: on the GPU, or of this process."""
+        return gpu_memory(self.network.devices[0]) or peak_memory()
 
-        return net.memory(self.network.devices[0]) or peak()
-
-    def _ahead(self):
-        # A card that is busy with another step does not wait to be asked for each of the next one's kernels.
+    def _fill_queue(self):
+        # While the GPU computes this step, the next one's kernels are issued: the GPU then never waits for the host.
         if self.network.devices[0].kind == "cuda":
             self.step()
 

@@ -1,6 +1,6 @@
-"""The picture of a measurement: speeds as bars, beside the floor of the convolution's arithmetic or traffic."""
+"""Draw a measurement: speeds as bars, with the speed that the hardware allows as a line."""
 
-from tinyalex.bench.machine import described
+from tinyalex.bench.hardware import describe
 from tinyalex.figures.page import BLUE, MUTED, PALE, VERMILION, new_figure, text_width, write
 
 SIZE = 9
@@ -8,7 +8,7 @@ NAMES, PANEL, NUMBER, GAP, BAR, TOP, BOTTOM = 1.75, 2.4, 0.55, 0.9, 0.34, 0.65, 
 
 
 def bars(result):
-    """Draw training steps, forward alone and single images, in images a second.
+    """Draw the speeds of training, of forward passes and, on a CPU, of single images, in images a second.
 
     Parameters
     ----------
@@ -18,7 +18,7 @@ def bars(result):
     Returns
     -------
     matplotlib.figure.Figure
-        Ours are blue, PyTorch's grey; a red line is the floor.
+        tinyalex is blue, PyTorch grey; a red line is the floor.
     """
     contenders = result["contenders"]
     panels = _panels(result)
@@ -30,17 +30,17 @@ def bars(result):
         axes = figure.add_axes((left / width, BOTTOM / height, PANEL / width, rows / height))
         _panel(axes, [images / each[action]["seconds"] for each in contenders], contenders, title, limits)
         for row, each in enumerate(contenders if number == 0 else []):
-            place = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "center"}
-            write(axes, -0.03, row, each["title"], SIZE, **place)
+            align = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "center"}
+            write(axes, -0.03, row, each["title"], SIZE, **align)
     page = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
     page.axis("off")
-    for number, line in enumerate(_lines(f"Images a second. {described(result)}", width - 0.3)):
+    for number, line in enumerate(_lines(f"Images a second. {describe(result)}", width - 0.3)):
         write(page, 0.15, height - 0.33 + 0.16 * number, line, SIZE - 2, MUTED, va="center")
     return figure
 
 
 def _panels(result):
-    # Action, title, images, and what limits them: {label: images a second}.
+    # (action, title, images in one action, {label of a limit: images a second})
     batch, titles = (
         result["batch"],
         (f"Training, {result['batch']} images a step", f"Forward alone, {result['batch']} images"),
@@ -66,7 +66,7 @@ def _panels(result):
 
 
 def _panel(axes, speeds, contenders, title, limits):
-    colors = [BLUE if each["name"].split("-")[0] not in ("torch", "chainer") else PALE for each in contenders]
+    colors = [BLUE if each["kind"] != "torch" else PALE for each in contenders]
     axes.barh(range(len(speeds)), speeds, height=0.72, color=colors)
     axes.set(xlim=(0, 1.02 * max([*speeds, *limits.values()])), ylim=(len(speeds) - 0.5, -0.5), xticks=[], yticks=[])
     axes.spines[["top", "right", "bottom"]].set_visible(False)
@@ -75,7 +75,7 @@ def _panel(axes, speeds, contenders, title, limits):
     inch = 1 / (BAR * len(speeds))
     lines = max(1, len(limits))
     write(axes, 0, 1 + (0.2 + 0.14 * lines) * inch, title, SIZE + 1, weight="bold", transform=above)
-    for row, speed in enumerate(speeds):  # in a column of their own, where no line crosses them
+    for row, speed in enumerate(speeds):  # to the right of the bars, where no limit's line crosses the text
         beside = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "center"}
         write(axes, 1 + NUMBER / PANEL, row, f"{speed:,.0f}" if speed >= 1000 else f"{speed:.1f}", SIZE, **beside)
     for number, (name, limit) in enumerate(limits.items()):
@@ -85,7 +85,7 @@ def _panel(axes, speeds, contenders, title, limits):
 
 
 def _lines(text, width):
-    # At commas, in as many lines as it takes.
+    # Break a text at commas into lines of this width.
     lines = [""]
     for part in text.split(", "):
         longer = f"{lines[-1]}, {part}" if lines[-1] else part

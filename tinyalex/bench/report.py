@@ -1,32 +1,32 @@
-"""What was measured, for people: lines for a terminal, a section in Markdown, files in a folder."""
+"""Write a measurement as lines for a terminal, as a section in Markdown, and as files in a folder."""
 
 import json
 from pathlib import Path
 
 from tinyalex.bench import gpu_tables, tables
-from tinyalex.bench.machine import described
+from tinyalex.bench.hardware import describe
 from tinyalex.system import storage
 
 
 def text(result):
     """Write a result for a terminal."""
     parts = [tables.text(table) for table in _tables(result)]
-    return "\n\n".join([*parts, "\n".join([rates(result), described(result), *result["notes"]])])
+    return "\n\n".join([*parts, "\n".join([rates(result), describe(result), *result["notes"]])])
 
 
 def markdown(result):
     """Write a result as a section for `BENCHMARKS.md`."""
     versions = result["versions"]
     head = f"## `{result['recipe']}`, batch {result['batch']}, {versions['date']}"
-    words = [
-        f"{described(result)}.",
-        f"Medians of {result['rounds']} rounds, every contender one action in turn.",
+    sentences = [
+        f"{describe(result)}.",
+        f"Medians of {result['rounds']} rounds; in a round every contender runs one action, one after the other.",
         setup(result),
     ]
     notes = [f"- {note}." for note in result["notes"]]
-    made = f"Made by `{result['command']}`."
-    parts = [head, " ".join([*words, f"{rates(result)}."]), *map(tables.markdown, _tables(result))]
-    return "\n\n".join([*parts, *(["\n".join(notes)] if notes else []), made]) + "\n"
+    command = f"Command: `{result['command']}`."
+    parts = [head, " ".join([*sentences, f"{rates(result)}."]), *map(tables.markdown, _tables(result))]
+    return "\n\n".join([*parts, *(["\n".join(notes)] if notes else []), command]) + "\n"
 
 
 def _tables(result):
@@ -34,24 +34,24 @@ def _tables(result):
 
 
 def setup(result):
-    """Say what everybody computes."""
-    same = "the same net, shapes and threads on both sides"
-    within = "but where it says cpu cpu"
+    """Return a sentence on what all contenders compute."""
+    same = "all contenders have the same net, shapes and threads"
+    exception = "except where it says cpu cpu"
     if result["device"] != "cpu":
-        same = "the same net and shapes on all sides, images on the device before the time begins"
-        within = "but in the form of two columns"
+        same = "all contenders have the same net and shapes, and the images are on the device before the time begins"
+        exception = "except with two columns"
     return (
-        "float32, the recipe's net, dropout, momentum and decay, He's first values; both columns on one device and "
-        f"normalization over all maps, {within}; {same}."
+        "float32, the recipe's net, dropout, momentum and weight decay, He initialization; both columns on one device, "
+        f"normalization over all maps, {exception}; {same}."
     )
 
 
 def rates(result):
-    """Say what the machine could do at best meanwhile."""
+    """Return a sentence on the rates of the hardware that were measured meanwhile."""
     found = {name: rate / 1e9 for name, rate in result["rates"].items() if name != "samples"}
     if result["device"] != "cpu":
         return (
-            f"The card meanwhile: large products at {found['TF32'] / 1000:,.1f} TF/s in TF32 and "
+            f"The GPU meanwhile: large products at {found['TF32'] / 1000:,.1f} TF/s in TF32 and "
             f"{found['float32'] / 1000:,.1f} in float32, copies at {found['copy']:,.0f} GB/s read and written"
         )
     return (

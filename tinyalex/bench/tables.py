@@ -1,23 +1,23 @@
-"""What was measured, as tables of texts, which a terminal and a Markdown file show alike."""
+"""Lay out a measurement on a CPU as tables of texts, for a terminal or for Markdown."""
 
 from typing import NamedTuple
 
 from tinyalex.bench.contenders import SHIPPED, TUNED
 
-EPOCHS = {"cifar10": 50_000}  # training images of the named data sets that always have as many
+EPOCHS = {"cifar10": 50_000}  # training images of data sets with a fixed size
 
 
 class Table(NamedTuple):
-    """A table for people.
+    """A table of texts.
 
     Attributes
     ----------
     title : str
     heads : list of str
-        The first column's is empty: it holds names.
+        The first is empty: its column has the names.
     rows : list of list of str
     notes : list of str
-        What has to be known to read it.
+        Sentences below the table.
     """
 
     title: str
@@ -35,9 +35,9 @@ def tables(result):
         more["s/epoch"] = lambda each: f"{each['step']['seconds'] / batch * epoch:.1f}"
     step = _speeds(result, "step", f"Training step, {batch} images", batch, floor["step"], more)
     if epoch:
-        step.notes.append(f"An epoch is the steps of {epoch:,} images; reading them is not in it.")
-    forward = _speeds(result, "forward", f"Forward alone, as at test, {batch} images", batch, floor["forward"])
-    return [step, forward, _speeds(result, "predict", "One image, the process being warm", 1), _layers(result)]
+        step.notes.append(f"s/epoch: the steps of {epoch:,} images, without the time to read them.")
+    forward = _speeds(result, "forward", f"Forward alone, as in testing, {batch} images", batch, floor["forward"])
+    return [step, forward, _speeds(result, "predict", "One image, in a warm process", 1), _layers(result)]
 
 
 def _speeds(result, action, title, images, floor=None, more=None):
@@ -81,9 +81,11 @@ def _layers(result):
     rest = [step - sum(own.values()) for own, step in zip(values, whole, strict=True)]
     rows.append(["rest", *cells(rest), ""])
     rows.append(["all", *cells(whole), f"{1000 * sum(floor.values()):.3f}"])
-    notes = ["Ours: the time within a layer's methods, summed over the workers and divided by their number."]
+    notes = ["tinyalex: the time within a layer's methods, summed over the workers and divided by their number."]
     if any(each["name"] in (TUNED, SHIPPED) for each in contenders):
-        notes.append("PyTorch's: forward from module to module, backward from one output's gradient to the one before.")
+        notes.append(
+            "PyTorch: forward from module to module, backward from one output's gradient to the previous one's."
+        )
     heads = ["", *(each["title"] for each in contenders), "floor"]
     return Table("Layer by layer in a training step: ms an image, forward / backward", heads, rows, notes)
 

@@ -11,7 +11,7 @@ from tinyalex.recipes import recipe as recipes
 
 def options(command):
     """Add the command's options to its parser."""
-    from tinyalex.bench.contenders import DEFAULT, ON_CARD, ON_PROCESSOR
+    from tinyalex.bench.contenders import DEFAULT, ON_CPU, ON_GPU
 
     recipe(command, "paper")
     command.add_argument("--batch", type=int, default=128, metavar="N", help="images per step (default: 128)")
@@ -31,10 +31,10 @@ def options(command):
     command.add_argument(
         "--contenders",
         nargs="+",
-        choices=[*ON_PROCESSOR, *ON_CARD],
+        choices=[*ON_CPU, *ON_GPU],
         metavar="C",
-        help=f"what to measure; on the CPU: {', '.join(ON_PROCESSOR)} (default: {' '.join(DEFAULT)}); "
-        f"on a GPU: {', '.join(ON_CARD)} (default: all)",
+        help=f"what to measure; on the CPU: {', '.join(ON_CPU)} (default: {' '.join(DEFAULT)}); "
+        f"on a GPU: {', '.join(ON_GPU)} (default: all)",
     )
     command.add_argument(
         "--least",

@@ -1,8 +1,10 @@
-"""Is this gradient right? A checker for every layer and net here, and for layers of your own.
+"""Check gradients: of every layer and net of tinyalex, and of layers of your own.
 
-The complex step looks at f(x + ih): its imaginary part, divided by h, is the derivative without any difference being
-taken, so h can be 1e-30 and the answer is good to the last digits. The forward pass has to let complex numbers through:
-compare on ``.real``, write ``x * x`` and not ``abs(x) ** 2``. Central differences need nothing, and see less.
+A gradient that backward computes is compared, element by element, with a numerical derivative of forward. The complex
+step computes f(x + ih); the imaginary part divided by h is the derivative. No difference of nearly equal numbers is
+taken, so h can be 1e-30 and the derivative is accurate to the last digits. For this, forward has to work with complex
+numbers: compare ``x.real``, and write ``x * x`` instead of ``abs(x) ** 2``. Central differences, (f(x + h) - f(x - h))
+/ 2h, work with any forward and are less accurate.
 
 >>> print(gradcheck.table(gradcheck.check(MyLayer(), x, parameters={"W": "dW", "b": "db"})))
 """

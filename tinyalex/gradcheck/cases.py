@@ -1,4 +1,4 @@
-"""What ``tinyalex gradcheck`` checks: every layer in many settings, and small nets with a recipe's switches."""
+"""The cases of ``tinyalex gradcheck``: every layer in many settings, and recipes' nets at a reduced size."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ STEP = Step(seed=7, number=3, first=2)
 
 
 class _Case:
-    """A layer in one setting: its label, what makes it, an input's shape and size, and how it is checked."""
+    """A layer in one setting: label, function that makes it, shape and magnitude of its input, and how to check it."""
 
     def __init__(self, label, make, shape, size=1.0, step=None, images_alone=True):
         self.label, self.make, self.shape, self.size = label, make, shape, size
@@ -33,7 +33,7 @@ class _Case:
 
 
 class _Labelled:
-    """The loss as a layer of one input, scaled by its upstream gradient like any other."""
+    """The loss as a layer with one input; like any layer it multiplies by its upstream gradient."""
 
     parameters = ()
 
@@ -51,7 +51,7 @@ class _Labelled:
 
 
 def noise(shape, *purpose):
-    """Draw normal numbers, a function of the purpose alone."""
+    """Draw normal numbers; they depend on the shape and the purpose only."""
     return randomness.normal(randomness.key(0, "gradcheck", *purpose), np.arange(int(np.prod(shape))).reshape(shape))
 
 
@@ -98,7 +98,7 @@ CASES = {
         _conv("4x4/3 pad 1 ceil", (2, 7, 9, 3), 2, 4, stride=3, pad=1, rounding="ceil"),
         _conv("1x1", (2, 3, 4, 5), 3, 1),
         _conv("2x2/3 leaves gaps", (2, 8, 5, 2), 3, 2, stride=3),
-        _conv("of one place", (1, 3, 3, 2), 2, 3),
+        _conv("one position", (1, 3, 3, 2), 2, 3),
     ],
     "winograd": [
         _winograd("3x3 pad 1", (1, 11, 9, 3), 2, 3, pad=1),
@@ -109,7 +109,7 @@ CASES = {
         _local("3x3 pad 1", (3, 4, 5, 2), 3, 3, pad=1),
         _local("5x5/2 pad 2", (2, 6, 5, 3), 2, 5, stride=2, pad=2),
         _local("3x3/2 ceil of 6", (2, 6, 8, 2), 2, 3, stride=2, rounding="ceil"),
-        _local("of one place", (2, 3, 3, 2), 4, 3),
+        _local("one position", (2, 3, 3, 2), 4, 3),
     ],
     "relu": [_Case("relu", layers.ReLU, (2, 4, 3, 5)), _Case("relu of units", layers.ReLU, (3, 7))],
     "tanh": [_Case("tanh", layers.Tanh, (2, 4, 3, 5)), _Case("tanh x 5", layers.Tanh, (3, 7), 5.0)],
@@ -130,7 +130,7 @@ CASES = {
     "dropout": [
         _Case("dropout in training", lambda: layers.Dropout(stream="fc6"), (3, 9), step=STEP, images_alone=False),
         _Case("dropout 0.2, column b", lambda: layers.Dropout(0.2, "fc6", 9), (3, 9), step=STEP, images_alone=False),
-        _Case("dropout at test", lambda: layers.Dropout(0.3), (3, 9)),
+        _Case("dropout in testing", lambda: layers.Dropout(0.3), (3, 9)),
     ],
     "softmax": [
         _Case("softmax loss", lambda: _Labelled(np.array([0, 4, 2])), (3, 5), images_alone=False),
@@ -145,8 +145,8 @@ def suite(name=None, method="complex", overrides=()):
     Parameters
     ----------
     name : str, optional
-        A layer (``conv``, ``lrn``, ...) or a recipe (``original``, a file). Without it: all layers, and the net of
-        ``original`` with its two columns on a device each.
+        A kind of layer (``conv``, ``lrn``, ...) or a recipe (``original``, a file). Default: all layers, and the net of
+        ``original`` with each of its two columns on a device.
     method : {"complex", "central"}
     overrides : sequence of str
         Changes to the recipe: see `recipe.load`.
@@ -158,10 +158,10 @@ def suite(name=None, method="complex", overrides=()):
     Raises
     ------
     UsageError
-        For an unknown name, and for changes to what is no recipe.
+        For an unknown name, and for overrides without a recipe.
     """
     if overrides and (name in CASES or name is None):
-        raise UsageError(f"--set {overrides[0]}: changes a recipe's net; name the recipe to check")
+        raise UsageError(f"--set {overrides[0]}: changes a recipe's net; name a recipe to check")
     if name in CASES:
         return [result for case in CASES[name] for result in case.check(method)]
     if name is None:
@@ -174,29 +174,29 @@ def suite(name=None, method="complex", overrides=()):
 def _net(full, method):
     net = small(full.net)
     network = small_network(full, ["cpu"] * net.columns)
-    size = 1.0 if net.norm == "none" else 60 * full.data.scale  # as the recipe's pixels where they are normalized
+    size = 1.0 if net.norm == "none" else 60 * full.data.scale  # with normalization, pixels of the recipe's magnitude
     images = size * noise((2, net.input, net.input, 3), "images")
     name = f"{full.name} {net.input}x{net.input}"
     return check_network(network, images, np.array([3, 8]), training=True, step=STEP, method=method, name=name)
 
 
 def small(net):
-    """Scale a recipe's net down: 3/8/12/12/8/8 maps a column, 16 hidden units, 10 classes, small images.
+    """Reduce a recipe's net: 3/8/12/12/8/8 maps a column, 16 hidden units, 10 classes, small images.
 
-    Where Winograd's algorithm is asked for, maps are as many as it wants before it is taken.
+    With Winograd's algorithm, layers get as many maps as are needed for it to be used.
     """
     winograd = net.convolution == "winograd"
     if net.kind != "alexnet":
         maps = (FEW, FEW, FEW, 3) if winograd else (4, 5, 6, 3)
         return replace(net, input=12, maps=maps[: len(net.maps)], classes=10)
-    places = 15 if net.pool == 3 else 19  # of conv1: then 7, 3, 1 after the pools, or 10, 4, 1
-    side = net.kernels[0] + net.stride * (places - 1)
+    outputs = 15 if net.pool == 3 else 19  # side of conv1's maps: then 7, 3, 1 after the pools, or 10, 4, 1
+    side = net.kernels[0] + net.stride * (outputs - 1)
     counts = (FEW if winograd else 3, 8, 12, 12, 8, 8)
     maps = tuple(min(maps, net.columns * count) for maps, count in zip(net.maps, counts, strict=False))
     return replace(net, input=side, maps=maps, hidden=16, bottleneck=min(net.bottleneck, 6), classes=10)
 
 
 def small_network(full, devices):
-    """Build a recipe's net, scaled down, in float64, with weights under which every layer has something to say."""
+    """Build a recipe's net at a reduced size, in float64, with weights by which every layer affects the loss."""
     init = recipe.Init(weights={"default": "he", "fc8": 0.1, "fc10": 0.01}, biases={"default": 0.5} | full.init.biases)
     return alexnet.build(small(full.net), init, devices, seed=9, dtype="float64")

@@ -1,4 +1,4 @@
-"""One tensor's gradient against derivatives of the forward pass, element by element, and the table of the verdicts."""
+"""Compare the gradient of one tensor with numerical derivatives, element by element; print a table of the results."""
 
 from dataclasses import dataclass
 
@@ -7,15 +7,23 @@ import numpy as np
 from tinyalex import randomness
 from tinyalex.errors import ShapeError, UsageError
 
-_ROUNDING = 2e-14  # of an output, some hundred times that of one operation
+_ROUNDING = 2e-14  # relative error of an output that rounding can cause: about a hundred operations
 
 
 @dataclass(frozen=True)
 class Method:
-    """A way to take derivatives: its step, the error it allows, and how closely it looks for kinks.
+    """A way to compute numerical derivatives.
 
-    A kink is looked for within ``reach`` of the point; slopes that differ by less than ``sharp`` of the tensor's
-    largest derivative are taken for rounding.
+    Attributes
+    ----------
+    step : float
+        h.
+    tolerance : float
+        The largest error that passes, relative to the tensor's largest derivative.
+    reach : float
+        How far from the point a non-differentiable point is looked for.
+    sharp : float
+        Slopes to both sides that differ by less than this share of the tensor's largest derivative count as equal.
     """
 
     step: float
@@ -32,7 +40,7 @@ METHODS = {
 
 @dataclass(frozen=True)
 class Result:
-    """What the check of one tensor found.
+    """The result of checking one tensor.
 
     Attributes
     ----------
@@ -40,17 +48,18 @@ class Result:
     size : int
         Number of derivatives.
     exact : bool
-        Whether all are equal to the last bit.
+        Whether gradient and numerical derivatives are equal to the last bit.
     error : float
-        The largest difference, over the largest derivative of the tensor; at differentiable points only.
+        The largest difference divided by the largest derivative of the tensor, at differentiable points only.
     tolerance : float
-    kinks : int
-        Points where the function has no derivative, and backward is off by no more than twice what the slopes to both
-        sides differ by: they neither pass nor fail.
+    nondifferentiable : int
+        Number of points where the function has no derivative and the gradient differs from the numerical derivative by
+        at most twice the difference of the slopes to both sides. They neither pass nor fail.
     largest : float
-        The largest derivative; 0 where the check says nothing, because nothing came through.
-    place : tuple of int
-        Index of the largest difference; ``analytic`` and ``numeric`` are the values there.
+        The largest derivative; if it is 0, the check shows nothing.
+    index : tuple of int
+        Index of the largest difference; ``analytic`` and ``numeric`` are the gradient and the numerical derivative
+        there.
     """
 
     layer: str
@@ -59,9 +68,9 @@ class Result:
     exact: bool
     error: float
     tolerance: float
-    kinks: int
+    nondifferentiable: int
     largest: float
-    place: tuple
+    index: tuple
     analytic: float
     numeric: float
 
@@ -73,65 +82,73 @@ class Result:
     def verdict(self):
         if self.failed:
             return "FAIL"
-        if self.kinks:
-            return f"not differentiable here ({self.kinks} of {self.size})"
+        if self.nondifferentiable:
+            return f"not differentiable here ({self.nondifferentiable} of {self.size})"
         return "ok" if self.largest else "all zero"
 
 
 def method_named(name):
-    """Return the `Method` of that name, or refuse it."""
+    """Return the `Method` with this name.
+
+    Raises
+    ------
+    UsageError
+        For an unknown name.
+    """
     if name not in METHODS:
-        raise UsageError(f"method: '{name}' is not one; use complex or central")
+        raise UsageError(f"method: '{name}' is unknown; use complex or central")
     return METHODS[name]
 
 
 def refuse_other_dtypes(what, array):
-    """Refuse everything but float64: in float32 rounding hides wrong gradients."""
+    """Raise `UsageError` unless an array is float64: in float32, rounding hides wrong gradients."""
     if array.dtype != np.float64:
-        raise UsageError(f"{what}: gradients are checked in float64, not {array.dtype}; build and feed it in float64")
+        raise UsageError(
+            f"{what}: gradients are checked in float64, not {array.dtype}; use float64 for layer and input"
+        )
 
 
 def compare(layer, parameter, value, gradient, outputs, upstream, method="complex", tolerance=None, chunk=32):
-    """Compare a gradient with derivatives in every element.
+    """Compare a gradient with numerical derivatives, element by element.
 
     Parameters
     ----------
     layer, parameter : str
         Names for the report.
     value, gradient : ndarray, float64, the same shape
-        Where to look, and what backward says.
+        The point, and the gradient that backward computed there.
     outputs : callable
-        Takes values stacked along a new first axis, (count, *shape), real or complex, and returns what the forward
-        pass makes of each, (count, m).
+        Takes values stacked along a new first axis, (count, *shape), real or complex, and returns the outputs of
+        forward for each of them, (count, m).
     upstream : ndarray, shape (m,)
         The gradient of the outputs that backward was given.
     method : {"complex", "central"}
     tolerance : float, optional
     chunk : int
-        How many values to hand over at once.
+        How many values are passed to ``outputs`` at once.
 
     Returns
     -------
     Result
     """
-    way = method_named(method)
+    settings = method_named(method)
     if gradient is None or gradient.shape != value.shape:
         found = "no gradient" if gradient is None else f"a gradient of shape {gradient.shape}"
-        raise ShapeError(f"{layer} {parameter}: backward left {found}, wants {value.shape}")
-    tolerance = way.tolerance if tolerance is None else tolerance
+        raise ShapeError(f"{layer} {parameter}: backward left {found}, expected shape {value.shape}")
+    tolerance = settings.tolerance if tolerance is None else tolerance
     size = max(1.0, float(np.abs(value).max(initial=0.0)))
 
     here = outputs(value[None])[0]
 
     def slopes(elements):
         if method == "complex":
-            return (outputs(_moved(value, elements, way.step * 1j)) @ upstream).imag / way.step
-        step = way.step * size
+            return (outputs(_moved(value, elements, settings.step * 1j)) @ upstream).imag / settings.step
+        step = settings.step * size
         plus, minus = (outputs(_moved(value, elements, sign * step)) for sign in (1, -1))
         return (plus - minus) @ upstream / (2 * step)
 
     def noise(elements):
-        step = way.step * size
+        step = settings.step * size
         changed = outputs(_moved(value, elements, step)) != here
         return changed @ np.abs(here * upstream) * _ROUNDING / (2 * step)
 
@@ -139,16 +156,16 @@ def compare(layer, parameter, value, gradient, outputs, upstream, method="comple
     numeric, analytic = _in_chunks(slopes, everywhere, chunk), gradient.reshape(-1)
     difference, scale = np.abs(analytic - numeric), np.abs(numeric).max(initial=0.0)
     suspects = everywhere[~(difference <= tolerance * scale)]
-    if method == "central":  # what rounding alone can do is no error
+    if method == "central":  # subtract what rounding alone can cause
         difference[suspects] -= np.minimum(difference[suspects], _in_chunks(noise, suspects, chunk))
         suspects = everywhere[~(difference <= tolerance * scale)]
-    bend = _Bend(value, outputs, here, upstream, way.reach * size, way.sharp * scale)
+    bend = _Bend(value, outputs, here, upstream, settings.reach * size, settings.sharp * scale)
     if bend.along_all():
         suspects = everywhere
-    kinks = suspects[_in_chunks(bend.at, suspects, chunk).astype(bool)]
-    kinks = kinks[difference[kinks] <= 2 * _in_chunks(bend.gap, kinks, chunk)]  # no kink excuses what lies far outside
+    exempt = suspects[_in_chunks(bend.at, suspects, chunk).astype(bool)]  # not differentiable there
+    exempt = exempt[difference[exempt] <= 2 * _in_chunks(bend.gap, exempt, chunk)]  # a gradient further off is wrong
 
-    difference[kinks] = 0.0
+    difference[exempt] = 0.0
     worst = int(np.argmax(difference)) if value.size else 0
     largest = float(difference.max(initial=0.0))
     return Result(
@@ -156,19 +173,20 @@ def compare(layer, parameter, value, gradient, outputs, upstream, method="comple
         exact=bool(np.array_equal(analytic, numeric)),
         error=largest if largest == 0 or np.isnan(largest) else largest / float(scale) if scale else np.inf,
         tolerance=tolerance,
-        kinks=len(kinks),
+        nondifferentiable=len(exempt),
         largest=float(scale),
-        place=tuple(int(i) for i in np.unravel_index(worst, value.shape)) if value.size else (),
+        index=tuple(int(i) for i in np.unravel_index(worst, value.shape)) if value.size else (),
         analytic=float(analytic[worst]) if value.size else 0.0,
         numeric=float(numeric[worst]) if value.size else 0.0,
     )  # fmt: skip
 
 
 class _Bend:
-    """Whether the slopes to both sides of a point differ by more than curvature explains.
+    """Finds non-differentiable points, where the slopes to both sides differ by more than curvature explains.
 
-    Over a distance e, curvature makes them differ in proportion to e, a kink does not: the difference at e is compared
-    with twice that at e/2 and, because a kink a third of the way off would look straight, thrice that at e/3.
+    Curvature makes the slopes over a distance e differ in proportion to e; at a non-differentiable point the difference
+    does not shrink with e. The difference at e is therefore compared with twice the difference at e/2, and with three
+    times that at e/3, because a non-differentiable point at a third of the distance would pass the first comparison.
     """
 
     def __init__(self, value, outputs, here, upstream, reach, sharp):
@@ -176,18 +194,18 @@ class _Bend:
         self.reach, self.sharp = reach, sharp
 
     def along_all(self):
-        """Look along one random direction that moves every element; no kink there means none anywhere."""
-        # No two by the same amount: the largest of several equals has no kink where all move alike.
+        """Whether there is such a point along one random direction, which moves all elements. If not, none exists."""
+        # Elements move by different amounts: the maximum of equal elements that move alike would look differentiable.
         direction = randomness.normal(0, np.arange(self.value.size)).reshape(self.value.shape)
         direction /= max(1.0, np.linalg.norm(direction))
         return bool(np.any(list(self._bent(lambda step: (self.value + step * direction)[None]))))
 
     def at(self, elements):
-        """Look along each of some elements."""
+        """Whether the function has such a point in the direction of each of these elements."""
         return np.any(list(self._bent(lambda step: _moved(self.value, elements, step))), axis=0)
 
     def gap(self, elements):
-        """By how much the slopes to both sides differ."""
+        """Return the difference of the slopes to both sides, for each of these elements."""
         plus, minus = (self.outputs(_moved(self.value, elements, sign * self.reach)) - self.here for sign in (1, -1))
         return np.abs((plus + minus) @ self.upstream) / self.reach
 
@@ -204,7 +222,7 @@ class _Bend:
 
 
 def _moved(value, elements, step):
-    # Copies of the value, in each of which one element is moved by the step.
+    # Return copies of the value; in each copy one of the elements is changed by the step.
     points = np.empty((len(elements), value.size), np.result_type(value, type(step)))
     points[...] = value.reshape(-1)
     points[np.arange(len(elements)), elements] += step
@@ -217,25 +235,25 @@ def _in_chunks(function, elements, chunk):
 
 
 def upstream_for(shape, seed, *purpose):
-    """Draw a random gradient for an output, float64: of either sign and never near zero, so that nothing hides."""
+    """Draw a random upstream gradient, float64, of both signs and never near zero, so that every output counts."""
     key, index = randomness.key(seed, "upstream", *purpose), np.arange(int(np.prod(shape))).reshape(shape)
     return np.where(randomness.bits(key, index, 1) & 1, 1.0, -1.0) * (0.5 + randomness.uniform(key, index, 0))
 
 
 def table(results):
-    """Write results as text, at most 80 columns wide: parameter, exact or approximate, largest error, verdict."""
+    """Return results as text, at most 80 columns wide: layer, parameter, exact, approximate, largest error, verdict."""
     lines = [f"{'layer':24} {'parameter':16} {'exact':5} {'approximate':11} {'max error':>9}  verdict"]
     for result in results:
         exact, close = str(result.exact), str(not result.failed)
-        verdict = "kinks" if result.kinks and not result.failed else result.verdict
+        verdict = "see below" if result.nondifferentiable and not result.failed else result.verdict
         row = f"{result.layer:24} {result.parameter:16} {exact:5} {close:11} {result.error:9.1e}  {verdict}"
         lines.append(row)
         if result.failed:
-            lines.append(f"  at {list(result.place)}: backward {result.analytic:.12g}, forward {result.numeric:.12g}")
-        elif result.kinks:
+            lines.append(f"  at {list(result.index)}: backward {result.analytic:.12g}, forward {result.numeric:.12g}")
+        elif result.nondifferentiable:
             lines.append(f"  {result.verdict}")
     failed, total = sum(result.failed for result in results), sum(result.size for result in results)
-    silent = sum(not result.largest for result in results)
+    all_zero = sum(not result.largest for result in results)
     ending = f"{failed} of {len(results)} tensors FAIL" if failed else f"no error in {len(results)} tensors"
-    ending += f", {silent} of them all zero" if silent else ""
+    ending += f", {all_zero} of them all zero" if all_zero else ""
     return "\n".join([*lines, f"{ending}, {total:,} derivatives"])

@@ -1,4 +1,4 @@
-"""The gradient check of one layer: its input and every parameter, element by element."""
+"""Check the gradients of one layer: of its input and of every parameter, element by element."""
 
 import warnings
 
@@ -8,48 +8,48 @@ from tinyalex.devices.device import Device
 from tinyalex.errors import UsageError
 from tinyalex.gradcheck.compare import compare, method_named, refuse_other_dtypes, upstream_for
 
-_CENTRAL = "compute in x's dtype, or check with method='central'"
-_NUMBERS = 1 << 16  # about as many input numbers go through a layer at once
+_CENTRAL = "use x's dtype for all arrays, or check with method='central'"
+_NUMBERS = 1 << 16  # about how many input numbers a layer gets at once
 
 
 def check(
     layer, x, training=False, step=None, parameters=None, method="complex", tolerance=None, seed=0, images_alone=False,
     name=None,
 ):
-    """Check a layer's backward against its forward.
+    """Compare the gradients of a layer's backward with numerical derivatives of its forward.
 
     Parameters
     ----------
     layer
         Anything with ``forward(x)`` and ``backward(dy)`` that returns dx.
     x : ndarray, float64
-        On the host; goes to ``layer.device`` if there is one. The layer gets it read-only, as it gets everything.
+        On the host; copied to ``layer.device`` if the layer has one. All arrays that the layer gets are read-only.
     training : bool
         True calls ``forward(x, training=True, step=step)``.
     step : Step, optional
         In training: gives the same dropout mask in every pass.
     parameters : dict or list, optional
-        ``{"W": "dW"}``: attribute of the layer that holds a value, and attribute where backward leaves its gradient.
-        Or objects with ``value`` and ``grad``; without it, ``layer.parameters`` if there is such.
+        ``{"W": "dW"}``: the attributes in which the layer has a parameter and in which backward leaves its gradient. Or
+        a list of objects with ``value`` and ``grad`` (default: ``layer.parameters``, if there is one).
     method : {"complex", "central"}
     tolerance : float, optional
-        1e-12 by complex step and 1e-8 by central differences if not given.
+        Default: 1e-12 for the complex step, 1e-8 for central differences.
     seed : int
-        Of the random upstream gradient.
+        Seed of the random upstream gradient.
     images_alone : bool
-        Whether the layer treats every row of x by itself; many changed copies then go through it at once.
+        Whether the output of each row of x depends on this row alone; several changed copies are then computed at once.
     name : str, optional
-        For the report.
+        Name in the report.
 
     Returns
     -------
     list of Result
-        The input's, "x", then the parameters'.
+        First the input, "x", then the parameters.
 
     Raises
     ------
     UsageError
-        If an array is not float64, forward drops the imaginary part, or the layer writes to its arguments.
+        If an array is not float64, if forward drops the imaginary part, or if the layer changes an argument.
     """
     subject = _Subject(layer, training, step, parameters, name or getattr(layer, "name", "") or type(layer).__name__)
     method_named(method)
@@ -73,7 +73,7 @@ def check(
 
 
 class _Slot:
-    """Where a parameter lives: an attribute for its value and one for its gradient."""
+    """The attributes of a parameter's value and of its gradient."""
 
     def __init__(self, owner, value, gradient):
         self.owner, self.value, self.gradient = owner, value, gradient
@@ -97,12 +97,12 @@ class _Subject:
             slot.host = self.device.get(slot.original)
 
     def analytic(self, x, seed):
-        """Run forward and backward once: the output, dx, the parameters' gradients, and the upstream gradient."""
+        """Run forward and backward; return the output, dx, the parameters' gradients, and the upstream gradient."""
         with self.device:
             self._fill(np.float64)
             y = self._forward(x)
             upstream = upstream_for(y.shape, seed, self.name)
-            for _ in range(2):  # gradients that add up show the second time
+            for _ in range(2):  # twice, to find gradients that accumulate by mistake
                 self._forward(x)
                 dx = self._call("backward", self._send(upstream))
             gradients = [getattr(slot.owner, slot.gradient) for _, slot in self.slots]
@@ -131,7 +131,7 @@ class _Subject:
         return outputs
 
     def _fill(self, dtype):
-        # All in one dtype, so that what a layer makes of its input and its parameters fits into one array.
+        # Convert all parameters to one dtype, so that a layer can combine them with its input in one array.
         for _, slot in self.slots:
             slot.put(self._send(slot.host.astype(dtype)))
 
@@ -151,7 +151,7 @@ class _Subject:
         except ValueError as error:
             if "read-only" not in str(error):
                 raise
-            raise UsageError(f"{self.name}: {name} changes its argument; write to a new array") from error
+            raise UsageError(f"{self.name}: {name} changes its argument; write the result to a new array") from error
 
     def _send(self, array):
         array = self.device.put(array)

@@ -1,7 +1,7 @@
-"""The gradient check of a whole network: every parameter, and the pixels in batches, through the code that trains.
+"""Check the gradients of a whole network: every parameter, and the images in groups of pixels.
 
-A parameter is moved in its own layer only. What that layer then puts out, for many moved elements at a time, goes on
-through all layers and exchanges behind it, as if it were that many more images.
+Elements of a parameter are changed in its own layer only. The layer's outputs, for many changed elements at a time, are
+then passed through all following layers and exchanges together, like more images of one batch.
 """
 
 import numpy as np
@@ -11,13 +11,13 @@ from tinyalex.gradcheck.compare import Result, compare, method_named, refuse_oth
 from tinyalex.layers import Dropout
 from tinyalex.randomness import Step
 
-_IMAGES = 24  # go through the net at once: few enough to stay near the processor
+_IMAGES = 24  # pass through the net at once: few enough for the CPU's cache
 
 
 def check_network(
     network, images, labels, training=False, step=None, method="complex", tolerance=None, name="net", inputs=True
 ):
-    """Check all gradients of a network against its loss.
+    """Compare all gradients of a network with numerical derivatives of its loss.
 
     Parameters
     ----------
@@ -32,21 +32,22 @@ def check_network(
     method, tolerance
         As in `check`.
     name : str
-        For the report.
+        Name in the report.
     inputs : bool
-        Check the gradient of the images too, which training does without.
+        Whether to check the gradient of the images too, which training does not compute.
 
     Returns
     -------
     list of Result
-        The loss's (the network's against that of its layers one by one), the parameters', each image's: its numbers
-        move in random batches of 9, up or down, and a result counts batches.
+        First the loss, computed by the network and by its layers one by one; then the parameters; then each image. The
+        numbers of an image are changed in random groups of 9, up or down; the size of its result is the number of
+        groups.
     """
     method_named(method)
     refuse_other_dtypes(f"{name} images", images)
     for parameter in network.parameters():
         refuse_other_dtypes(f"{name} {parameter.layer}/{parameter.kind}", parameter.value)
-    for _ in range(2):  # gradients that add up show the second time
+    for _ in range(2):  # twice, to find gradients that accumulate by mistake
         loss, _ = network.loss_and_backward(images, labels, training=training, step=step)
     loss = float(network.devices[0].get(loss))
     replay = _Replay(network, images, labels, training, step)
@@ -54,42 +55,42 @@ def check_network(
 
     results = [_same_loss(name, loss, replay.loss)]
     rest = {"upstream": np.ones(1), "method": method, "tolerance": tolerance}
-    for place in replay.places():
-        layer, device = place.layer, place.device
+    for position in replay.positions:
+        layer, device = position.layer, position.device
         for parameter in layer.parameters:
             value, gradient = device.get(parameter.value), gradients.pop(0)
             label = f"{'+'.join(parameter.names)}/{parameter.kind}"
-            outputs = replay.of_parameter(place, parameter)
+            outputs = replay.of_parameter(position, parameter)
             chunk = max(1, _IMAGES // len(images))
             results.append(compare(name, label, value, gradient, outputs, chunk=chunk, **rest))
     if inputs:
         for number, gradient in enumerate(replay.image_gradient()):
-            batches = _Batches(images[number])
-            outputs = replay.of_image(number, batches.apply)
-            sums, zero = batches.add(gradient), np.zeros(batches.count)
+            groups = _PixelGroups(images[number])
+            outputs = replay.of_image(number, groups.apply)
+            sums, zero = groups.sums(gradient), np.zeros(groups.count)
             results.append(compare(name, f"image {number}", zero, sums, outputs, chunk=_IMAGES, **rest))
     return results
 
 
-class _Batches:
-    """An image's numbers in batches of a few far apart, that move together, up or down by chance.
+class _PixelGroups:
+    """The numbers of an image in random groups, which are changed together, each number up or down by random signs.
 
-    Each number belongs to one batch, so none can be wrong unseen, and there are fewer derivatives to take.
+    Every number belongs to one group, so every wrong gradient is noticed, with fewer derivatives to compute.
     """
 
     def __init__(self, image, size=9):
         self.image, self.count = image, -(-image.size // size)
         key = randomness.key(0, "gradcheck", "batches")
-        self.batch = randomness.permutation(key, image.size) % self.count
+        self.group = randomness.permutation(key, image.size) % self.count
         self.signs = np.where(randomness.bits(key, np.arange(image.size)) & 1, 1.0, -1.0)
 
     def apply(self, moves):
-        """Return images moved from this one: (k, count) to (k, h, w, c)."""
-        return self.image + (moves[:, self.batch] * self.signs).reshape(-1, *self.image.shape)
+        """Return changed images, for k changes of every group: (k, count) to (k, h, w, c)."""
+        return self.image + (moves[:, self.group] * self.signs).reshape(-1, *self.image.shape)
 
-    def add(self, gradient):
-        """Return the gradient with respect to the batches' moves, (count,)."""
-        return np.bincount(self.batch, gradient.reshape(-1) * self.signs, self.count)
+    def sums(self, gradient):
+        """Return the gradient with respect to the changes of the groups, (count,)."""
+        return np.bincount(self.group, gradient.reshape(-1) * self.signs, self.count)
 
 
 def _same_loss(name, network, layers):
@@ -97,42 +98,38 @@ def _same_loss(name, network, layers):
     return Result(name, "loss", 1, network == layers, error, 1e-12, 0, abs(layers), (), network, layers)
 
 
-class _Place:
-    """A layer's place in the network, and the real input that reaches it."""
+class _Position:
+    """A layer, where it is in the network, and its input (real numbers)."""
 
-    def __init__(self, stage, column, position, layer, device, x):
-        self.stage, self.column, self.position = stage, column, position
+    def __init__(self, stage, column, index, layer, device, x):
+        self.stage, self.column, self.index = stage, column, index
         self.layer, self.device, self.x = layer, device, x
 
 
 class _Replay:
-    """The network's layers and exchanges, run one by one from anywhere to the loss."""
+    """Runs the network's layers and exchanges one by one, from any layer to the loss."""
 
     def __init__(self, network, images, labels, training, step):
         self.network, self.devices, self.stages = network, network.devices, network.stages
         self.images, self.labels, self.training, self.step = images, labels, training, step
-        self._places, self._ends = [], []
+        self.positions, self._ends = [], []  # positions are in the order of `Network.layers`
         xs = [device.put(images) for device in self.devices]
         for number, stage in enumerate(self.stages):
             xs = stage.exchange.forward(xs, self.devices)
             for column, layers in enumerate(stage.columns):
                 device = self.devices[column]
-                for position, layer in enumerate(layers):
-                    self._places.append(_Place(number, column, position, layer, device, xs[column]))
+                for index, layer in enumerate(layers):
+                    self.positions.append(_Position(number, column, index, layer, device, xs[column]))
                     xs[column] = self._run([layer], xs[column], column, step, len(images))
             self._ends.append(xs)
         self.logits = self.devices[0].get(xs[0])
         self.loss = float(self._losses(self.logits[None])[0, 0])
 
-    def places(self):
-        """Return every layer's place, in the order of `Network.layers`."""
-        return self._places
-
-    def of_parameter(self, place, parameter):
-        """Return the losses as a function of one parameter: (count, *shape) to (count, 1)."""
+    def of_parameter(self, position, parameter):
+        """Return a function of one parameter that computes the losses: (count, *shape) to (count, 1)."""
 
         def outputs(points):
-            layer, device, original = place.layer, place.device, [p.value for p in place.layer.parameters]
+            layer, device, original = position.layer, position.device, [p.value for p in position.layer.parameters]
             try:
                 with device:
                     for each, value in zip(layer.parameters, original, strict=True):
@@ -140,28 +137,28 @@ class _Replay:
                     ys = []
                     for point in points:
                         parameter.value = device.put(point)
-                        ys.append(layer.forward(place.x, training=self.training, step=self.step))
+                        ys.append(layer.forward(position.x, training=self.training, step=self.step))
                     y = device.xp.concatenate(ys)
             finally:
                 for each, value in zip(layer.parameters, original, strict=True):
                     each.value = value
             count, n = len(points), len(self.images)
-            layers = self.stages[place.stage].columns[place.column][place.position + 1 :]
-            xs = [self._copies(x, column, count, y.dtype) for column, x in enumerate(self._ends[place.stage])]
-            xs[place.column] = self._run(layers, y, place.column, self.step, n)
-            logits = self._onwards(xs, place.stage + 1, self.step, n)
+            layers = self.stages[position.stage].columns[position.column][position.index + 1 :]
+            xs = [self._copies(x, column, count, y.dtype) for column, x in enumerate(self._ends[position.stage])]
+            xs[position.column] = self._run(layers, y, position.column, self.step, n)
+            logits = self._logits(xs, position.stage + 1, self.step, n)
             return self._losses(logits.reshape(count, n, -1))
 
         return outputs
 
     def of_image(self, number, image):
-        """Return the losses as a function of what ``image`` makes one image of, the others left as they are."""
+        """Return a function that computes the losses with one image replaced by each image of ``image(points)``."""
         step = self.step and Step(self.step.seed, self.step.number, self.step.first + number)
 
         def outputs(points):
             images = image(points)
             xs = [device.put(images) for device in self.devices]
-            logits = self._onwards(xs, 0, step, 1)
+            logits = self._logits(xs, 0, step, 1)
             batches = np.repeat(self.logits[None].astype(logits.dtype), len(points), axis=0)
             batches[:, number] = logits
             return self._losses(batches)
@@ -169,7 +166,7 @@ class _Replay:
         return outputs
 
     def image_gradient(self):
-        """Return the loss's gradient with respect to the images, by the stages' own backward."""
+        """Return the gradient of the loss with respect to the images, computed by the stages' backward."""
         firsts = [column[0] for column in self.stages[0].columns]
         flags = [layer.input_gradient for layer in firsts]
         try:
@@ -188,8 +185,8 @@ class _Replay:
                 layer.input_gradient = flag
         return sum(device.get(dy) for device, dy in zip(self.devices, dys, strict=True))
 
-    def _onwards(self, xs, stage, step, n):
-        # From a stage's input to the logits on the host; the rows are copies of n images.
+    def _logits(self, xs, stage, step, n):
+        # Compute the logits, on the host, from a stage's input; its rows are copies of n images.
         for each in self.stages[stage:]:
             xs = each.exchange.forward(xs, self.devices)
             for column, layers in enumerate(each.columns):
@@ -199,7 +196,7 @@ class _Replay:
     def _run(self, layers, x, column, step, n):
         with self.devices[column] as device:
             for layer in layers:
-                if isinstance(layer, Dropout):  # the only one that asks for an image's place in the batch
+                if isinstance(layer, Dropout):  # its mask depends on an image's index in the batch
                     parts = [x[low : low + n] for low in range(0, len(x), n)]
                     parts = [layer.forward(part, training=self.training, step=step) for part in parts]
                     x = device.xp.concatenate(parts)
@@ -212,7 +209,7 @@ class _Replay:
             return None if x is None else device.xp.concatenate([x.astype(dtype)] * count)
 
     def _losses(self, batches):
-        # (count, n, classes) on the host to (count, 1)
+        # Logits on the host, (count, n, classes), to losses, (count, 1).
         with self.devices[0] as device:
             labels = device.put(self.labels)
             losses = [device.get(self.network.loss.forward(device.put(logits), labels)) for logits in batches]

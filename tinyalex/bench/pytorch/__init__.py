@@ -1,1 +1,1 @@
-"""PyTorch's side of the benchmark."""
+"""The contender PyTorch."""

@@ -1,16 +1,17 @@
-"""PyTorch's side: the twin of a recipe's net, eager, one action at a time. PyTorch is imported when it is made."""
+"""The contender PyTorch: the same net as a `torch.nn.Module`, eager. PyTorch is imported only when needed."""
 
 import time
 
 import numpy as np
 
 from tinyalex.bench import net
+from tinyalex.bench.memory import peak_memory
 from tinyalex.bench.pytorch.torch_twin import twin
 from tinyalex.recipes import recipe
 
 
 class TorchSide:
-    """The twin with its optimizer; the actions of `tinyalex.bench.ours.Ours`.
+    """The net in PyTorch with its optimizer, and the actions that are timed, as in `tinyalex.bench.ours.Ours`.
 
     Parameters
     ----------
@@ -22,30 +23,30 @@ class TorchSide:
         import torch
 
         made, self.torch, self.loss = recipe.parse(task["recipe"]), torch, None
-        self.card = task["devices"][0].startswith("cuda")
-        place = task["devices"][0] if self.card else "cpu"
+        self.on_gpu = task["devices"][0].startswith("cuda")
+        device = task["devices"][0] if self.on_gpu else "cpu"
         torch.set_num_threads(task["threads"])
-        if self.card:
-            torch.cuda.set_device(place)
-            arithmetic(torch, task["tf32"])
+        if self.on_gpu:
+            torch.cuda.set_device(device)
+            set_arithmetic(torch, task["tf32"])
             torch.backends.cudnn.benchmark = True
-        self.net = twin(net.describe(made)).to(place)
+        self.net = twin(net.describe(made)).to(device)
         self.optimizer = optimizer(self.net, made.learning)
         images, labels = net.batch(made, task["batch"])
         images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
-        self.images, self.labels = (torch.from_numpy(each).to(place) for each in (images, labels))
+        self.images, self.labels = (torch.from_numpy(array).to(device) for array in (images, labels))
 
     def ready(self):
-        """Say what the net answers at first, with which arithmetic, and which PyTorch it is."""
+        """Return a fingerprint of the net's first outputs, whether it uses TF32, and PyTorch's version."""
         self.net.eval()
         with self.torch.no_grad():
             logits = self.net(self.images[:4]).cpu().numpy()
             ones = self.torch.ones((512, 512), device=self.images.device)
-            rounds = bool(self.torch.matmul(ones * (1 + 2.0**-12), ones)[0, 0].item() < 512.1)  # see net.rounds
+            tf32 = bool(self.torch.matmul(ones * (1 + 2.0**-12), ones)[0, 0].item() < 512.1)  # see net.rounds_to_tf32
         versions = {"PyTorch": self.torch.__version__}
-        if self.card:
+        if self.on_gpu:
             versions["cuDNN"] = self.torch.backends.cudnn.version()
-        return {"fingerprint": net.fingerprint(logits), "rounds": rounds, "versions": versions}
+        return {"fingerprint": net.fingerprint(logits), "tf32": tf32, "versions": versions}
 
     def step(self):
         """Take a training step: forward, loss, backward, update."""
@@ -56,36 +57,34 @@ class TorchSide:
         self.optimizer.step()
         self.loss = loss.detach()
 
-    def settle(self):
-        """Wait for the card."""
-        if self.card:
+    def synchronize(self):
+        """Wait for the GPU."""
+        if self.on_gpu:
             self.torch.cuda.synchronize()
 
-    def last(self):
+    def last_loss(self):
         """Return the loss of the last step."""
         return {"loss": self.loss.item()}
 
-    def peak(self):
-        """Return the most memory that was held, bytes: of the card, or of this process."""
-        from tinyalex.bench.machine import peak
-
-        return self.torch.cuda.max_memory_reserved() if self.card else peak()
+    def peak_memory(self):
+        """Return the largest amount of memory used, in bytes: on the GPU, or of this process."""
+        return self.torch.cuda.max_memory_reserved() if self.on_gpu else peak_memory()
 
     def forward(self):
-        """Compute the logits as at test, without a graph."""
+        """Compute the logits as in testing, without building a graph."""
         self.net.eval()
         with self.torch.no_grad():
             self.net(self.images)
 
     def predict(self):
-        """Compute one image's probabilities."""
+        """Compute the probabilities of one image."""
         self.net.eval()
         with self.torch.no_grad():
             self.torch.softmax(self.net(self.images[:1]), 1).cpu().numpy()
 
     def layers(self):
-        """Take a training step and time each module in it: backward from one output's gradient to the one before."""
-        if self.card:  # one that is busy does not wait to be asked
+        """Take a training step and time its modules; backward from one output's gradient to the previous one's."""
+        if self.on_gpu:  # while the GPU computes this step, the timed one is issued: the GPU never waits for the host
             self.step()
         self.net.train()
         self.optimizer.zero_grad()
@@ -106,27 +105,27 @@ class TorchSide:
         return {name: self._between(a, b) for (_, a), (name, b) in zip(moments, moments[1:], strict=False)}
 
     def _stamp(self):
-        if not self.card:
+        if not self.on_gpu:
             return time.perf_counter()
         event = self.torch.cuda.Event(enable_timing=True)
         event.record()
         return event
 
     def _between(self, start, end):
-        if not self.card:
+        if not self.on_gpu:
             return end - start
         end.synchronize()
         return start.elapsed_time(end) / 1000
 
 
-def arithmetic(torch, tf32):
-    """Let products and convolutions on a card round their factors as TF32 does, or not."""
+def set_arithmetic(torch, tf32):
+    """Let matrix products and convolutions on a GPU use TF32, or float32."""
     for part in (torch.backends.cuda.matmul, torch.backends.cudnn.conv):
         part.fp32_precision = "tf32" if tf32 else "ieee"
 
 
 def optimizer(module, learning):
-    """Return PyTorch's optimizer with a recipe's rates: biases have their own and do not decay.
+    """Return PyTorch's optimizer with a recipe's rates: biases have a rate of their own and no weight decay.
 
     Parameters
     ----------

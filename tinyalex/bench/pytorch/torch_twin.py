@@ -1,26 +1,26 @@
-"""A network of ours once more in PyTorch, from the description of its layers.
+"""Build the same network in PyTorch (its twin), from the description of its layers.
 
-One of ours becomes one module of the same name, with the same first values, that computes the same numbers: kernels
-are (o, c, k, k) there, activations (n, c, h, w), and what hangs over an edge is padded on two sides only. PyTorch is
-imported when a twin is made.
+Each layer becomes a module of the same name, with the same first values, that computes the same numbers. In PyTorch
+kernels are (o, c, k, k) and activations (n, c, h, w); where windows extend beyond the right and lower edge, the images
+are padded there. PyTorch is imported when a twin is built.
 """
 
 import contextlib
 from collections import OrderedDict
 
 from tinyalex import layers as ours
-from tinyalex.bench.floor import plain
+from tinyalex.bench.cpu_floor import without_column
 from tinyalex.errors import UsageError
 from tinyalex.layers.layer import grouped
 
 
 def twin(network, seed=0, dtype="float32"):
-    """Build the twin of a described network of one device.
+    """Build the twin of a described network on one device.
 
     Parameters
     ----------
     network : Network
-        Gets no arrays; its layers draw their first values one after the other.
+        It keeps no arrays: its layers draw their first values one after the other.
     seed : int
     dtype : str
 
@@ -32,7 +32,7 @@ def twin(network, seed=0, dtype="float32"):
     Raises
     ------
     UsageError
-        For a layer that has no twin.
+        For a layer that has no counterpart in PyTorch.
     """
     from torch import nn
 
@@ -43,14 +43,14 @@ def twin(network, seed=0, dtype="float32"):
             raise UsageError(f"{layer.name}: PyTorch has no {kind} to compare with; leave torch out of --contenders")
         make = _TWINS.get(type(layer), _convolution)
         with _first_values(layer, seed, dtype):
-            modules[plain(layer.name)] = make(layer, shape)
+            modules[without_column(layer.name)] = make(layer, shape)
         shape = layer.output_shape(shape)
     return nn.Sequential(OrderedDict(modules))
 
 
 @contextlib.contextmanager
 def _first_values(layer, seed, dtype):
-    # For the length of the block: the whole net in both forms would count as the peak of memory.
+    # Build the layer for the duration of the block only: the net in both forms would raise the peak of memory.
     layer.build(seed=seed, dtype=dtype)
     try:
         yield
@@ -60,12 +60,12 @@ def _first_values(layer, seed, dtype):
 
 
 def overhang(size, window, stride, pad=0):
-    """Zeros to add to the right or below for PyTorch's rounding down to give what rounding up gives."""
+    """Return how many zeros to add at the right or lower edge: PyTorch rounds down and then gives as many outputs."""
     return -(size + 2 * pad - window) % stride
 
 
 def spatial_norm(x, alpha, k=1.0, size=5, beta=0.75):
-    """Normalize (n, c, h, w) across places as 2012 does: by the whole window's area at the edges too."""
+    """Normalize (n, c, h, w) over neighbouring pixels as in 2012: at the edges too, divide by the whole window."""
     from torch.nn import functional
 
     mean = functional.avg_pool2d(functional.pad(x * x, (size // 2,) * 4), size, stride=1)
@@ -77,11 +77,11 @@ def _convolution(layer, shape):
 
     k, stride, pad, rounding = layer.geometry.values()
     below, right = (overhang(side, k, stride, pad) if rounding == "ceil" else 0 for side in shape[:2])
-    lopsided = below or right
-    conv = nn.Conv2d(layer.channels, layer.maps, k, stride, 0 if lopsided else pad, groups=layer.groups)
+    uneven = below or right
+    conv = nn.Conv2d(layer.channels, layer.maps, k, stride, 0 if uneven else pad, groups=layer.groups)
     _fill(conv.weight, layer.W.value.transpose(3, 2, 0, 1))
     _fill(conv.bias, layer.b.value)
-    return nn.Sequential(nn.ZeroPad2d((pad, pad + right, pad, pad + below)), conv) if lopsided else conv
+    return nn.Sequential(nn.ZeroPad2d((pad, pad + right, pad, pad + below)), conv) if uneven else conv
 
 
 def _linear(layer, shape):
@@ -92,7 +92,7 @@ def _linear(layer, shape):
     for inputs, outputs in grouped(c, layer.outputs, layer.groups):
         channels, units = inputs.stop - inputs.start, outputs.stop - outputs.start
         linear = nn.Linear(h * w * channels, units)
-        # Ours reads (h, w, c), a flattened (c, h, w) comes here.
+        # tinyalex's rows are (h, w, c); PyTorch's input is a flattened (c, h, w).
         _fill(linear.weight, layer.W.value[:, outputs].reshape(h, w, channels, units).transpose(3, 2, 0, 1))
         _fill(linear.bias, layer.b.value[outputs])
         parts.append(nn.Sequential(nn.Flatten(), linear))
@@ -111,7 +111,7 @@ def _side_by_side(parts):
 def _lrn(layer, shape):
     from torch import nn
 
-    norm = nn.LocalResponseNorm(layer.size, layer.alpha * layer.size, layer.beta, layer.k)  # it divides alpha by n
+    norm = nn.LocalResponseNorm(layer.size, layer.alpha * layer.size, layer.beta, layer.k)  # PyTorch divides alpha by n
     if layer.groups == 1:
         return norm
     return _module(lambda x: norm(x.reshape(-1, x.shape[1] // layer.groups, *x.shape[2:])).reshape(x.shape))
@@ -137,14 +137,14 @@ def _average_pool(layer, shape):
 def _dropout(layer, shape):
     from torch import nn
 
-    kept = 1 - layer.p  # PyTorch divides by it in training, the paper multiplies by it at test
+    kept = 1 - layer.p  # PyTorch divides by it in training; the paper multiplies by it in testing
     return nn.Sequential(nn.Dropout(layer.p), _module(lambda x: x * kept))
 
 
 def _relu(layer, shape):
     from torch import nn
 
-    return nn.ReLU(inplace=True)  # as its own AlexNet has it
+    return nn.ReLU(inplace=True)  # as in torchvision's AlexNet
 
 
 def _tanh(layer, shape):
@@ -180,7 +180,7 @@ def _module(function, parts=()):
 
 
 def _fill(tensor, array):
-    # In the array's type, whichever PyTorch gave the tensor.
+    # Replace the tensor's data, in the dtype of the array.
     import torch
 
     tensor.data = torch.tensor(array.reshape(tensor.shape))

@@ -1,28 +1,28 @@
-"""What a training step has to move and to compute, layer by layer: the floor of convolution by im2col on a card.
+"""The least time of a training step with im2col on a GPU, from the bytes and operations of each layer (a roofline).
 
-A layer's pass over its arrays takes at least its bytes at the rate of a copy, or its operations at the rate of a large
-product, whichever is longer; passes come one after the other. Bytes are float32's. n images; x and y are a layer's
-input and output, W its weights, P its patches, (n ho wo, k k c); sizes in numbers:
+A pass over arrays takes at least its bytes at the rate of a copy, or its operations at the rate of a large matrix
+product, whichever is longer; passes run one after the other. Numbers are float32. For n images, x and y are a layer's
+input and output, W its weights, P its patches, (n ho wo, k k c). How many numbers each pass reads and writes:
 
     convolution  forward   write patches: x + P              multiply: P + W + y
                  backward  write them again: x + P           weights: P + y + W     biases: y
-                           patches' gradient: y + W + P      add up: P + x          (neither where the images are x)
+                           patches' gradient: y + W + P      col2im: P + x          (neither in the first layer)
     linear       forward   x + W + y                         backward  x + y + W, y + W + x, biases: y
     norm         forward   x + y                             backward  x + y + x
-    max pooling  forward   x + y, and a byte a winner        backward  y + x, and a byte a winner
+    max pooling  forward   x + y, and a byte per index       backward  y + x, and a byte per index
     ReLU, tanh   forward   x + y                             backward  y + y + x
-    dropout      forward   x + y, and a byte of mask         backward  y + x, and a byte of mask
+    dropout      forward   x + y, and a byte per mask unit   backward  y + x, and a byte per mask unit
     loss         forward   x                                 backward  x + x
     update       weights, gradients, momenta read; weights, momenta written
 
-The bias is added on the way (with the ReLU). `patches=False` leaves P out: what a library may do that has kernels which
-form patches as they multiply.
+The bias is added together with the ReLU. `patches=False` leaves P out: a library may have kernels that form the patches
+while they multiply and never write them.
 """
 
 import math
 from typing import NamedTuple
 
-from tinyalex.bench.floor import FLOP, plain
+from tinyalex.bench.cpu_floor import FLOP, without_column
 from tinyalex.layers import LRN, AvgPool, Conv2d, Dropout, Linear, MaxPool, ReLU, SpatialNorm, Tanh
 
 ITEM = 4
@@ -38,7 +38,7 @@ class Pass(NamedTuple):
     operations : int
         Multiplications and additions.
     patches : int
-        Those of the bytes that are patches.
+        How many of the bytes belong to patches.
     """
 
     bytes: int
@@ -65,7 +65,10 @@ def passes(network, batch):
         after = layer.output_shape(shape)
         x, y = batch * math.prod(shape), batch * math.prod(after)
         forward, backward = _KINDS[type(layer)](layer, x, y, batch * layer.multiply_adds(shape))
-        found[f"{plain(layer.name)}/forward"], found[f"{plain(layer.name)}/backward"] = forward, backward
+        found[f"{without_column(layer.name)}/forward"], found[f"{without_column(layer.name)}/backward"] = (
+            forward,
+            backward,
+        )
         shape, weights = after, weights + sum(parameter.size for parameter in layer.parameters)
     size = ITEM * batch * network.classes
     return found | {
@@ -76,7 +79,7 @@ def passes(network, batch):
 
 
 def least(row, products, copies, patches=True):
-    """Return the seconds that passes take at least.
+    """Return the least seconds that passes take.
 
     Parameters
     ----------
@@ -87,27 +90,27 @@ def least(row, products, copies, patches=True):
         Whether patches are written and read.
     """
     return sum(
-        max((each.bytes - (0 if patches else each.patches)) / copies, each.operations / products) for each in row
+        max((step.bytes - (0 if patches else step.patches)) / copies, step.operations / products) for step in row
     )
 
 
 def floors(network, batch, products, copies, patches=True):
-    """Return the least seconds of a batch: "step", "forward", and "layers" with both directions apart."""
+    """Return the least seconds of a batch: "step", "forward", and "layers", whose keys are as in `passes`."""
     layers = {name: least(row, products, copies, patches) for name, row in passes(network, batch).items()}
     forward = sum(seconds for name, seconds in layers.items() if name.endswith("/forward") and "loss" not in name)
     return {"step": sum(layers.values()), "forward": forward, "layers": layers}
 
 
 def summary(network, batch, rates):
-    """Sum up for a result: the floors by "TF32" and "float32", without patches too, and what each layer has to do."""
+    """Return the floors in TF32 and float32, with and without patches, and each layer's bytes and operations."""
     kinds = ("TF32", "float32")
     return {
         "floors": {kind: floors(network, batch, rates[kind], rates["copy"]) for kind in kinds},
         "floors_without_patches": {
             kind: floors(network, batch, rates[kind], rates["copy"], patches=False) for kind in kinds
         },
-        "bytes": {name: sum(each.bytes for each in row) for name, row in passes(network, batch).items()},
-        "operations": {name: sum(each.operations for each in row) for name, row in passes(network, batch).items()},
+        "bytes": {name: sum(step.bytes for step in row) for name, row in passes(network, batch).items()},
+        "operations": {name: sum(step.operations for step in row) for name, row in passes(network, batch).items()},
     }
 
 
@@ -115,7 +118,7 @@ def _convolution(layer, x, y, madds):
     W, P = layer.W.size, y // layer.maps * layer.geometry["kernel"] ** 2 * layer.channels
     write = Pass(ITEM * (x + P), 0, ITEM * P)
     multiply = Pass(ITEM * (P + W + y), FLOP * madds, ITEM * P)
-    inputs = [multiply, write] if layer.input_gradient else []  # the same sizes as forward, the other way round
+    inputs = [multiply, write] if layer.input_gradient else []  # as many bytes as forward
     return [write, multiply], [write, multiply, Pass(ITEM * y), *inputs]
 
 

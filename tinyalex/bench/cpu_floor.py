@@ -1,4 +1,4 @@
-"""The least time that direct convolution can take here, from the machine's own rates of products and copies."""
+"""The least time that direct convolution can take on this CPU, at its measured rates of matrix products and copies."""
 
 import numpy as np
 
@@ -8,10 +8,10 @@ FLOP = 2  # a multiply-add is a multiplication and an addition
 
 
 def floors(network, batch, products, copies):
-    """Compute the floors of one image.
+    """Compute the least time of one image.
 
-    Backward takes as many products again for the inputs' gradients and for the weights', but the images' gradient is
-    nobody's business. The update reads value, gradient and momentum and writes at least one of them back.
+    Backward needs as many products again for the gradients of the inputs, and again for those of the weights; the
+    gradient of the images is not needed. The update reads value, gradient and momentum and writes at least one of them.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def floors(network, batch, products, copies):
     Returns
     -------
     dict
-        Seconds an image: "step", "forward", and "layers", of those with weights, forward and backward together.
+        Seconds per image: "step", "forward", and "layers", for the layers with weights, forward and backward together.
     """
     work, weights, layers = 0, 0, {}
     for index, column in summary.rows(network).items():
@@ -37,7 +37,7 @@ def floors(network, batch, products, copies):
             work += row.multiply_adds
             if row.multiply_adds:
                 passes = 2 if row.layer == first else 3
-                name = plain(row.layer)
+                name = without_column(row.layer)
                 layers[name] = layers.get(name, 0.0) + passes * FLOP * row.multiply_adds / products
     update = 4 * np.dtype(np.float32).itemsize * weights / copies / batch
     return {
@@ -47,7 +47,7 @@ def floors(network, batch, products, copies):
     }
 
 
-def plain(name):
+def without_column(name):
     """Return a layer's name without its columns: ``conv2`` for "conv2a conv2b"."""
     first = name.split()[0]
     return first[:-1] if first[-1] in "ab" and first[-2].isdigit() else first

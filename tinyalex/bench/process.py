@@ -1,4 +1,4 @@
-"""Talking to a contender's process: one word there, one line of JSON back."""
+"""Start a contender's process and exchange lines with it: the name of an action there, one line of JSON back."""
 
 import contextlib
 import json
@@ -11,21 +11,21 @@ from tinyalex import errors
 
 
 @contextlib.contextmanager
-def started(name, task, environment=()):
-    """Start a process for a task, and end it with the block.
+def start_process(name, task, environment=()):
+    """Start a process for a task, and end it when the block ends.
 
     Parameters
     ----------
     name : str
-        For errors.
+        For error messages.
     task : dict
         What `tinyalex.bench.worker` reads first.
     environment : dict
-        Added to this process's own variables, without those that steer malloc.
+        Added to this process's own variables, without those of malloc.
 
     Yields
     ------
-    Talk
+    ContenderProcess
     """
     with (
         tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as log,
@@ -34,26 +34,26 @@ def started(name, task, environment=()):
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
-            env=surroundings(environment),
+            env=child_environment(environment),
             text=True,
-            start_new_session=True,  # Ctrl-C is for the one that asks, which then ends this one
+            start_new_session=True,  # Ctrl-C goes to the measuring process only, which then ends this one
         ) as process,
     ):
         try:
-            yield Talk(name, task, process, log)
+            yield ContenderProcess(name, task, process, log)
         finally:
             process.kill()
-            with contextlib.suppress(BrokenPipeError):  # a word that nobody reads any more
+            with contextlib.suppress(BrokenPipeError):  # a line that the process has not read
                 process.stdin.close()
 
 
-def surroundings(environment):
-    """Return this process's variables with those given, and no others that steer malloc."""
+def child_environment(environment):
+    """Return this process's environment variables without those of malloc, and those given."""
     return {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")} | dict(environment)
 
 
-class Talk:
-    """A process at work; see `started`.
+class ContenderProcess:
+    """A running process; see `start_process`.
 
     Attributes
     ----------
@@ -66,19 +66,19 @@ class Talk:
 
     @property
     def ready(self):
-        """The answer to the task, once the process has built its net."""
+        """The answer to the task; waits until the process has built its net."""
         if self._ready is None:
             self._ready = self._receive()
         return self._ready
 
-    def ask(self, word):
-        """Have an action done and return the sample, or a dict of what was asked for."""
+    def request(self, action):
+        """Let the process run an action; return the sample, or the dict of "peak"."""
         _ = self.ready
-        self._send(word)
+        self._send(action)
         return self._receive()
 
     def _send(self, line):
-        with contextlib.suppress(BrokenPipeError):  # when it has ended, the missing answer tells why
+        with contextlib.suppress(BrokenPipeError):  # if the process has ended, `_receive` reports why
             self._process.stdin.write(line + "\n")
             self._process.stdin.flush()
 
@@ -88,12 +88,12 @@ class Talk:
             raise self._ended(self._process.wait())
         answer = json.loads(line)
         if "error" in answer:
-            raise self._told(answer)
+            raise self._error(answer)
         return answer
 
     def _ended(self, code):
         self._log.seek(0)
-        last = ([line for line in self._log.read().splitlines() if line.strip()] or ["no word"])[-1]
+        last = ([line for line in self._log.read().splitlines() if line.strip()] or ["it printed nothing"])[-1]
         if code < 0:
             return errors.DeviceError(
                 f"{self.name}: its process was ended by signal {-code}; if there was not enough memory, use a smaller "
@@ -101,7 +101,7 @@ class Talk:
             )
         return RuntimeError(f"{self.name}: its process ended with code {code} ({last})")
 
-    def _told(self, answer):
+    def _error(self, answer):
         kind = getattr(errors, answer["error"], MemoryError if answer["error"] == "MemoryError" else None)
         error = (kind or RuntimeError)(f"{self.name}: {answer['message']}")
         if kind is None:
