@@ -29,19 +29,29 @@ def section(title):
     return TEXT.split(f"## {title}\n")[1].split("\n## ")[0]
 
 
-def test_there_is_something_to_check():
+def test_there_are_names_to_check():
     assert len(CODE) > 60 and "layers/pooling.py" in CODE
 
 
 @pytest.mark.parametrize(
     "name", sorted({code for code in CODE if re.fullmatch(r"[\w./-]+\.(py|toml|md|cff|png)", code)})
 )
-def test_every_file_it_names_is_there(name):
+def test_every_file_that_it_names_exists(name):
     assert (ROOT / name).is_file() or (ROOT / "tinyalex" / name).is_file()
 
 
+@pytest.mark.parametrize("document", ["CONTRIBUTING.md", "tests/README.md"])
+def test_files_that_the_other_documents_name_exist(document):
+    text = (ROOT / document).read_text(encoding="utf-8")
+    names = re.findall(r"`([\w./-]+(?:\.py|\.md|\.cfg|/))`", text)
+    assert len(names) > 8
+    for name in names:
+        if "NAME" not in name and "NN_" not in name:
+            assert any((ROOT / folder / name).exists() for folder in ("", "tinyalex", "tests", "tests/support")), name
+
+
 @pytest.mark.parametrize("target", re.findall(r"\]\(([^)]+)\)", TEXT))
-def test_every_link_leads_somewhere(target):
+def test_every_link_has_its_target(target):
     assert (ROOT / target).is_file()
 
 
@@ -83,18 +93,18 @@ def test_map_lists_a_folder_below_all_that_it_imports():
             assert order.index(other) < order.index(own), f"{file} imports {other}"
 
 
-def test_the_table_of_recipes_is_complete():
+def test_table_of_recipes_is_complete():
     rows = re.findall(r"^\| (.+?) \|", section("Recipes"), re.M)
     assert sorted(re.findall(r"`([^`]+)`", " ".join(rows))) == recipe.names()
 
 
-def test_the_table_of_commands_is_complete(capsys):
+def test_table_of_commands_is_complete(capsys):
     assert main(["--help"]) == 0
     commands = re.findall(r"^    (\w+)", capsys.readouterr().out.split("COMMAND\n")[1], re.M)
     assert re.findall(r"^\| `tinyalex (\w+)", TEXT, re.M) == commands
 
 
-def test_the_pictures_and_experiments_it_names_are_all_there_are(capsys):
+def test_it_names_all_pictures_and_experiments(capsys):
     pictures, experiments = section("Pictures and experiments").split("`tinyalex experiment NAME`")
     drawn, run = (set(re.findall(r"`([a-z][\w-]+)`", text)) for text in (pictures, experiments))
     assert drawn == set(gallery.NAMES)
@@ -117,7 +127,7 @@ def test_recorded_figure_1_is_the_one_it_reports():
     )
 
 
-def test_the_recorded_experiment_found_what_its_table_says():
+def test_recorded_experiment_has_the_result_of_its_table():
     result = json.loads((ROOT / "data" / "runs" / "dropout" / "result.json").read_text())
     row = next(line for line in (ROOT / "data" / "README.md").read_text().splitlines() if "`runs/dropout/`" in line)
     for arm, words in zip(result["arms"], ("with dropout", "without"), strict=True):
@@ -125,7 +135,7 @@ def test_the_recorded_experiment_found_what_its_table_says():
     assert "more overfitting; these runs do not show it" in report.text(result)
 
 
-def test_what_it_says_of_a_run_of_days(capsys):
+def test_section_on_a_run_of_days(capsys):
     text = " ".join(section("A run of days").split())
     assert main(["train", "--help"]) == 0
     options = capsys.readouterr().out
@@ -169,21 +179,21 @@ def test_page_of_numpy_is_as_long_as_it_says():
     assert len(page.splitlines()) <= 150 and "import tinyalex" not in page and "from tinyalex" not in page
 
 
-def test_the_exit_codes_are_those_of_the_errors():
+def test_exit_codes_are_those_of_the_errors():
     codes = {each.exit_code for each in vars(errors).values() if isinstance(each, type)} - {1}
     line = LINE.split("the exit codes are ")[1].split(".")[0]
     assert {int(number) for number in re.findall(r"\d+", line)} == codes
 
 
 @pytest.mark.parametrize("code", [code for code in CODE if " --set net." in code or ' --set "net.' in code])
-def test_every_switch_it_shows_makes_a_net(code):
+def test_every_switch_that_it_shows_makes_a_net(code):
     name = code.split()[code.startswith("tinyalex") * 2]
     made = recipe.load(name, re.findall(r'--set "?([^"]+?)"?(?= --|$)', code))
     assert made != recipe.load(name)
     alexnet.describe(made.net, made.init)
 
 
-def test_the_table_of_other_nets_has_their_counts():
+def test_table_of_other_nets_has_their_parameter_counts():
     shown = re.findall(r"^\| .* \| .*net\..* \| ([\d, ]+) \|$", section("Recipes"), re.M)
     counts = [f"{net.parameters:,}" for net in NETS.values() if net.overrides]
     assert ", ".join(shown).split(", ") == counts
@@ -192,7 +202,7 @@ def test_the_table_of_other_nets_has_their_counts():
         assert f"{next(net.parameters for net in NETS.values() if net[:2] == (name, ())):,} parameters" in line
 
 
-def test_every_section_of_the_paper_has_its_row():
+def test_every_section_of_the_paper_has_a_row():
     rows = re.findall(r"^\| (?:§([\d.]+)|(footnote \d))", section("The paper, section by section"), re.M)
     found = [a or b for a, b in rows]
     wanted = {"2", "3", "3.1", "3.2", "3.3", "3.4", "3.5", "4.1", "4.2", "5", "6", "6.1", "7"}
@@ -200,7 +210,7 @@ def test_every_section_of_the_paper_has_its_row():
 
 
 @pytest.mark.parametrize("name", ["shapes", "cifar10-relu", "tiny-imagenet"])
-def test_the_recorded_runs_are_those_of_their_table(name):
+def test_recorded_runs_have_the_results_of_their_table(name):
     folder = ROOT / "data" / "runs" / name
     last = [record for record in run_folder.read_log(folder) if record["event"] == "test"][-1]
     row = next(line for line in (ROOT / "data" / "README.md").read_text().splitlines() if f"`runs/{name}/`" in line)
@@ -213,7 +223,7 @@ def test_the_recorded_runs_are_those_of_their_table(name):
         assert f"{last['top1_error']:.2%}".replace("%", " %") in TEXT
 
 
-def test_the_logs_of_figure_1_are_those_of_its_result():
+def test_logs_of_figure_1_have_the_errors_of_its_result():
     for arm in json.loads((ROOT / "data/runs/figure1/result.json").read_text())["arms"]:
         lines = (ROOT / "data/runs/figure1" / arm["name"] / "log.jsonl").read_text().splitlines()
         errors = [each["top1_error"] for each in map(json.loads, lines) if each["event"] == "epoch"]

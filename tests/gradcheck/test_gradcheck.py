@@ -270,11 +270,14 @@ def test_layers_on_a_device(device):
 
 
 def test_lrn_without_its_second_term_is_rejected_at_the_papers_alpha_too():
-    def backward(self, dy):
-        _, u = self.pop_saved()
-        return dy * (u**0.75).reshape(dy.shape)
+    def forward(self, x):
+        self.x, self.y = x, layers.LRN.forward(self, x)
+        return self.y
 
-    layer = broken(layers.LRN, backward=backward)
+    def backward(self, dy):
+        return dy * self.y / self.x  # the first term: dy / d^beta, as y = x / d^beta
+
+    layer = broken(layers.LRN, forward=forward, backward=backward)
     for alpha in (1.0, 1e-4, 2e-5):
         (result,) = gradcheck.check(layer(alpha=alpha), noise(2, 2, 3, 7), images_alone=True)
         assert result.failed

@@ -1,7 +1,7 @@
 """Lay out a measurement on a GPU as tables of texts: speeds, and the time of each layer and kernel beside the floor.
 
 The floor is that of im2col (`tinyalex.bench.gpu_floor`) at the GPU's rates of copies and products, which were measured
-meanwhile, in the contender's own arithmetic (TF32 or float32).
+in the same run, in the contender's own arithmetic (TF32 or float32).
 """
 
 from tinyalex.bench.contenders import TORCH_FLOAT32, TORCH_TF32

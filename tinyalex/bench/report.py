@@ -47,16 +47,16 @@ def setup(result):
 
 
 def rates(result):
-    """Return a sentence on the rates of the hardware that were measured meanwhile."""
+    """Return a sentence on the rates of the hardware that were measured in the same run."""
     found = {name: rate / 1e9 for name, rate in result["rates"].items() if name != "samples"}
     if result["device"] != "cpu":
         return (
-            f"The GPU meanwhile: large products at {found['TF32'] / 1000:,.1f} TF/s in TF32 and "
+            f"Rates of the GPU in the same run: large matrix products at {found['TF32'] / 1000:,.1f} TF/s in TF32 and "
             f"{found['float32'] / 1000:,.1f} in float32, copies at {found['copy']:,.0f} GB/s read and written"
         )
     return (
-        f"The machine meanwhile: float32 products at {found['sgemm_one']:.0f} GF/s on one thread and "
-        f"{found['sgemm_all']:.0f} on {result['versions']['threads']}, "
+        f"Rates of the machine in the same run: float32 matrix products at {found['sgemm_one']:.0f} GF/s on one thread "
+        f"and {found['sgemm_all']:.0f} on {result['versions']['threads']}, "
         f"copies at {found['copy']:.1f} GB/s read and written"
     )
 

@@ -1,4 +1,4 @@
-"""Time an action, and measure how much of the processors other programs used meanwhile."""
+"""Time an action, and measure how much of the processors other programs used at the same time."""
 
 import os
 import time

@@ -6,7 +6,21 @@ taken, so h can be 1e-30 and the derivative is accurate to the last digits. For 
 numbers: compare ``x.real``, and write ``x * x`` instead of ``abs(x) ** 2``. Central differences, (f(x + h) - f(x - h))
 / 2h, work with any forward and are less accurate.
 
->>> print(gradcheck.table(gradcheck.check(MyLayer(), x, parameters={"W": "dW", "b": "db"})))
+>>> import numpy as np
+>>> from tinyalex import gradcheck
+>>> class Scale:
+...     W = np.array([2.0, -3.0])
+...     def forward(self, x):
+...         self.x = x
+...         return self.W * x
+...     def backward(self, dy):
+...         self.dW = (dy * self.x).sum(axis=0)
+...         return dy * self.W
+>>> results = gradcheck.check(Scale(), np.array([[1.0, 0.5], [-2.0, 4.0]]), parameters={"W": "dW"})
+>>> [(result.parameter, result.verdict) for result in results]
+[('x', 'ok'), ('W', 'ok')]
+
+`table` writes such results as text.
 """
 
 from tinyalex.gradcheck.cases import suite
