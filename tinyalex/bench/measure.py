@@ -26,7 +26,7 @@ SAME = 1e-3  # how far two fingerprints of one net may lie apart: far more than 
 SAME_ROUNDED = 2e-2  # when products round their factors to 11 bits, through 8 layers
 
 
-def measure(made, contenders, batch, rounds, threads, least, show, start=started, device="cpu"):
+def measure(made, contenders, batch, rounds, threads, least, show, start=started, device="cpu", kernels=True):
     """Measure contenders side by side.
 
     Parameters
@@ -43,6 +43,8 @@ def measure(made, contenders, batch, rounds, threads, least, show, start=started
         Starts a process; see `tinyalex.bench.talk.started`.
     device : str
         Where the contenders compute.
+    kernels : bool
+        Whether tinyalex may use the fast forms of `tinyalex.kernels`.
 
     Returns
     -------
@@ -54,7 +56,7 @@ def measure(made, contenders, batch, rounds, threads, least, show, start=started
     DivergedError
         When a loss is not finite: no measure of anything.
     """
-    common = {"recipe": recipe.to_toml(made), "batch": batch, "threads": threads, "least": least}
+    common = {"recipe": recipe.to_toml(made), "batch": batch, "threads": threads, "least": least, "kernels": kernels}
     if device.startswith("cuda"):
         common |= {"lead": LEAD, "count": COUNT}
     with contextlib.ExitStack() as stack:

@@ -27,9 +27,9 @@ def describe(recipe, columns=1, convolution="im2col"):
     return _over_all_maps(alexnet.describe(replace(recipe.net, convolution=convolution), INIT, columns), columns)
 
 
-def build(recipe, devices, convolution="im2col", tf32=False):
+def build(recipe, devices, convolution="im2col", tf32=False, kernels=True):
     """Build a recipe's net, as `describe` lays it out, on devices of their names."""
-    network = alexnet.build(replace(recipe.net, convolution=convolution), INIT, devices)
+    network = alexnet.build(replace(recipe.net, convolution=convolution), INIT, devices, kernels=kernels)
     for each in network.devices:
         each.tf32 = tf32
     return _over_all_maps(network, len(network.devices))

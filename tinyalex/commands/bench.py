@@ -4,7 +4,7 @@ import math
 import shlex
 
 from tinyalex.commands.common import say, with_shown_classes
-from tinyalex.commands.options import recipe, threads
+from tinyalex.commands.options import kernels_note, no_kernels, recipe, threads
 from tinyalex.errors import UsageError
 from tinyalex.recipes import recipe as recipes
 
@@ -40,6 +40,7 @@ def options(command):
         help="repeat what is quicker for S seconds, on a card 20 times at least (default: 0.5)",
     )
     command.add_argument("--out", metavar="DIR", help="folder for bench.json, bench.md and bench.png")
+    no_kernels(command)
     threads(command)
 
 
@@ -55,13 +56,16 @@ def run(options):
     if not 0 <= options.least < math.inf:
         raise UsageError(f"--least {options.least}: give a number of seconds, 0 or more")
     made = with_shown_classes(recipes.load(options.recipe, options.set))
-    Device(options.device)  # or a line about what is missing, before anything is started
+    Device(options.device, options.kernels)  # or a line about what is missing, before anything is started
     chosen, notes = contenders.choose(options.contenders, made.net.columns, options.device)
     for note in notes:
         say(note)
     count = parallel.workers().count
-    result = measure(made, chosen, options.batch, options.rounds, count, options.least, say, device=options.device)
-    result["notes"][:0] = notes
+    result = measure(
+        made, chosen, options.batch, options.rounds, count, options.least, say, device=options.device,
+        kernels=options.kernels,
+    )  # fmt: skip
+    result["notes"][:0] = notes if options.kernels else [*notes, f"tinyalex{kernels_note(options)}"]
     result["command"] = command_line(options, [each.name for each in chosen])
     say("\n" + report.text(result))
     for path in report.write(result, options.out) if options.out else []:
@@ -73,6 +77,8 @@ def command_line(options, names):
     words = ["tinyalex", "bench", str(options.recipe), "--batch", str(options.batch), "--rounds", str(options.rounds)]
     if options.device != "cpu":
         words += ["--device", options.device]
+    if not options.kernels:
+        words += ["--no-kernels"]
     if options.threads:
         words += ["--threads", str(options.threads)]
     for change in options.set:

@@ -12,11 +12,11 @@ def say(text):
     print(text, flush=True)
 
 
-def trained(place, devices=("cpu",)):
+def trained(place, devices=("cpu",), kernels=True):
     """Load a run, and name on stderr the newer checkpoints that were passed over."""
     from tinyalex.runs import run_folder
 
-    run = run_folder.load(place, devices)
+    run = run_folder.load(place, devices, kernels)
     for line in run.passed_over:
         print(f"tinyalex: warning: {line}; the one before it is taken", file=sys.stderr, flush=True)
     return run

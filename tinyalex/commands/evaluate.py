@@ -5,7 +5,7 @@ import json
 import numpy as np
 
 from tinyalex.commands.common import describe, load, same_classes, say, score_line, trained, with_data
-from tinyalex.commands.options import DATA, RUN, machine
+from tinyalex.commands.options import DATA, RUN, kernels_note, machine, no_kernels
 
 
 def options(command):
@@ -27,6 +27,7 @@ def options(command):
     )
     command.add_argument("--json", action="store_true", help="one JSON object, errors as fractions")
     machine(command)
+    no_kernels(command)
 
 
 def run(options):
@@ -35,7 +36,7 @@ def run(options):
 
     scores, total, dataset, unmirrored = [], 0.0, None, []
     for where in options.runs:  # one after the other: several nets may not fit beside each other
-        run = trained(where, options.devices)
+        run = trained(where, options.devices, options.kernels)
         dataset = dataset or load(with_data(run.recipe, options.data).data.set, run.metadata["seed"])
         images = same_classes(run, dataset).need("test")
         found = evaluation.probabilities(run.network, images, run.mean, run.recipe, options.views)
@@ -49,7 +50,7 @@ def run(options):
     if options.json:
         say(json.dumps(_as_json(options, scores, result, average, labels, dataset.classes)))
         return
-    say(f"{describe(dataset)}{f'; {options.views} views' if options.views > 1 else ''}")
+    say(f"{describe(dataset)}{f'; {options.views} views' if options.views > 1 else ''}{kernels_note(options)}")
     for where in unmirrored:
         say(f"{where} was trained without reflections, which half of these views are; --views 9 has none")
     for where, step, score in scores:

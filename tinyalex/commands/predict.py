@@ -6,7 +6,7 @@ import sys
 import numpy as np
 
 from tinyalex.commands.common import say, trained
-from tinyalex.commands.options import RUN, machine
+from tinyalex.commands.options import RUN, kernels_note, machine, no_kernels
 from tinyalex.errors import DataError
 
 _LARGEST = 64 << 20  # bytes of a file
@@ -19,13 +19,14 @@ def options(command):
     command.add_argument("--json", action="store_true", help="a JSON list, an object for each picture")
     command.add_argument("--picture", metavar="FILE", help="draw the pictures and their five classes into a PNG file")
     machine(command)
+    no_kernels(command)
 
 
 def run(options):
     """Name the five most probable classes of pictures; a picture that cannot be read does not stop the others."""
     from tinyalex.datasets.loading.loader import prepare_image
 
-    run = trained(options.run, options.devices)
+    run = trained(options.run, options.devices, options.kernels)
     pictures, errors = {}, {}
     for path in options.images:
         try:
@@ -44,6 +45,8 @@ def run(options):
         items.sort(key=lambda item: options.images.index(item["image"]))
         say(json.dumps(items, indent=2, ensure_ascii=False))
     else:
+        if not options.kernels:
+            say(f"computed on {' and '.join(options.devices)}{kernels_note(options)}")
         for path, best in answers.items():
             say("\n".join([path, *(f"  {p:6.1%}  {_bar(p)}  {run.words[i]}" for i, p in best)]))
     if options.picture and pictures:

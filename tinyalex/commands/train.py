@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from tinyalex.commands.common import describe, draw, load, say, score_line, with_data
-from tinyalex.commands.options import DATA, RUN, machine, recipe
+from tinyalex.commands.options import DATA, RUN, kernels_note, machine, no_kernels, recipe
 from tinyalex.errors import StorageError, UsageError
 from tinyalex.recipes import recipe as recipes
 from tinyalex.runs.resume import SAVE_EVERY, ResumeOptions
@@ -57,6 +57,7 @@ def options(command):
         help=f"between checkpoints; one is written after every epoch too (default: {SAVE_EVERY / 60:g})",
     )
     machine(command)
+    no_kernels(command)
 
 
 def run(options):
@@ -70,7 +71,7 @@ def run(options):
     overrides = list(options.set) + ([] if options.epochs is None else [f"learning.epochs={options.epochs}"])
     recipe = with_data(recipes.load(options.recipe, overrides), options.data)
     for name in options.devices:
-        Device(name)  # better to hear now than after the data are loaded that it is not there
+        Device(name, options.kernels)  # better to hear now than after the data are loaded that it is not there
     out = Path(options.out or Path("runs") / recipe.name)
     if not options.save_every > 0:
         raise UsageError(f"--save-every: {options.save_every:g} will not do; give minutes above 0")
@@ -83,13 +84,14 @@ def run(options):
     recipe = recipes.with_classes(recipe, len(dataset.classes))
     tell = quietly(say)
     tell(recipes.to_toml(recipe))
-    tell(f"{describe(dataset)}; {out} gets the results; {' and '.join(options.devices)}, seed {options.seed}")
+    where = f"{' and '.join(options.devices)}{kernels_note(options)}"
+    tell(f"{describe(dataset)}; {out} gets the results; {where}, seed {options.seed}")
     resume_options = ResumeOptions(
         options.fresh, options.change, options.exact, options.weak_signal, 60 * options.save_every, _command(options),
         options.init_from,
     )  # fmt: skip
     train = footnote3.train if options.footnote_3 else runs_train.train
-    result = train(recipe, dataset, out, options.devices, options.seed, tell, resume_options)
+    result = train(recipe, dataset, out, options.devices, options.seed, tell, resume_options, kernels=options.kernels)
     last = out / footnote3.STAGES[-1] if options.footnote_3 else out
     pictures = [path for path, _ in draw(Gallery(last, dataset), QUICK, last)]
     for path, reason in retention.pinned(checkpoint.by_step(last)).items():

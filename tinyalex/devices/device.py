@@ -36,6 +36,8 @@ class Device:
         NumPy, CuPy, or the fake NumPy of this device.
     tf32 : bool
         Whether products of float32 matrices on a card may round their operands to 11 significant bits.
+    kernels : bool
+        As given.
     kernel_dtypes : set of dtype
         The types of arrays for which layers use their fast forms: float32, or none.
     memory : int
@@ -54,7 +56,7 @@ class Device:
         if not (name == "cpu" or (kind in ("cuda", "fake") and index.isdecimal())):
             raise UsageError(f"device '{name}': no such kind of device; use cpu, cuda:0, cuda:1, ... or fake:0, ...")
         self.name, self.kind, self.index = name, kind, int(index or 0)
-        self._arena, self._depth, self._compiled = Arena(), 0, {}
+        self.kernels, self._arena, self._depth, self._compiled = kernels, Arena(), 0, {}
         self.tf32, self.kernel_dtypes, self.memory = False, {np.dtype("float32")} if kernels else set(), 0
         self.xp = {"cpu": lambda: np, "fake": lambda: FakeNumPy(name), "cuda": self._cupy}[kind]()
         if kind != "cpu":
@@ -64,7 +66,7 @@ class Device:
                 self.copying = self.xp.cuda.Stream(non_blocking=True)  # for what comes from the host meanwhile
 
     def __repr__(self):
-        return f"Device('{self.name}')"
+        return f"Device('{self.name}'{'' if self.kernels else ', kernels=False'})"
 
     @property
     def on_host(self):

@@ -23,7 +23,7 @@ STAGES = ("1-four-fifths", "2-all", "3-lower-rates")
 EPOCHS = 10  # at each of the two lower rates
 
 
-def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, options=None):
+def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, options=None, kernels=True):
     """Train a network in these stages; the parameters are those of `tinyalex.runs.train.train`.
 
     ``learning.epochs`` is the most that each of the first two stages takes, and ``learning.patience`` how many epochs
@@ -36,12 +36,12 @@ def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, options=No
     """
     folders = [Path(out) / stage for stage in STAGES]
     four, fifth = (Chosen(dataset.train, indices) for indices in fifths(dataset))
-    common, options = {"devices": devices, "seed": seed, "show": show}, options or ResumeOptions()
+    common, options = {"devices": devices, "seed": seed, "show": show, "kernels": kernels}, options or ResumeOptions()
 
     show(f"{folders[0]}: {len(four):,} images, until {len(fifth):,} others are told no better")
     validated = part(dataset, four, fifth)
     train_run(_with(recipe, schedule="plateau", drops=0), validated, folders[0], **common, options=options)
-    noted = _loss(run_folder.load(folders[0], devices).network, part(dataset, four, fifth), recipe, seed)
+    noted = _loss(run_folder.load(folders[0], devices, kernels).network, part(dataset, four, fifth), recipe, seed)
 
     show(f"{folders[1]}: all {len(dataset.train):,} images, until the loss on the last fifth is {noted:.4f}")
     newcomers = part(dataset, fifth, fifth)

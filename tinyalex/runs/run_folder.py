@@ -190,7 +190,7 @@ def _shapes(path):
     return shapes
 
 
-def load(place, devices=("cpu",)):
+def load(place, devices=("cpu",), kernels=True):
     """Build the network of a run folder's newest checkpoint, of one checkpoint, or of a file of weights.
 
     Returns
@@ -208,7 +208,7 @@ def load(place, devices=("cpu",)):
             if attempt == 2 or path.exists():
                 raise  # else training has replaced it meanwhile
     settings = recipe.parse(metadata["recipe"])
-    network = alexnet.build(settings.net, settings.init, devices, seed=None)
+    network = alexnet.build(settings.net, settings.init, devices, seed=None, kernels=kernels)
     network.load(tensors)
     classes = list(metadata["classes"])
     words = list(metadata.get("words") or classes)
