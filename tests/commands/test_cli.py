@@ -226,6 +226,34 @@ def test_predict_equals_evaluate(place, capsys):
     assert wrong / 9 == pytest.approx(json.loads(capsys.readouterr().out)["top1_error"])
 
 
+def test_no_kernels_runs_the_readable_layers_and_says_so(place, tmp_path, capsys):
+    command = ["train", str(place / "tiny.toml"), "--data", str(place / "data"), "--threads", "1", "--no-kernels"]
+    assert main([*command, "--out", str(tmp_path / "run")]) == 0
+    assert "cpu, readable layers (--no-kernels), seed 0" in capsys.readouterr().out
+    there, usual = (tensorfile(folder / "run" / "checkpoint-00000008.safetensors") for folder in (tmp_path, place))
+    for name, weights in usual.items():
+        np.testing.assert_allclose(there[name], weights, rtol=1e-3, atol=1e-4 * np.abs(weights).max())
+    metadata = run_folder.load(tmp_path / "run").metadata
+    assert metadata["fingerprint"]["kernels"] == "off"
+    assert "kernels" not in run_folder.load(place / "run").metadata["fingerprint"]
+    for command in (["evaluate", str(place / "run")], ["predict", "--run", str(place / "run"), *pictures(place)]):
+        outputs = []
+        for extra in ([], ["--no-kernels"]):
+            assert main([*command, "--threads", "1", *extra]) == 0
+            outputs.append(capsys.readouterr().out)
+        assert ", readable layers (--no-kernels)" in outputs[1] and "(--no-kernels)" not in outputs[0]
+        assert outputs[1].splitlines()[-1] == outputs[0].splitlines()[-1]
+
+
+def tensorfile(path):
+    run = run_folder.load(path)
+    return {name: np.array(view) for name, view in run.network.state().items()}
+
+
+def pictures(place):
+    return [str(path) for path in sorted((place / "data" / "test").glob("*/*.png"))[:1]]
+
+
 def test_figures_are_drawn_again(place):
     for name in ("curves", "kernels", "panel"):
         (place / "run" / f"{name}.png").unlink()
