@@ -56,35 +56,35 @@ PLACES = {
     },
     "layers.locally_connected:LocallyConnected.forward": {
         "local: bias forgotten": ("y += self.b.value", "pass"),
-        "local: one bias for all places": ("y += self.b.value", "y += self.b.value.mean(axis=(0, 1))"),
-        "local: the kernel of the first place everywhere": ("self._patches(x), W,", "self._patches(x), W[:1],"),
+        "local: one bias for all positions": ("y += self.b.value", "y += self.b.value.mean(axis=(0, 1))"),
+        "local: the kernel of the first position everywhere": ("self._patches(x), W,", "self._patches(x), W[:1],"),
         "local: float32 promoted": ("xp.result_type(x, W)", "xp.result_type(x, W, 'float64')"),
         "local: input changed in place": ("self.saved = x", "x *= 1.5; self.saved = x"),
     },
     "layers.locally_connected:LocallyConnected.backward": {
-        "local: bias gradient shared by the places": (
+        "local: bias gradient shared by the positions": (
             "dy.sum(axis=0)",
             "dy.sum(axis=(0, 1, 2))",
         ),
         "local: bias gradient adds up": ("self.b.grad[...] =", "self.b.grad +="),
         "local: weight gradient averaged": ("patches.transpose(0, 2, 1), dy", "patches.transpose(0, 2, 1), dy / n"),
-        "local: places turned round": ("W.transpose(0, 2, 1)", "W[::-1].transpose(0, 2, 1)"),
-        "local: images and places mixed up": ("dpatches.transpose(1, 0, 2)", "dpatches"),
+        "local: positions turned round": ("W.transpose(0, 2, 1)", "W[::-1].transpose(0, 2, 1)"),
+        "local: images and positions mixed up": ("dpatches.transpose(1, 0, 2)", "dpatches"),
     },
     "layers.locally_connected:LocallyConnected.__init__": {
-        "local: fan-in counts the places": (
+        "local: fan-in counts the positions": (
             "(kernel * kernel * c)",
-            "(kernel * kernel * c * self.places[0] * self.places[1])",
+            "(kernel * kernel * c * self.output_size[0] * self.output_size[1])",
         ),
     },
     "layers.patches:positions": {
-        "places: floor for ceil": ("-(-span // stride) if rounding == \"ceil\" else span // stride", "span // stride"),
-        "places: ceil for floor": (
+        "positions: floor for ceil": ("-(-span // stride) if rounding == \"ceil\" else span // stride", "span // stride"),
+        "positions: ceil for floor": (
             "-(-span // stride) if rounding == \"ceil\" else span // stride",
             "-(-span // stride)",
         ),
-        "places: one padding only": ("2 * pad", "pad"),
-        "places: one too few": ("return 1 + (", "return max(1, "),
+        "positions: one padding only": ("2 * pad", "pad"),
+        "positions: one too few": ("return 1 + (", "return max(1, "),
     },
     "layers.patches:_pad": {
         "im2col: pad off by one": (
