@@ -8,7 +8,7 @@ import pytest
 from tests.support import shim
 
 
-@pytest.fixture(params=["cpu", "fake:0", "kernels", "cuda:0", "cuda:0 kernels"])
+@pytest.fixture(params=["cpu", "cpu kernels", "fake:0", "kernels", "cuda:0", "cuda:0 kernels"])
 def device(request):
     """Each kind of device in turn (`shim.device`); the card only where there is one."""
     with shim.device(request.param) as device:

@@ -1,33 +1,33 @@
-"""What can go wrong, as a person should hear it: one line and an exit code.
+"""The package's exceptions: each has a one-line message and the command's exit code.
 
-Only `tinyalex.cli` prints these and exits; everything else raises them.
+Only `tinyalex.cli` catches them, prints the message and exits.
 """
 
 
 class TinyalexError(Exception):
-    """An error with a message for people; ``exit_code`` is what the command returns."""
+    """Base class; the message is one line for the user, ``exit_code`` is what the command returns."""
 
     exit_code = 1
 
 
 class UsageError(TinyalexError):
-    """An option, a recipe key or a value that cannot be meant."""
+    """An invalid option, recipe key or value."""
 
     exit_code = 2
 
 
 class ShapeError(UsageError, ValueError):
-    """An array, or a layer, whose size does not fit what it meets."""
+    """An array or a layer whose shape does not fit."""
 
 
 class DataError(TinyalexError):
-    """Images, labels or a data set that cannot be used as they are."""
+    """Unusable images, labels or data sets."""
 
     exit_code = 3
 
 
 class CheckpointError(TinyalexError):
-    """Weights or a checkpoint that cannot be used as they are."""
+    """Unusable weights or checkpoints."""
 
     exit_code = 4
 
@@ -39,7 +39,7 @@ class DivergedError(TinyalexError):
 
 
 class StalledError(DivergedError):
-    """Training does not learn, or cannot begin to: its numbers are finite, but the loss stays that of guessing."""
+    """Training does not learn: its numbers are finite, but the loss stays at the level of guessing."""
 
 
 class BusyError(TinyalexError):
@@ -49,13 +49,13 @@ class BusyError(TinyalexError):
 
 
 class StorageError(TinyalexError):
-    """No space, or no permission, where something has to be written."""
+    """No space or no permission to write a file."""
 
     exit_code = 7
 
 
 class DeviceError(TinyalexError):
-    """A device that is not there, or that has no memory left."""
+    """A device that does not exist or has no memory left."""
 
     exit_code = 8
 

@@ -1,8 +1,8 @@
-"""The only source of chance: bits that are a function of what they are for.
+"""The only source of random numbers: each is a function of its purpose (a counter-based generator).
 
-No generator lives on between two calls. Every random number is a hash of a key (the seed, the purpose, the epoch or
-step) and of counters (which sample, which unit), in 32-bit integer arithmetic. NumPy and CuPy therefore give the same
-bits, the number of threads or columns cannot change them, and a checkpoint has no random state to keep.
+There is no generator with a state. Every random number is a hash of a key (the seed, the purpose, the epoch or step)
+and of counters (which sample, which unit), in 32-bit integer arithmetic. NumPy and CuPy therefore give the same bits,
+the number of threads or columns does not change them, and a checkpoint needs no random state.
 """
 
 import hashlib
@@ -11,21 +11,21 @@ from dataclasses import dataclass
 import numpy as np
 
 _WORD = 0xFFFFFFFF
-_GOLDEN = 0x9E3779B9  # 2^32 over the golden ratio: takes small counters far apart
+_GOLDEN = 0x9E3779B9  # 2^32 over the golden ratio: spreads small counters
 
 
 @dataclass(frozen=True)
 class Step:
-    """Where in a training run a forward pass stands; all that dropout needs to draw its mask.
+    """The position of a forward pass in a training run; dropout draws its mask from it.
 
     Attributes
     ----------
     seed : int
         The run's seed.
     number : int
-        How many updates came before this one.
+        Number of updates before this one.
     first : int
-        Position, within the batch, of the first image that is passed.
+        Index in the batch of the first image of this pass.
     """
 
     seed: int
@@ -40,7 +40,7 @@ def key(seed, *purpose):
     ----------
     seed : int
     *purpose : int or str
-        What the bits are for: ``key(seed, "crop", epoch)``.
+        What the bits are used for: ``key(seed, "crop", epoch)``.
 
     Returns
     -------
@@ -60,7 +60,7 @@ def bits(key, *counters, xp=np):
     key : int
         From `key`.
     *counters : array of integers, broadcast together
-        Say, samples (n, 1) and units (1, m).
+        For example samples (n, 1) and units (1, m).
     xp : module
         ``numpy``, or a device's array module.
 

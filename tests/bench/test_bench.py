@@ -392,6 +392,7 @@ def test_command_refuses(option, capsys):
 def test_command_line_repeats_the_measurement():
     class Options:
         recipe, batch, rounds, threads, device, set = "paper", 32, 7, 2, "cpu", ["net.maps=[1, 2]"]
+        kernels = True
 
     line = bench.command_line(Options, ["winograd"])
     assert (
@@ -400,3 +401,33 @@ def test_command_line_repeats_the_measurement():
     Options.device, Options.threads = "cuda:1", None
     line = bench.command_line(Options, ["tf32"])
     assert line.endswith("--rounds 7 --device cuda:1 --set 'net.maps=[1, 2]' --contenders tf32")
+    Options.kernels = False
+    assert " --device cuda:1 --no-kernels --set " in bench.command_line(Options, ["tf32"])
+
+
+def test_bench_without_kernels_says_so(tmp_path, capsys):
+    options = [
+        "--batch",
+        "2",
+        "--rounds",
+        "1",
+        "--least",
+        "0",
+        "--threads",
+        "1",
+        "--no-kernels",
+        "--out",
+        str(tmp_path),
+    ]
+    command = [
+        "bench",
+        "paper",
+        *options,
+        "--contenders",
+        "im2col",
+        *(word for key in SMALL for word in ("--set", key)),
+    ]
+    assert main(command) == 0
+    assert "readable layers (--no-kernels)" in capsys.readouterr().out
+    result = json.loads((tmp_path / "bench.json").read_text())
+    assert " --no-kernels " in result["command"] and any("--no-kernels" in note for note in result["notes"])

@@ -228,6 +228,34 @@ def test_predict_agrees_with_evaluate(workspace, capsys):
     assert wrong / 9 == pytest.approx(json.loads(capsys.readouterr().out)["top1_error"])
 
 
+def test_no_kernels_runs_the_readable_layers_and_says_so(workspace, tmp_path, capsys):
+    command = ["train", str(workspace / "tiny.toml"), "--data", str(workspace / "data"), "--threads", "1", "--no-kernels"]
+    assert main([*command, "--out", str(tmp_path / "run")]) == 0
+    assert "cpu, readable layers (--no-kernels), seed 0" in capsys.readouterr().out
+    without, usual = (weights_of(folder / "run" / "checkpoint-00000008.safetensors") for folder in (tmp_path, workspace))
+    for name, weights in usual.items():
+        np.testing.assert_allclose(without[name], weights, rtol=1e-3, atol=1e-4 * np.abs(weights).max())
+    metadata = run_folder.load(tmp_path / "run").metadata
+    assert metadata["fingerprint"]["kernels"] == "off"
+    assert "kernels" not in run_folder.load(workspace / "run").metadata["fingerprint"]
+    for command in (["evaluate", str(workspace / "run")], ["predict", "--run", str(workspace / "run"), *pictures(workspace)]):
+        outputs = []
+        for extra in ([], ["--no-kernels"]):
+            assert main([*command, "--threads", "1", *extra]) == 0
+            outputs.append(capsys.readouterr().out)
+        assert ", readable layers (--no-kernels)" in outputs[1] and "(--no-kernels)" not in outputs[0]
+        assert outputs[1].splitlines()[-1] == outputs[0].splitlines()[-1]
+
+
+def weights_of(path):
+    run = run_folder.load(path)
+    return {name: np.array(view) for name, view in run.network.state().items()}
+
+
+def pictures(workspace):
+    return [str(path) for path in sorted((workspace / "data" / "test").glob("*/*.png"))[:1]]
+
+
 def test_figures_draws_missing_pictures_again(workspace):
     for name in ("curves", "kernels", "panel"):
         (workspace / "run" / f"{name}.png").unlink()

@@ -56,8 +56,8 @@ def on_kernels(monkeypatch):
     """Networks are built on the devices of `shim.device`, which take the kernels where that is asked for."""
     made = []
 
-    def device(name):
-        made.append(shim.device(name))
+    def device(name, kernels=True):
+        made.append(shim.device(name, kernels))
         return made[-1]
 
     monkeypatch.setattr(network, "Device", device)

@@ -119,7 +119,7 @@ def test_places_of_a_window_are_those_of_walking_there():
                 for pad in range(3):
                     for rounding in ("floor", "ceil"):
                         if size + 2 * pad >= window:
-                            walked = loops.convolution.places(size, window, stride, pad, rounding)
+                            walked = loops.convolution.positions(size, window, stride, pad, rounding)
                             assert positions(size, window, stride, pad, rounding) == walked
 
 

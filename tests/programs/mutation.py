@@ -33,6 +33,10 @@ CONTROL = "as it is"  # nobody may object to that
 CHECKS = "the quick checks"
 LAYER = (CHECKS, "layers/test_layers.py", "layers/test_loops.py", "network/test_alexnet.py")
 SUITES = {  # file: what is asked, the quickest first
+    "kernels/cpu/activation.py": LAYER,
+    "kernels/cpu/patches.py": LAYER,
+    "kernels/cpu/pooling.py": LAYER,
+    "kernels/cpu/response.py": LAYER,
     "layers/activation.py": LAYER,
     "layers/convolution.py": LAYER,
     "layers/dropout.py": LAYER,

@@ -12,17 +12,43 @@ _FIRST_LETTER = "NumPy reads the first letter"
 _TWICE = "it happens along two axes, and minus times minus is plus"
 
 EQUIVALENT = {
-    "layers/activation.py": {
-        "zeros = self.device.zeros(x.shape[-2:], x.dtype)  # NumPy takes an array twice as fast as a number  [-2 -> 2]":
-        _SPREAD,
-        "zeros = self.device.zeros(x.shape[-2:], x.dtype)  # NumPy takes an array twice as fast as a number  [2 -> 3]":
-        _SPREAD,
+    "kernels/cpu/activation.py": {
+        "zeros = device.zeros(x.shape[-2:], x.dtype)  # with an array of zeros maximum is twice as fast as with the number 0"
+        "  [-2 -> 2]": _SPREAD,
+        "zeros = device.zeros(x.shape[-2:], x.dtype)  # with an array of zeros maximum is twice as fast as with the number 0"
+        "  [2 -> 3]": _SPREAD,
+    },
+    "kernels/cpu/patches.py": {
+        "apart = -(-kernel // stride)  [-kernel // stride -> -kernel * stride]":
+        "so far apart they share no pixel either: speed alone",
+        "height, width, span = (ho - 1) * stride + kernel, (wo - 1 + apart) * stride, apart * stride"
+        "  [ho - 1 -> ho + 1]": _MORE,
+        "height, width, span = (ho - 1) * stride + kernel, (wo - 1 + apart) * stride, apart * stride"
+        "  [wo - 1 -> wo + 1]": _MORE,
+    },
+    "kernels/cpu/pooling.py": {
+        "dx[pixels] += share[outputs]  [dx[pixels] += share[outputs] -> dx[pixels] -= share[outputs]]": _TWICE,
+        "y[outputs] += x[pixels]  [y[outputs] += x[pixels] -> y[outputs] -= x[pixels]]": _TWICE,
+    },
+    "kernels/cpu/response.py": {
+        "PIECE = 3 << 15  # numbers that are normalized at a time  [3 -> 4]": _SPEED,
+        "PIECE = 3 << 15  # numbers that are normalized at a time  [15 -> 16]": _SPEED,
+        "if beta != 0.75:  [0.75 -> 1.625]": "the power is that of the two square roots: speed alone",
+        "return x if groups is None else x.reshape(-1, x.shape[-1] // groups)  [1 -> 2]": _MINUS,
+        "padded, flat = padded.reshape(-1), total.reshape(-1)  [1 -> 2]": _MINUS,
+        "padded, flat = padded.reshape(-1), total.reshape(-1)  [1 -> 2] #2": _MINUS,
+        "padded = device.zeros((rows + 1, maps + size - 1), a.dtype)  [1 -> 2]": _MORE,
+        "padded = device.zeros((rows + 1, maps + size - 1), a.dtype)  [maps + size - 1 -> maps + size + 1]": _MORE,
+        "padded = device.zeros((rows + 1, maps + size - 1), a.dtype)  [1 -> 2] #2":
+        "a window's last map is then the next row's first number, which is zero too",
+        "padded = device.zeros((n, h + size - 1, w + size - 1, c), a.dtype)  [h + size - 1 -> h + size + 1]": _MORE,
+        "padded = device.zeros((n, h + size - 1, w + size - 1, c), a.dtype)  [w + size - 1 -> w + size + 1]": _MORE,
     },
     "layers/convolution.py": {
         "self.b.grad[...] = dy.reshape(-1, self.maps).sum(axis=0)  [1 -> 2]": _MINUS,
         "W = self.W.value.reshape(-1, self.maps)  # (k k c/g, o)  [1 -> 2]": _MINUS,
-        "W, dW = self.W.value.reshape(-1, self.maps), self.W.grad.reshape(-1, self.maps)  [1 -> 2]": _MINUS,
-        "W, dW = self.W.value.reshape(-1, self.maps), self.W.grad.reshape(-1, self.maps)  [1 -> 2] #2": _MINUS,
+        "W, dW = W.reshape(-1, self.maps), dW.reshape(-1, self.maps)  [1 -> 2]": _MINUS,
+        "W, dW = W.reshape(-1, self.maps), dW.reshape(-1, self.maps)  [1 -> 2] #2": _MINUS,
         "dy = dy.reshape(-1, self.maps)  # (n ho wo, o)  [1 -> 2]": _MINUS,
         'def __init__(self, channels, maps, kernel, stride=1, pad=0, groups=1, rounding="floor", std="he", bias=0.0):'
         "  ['floor' -> 'floorx']": _NO_CEIL,
@@ -43,41 +69,22 @@ EQUIVALENT = {
         "self.device.matmul(part.reshape(len(x), -1).T, dy[:, outputs], out=dW[:, outputs])  [1 -> 2]": _MINUS,
     },
     "layers/normalization.py": {
-        "PIECE = 3 << 15  # numbers  [3 -> 4]": _SPEED,
-        "PIECE = 3 << 15  # numbers  [15 -> 16]": _SPEED,
-        "if self.beta != 0.75:  [0.75 -> 1.625]": "the power is that of the two square roots: speed alone",
-        "return ranges(len(x), -(-x.size // PIECE) if self.device.on_host else 1)  [-(-x.size // PIECE)"
-        " if self.device.on_host else 1 -> -(-x.size // PIECE) if not self.device.on_host else 1]": _SPEED,
-        "return ranges(len(x), -(-x.size // PIECE) if self.device.on_host else 1)  [1 -> 2]": _SPEED,
-        "return x.reshape(-1, x.shape[-1] // self.groups)  [1 -> 2]": _MINUS,
-        "padded, flat = padded.reshape(-1), total.reshape(-1)  [1 -> 2]": _MINUS,
-        "padded, flat = padded.reshape(-1), total.reshape(-1)  [1 -> 2] #2": _MINUS,
-        "padded = self.device.zeros((rows + 1, maps + self.size - 1), a.dtype)  [1 -> 2]": _MORE,
-        "padded = self.device.zeros((rows + 1, maps + self.size - 1), a.dtype)"
+        "padded = self.device.zeros((*a.shape[:-1], maps + self.size - 1), a.dtype)"
         "  [maps + self.size - 1 -> maps + self.size + 1]": _MORE,
-        "padded = self.device.zeros((rows + 1, maps + self.size - 1), a.dtype)  [1 -> 2] #2":
-        "a window's last place is then the next row's first, which is zero too",
         "padded = self.device.zeros((n, h + self.size - 1, w + self.size - 1, c), a.dtype)"
         "  [h + self.size - 1 -> h + self.size + 1]": _MORE,
         "padded = self.device.zeros((n, h + self.size - 1, w + self.size - 1, c), a.dtype)"
         "  [w + self.size - 1 -> w + self.size + 1]": _MORE,
+        "return total.reshape(*a.shape[:-2], -1)  [1 -> 2]": _MINUS,
     },
     "layers/patches.py": {
         "def im2col(device, x, kernel, stride=1, pad=0, rounding=\"floor\"):  ['floor' -> 'floorx']": _NO_CEIL,
         "def col2im(device, patches, shape, kernel, stride=1, pad=0, rounding=\"floor\"):  ['floor' -> 'floorx']":
         _NO_CEIL,
-        "apart = -(-kernel // stride)  # places so far apart share no pixel: of those, whole rows of k * c are added"
-        " at once  [-kernel // stride -> -kernel * stride]": "so far apart they share no pixel either: speed alone",
-        "height, width, span = (ho - 1) * stride + kernel, (wo - 1 + apart) * stride, apart * stride"
-        "  [ho - 1 -> ho + 1]": _MORE,
-        "height, width, span = (ho - 1) * stride + kernel, (wo - 1 + apart) * stride, apart * stride"
-        "  [wo - 1 -> wo + 1]": _MORE,
+        "height, width = (ho - 1) * stride + kernel, (wo - 1) * stride + kernel  [ho - 1 -> ho + 1]": _MORE,
+        "height, width = (ho - 1) * stride + kernel, (wo - 1) * stride + kernel  [wo - 1 -> wo + 1]": _MORE,
         "if pad == 0 and height <= h and width <= w:  [height <= h -> height < h]": "a copy where a view would do",
         "if pad == 0 and height <= h and width <= w:  [width <= w -> width < w]": "a copy where a view would do",
-    },
-    "layers/pooling.py": {
-        "dx[pixels] += share[units]  [dx[pixels] += share[units] -> dx[pixels] -= share[units]]": _TWICE,
-        "y[units] += x[pixels]  [y[units] += x[pixels] -> y[units] -= x[pixels]]": _TWICE,
     },
     "network/columns.py": {
         "self._slices = _slices([0 if x is None else x.shape[-1] for x in xs], self.routes)  [0 -> 1]":

@@ -182,9 +182,12 @@ def close(name, got, expected, tolerance):
 
 
 def every_layer(check, *arguments):
-    """Hold all cases to one of the functions above, on the CPU."""
+    """Hold all cases to one of the functions above, on the CPU, by the readable layers and by NumPy's fast forms."""
+    fast = Device("cpu")
+    fast.kernel_dtypes.add(np.dtype("float64"))
     for label, case in CASES.items():
-        try:
-            check(case, Device("cpu"), *arguments)
-        except AssertionError as error:
-            raise AssertionError(f"{label}: {error}") from error
+        for device in (Device("cpu", kernels=False), fast):
+            try:
+                check(case, device, *arguments)
+            except AssertionError as error:
+                raise AssertionError(f"{label} on {device}: {error}") from error

@@ -56,35 +56,35 @@ PLACES = {
     },
     "layers.locally_connected:LocallyConnected.forward": {
         "local: bias forgotten": ("y += self.b.value", "pass"),
-        "local: one bias for all places": ("y += self.b.value", "y += self.b.value.mean(axis=(0, 1))"),
-        "local: the kernel of the first place everywhere": ("self._patches(x), W,", "self._patches(x), W[:1],"),
+        "local: one bias for all positions": ("y += self.b.value", "y += self.b.value.mean(axis=(0, 1))"),
+        "local: the kernel of the first position everywhere": ("self._patches(x), W,", "self._patches(x), W[:1],"),
         "local: float32 promoted": ("xp.result_type(x, W)", "xp.result_type(x, W, 'float64')"),
         "local: input changed in place": ("self.saved = x", "x *= 1.5; self.saved = x"),
     },
     "layers.locally_connected:LocallyConnected.backward": {
-        "local: bias gradient shared by the places": (
+        "local: bias gradient shared by the positions": (
             "dy.sum(axis=0)",
             "dy.sum(axis=(0, 1, 2))",
         ),
         "local: bias gradient adds up": ("self.b.grad[...] =", "self.b.grad +="),
         "local: weight gradient averaged": ("patches.transpose(0, 2, 1), dy", "patches.transpose(0, 2, 1), dy / n"),
-        "local: places turned round": ("W.transpose(0, 2, 1)", "W[::-1].transpose(0, 2, 1)"),
-        "local: images and places mixed up": ("dpatches.transpose(1, 0, 2)", "dpatches"),
+        "local: positions turned round": ("W.transpose(0, 2, 1)", "W[::-1].transpose(0, 2, 1)"),
+        "local: images and positions mixed up": ("dpatches.transpose(1, 0, 2)", "dpatches"),
     },
     "layers.locally_connected:LocallyConnected.__init__": {
-        "local: fan-in counts the places": (
+        "local: fan-in counts the positions": (
             "(kernel * kernel * c)",
-            "(kernel * kernel * c * self.places[0] * self.places[1])",
+            "(kernel * kernel * c * self.output_size[0] * self.output_size[1])",
         ),
     },
     "layers.patches:positions": {
-        "places: floor for ceil": ("-(-span // stride) if rounding == \"ceil\" else span // stride", "span // stride"),
-        "places: ceil for floor": (
+        "positions: floor for ceil": ("-(-span // stride) if rounding == \"ceil\" else span // stride", "span // stride"),
+        "positions: ceil for floor": (
             "-(-span // stride) if rounding == \"ceil\" else span // stride",
             "-(-span // stride)",
         ),
-        "places: one padding only": ("2 * pad", "pad"),
-        "places: one too few": ("return 1 + (", "return max(1, "),
+        "positions: one padding only": ("2 * pad", "pad"),
+        "positions: one too few": ("return 1 + (", "return max(1, "),
     },
     "layers.patches:_pad": {
         "im2col: pad off by one": (
@@ -100,90 +100,164 @@ PLACES = {
         "im2col: rows and columns of the kernel swapped": ("(0, 1, 2, 4, 5, 3)", "(0, 1, 2, 5, 4, 3)"),
     },
     "layers.patches:col2im": {
-        "col2im: overwrites": ("] += some[", "] = some["),
+        "col2im: overwrites": ("] += patches[", "] = patches["),
         "col2im: pad off by one": ("return x[:, pad : pad + h,", "return x[:, max(pad - 1, 0) : max(pad - 1, 0) + h,"),
         "col2im: a tap lost": ("for u in range(kernel):", "for u in range(max(1, kernel - 1)):"),
+        "col2im: the kernel's rows and columns swapped": ("patches[:, :, :, u, v]", "patches[:, :, :, v, u]"),
+    },
+    "kernels.cpu.patches:col2im": {
+        "col2im for NumPy: overwrites": ("] += some[", "] = some["),
+        "col2im for NumPy: pad off by one": (
+            "return x[:, pad : pad + h,",
+            "return x[:, max(pad - 1, 0) : max(pad - 1, 0) + h,",
+        ),
+        "col2im for NumPy: a tap lost": ("for u in range(kernel):", "for u in range(max(1, kernel - 1)):"),
     },
     "layers.activation:ReLU.backward": {
         "relu: mask is >=": ("y > 0", "y >= 0"),
         "relu: no mask": ("y > 0", "1"),
     },
     "layers.activation:ReLU.forward": {
-        "relu: leaks": ("maximum(x, zeros,", "maximum(x, 0.01 * x,"),
-        "relu: works in place": ("out=self.device.empty(x.shape, x.dtype)", "out=x"),
+        "relu: leaks": ("maximum(x, 0)", "maximum(x, 0.01 * x)"),
+        "relu: works in place": ("maximum(x, 0)", "maximum(x, 0, out=x)"),
+    },
+    "kernels.cpu.activation:relu": {
+        "relu for NumPy: leaks": ("maximum(x, zeros,", "maximum(x, 0.01 * x,"),
+        "relu for NumPy: works in place": ("out=device.empty(x.shape, x.dtype)", "out=x"),
+    },
+    "kernels.cpu.activation:relu_backward": {
+        "relu for NumPy: mask is >=": ("dy, y > 0,", "dy, y >= 0,"),
+        "relu for NumPy: no mask": ("dy, y > 0,", "dy, 1,"),
     },
     "layers.activation:Tanh.backward": {
         "tanh: derivative of the sigmoid": ("(1 - y * y)", "(y - y * y)"),
     },
     "layers.normalization:_ResponseNorm.backward": {
-        "lrn: cross term dropped": ("cross *= -2 * self.alpha * self.beta", "cross *= 0"),
-        "lrn: sign of the cross term": ("-2 * self.alpha", "2 * self.alpha"),
-        "lrn: cross term halved": ("-2 * self.alpha", "-self.alpha"),
-        "lrn: beta forgotten in the cross term": ("self.alpha * self.beta", "self.alpha"),
+        "lrn: cross term dropped": ("return dy * d**-self.beta - 2 *", "return dy * d**-self.beta - 0 *"),
+        "lrn: sign of the cross term": ("- 2 * self.alpha", "+ 2 * self.alpha"),
+        "lrn: cross term halved": ("- 2 * self.alpha", "- self.alpha"),
+        "lrn: beta forgotten in the cross term": ("self.alpha * self.beta * x", "self.alpha * x"),
         "lrn: cross term without the neighbours": (
-            "self._window_sum(dy[i], q, after)",
-            "(dy[i] * q, ...)",
+            "self.window_sum(dy * x * d ** (-self.beta - 1), self.size - 1 - self.size // 2)",
+            "dy * x * d ** (-self.beta - 1)",
         ),
         "lrn: backward's window looks the wrong way": ("self.size - 1 - self.size // 2", "self.size // 2"),
-        "lrn: direct term lost": ("dx[i] += xp.multiply(dy[i], p, out=p)", "pass"),
-        "lrn: exponent of d one off": ("q *= u[i]", "pass"),
+        "lrn: direct term lost": ("return dy * d**-self.beta -", "return -"),
+        "lrn: exponent of d one off": ("(-self.beta - 1)", "-self.beta"),
     },
     "layers.normalization:_ResponseNorm.forward": {
-        "lrn: x not squared": ("self._window_sum(x[i], x[i],", "self._window_sum(x[i], 0 * x[i] + 1,"),
-        "lrn: k is 1": ("d += self.k", "d += 1"),
-    },
-    "layers.normalization:_ResponseNorm._power": {
-        "lrn: beta is 1/2 where it is 3/4": ("xp.multiply(xp.sqrt(u, out=out), u, out=out)", "u"),
-        "lrn: beta is always 3/4": ("self.beta != 0.75", "False"),
-        "lrn: other powers multiply": ("xp.power(u, self.beta", "xp.power(u, -self.beta"),
-    },
-    "layers.normalization:_ResponseNorm._add": {
-        "lrn: window of 4": ("terms[1:]", "terms[1:-1]"),
+        "lrn: x not squared": ("(x * x,", "(0 * x + 1,"),
+        "lrn: k is 1": ("d = self.k +", "d = 1 +"),
+        "lrn: beta is always 3/4": ("d**-self.beta", "d**-0.75"),
+        "lrn: other powers multiply": ("d**-self.beta", "d**self.beta"),
     },
     "layers.normalization:LRN.__init__": {
         "lrn: k defaults to 1": ("k=K", "k=1.0"),
         "lrn: alpha not divided by n": ("alpha / size if average else alpha", "alpha"),
         "lrn: alpha always divided by n": ("alpha / size if average else alpha", "alpha / size"),
     },
-    "layers.normalization:LRN._window_sum": {
+    "layers.normalization:LRN.window_sum": {
+        "lrn: window of 4": ("in range(self.size))", "in range(self.size - 1))"),
         "lrn: window begins one late": (
-            "padded[:rows, before : before + maps]",
-            "padded[:rows, before - 1 : before - 1 + maps]",
+            "padded[..., before : before + maps]",
+            "padded[..., before - 1 : before - 1 + maps]",
         ),
-    },
-    "layers.normalization:LRN._apart": {
-        "lrn: window crosses the columns": ("x.shape[-1] // self.groups", "x.shape[-1]"),
+        "lrn: window crosses the columns": (
+            "a = a.reshape(*a.shape[:-1], self.groups, maps)",
+            "maps = a.shape[-1]; a = a[..., None, :]",
+        ),
     },
     "layers.normalization:SpatialNorm.__init__": {
         "spatial norm: alpha divided by the side": ("alpha / size**2", "alpha / size"),
     },
-    "layers.normalization:SpatialNorm._window_sum": {
+    "layers.normalization:SpatialNorm.window_sum": {
         "spatial norm: window over rows only": ("rows[:, :, shift : shift + w]", "rows[:, :, before : before + w]"),
     },
-    "layers.pooling:MaxPool._to_winners": {
-        "max pool: overlaps overwrite": ("dx[pixels] +=", "dx[pixels] ="),
-        "max pool: every pixel wins": ("winners[units] == place", "winners[units] >= 0"),
+    "kernels.cpu.response:backward": {
+        "lrn for NumPy: cross term dropped": ("cross *= -2 * alpha * beta", "cross *= 0"),
+        "lrn for NumPy: sign of the cross term": ("-2 * alpha", "2 * alpha"),
+        "lrn for NumPy: beta forgotten in the cross term": ("alpha * beta\n", "alpha\n"),
+        "lrn for NumPy: cross term without the neighbours": (
+            "window_sum(device, dy[i], q, size, after)",
+            "(dy[i] * q, ...)",
+        ),
+        "lrn for NumPy: backward's window looks the wrong way": ("size - 1 - size // 2", "size // 2"),
+        "lrn for NumPy: direct term lost": ("dx[i] += xp.multiply(dy[i], p, out=p)", "pass"),
+        "lrn for NumPy: exponent of d one off": ("q *= u[i]", "pass"),
     },
-    "layers.pooling:_Pool._taps": {
-        "max pool: window of 2": ("range(self.window)", "range(min(2, self.window))"),
+    "kernels.cpu.response:forward": {
+        "lrn for NumPy: x not squared": ("device, x[i], x[i], size", "device, x[i], 0 * x[i] + 1, size"),
+        "lrn for NumPy: k is 1": ("d += k", "d += 1"),
     },
-    "layers.pooling:MaxPool._largest": {
+    "kernels.cpu.response:_power": {
+        "lrn for NumPy: beta is 1/2 where it is 3/4": ("xp.multiply(xp.sqrt(u, out=out), u, out=out)", "u"),
+        "lrn for NumPy: beta is always 3/4": ("beta != 0.75", "False"),
+        "lrn for NumPy: other powers multiply": ("xp.power(u, beta", "xp.power(u, -beta"),
+    },
+    "kernels.cpu.response:_add": {
+        "lrn for NumPy: window of 4": ("terms[1:]", "terms[1:-1]"),
+    },
+    "kernels.cpu.response:_over_maps": {
+        "lrn for NumPy: window begins one late": (
+            "padded[:rows, before : before + maps]",
+            "padded[:rows, before - 1 : before - 1 + maps]",
+        ),
+    },
+    "kernels.cpu.response:_rows": {
+        "lrn for NumPy: window crosses the columns": ("x.shape[-1] // groups", "x.shape[-1]"),
+    },
+    "kernels.cpu.response:_over_pixels": {
+        "spatial norm for NumPy: window over rows only": (
+            "rows[:, :, shift : shift + w]",
+            "rows[:, :, before : before + w]",
+        ),
+    },
+    "layers.pooling:MaxPool.forward": {
         "max pool: smallest": ("xp.maximum(y[units]", "xp.minimum(y[units]"),
-        "max pool: to the last of several largest": ("x[pixels] > y[units]", "x[pixels] >= y[units]"),
-        "max pool: a pixel of each window forgotten": ("enumerate(others, 1)", "enumerate(others[:-1], 1)"),
+        "max pool: a pixel of each window forgotten": ("in others:", "in others[:-1]:"),
     },
-    "layers.pooling:_Pool._pooled": {
+    "layers.pooling:MaxPool.backward": {
+        "max pool: overlaps overwrite": ("dx[pixels] +=", "dx[pixels] ="),
+        "max pool: every pixel wins": ("(x[pixels] == y[units]) &", ""),
+        "max pool: all of several largest": ("found[units] |= first", "pass"),
+        "max pool: to the last of several largest": (
+            "in self.taps(x.shape):",
+            "in reversed(list(self.taps(x.shape))):",
+        ),
+    },
+    "layers.pooling:_Pool.taps": {
+        "max pool: window of 2": ("for u in range(self.window)", "for u in range(min(2, self.window))"),
+    },
+    "layers.pooling:_Pool.output_shape": {
         "pool: clipped window left out": ("self.rounding)", "'floor')"),
     },
-    "layers.pooling:AvgPool._areas": {
-        "avg pool: divided by the full window": ("self._sum(self._sum(ones, 2), 1)", "self.window**2"),
+    "layers.pooling:AvgPool.forward": {
+        "avg pool: divided by the full window": ("area[units] += 1", "area[units] += (self.window**2 - area[units])"),
+        "avg pool: float32 promoted": ("x.real.dtype", "'float64'"),
     },
     "layers.pooling:AvgPool.backward": {
-        "avg pool: backward not divided": ("dy / self._areas(shape, dy.real.dtype)", "dy"),
+        "avg pool: backward not divided": ("share, dx = dy / area", "share, dx = dy"),
         "avg pool: overlaps overwrite": ("dx[pixels] += share", "dx[pixels] = share"),
     },
-    "layers.pooling:AvgPool.forward": {
-        "avg pool: float32 promoted": ("x.real.dtype", "'float64'"),
+    "kernels.cpu.pooling:_to_winners": {
+        "max pool for NumPy: overlaps overwrite": ("dx[pixels] +=", "dx[pixels] ="),
+        "max pool for NumPy: every pixel wins": ("winners[outputs] == index", "winners[outputs] >= 0"),
+    },
+    "kernels.cpu.pooling:_taps": {
+        "max pool for NumPy: window of 2": ("range(window)", "range(min(2, window))"),
+    },
+    "kernels.cpu.pooling:_largest": {
+        "max pool for NumPy: smallest": ("xp.maximum(y[outputs]", "xp.minimum(y[outputs]"),
+        "max pool for NumPy: to the last of several largest": ("x[pixels] > y[outputs]", "x[pixels] >= y[outputs]"),
+        "max pool for NumPy: a pixel of each window forgotten": ("enumerate(others, 1)", "enumerate(others[:-1], 1)"),
+    },
+    "kernels.cpu.pooling:average_pool": {
+        "avg pool for NumPy: divided by the full window": ("return x / areas", "return x / window**2"),
+        "avg pool for NumPy: float32 promoted": ("1), x.dtype)", "1), 'float64')"),
+    },
+    "kernels.cpu.pooling:average_pool_backward": {
+        "avg pool for NumPy: backward not divided": ("dx = dy / areas", "dx = dy"),
+        "avg pool for NumPy: overlaps overwrite": ("dx[pixels] += share", "dx[pixels] = share"),
     },
     "layers.linear:Linear.forward": {
         "linear: bias forgotten": ("y += self.b.value", "pass"),
@@ -210,9 +284,6 @@ PLACES = {
         "dropout: scaled in training too": ("return x * self.saved", "return x * self.saved / (1 - self.p)"),
         "dropout: active at test": ("if not training:", "step = step or randomness.Step(0, 0)\n    if False:"),
         "dropout: inactive in training": ("if not training:", "if True:"),
-        "dropout: same mask every step": (", step.number)", ")"),
-        "dropout: same mask every run": ("key(step.seed,", "key(0,"),
-        "dropout: same mask in both layers": ("\"dropout\", self.stream", "\"dropout\""),
         "dropout: same mask in both columns": (
             "arange(self.first_unit, self.first_unit + x.shape[1])",
             "arange(x.shape[1])",
@@ -222,7 +293,12 @@ PLACES = {
             "arange(step.first, step.first + len(x))",
             "arange(len(x))",
         ),
-        "dropout: keeps p instead of silencing p": (">= int", "< int"),
+        "dropout: keeps p instead of dropping p": (">= int", "< int"),
+    },
+    "layers.dropout:Dropout.key": {
+        "dropout: same mask every step": (", step.number)", ")"),
+        "dropout: same mask every run": ("key(step.seed,", "key(0,"),
+        "dropout: same mask in both layers": ("\"dropout\", self.stream", "\"dropout\""),
     },
     "layers.dropout:Dropout.backward": {
         "dropout: backward forgets the mask": ("dy * self.pop_saved()", "dy"),

@@ -20,6 +20,7 @@ from tests.support.layer_cases import (
 )
 from tinyalex import gradcheck, layers
 from tinyalex.devices import parallel
+from tinyalex.devices.device import Device
 from tinyalex.layers import loops
 from tinyalex.layers.winograd import WinogradConv2d
 from tinyalex.network import alexnet
@@ -79,15 +80,19 @@ def loss_does_not_overflow():
 
 
 def relu_is_flat_at_zero():
-    layer = layers.ReLU()
-    layer.forward(np.array([[0.0, 1.0]]))
-    assert layer.backward(np.ones((1, 2))).tolist() == [[0.0, 1.0]]
+    for dtype in ("float32", "float64"):
+        layer = layers.ReLU()
+        layer.forward(np.array([[0.0, 1.0]], dtype))
+        assert layer.backward(np.ones((1, 2), dtype)).tolist() == [[0.0, 1.0]]
 
 
 def first_of_equals_wins():
-    x, dy, layer = np.round(noise(2, 7, 6, 3)), noise(2, 3, 3, 3), layers.MaxPool(3, 2)
+    x, dy, layer = np.round(noise(2, 7, 6, 3)), noise(2, 3, 3, 3), layers.MaxPool(3, 2).build(Device("cpu"))
     layer.forward(x)
     close("dx", layer.backward(dy), loops.max_pool_backward(dy, x), 1e-14)
+    layer.device.kernel_dtypes.add(x.dtype)
+    layer.forward(x)
+    close("dx of the fast form", layer.backward(dy), loops.max_pool_backward(dy, x), 1e-14)
 
 
 def masks_are_drawn_anew():

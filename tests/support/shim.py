@@ -148,20 +148,20 @@ class ShimDevice(Device):
         self.started.append(name)
 
 
-def device(name):
+def device(name, kernels=True):
     """Return the device that a test asks for; skip the test where there is none.
 
-    "kernels" runs CUDA kernels on the processor, wherever they exist. With "cuda:0" float64 goes the readable way, with
-    "cuda:0 kernels" through the kernels.
+    "kernels" runs the CUDA kernels on the CPU, in float32 and float64. On "cpu" and "cuda:0" float64 takes the readable
+    layers; on "cpu kernels" and "cuda:0 kernels" it takes the fast forms too. ``kernels=False`` switches all of them off.
     """
     if name == "kernels":
-        return ShimDevice("float32", "float64")
-    name, _, kernels = name.partition(" ")
+        return ShimDevice(*(["float32", "float64"] if kernels else []))
+    name, _, in_float64 = name.partition(" ")
     try:
-        found = Device(name)
+        found = Device(name, kernels)
     except DeviceError as error:
         pytest.skip(str(error))
-    if kernels:
+    if in_float64 and kernels:
         found.kernel_dtypes.add(np.dtype("float64"))
     return found
 

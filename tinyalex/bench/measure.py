@@ -26,7 +26,7 @@ TOLERANCE = 1e-3  # between fingerprints of one net: far above the rounding of f
 TOLERANCE_TF32 = 2e-2  # if one of them rounds factors to 11 bits in 8 layers
 
 
-def measure(made, contenders, batch, rounds, threads, least, show, start=start_process, device="cpu"):
+def measure(made, contenders, batch, rounds, threads, least, show, start=start_process, device="cpu", kernels=True):
     """Measure contenders side by side.
 
     Parameters
@@ -43,6 +43,8 @@ def measure(made, contenders, batch, rounds, threads, least, show, start=start_p
         Starts a process; see `tinyalex.bench.process.start_process`.
     device : str
         The contenders' device.
+    kernels : bool
+        Whether tinyalex may use the fast forms of `tinyalex.kernels`.
 
     Returns
     -------
@@ -54,7 +56,7 @@ def measure(made, contenders, batch, rounds, threads, least, show, start=start_p
     DivergedError
         If a loss is not finite, because such steps may take another time.
     """
-    common = {"recipe": recipe.to_toml(made), "batch": batch, "threads": threads, "least": least}
+    common = {"recipe": recipe.to_toml(made), "batch": batch, "threads": threads, "least": least, "kernels": kernels}
     if device.startswith("cuda"):
         common |= {"warmup": WARMUP, "count": COUNT}
     with contextlib.ExitStack() as stack:

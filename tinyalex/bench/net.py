@@ -27,9 +27,9 @@ def describe(recipe, columns=1, convolution="im2col"):
     return _over_all_maps(alexnet.describe(replace(recipe.net, convolution=convolution), INIT, columns), columns)
 
 
-def build(recipe, devices, convolution="im2col", tf32=False):
+def build(recipe, devices, convolution="im2col", tf32=False, kernels=True):
     """Build the net of `describe` on the devices with these names."""
-    network = alexnet.build(replace(recipe.net, convolution=convolution), INIT, devices)
+    network = alexnet.build(replace(recipe.net, convolution=convolution), INIT, devices, kernels=kernels)
     for device in network.devices:
         device.tf32 = tf32
     return _over_all_maps(network, len(network.devices))

@@ -4,7 +4,7 @@ import math
 import shlex
 
 from tinyalex.commands.common import print_line, with_class_count
-from tinyalex.commands.options import recipe, threads
+from tinyalex.commands.options import kernels_note, no_kernels, recipe, threads
 from tinyalex.errors import UsageError
 from tinyalex.recipes import recipe as recipes
 
@@ -46,6 +46,7 @@ def options(command):
     command.add_argument(
         "--out", metavar="DIR", help="folder in which to save bench.json, bench.md and bench.png (default: do not save)"
     )
+    no_kernels(command)
     threads(command)
 
 
@@ -61,15 +62,16 @@ def run(options):
     if not 0 <= options.least < math.inf:
         raise UsageError(f"--least {options.least}: give a number of seconds, 0 or more")
     made = with_class_count(recipes.load(options.recipe, options.set))
-    Device(options.device)  # raises DeviceError before anything is started
+    Device(options.device, options.kernels)  # raises DeviceError before anything is started
     chosen, notes = contenders.choose(options.contenders, made.net.columns, options.device)
     for note in notes:
         print_line(note)
     count = parallel.workers().count
     result = measure(
-        made, chosen, options.batch, options.rounds, count, options.least, print_line, device=options.device
-    )
-    result["notes"][:0] = notes
+        made, chosen, options.batch, options.rounds, count, options.least, print_line, device=options.device,
+        kernels=options.kernels,
+    )  # fmt: skip
+    result["notes"][:0] = notes if options.kernels else [*notes, f"tinyalex computes with the{kernels_note(options)[1:]}"]
     result["command"] = command_line(options, [contender.name for contender in chosen])
     print_line("\n" + report.text(result))
     for path in report.write(result, options.out) if options.out else []:
@@ -81,6 +83,8 @@ def command_line(options, names):
     words = ["tinyalex", "bench", str(options.recipe), "--batch", str(options.batch), "--rounds", str(options.rounds)]
     if options.device != "cpu":
         words += ["--device", options.device]
+    if not options.kernels:
+        words += ["--no-kernels"]
     if options.threads:
         words += ["--threads", str(options.threads)]
     for change in options.set:

@@ -12,11 +12,11 @@ def print_line(text):
     print(text, flush=True)
 
 
-def load_run(path, devices=("cpu",)):
+def load_run(path, devices=("cpu",), kernels=True):
     """Load a run; warn on stderr about newer checkpoints that were skipped because they are damaged."""
     from tinyalex.runs import run_folder
 
-    run = run_folder.load(path, devices)
+    run = run_folder.load(path, devices, kernels)
     for line in run.passed_over:
         print(f"tinyalex: warning: {line}; the checkpoint before it is used", file=sys.stderr, flush=True)
     return run

@@ -13,7 +13,7 @@ from tinyalex.commands.common import (
     score_line,
     with_data,
 )
-from tinyalex.commands.options import DATA, RUN, machine
+from tinyalex.commands.options import DATA, RUN, kernels_note, machine, no_kernels
 
 
 def options(command):
@@ -37,6 +37,7 @@ def options(command):
     )
     command.add_argument("--json", action="store_true", help="print a JSON object; errors are fractions")
     machine(command)
+    no_kernels(command)
 
 
 def run(options):
@@ -45,7 +46,7 @@ def run(options):
 
     scores, total, dataset, without_reflections = [], 0.0, None, []
     for path in options.runs:  # one at a time, because several nets may not fit into memory
-        run = load_run(path, options.devices)
+        run = load_run(path, options.devices, options.kernels)
         dataset = dataset or load_dataset(with_data(run.recipe, options.data).data.set, run.metadata["seed"])
         images = check_classes(run, dataset).need("test")
         found = evaluation.probabilities(run.network, images, run.mean, run.recipe, options.views)
@@ -59,7 +60,8 @@ def run(options):
     if options.json:
         print_line(json.dumps(_as_json(options, scores, result, average, labels, dataset.classes)))
         return
-    print_line(f"{describe_dataset(dataset)}{f'; {options.views} views' if options.views > 1 else ''}")
+    views = f"; {options.views} views" if options.views > 1 else ""
+    print_line(f"{describe_dataset(dataset)}{views}{kernels_note(options)}")
     for path in without_reflections:
         print_line(f"{path} was trained without reflections, but half of these views are reflected; --views 9 has none")
     for path, step, score in scores:

@@ -45,6 +45,22 @@ def machine(command):
     threads(command)
 
 
+def no_kernels(command):
+    """Add ``--no-kernels``, which arrives as ``options.kernels``."""
+    command.add_argument(
+        "--no-kernels",
+        dest="kernels",
+        action="store_false",
+        help="run the readable layers, without CUDA kernels, fused layers and NumPy's fast forms: slower, for reading "
+        "and checking",
+    )
+
+
+def kernels_note(options):
+    """Return what to add to a line about where a command computes."""
+    return "" if options.kernels else ", readable layers (--no-kernels)"
+
+
 def threads(command):
     """Add ``--threads``, which `tinyalex.cli` applies."""
     command.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: one per processor)")

@@ -6,7 +6,7 @@ import sys
 import numpy as np
 
 from tinyalex.commands.common import load_run, print_line
-from tinyalex.commands.options import RUN, machine
+from tinyalex.commands.options import RUN, kernels_note, machine, no_kernels
 from tinyalex.errors import DataError
 
 _LARGEST = 64 << 20  # bytes of a file
@@ -19,13 +19,14 @@ def options(command):
     command.add_argument("--json", action="store_true", help="print a JSON list with one object per image")
     command.add_argument("--picture", metavar="FILE", help="draw the images with their five classes into a PNG file")
     machine(command)
+    no_kernels(command)
 
 
 def run(options):
     """Classify images; one that cannot be read is reported after the others."""
     from tinyalex.datasets.loading.loader import prepare_image
 
-    run = load_run(options.run, options.devices)
+    run = load_run(options.run, options.devices, options.kernels)
     images, errors = {}, {}
     for path in options.images:
         try:
@@ -44,6 +45,8 @@ def run(options):
         items.sort(key=lambda item: options.images.index(item["image"]))
         print_line(json.dumps(items, indent=2, ensure_ascii=False))
     else:
+        if not options.kernels:
+            print_line(f"computed on {' and '.join(options.devices)}{kernels_note(options)}")
         for path, best in answers.items():
             print_line("\n".join([path, *(f"  {p:6.1%}  {_bar(p)}  {run.words[i]}" for i, p in best)]))
     if options.picture and images:

@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from tinyalex.commands.common import describe_dataset, load_dataset, print_line, save_pictures, score_line, with_data
-from tinyalex.commands.options import DATA, RUN, machine, recipe
+from tinyalex.commands.options import DATA, RUN, kernels_note, machine, no_kernels, recipe
 from tinyalex.errors import StorageError, UsageError
 from tinyalex.recipes import recipe as recipes
 from tinyalex.runs.resume import SAVE_EVERY, ResumeOptions
@@ -64,6 +64,7 @@ def options(command):
         help=f"minutes between checkpoints; one is also saved after every epoch (default: {SAVE_EVERY / 60:g})",
     )
     machine(command)
+    no_kernels(command)
 
 
 def run(options):
@@ -77,7 +78,7 @@ def run(options):
     overrides = list(options.set) + ([] if options.epochs is None else [f"learning.epochs={options.epochs}"])
     recipe = with_data(recipes.load(options.recipe, overrides), options.data)
     for name in options.devices:
-        Device(name)  # raises DeviceError now, before the data set is loaded
+        Device(name, options.kernels)  # raises DeviceError now, before the data set is loaded
     out = Path(options.out or Path("runs") / recipe.name)
     if not options.save_every > 0:
         raise UsageError(f"--save-every {options.save_every:g}: give a number of minutes above 0")
@@ -90,13 +91,14 @@ def run(options):
     recipe = recipes.with_classes(recipe, len(dataset.classes))
     show = quietly(print_line)
     show(recipes.to_toml(recipe))
-    show(f"{describe_dataset(dataset)}; results go to {out}; devices {' '.join(options.devices)}, seed {options.seed}")
+    devices = f"devices {' '.join(options.devices)}{kernels_note(options)}"
+    show(f"{describe_dataset(dataset)}; results go to {out}; {devices}, seed {options.seed}")
     resume_options = ResumeOptions(
         options.fresh, options.change, options.exact, options.weak_signal, 60 * options.save_every, _command(options),
         options.init_from,
     )  # fmt: skip
     train = footnote3.train if options.footnote_3 else runs_train.train
-    result = train(recipe, dataset, out, options.devices, options.seed, show, resume_options)
+    result = train(recipe, dataset, out, options.devices, options.seed, show, resume_options, kernels=options.kernels)
     last_run = out / footnote3.STAGES[-1] if options.footnote_3 else out
     pictures = [path for path, _ in save_pictures(Gallery(last_run, dataset), QUICK, last_run)]
     for path, reason in retention.pinned(checkpoint.by_step(last_run)).items():

@@ -1,1 +1,1 @@
-"""Devices: the array module that computes, memory, copies, kernels, and pretend devices for tests."""
+"""Devices: array modules, memory, copies, threads, CUDA launches, and fake devices for tests."""

@@ -1,4 +1,4 @@
-"""Memory for the arrays of a training step, taken from the system once."""
+"""Memory for the arrays of a training step, allocated once and reused."""
 
 import math
 import weakref
@@ -7,15 +7,15 @@ import numpy as np
 
 
 class Arena:
-    """Host memory that goes round: a block is lent to an array and comes back when nothing views it any more.
+    """Host memory that is reused: an array gets a block, which returns here when nothing refers to the array any more.
 
-    The first training step takes the blocks from the system, every later step finds them here, already mapped. CuPy's
-    memory pool does the same on a card. No array can be overwritten while somebody still holds it.
+    The first training step allocates the blocks, and later steps reuse them, already mapped. CuPy's memory pool does
+    the same on a GPU. An array is never overwritten while something still refers to it.
 
     Attributes
     ----------
     allocated : int
-        Bytes taken from the system so far.
+        Bytes allocated so far.
     """
 
     _ALIGNMENT = 64
@@ -32,7 +32,7 @@ class Arena:
             block = self._free[size].pop()
         except (KeyError, IndexError):
             block = self._new(size)
-        # Every view of `array` keeps `array` alive, since NumPy does not look behind a memoryview for an owner.
+        # Every view keeps `array` itself alive, because NumPy takes the object over a memoryview as the views' base.
         array = np.frombuffer(block, dtype, count)
         reference = weakref.ref(array, self._give_back)
         self._lent[id(reference)] = reference, block
@@ -51,6 +51,6 @@ class Arena:
 
     @staticmethod
     def _round(size):
-        # To an eighth of its power of two: a shorter last batch finds the blocks of the full ones.
+        # Round up to an eighth of the size's power of two, so that a shorter last batch reuses the blocks of full ones.
         unit = max(64, 1 << max(size.bit_length() - 4, 0))
         return -(-size // unit) * unit

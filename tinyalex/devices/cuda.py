@@ -1,4 +1,4 @@
-"""CUDA's cards: CuPy, or the reason why there is none. The only import of CuPy."""
+"""Finds CuPy and the GPUs, or the reason why there are none. The only file that imports CuPy."""
 
 import importlib
 import os
@@ -7,20 +7,20 @@ from tinyalex.errors import DeviceError
 
 
 def find(name, index):
-    """Return CuPy, cuBLAS as CuPy wraps it, and a card.
+    """Return CuPy, CuPy's wrapper of cuBLAS, and CuPy's device object of a GPU.
 
     Parameters
     ----------
     name : str
-        What the card was asked for as, ``"cuda:0"``; errors begin with it.
+        The device's name, ``"cuda:0"``, with which errors begin.
     index : int
 
     Raises
     ------
     DeviceError
-        If CuPy, its libraries, the driver or the card is missing.
+        If CuPy, its libraries, the driver or the GPU is missing.
     """
-    # cuBLAS then gives the same bits every time, also where two streams share a handle.
+    # With this, cuBLAS is reproducible bit by bit even if two streams share a handle.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     try:
         cupy = importlib.import_module("cupy")
@@ -30,7 +30,7 @@ def find(name, index):
     try:
         count = runtime.getDeviceCount()
     except runtime.CUDARuntimeError as error:
-        raise DeviceError(f"{name}: {_silence(runtime, error)}, or use cpu") from error
+        raise DeviceError(f"{name}: {_why_unavailable(runtime, error)}, or use cpu") from error
     if index >= count:
         raise DeviceError(f"{name}: not there; this machine has {count} CUDA device(s), counted from cuda:0")
     try:
@@ -41,8 +41,8 @@ def find(name, index):
     return cupy, cublas, cupy.cuda.Device(index)
 
 
-def _silence(runtime, error):
-    # Why CUDA does not answer, and what to do.
+def _why_unavailable(runtime, error):
+    # Say why CUDA does not answer, and what to do.
     driver, built = runtime.driverGetVersion() // 1000, runtime.runtimeGetVersion() // 1000
     if not driver:
         return "CUDA does not answer: there is no NVIDIA driver; install one"
@@ -55,14 +55,15 @@ def _silence(runtime, error):
 
 
 def look():
-    """Say what there is for CUDA, without asking for anything that may be missing.
+    """Report what is installed for CUDA; nothing of it needs to be there.
 
     Returns
     -------
     dict
-        "cupy", its version; "built" and "driver", the CUDA versions it was made for and the driver knows, as 13.0; each
-        None where it is missing. "cards", a list of dicts: "name", "total" and "free" in bytes, and "reaches", the
-        numbers of the cards whose memory it reads by itself. "missing": why there are no cards, or None.
+        "cupy", its version; "built" and "driver", the CUDA versions that CuPy was built for and the driver supports, as
+        "13.0"; each None where it is missing. "cards", a list with a dict for each GPU: "name", "total" and "free" in
+        bytes, and "reaches", the indices of the GPUs whose memory it can read directly. "missing": why there are no
+        GPUs, or None.
     """
     found = {"cupy": None, "built": None, "driver": None, "cards": [], "missing": None}
     try:
@@ -76,7 +77,7 @@ def look():
         numbers = range(runtime.getDeviceCount())
         found["cards"] = [_card(cupy, number, numbers) for number in numbers]
     except runtime.CUDARuntimeError as error:
-        return found | {"missing": _silence(runtime, error)}
+        return found | {"missing": _why_unavailable(runtime, error)}
     return found if found["cards"] else found | {"missing": "this machine has none"}
 
 

@@ -1,8 +1,8 @@
 """Devices: which array module computes, where memory comes from, how arrays move.
 
-``Device("cpu")`` is NumPy, ``Device("cuda:0")`` is CuPy on that card with a stream of its own, ``Device("fake:0")`` is
-NumPy behind arrays that refuse to be mixed, with streams that must be waited for (see `tinyalex.devices.fake`): every line that
-a card runs through, it runs through, but for kernels and cuBLAS. Layers see only ``device.xp`` and ``device.empty``.
+``Device("cpu")`` is NumPy. ``Device("cuda:0")`` is CuPy on that GPU, with its own stream. ``Device("fake:0")`` is
+NumPy with arrays that refuse to be mixed with other devices' and streams that have to be waited for
+(`tinyalex.devices.fake`); it runs through the same code as a GPU, except for CUDA kernels and cuBLAS.
 """
 
 import contextlib
@@ -17,11 +17,11 @@ from tinyalex.devices.parallel import ranges, workers
 from tinyalex.devices.upload import DeviceBatch
 from tinyalex.errors import DeviceError, UsageError
 
-_inside = threading.local()  # the devices that a thread has entered, innermost last
+_inside = threading.local()  # the devices that this thread has entered, innermost last
 
 
 class Device:
-    """A place where arrays live and are computed with.
+    """What computes: an array module, memory, and copies between host and device.
 
     Parameters
     ----------
@@ -35,11 +35,13 @@ class Device:
     xp : module
         NumPy, CuPy, or the fake NumPy of this device.
     tf32 : bool
-        Whether products of float32 matrices on a card may round their operands to 11 significant bits.
+        Whether float32 matrix products on a GPU may round their operands to 11 significant bits (TF32).
+    kernels : bool
+        As given.
     kernel_dtypes : set of dtype
         The types of arrays for which layers use their fast forms: float32, or none.
     memory : int
-        Bytes of a card.
+        Bytes of a GPU's memory; 0 on other devices.
 
     Raises
     ------
@@ -54,27 +56,29 @@ class Device:
         if not (name == "cpu" or (kind in ("cuda", "fake") and index.isdecimal())):
             raise UsageError(f"device '{name}': no such kind of device; use cpu, cuda:0, cuda:1, ... or fake:0, ...")
         self.name, self.kind, self.index = name, kind, int(index or 0)
-        self._arena, self._depth, self._compiled = Arena(), 0, {}
+        self.kernels, self._arena, self._depth, self._compiled = kernels, Arena(), 0, {}
         self.tf32, self.kernel_dtypes, self.memory = False, {np.dtype("float32")} if kernels else set(), 0
         self.xp = {"cpu": lambda: np, "fake": lambda: FakeNumPy(name), "cuda": self._cupy}[kind]()
         if kind != "cpu":
-            self.card = self.xp.cuda.Device(self.index)
-            with self.card:
+            self.cupy_device = self.xp.cuda.Device(self.index)
+            with self.cupy_device:
                 self.stream = self.xp.cuda.Stream(non_blocking=True)
-                self.copying = self.xp.cuda.Stream(non_blocking=True)  # for what comes from the host meanwhile
+                self.copying = self.xp.cuda.Stream(
+                    non_blocking=True
+                )  # for uploads from the host, beside the computation
 
     def __repr__(self):
-        return f"Device('{self.name}')"
+        return f"Device('{self.name}'{'' if self.kernels else ', kernels=False'})"
 
     @property
     def on_host(self):
-        """Whether the processor does the computing, and the workers share it."""
+        """Whether the CPU computes, with the work shared among the worker threads."""
         return self.kind != "cuda"
 
     def empty(self, shape, dtype):
-        """Return an uninitialised array: inside ``with device.step()`` from the arena, of a card from CuPy's pool."""
+        """Return an uninitialised array: inside ``with device.step()`` from the arena, on a GPU from CuPy's pool."""
         if not self.on_host or not self._depth:
-            with self:  # CuPy takes memory where the current card and stream are
+            with self:  # CuPy allocates on the current device and stream
                 return self.xp.empty(shape, dtype)
         array = self._arena.empty(shape, dtype)
         if self.kind == "cpu":
@@ -83,7 +87,7 @@ class Device:
             return FakeArray(array, self.name)
 
     def zeros(self, shape, dtype):
-        """Return an array of zeros, from where `empty` takes its memory."""
+        """Return an array of zeros, allocated as by `empty`."""
         array = self.empty(shape, dtype)
         with self:
             array[...] = 0
@@ -99,30 +103,30 @@ class Device:
         return copy
 
     def to_device(self, array):
-        """Return a host array's copy on this device, and an array that is here already as it is."""
+        """Copy a host array to this device; return an array that is already here unchanged."""
         if isinstance(array, DeviceBatch):
             return array.arrays[self]
         return self.put(array) if self.kind != "cpu" and isinstance(array, np.ndarray) else array
 
     def pinned(self, shape, dtype):
-        """Return an uninitialised host array that an `Upload` to this device reads without the processor's help.
+        """Return an uninitialised host array in page-locked memory, which an `Upload` copies without the CPU.
 
-        Any thread may ask. The memory goes round when nothing views it any more, in CuPy's pool of such memory.
+        Any thread may call this. CuPy's pool reuses the memory when nothing refers to the array any more.
         """
         if self.kind == "cpu":
             return np.empty(shape, dtype)
         size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-        with self.xp.cuda.Device(self.index):  # not self.card, which remembers what the main thread had before it
+        with self.xp.cuda.Device(self.index):  # not self.cupy_device, whose state belongs to the main thread
             return np.ndarray(shape, dtype, self.xp.cuda.alloc_pinned_memory(size))
 
     def get(self, array):
-        """Copy an array of this device to the host, when all work on it is done."""
+        """Copy an array of this device to the host, after all work on it."""
         return np.array(array) if self.kind == "cpu" else array.get(stream=self.stream)
 
     def get_async(self, array):
-        """Begin to copy an array to the host; what is returned waits for that alone, and gives the copy.
+        """Start copying an array to the host; return a function that waits for the copy and returns it.
 
-        It does not wait for work that this device was asked for since.
+        That function does not wait for work that was launched later.
         """
         if self.kind == "cpu":
             copy = self.get(array)
@@ -138,7 +142,7 @@ class Device:
         return wait
 
     def receive(self, array, source):
-        """Copy a contiguous array here from another column's device, in order with the work on both.
+        """Copy a contiguous array from another column's device to this one, ordered with the work on both.
 
         Parameters
         ----------
@@ -155,18 +159,18 @@ class Device:
         if self.kind == "cpu":
             copy[...] = array
         else:
-            # The copy waits for the producer; the source waits for the copy before its memory is written again.
+            # The copy waits for the producer. The source waits for the copy before it overwrites the memory.
             self.stream.wait_event(source.event(source.stream))
             copy.data.copy_from_device_async(array.data, array.nbytes, self.stream)
             source.stream.wait_event(self.event(self.stream))
         return copy
 
     def matmul(self, a, b, out):
-        """Write the product of two matrices to ``out`` and return it; on the CPU the workers share its longer side."""
+        """Write the product of two matrices to ``out`` and return it; on the CPU the workers split its longer side."""
         rows, columns = out.shape
         if self.kind == "cuda" and gemm.supports(a, b, out):
             a, b = (gemm.arranged(self.xp, matrix) for matrix in (a, b))
-            gemm.gemm(self._cublas, self.card.cublas_handle, a, b, out, self.tf32)
+            gemm.gemm(self._cublas, self.cupy_device.cublas_handle, a, b, out, self.tf32)
         elif not self.on_host or rows * columns * a.shape[1] < 1 << 22 or workers().busy:
             self.xp.matmul(a, b, out=out)
         elif columns >= rows:
@@ -200,19 +204,19 @@ class Device:
         return not self.on_host and np.dtype(dtype) in self.kernel_dtypes
 
     def launch(self, code, name, rows, count, *arguments, **constants):
-        """Start a kernel: a thread for each of ``count`` places in each of ``rows`` rows.
+        """Start a kernel: one thread for each of ``count`` numbers in each of ``rows`` rows.
 
         Parameters
         ----------
         code : str
             CUDA source of the operation.
         name : str
-            Of the kernel in it.
+            Name of the kernel in it.
         rows, count : int
         *arguments : arrays, then numbers
-            Between them the kernel takes ``count``.
+            The kernel's parameters are the arrays, then ``count``, then the numbers.
         **constants : int
-            Macros of the source.
+            Macros for the source.
         """
         arguments, real = launch.typed(count, arguments)
         self._start(code, name, real, constants, launch.grid(rows, count), arguments)
@@ -226,7 +230,7 @@ class Device:
 
     @contextlib.contextmanager
     def step(self):
-        """Take memory from the arena until the block ends; may be nested."""
+        """Allocate from the arena until the block ends; may be nested."""
         self._depth += 1
         try:
             yield self
@@ -234,11 +238,11 @@ class Device:
             self._depth -= 1
 
     def __enter__(self):
-        """Make this the device, and its stream the stream, that array operations go to."""
+        """Make this device and its stream the current ones for array operations."""
         if self.kind != "cpu":
             inside = _inside.__dict__.setdefault("devices", [None])
-            if inside[-1] is not self:  # CUDA is not asked again for what it is doing
-                self.card.__enter__()
+            if inside[-1] is not self:  # entering it again needs no call to CUDA
+                self.cupy_device.__enter__()
                 self.stream.__enter__()
             inside.append(self)
         return self
@@ -248,10 +252,10 @@ class Device:
             _inside.devices.pop()
             if _inside.devices[-1] is not self:
                 self.stream.__exit__(*error)
-                self.card.__exit__(*error)
+                self.cupy_device.__exit__(*error)
 
     def synchronize(self):
-        """Wait until everything that was asked of this device is done."""
+        """Wait until all work on this device is done."""
         if self.kind != "cpu":
             self.stream.synchronize()
 
@@ -261,13 +265,13 @@ class Device:
         return cupy
 
     def event(self, stream):
-        """Return an event of this card that one of its streams reaches when all that was asked of it so far is done."""
-        with self.card:
+        """Return an event that a stream of this device reaches after all work launched on it so far."""
+        with self.cupy_device:
             return stream.record(self.xp.cuda.Event(disable_timing=True))
 
 
 def of_one_kind(devices):
-    """Return a net's devices if the processor computes on all of them, or on none: nothing waits for both."""
+    """Return a net's devices; raise a UsageError if they are of different kinds."""
     if len({device.kind for device in devices}) > 1:
         names = " ".join(device.name for device in devices)
         raise UsageError(f"devices: {names} are of two kinds; give two of cpu, two of cuda:N or two of fake:N")
@@ -276,7 +280,7 @@ def of_one_kind(devices):
 
 @contextlib.contextmanager
 def fitting(devices, images):
-    """Say, if one of these cards has no memory left inside, that a batch of so many images is too large."""
+    """Turn a MemoryError of a GPU inside the block into an error that says how to use a smaller batch."""
     try:
         yield
     except MemoryError as error:

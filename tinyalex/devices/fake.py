@@ -1,9 +1,8 @@
-"""Pretend devices: NumPy arrays that know where they live, refuse to be mixed, and remember who touches them.
+"""Fake devices: NumPy arrays that know their device, refuse to be mixed with others, and record accesses.
 
-A two-column net that runs on ``fake:0 fake:1`` never hands an array of one device to the other, nor a host array to
-device code: every ufunc, function, product, in-place operation, ``out=``, index and assignment is checked, as CuPy
-would (or should) do on two cards. Whether what one stream does to memory waits for what another did, is checked too:
-see `tinyalex.devices.happens_before`.
+They test two-column code without a GPU. On ``fake:0 fake:1`` every ufunc, function, product, in-place operation,
+``out=``, index and assignment is checked: an array of one device must not meet an array of the other, nor a host array.
+Whether accesses of different streams to the same memory are ordered is checked too (`tinyalex.devices.happens_before`).
 """
 
 import numpy as np
@@ -16,7 +15,7 @@ _ARRAYS = (np.ndarray, np.generic)
 
 
 class FakeArray:
-    """An array on a pretend device; looks and computes like NumPy's, and moves like CuPy's.
+    """An array on a fake device: computes like NumPy's arrays, and is copied like CuPy's.
 
     Parameters
     ----------
@@ -25,7 +24,7 @@ class FakeArray:
     place : str
         The device's name, ``"fake:0"``.
     memory : Memory, optional
-        Shared with the array that it is a view of. If not given, it is new.
+        That of the array of which this is a view; new if not given.
     """
 
     __hash__ = None
@@ -36,11 +35,11 @@ class FakeArray:
 
     @property
     def data(self):
-        """Where a copy between devices begins; this array stands for it."""
+        """Stands for CuPy's memory pointer, which copies between devices take."""
         return self
 
     def get(self, stream=None, out=None, blocking=True):
-        """Copy to the host on a stream, and wait for that stream; else ``out`` is filled when the host has waited."""
+        """Copy to the host on a stream; if blocking, wait for it, else ``out`` is filled when the host waits."""
         stream = stream or happens_before.current(self.place)
         self._memory.to_read(stream.access("get"))
         values = np.array(self._array)
@@ -51,7 +50,7 @@ class FakeArray:
         return out
 
     def set(self, array, stream=None):
-        """Copy from the host on a stream; the host goes on at once."""
+        """Copy from the host on a stream; return without waiting."""
         stream = stream or happens_before.current(self.place)
         self._memory.to_write(stream.access("set"))
         stream.read_host(array)
@@ -100,7 +99,7 @@ class FakeArray:
         return bool(self.get())
 
     def __getattr__(self, name):
-        # `_array` itself only gets here before __init__ ran (copy, pickle).
+        # `_array` itself is looked up here only before __init__ has run (copy, pickle).
         if name.startswith("_"):
             raise AttributeError(name)
         value = getattr(self._array, name)
@@ -144,7 +143,7 @@ def _written(what, args, kwargs, writers=_WRITERS):
 
 
 class FakeNumPy:
-    """NumPy as the array module of one pretend device: what it creates lives there."""
+    """NumPy as the array module of one fake device: it creates `FakeArray` objects."""
 
     cuda = happens_before.cuda
     _CREATORS = frozenset(
@@ -162,7 +161,7 @@ class FakeNumPy:
 
 
 def _checked(place, what, function, args, kwargs, written=(), mine=None, host=False):
-    """Call a function of NumPy's on the memory of arrays that are all here; `written` are arguments, or `mine`."""
+    """Call a NumPy function on the memory of arrays, all of this device; `written` lists those that it writes."""
     arrays = [] if mine is None else [mine]
     args = [_open(value, place, arrays, host) for value in args]
     kwargs = {name: _open(value, place, arrays, host) for name, value in kwargs.items()} if kwargs else kwargs
@@ -181,7 +180,7 @@ def _touch(place, what, read, written=()):
 
 
 def _open(value, place, arrays, host=False):
-    """Take the NumPy arrays out of `value`, refusing those that do not live on `place`; list the others in `arrays`."""
+    """Replace fake arrays in `value` by NumPy's; refuse those of other devices, and add the others to `arrays`."""
     kind = type(value)
     if kind in _PLAIN:
         return value
@@ -198,7 +197,7 @@ def _open(value, place, arrays, host=False):
 
 
 def _wrap(value, place, what, arrays, written=()):
-    """Put what a function returned on `place`: views of `arrays`, which nobody has touched for that, or new arrays."""
+    """Turn a function's result into fake arrays: views of `arrays`, which count as no access, or new arrays."""
     if isinstance(value, _ARRAYS):
         value = np.asarray(value)
         memory = happens_before.owner(value)

@@ -1,11 +1,12 @@
-"""What comes before what on pretend devices: their cards, streams, events and memory.
+"""Race detection on fake devices: their device objects, streams, events and memory.
 
-A card does what one stream is asked for in that order. Between two streams there is no order, unless one waits for an
-event of the other or the host has waited in between. On a pretend device everything is done at once; clocks tell what a
-card might have done in another order (vector clocks: Fidge 1988, Mattern 1988; kept with every access, as Flanagan and
-Freund's FastTrack does, 2009). Where two streams touch the same memory in no order, and one writes, a `Race` is raised.
+A GPU executes the work of one stream in order. Between two streams there is no order unless one waits for an event of
+the other, or the host waits in between. A fake device executes everything at once and records, by vector clocks (Fidge
+1988, Mattern 1988; kept with every access, as in Flanagan and Freund's FastTrack, 2009), what a GPU might have executed
+in another order. If two streams access the same memory without an order between them, and one writes, a `Race` is
+raised.
 
-`cuda` has those names of ``cupy.cuda`` that `tinyalex.devices.device` uses.
+`cuda` stands for ``cupy.cuda`` and has the names that `tinyalex.devices.device` uses.
 """
 
 import contextvars
@@ -15,9 +16,11 @@ import types
 import weakref
 import zlib
 
-_lock = threading.Lock()  # several of the host's threads may speak to one stream
-_defaults, _numbers = {}, {}  # of every card: the stream of work that names none; numbers for the others
-_here = contextvars.ContextVar("here", default=("fake:0", {}, None))  # current card, cards' streams, what was before
+_lock = threading.Lock()  # several host threads may use one stream
+_defaults, _numbers = {}, {}  # by device: its default stream, and a counter to number the others
+_here = contextvars.ContextVar(
+    "here", default=("fake:0", {}, None)
+)  # current device, streams by device, the context before
 
 
 class DeviceMismatch(TypeError):
@@ -25,11 +28,11 @@ class DeviceMismatch(TypeError):
 
 
 class Race(RuntimeError):
-    """Two operations touch the same memory, one of them writes, and nothing says which comes first."""
+    """Two operations access the same memory, at least one writes, and neither is ordered before the other."""
 
 
-class Card:
-    """A pretend card; work goes to the one that was entered last, number 0 if there is none."""
+class FakeCudaDevice:
+    """Stands for ``cupy.cuda.Device``: the one entered last is the current device, number 0 at first."""
 
     def __init__(self, index):
         self.place = f"fake:{index}"
@@ -44,18 +47,18 @@ class Card:
 
 
 class Stream:
-    """A queue of work on the current card; `non_blocking`, it takes no notice of the card's default stream.
+    """A queue of work on the current device; a `non_blocking` one is not ordered with the default stream.
 
     Attributes
     ----------
     count : int
-        Goes up with every event: what comes after an event has a higher count than the event.
+        Increases with every event, so that work after an event has a higher count than the event.
     waited : dict of Stream to int
-        The count up to which this stream has waited for another.
+        For each other stream, the count up to which this stream has waited for it.
     host : int
         The count up to which the host has waited for this stream.
     freed : list of (access, str)
-        What others did to memory that came back to this stream, perhaps before they were done.
+        Accesses of other streams to memory that was freed to this stream, perhaps before they were done.
     """
 
     def __init__(self, non_blocking=False):
@@ -80,7 +83,7 @@ class Stream:
         _here.set(_here.get()[2])
 
     def record(self, event):
-        """Let an event stand for all that this stream was asked for so far."""
+        """Let an event stand for all work launched on this stream so far."""
         if event.place != self.place:
             raise RuntimeError(f"an event of {event.place} cannot be recorded on {self}")
         with _lock:
@@ -89,28 +92,28 @@ class Stream:
         return event
 
     def wait_event(self, event):
-        """Let all that this stream is asked for from now on come after an event."""
+        """Order all work launched on this stream from now on after an event."""
         with _lock:
             for stream, count in event.reached.items():
                 self.waited[stream] = max(count, self.waited.get(stream, 0))
 
     def synchronize(self):
-        """Let the host wait for all that this stream was asked for."""
+        """Let the host wait for all work on this stream."""
         event = Event()
         event.place = self.place
         self.record(event).synchronize()
 
     def access(self, what):
-        """Return what an operation leaves with the memory that it touches: (stream, count, what)."""
+        """Return the record of an operation that memory keeps: (stream, count, what)."""
         return self, self.count, what
 
     def comes_after(self, access):
-        """Whether what this stream is asked for now comes after an earlier access."""
+        """Whether work launched on this stream now is ordered after an earlier access."""
         stream, count, _ = access
         return stream is self or count <= stream.host or count <= self.waited.get(stream, 0)
 
     def check(self, access, does, what, did):
-        """Raise a Race if an operation of this stream does not come after an earlier access."""
+        """Raise a Race if an operation of this stream is not ordered after an earlier access."""
         if not self.comes_after(access):
             raise Race(
                 f"{what} on {self} does not wait for {access[2]} on {access[0]}, which may still {did} what it {does}; "
@@ -118,20 +121,20 @@ class Stream:
             )
 
     def read_host(self, array):
-        """Take note that this stream copies from host memory, which has to stay as it is until the copy is done."""
+        """Record that this stream copies from host memory, which must not change until the copy is done."""
         memory = owner(array)
         with _lock:
             self._keep_reading()
-            if isinstance(memory, Pinned):  # any other is put aside by the driver before the call returns
+            if isinstance(memory, Pinned):  # the driver copies any other memory before the call returns
                 self._reading.append((self.count, weakref.ref(memory), zlib.crc32(memory)))
 
     def write_host(self, array, values):
-        """Take note that this stream copies to a host array, which holds the values when the host has waited."""
+        """Record that this stream copies to a host array, which gets the values when the host has waited."""
         with _lock:
             self._writing.append((self.count, array, values))
 
     def reached(self, count):
-        """Take note that the host knows this stream to have come so far."""
+        """Record that the host has waited for this stream up to a count."""
         with _lock:
             self.host = max(self.host, count)
             for _, array, values in (each for each in self._writing if each[0] <= count):
@@ -150,34 +153,34 @@ class Stream:
 
 
 class Event:
-    """A place in a stream's queue, once it was recorded there."""
+    """A position in a stream's queue, once it was recorded there."""
 
     def __init__(self, disable_timing=False):
         self.place, self.reached = _here.get()[0], {}
 
     def synchronize(self):
-        """Let the host wait for it."""
+        """Let the host wait for this event."""
         for stream, count in list(self.reached.items()):
             stream.reached(count)
 
 
 class Pinned(bytearray):
-    """Host memory that a stream reads when it comes to the copy, not when it is asked for it."""
+    """Page-locked host memory: a stream reads it when it executes the copy, not when the copy is launched."""
 
 
 class Memory:
-    """What all views of an array share: who wrote to it last, and who has read it since.
+    """The record that all views of an array share: the last write to its memory, and the reads since.
 
-    It comes from the stream that is current, and goes back there when nobody holds it any more. The next array of that
-    stream may get it, as in CuPy's pool: what others asked for before that has to come before.
+    Memory is allocated on the current stream and freed to that stream when nothing refers to it any more. As in CuPy's
+    pool, the stream's next array may get it, so accesses by other streams must be ordered before that.
 
     Parameters
     ----------
     array : ndarray
     stream : Stream
-        The current one of its device.
+        The current stream of its device.
     what : str
-        The operation that asks for it, which counts as writing to it: whatever had the memory before is in that stream.
+        The operation that allocates it, which counts as a write in this stream.
     """
 
     __slots__ = ("owner", "reads", "stream", "write")
@@ -191,14 +194,14 @@ class Memory:
                 stream.check(access, "takes as new memory", what, did)
 
     def to_read(self, access):
-        """Take note of an operation that reads it."""
+        """Record an operation that reads the memory."""
         stream, write = access[0], self.write
         if write is not None and write[0] is not stream:
             stream.check(write, "reads", access[2], "write")
         self.reads[stream] = access
 
     def to_write(self, access):
-        """Take note of an operation that writes to it."""
+        """Record an operation that writes to the memory."""
         stream, write = access[0], self.write
         if write is not None and write[0] is not stream:
             stream.check(write, "writes to", access[2], "write")
@@ -217,14 +220,14 @@ class Memory:
 
 
 def owner(array):
-    """Return what the memory of an array belongs to; all its views have the same."""
+    """Return the object that owns an array's memory; it is the same for all views."""
     while (base := getattr(array, "base", None)) is not None:
         array = base
     return array
 
 
 def current(place):
-    """Return the stream that work on a device's arrays goes to."""
+    """Return the current stream of a device."""
     here, streams, _ = _here.get()
     if place != here:
         raise DeviceMismatch(f"work on {place} while {here} is the current device; do it inside `with device:`")
@@ -235,4 +238,4 @@ def current(place):
     return _defaults[place]
 
 
-cuda = types.SimpleNamespace(Device=Card, Stream=Stream, Event=Event, alloc_pinned_memory=Pinned)
+cuda = types.SimpleNamespace(Device=FakeCudaDevice, Stream=Stream, Event=Event, alloc_pinned_memory=Pinned)

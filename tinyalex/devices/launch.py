@@ -1,9 +1,9 @@
 """Compiles and starts the CUDA kernels of `tinyalex.kernels`.
 
 A kernel runs over the rows of a matrix: ``row`` is the row's index, ``t`` the index within it, and each thread computes
-one number of the result (or four neighbours) from all the inputs that it needs. No two threads write to the same address
-and none waits for another, so results are reproducible bit by bit. Sizes are macros, in capitals, so that the compiler
-divides by constants; a net has few different ones.
+one number of the result (or four neighbours) from all the inputs that it needs. No two threads write to the same
+address and none waits for another, so results are reproducible bit by bit. Sizes are macros, in capitals, so that the
+compiler divides by constants; a net has few different ones.
 """
 
 import functools
@@ -37,13 +37,13 @@ def width(*sizes):
     return 1 if any(size % 4 for size in sizes) else 4
 
 
-_word = functools.lru_cache(np.uint32)  # a net asks for the same few
+_word = functools.lru_cache(np.uint32)  # a net uses the same few numbers
 
 
 def typed(count, arguments):
-    """Return a kernel's arguments as it takes them, arrays, ``count`` and the other numbers, and its type of real.
+    """Return a kernel's arguments in its order (arrays, ``count``, the other numbers), and the type of its ``real``.
 
-    The first array of a floating type says what a ``real`` is.
+    The first array of a floating type determines what a ``real`` is.
     """
     arrays, numbers, real = [], [_word(count)], None
     for argument in arguments:
@@ -63,11 +63,11 @@ def typed(count, arguments):
 
 
 def source(code, real, constants):
-    """Return the CUDA source of an operation for a type of real, with the macros that it asks for."""
+    """Return the CUDA source of an operation for a type of real, with its macros."""
     macros = {"REAL": REALS[real.char], **constants}
     return "".join(f"#define {name} {value}\n" for name, value in macros.items()) + PREAMBLE + code
 
 
 def compiled(cupy, code, name, real, constants):
-    """Return a kernel that CuPy has compiled, with NVRTC, for whichever card is current when it is started."""
+    """Return a kernel that CuPy has compiled, with NVRTC, for the GPU that is current when it is started."""
     return cupy.RawModule(code=source(code, real, constants)).get_function(name)

@@ -1,4 +1,4 @@
-"""What computes here: processor, BLAS, threads, versions."""
+"""Describes this machine: processor, BLAS, threads, versions."""
 
 import os
 import platform
@@ -10,7 +10,7 @@ from tinyalex.devices import parallel
 
 
 def versions():
-    """Say what computes here: ``{"Python": "3.11.7", ...}``."""
+    """Return the machine's description: ``{"Python": "3.11.7", ...}``."""
     from threadpoolctl import threadpool_info
 
     blas = [each for each in threadpool_info() if each["user_api"] == "blas"] or [{}]

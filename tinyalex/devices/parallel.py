@@ -1,4 +1,4 @@
-"""The processor's threads: how a step's work is cut, and who does it."""
+"""The CPU's worker threads, and how a step's work is split among them."""
 
 import os
 import threading
@@ -15,13 +15,13 @@ _CHUNK = 1 << 15  # elements: three float32 arrays of this length stay in a core
 class Workers:
     """Threads that share a step's work on the CPU, each with a BLAS that uses one thread.
 
-    What stands between the products then runs in parallel too.
+    This way the operations between the matrix products run in parallel too.
     """
 
     def __init__(self, count):
         from threadpoolctl import threadpool_limits
 
-        # Before the first product: a BLAS pool that has been awake once keeps spinning beside ours.
+        # Before the first product: once a BLAS thread pool has run, its threads keep spinning beside ours.
         threadpool_limits(limits=1, user_api="blas")
         self.count = count
         self._pool = ThreadPoolExecutor(count, thread_name_prefix="tinyalex")
@@ -31,7 +31,7 @@ class Workers:
         """Call ``function(argument)`` for each argument, in parallel, and return the results in order."""
         if self.busy or self.count == 1 or len(arguments) == 1:
             return [self._quietly(function, argument) for argument in arguments]
-        # Each in a copy of the caller's context: a device that the caller has entered is the worker's too.
+        # Each runs in a copy of the caller's context, so that the caller's current device is also the worker's.
         futures = [self._pool.submit(copy_context().run, self._inside, function, argument) for argument in arguments]
         return [future.result() for future in futures]
 
@@ -46,7 +46,7 @@ class Workers:
 
     @staticmethod
     def _quietly(function, argument):
-        # Numbers that overflow show in the loss, where training looks for them and names the layer.
+        # No warnings of overflow: training checks the loss and names the layer where it happened.
         with np.errstate(over="ignore", invalid="ignore"):
             return function(argument)
 
@@ -55,7 +55,7 @@ _workers = None
 
 
 def workers():
-    """Return the process's workers, as many as ``TINYALEX_THREADS`` or the processors it may run on."""
+    """Return the process's workers: ``TINYALEX_THREADS`` of them, or one for each processor it may run on."""
     global _workers
     if _workers is None:
         wanted = os.environ.get("TINYALEX_THREADS") or str(processors())
@@ -71,7 +71,7 @@ def processors():
 
 
 def set_threads(count):
-    """Use ``count`` worker threads from now on. Another count gives other last bits."""
+    """Use ``count`` worker threads from now on. Results with another count may differ in the last bits."""
     global _workers
     if count < 1:
         raise UsageError(f"threads: {count} is not a number of threads; use 1 or more")
@@ -80,13 +80,13 @@ def set_threads(count):
 
 
 def ranges(size, parts):
-    """Cut ``range(size)`` into at most ``parts`` slices of nearly the same length."""
+    """Split ``range(size)`` into at most ``parts`` slices of nearly equal length."""
     edges = [size * i // parts for i in range(parts + 1)]
     return [slice(lo, hi) for lo, hi in zip(edges, edges[1:], strict=False) if hi > lo]
 
 
 def spread(function, arrays, *settings):
-    """Call ``function(*parts, *settings)`` for parts of arrays that stay in cache, shared out among the workers."""
+    """Call ``function(*parts, *settings)`` for parts of arrays that fit in cache, split among the workers."""
     if not all(array.flags.c_contiguous for array in arrays):
         raise ValueError("arrays: only contiguous ones are changed in place")
     arrays = [array.reshape(-1) for array in arrays]

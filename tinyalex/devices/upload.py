@@ -1,18 +1,18 @@
-"""Host arrays on their way to devices, copied beside the work that is under way there."""
+"""Copies of host arrays to devices, made while the devices compute."""
 
 
 class Upload:
-    """Copies of host arrays on a device; the copying begins when this is made.
+    """Copies of host arrays on a device; the constructor starts the copying.
 
-    ``with upload as copies:`` hands the copies over: what is asked of the device inside waits for them, and a later
-    upload waits for that work before it writes to their memory. From memory of `Device.pinned` a card copies by itself,
-    while it computes. On `cpu` everything is done at once.
+    ``with upload as copies:`` returns the copies: work launched inside waits for them, and a later upload waits for
+    that work before it overwrites their memory. A GPU copies from memory of `Device.pinned` while it computes. On `cpu`
+    the constructor copies at once.
 
     Parameters
     ----------
     device : Device
     arrays : list of ndarray
-        Contiguous. Nobody may write to them before `wait` has returned; they are kept for as long as this is.
+        Contiguous. They must not be written to before `wait` has returned; this object keeps them alive.
     """
 
     def __init__(self, device, arrays):
@@ -20,8 +20,8 @@ class Upload:
         if device.kind == "cpu":
             self._copies = [device.put(array) for array in arrays]
             return
-        # Memory for the copies belongs to the stream that copies: there, whatever is written to it next comes after.
-        with device.card, device.copying:
+        # The copying stream owns the copies' memory, so that its next use is ordered after these copies.
+        with device.cupy_device, device.copying:
             self._copies = [device.xp.empty(array.shape, array.dtype) for array in arrays]
             for copy, array in zip(self._copies, arrays, strict=True):
                 copy.set(array, stream=device.copying)
@@ -38,18 +38,18 @@ class Upload:
             self.device.copying.wait_event(self.device.event(self.device.stream))
 
     def wait(self):
-        """Return when the host arrays have been read and may be written to again."""
+        """Wait until the host arrays have been read; they may be overwritten then."""
         if self.device.kind != "cpu":
             self._arrived.synchronize()
 
 
 class DeviceBatch:
-    """A batch that its devices hold already: stands for the host's array where a network takes images.
+    """A batch of images that is already on its devices; a network takes it in place of a host array.
 
     Parameters
     ----------
     arrays : dict of Device to array
-        The whole batch, once on every device that reads it.
+        The whole batch, on every device that reads it.
     """
 
     def __init__(self, arrays):
@@ -60,5 +60,5 @@ class DeviceBatch:
         return self.shape[0]
 
     def __getitem__(self, part):
-        """Return some of the images, where they are."""
+        """Return a slice of the images, without copying."""
         return DeviceBatch({device: array[part] for device, array in self.arrays.items()})

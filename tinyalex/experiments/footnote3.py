@@ -23,7 +23,7 @@ STAGES = ("1-four-fifths", "2-all", "3-lower-rates")
 EPOCHS = 10  # at each of the two lower rates of stage 3
 
 
-def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, options=None):
+def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, options=None, kernels=True):
     """Train a network in the three stages; the parameters are those of `tinyalex.runs.train.train`.
 
     ``learning.epochs`` limits each of the first two stages. The first ends after ``learning.patience`` epochs without a
@@ -36,12 +36,12 @@ def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, options=No
     """
     folders = [Path(out) / stage for stage in STAGES]
     four, fifth = (Subset(dataset.train, indices) for indices in fifths(dataset))
-    common, options = {"devices": devices, "seed": seed, "show": show}, options or ResumeOptions()
+    common, options = {"devices": devices, "seed": seed, "show": show, "kernels": kernels}, options or ResumeOptions()
 
     show(f"{folders[0]}: {len(four):,} images, until the error on {len(fifth):,} others stops improving")
     validated = part(dataset, four, fifth)
     train_run(_with(recipe, schedule="plateau", drops=0), validated, folders[0], **common, options=options)
-    noted = _loss(run_folder.load(folders[0], devices).network, part(dataset, four, fifth), recipe, seed)
+    noted = _loss(run_folder.load(folders[0], devices, kernels).network, part(dataset, four, fifth), recipe, seed)
 
     show(f"{folders[1]}: all {len(dataset.train):,} images, until the loss on the last fifth is {noted:.4f}")
     last_fifth = part(dataset, fifth, fifth)

@@ -1,8 +1,8 @@
 """Convolution's matrix products on a GPU; the readable form is in `tinyalex.layers.convolution`.
 
 It differs in two things. Forward keeps the patches for backward if the GPU has the memory. And a patch's length is
-rounded up to a multiple of four, which tensor cores need: conv1's 363 numbers become 364, of which the last is zero, and
-the weights get a row of zeros.
+rounded up to a multiple of four, which tensor cores need: conv1's 363 numbers become 364, of which the last is zero,
+and the weights get a row of zeros.
 """
 
 from tinyalex.devices.parallel import ranges

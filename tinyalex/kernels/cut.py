@@ -1,4 +1,4 @@
-"""A batch's crops, reflections, mean and colours on a card; the readable form is in `tinyalex.datasets.loading.augment`."""
+"""Crops, reflections, mean and colours on a GPU; the readable form is in `tinyalex.datasets.loading.augment`."""
 
 SOURCE = """
 extern "C" __global__ void cut(const unsigned char *images, const long long *offsets, const bool *flips,

@@ -1,7 +1,7 @@
-"""im2col and col2im on a card; the readable forms are in `tinyalex.layers.patches`.
+"""im2col and col2im on a GPU; the readable forms are in `tinyalex.layers.patches`.
 
-A row of a launch is a row of places, (n, i), or of pixels, (n, y). Where there are channels enough a thread moves four
-neighbours at once, 16 bytes: what is short here is instructions, not memory.
+A row of a launch is a row of output positions, (n, i), or of pixels, (n, y). If the channels allow it, a thread moves
+four neighbours at once, 16 bytes: these kernels are limited by instructions, not by memory.
 """
 
 from tinyalex.devices.launch import width
@@ -48,7 +48,7 @@ extern "C" __global__ void col2im(const real *patches, real *x, int count)
 def im2col(device, x, ho, wo, kernel, stride, pad):
     """Write patches (n ho wo, k k c) of images (n, h, w, c), which may be one of the equal groups of wider ones.
 
-    Rows are rounded up, by zeros, to a multiple of four numbers, as tensor cores want it.
+    Rows are filled up with zeros to a multiple of four numbers, which tensor cores need.
     """
     n, h, w, c = x.shape
     wide = x.strides[2] // x.itemsize

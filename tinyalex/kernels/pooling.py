@@ -1,7 +1,7 @@
-"""Pooling on a card; the readable forms are in `tinyalex.layers.pooling`.
+"""Pooling on a GPU; the readable forms are in `tinyalex.layers.pooling`.
 
-Forward notes each window's winner in a byte; backward lets every pixel ask the windows that cover it. A thread takes
-PART neighbouring channels.
+Forward saves the index of each window's maximum in a byte; in backward each pixel adds up the gradients of the windows
+whose maximum it is. A thread computes PART neighbouring channels.
 """
 
 from tinyalex.devices.launch import width
@@ -10,7 +10,7 @@ from tinyalex.errors import ShapeError
 SOURCE = """
 struct Winners { unsigned char at[PART]; };
 
-// The first window that has a pixel in it, of those Z wide and S apart.
+// The first window, of those Z wide and S apart, that covers a pixel.
 __device__ int first(int pixel)
 {
     return pixel < Z ? 0 : (pixel - Z) / S + 1;

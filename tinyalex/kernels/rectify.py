@@ -21,24 +21,24 @@ __device__ unsigned bits(unsigned low, unsigned high, unsigned image, unsigned u
     return mixed(mixed(unit * 0x9E3779B9u ^ state) + high);
 }
 
-// In y's place: y + b, what of it is positive, and of that what dropout keeps; PART neighbouring outputs a thread.
+// Overwrite y with y + b, then ReLU, then dropout; PART neighbouring outputs for each thread.
 extern "C" __global__ void rectify(real *y, const real *b, int count, int positive, real scale,
                                    int threshold, int low, int high, int image, int unit)
 {
     EACH(row, t, count);
-    Reals<PART> *const place = (Reals<PART> *)y + (size_t)row * count + t;
+    Reals<PART> *const outputs = (Reals<PART> *)y + (size_t)row * count + t;
     const Reals<PART> bias = ((const Reals<PART> *)b)[t % (OUTPUTS / PART)];
-    Reals<PART> values = *place;
+    Reals<PART> values = *outputs;
     for (int e = 0; e < PART; ++e) {
         real value = values.at[e] + bias.at[e];
         if (positive && value <= 0) value = 0;  // a NaN stays
         if (threshold && bits(low, high, image + row, unit + t * PART + e) < (unsigned)threshold) value = 0;
         values.at[e] = value * scale;
     }
-    *place = values;
+    *outputs = values;
 }
 
-// One column of a stretch of rows: dy where the unit spoke, and their sum.
+// One column of a stretch of rows: dy where the unit's output was positive, and their sum.
 extern "C" __global__ void rectify_backward(const real *dy, const real *y, real *dz, real *sums, int count,
                                             int rows, int stretch, int positive, real scale)
 {

@@ -1,7 +1,7 @@
-"""Response normalization on a card; the readable forms are in `tinyalex.layers.normalization`.
+"""Response normalization on a GPU; the readable forms are in `tinyalex.layers.normalization`.
 
-Across maps nothing is kept but x: backward computes the d of the windows that take a map in anew, which costs less
-than to read them.
+Across maps only x is saved: backward computes d again for the windows that contain a map, which is faster than reading
+it from memory.
 """
 
 import math
@@ -48,7 +48,7 @@ extern "C" __global__ void across_backward(const real *dy, const real *x, real *
         v[a] = other >= 0 && other < MAPS ? x[at + a - (SIZE - 1)] : 0;
     }
     real own = 0, cross = 0;
-    for (int a = 0; a < SIZE; ++a) {  // whose windows take this map in; the middle of window a is v[BEFORE + a]
+    for (int a = 0; a < SIZE; ++a) {  // the windows that contain this map; the middle of window a is v[BEFORE + a]
         const int other = map + a - AFTER;
         real sum = 0, next;
         for (int b = 0; b < SIZE; ++b) sum += v[a + b] * v[a + b];

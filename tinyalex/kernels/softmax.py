@@ -1,9 +1,9 @@
-"""Softmax cross-entropy on a card; the readable form is in `tinyalex.layers.loss`."""
+"""Softmax cross-entropy on a GPU; the readable form is in `tinyalex.layers.loss`."""
 
 SOURCE = """
 #define LANES 32
 
-// Each lane goes over every 32nd class and keeps the largest logit and the sum of exponentials relative to it.
+// Each lane reads every 32nd class and computes the largest logit and the sum of exponentials relative to it.
 extern "C" __global__ void partial_sums(const real *z, real *largest, real *sums, int count, int classes)
 {
     EACH(row, t, count);  // (n, 32)

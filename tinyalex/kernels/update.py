@@ -1,15 +1,15 @@
-"""The update rule on a card, all parameters of a device in one pass; the readable form is in `tinyalex.training.optimizer`."""
+"""The update rule on a GPU, all parameters in one pass; the readable form is in `tinyalex.training.optimizer`."""
 
 import numpy as np
 
 SOURCE = """
-// Parameters lie one after the other, each from a multiple of ROW on: all numbers of a row have the same rates.
+// Parameters lie one after the other, each starting at a multiple of ROW: all numbers of a row have the same rates.
 extern "C" __global__ void update(real *w, const real *g, real *v, const int *owner, const real *rates,
                                   const real *decays, int count, real momentum)
 {
     EACH(row, t, count);
     const real rate = rates[owner[row]], decay = decays[owner[row]];
-    if (rate == 0) return;  // it stands still: no decay and no coasting
+    if (rate == 0) return;  // frozen: no weight decay and no momentum
     const size_t at = (size_t)row * count + t;
     real step = momentum * v[at];
     step -= decay * w[at];
@@ -35,7 +35,7 @@ class Flat:
     Attributes
     ----------
     v : list of array
-        A view a parameter, in its shape.
+        One view for each parameter, in its shape.
     """
 
     def __init__(self, device, parameters, dtype):
@@ -64,7 +64,7 @@ class Flat:
             Every parameter's rate and decay, the latter already times the rate.
         """
         device, dtype = self.device, self._w.dtype
-        if settings != self._settings:  # a few times in a run
+        if settings != self._settings:  # changes a few times in a run
             self._rates = [device.put(np.array(column, dtype)) for column in zip(*settings, strict=True)]
             self._settings = settings
         arrays = self._w, self._g, self._v, self._owner, *self._rates

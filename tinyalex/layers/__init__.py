@@ -1,4 +1,4 @@
-"""The layers of AlexNet, one file a layer, forward and backward side by side."""
+"""The layers of AlexNet, one file for each layer, with backward right below forward."""
 
 from tinyalex.layers.activation import ReLU, Tanh
 from tinyalex.layers.convolution import Conv2d

@@ -1,6 +1,6 @@
 """Convolution as one matrix product: patches are rows, kernels are columns (paper §3.5).
 
-n images, h x w pixels, c channels, k x k kernels, o maps, s stride, p padding, g groups, ho x wo places:
+n images, h x w pixels, c channels, k x k kernels, o maps, s stride, p padding, g groups, ho x wo output positions:
 
     y[n, i, j, o] = b[o] + sum over u, v, c of  x[n, s i + u - p, s j + v - p, c] W[u, v, c, o]
 
@@ -22,11 +22,11 @@ class Conv2d(Layer):
     kernel, stride, pad : int
         k, s and p.
     groups : int
-        g; 2 where the columns do not talk and both are on one device.
+        g; 2 where the columns do not exchange maps and both are on one device.
     rounding : {"floor", "ceil"}
-        "ceil" keeps a last place that hangs over the right or bottom edge (2012: ``layer.py``).
+        "ceil" keeps a last output position whose window hangs over the right or bottom edge (2012: ``layer.py``).
     std, bias : float
-        First values: the weights' standard deviation (or "he"), the biases' constant.
+        Initial values: the weights' standard deviation (or "he"), the biases' constant.
     """
 
     def __init__(self, channels, maps, kernel, stride=1, pad=0, groups=1, rounding="floor", std="he", bias=0.0):

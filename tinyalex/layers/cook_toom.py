@@ -1,12 +1,13 @@
 """Transforms for short convolutions, by Cook and Toom's construction.
 
-Two polynomials can be multiplied by their values at a few points: evaluate both, multiply point by point, find the
-product's coefficients again. With m and r coefficients the product has t = m + r - 1, so t points do; "infinity", the
-leading coefficient, may be one. The m outputs of an r-tap kernel are the transpose of that:
+Two polynomials can be multiplied through their values at a few points: evaluate both, multiply point by point, and
+interpolate the product's coefficients. With m and r coefficients the product has t = m + r - 1, so t points are
+enough; one may be "infinity", whose value is the leading coefficient. The m outputs of an r-tap kernel are the
+transpose of that:
 
-    y = A' [(G g) * (B' d)],     A (t, m) and G (t, r) evaluate at the points, B' (t, t) is the inverse of that, turned
+    y = A' [(G g) * (B' d)],     A (t, m) and G (t, r) evaluate at the points, B' (t, t) is the transposed inverse
 
-It takes t products instead of m r.
+This takes t products instead of m r.
 """
 
 import math

@@ -1,6 +1,6 @@
-"""Dropout as the paper has it (§4.2): in training half the units are silent, at test all speak at half strength.
+"""Dropout as in the paper (§4.2): in training each unit is zero with probability p, at test all are scaled by 1 - p.
 
-training:  y = m x,  m drawn anew for every image and step        test:  y = (1 - p) x
+training:  y = m x,  with a new random mask m of 0 and 1 for every image and step        test:  y = (1 - p) x
 """
 
 from tinyalex import randomness
@@ -9,18 +9,18 @@ from tinyalex.layers.layer import Layer
 
 
 class Dropout(Layer):
-    """Silence units of (n, m) with probability p.
+    """Set units of (n, m) to zero with probability p.
 
-    The mask is a function of the seed, the layer's name, the step, the image's place in the batch and the unit's
-    number in the whole layer: columns, workers and devices cannot change it.
+    The mask is a function of the seed, the layer's name, the step, the image's position in the batch and the unit's
+    index in the whole layer, so it does not depend on columns, workers or devices.
 
     Parameters
     ----------
     p : float, less than 1
     stream : str
-        Name of the layer whose units these are, without its column.
+        Name of the layer whose units these are, without its column: ``fc6``.
     first_unit : int
-        Number of the first unit here; a second column's units follow the first's.
+        Index of this layer's first unit in the whole layer; the second column's units follow the first column's.
     """
 
     def __init__(self, p=0.5, stream="", first_unit=0):
@@ -40,7 +40,7 @@ class Dropout(Layer):
         """Return the key of a step's mask, for `randomness.bits`."""
         if step is None:
             raise UsageError(
-                f"{self.name or 'Dropout'}: in training the mask is drawn from a step; pass step=Step(seed, number), "
+                f"{self.name or 'Dropout'}: the mask for training is drawn from a step; pass step=Step(seed, number), "
                 "or training=False"
             )
         return randomness.key(step.seed, "dropout", self.stream, step.number)

@@ -1,20 +1,20 @@
-"""First values (paper §5): weights from a Gaussian around zero, biases from a constant."""
+"""Initial values (paper §5): weights from a Gaussian around zero, biases from a constant."""
 
 import numpy as np
 
 from tinyalex import randomness
 
-_ROWS = 512  # of a matrix at a time: few enough to stay in cache
+_ROWS = 512  # drawn at a time, so that they stay in cache
 
 
 def first_value(parameter, seed, dtype):
-    """Draw a parameter's first value, name by name, so that it is the same in every form of the net.
+    """Draw a parameter's initial value, for each of its names, so that it is the same in every form of the net.
 
     Parameters
     ----------
     parameter : Parameter
     seed : int or None
-        Without a seed the weights stay 0, for those who will load others.
+        None leaves the weights 0, to be loaded from a file.
     dtype : str or dtype
 
     Returns

@@ -1,4 +1,4 @@
-"""What every layer is: a forward, a backward, and the parameters in between."""
+"""The base class of all layers, which declares forward and backward, and the parameters that layers learn."""
 
 import copy
 import math
@@ -13,15 +13,15 @@ _HOST = Device("cpu")
 
 
 class Parameter:
-    """A tensor that learns, under the names of the 2012 files.
+    """A learned tensor, named as in the 2012 files.
 
-    In the grouped form one tensor holds both columns' parts side by side along its last axis; ``names`` then has two
-    entries, and `parts` gives the views ``conv2a/W`` and ``conv2b/W``.
+    In the grouped form (both columns on one device) one tensor holds both columns' parts side by side along its last
+    axis; ``names`` then has two entries, and `parts` returns the views ``conv2a/W`` and ``conv2b/W``.
 
     Parameters
     ----------
     kind : {"W", "b"}
-        Weights, which decay, or biases, which do not (2012: ``wc`` is set on weights only).
+        Weights, which get weight decay, or biases, which do not (2012: ``wc`` is set on weights only).
     shape : tuple of int
         The last axis runs over the outputs.
     init : float or "he"
@@ -30,7 +30,7 @@ class Parameter:
     Attributes
     ----------
     value, grad : array, shape ``shape``
-        Replicas share the value and have a gradient of their own.
+        Replicas share the value; each has its own gradient.
     """
 
     def __init__(self, kind, shape, init):
@@ -61,7 +61,7 @@ class Parameter:
         return {f"{name}/{self.kind}": array[..., cut] for name, cut in zip(self.names, cuts, strict=True)}
 
     def build(self, device, seed, dtype):
-        """Draw the first value, or leave the weights 0 without a seed."""
+        """Put the initial value on a device, and zeros for the gradient; without a seed the weights are 0."""
         self.value, self.grad = device.put(first_value(self, seed, dtype)), device.zeros(self.shape, dtype)
 
     def replica(self):
@@ -81,12 +81,12 @@ class Layer:
     Attributes
     ----------
     names : tuple of str
-        Its name, or one name a column where both columns lie side by side.
+        The layer's name, or one name for each column where both columns lie side by side.
     device : Device
     input_gradient : bool
-        Whether backward has to return a gradient; the first layer's input needs none.
+        Whether backward has to return dx; the first layer's need not.
     relu : ReLU or None
-        The ReLU that makes this layer's output: the layer itself, or one that is fused into it.
+        The ReLU that computes this layer's output: the layer itself, or one fused into it; None if there is none.
     """
 
     names = ("",)
@@ -162,14 +162,14 @@ class Layer:
         return self
 
     def build(self, device=_HOST, seed=0, dtype="float32"):
-        """Give the layer its device and its parameters their first values; return the layer."""
+        """Put the layer on a device, draw its parameters' initial values, and return the layer."""
         self.device = device
         for parameter in self.parameters:
             parameter.build(device, seed, dtype)
         return self
 
     def replica(self):
-        """Return a layer with the same parameter values, and saved state and gradients of its own."""
+        """Return a layer that shares the parameter values and has its own saved state and gradients."""
         twin = copy.copy(self)
         twin.saved = None
         for name, value in vars(self).items():
@@ -178,13 +178,13 @@ class Layer:
         return twin
 
     def prepare(self, shape):
-        """Compute what all blocks of a batch of (n, *shape) share; most layers have nothing to compute."""
+        """Compute what all blocks of a batch of (n, *shape) share; most layers have nothing to do."""
 
     def release(self):
-        """Let go of what `prepare` computed."""
+        """Free what `prepare` computed."""
 
     def output_shape(self, shape):
-        """Return the shape, without the images, that an input of ``shape`` becomes."""
+        """Return one image's output shape from its input shape."""
         return shape
 
     def multiply_adds(self, shape):
@@ -192,14 +192,14 @@ class Layer:
         return 0
 
     def pop_saved(self):
-        """Return what forward saved for backward, and let go of it."""
+        """Return what forward saved for backward, and release it."""
         if self.saved is None:
             raise RuntimeError(f"{self.name or type(self).__name__}: backward needs a forward before it")
         saved, self.saved = self.saved, None
         return saved
 
     def expect(self, condition, shape, wanted):
-        """Refuse a shape with a line that says what was wanted."""
+        """Unless the condition holds, raise a ShapeError that names the layer, the shape it got and what it needs."""
         if not condition:
             raise ShapeError(f"{self.name or type(self).__name__}: got {tuple(shape)}, wants {wanted}")
 

@@ -18,9 +18,10 @@ class Linear(Layer):
     outputs : int
         o.
     groups : int
-        2 where the columns do not talk and both are on one device: each half of the channels feeds half the outputs.
+        2 where the columns do not exchange maps and both are on one device: each half of the channels feeds half the
+        outputs.
     std, bias : float
-        First values: the weights' standard deviation (or "he"), the biases' constant.
+        Initial values: the weights' standard deviation (or "he"), the biases' constant.
     """
 
     def __init__(self, inputs, outputs, groups=1, std="he", bias=0.0):
@@ -48,7 +49,7 @@ class Linear(Layer):
         return self.product_backward(dy)
 
     def product(self, x):
-        """Run forward but for the bias."""
+        """Run forward without the bias."""
         self.output_shape(x.shape[1:])
         W = self.W.value
         y = self.device.empty((len(x), self.outputs), self.device.xp.result_type(x, W))
@@ -58,7 +59,7 @@ class Linear(Layer):
         return y
 
     def product_backward(self, dy):
-        """Run backward but for the bias."""
+        """Run backward without the bias."""
         # y = x W:  dW = x' dy,  dx = dy W'
         x, W, dW = self.pop_saved(), self.W.value, self.W.grad
         dx = self.device.empty(x.shape, dy.dtype)

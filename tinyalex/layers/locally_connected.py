@@ -1,6 +1,6 @@
-"""Locally connected layer: a convolution whose kernels are not shared, a place's own at every place (2012: ``local``).
+"""Locally connected layer: a convolution with its own kernels at each output position (2012: ``local``).
 
-n images, h x w pixels, c channels, k x k kernels, o maps, s stride, p padding, ho x wo places:
+n images, h x w pixels, c channels, k x k kernels, o maps, s stride, p padding, ho x wo output positions:
 
     y[n, i, j, o] = b[i, j, o] + sum over u, v, c of  x[n, s i + u - p, s j + v - p, c] W[i, j, u, v, c, o]
 
@@ -25,21 +25,21 @@ class LocallyConnected(Layer):
     rounding : {"floor", "ceil"}
         As in `Conv2d`.
     std, bias : float
-        First values: the weights' standard deviation (or "he"), the biases' constant.
+        Initial values: the weights' standard deviation (or "he"), the biases' constant.
     """
 
     def __init__(self, inputs, maps, kernel, stride=1, pad=0, rounding="floor", std="he", bias=0.0):
         self.inputs, self.maps = tuple(inputs), maps
         self.geometry = {"kernel": kernel, "stride": stride, "pad": pad, "rounding": rounding}
         h, w, c = self.inputs
-        self.places = tuple(positions(side, *self.geometry.values()) for side in (h, w))
-        std = (2.0 / (kernel * kernel * c)) ** 0.5 if std == "he" else std  # the fan-in is one place's
-        self.W = Parameter("W", (*self.places, kernel, kernel, c, maps), std)
-        self.b = Parameter("b", (*self.places, maps), bias)
+        self.output_size = tuple(positions(side, *self.geometry.values()) for side in (h, w))
+        std = (2.0 / (kernel * kernel * c)) ** 0.5 if std == "he" else std  # the fan-in is that of one output position
+        self.W = Parameter("W", (*self.output_size, kernel, kernel, c, maps), std)
+        self.b = Parameter("b", (*self.output_size, maps), bias)
 
     def output_shape(self, shape):
         self.expect(tuple(shape) == self.inputs, shape, f"{self.inputs}")
-        return *self.places, self.maps
+        return *self.output_size, self.maps
 
     def multiply_adds(self, shape):
         return self.W.size
@@ -48,14 +48,15 @@ class LocallyConnected(Layer):
         n, (ho, wo, o) = len(x), self.output_shape(x.shape[1:])
         W = self.W.value.reshape(ho * wo, -1, o)
         y = self.device.empty((n, ho * wo, o), self.device.xp.result_type(x, W))
-        self.device.xp.matmul(self._patches(x), W, out=y.transpose(1, 0, 2))  # a product a place
+        self.device.xp.matmul(self._patches(x), W, out=y.transpose(1, 0, 2))  # one product for each output position
         y = y.reshape(n, ho, wo, o)
         y += self.b.value
         self.saved = x
         return y
 
     def backward(self, dy):
-        # y_p = P_p W_p + b_p at each place p:  dW_p = P_p' dy_p,  db_p sums dy_p,  dP_p = dy_p W_p',  dx adds dP up.
+        # y_p = P_p W_p + b_p at each output position p:
+        # dW_p = P_p' dy_p,  db_p sums dy_p,  dP_p = dy_p W_p',  dx adds dP up.
         x, xp = self.pop_saved(), self.device.xp
         n, ho, wo, o = dy.shape
         W, dW = (array.reshape(ho * wo, -1, o) for array in (self.W.value, self.W.grad))
@@ -66,6 +67,6 @@ class LocallyConnected(Layer):
         return col2im(self.device, dpatches.transpose(1, 0, 2), x.shape, **self.geometry)
 
     def _patches(self, x):
-        # A matrix a place, its rows the images' patches there: (ho wo, n, k k c).
-        ho, wo = self.places
+        # A matrix for each output position, its rows the images' patches there: (ho wo, n, k k c).
+        ho, wo = self.output_size
         return im2col(self.device, x, **self.geometry).reshape(len(x), ho * wo, -1).transpose(1, 0, 2)

@@ -9,7 +9,7 @@ from tinyalex.layers.layer import Layer
 
 
 class SoftmaxLoss(Layer):
-    """From logits (n, c) and integer labels (n,) to one number."""
+    """The mean loss of logits (n, c) and integer labels (n,)."""
 
     def forward(self, z, labels):
         """Return the mean loss, as an array of no dimensions on the device."""
@@ -19,7 +19,7 @@ class SoftmaxLoss(Layer):
         xp, n = self.device.xp, len(z)
         shifted = z - z.real.max(axis=1)[:, None]  # no exponential overflows
         total = xp.exp(shifted).sum(axis=1)
-        right = xp.arange(z.shape[1]) == labels[:, None]  # (n, c), one True a row
+        right = xp.arange(z.shape[1]) == labels[:, None]  # (n, c), one True in each row
         self.saved = shifted, total, right
         return (xp.log(total) - xp.where(right, shifted, 0).sum(axis=1)).sum() / n
 
@@ -39,7 +39,7 @@ class SoftmaxLoss(Layer):
 
 
 def check_labels(labels, count, classes):
-    """Refuse labels that are not one class each for so many images, with a DataError."""
+    """Raise a DataError unless there is one label for each image, and each is a class."""
     if len(labels) != count:
         raise DataError(f"labels: {len(labels)} for {count} images")
     if count and not 0 <= labels.min() <= labels.max() < classes:

@@ -35,7 +35,7 @@ class _ResponseNorm(Layer):
         if kernels := self.device.kernels_for(dy, cuda=cuda_kernels, cpu=cpu_kernels):
             return kernels.backward(self.device, dy, saved, *self._settings())
         x, d = saved
-        # S' sums over the i whose windows contain j. They begin where j's own window ends: another place if size is even.
+        # S' sums over the i whose windows contain j. If size is even, they lie the other way round.
         cross = self.window_sum(dy * x * d ** (-self.beta - 1), self.size - 1 - self.size // 2)
         return dy * d**-self.beta - 2 * self.alpha * self.beta * x * cross
 

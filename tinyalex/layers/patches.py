@@ -5,10 +5,10 @@ from tinyalex.kernels.cpu import patches as cpu_kernels
 
 
 def positions(size, window, stride, pad, rounding):
-    """Count the places of a window along one side.
+    """Count the output positions of a window along one side.
 
-    Rounded up ("ceil", as in 2012), 224 pixels hold 55 places of an 11-pixel window at stride 4; rounded down
-    ("floor"), 227 pixels do. What hangs over the edge reads zeros.
+    Rounded up ("ceil", as in 2012), an 11-pixel window at stride 4 has 55 positions on 224 pixels; rounded down
+    ("floor"), on 227. Where a window hangs over the edge, it reads zeros.
     """
     span = size + 2 * pad - window
     if span < 0:
@@ -17,7 +17,7 @@ def positions(size, window, stride, pad, rounding):
 
 
 def im2col(device, x, kernel, stride=1, pad=0, rounding="floor"):
-    """Write every k x k patch of images as one row.
+    """Copy every k x k patch of images into a row of a matrix.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def im2col(device, x, kernel, stride=1, pad=0, rounding="floor"):
 
 
 def col2im(device, patches, shape, kernel, stride=1, pad=0, rounding="floor"):
-    """Add patches up to images, an array of ``shape``: the adjoint of `im2col`.
+    """Add up patches to images, an array of ``shape``: the adjoint of `im2col`.
 
     Parameters
     ----------
@@ -63,7 +63,8 @@ def col2im(device, patches, shape, kernel, stride=1, pad=0, rounding="floor"):
 
 
 def _pad(device, x, height, width, pad):
-    # To exactly what the windows read: zeros left and above by `pad`, right and below as far as they reach.
+    # Return exactly the pixels that the windows read: `pad` zeros left and above, and zeros right and below as far as
+    # windows reach.
     n, h, w, c = x.shape
     if pad == 0 and height <= h and width <= w:
         return x[:, :height, :width]

@@ -5,30 +5,31 @@ of t x t pixels gives m x m outputs,
 
     Y = A' [(G W G') * (B' D B)] A,
 
-and since each of the t x t places is summed over all channels, "*" becomes t x t matrix products (tiles, c) (c, o). For
-m = 5 that is 49 products instead of 225 for a 3 x 3 kernel, and for m = 4 it is 64 instead of 400 for 5 x 5. All of it
-is linear, so backward is the same matrices, transposed.
+and since each of the t x t positions is summed over all channels, "*" becomes t x t matrix products (tiles, c) (c, o).
+For m = 5 that is 49 products instead of 225 for a 3 x 3 kernel, and for m = 4 it is 64 instead of 400 for 5 x 5. All of
+it is linear, so backward uses the same matrices, transposed.
 
-n images, c channels, o maps, th x tw tiles. On the way a place's numbers of all images lie side by side: runs of n c.
+n images, c channels, o maps, th x tw tiles. In between, the numbers of all images at one position lie side by side, in
+runs of n c.
 """
 
 from tinyalex.layers.convolution import Conv2d
 from tinyalex.layers.cook_toom import POINTS, cook_toom
 from tinyalex.layers.layer import grouped
 
-FEW = 8  # channels in a product: of the 3 of an image, which needs no gradient, im2col is faster; of 8, about as fast
+FEW = 8  # channels from which on this pays: with an image's 3, which need no gradient, im2col is faster
 
 
 class WinogradConv2d(Conv2d):
-    """`Conv2d` by Winograd's algorithm: the same parameters and, but for rounding, the same numbers.
+    """`Conv2d` by Winograd's algorithm: the same parameters and, up to rounding, the same results.
 
-    A stride s becomes 1 first: blocks of s x s pixels are taken for channels, and r = ceil(k / s).
-    On a CUDA device it computes as `Conv2d` does.
+    A stride s is turned into stride 1 first: the pixels of an s x s block become channels, and r = ceil(k / s).
+    On a GPU it computes as `Conv2d` does.
     """
 
     def __init__(self, *args, **options):
         super().__init__(*args, **options)
-        self.kept = {}  # U, while a batch is under way; all replicas look here
+        self.kept = {}  # U while a batch is computed, shared with all replicas
 
     @staticmethod
     def supports(channels, kernel, stride=1, groups=1):
@@ -37,7 +38,7 @@ class WinogradConv2d(Conv2d):
         return enough and -(-kernel // stride) in {r for _, r in POINTS} and (stride == 1 or groups == 1)
 
     def tiling(self, shape):
-        """Return a tile's outputs m, those of the known with the fewest products, and the tiles down and across."""
+        """Return a tile's outputs m, chosen for the fewest products, and the number of tiles down and across."""
         (ho, wo, _), r = self.output_shape(shape), -(-self.geometry["kernel"] // self.geometry["stride"])
         tilings = [(m, -(-ho // m), -(-wo // m)) for m, size in POINTS if size == r]
         return min(tilings, key=lambda tiling: tiling[1] * tiling[2] * (tiling[0] + r - 1) ** 2)
@@ -58,12 +59,12 @@ class WinogradConv2d(Conv2d):
         U, rows = self._kernels(m), self._rows(B.T, *self._blocks(x, m, th, tw), m, th, tw)
         t, dtype, one = len(A), xp.result_type(rows, U), self._one(m)
         M, half = self.device.empty((t, th * tw * n, o), dtype), self.device.empty((t, m, th, tw, n, o), dtype)
-        for i in range(t):  # one row of the t x t places after the other, while it is in cache
+        for i in range(t):  # one row of the t x t positions at a time, to stay in cache
             V = self._combine(B.T, rows[i]).reshape(t, th * tw * n, -1)
             for inputs, outputs in grouped(V.shape[2], o, self.groups):
                 xp.matmul(V[..., inputs], U[i][..., outputs], out=M[..., outputs])
             if i == one:
-                M[one] += self.b.value  # from this place A' brings it to all of a tile's outputs alike
+                M[one] += self.b.value  # A' adds the numbers of this position to all outputs of a tile
             self._combine(A.T, xp.moveaxis(M.reshape(t, th * tw, n * o), 0, -2), half[i].reshape(m, th * tw, n * o))
         y = self.device.empty((n, th, m, tw, m, o), dtype)
         self._combine(A.T, xp.moveaxis(half, 0, -2), y.transpose(2, 4, 1, 3, 0, 5))
@@ -134,7 +135,7 @@ class WinogradConv2d(Conv2d):
 
     def _blocks(self, x, m, th, tw):
         # Blocks of s x s pixels as channels, all images' side by side, with the padding: (1, height, width, n s s c).
-        # Where s is 1, x as it is, and how much padding it still needs.
+        # Where s is 1, x itself, and the padding that is still to be added.
         (n, _, _, c), (k, s, p, _) = x.shape, self.geometry.values()
         if s == 1:
             return x, p
@@ -147,7 +148,7 @@ class WinogradConv2d(Conv2d):
         return blocks.reshape(1, height, width, n * s * s * c), 0
 
     def _pixels(self, blocks, shape):
-        # The reverse: to (n, h, w, c), without the padding.
+        # The reverse of `_blocks`: to (n, h, w, c), without the padding.
         (n, h, w, c), (_, s, p, _), (_, height, width, _) = shape, self.geometry.values(), blocks.shape
         if s == 1:
             return blocks
@@ -159,7 +160,7 @@ class WinogradConv2d(Conv2d):
 
     def _rows(self, matrix, images, before, m, th, tw):
         # The matrix (q, window) times every m-th window of rows of images (n, h, w, c), from `before` pixels outside,
-        # where all is zero: (q, th, width, n c). Of these the windows of columns, (q, th, tw, window, n c).
+        # where all is zero: (q, th, width, n c). Of these, return the windows of columns, (q, th, tw, window, n c).
         (n, h, w, c), (q, window) = images.shape, matrix.shape
         rows = self.device.empty((q, th, m * (tw - 1) + window, n, c), images.dtype)
         rows[:, :, :before] = 0
@@ -173,7 +174,7 @@ class WinogradConv2d(Conv2d):
         return view[:, :, ::m].swapaxes(3, 4)
 
     def _images(self, matrix, rows, shape, before, m):
-        # The reverse, up to rows: what windows of rows have in common is added up.
+        # The reverse of `_rows`: windows of rows that overlap are added up.
         (n, h, w, c), done = shape, 0
         images = self.device.empty(shape, rows.dtype)
         rows = rows[:, :, before : before + w]
@@ -190,20 +191,20 @@ class WinogradConv2d(Conv2d):
 
     @staticmethod
     def _inside(top, window, size):
-        # From where to where a window lies inside.
+        # The first and last row of a window that are inside the image.
         return min(max(top, 0), size), min(max(top + window, 0), size)
 
     def _combine(self, matrix, lines, out=None):
-        # Sums of lines (..., w, l) with the weights of a matrix (q, w): (q, ..., l). So many small products, which BLAS
-        # computes where they lie, take half the time of one large one, which it would copy first.
+        # Sums of lines (..., w, l) with the weights of a matrix (q, w): (q, ..., l). Many small products, which BLAS
+        # computes without copying their factors, take half the time of one large product, which it copies first.
         if out is None:
             out = self.device.empty((len(matrix), *lines.shape[:-2], lines.shape[-1]), lines.dtype)
         self.device.xp.matmul(matrix, lines, out=self.device.xp.moveaxis(out, 0, -2))
         return out
 
     def _overlap(self, matrix, tiles, columns, m):
-        # The reverse of windows of columns: B times tiles (t, th, tw, n c), where neighbours share r - 1 of the columns
-        # (th, tw m + r - 1, n c).
+        # The adjoint of taking windows of columns: B times tiles (t, th, tw, n c), where neighbours share r - 1 of the
+        # columns (th, tw m + r - 1, n c).
         xp, (_, th, tw, size) = self.device.xp, tiles.shape
         tiles, last = xp.moveaxis(tiles, 0, -2), m * (tw - 1) + 1
         self._combine(matrix[:m], tiles, columns[:, : m * tw].reshape(th, tw, m, size).transpose(2, 0, 1, 3))

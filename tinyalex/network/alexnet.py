@@ -79,10 +79,10 @@ def describe(net, init=None, devices=1):
     return kinds[net.kind](net, init or Init(), devices)
 
 
-def build(net, init, devices=("cpu",), seed=0, dtype="float32"):
+def build(net, init, devices=("cpu",), seed=0, dtype="float32", kernels=True):
     """Lay out the net of a recipe and give it arrays: see `Network.build`."""
     count = min(len(devices), net.columns)
-    network = describe(net, init, count).build(devices, seed, dtype)
+    network = describe(net, init, count).build(devices, seed, dtype, kernels)
     for device in network.devices:
         device.tf32 = net.tf32
     return network

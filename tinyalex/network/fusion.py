@@ -1,4 +1,4 @@
-"""Fusion on a GPU: a layer with weights adds its bias and applies the ReLU and dropout after it in one pass, not three."""
+"""Fusion on a GPU: the bias, ReLU and dropout after a matrix product take one pass instead of three."""
 
 from tinyalex.kernels import rectify
 from tinyalex.layers import Conv2d, Dropout, Layer, Linear, ReLU

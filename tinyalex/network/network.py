@@ -63,18 +63,23 @@ class Network:
         """Return all `Parameter` objects, in the order of `layers`."""
         return [parameter for _, layer in self.layers() for parameter in layer.parameters]
 
-    def build(self, devices=("cpu",), seed=0, dtype="float32"):
+    def build(self, devices=("cpu",), seed=0, dtype="float32", kernels=True):
         """Put each column on its device, allocate and initialize the parameters, and return the network.
 
         Parameters
         ----------
         devices : sequence of str
             One name for each column; the same name may be given twice.
+        seed : int or None
+            Of the first values; None leaves the weights 0, to be loaded.
+        dtype : str or dtype
+        kernels : bool
+            Whether layers may use the fast forms of `tinyalex.kernels`. False runs the readable layers one by one.
         """
         columns = len(self.stages[0].columns)
         if len(devices) != columns:
             raise UsageError(f"devices: {len(devices)} given, this form of the net has {columns} column(s)")
-        self.devices, self.dtype = of_one_kind([Device(name) for name in devices]), np.dtype(dtype)
+        self.devices, self.dtype = of_one_kind([Device(name, kernels) for name in devices]), np.dtype(dtype)
         for index, layer in self.layers():
             with self.devices[index]:
                 layer.build(self.devices[index], seed, self.dtype)

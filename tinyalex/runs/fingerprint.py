@@ -39,6 +39,8 @@ def take(devices):
         "devices": " ".join(device.name for device in devices),
         "arithmetic": _arithmetic(),
     }
+    if not all(device.kernels for device in devices):
+        found["kernels"] = "off"
     for device in devices:
         if device.kind == "cuda":
             found |= _gpu(device.xp, device.index)

@@ -194,7 +194,7 @@ def _shapes(path):
     return shapes
 
 
-def load(path, devices=("cpu",)):
+def load(path, devices=("cpu",), kernels=True):
     """Build the network of a run folder's newest checkpoint, of one checkpoint, or of a file of weights.
 
     Parameters
@@ -202,6 +202,8 @@ def load(path, devices=("cpu",)):
     path : str or Path
         A folder or a file.
     devices : sequence of str
+    kernels : bool
+        See `Network.build`.
 
     Returns
     -------
@@ -218,7 +220,7 @@ def load(path, devices=("cpu",)):
             if attempt == 2 or path.exists():
                 raise  # else a training process has removed it since: take the one that is newest now
     settings = recipe.parse(metadata["recipe"])
-    network = alexnet.build(settings.net, settings.init, devices, seed=None)
+    network = alexnet.build(settings.net, settings.init, devices, seed=None, kernels=kernels)
     network.load(tensors)
     classes = list(metadata["classes"])
     words = list(metadata.get("words") or classes)

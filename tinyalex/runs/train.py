@@ -20,7 +20,9 @@ from tinyalex.training.loop import Training
 from tinyalex.training.step_metrics import RunningMeans
 
 
-def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, options=None, stop_condition=None):
+def train(
+    recipe, dataset, out, devices=("cpu",), seed=0, show=print, options=None, stop_condition=None, kernels=True
+):
     """Train a network, or resume the run in `out`, and write a log and checkpoints there.
 
     Parameters
@@ -36,6 +38,8 @@ def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, options=No
     options : ResumeOptions, optional
     stop_condition : callable, optional
         Called as ``stop_condition(training)`` before each epoch; training ends there if it returns True.
+    kernels : bool
+        As in `Network.build`.
 
     Returns
     -------
@@ -43,7 +47,7 @@ def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, options=No
         The network's score on the test images, at the end.
     """
     out, test, show, options = Path(out), dataset.need("test"), quietly(show), options or ResumeOptions()
-    training = Training(recipe, dataset, devices, seed)
+    training = Training(recipe, dataset, devices, seed, kernels)
     steps, result = training.recipe.learning.epochs * training.steps_per_epoch, None
     with run_folder.hold(out), StopRequests(saves=True) as stop, contextlib.ExitStack() as stack:
         origin = resume.start(training, out, options, show)

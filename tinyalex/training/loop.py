@@ -42,17 +42,17 @@ class Training:
         wait for the host.
     """
 
-    def __init__(self, recipe, dataset, devices=("cpu",), seed=0):
+    def __init__(self, recipe, dataset, devices=("cpu",), seed=0, kernels=True):
         self.recipe, self.dataset, self.seed = with_classes(recipe, len(dataset.classes)), dataset, seed
         self.steps_per_epoch = -(-len(dataset.need("train")) // recipe.learning.batch)
-        self.errors = []
+        self.errors, self.kernels = [], kernels
         self.reset(devices)
         self.async_metrics = not self.network.devices[0].on_host
 
     def reset(self, devices):
         """Build the network and the optimizer anew, as they are before the first step."""
         learning = self.recipe.learning
-        self.network = alexnet.build(self.recipe.net, self.recipe.init, devices, self.seed)
+        self.network = alexnet.build(self.recipe.net, self.recipe.init, devices, self.seed, kernels=self.kernels)
         self.optimizer = Optimizer(self.network, learning.momentum, learning.weight_decay, learning.layer_weight_decay)
         self.step, self.epoch_metrics = 0, []
 

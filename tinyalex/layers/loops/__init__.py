@@ -1,7 +1,7 @@
-"""Every layer once more, in plain loops: slow, obvious, and written apart from the fast code, to hold it to.
+"""The reference implementation: every layer in plain loops, slow and obvious, independent of `tinyalex.layers`.
 
-Each layer is a pair of functions, forward and, with ``_backward``, what the gradient of its output makes of it. Arrays
-are NumPy's, float64, images (n, h, w, c), kernels (k, k, c, o). Tests and lessons share them.
+Each layer is a pair of functions: ``layer`` computes the output, ``layer_backward`` the gradients. Arrays are NumPy's
+in float64, images (n, h, w, c), kernels (k, k, c, o). Tests and lessons compare with them.
 
 >>> y = loops.conv2d(x, W, b, stride=4)
 >>> dx, dW, db = loops.conv2d_backward(dy, x, W, stride=4)

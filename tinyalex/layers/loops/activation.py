@@ -8,31 +8,31 @@ import numpy as np
 def relu(x):
     """Return max(0, x) of every number."""
     y = np.zeros(x.shape)
-    for place in np.ndindex(x.shape):
-        y[place] = x[place] if x[place] > 0 else 0.0
+    for index in np.ndindex(x.shape):
+        y[index] = x[index] if x[index] > 0 else 0.0
     return y
 
 
 def relu_backward(dy, x):
     """Return dx: the gradient passes where x was positive, and nowhere else, x = 0 included."""
     dx = np.zeros(x.shape)
-    for place in np.ndindex(x.shape):
-        if x[place] > 0:
-            dx[place] = dy[place]
+    for index in np.ndindex(x.shape):
+        if x[index] > 0:
+            dx[index] = dy[index]
     return dx
 
 
 def tanh(x):
     """Return the hyperbolic tangent of every number."""
     y = np.zeros(x.shape)
-    for place in np.ndindex(x.shape):
-        y[place] = math.tanh(x[place])
+    for index in np.ndindex(x.shape):
+        y[index] = math.tanh(x[index])
     return y
 
 
 def tanh_backward(dy, x):
     """Return dx, from the derivative of tanh: 1 / cosh(x)^2."""
     dx = np.zeros(x.shape)
-    for place in np.ndindex(x.shape):
-        dx[place] = dy[place] / math.cosh(x[place]) ** 2
+    for index in np.ndindex(x.shape):
+        dx[index] = dy[index] / math.cosh(x[index]) ** 2
     return dx

@@ -8,11 +8,10 @@ s is the stride, p the padding; pixels beyond the image are zero. With groups, a
 import numpy as np
 
 
-def places(size, window, stride, pad=0, rounding="floor"):
-    """Count the places of a window along a side, by walking it there.
+def positions(size, window, stride, pad=0, rounding="floor"):
+    """Count the output positions of a window along a side, by moving it along.
 
-    "floor" stops before the window would hang over the far edge, "ceil" at the first place where nothing is left
-    beyond it.
+    "floor" stops before the window would hang over the far edge, "ceil" at the first position that reaches the edge.
     """
     start, count = -pad, 0
     if rounding == "floor":
@@ -25,12 +24,12 @@ def places(size, window, stride, pad=0, rounding="floor"):
 
 
 def _taps(x, W, stride, pad, groups, rounding):
-    # Every (image, row, column, map) with every (pixel row, pixel column, channel, u, v, c) that it sees.
+    # Yield the indices (in y, in x, in W) of every product in the sum.
     n, h, w, channels = x.shape
     k, _, c, maps = W.shape
     for i in range(n):
-        for row in range(places(h, k, stride, pad, rounding)):
-            for column in range(places(w, k, stride, pad, rounding)):
+        for row in range(positions(h, k, stride, pad, rounding)):
+            for column in range(positions(w, k, stride, pad, rounding)):
                 for map_ in range(maps):
                     first = map_ // (maps // groups) * (channels // groups)  # of this group's channels
                     for u in range(k):
@@ -57,20 +56,20 @@ def conv2d(x, W, b, stride=1, pad=0, groups=1, rounding="floor"):
     ndarray, shape (n, ho, wo, o)
     """
     k = W.shape[0]
-    ho, wo = (places(size, k, stride, pad, rounding) for size in x.shape[1:3])
+    ho, wo = (positions(size, k, stride, pad, rounding) for size in x.shape[1:3])
     y = np.zeros((len(x), ho, wo, W.shape[3]))
-    for place in np.ndindex(y.shape):
-        y[place] = b[place[-1]]
+    for index in np.ndindex(y.shape):
+        y[index] = b[index[-1]]
     for out, pixel, weight in _taps(x, W, stride, pad, groups, rounding):
         y[out] += x[pixel] * W[weight]
     return y
 
 
 def conv2d_backward(dy, x, W, stride=1, pad=0, groups=1, rounding="floor"):
-    """Return dx, dW and db: each product x W of the forward pass hands dy W to its x and dy x to its W."""
+    """Return dx, dW and db: each product x W of the forward pass adds dy W to x's gradient and dy x to W's."""
     dx, dW, db = np.zeros(x.shape), np.zeros(W.shape), np.zeros(W.shape[3])
-    for place in np.ndindex(dy.shape):
-        db[place[-1]] += dy[place]
+    for index in np.ndindex(dy.shape):
+        db[index[-1]] += dy[index]
     for out, pixel, weight in _taps(x, W, stride, pad, groups, rounding):
         dx[pixel] += dy[out] * W[weight]
         dW[weight] += dy[out] * x[pixel]

@@ -1,19 +1,19 @@
-"""Dropout, unit by unit (paper §4.2); chance stays outside, the mask is given."""
+"""Dropout, unit by unit (paper §4.2); the random mask is an argument."""
 
 import numpy as np
 
 
 def dropout(x, mask=None, p=0.5):
-    """Silence the units of x (n, m) whose mask is False; without a mask, at test, weaken all to ``1 - p``."""
+    """Set the units of x (n, m) whose mask is False to zero; without a mask, at test, scale all by ``1 - p``."""
     y = np.zeros(x.shape)
-    for place in np.ndindex(x.shape):
+    for index in np.ndindex(x.shape):
         if mask is None:
-            y[place] = x[place] * (1 - p)
-        elif mask[place]:
-            y[place] = x[place]
+            y[index] = x[index] * (1 - p)
+        elif mask[index]:
+            y[index] = x[index]
     return y
 
 
 def dropout_backward(dy, mask=None, p=0.5):
-    """Return dx: a silent unit had no part in the output, so it gets no gradient."""
+    """Return dx: a dropped unit had no effect on the output, so its gradient is zero."""
     return dropout(dy, mask, p)

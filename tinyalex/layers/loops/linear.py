@@ -4,15 +4,15 @@ import numpy as np
 
 
 def _pairs(x, W, groups):
-    # Every (image, output) with every (image, place) that it sees and the weight between them. With groups, an output
-    # sees the channels of its own group only, at every place, and its weights are numbered without gaps.
+    # Yield the indices (in y, in x, in W) of every product in the sum. With groups, an output sees the channels of its
+    # own group only, at every pixel, and its weights are numbered without gaps.
     outputs, channels = W.shape[1], x.shape[-1]
     for i in range(len(x)):
         for o in range(outputs):
             group, m = sum(outputs * g // groups <= o for g in range(1, groups)), 0
-            for place in np.ndindex(x.shape[1:]):
-                if place[-1] // (channels // groups) == group:
-                    yield (i, o), (i, *place), (m, o)
+            for index in np.ndindex(x.shape[1:]):
+                if index[-1] // (channels // groups) == group:
+                    yield (i, o), (i, *index), (m, o)
                     m += 1
 
 
@@ -21,8 +21,8 @@ def linear(x, W, b, groups=1):
     y = np.zeros((len(x), W.shape[1]))
     for i, o in np.ndindex(y.shape):
         y[i, o] = b[o]
-    for out, place, weight in _pairs(x, W, groups):
-        y[out] += x[place] * W[weight]
+    for out, pixel, weight in _pairs(x, W, groups):
+        y[out] += x[pixel] * W[weight]
     return y
 
 
@@ -31,7 +31,7 @@ def linear_backward(dy, x, W, groups=1):
     dx, dW, db = np.zeros(x.shape), np.zeros(W.shape), np.zeros(W.shape[1])
     for i, o in np.ndindex(dy.shape):
         db[o] += dy[i, o]
-    for out, place, weight in _pairs(x, W, groups):
-        dx[place] += dy[out] * W[weight]
-        dW[weight] += dy[out] * x[place]
+    for out, pixel, weight in _pairs(x, W, groups):
+        dx[pixel] += dy[out] * W[weight]
+        dW[weight] += dy[out] * x[pixel]
     return dx, dW, db

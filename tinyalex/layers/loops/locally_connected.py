@@ -1,4 +1,4 @@
-"""Locally connected layer in seven loops (2012: ``local``): a convolution with kernels of its own at every place.
+"""Locally connected layer in seven loops (2012: ``local``): a convolution with its own kernels at each output position.
 
     y[i, row, column, map] = b[row, column, map] + sum over u, v, c of
                              x[i, s row + u - p, s column + v - p, c] W[row, column, u, v, c, map]
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def _taps(shape, W, stride, pad):
-    # Every (image, row, column, map) with every (pixel row, pixel column, channel) that it sees and its weight's index.
+    # Yield the indices (in y, in x, in W) of every product in the sum.
     n, h, w, _ = shape
     rows, columns, k, _, channels, maps = W.shape
     for i in range(n):
@@ -24,18 +24,18 @@ def _taps(shape, W, stride, pad):
 def locally_connected(x, W, b, stride=1, pad=0):
     """Map x (n, h, w, c) to (n, ho, wo, o) by W (ho, wo, k, k, c, o) and b (ho, wo, o)."""
     y = np.zeros((len(x), *b.shape))
-    for place in np.ndindex(y.shape):
-        y[place] = b[place[1:]]
+    for index in np.ndindex(y.shape):
+        y[index] = b[index[1:]]
     for out, pixel, weight in _taps(x.shape, W, stride, pad):
         y[out] += x[pixel] * W[weight]
     return y
 
 
 def locally_connected_backward(dy, x, W, stride=1, pad=0):
-    """Return dx, dW and db: each product x W of the forward pass hands dy W to its x and dy x to its W."""
+    """Return dx, dW and db: each product x W of the forward pass adds dy W to x's gradient and dy x to W's."""
     dx, dW, db = np.zeros(x.shape), np.zeros(W.shape), np.zeros(dy.shape[1:])
-    for place in np.ndindex(dy.shape):
-        db[place[1:]] += dy[place]
+    for index in np.ndindex(dy.shape):
+        db[index[1:]] += dy[index]
     for out, pixel, weight in _taps(x.shape, W, stride, pad):
         dx[pixel] += dy[out] * W[weight]
         dW[weight] += dy[out] * x[pixel]

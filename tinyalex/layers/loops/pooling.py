@@ -1,19 +1,19 @@
-"""Pooling, one unit at a time (paper §3.4): a unit sums up z x z pixels, s pixels after its neighbour's.
+"""Pooling, one unit at a time (paper §3.4): a unit summarizes z x z pixels, s pixels after its neighbour's.
 
 Where the last window hangs over the edge ("ceil"), it ends there.
 """
 
 import numpy as np
 
-from tinyalex.layers.loops.convolution import places
+from tinyalex.layers.loops.convolution import positions
 
 
 def _units(x, window, stride, rounding):
     # Every unit with the pixels in its window, row by row.
     n, h, w, c = x.shape
     for i in range(n):
-        for row in range(places(h, window, stride, 0, rounding)):
-            for column in range(places(w, window, stride, 0, rounding)):
+        for row in range(positions(h, window, stride, 0, rounding)):
+            for column in range(positions(w, window, stride, 0, rounding)):
                 for channel in range(c):
                     yield (
                         (i, row, column, channel),
@@ -26,7 +26,7 @@ def _units(x, window, stride, rounding):
 
 
 def _empty(x, window, stride, rounding):
-    ho, wo = (places(size, window, stride, 0, rounding) for size in x.shape[1:3])
+    ho, wo = (positions(size, window, stride, 0, rounding) for size in x.shape[1:3])
     return np.zeros((len(x), ho, wo, x.shape[3]))
 
 
@@ -47,7 +47,7 @@ def max_pool(x, window=3, stride=2, rounding="ceil"):
 
 
 def max_pool_backward(dy, x, window=3, stride=2, rounding="ceil"):
-    """Return dx: a unit's gradient goes to its largest pixel, to the first one if several are."""
+    """Return dx: a unit's gradient goes to its largest pixel, or to the first of several."""
     dx = np.zeros(x.shape)
     for unit, pixels in _units(x, window, stride, rounding):
         dx[_first_largest(x, pixels)] += dy[unit]
