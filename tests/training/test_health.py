@@ -123,7 +123,7 @@ def test_t4_gradient_that_is_not_finite_is_found_by_replay(data, tmp_path, monke
     images = [str(index) for index in _batch(data, step).indices[:4]]
     assert f"images {', '.join(images)}, ...)" in text and "smaller learning.rate" in text
     seen = step + (1 if form == "synchronous" else 3)  # updates made when it is noticed: in the next step, or one later
-    assert f"numbers are no longer finite: repeating steps 6 to {seen} with every check on" in lines
+    assert f"numbers are no longer finite: repeating steps 6 to {seen} with all checks on" in lines
     assert {path.name: path.read_bytes() for path in tmp_path.glob("checkpoint*")} == before
     assert run_folder.read_log(tmp_path)[-1]["event"] == "diverged"
 
