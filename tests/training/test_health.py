@@ -222,8 +222,10 @@ def test_t1_resumed_run_counts_earlier_images_and_losses(data, tmp_path, monkeyp
     """A limit is reported once, and the mean loss also counts steps before the interruption."""
     monkeypatch.setattr(health, "STALL_WARNING", 104)  # images: an epoch of 88 and a batch of 16
     monkeypatch.setattr(health, "STALL_END", 104 + 16)
-    begun, begin = [], health.TrainingMonitor.__init__
-    monkeypatch.setattr(health.TrainingMonitor, "__init__", lambda *given: (begun.append(given[4:]), begin(*given))[1])
+    resumed_with, begin = [], health.TrainingMonitor.__init__
+    monkeypatch.setattr(
+        health.TrainingMonitor, "__init__", lambda *given: (resumed_with.append(given[4:]), begin(*given))[1]
+    )
     dull = small("init.weights={default=0.0}", rate=1e-9)
     lines, options = [], ResumeOptions(weak_signal=True)
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
@@ -233,7 +235,7 @@ def test_t1_resumed_run_counts_earlier_images_and_losses(data, tmp_path, monkeyp
         train(dull, data, tmp_path, show=lines.append, options=options)
     train(dull, data, tmp_path, show=lines.append, options=options)
     assert sum(line.startswith("warning: loss: ") for line in lines) == 1
-    assert [(seen, len(losses)) for seen, losses in begun] == [(0, 0), (104, 1), (120, 2)]
+    assert [(seen, len(losses)) for seen, losses in resumed_with] == [(0, 0), (104, 1), (120, 2)]
     warnings = []
     monitor(warnings, seen=health.STALL_WARNING - 1, losses=[math.log(10) - 1] * 50).loss(math.log(10), 1)
     assert warnings == []  # the mean of all 51 has fallen
