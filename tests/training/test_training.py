@@ -235,9 +235,8 @@ def test_plateau_schedule_ends_training_after_its_last_drop(stripes, tmp_path):
 
 
 def test_nothing_new_is_allocated_after_the_first_steps(stripes, monkeypatch):
-    monkeypatch.setattr(
-        parallel, "_workers", parallel.Workers(1)
-    )  # with two, a later step may need a little more, if they overlap more
+    # One worker: with two, a later step may need a little more, if they overlap more.
+    monkeypatch.setattr(parallel, "_workers", parallel.Workers(1))
     run = loop.Training(small(), stripes)
     batches = list(training_batches(stripes, run.recipe, 0, 0))
     for batch in batches[:2]:
