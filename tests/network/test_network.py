@@ -111,9 +111,8 @@ def test_the_shares_cover_the_batch_in_order(threads):
 
 def test_block_size_keeps_outputs_in_the_cache():
     small, budget = build(dtype="float32").executors, blocks.BYTES
-    for run, side, maps in zip(
-        small, (15, 3), (6, 24), strict=False
-    ):  # conv1's outputs are the first stage's largest, conv3's the second's
+    # conv1's outputs are the largest of the first stage, conv3's of the second.
+    for run, side, maps in zip(small, (15, 3), (6, 24), strict=False):
         output = side * side * maps * 4  # bytes, an image
         assert run.size * output <= budget < (run.size + 1) * output
     assert small[1].size > small[0].size

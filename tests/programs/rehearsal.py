@@ -286,7 +286,7 @@ def rehearse(out, devices, size, apart=False, say=print):
         say(f"{size.train} images of {size.side} x {size.side}, {size.classes} classes; {' and '.join(devices)}; "
             f"{EPOCHS} epochs of {rehearsal.steps} steps; prepared in {time.monotonic() - started:.1f} s")  # fmt: skip
         rehearsal.run(apart)
-    for line in (*rehearsal.table(), *rehearsal.said, *(f"WRONG: {what}" for what in rehearsal.wrong)):
+    for line in (*rehearsal.table(), *rehearsal.report, *(f"WRONG: {what}" for what in rehearsal.wrong)):
         say(line)
     say(f"{'WRONG' if rehearsal.wrong else 'all is right'}, {time.monotonic() - started:.1f} s in all")
     return rehearsal.wrong

@@ -264,6 +264,13 @@ def test_both_names_of_a_key_are_refused(text, overrides, old, new):
     )
 
 
+def test_deeply_nested_tables_are_refused():
+    with pytest.raises(UsageError, match="learning.a: no such key"):
+        recipe.parse(f"learning.{'.'.join('a' * 5000)} = 1")
+    with pytest.raises(UsageError, match="a: no such key"):
+        recipe.parse(f"{'.'.join('a' * 5000)} = 1")
+
+
 def test_another_number_of_classes_is_refused():
     with pytest.raises(UsageError, match="net.classes=7"):
         recipe.with_classes(recipe.load("original"), 7)

@@ -122,22 +122,22 @@ def test_resumed_run_needs_no_source_and_gives_the_same_bits(run, stripes, tmp_p
 
 
 def test_resuming_with_another_origin_is_refused(run, stripes, tmp_path):  # noqa: F811
-    begun_with, anew, moved = tmp_path / "begun", tmp_path / "anew", tmp_path / "moved"
-    train(small(epochs=1), stripes, begun_with, show=quiet, options=ResumeOptions(init_from=run))
-    train(small(epochs=1), stripes, anew, show=quiet)
+    copied, random, moved = tmp_path / "copied", tmp_path / "random", tmp_path / "moved"
+    train(small(epochs=1), stripes, copied, show=quiet, options=ResumeOptions(init_from=run))
+    train(small(epochs=1), stripes, random, show=quiet)
     shutil.copytree(run, moved)
-    train(small(epochs=1), stripes, begun_with, show=quiet, options=ResumeOptions(init_from=moved))  # the same weights
+    train(small(epochs=1), stripes, copied, show=quiet, options=ResumeOptions(init_from=moved))  # the same weights
     exported = tmp_path / "exported.safetensors"
     assert main(["export", str(run), str(exported)]) == 0
-    train(small(epochs=1), stripes, begun_with, show=quiet, options=ResumeOptions(init_from=exported))
+    train(small(epochs=1), stripes, copied, show=quiet, options=ResumeOptions(init_from=exported))
     with pytest.raises(CheckpointError) as error:
-        train(small(epochs=1), stripes, begun_with, show=quiet, options=ResumeOptions(init_from=anew))
-    assert str(error.value) == f"{begun_with}: the run here started with {run}, not {anew}; give another --out folder"
+        train(small(epochs=1), stripes, copied, show=quiet, options=ResumeOptions(init_from=random))
+    assert str(error.value) == f"{copied}: the run here started with {run}, not {random}; give another --out folder"
     with pytest.raises(CheckpointError) as error:
-        train(small(epochs=1), stripes, anew, show=quiet, options=ResumeOptions(init_from=run))
+        train(small(epochs=1), stripes, random, show=quiet, options=ResumeOptions(init_from=run))
     assert (
         str(error.value)
-        == f"{anew}: the run here started with random weights, not with {run}; give another --out folder"
+        == f"{random}: the run here started with random weights, not with {run}; give another --out folder"
     )
 
 

@@ -286,7 +286,7 @@ def test_t12_another_blas_changes_the_fingerprint():
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env)
         taken.append(json.loads(done.stdout))
     if "openblas" not in taken[0]["BLAS"]:
-        pytest.skip(f"this NumPy has {taken[0]['BLAS']}, which cannot be told to be another")
+        pytest.skip(f"this NumPy has {taken[0]['BLAS']}, whose kernels cannot be chosen")
     assert fingerprint.differences(taken[0], taken[0]) == ""
     assert re.fullmatch(
         r"BLAS .* Haswell, now .* Nehalem, arithmetic \w+, now \w+", fingerprint.differences(*taken[1:])
@@ -304,7 +304,7 @@ def test_b7_fingerprint_has_the_gpu_and_its_settings(monkeypatch):
     """With a stand-in for CuPy, since there may be no GPU."""
 
     class Runtime:
-        getDeviceProperties = staticmethod(lambda index: {"name": f"card {index}".encode()})
+        getDeviceProperties = staticmethod(lambda index: {"name": f"GPU {index}".encode()})
         runtimeGetVersion = staticmethod(lambda: 13000)
 
     class CuPy:
@@ -317,9 +317,9 @@ def test_b7_fingerprint_has_the_gpu_and_its_settings(monkeypatch):
             nvrtc = types.SimpleNamespace(getVersion=lambda: (13, 5))
 
     monkeypatch.setenv("CUPY_TF32", "1")
-    card = fingerprint._gpu(CuPy, 1)
+    found = fingerprint._gpu(CuPy, 1)
     versions = {"CuPy": "14.0", "CUDA": "13000", "cuBLAS": "130077", "NVRTC": "13.5"}
-    assert card == {"cuda:1": "card 1", "TF32": "1"} | versions
+    assert found == {"cuda:1": "GPU 1", "TF32": "1"} | versions
 
 
 # Signals.

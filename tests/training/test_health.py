@@ -123,7 +123,7 @@ def test_t4_gradient_that_is_not_finite_is_found_by_replay(data, tmp_path, monke
     images = [str(index) for index in _batch(data, step).indices[:4]]
     assert f"images {', '.join(images)}, ...)" in text and "smaller learning.rate" in text
     seen = step + (1 if form == "synchronous" else 3)  # updates made when it is noticed: in the next step, or one later
-    assert f"numbers are no longer finite: repeating steps 6 to {seen} with every check on" in lines
+    assert f"numbers are no longer finite: repeating steps 6 to {seen} with all checks on" in lines
     assert {path.name: path.read_bytes() for path in tmp_path.glob("checkpoint*")} == before
     assert run_folder.read_log(tmp_path)[-1]["event"] == "diverged"
 
@@ -222,8 +222,10 @@ def test_t1_resumed_run_counts_earlier_images_and_losses(data, tmp_path, monkeyp
     """A limit is reported once, and the mean loss also counts steps before the interruption."""
     monkeypatch.setattr(health, "STALL_WARNING", 104)  # images: an epoch of 88 and a batch of 16
     monkeypatch.setattr(health, "STALL_END", 104 + 16)
-    begun, begin = [], health.TrainingMonitor.__init__
-    monkeypatch.setattr(health.TrainingMonitor, "__init__", lambda *given: (begun.append(given[4:]), begin(*given))[1])
+    resumed_with, begin = [], health.TrainingMonitor.__init__
+    monkeypatch.setattr(
+        health.TrainingMonitor, "__init__", lambda *given: (resumed_with.append(given[4:]), begin(*given))[1]
+    )
     dull = small("init.weights={default=0.0}", rate=1e-9)
     lines, options = [], ResumeOptions(weak_signal=True)
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
@@ -233,7 +235,7 @@ def test_t1_resumed_run_counts_earlier_images_and_losses(data, tmp_path, monkeyp
         train(dull, data, tmp_path, show=lines.append, options=options)
     train(dull, data, tmp_path, show=lines.append, options=options)
     assert sum(line.startswith("warning: loss: ") for line in lines) == 1
-    assert [(seen, len(losses)) for seen, losses in begun] == [(0, 0), (104, 1), (120, 2)]
+    assert [(seen, len(losses)) for seen, losses in resumed_with] == [(0, 0), (104, 1), (120, 2)]
     warnings = []
     monitor(warnings, seen=health.STALL_WARNING - 1, losses=[math.log(10) - 1] * 50).loss(math.log(10), 1)
     assert warnings == []  # the mean of all 51 has fallen

@@ -235,9 +235,8 @@ def test_plateau_schedule_ends_training_after_its_last_drop(stripes, tmp_path):
 
 
 def test_nothing_new_is_allocated_after_the_first_steps(stripes, monkeypatch):
-    monkeypatch.setattr(
-        parallel, "_workers", parallel.Workers(1)
-    )  # with two, a later step may need a little more, if they overlap more
+    # One worker: with two, a later step may need a little more, if they overlap more.
+    monkeypatch.setattr(parallel, "_workers", parallel.Workers(1))
     run = loop.Training(small(), stripes)
     batches = list(training_batches(stripes, run.recipe, 0, 0))
     for batch in batches[:2]:
@@ -248,8 +247,8 @@ def test_nothing_new_is_allocated_after_the_first_steps(stripes, monkeypatch):
     assert run.network.devices[0]._arena.allocated == held > 0
 
 
-@pytest.mark.parametrize("begun", [0, 7, 41])
-def test_running_means_are_those_of_the_latest_steps(begun):
+@pytest.mark.parametrize("done", [0, 7, 41])
+def test_running_means_are_those_of_the_latest_steps(done):
     """Over a twentieth of an epoch, or the steps done so far; a run resumed within an epoch counts those before."""
     figures, images = np.random.default_rng(1).normal(size=(85, 2)), np.array([16] * 84 + [3])
     learning, train = types.SimpleNamespace(batch=16), range(84 * 16 + 3)  # the last batch has three images
@@ -258,10 +257,10 @@ def test_running_means_are_those_of_the_latest_steps(begun):
     steps = [StepMetrics.from_checkpoint(*pair) for pair in figures]
     for number, metrics in enumerate(steps, 1):
         metrics.set_position(number, 0.0, 0.1, number)
-    run.epoch_metrics = steps[:begun]
+    run.epoch_metrics = steps[:done]
     means = RunningMeans(run)
     assert means.window == 4
-    for number, metrics in enumerate(steps[begun:], begun + 1):
+    for number, metrics in enumerate(steps[done:], done + 1):
         part = slice(max(0, number - 4), number)
         expected = (figures[part] * images[part, None]).sum(axis=0) / images[part].sum()
         np.testing.assert_allclose(means.add(metrics), expected, rtol=1e-12)

@@ -35,9 +35,9 @@ class NetBuilder:
 
     def stage(self, name, routes=None):
         """Begin a stage; its columns exchange maps along the given routes, or if ``net.talk`` names it."""
-        everyone = list(range(self.devices))
+        all_columns = list(range(self.devices))
         if routes is None:
-            routes = [everyone if name in self.net.exchanges else [column] for column in everyone]
+            routes = [all_columns if name in self.net.exchanges else [column] for column in all_columns]
         exchange = Exchange(routes)
         self.shapes = exchange.output_shapes(self.shapes)
         self.stages.append(Stage(name, exchange, [[] for _ in routes]))
@@ -63,7 +63,7 @@ class NetBuilder:
         """Return a layer's number of groups: 2 in the grouped form where a column reads only its own maps, else 1."""
         return 1 if name == "conv1" or name in self.net.exchanges else self.columns_per_device
 
-    def initial(self, name):
+    def initial_values(self, name):
         """Return a layer's initial values as keyword arguments: the weights' standard deviation, and the bias."""
         weights, biases = self.init.weights, self.init.biases
         return {
@@ -73,7 +73,7 @@ class NetBuilder:
 
     def conv(self, name, maps, kernel, stride=1, pad=0):
         """Add a convolution; ``maps`` is the total over the columns."""
-        groups, values, winograd = self.groups(name), self.initial(name), self.net.convolution == "winograd"
+        groups, values, winograd = self.groups(name), self.initial_values(name), self.net.convolution == "winograd"
 
         def make(column, shape):
             use_winograd = winograd and WinogradConv2d.supports(shape[2], kernel, stride, groups)
@@ -86,13 +86,13 @@ class NetBuilder:
 
     def local(self, name, maps, kernel, pad=0):
         """Add a locally connected layer to a net of one column."""
-        values = self.initial(name)
+        values = self.initial_values(name)
         self.add(lambda _, shape: LocallyConnected(shape, maps, kernel, pad=pad, **values).named(name))
 
     def linear(self, name, outputs):
         """Add a fully connected layer; ``outputs`` is the total over the columns."""
         shares = [share.stop - share.start for share in ranges(outputs, self.devices)]
-        values = self.initial(name)
+        values = self.initial_values(name)
         self.add(
             lambda column, shape: Linear(shape, shares[column], self.groups(name), **values).named(
                 *self.names(name, column)
@@ -126,7 +126,7 @@ class NetBuilder:
         gather = [list(range(self.devices))] + [[]] * (self.devices - 1)
         if self.net.fc8 == "a":
             self.stage(name, gather)
-            self.add(lambda _, shape: Linear(shape, self.net.classes, **self.initial(name)).named(name))
+            self.add(lambda _, shape: Linear(shape, self.net.classes, **self.initial_values(name)).named(name))
         else:
             self.stage(name)
             self.linear(name, self.net.classes)

@@ -172,6 +172,11 @@ class Network:
         loss : array, shape ()
         logits : array, shape (n, classes)
             Both on column a's device.
+
+        Raises
+        ------
+        DataError
+            If there are not as many labels as images, or a label is outside the classes.
         """
         check_labels(labels, len(images), self.classes)
         with self.devices[0] as device, fitting(self.devices, len(images)):

@@ -94,13 +94,14 @@ def _renamed(tables, section=""):
             if key in tables:
                 raise UsageError(f"{old}: was renamed to {OLD_NAMES[old]}, which is given too; remove {old}")
             notes.append(f"{old} is now called {OLD_NAMES[old]}; the old name is still read")
-        elif isinstance(value, dict):
-            value, found = _renamed(value, f"{name}.")
-            notes += found
-        elif isinstance(value, list) and all(isinstance(item, dict) for item in value):
-            pairs = [_renamed(item, f"{name}.") for item in value]
-            value = [table for table, _ in pairs]
-            notes += [note for _, found in pairs for note in found]
+        elif any(old.startswith(f"{name}.") for old in OLD_NAMES):
+            if isinstance(value, dict):
+                value, found = _renamed(value, f"{name}.")
+                notes += found
+            elif isinstance(value, list) and all(isinstance(item, dict) for item in value):
+                pairs = [_renamed(item, f"{name}.") for item in value]
+                value = [table for table, _ in pairs]
+                notes += [note for _, found in pairs for note in found]
         renamed[key] = value
     return renamed, notes
 

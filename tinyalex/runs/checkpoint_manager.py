@@ -97,6 +97,6 @@ class CheckpointManager:
                 raise
             path = run_folder.save(self._training, self._folder, self._origin)
             raise DataError(
-                f"{error}; stopped at step {self._training.step}, saved in {path}; repair the data, then repeat the "
-                "command to resume the run"
+                f"{error}; stopped at step {self._training.step}, saved in {path}; repair the data, then the same "
+                "command resumes the run"
             ) from error

@@ -151,10 +151,10 @@ def _same_run(training, folder, options, show):
     return tensors, metadata
 
 
-def _settings(then, now):
+def _settings(old_recipe, new_recipe):
     # (key, old value, new value) of every setting of two recipes, except the path of the data.
     for part in ("net", "init", "data", "learning"):
-        old, new = dataclasses.asdict(getattr(then, part)), dataclasses.asdict(getattr(now, part))
+        old, new = dataclasses.asdict(getattr(old_recipe, part)), dataclasses.asdict(getattr(new_recipe, part))
         yield from ((f"{part}.{key}", old[key], new[key]) for key in old if key != "set")
 
 
@@ -181,14 +181,10 @@ def _check_signal(training, options, show):
     show(f"warning: {line}")
 
 
-def _shipped(settings):
+def _shipped(made):
     # Whether net, initialization and input scale are those of a recipe that comes with the package.
-    if settings.name not in recipe.names():
+    if made.name not in recipe.names():
         return False
-    ours = recipe.load(settings.name)
-    return (
-        dataclasses.replace(ours.net, classes=settings.net.classes, convolution=settings.net.convolution)
-        == settings.net
-        and ours.init == settings.init
-        and (ours.data.scale, ours.data.mean) == (settings.data.scale, settings.data.mean)
-    )
+    ours = recipe.load(made.name)
+    net = dataclasses.replace(ours.net, classes=made.net.classes, convolution=made.net.convolution)
+    return (net, ours.init, ours.data.scale, ours.data.mean) == (made.net, made.init, made.data.scale, made.data.mean)

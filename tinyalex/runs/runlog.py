@@ -53,9 +53,8 @@ class Log:
         from tqdm import tqdm
 
         path = Path(folder) / LOG
-        storage.write_text(
-            path, "".join(_kept(read_log(folder), done, tests))
-        )  # atomic: a kill leaves the old log or the new one
+        # Written atomically: if the process is killed here, the old log or the new one is there.
+        storage.write_text(path, "".join(_kept(read_log(folder), done, tests)))
         self._file = path.open("ab", buffering=0)
         self._show, self._waiting, self._warned = show, b"", False
         self._bar = tqdm(total=steps, initial=done, unit="step", disable=None, leave=False, dynamic_ncols=True)

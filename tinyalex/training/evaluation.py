@@ -84,8 +84,8 @@ def probabilities(network, images, mean, recipe, views=1, after_batch=None):
             "prepare them in that size"
         )
     batch, parts = recipe.learning.batch, []
-    few = max(1, batch // views)
-    with contextlib.closing(test_batches(images, mean, recipe, few, views, network.devices)) as batches:
+    images_per_batch = max(1, batch // views)
+    with contextlib.closing(test_batches(images, mean, recipe, images_per_batch, views, network.devices)) as batches:
         for crops in batches:
             parts.append(network.predict(crops.images, batch).reshape(len(crops.labels), views, -1).mean(axis=1))
             if after_batch:

@@ -1,4 +1,4 @@
-"""Checks that training goes well: finite numbers, logits that depend on the image, a falling loss, live ReLU units."""
+"""Checks that training goes well: finite numbers, logits that depend on the image, a falling loss, active ReLUs."""
 
 import math
 

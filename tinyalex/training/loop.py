@@ -125,16 +125,18 @@ class Training:
             the next step is launched. A caller that wants to save a checkpoint needs that: it must first check that
             the loss of the last step is finite.
         """
-        previous = None
+        pending = None  # metrics of the previous step, if not yielded yet
         for batch in batches:
-            previous, metrics = self.train_step(batch), previous
-            if metrics:
+            metrics = self.train_step(batch)
+            if pending:
+                yield pending
+                pending = None
+            if self.async_metrics and not synchronize():
+                pending = metrics
+            else:
                 yield metrics
-            if not self.async_metrics or synchronize():
-                yield previous
-                previous = None
-        if previous:
-            yield previous
+        if pending:
+            yield pending
 
     def state_dict(self):
         """Copy everything that training changes to the host.

@@ -16,7 +16,7 @@ class Optimizer:
     Parameters
     ----------
     network : Network
-        Built. `update` reads its gradients and changes its values in place.
+        After `Network.build`. `update` reads its gradients and changes its values in place.
     momentum, weight_decay : float
         0.9 and 0.0005 in the paper.
     layer_weight_decay : dict, optional

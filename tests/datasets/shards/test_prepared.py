@@ -155,7 +155,7 @@ def test_s6_another_set_than_that_of_the_checkpoint(folder, tmp_path, capsys):
     new = datasets.load(make(folder, **SHAPE | {"train": 39})).identity
     capsys.readouterr()
     assert main(command(tmp_path, folder)) == 4
-    assert f"its run had data set {old[:8]}, now it is {new[:8]}; give another --out folder" in said(capsys)
+    assert f"the run here had data set {old[:8]}, now it is {new[:8]}; give another --out folder" in said(capsys)
 
 
 # S7: shards that vanish, and disks that fail.
