@@ -157,6 +157,6 @@ def test_no_worker_outlives_a_caller_that_was_killed():
     caller.wait()
     caller.stdout.close()
     with pytest.raises(ProcessLookupError):
-        for _ in range(100):
+        for _ in range(300):
             os.killpg(caller.pid, 0)
             time.sleep(0.1)

@@ -481,4 +481,4 @@ def test_the_same_name_twice(toy, refused, tmp_path):
     with tarfile.open(path, "w") as archive:
         for name in ("cat/1.png", "dog/1.png", "cat/1.png"):
             archive.addfile(tarfile.TarInfo(name))
-    assert refused(path) == f"cat/1.png: twice, in {path} and in {path}; give every image once"
+    assert refused(path) == f"cat/1.png: occurs twice, in {path} and in {path}; give every image once"
