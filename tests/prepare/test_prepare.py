@@ -1,4 +1,4 @@
-"""`tinyalex prepare` from outside: what it makes, that it goes on, and what it says when something is wrong."""
+"""The command `tinyalex prepare`: what it makes, how it resumes, and its messages when something is wrong."""
 
 import io
 import json
@@ -37,7 +37,7 @@ def source(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole(source, tmp_path_factory):
-    """The set as an uninterrupted run with two workers makes it."""
+    """The set made by an uninterrupted run with two workers."""
     out = tmp_path_factory.mktemp("whole") / "set"
     assert main(["prepare", str(source), str(out), "--size", "16", "--workers", "2"]) == 0
     return out
@@ -45,13 +45,13 @@ def whole(source, tmp_path_factory):
 
 @pytest.fixture
 def few(tmp_path):
-    """Four images of two classes, each split."""
+    """Four images of two classes in each split."""
     return kill_prepare.pictures(tmp_path / "few", 4, 4, 2)
 
 
 @pytest.fixture
 def prepare(capsys):
-    """Runs the command; gives its exit code, the lines said, and the error."""
+    """Run the command; return its exit code, the lines printed, and the error message."""
 
     def run(*arguments):
         capsys.readouterr()
@@ -97,7 +97,7 @@ def _index(source, folder, split):
     return Index("", [], [], {"train": [], "test": []} | {split: entries}, [])
 
 
-def test_nothing_but_the_set_is_left(whole):
+def test_only_the_files_of_the_set_are_left(whole):
     names = [f"train-{k:05d}.shard" for k in range(3)] + ["test-00000.shard", "manifest.json", "mean.f32"]
     assert sorted(os.listdir(whole)) == sorted([*names, "contact_sheet.png", ".lock"])
     with Image.open(whole / "contact_sheet.png") as sheet:
@@ -108,7 +108,7 @@ def test_nothing_but_the_set_is_left(whole):
 
 
 @pytest.mark.parametrize("workers", [1, 3])
-def test_any_number_of_workers_makes_the_same(source, whole, prepare, tmp_path, workers):
+def test_any_number_of_workers_makes_the_same_bytes(source, whole, prepare, tmp_path, workers):
     code, lines, _ = prepare(source, tmp_path / "set", "--size", 16, "--workers", workers)
     assert code == 0 and contents(tmp_path / "set") == contents(whole)
     assert re.fullmatch(
@@ -117,7 +117,7 @@ def test_any_number_of_workers_makes_the_same(source, whole, prepare, tmp_path, 
     assert lines[-1] == f"look at {tmp_path}/set/contact_sheet.png to check images and class names"
 
 
-def test_a_complete_set_stays_as_it_is(source, whole, prepare):
+def test_a_complete_set_is_not_changed(source, whole, prepare):
     before, times = contents(whole), {path: path.stat().st_mtime_ns for path in whole.glob("*.*")}
     (whole / "contact_sheet.png").unlink()
     assert prepare(source, whole, "--size", 16)[0] == 0
@@ -127,8 +127,8 @@ def test_a_complete_set_stays_as_it_is(source, whole, prepare):
     )
 
 
-def test_the_real_thing_in_small(tmp_path, prepare):
-    """ILSVRC's nested tar, flat tar and devkit: every image is with the name that the devkit gives it."""
+def test_a_small_ilsvrc_2012(tmp_path, prepare):
+    """ILSVRC's nested tar, flat tar and devkit: every image has the class that the devkit gives it."""
     toy = toy_imagenet.make(tmp_path)
     code, lines, _ = prepare(toy.train, toy.val, toy.devkit, tmp_path / "set", *SMALL)
     assert code == 0 and "not all of ILSVRC-2012, which has 1,281,167 training images" in lines
@@ -143,7 +143,7 @@ def test_the_real_thing_in_small(tmp_path, prepare):
         assert {image.tobytes(): label for image, label in zip(got, images.labels.tolist(), strict=True)} == wanted
 
 
-def test_sizes_that_sets_usually_have():
+def test_usual_sizes_of_sets():
     assert [plan.usual_size(kind) for kind in ("ILSVRC-2012", "Tiny ImageNet", "CIFAR-10", "class folders")] == [
         256,
         64,
@@ -152,7 +152,7 @@ def test_sizes_that_sets_usually_have():
     ]
 
 
-# Unusual and useless pictures.
+# Unusual pictures, and pictures that cannot be decoded.
 
 
 def encoded(image, form, **options):
@@ -161,7 +161,7 @@ def encoded(image, form, **options):
     return stream.getvalue()
 
 
-def test_unusual_pictures_are_taken_and_told(few, prepare, tmp_path):
+def test_unusual_pictures_are_used_and_counted(few, prepare, tmp_path):
     rgb = Image.new("RGB", (20, 30), (200, 100, 50))
     turned = Image.Exif()
     turned[0x0112] = 6
@@ -189,7 +189,7 @@ def test_unusual_pictures_are_taken_and_told(few, prepare, tmp_path):
 
 
 def spoil(few):
-    """Three useless pictures of eight."""
+    """Damage three pictures of eight."""
     good = sorted((few / "train").rglob("*.JPEG"))
     good[0].write_bytes(good[0].read_bytes()[:-200])
     good[1].write_bytes(b"")
@@ -197,12 +197,12 @@ def spoil(few):
     return [path.relative_to(few / "train").as_posix() for path in good[:3]]
 
 
-def test_too_many_useless_pictures(few, prepare, tmp_path):
+def test_too_many_pictures_that_cannot_be_decoded(few, prepare, tmp_path):
     bad, out = spoil(few), tmp_path / "set"
     (few / "train" / "class 1" / "folder.JPEG").mkdir()
     code, _, error = prepare(few, out, *SMALL)
-    assert code == 3 and error.startswith(f"{out}: 3 of 8 images cannot be used, as class ")
-    assert error.endswith("mend them and prepare into another folder, or allow them: --max-bad 3") and "\n" not in error
+    assert code == 3 and error.startswith(f"{out}: 3 of 8 images cannot be decoded, for example class ")
+    assert error.endswith("repair them and use another folder, or leave them out: --max-bad 3") and "\n" not in error
     assert not (out / "manifest.json").exists()
     rows = [line.split("\t") for line in (out / "skipped.tsv").read_text().splitlines()]
     assert sorted(row[1] for row in rows if row[0] == "train") == sorted(bad)
@@ -216,22 +216,22 @@ def test_too_many_useless_pictures(few, prepare, tmp_path):
     assert made["splits"]["train"]["count"] == 1 and len(datasets.load(out).train) == 1
 
 
-def test_one_useless_picture_is_forgiven(few, prepare, tmp_path):
+def test_one_picture_that_cannot_be_decoded_is_allowed(few, prepare, tmp_path):
     path = next((few / "train").rglob("*.JPEG"))
     path.write_bytes(path.read_bytes()[:-50])
     assert prepare(few, tmp_path / "set", *SMALL)[0] == 0
     assert prepare(few, tmp_path / "other", *SMALL, "--max-bad", "0")[0] == 3
 
 
-def test_a_shard_of_useless_pictures_only(few, prepare, tmp_path):
+def test_a_shard_without_any_decodable_picture(few, prepare, tmp_path):
     for path in (few / "val").rglob("*.JPEG"):
         path.write_bytes(b"")
     code, _, error = prepare(few, tmp_path / "set", *SMALL, "--max-bad", "100%")
-    assert code == 3 and "test-00000.shard: not one of its images can be used" in error
+    assert code == 3 and "test-00000.shard: none of its images can be decoded" in error
 
 
-def test_a_last_shard_of_useless_pictures_is_left_out(prepare, tmp_path, monkeypatch):
-    """What was counted in the other shards is counted together, and what comes twice has its right name."""
+def test_a_last_shard_without_any_decodable_picture_is_left_out(prepare, tmp_path, monkeypatch):
+    """The counts of the other shards are added up, and duplicates have their right names."""
     monkeypatch.setattr(plan, "PER_SHARD", 3)
     for split, count in (("train", 7), ("val", 3)):
         for k in range(count):
@@ -240,8 +240,8 @@ def test_a_last_shard_of_useless_pictures_is_left_out(prepare, tmp_path, monkeyp
             Image.new("RGB", (16, 16), (9 * k, 0, 200 * (split == "val"))).save(path)
     train = sorted((tmp_path / "few/train").rglob("*.png"))
     order = randomness.permutation(randomness.key(0, "shards", "train"), 7)
-    train[order[6]].write_bytes(b"")  # alone in the last shard
-    train[order[0]].write_bytes(b"no image")  # the first of its own
+    train[order[6]].write_bytes(b"")  # the only one in the last shard
+    train[order[0]].write_bytes(b"no image")  # the first one of its shard
     train[order[5]].write_bytes(train[order[1]].read_bytes())
     code, lines, _ = prepare(tmp_path / "few", tmp_path / "set", *SMALL, "--max-bad", "2")
     assert code == 0 and "unusual: 8 png" in lines
@@ -254,7 +254,7 @@ def test_a_last_shard_of_useless_pictures_is_left_out(prepare, tmp_path, monkeyp
     )
 
 
-def test_the_same_picture_twice_is_told(few, prepare, tmp_path):
+def test_duplicates_are_reported(few, prepare, tmp_path):
     one, other, third = sorted((few / "train").rglob("*.JPEG"))[:3]
     shutil.copy(one, few / "val" / "class 1" / "copy.JPEG")
     other.write_bytes(third.read_bytes())
@@ -286,19 +286,19 @@ def test_the_mean_of_another_set(few, whole, prepare, tmp_path):
     assert found.manifest["statistics"] == other.manifest["statistics"] | {"from": other.identity}
     np.testing.assert_array_equal(found.mean, other.mean)
     code, _, error = prepare(few, tmp_path / "set", *SMALL)
-    assert code == 3 and f"made with mean from {other.identity}, asked its own" in error
+    assert code == 3 and f"made with mean from {other.identity}, requested its own" in error
     code, _, error = prepare(few, tmp_path / "large", "--size", 20, "--mean-from", whole)
     assert code == 3 and "its mean image has size 16, this set 20" in error
     assert prepare(few, tmp_path / "large", "--size", 20, "--mean-from", tmp_path)[0] == 3
     assert not (tmp_path / "large").exists()
 
 
-# Going on.
+# Resuming.
 
 
 @pytest.mark.slow
-def test_killed_anywhere_it_goes_on_to_the_same_bytes(source, whole, tmp_path):
-    """A sample; `python -m tests.programs.kill_prepare` makes fifty of them."""
+def test_killed_anywhere_it_resumes_to_the_same_bytes(source, whole, tmp_path):
+    """Two kills; `python -m tests.programs.kill_prepare` makes fifty of them."""
     lines = []
     _, _, wrong = kill_prepare.sweep(source, whole, tmp_path, 2, length=1.5, seed=time.time_ns(), say=lines.append)
     assert wrong == 0, lines
@@ -316,12 +316,12 @@ def test_stopped_on_request(source, whole, tmp_path, number):
     out = tmp_path / "set"
     process = kill_prepare.start(source, out)
     wait_for((out / "work" / "plan.json").exists)
-    os.killpg(process.pid, number)  # as the terminal does: to the workers too
+    os.killpg(process.pid, number)  # as a terminal does: to the workers too
     said = process.communicate(timeout=60)[0]
     assert process.returncode == 75, said
-    assert re.search(r"tinyalex: stopped; [\d,]+ of 1,160 images are done, the same command goes on from here$", said)
+    assert re.search(r"stopped; [\d,]+ of 1,160 images are done, run the same command again to continue$", said)
     assert "Traceback" not in said
-    with pytest.raises(ProcessLookupError):  # nobody is left, a moment later
+    with pytest.raises(ProcessLookupError):  # no process is left, a moment later
         for _ in range(100):
             os.killpg(process.pid, 0)
             time.sleep(0.05)
@@ -330,7 +330,7 @@ def test_stopped_on_request(source, whole, tmp_path, number):
         assert contents(out) == contents(whole)
 
 
-def test_stopped_before_anything_was_begun(few, tmp_path, prepare, monkeypatch):
+def test_stopped_while_the_sources_are_indexed(few, tmp_path, prepare, monkeypatch):
     def interrupted(*_, **__):
         raise KeyboardInterrupt
 
@@ -342,7 +342,7 @@ def test_stopped_before_anything_was_begun(few, tmp_path, prepare, monkeypatch):
 
 
 def unfinished(whole, out, keep=("train-00000", "test-00000")):
-    """A preparation that was stopped when some shards were done, and no other file was."""
+    """Make the folder of a preparation that was stopped when the shards ``keep`` were done."""
     (out / "work").mkdir(parents=True)
     made = manifest.read(whole)
     settings = {"size": 16, "seed": 0, "subset": "all", "test share": 0.0, "mean from": "its own", "plan": made["plan"]}
@@ -364,12 +364,12 @@ ALL = ("train-00000", "train-00001", "train-00002", "test-00000")
 
 
 class Killed(BaseException):
-    """What nothing catches."""
+    """An exception that no code catches."""
 
 
 @pytest.mark.parametrize("moment", ["manifest.write_mean", "manifest.write", "figures.page.save", "shutil.rmtree"])
 def test_stopped_while_the_set_is_completed(source, whole, prepare, tmp_path, monkeypatch, moment):
-    """All shards are there; then come the mean, the manifest, the sheet, and the end of the scratch folder."""
+    """All shards are done; then follow the mean, the manifest, the contact sheet, and removing the scratch folder."""
 
     def killed(*arguments, **_):
         if "new" not in str(arguments[0]):
@@ -391,7 +391,7 @@ def test_finished_shards_are_not_made_again(source, whole, prepare, tmp_path):
     (tmp_path / "set" / "work" / "new" / "123-train-00001.shard.part").write_bytes(b"half")
     before = (tmp_path / "set" / "train-00000.shard").stat().st_mtime_ns
     code, lines, _ = prepare(source, tmp_path / "set", "--size", 16)
-    assert code == 0 and lines[0] == "going on: 572 of 1,160 images are done"
+    assert code == 0 and lines[0] == "continuing: 572 of 1,160 images are done"
     assert (tmp_path / "set" / "train-00000.shard").stat().st_mtime_ns == before
     assert contents(tmp_path / "set") == contents(whole)
 
@@ -403,12 +403,12 @@ def test_damaged_shards_are_made_again(source, whole, prepare, tmp_path):
     (out / "train-00001.shard").unlink()
     (out / "work" / "train-00002.record").write_bytes(b"nonsense")
     code, lines, _ = prepare(source, out, "--size", 16)
-    assert code == 0 and sum(line.startswith("warning: ") and "it is made again" in line for line in lines) == 2
+    assert code == 0 and sum(line.startswith("warning: ") and "makes the shard again" in line for line in lines) == 2
     assert contents(out) == contents(whole)
 
 
-def test_a_finished_set_that_lost_something_is_mended(source, whole, prepare, tmp_path):
-    """By the command that made it; where the pictures are others by now, it says so and the set stays damaged."""
+def test_a_damaged_finished_set_is_repaired(source, whole, prepare, tmp_path):
+    """By the command that made it."""
     out = tmp_path / "set"
     shutil.copytree(whole, out)
     os.truncate(out / "train-00000.shard", 5000)
@@ -416,10 +416,10 @@ def test_a_finished_set_that_lost_something_is_mended(source, whole, prepare, tm
     code, lines, _ = prepare(source, out, "--size", 16)
     assert code == 0 and contents(out) == contents(whole) and not (out / "work").exists()
     assert [line.split(":")[0] for line in lines[:2]] == ["warning", "warning"]
-    assert lines[2] == "going on: 588 of 1,160 images are done"
+    assert lines[2] == "continuing: 588 of 1,160 images are done"
 
 
-def test_what_is_mended_has_to_be_what_it_was(prepare, tmp_path):
+def test_a_repaired_shard_has_to_be_the_same_as_before(prepare, tmp_path):
     images = [(tmp_path / "few" / f"{split}/c{k}/1.bmp", 99 * k) for split in ("train", "val") for k in (0, 1)]
     for path, level in images:
         path.parent.mkdir(parents=True)
@@ -429,13 +429,16 @@ def test_what_is_mended_has_to_be_what_it_was(prepare, tmp_path):
     (tmp_path / "set/train-00000.shard").unlink()
     code, _, error = prepare(tmp_path / "few", tmp_path / "set", *SMALL)
     assert code == 3
-    assert error == f"{tmp_path}/set/train-00000.shard: made again, and not as it was; prepare into another folder"
+    assert error == (
+        f"{tmp_path}/set/train-00000.shard: made again, but its contents are not the same as before; prepare the set "
+        "in another folder"
+    )
     (tmp_path / "set/train-00000.shard").unlink()
     Image.new("RGB", (16, 16), (0, 0, 0)).save(images[0][0])
     assert prepare(tmp_path / "few", tmp_path / "set", *SMALL)[0] == 0
 
 
-def test_another_decoder_is_told_and_recorded(source, whole, prepare, tmp_path):
+def test_another_decoder_version_is_reported_and_recorded(source, whole, prepare, tmp_path):
     out = tmp_path / "set"
     unfinished(whole, out)
     path = out / "work" / "train-00000.record"
@@ -446,7 +449,7 @@ def test_another_decoder_is_told_and_recorded(source, whole, prepare, tmp_path):
     assert manifest.read(out)["decoder"]["pillow"] == both
 
 
-# What it refuses, and how.
+# What it refuses, with which message.
 
 
 @pytest.mark.parametrize("finished", [True, False])
@@ -456,11 +459,11 @@ def test_other_settings(source, whole, prepare, tmp_path, finished):
         unfinished(whole, out := tmp_path / "set")
     before = contents(out)
     same = "; give another folder, or the same option"
-    assert prepare(source, out, "--size", 24) == (3, [], f"{out}: made with size 16, asked 24{same}")
-    assert prepare(source, out, "--size", 16, "--seed", 1) == (3, [], f"{out}: made with seed 0, asked 1{same}")
-    other = f"{out}: made of other images, or of another share of them; give another folder"
+    assert prepare(source, out, "--size", 24) == (3, [], f"{out}: made with size 16, requested 24{same}")
+    assert prepare(source, out, "--size", 16, "--seed", 1) == (3, [], f"{out}: made with seed 0, requested 1{same}")
+    other = f"{out}: made from other images, or another part of them; give another folder"
     subset = prepare(source, out, "--size", 16, "--subset", "2x5")
-    assert subset == (3, [], other if finished else f"{out}: made with subset all, asked 2x5{same}")
+    assert subset == (3, [], other if finished else f"{out}: made with subset all, requested 2x5{same}")
     assert prepare(source / "train", out, "--size", 16) == (3, [], other)
     assert contents(out) | {".lock": b""} == before | {".lock": b""}
 
@@ -472,27 +475,27 @@ def test_a_damaged_plan(source, whole, prepare, tmp_path):
     assert code == 3 and error.startswith(f"{tmp_path}/set/work/plan.json: damaged (")
 
 
-def test_too_little_room_is_told_before_the_first_shard(few, prepare, tmp_path, monkeypatch):
+def test_too_little_space_is_reported_before_the_first_shard(few, prepare, tmp_path, monkeypatch):
     real = os.statvfs(tmp_path)
     small = os.statvfs_result([*real[:4], 1_000_000 // real.f_frsize, *real[5:]])
     monkeypatch.setattr(os, "statvfs", lambda path: small)
     code, _, error = prepare(few, tmp_path / "set", "--size", 256)
-    assert code == 7 and re.search(r"/set: needs 3\.\d MB, 999\.\d kB are free; make room", error)
+    assert code == 7 and re.search(r"/set: needs 3\.\d MB, 999\.\d kB are free; free some space", error)
     assert not (tmp_path / "set").exists()
     kept = tmp_path / "empty"
     kept.mkdir()
     assert prepare(few, kept, "--size", 256)[0] == 7
 
 
-def test_room_is_asked_for_what_is_still_to_be_made(source, whole, prepare, tmp_path, monkeypatch):
+def test_space_is_needed_only_for_missing_shards(source, whole, prepare, tmp_path, monkeypatch):
     unfinished(whole, tmp_path / "set")
     monkeypatch.setattr(os, "statvfs", lambda path: type("Disk", (), {"f_bavail": 600, "f_frsize": 1000}))
     assert prepare(source, tmp_path / "other", "--size", 16)[0] == 7  # 1,160 images of 780 bytes
     assert prepare(source, tmp_path / "set", "--size", 16)[0] == 0  # 588 of them
 
 
-def test_room_that_runs_out_on_the_way(source, whole, tmp_path):
-    """A limit on the size of files stands for a full disk: 512 images of 16 x 16 do not fit, the last 76 do."""
+def test_space_that_runs_out_during_the_work(source, whole, tmp_path):
+    """A limit on file sizes in place of a full disk: 512 images of 16 x 16 do not fit, the last 76 do."""
     command = [*kill_prepare.COMMAND, str(source), str(tmp_path / "set"), "--size", "16", "--workers", "2"]
     limited = ["bash", "-c", 'ulimit -f 300; exec "$@"', "bash", *command]
     done = subprocess.run(limited, capture_output=True, text=True)
@@ -504,7 +507,7 @@ def test_room_that_runs_out_on_the_way(source, whole, tmp_path):
 
 
 def test_a_worker_that_is_killed(source, whole, prepare, tmp_path):
-    """The command runs in a thread here, so that this one can find its processes."""
+    """The command runs in a thread, so that the test can find its processes."""
     answers = []
     thread = threading.Thread(target=lambda: answers.append(prepare(source, tmp_path / "set", *SMALL)))
     thread.start()
@@ -512,7 +515,7 @@ def test_a_worker_that_is_killed(source, whole, prepare, tmp_path):
     multiprocessing.active_children()[0].kill()
     thread.join(60)
     code, _, error = answers[0]
-    assert code == 3 and re.match(rf"{source}/\w+/class \d/\d+.JPEG: the process at work on it died", error), error
+    assert code == 3 and re.match(rf"{source}/\w+/class \d/\d+.JPEG: the worker process died on it", error), error
     assert prepare(source, tmp_path / "set", *SMALL)[0] == 0
     assert contents(tmp_path / "set") == contents(whole)
 
@@ -526,29 +529,29 @@ def test_two_at_once(few, prepare, tmp_path):
     assert prepare(few, tmp_path / "set", *SMALL)[0] == 0
 
 
-def test_places_that_cannot_be_meant(few, prepare, tmp_path):
+def test_output_folders_that_cannot_be_used(few, prepare, tmp_path):
     file = tmp_path / "file"
     file.write_text("x")
-    assert prepare(few, file, *SMALL)[0::2] == (7, f"{file}: is a file; give a folder, or a name that is free")
+    assert prepare(few, file, *SMALL)[0::2] == (7, f"{file}: is a file; give a folder, or a path where nothing is yet")
     code, _, error = prepare(few, file / "set", *SMALL)
     assert code == 7 and error.startswith(f"{file}")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("x")
     code, _, error = prepare(few, tmp_path / "full", *SMALL)
-    assert code == 2 and error.endswith("full: holds other things; give a folder that is empty or not there yet")
+    assert code == 2 and error.endswith("full: holds other files; give a folder that is empty or does not exist yet")
     assert prepare(few, few / "set", *SMALL)[0] == 2 and prepare(few, few, *SMALL)[0] == 2
     (tmp_path / "loop").symlink_to("loop")
     (tmp_path / "dangling").symlink_to("nowhere")
     long = tmp_path / ("x" * 300)
     assert prepare(tmp_path / "loop", tmp_path / "set", *SMALL)[0] == 3
     assert prepare(few, long, *SMALL)[0::2] == (7, f"{long}: File name too long; give another path")
-    for place in ("loop", "dangling"):
-        code, _, error = prepare(few, tmp_path / place, *SMALL)
-        assert code == 7 and error.startswith(f"{tmp_path / place}: ") and error.endswith("; give another path")
+    for link in ("loop", "dangling"):
+        code, _, error = prepare(few, tmp_path / link, *SMALL)
+        assert code == 7 and error.startswith(f"{tmp_path / link}: ") and error.endswith("; give another path")
     assert os.listdir(tmp_path / "full") == ["thesis.tex"] and sorted(os.listdir(few)) == ["train", "val"]
 
 
-def test_a_place_that_must_not_be_written(few, prepare, tmp_path, monkeypatch):
+def test_an_output_folder_without_permission(few, prepare, tmp_path, monkeypatch):
     def refused(path, *_, **__):
         raise PermissionError(13, "Permission denied", str(path))
 
@@ -561,21 +564,21 @@ def test_a_place_that_must_not_be_written(few, prepare, tmp_path, monkeypatch):
     ("options", "message"),
     [
         (["--size", "0"], "--size 0: give a number from 1 to 4096"),
-        (["--workers", "0"], "--workers 0: wanted"),
-        (["--seed", "-1"], "--seed -1: wanted"),
+        (["--workers", "0"], "--workers 0: give"),
+        (["--seed", "-1"], "--seed -1: give"),
         (["--size", "large"], "argument --size: invalid int value: 'large'"),
-        (["--max-bad", "some"], "--max-bad: 'some' is no number of images, as 20, or share of them, as 0.5%"),
-        (["--subset", "x"], "--subset x: wanted"),
-        (["--test-share", "2"], "--test-share 2.0: wanted"),
+        (["--max-bad", "some"], "--max-bad: 'some' is neither a number of images, such as 20, nor a share, such as"),
+        (["--subset", "x"], "--subset x: give"),
+        (["--test-share", "2"], "--test-share 2.0: give"),
     ],
 )
-def test_options_that_cannot_be_meant(few, prepare, tmp_path, options, message):
+def test_options_out_of_range(few, prepare, tmp_path, options, message):
     code, _, error = prepare(few, tmp_path / "set", *options)
     assert code == 2 and error.startswith(message)
     assert not (tmp_path / "set").exists()
 
 
-def test_a_part_of_a_set(source, prepare, tmp_path):
+def test_a_subset_and_a_test_share(source, prepare, tmp_path):
     assert prepare(source, tmp_path / "set", *SMALL, "--subset", "3x7")[0] == 0
     found = datasets.load(tmp_path / "set")
     assert np.bincount(found.train.labels).tolist() == np.bincount(found.test.labels).tolist() == [7, 7, 7]
@@ -583,7 +586,7 @@ def test_a_part_of_a_set(source, prepare, tmp_path):
     assert len(datasets.load(tmp_path / "shared").test) == 112  # 27.5 of each class, rounded to even
 
 
-def test_a_lock_is_no_trace(tmp_path):
+def test_a_released_lock_file_is_empty(tmp_path):
     with lock.hold(tmp_path / "set", "preparing", "folder"):
         assert (tmp_path / "set" / ".lock").read_text().startswith("process ")
     assert (tmp_path / "set" / ".lock").read_bytes() == b""

@@ -1,4 +1,4 @@
-"""From bytes to squares: every kind of picture by its golden values, every kind of broken one refused in words."""
+"""Decoding and resizing: expected pixels for every kind of picture, and a message for every kind of broken one."""
 
 import io
 import struct
@@ -58,9 +58,9 @@ def test_grey(scene):
 
 
 def cmyk_jpeg(ink, adobe):
-    """A JPEG of one colour in CMYK: as Photoshop stores it, or as the standard has it, without Adobe's mark."""
+    """A JPEG of one colour in CMYK: as Photoshop stores it, or as in the standard, without Adobe's marker."""
     content = encoded(Image.new("CMYK", (16, 16), tuple(ink)), quality=100)
-    at = content.index(b"\xff\xee")  # Adobe's mark: Pillow writes like Photoshop
+    at = content.index(b"\xff\xee")  # Adobe's marker: Pillow writes as Photoshop does
     end = at + 2 + int.from_bytes(content[at + 2 : at + 4], "big")
     if adobe:
         return content
@@ -163,7 +163,7 @@ def exif(orientation):
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_orientation_is_ignored_and_told(scene, orientation):
+def test_orientation_is_ignored_and_reported(scene, orientation):
     upright, _ = pixels(encoded(scene))
     for form in ("JPEG", "PNG"):
         found, odd = pixels(encoded(scene, form, exif=exif(orientation)))
@@ -182,20 +182,20 @@ BROKEN_EXIF = {
 
 
 @pytest.mark.parametrize("name", BROKEN_EXIF)
-def test_broken_exif_is_no_reason_to_lose_a_picture(scene, name, capfd):
+def test_pictures_with_broken_exif_are_read(scene, name, capfd):
     with warnings.catch_warnings():
-        warnings.simplefilter("error")  # whatever the caller thinks of warnings
+        warnings.simplefilter("error")  # even if the caller turns warnings into errors
         found, odd = pixels(encoded(scene, exif=BROKEN_EXIF[name]))
     np.testing.assert_array_equal(found, pixels(encoded(scene))[0])
     assert set(odd) <= {"warnings", "exif orientation"}
     assert capfd.readouterr() == ("", "")
 
 
-def test_warnings_are_told(scene):
+def test_warnings_are_reported(scene):
     assert any("warnings" in pixels(encoded(scene, exif=block))[1] for block in BROKEN_EXIF.values())
 
 
-# What is no picture, or only a part of one.
+# Files that are not pictures, or truncated ones.
 
 
 def broken(scene):
@@ -227,12 +227,14 @@ def test_broken(scene, name):
     with pytest.raises(DataError) as caught:
         decode(content)
     assert str(caught.value).startswith(message) and "\n" not in str(caught.value) and "0x" not in str(caught.value)
-    with pytest.raises(DataError) as again:  # the manifest holds these words, and has to be the same every time
+    with pytest.raises(
+        DataError
+    ) as again:  # the message is written to the manifest, so it has to be the same every time
         decode(bytes(content))
     assert str(again.value) == str(caught.value)
 
 
-def test_no_byte_changed_leads_to_anything_but_a_picture_or_a_refusal(scene):
+def test_any_changed_byte_gives_a_picture_or_a_data_error(scene):
     rng = np.random.default_rng(5)
     for content in (
         encoded(scene),
@@ -241,9 +243,9 @@ def test_no_byte_changed_leads_to_anything_but_a_picture_or_a_refusal(scene):
         encoded(scene, "PPM"),
         cmyk_jpeg((9, 9, 9, 9), True),
     ):
-        for place in [*range(0, 60), *rng.integers(0, len(content), 60)]:
+        for at in [*range(0, 60), *rng.integers(0, len(content), 60)]:
             spoilt = bytearray(content)
-            spoilt[place] ^= int(rng.integers(1, 256))
+            spoilt[at] ^= int(rng.integers(1, 256))
             try:
                 image, _ = decode(bytes(spoilt))
                 assert square(image, 8).shape == (8, 8, 3)
@@ -252,7 +254,7 @@ def test_no_byte_changed_leads_to_anything_but_a_picture_or_a_refusal(scene):
 
 
 def claims(w, h, form):
-    """A file of few bytes whose header claims a large picture."""
+    """A small file whose header claims a large picture."""
     if form == "PNG":
         return png(np.zeros((1, 1, 3)), 8, 2).replace(
             chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0)),
@@ -273,7 +275,7 @@ def claims(w, h, form):
 @pytest.mark.parametrize("form", ["PNG", "JPEG", "BMP", "PPM"])
 @pytest.mark.parametrize("side", [60_000, 10_000])
 def test_bombs_are_refused_by_their_header(form, side):
-    """60,000 x 60,000 pixels would be 14 GB; 10,000 x 10,000 are refused too, but without a word of Pillow's own."""
+    """60,000 x 60,000 pixels would be 14 GB; 10,000 x 10,000 are refused too, which Pillow would allow."""
     with pytest.raises(DataError, match=f"^more than {MOST_PIXELS:,} pixels"):
         decode(claims(side, side, form))
 
@@ -297,7 +299,7 @@ def test_a_bomb_takes_no_memory(tmp_path):
 
 
 def plain(image, size):
-    """The paper's words, one after the other: all of the picture is resized, columns first, then the middle is cut."""
+    """As the paper describes it: resize the whole picture, columns first, then crop the middle."""
     w, h = image.size
     wide, high = (max(size, round(side * size / min(w, h))) for side in (w, h))
     resized = np.asarray(image.resize((wide, h), BICUBIC).resize((wide, high), BICUBIC))
@@ -322,15 +324,15 @@ SIZES = [
 
 @pytest.mark.parametrize("size", [20, 32, 64])
 @pytest.mark.parametrize("shape", SIZES)
-def test_square_is_the_plain_form_but_for_rounding(shape, size):
+def test_square_equals_the_plain_form_except_for_rounding(shape, size):
     noise = np.random.default_rng(size).integers(0, 2, (shape[1], shape[0], 3), dtype=np.uint8) * 255
-    image = Image.fromarray(noise)  # black or white at random: the hardest to resize
+    image = Image.fromarray(noise)  # random black and white: the hardest case
     difference = np.abs(square(image, size).astype(int) - plain(image, size))
     assert difference.max() <= 2 and (difference > 0).mean() < 0.005
 
 
 def test_square_of_real_photographs(test_data):
-    """The figure that the docstring has."""
+    """The figures in the docstring of `square`."""
     with tarfile.open(test_data / "imagenet-samples-dev.tar") as archive:
         members = [member for member in archive if member.isfile()][:40]
         pictures = [decode(archive.extractfile(member).read())[0] for member in members]
@@ -340,13 +342,13 @@ def test_square_of_real_photographs(test_data):
 
 
 @pytest.mark.parametrize("shape", [(64, 64), (64, 100), (99, 64)])
-def test_nothing_is_resized_that_has_the_size(shape):
+def test_pictures_of_the_right_size_are_not_resized(shape):
     noise = np.random.default_rng(0).integers(0, 256, (shape[1], shape[0], 3), dtype=np.uint8)
     left, top = (shape[0] - 64) // 2, (shape[1] - 64) // 2
     np.testing.assert_array_equal(square(Image.fromarray(noise), 64), noise[top : top + 64, left : left + 64])
 
 
-def test_square_takes_the_middle_and_keeps_proportions():
+def test_square_keeps_the_middle_and_the_proportions():
     ramp = np.broadcast_to(np.arange(200, dtype=np.uint8)[None, :, None], (100, 200, 3))
     found = square(Image.fromarray(np.ascontiguousarray(ramp)), 50).astype(float)
     np.testing.assert_allclose(found[:, :, 0], np.broadcast_to(50.5 + 2 * np.arange(50), (50, 50)), atol=0.6)

@@ -1,4 +1,4 @@
-"""What one worker makes of one shard, what is planned, and what the records say together; all in this process."""
+"""The job of one worker, the plan, records, and progress output; all in this process."""
 
 import errno
 import io
@@ -18,19 +18,19 @@ from tinyalex.prepare.index.entries import Entry, Index
 from tinyalex.prepare.sheet import choose
 
 
-class Desk:
-    """Notes what it is told."""
+class Reporter:
+    """Records what is reported."""
 
     def __init__(self):
         self.parts = []
 
-    def at(self, part):
+    def begin(self, part):
         self.parts.append(part)
 
     def computed(self):
         self.parts.append("computed")
 
-    def needed(self):
+    def exit_if_orphaned(self):
         pass
 
 
@@ -48,7 +48,7 @@ def contents():
 
 
 def entries(contents, root):
-    """Write contents into one file, in another order than their names, with gaps; even ones are of class 0."""
+    """Write contents into one file, not in the order of their names, with gaps; even ones are of class 0."""
     made, blob = [], b""
     for name in sorted(contents, key=lambda name: name[::-1]):
         blob += b"gap"
@@ -63,7 +63,7 @@ def task(found, root, size=16, split="train", number=0):
 
 
 def opened(made):
-    """The record of a task, and its images as they are in the shard."""
+    """The record of a task, and the labels and images of its shard."""
     record = records.read(made.record, made.size)
     found = shards.Shard(made.path.parent, complete.header(made, record, ["ant", "cat"]), made.split, made.number)
     images = np.empty((record.count, made.size, made.size, 3), np.uint8)
@@ -75,13 +75,13 @@ def opened(made):
 def test_a_shard_holds_its_images_in_their_order(contents, tmp_path):
     found = entries(contents, tmp_path)
     found = [found[k] for k in (3, 0, 6, 1, 5, 2, 4)]
-    desk = Desk()
-    assert shard.make(task(found, tmp_path), desk) == 0
+    reporter = Reporter()
+    assert shard.make(task(found, tmp_path), reporter) == 0
     record, labels, images = opened(task(found, tmp_path))
     wanted = [picture.square(picture.decode(contents[entry.name])[0], 16) for entry in found]
     np.testing.assert_array_equal(images, wanted)
-    assert labels.tolist() == [1, 0, 0, 1, 1, 0, 0] and desk.parts == [*range(7), "computed"]
-    offsets = [found[k].offset for k in task(found, tmp_path).reading()]
+    assert labels.tolist() == [1, 0, 0, 1, 1, 0, 0] and reporter.parts == [*range(7), "computed"]
+    offsets = [found[k].offset for k in task(found, tmp_path).reading_order()]
     assert offsets == sorted(offsets)
     assert os.listdir(tmp_path / "out" / "work" / "new") == []
     sums = np.array(wanted, dtype=object)
@@ -90,12 +90,12 @@ def test_a_shard_holds_its_images_in_their_order(contents, tmp_path):
     assert record.products == (pixels.T @ pixels).tolist() and record.count == 7 and record.skipped == []
 
 
-def test_what_cannot_be_decoded_is_left_out(contents, tmp_path):
+def test_images_that_cannot_be_decoded_are_left_out(contents, tmp_path):
     contents["cat/2.JPEG"] = contents["cat/2.JPEG"][:300]
     contents["cat/5.JPEG"] = b""
     contents["cat/6.JPEG"] = b"<html>not found</html>"
     found = entries(contents, tmp_path)
-    assert shard.make(task(found, tmp_path), Desk()) == 3
+    assert shard.make(task(found, tmp_path), Reporter()) == 3
     record, labels, images = opened(task(found, tmp_path))
     assert [name for name, _ in record.skipped] == ["cat/2.JPEG", "cat/5.JPEG", "cat/6.JPEG"]
     assert record.skipped[1][1].endswith("it is empty") and "<html>" in record.skipped[2][1]
@@ -111,17 +111,17 @@ def test_planes_of_cifar(tmp_path):
     (tmp_path / "batch").write_bytes(b"\7" + picture32.transpose(2, 0, 1).tobytes())
     found = [Entry("1", 0, str(tmp_path / "batch"), 1, 3072, "planes32")]
     for size in (32, 16):
-        shard.make(task(found, tmp_path, size), Desk())
+        shard.make(task(found, tmp_path, size), Reporter())
         _, _, images = opened(task(found, tmp_path, size))
         np.testing.assert_array_equal(images[0], picture.square(Image.fromarray(picture32), size))
         assert size != 32 or (images[0] == picture32).all()
 
 
-def test_unusual_ones_are_counted(contents, tmp_path):
+def test_unusual_images_are_counted(contents, tmp_path):
     stream = io.BytesIO()
     Image.new("L", (9, 9)).save(stream, "PNG")
     contents["cat/3.JPEG"] = contents["cat/4.JPEG"] = stream.getvalue()
-    shard.make(task(entries(contents, tmp_path), tmp_path), Desk())
+    shard.make(task(entries(contents, tmp_path), tmp_path), Reporter())
     assert opened(task(entries(contents, tmp_path), tmp_path))[0].odd == {"grey": 2, "png": 2}
 
 
@@ -143,7 +143,7 @@ def test_a_source_that_cannot_be_read_stops_the_work(contents, tmp_path, monkeyp
 
     monkeypatch.setattr(os, "open", refuse)
     with pytest.raises(error) as caught:
-        shard.make(task(found, tmp_path), Desk())
+        shard.make(task(found, tmp_path), Reporter())
     assert str(caught.value).startswith(str(tmp_path / "all.tar")) and message in str(caught.value)
     assert not (tmp_path / "out").exists()
 
@@ -151,8 +151,8 @@ def test_a_source_that_cannot_be_read_stops_the_work(contents, tmp_path, monkeyp
 def test_a_source_that_became_shorter(contents, tmp_path):
     found = entries(contents, tmp_path)
     os.truncate(tmp_path / "all.tar", max(entry.offset for entry in found) + 10)
-    with pytest.raises(DataError, match=r"all.tar: cat/\d.JPEG: shorter than it was"):
-        shard.make(task(found, tmp_path), Desk())
+    with pytest.raises(DataError, match=r"all.tar: cat/\d.JPEG: it became shorter"):
+        shard.make(task(found, tmp_path), Reporter())
 
 
 def test_no_memory(contents, tmp_path, monkeypatch):
@@ -161,25 +161,25 @@ def test_no_memory(contents, tmp_path, monkeypatch):
 
     monkeypatch.setattr(picture, "decode", exhausted)
     with pytest.raises(DeviceError, match="no memory to decode it; use fewer workers"):
-        shard.make(task(entries(contents, tmp_path), tmp_path), Desk())
-    monkeypatch.setattr(shard, "_room", lambda count, size: exhausted(b""))
+        shard.make(task(entries(contents, tmp_path), tmp_path), Reporter())
+    monkeypatch.setattr(shard, "_buffer", lambda count, size: exhausted(b""))
     with pytest.raises(DeviceError, match="no memory for 7 images of 16 x 16; use fewer workers or a smaller --size$"):
-        shard.make(task(entries(contents, tmp_path), tmp_path), Desk())
+        shard.make(task(entries(contents, tmp_path), tmp_path), Reporter())
 
 
-def test_a_source_is_named_once():
-    assert shard.where(Entry("cat/1.JPEG", 0, "/data/cat/1.JPEG", 0, 9)) == "/data/cat/1.JPEG"
-    assert shard.where(Entry("cat/1.JPEG", 0, "/data/train.tar", 512, 9)) == "/data/train.tar: cat/1.JPEG"
+def test_the_location_of_an_image_in_its_own_file_or_in_an_archive():
+    assert shard.location(Entry("cat/1.JPEG", 0, "/data/cat/1.JPEG", 0, 9)) == "/data/cat/1.JPEG"
+    assert shard.location(Entry("cat/1.JPEG", 0, "/data/train.tar", 512, 9)) == "/data/train.tar: cat/1.JPEG"
 
 
-def test_damaged_records_do_not_count(contents, tmp_path):
+def test_damaged_records_are_ignored(contents, tmp_path):
     made = task(entries(contents, tmp_path), tmp_path)
     assert records.read(made.record, 16) is None
-    shard.make(made, Desk())
+    shard.make(made, Reporter())
     whole = made.record.read_bytes()
     assert records.read(made.record, 16) is not None and records.read(made.record, 17) is None
-    for place in (0, 15, 16, 500, len(whole) - 1):
-        made.record.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+    for at in (0, 15, 16, 500, len(whole) - 1):
+        made.record.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
         assert records.read(made.record, 16) is None
     for length in (0, 10, 16, 1000, len(whole) - 1):
         made.record.write_bytes(whole[:length])
@@ -199,7 +199,7 @@ def index(train=1100, test=3, **changes):
     )
 
 
-def test_shards_are_512_of_a_permutation(tmp_path):
+def test_shards_are_512_images_of_a_permutation(tmp_path):
     identity, tasks = plan.make(index(), tmp_path, 16, seed=4)
     assert [(each.split, each.number, len(each.entries)) for each in tasks] == [
         ("train", 0, 512),
@@ -213,7 +213,7 @@ def test_shards_are_512_of_a_permutation(tmp_path):
     assert plan.make(index(), tmp_path / "elsewhere", 16, 4)[0] == identity
 
 
-def test_every_setting_and_every_image_counts(tmp_path):
+def test_the_plan_depends_on_every_setting_and_image(tmp_path):
     entries = index().splits["train"]
     changed = [
         plan.make(index(), tmp_path, 17, 4),
@@ -231,13 +231,13 @@ def test_every_setting_and_every_image_counts(tmp_path):
     assert len(set(names)) == len(names)
 
 
-def test_where_the_bytes_lie_does_not_count(tmp_path):
+def test_the_plan_does_not_depend_on_where_the_bytes_are(tmp_path):
     moved = [entry._replace(file="y.tar", offset=5) for entry in index().splits["train"]]
     splits = {"train": moved, "test": index().splits["test"]}
     assert plan.make(index(splits=splits), tmp_path, 16, 4)[0] == plan.make(index(), tmp_path, 16, 4)[0]
 
 
-# What may be left out.
+# How many images may be left out.
 
 
 @pytest.mark.parametrize(
@@ -258,20 +258,20 @@ def test_max_bad(text, images, most):
 
 
 @pytest.mark.parametrize("text", ["", "%", "many", "-1", "-1%", "101%", "1.5", "nan%", "inf%", "inf"])
-def test_max_bad_that_cannot_be_meant(text):
+def test_invalid_max_bad(text):
     with pytest.raises(UsageError, match="^--max-bad: "):
         complete.allowed(text, 10)
 
 
-# What people see.
+# Progress lines and the contact sheet.
 
 
-def test_lines_where_there_is_no_terminal(monkeypatch, capfd):
+def test_progress_lines_without_a_terminal(monkeypatch, capfd):
     lines, clock = [], iter([0.0, 5.0, 10.0, 15.0, 25.0])
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     watched = progress.Progress(100_000, 2000, lines.append)
     for done in (2500, 3000, 3500, 4500):
-        watched.at(done)
+        watched.update(done)
     watched.close()
     assert lines == [
         "3,000 of 100,000 images, 100 a second, 16 min left",

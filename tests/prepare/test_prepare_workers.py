@@ -1,4 +1,4 @@
-"""Processes that share tasks: what they are given, what they answer, and how each ends."""
+"""Worker processes: tasks, results, progress, and how each process ends."""
 
 import multiprocessing
 import os
@@ -17,67 +17,67 @@ from tinyalex.system.signals import StopRequests
 
 
 class Never:
-    asked = False
+    stop_requested = False
 
 
-def run(job, tasks, count=2, stop=Never, tick=lambda parts: None):
+def run(job, tasks, count=2, stop=Never, on_tick=lambda parts: None):
     answers = {}
-    workers.run(job, tasks, count, stop, answers.__setitem__, tick, lambda task, part: f"{task}: part {part}")
+    workers.run(job, tasks, count, stop, answers.__setitem__, on_tick, lambda task, part: f"{task}: part {part}")
     return answers
 
 
-# Jobs: found by their names in the processes.
+# Jobs; the worker processes import them by name.
 
 
-def square(task, desk):
-    desk.at(0)
+def square(task, reporter):
+    reporter.begin(0)
     return task * task, os.getpid()
 
 
-def describe_yourself(task, desk):
+def describe_yourself(task, reporter):
     from threadpoolctl import threadpool_info
 
     np.ones((200, 200)) @ np.ones((200, 200))
-    blas = [each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas"]
+    blas = [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
     return blas, signal.pthread_sigmask(signal.SIG_BLOCK, []), multiprocessing.get_start_method(allow_none=True)
 
 
-def full_disk(task, desk):
+def full_disk(task, reporter):
     if task == "bad":
-        raise StorageError("set: cannot be written (No space left on device); make room")
+        raise StorageError("set: cannot be written (No space left on device); free some space")
     time.sleep(60)
 
 
-def fault(task, desk):
+def fault(task, reporter):
     return {}["surprise"]
 
 
-def die_at_three(task, desk):
+def die_at_three(task, reporter):
     for part in range(5):
-        desk.at(part)
+        reporter.begin(part)
         if part == 3 and task == "bad":
             os.kill(os.getpid(), signal.SIGKILL)
         time.sleep(60 if part == 4 else 0)
 
 
-def compute_and_write(task, desk):
+def compute_and_write(task, reporter):
     begun = time.monotonic()
     task.touch()
     time.sleep(0.1)
     computed = time.monotonic()
-    desk.computed()
+    reporter.computed()
     while len(list(task.parent.iterdir())) < 2 and time.monotonic() < begun + 30:  # until another has begun
         time.sleep(0.01)
     return begun, computed, time.monotonic()
 
 
-def leave(task, desk):
+def leave(task, reporter):
     os._exit(7)
 
 
-def never_end(task, desk):
+def never_end(task, reporter):
     for part in range(1_000_000):
-        desk.at(part)
+        reporter.begin(part)
         time.sleep(0.01)
 
 
@@ -101,62 +101,62 @@ def test_no_tasks_no_processes():
     assert run(square, []) == {}
 
 
-def test_each_has_one_blas_thread_and_leaves_signals_to_the_caller():
+def test_each_worker_has_one_blas_thread_and_blocks_signals():
     blas, blocked, method = run(describe_yourself, ["x"])["x"]
     assert set(blas) <= {1} and {signal.SIGINT, signal.SIGTERM} <= blocked and method == "spawn"
     assert not {signal.SIGINT, signal.SIGTERM} & signal.pthread_sigmask(signal.SIG_BLOCK, [])
 
 
-def test_an_error_of_one_stops_all():
+def test_an_error_in_one_worker_stops_all():
     with pytest.raises(StorageError, match="^set: cannot be written"):
         run(full_disk, ["long", "bad"])
     assert multiprocessing.active_children() == []
 
 
-def test_a_fault_keeps_its_traceback():
+def test_an_unexpected_exception_keeps_its_traceback():
     with pytest.raises(KeyError, match="surprise") as caught:
         run(fault, ["x"])
     assert any('{}["surprise"]' in note for note in caught.value.__notes__)
 
 
-def test_a_process_that_dies_is_noticed_and_its_work_named():
-    with pytest.raises(DataError, match=rf"^bad: part 3: .* died \({signal.strsignal(signal.SIGKILL)}\)"):
+def test_a_worker_that_dies_is_noticed_and_its_task_named():
+    with pytest.raises(DataError, match=rf"^bad: part 3: .* died on it \({signal.strsignal(signal.SIGKILL)}\)"):
         run(die_at_three, ["long", "bad"])
     assert multiprocessing.active_children() == []
-    with pytest.raises(DataError, match=r"died \(exit code 7\)"):
+    with pytest.raises(DataError, match=r"died on it \(exit code 7\)"):
         run(leave, ["x"])
 
 
-def test_progress_and_a_wish_to_stop():
+def test_progress_and_a_stop_request():
     seen = []
     with StopRequests() as stop, pytest.raises(Interrupted):
 
-        def tick(parts):
+        def on_tick(parts):
             seen.append(parts)
             if parts > 4:
                 os.kill(os.getpid(), signal.SIGINT)
 
-        run(never_end, ["a", "b"], stop=stop, tick=tick)
+        run(never_end, ["a", "b"], stop=stop, on_tick=on_tick)
     assert seen == sorted(seen) and seen[-1] > 4
     assert multiprocessing.active_children() == []
 
 
-def test_none_outlives_a_caller_that_was_killed():
+def test_no_worker_outlives_a_caller_that_was_killed():
     code = (
         "import sys; sys.path.insert(0, sys.argv[1])\n"
         "from tests.prepare import test_prepare_workers as here\n"
         "if __name__ == '__main__':\n"
-        "    here.run(here.never_end, ['a', 'b'], tick=lambda parts: print(parts, flush=True))\n"
+        "    here.run(here.never_end, ['a', 'b'], on_tick=lambda parts: print(parts, flush=True))\n"
     )
     here = str(Path(__file__).parents[2])
     caller = subprocess.Popen([sys.executable, "-c", code, here], stdout=subprocess.PIPE, start_new_session=True)
     while int(caller.stdout.readline()) < 4:
         pass
-    os.killpg(caller.pid, 0)  # there they are
+    os.killpg(caller.pid, 0)  # the workers are running
     caller.kill()
     caller.wait()
     caller.stdout.close()
     with pytest.raises(ProcessLookupError):
-        for _ in range(100):
+        for _ in range(300):
             os.killpg(caller.pid, 0)
             time.sleep(0.1)

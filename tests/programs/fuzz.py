@@ -225,13 +225,13 @@ def child(root, first, count, seed):
     from tinyalex import cli
     from tinyalex.prepare import workers
 
-    class Desk:
+    class Reporter:
         def __getattr__(self, name):
             return lambda *_: None
 
-    def at_once(job, tasks, count, stop, done, tick, describe):
+    def at_once(job, tasks, count, stop, on_done, on_tick, describe):
         for task in tasks:  # in this process: starting one for each input would take too long
-            done(task, job(task, Desk()))
+            on_done(task, job(task, Reporter()))
 
     workers.run = at_once
     for number in range(first, first + count):

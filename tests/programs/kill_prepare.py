@@ -1,9 +1,9 @@
-"""Kill `tinyalex prepare` at random moments and go on, again and again; every set has to come out the same.
+"""Kill `tinyalex prepare` at random moments and run it again; every set has to come out the same.
 
     python -m tests.programs.kill_prepare 50
 
-Every other time the worker processes are killed with it, as when the machine goes down. The exit code is 1 if a set
-differs from the uninterrupted one in a single byte.
+Every other time the worker processes are killed too, as in a power failure. The exit code is 1 if a set differs from
+the uninterrupted one in a single byte.
 """
 
 import io
@@ -23,7 +23,7 @@ COMMAND = [sys.executable, "-m", "tinyalex", "prepare"]
 
 
 def pictures(root, train=1100, test=60, classes=4):
-    """Write class folders with small JPEGs, all different; give the folder."""
+    """Write class folders with small JPEGs, all different; return the folder."""
     rng = np.random.default_rng(7)
     for split, count in (("train", train), ("val", test)):
         for number in range(count):
@@ -37,12 +37,12 @@ def pictures(root, train=1100, test=60, classes=4):
 
 
 def contents(folder):
-    """Give {name: bytes} of all files below a folder."""
+    """Return {name: bytes} of all files below a folder."""
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def start(source, out, *options):
-    """Start a preparation in a session of its own."""
+    """Start a preparation in a process group of its own."""
     command = [*COMMAND, source, out, "--size", "16", "--workers", "2", *options]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
@@ -50,7 +50,7 @@ def start(source, out, *options):
 
 
 def finish(source, out, *options):
-    """Prepare to the end; give the lines that it said."""
+    """Run a preparation to its end; return its output."""
     process = start(source, out, *options)
     lines = process.communicate()[0]
     if process.returncode:
@@ -59,7 +59,7 @@ def finish(source, out, *options):
 
 
 def killed(source, out, moment, everyone):
-    """Start a preparation and kill it after so many seconds; tell whether it was still at it."""
+    """Start a preparation and kill it after ``moment`` seconds; return whether it was still running."""
     process = start(source, out)
     try:
         process.communicate(timeout=moment)
@@ -70,18 +70,18 @@ def killed(source, out, moment, everyone):
 
 
 def sweep(source, whole, root, times, length, seed=0, say=print):
-    """Kill and resume so many times; give the kills, those amid the work, and the sets that came out otherwise.
+    """Kill and resume ``times`` preparations; return the kills, those after work had begun, and the sets that differ.
 
     ``whole`` is the uninterrupted set, ``root`` a folder for the others; kills come in the first ``length`` seconds.
     """
     rng, wanted, hits, amid, wrong = np.random.default_rng(seed), contents(whole), 0, 0, 0
     for number in range(times):
         out, kills = root / f"killed {number}", 0
-        while kills == 0 or rng.random() < 0.4:  # some are killed again when they go on
+        while kills == 0 or rng.random() < 0.4:  # some are killed again when they are resumed
             hit = killed(source, out, rng.uniform(0, length), everyone=number % 2 == 1)
             kills += hit
             amid += hit and (out / "work" / "plan.json").exists()
-            if not kills:  # it was faster
+            if not kills:  # it ended before it was killed
                 shutil.rmtree(out)
         finish(source, out)
         same = contents(out) == wanted

@@ -1,10 +1,10 @@
-"""How fast the loader alone is, from drawn shards in the page cache, and how long training waits for it.
+"""Measure the loader alone, on drawn shards in the page cache, and how long training waits for it.
 
-    python -m tests.programs.loader_speed              # images of 256 x 256, batches of 128, crops of 224, noise on colours
-    python -m tests.programs.loader_speed --steps 10   # and ten training steps of recipe `original` on the processor
+    python -m tests.programs.loader_speed              # images of 256 x 256, batches of 128, crops of 224, colour noise
+    python -m tests.programs.loader_speed --steps 10   # and ten training steps of recipe `original` on the CPU
 
-Rates are images per second, the median and the range of several rounds over the set. Nothing here is asserted: what
-else runs on the machine matters too much; the load is shown for that reason.
+Rates are images per second, the median and the range of several rounds over the set. They are not compared with any
+limit, because they depend on the other load of the machine, which is printed.
 """
 
 import argparse
@@ -34,26 +34,26 @@ def rounds(iterate):
     return sorted(rates)
 
 
-def told(what, rates):
+def show(what, rates):
     print(f"{what:60} {np.median(rates):8,.0f} images/s  ({rates[0]:,.0f} to {rates[-1]:,.0f})", flush=True)
 
 
 def loader_rates(data, made):
     """Time whole images with their crop parameters, and float32 crops, for several numbers of threads."""
     for threads in (0, 1, 2):
-        told(
+        show(
             f"whole uint8 images and crop parameters, {threads} threads",
             rounds(lambda n=threads: raw_batches(Epoch(data, made, 0, 0), threads=n)),
         )
     for threads in (0, 1, 2):
-        told(
+        show(
             f"float32 crops, {threads} threads",
             rounds(lambda n=threads: training_batches(data, made, 0, 0, threads=n)),
         )
 
 
 def training_wait(data, made, steps):
-    """Train for a number of steps and say how long they waited for their batches."""
+    """Train for a number of steps and print the share of the time spent waiting for batches."""
     from tinyalex.training.loop import Training
 
     run = Training(made, data)
@@ -71,9 +71,9 @@ def training_wait(data, made, steps):
 
 def main():
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    options.add_argument("--images", type=int, default=4096, help="in the drawn set (default %(default)s)")
-    options.add_argument("--steps", type=int, default=0, help="of training to measure the waiting in (default none)")
-    options.add_argument("--size", type=int, default=256, help="of the images, pixels (default %(default)s)")
+    options.add_argument("--images", type=int, default=4096, help="images in the drawn set (default %(default)s)")
+    options.add_argument("--steps", type=int, default=0, help="training steps to measure (default none)")
+    options.add_argument("--size", type=int, default=256, help="side of the images in pixels (default %(default)s)")
     options.add_argument("--recipe", default="original", help="default %(default)s")
     options.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as for tinyalex train")
     chosen = options.parse_args()

@@ -1,4 +1,4 @@
-"""A toy ILSVRC-2012: three classes in the shape of the real thing, made offline in a moment.
+"""A toy ILSVRC-2012: three classes in the layout of the real one.
 
     toy = toy_imagenet.make(tmp_path)
     toy.train, toy.val, toy.devkit    paths: nested train tar, flat validation tar, devkit tar.gz, with their real names
@@ -8,8 +8,8 @@
     toy.content                       {name: bytes} of every image
     toy.ids                           {wnid: id in the devkit}: not in the order of the wnids
 
-`tar` and `tar_gz` write archives from {name: bytes}, `tree` writes folders, `jpeg` makes a picture, `found` reads what
-an index points at.
+`tar` and `tar_gz` write archives from {name: bytes}, `tree` writes folders, `jpeg` makes a picture, `found` reads the
+bytes of an index's entries.
 """
 
 import io
@@ -26,7 +26,7 @@ ANCESTOR = ("n02512053", "fish")  # the devkit has these too, after the thousand
 
 
 class Toy(NamedTuple):
-    """Where everything is, and what it ought to be found to be."""
+    """Paths of the sources, and the expected classes, labels and contents."""
 
     train: object
     val: object
@@ -40,7 +40,7 @@ class Toy(NamedTuple):
 
 
 def make(root, train=4, val=3):
-    """Write the toy below a folder, with so many images a class.
+    """Write the toy below a folder, with ``train`` and ``val`` images of each class.
 
     Returns
     -------
@@ -75,7 +75,7 @@ def make(root, train=4, val=3):
 
 
 def devkit(toy):
-    """Give the devkit's files, {name: bytes}."""
+    """Return the devkit's files, {name: bytes}."""
     truth = [toy.ids[toy.classes[toy.labels["test"][name]]] for name in sorted(toy.labels["test"])]
     return {
         "readme.txt": b"This is a toy.\n",
@@ -95,8 +95,8 @@ def meta(wnids, words):
     rows = [(number, wnid, words[wnid], "what it is", 0, []) for number, wnid in sorted(wnids.items())]
     rows.append((len(rows) + 1, *ANCESTOR, "what it is", 2, [1, 2]))
     synsets = np.empty((len(rows), 1), fields)
-    for place, row in enumerate(rows):
-        synsets[place, 0] = row
+    for i, row in enumerate(rows):
+        synsets[i, 0] = row
     stream = io.BytesIO()
     savemat(stream, {"synsets": synsets})
     return stream.getvalue()
@@ -115,7 +115,7 @@ def jpeg(rng, width=48, height=40):
 
 
 def tar(path, contents, mode="w"):
-    """Write {name: bytes} as a tar; give its bytes, and write them to a path if it is not None."""
+    """Write {name: bytes} as a tar, to a path if it is not None; return the tar's bytes."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode=mode) as archive:
         for name, content in contents.items():
@@ -133,7 +133,7 @@ def tar_gz(path, contents):
 
 
 def tree(root, contents):
-    """Write {name: bytes} as files below a folder; give the folder."""
+    """Write {name: bytes} as files below a folder; return the folder."""
     for name, content in contents.items():
         file = root / name
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -142,7 +142,7 @@ def tree(root, contents):
 
 
 def found(entries):
-    """Read what entries point at: {name: (label, bytes)}."""
+    """Read the bytes of entries: {name: (label, bytes)}."""
     seen = {}
     for entry in entries:
         with open(entry.file, "rb") as file:

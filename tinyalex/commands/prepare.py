@@ -28,7 +28,10 @@ def options(command):
     )
     command.add_argument("--workers", help="number of worker processes (default: one per processor)", **number)
     command.add_argument(
-        "--seed", default=0, help="seed of the image order and of random selections (default: 0)", **number
+        "--seed",
+        default=0,
+        help="random seed of the order of the images, of --subset and of --test-share (default: 0)",
+        **number,
     )
     command.add_argument(
         "--subset",
@@ -59,7 +62,7 @@ def options(command):
     command.add_argument(
         "--verify-md5",
         action="store_true",
-        help="compare the archives with ILSVRC-2012's published MD5 sums; stop if one differs",
+        help="accept only archives with a known MD5 sum: those of ILSVRC-2012, Tiny ImageNet and CIFAR-10",
     )
     command.add_argument("--most-files", help="stop if a source has more than N files (default: 1600000)", **number)
 
@@ -68,16 +71,19 @@ def run(options):
     """Prepare the set and print what it contains."""
     from tinyalex.devices import parallel
     from tinyalex.prepare.index import sources, subset
-    from tinyalex.prepare.pipeline import Settings, prepare
+    from tinyalex.prepare.pipeline import Settings, start
 
     _check(options)
     classes, per_class = subset.parse(options.subset) if options.subset else (None, None)
-    sources.check_out(options.sources, options.out)
-
-    def index(scratch):
-        return sources.index(
+    sources.check_output(options.sources, options.out)
+    names = [os.fsencode(Path(os.path.realpath(source)).name).decode("utf-8", "replace") for source in options.sources]
+    chosen = {name: getattr(options, name) for name in Settings._fields}
+    chosen["workers"] = options.workers or parallel.processors()
+    out = Path(options.out)
+    with start(out, Settings(**chosen), print_line) as preparation:
+        index = sources.index(
             options.sources,
-            scratch,
+            preparation.scratch,
             print_line,
             test_share=options.test_share,
             seed=options.seed,
@@ -87,12 +93,8 @@ def run(options):
             verify_md5=options.verify_md5,
             most=options.most_files or sources.MOST,
         )
-
-    names = [os.fsencode(Path(os.path.realpath(source)).name).decode("utf-8", "replace") for source in options.sources]
-    chosen = {name: getattr(options, name) for name in Settings._fields}
-    chosen["workers"] = options.workers or parallel.processors()
-    out = Path(options.out)
-    for line in _summary(prepare(index, names, out, Settings(**chosen), print_line), out):
+        made = preparation.make(index, names)
+    for line in _summary(made, out):
         print_line(line)
 
 

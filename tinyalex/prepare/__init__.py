@@ -1,1 +1,11 @@
-"""One-time work: from image files of any layout to shards."""
+"""`tinyalex prepare`: from image files in any layout to the shards of a prepared set.
+
+index/          finds images and their labels (`index.sources`)
+pipeline.py     the whole preparation, once there is an index
+plan.py         which image goes to which shard; whether a folder can be continued
+shard.py        one worker's job: one shard
+workers.py      the worker processes
+records.py      what a worker found out about its shard, for the manifest
+complete.py     puts the records together and writes the manifest
+progress.py, sheet.py   progress lines; the contact sheet
+"""

@@ -1,4 +1,4 @@
-"""The end of a preparation: what the records of all shards say together, and the manifest that makes a set of them."""
+"""The last step of a preparation: put the records of all shards together and write the manifest."""
 
 import math
 from collections import Counter
@@ -17,18 +17,18 @@ SKIPPED = "skipped.tsv"
 
 
 def allowed(text, images):
-    """Tell how many of so many images may be left out.
+    """Return how many of ``images`` images may be left out.
 
     Parameters
     ----------
     text : str
-        "20"; or "0.5%", rounded down. The default share forgives one image however few there are.
+        "20"; or "0.5%", rounded down. The default share allows at least one image.
     images : int
 
     Raises
     ------
     UsageError
-        If the text is neither.
+        If the text is neither a number nor a share.
     """
     try:
         share = text.endswith("%")
@@ -36,13 +36,15 @@ def allowed(text, images):
         if not 0 <= number <= (1 if share else math.inf):
             raise ValueError
     except ValueError:
-        raise UsageError(f"--max-bad: {text!r} is no number of images, as 20, or share of them, as 0.5%") from None
+        raise UsageError(
+            f"--max-bad: {text!r} is neither a number of images, such as 20, nor a share, such as 0.5%"
+        ) from None
     least = 1 if text == MAX_BAD else 0
     return max(least, math.floor(number * images)) if share else number
 
 
 def header(task, record, classes):
-    """Give what `shards.Shard` has to know of a set to open one shard of it."""
+    """Return the part of a manifest that `shards.Shard` needs to open one shard."""
     entry = {"file": task.path.name, "count": record.count, "hash": record.hash}
     return {
         "plan": task.plan,
@@ -53,7 +55,7 @@ def header(task, record, classes):
 
 
 def write(out, index, names, tasks, settings, mean_from=None):
-    """Write all that a set has besides its shards; the manifest last.
+    """Write the files of a set other than its shards; the manifest last.
 
     Parameters
     ----------
@@ -62,10 +64,10 @@ def write(out, index, names, tasks, settings, mean_from=None):
     names : list of str
         Of the sources.
     tasks : list of Task
-        All of the set; each has its shard and its record.
+        All tasks of the set; the shard and the record of each have been written.
     settings : Settings
     mean_from : dict, optional
-        Manifest of the set in ``settings.mean_from``.
+        Manifest of the set ``settings.mean_from``.
 
     Raises
     ------
@@ -97,7 +99,9 @@ def write(out, index, names, tasks, settings, mean_from=None):
                 }
                 for split in shards.SPLITS
             },
-            "statistics": _borrowed(out, settings.mean_from, mean_from) if mean_from else _own(out, sums),
+            "statistics": _statistics_of(out, settings.mean_from, mean_from)
+            if mean_from
+            else _own_statistics(out, sums),
             "odd": dict(sorted(sums.odd.items())),
             "duplicates": sums.duplicates(),
             "decoder": {name: " and ".join(sorted(versions)) for name, versions in sums.decoders.items()},
@@ -106,7 +110,7 @@ def write(out, index, names, tasks, settings, mean_from=None):
 
 
 class _Sums:
-    # What all records say together.
+    # The records of all shards, put together.
     def __init__(self, tasks, classes):
         self.shards, self.skipped = ({split: [] for split in shards.SPLITS} for _ in range(2))
         self.totals, self.products, self.odd, self.decoders = {}, {}, Counter(), {}
@@ -129,7 +133,7 @@ class _Sums:
         self._hashes.append(shards.Shard(task.path.parent, shard, task.split, task.number).hashes)
 
     def duplicates(self):
-        """Give groups of images with the same pixels, each a sorted list of names such as "train/cat/1.png"."""
+        """Return groups of images with equal pixels, each a sorted list of names such as "train/cat/1.png"."""
         hashes = np.concatenate(self._hashes)
         order = np.argsort(hashes, kind="stable")
         same = np.diff(hashes[order]) == 0
@@ -144,18 +148,20 @@ def _check_bad(out, sums, text):
     if len(bad) > allowed(text, sums.images):
         name, reason = bad[0]
         raise DataError(
-            f"{out}: {len(bad):,} of {sums.images:,} images cannot be used, as {name}: {reason}; all are in "
-            f"{out / SKIPPED}; mend them and prepare into another folder, or allow them: --max-bad {len(bad)}"
+            f"{out}: {len(bad):,} of {sums.images:,} images cannot be decoded, for example {name}: {reason}; "
+            f"{out / SKIPPED} lists them; repair them and use another folder, or leave them out: --max-bad {len(bad)}"
         )
     for split in shards.SPLITS:
-        while len(sums.shards[split]) > 1 and not sums.shards[split][-1]["count"]:  # its few images were all bad
+        while (
+            len(sums.shards[split]) > 1 and not sums.shards[split][-1]["count"]
+        ):  # none of its few images could be decoded
             storage.remove(out / sums.shards[split].pop()["file"])
         for shard in sums.shards[split]:
             if not shard["count"]:
-                raise DataError(f"{out}: {shard['file']}: not one of its images can be used; see {out / SKIPPED}")
+                raise DataError(f"{out}: {shard['file']}: none of its images can be decoded; see {out / SKIPPED}")
 
 
-def _own(out, sums):
+def _own_statistics(out, sums):
     # The mean is that of the training images (paper, section 2), if there are any.
     split = next(split for split in shards.SPLITS if sums.shards[split])
     count, total = sum(shard["count"] for shard in sums.shards[split]), sums.totals[split]
@@ -169,7 +175,7 @@ def _own(out, sums):
     }
 
 
-def _borrowed(out, folder, other):
+def _statistics_of(out, folder, other):
     mean = manifest.write_mean(out, manifest.read_mean(folder, other))
     return other["statistics"] | {"from": other["identity"], "mean": mean}
 

@@ -1,4 +1,9 @@
-"""The preparation of a set: index, plan, room on the disk, workers, and at the end the manifest."""
+"""Make a prepared set from an index of images: plan the shards, check the free space, run the workers, finish.
+
+with pipeline.start(out, settings) as preparation:
+    index = sources.index(..., preparation.scratch, ...)
+    manifest = preparation.make(index, names)
+"""
 
 import contextlib
 import os
@@ -13,25 +18,25 @@ from tinyalex.prepare.progress import Progress
 from tinyalex.system import lock
 from tinyalex.system.signals import StopRequests, interrupting
 
-_AGAIN = "the same command goes on from here"
+_AGAIN = "run the same command again to continue"
 
 
 class Settings(NamedTuple):
-    """What can be chosen.
+    """The options of a preparation.
 
     Attributes
     ----------
     size : int or None
-        Side of the images; None: as sets of this kind usually have it.
+        Side of the images; None: the usual one for this kind of set.
     seed : int
         Of the order of the images, and of ``subset`` and ``test_share``.
     workers : int
     subset : str or None
-        "10x50": ten classes, of each at most fifty images a split.
+        "10x50": ten classes, at most fifty images of each per split.
     test_share : float
-        Of images that came without a split.
+        Share of the images without a split that become test images.
     mean_from : Path or None
-        A prepared set that gives this one its mean image and colours.
+        A prepared set whose mean image and colours are used for this one.
     max_bad : str
         How many images may be left out because they cannot be decoded: a number, or a share as "0.01%".
     """
@@ -45,24 +50,24 @@ class Settings(NamedTuple):
     max_bad: str = complete.MAX_BAD
 
 
-def prepare(index, names, out, settings, show=print):
-    """Make a prepared set, or go on with one that was begun; the same bytes in the end.
+@contextlib.contextmanager
+def start(out, settings, show=print):
+    """Check the output folder against the settings, and lock it for as long as the preparation runs.
+
+    Everything that can be refused without looking at the images is refused here. If nothing was begun when the ``with``
+    block ends, a folder that was made for it is removed again.
 
     Parameters
     ----------
-    index : function of a folder, giving an Index
-        Finds the images; the folder is for what has to be unpacked on the way.
-    names : list of str
-        Where they are from, for the manifest.
     out : Path
         Folder for the set.
     settings : Settings
     show : function of str
+        Called with lines of text.
 
-    Returns
-    -------
-    dict
-        The set's manifest.
+    Yields
+    ------
+    Preparation
 
     Raises
     ------
@@ -73,122 +78,145 @@ def prepare(index, names, out, settings, show=print):
     out = Path(out)
     complete.allowed(settings.max_bad, 0)
     if out.exists() and not out.is_dir():
-        raise StorageError(f"{out}: is a file; give a folder, or a name that is free")
-    if out.is_dir() and not _ours(out):
-        raise UsageError(f"{out}: holds other things; give a folder that is empty or not there yet")
+        raise StorageError(f"{out}: is a file; give a folder, or a path where nothing is yet")
+    if out.is_dir() and not _is_ours(out):
+        raise UsageError(f"{out}: holds other files; give a folder that is empty or does not exist yet")
     new = not out.exists()
     with lock.hold(out, "preparing a set", "folder"), interrupting():
         try:
-            return _Preparation(out, settings, show).run(index, names)
+            yield Preparation(out, settings, show)
         except KeyboardInterrupt:
             raise Interrupted(f"stopped; {_AGAIN}") from None
         finally:
             if new:
-                _remove_traces(out)
+                _remove_if_empty(out)
 
 
-class _Preparation:
+class Preparation:
+    """A locked output folder in which a set is made; see `start`.
+
+    Attributes
+    ----------
+    scratch : Path
+        Folder in it for files that are unpacked while the images are indexed; removed when the set is complete.
+    """
+
     def __init__(self, out, settings, show):
-        self.out, self.settings, self.show = out, settings, show
-        self.mean_from = manifest.read(settings.mean_from) if settings.mean_from else None
-        self.asked = plan.asked(settings, self.mean_from)
+        self.scratch = out / shard.WORK
+        self._out, self._settings, self._show = out, settings, show
+        self._mean_from = manifest.read(settings.mean_from) if settings.mean_from else None
+        self._requested = plan.requested(settings, self._mean_from)
+        plan.check(out, self._requested)
 
-    def run(self, index, names):
-        plan.check(self.out, self.asked)  # before a million files are looked at
-        found = index(self.out / shard.WORK)
-        size = self.settings.size or plan.usual_size(found.kind)
-        if self.mean_from and self.mean_from["size"] != size:
-            mean = f"{self.settings.mean_from}: its mean image has size {self.mean_from['size']}"
+    def make(self, index, names):
+        """Make the set, or continue one that was begun; either way with the same bytes in the end.
+
+        Parameters
+        ----------
+        index : Index
+            The images.
+        names : list of str
+            Of the sources, for the manifest.
+
+        Returns
+        -------
+        dict
+            The set's manifest.
+        """
+        size = self._settings.size or plan.usual_size(index.kind)
+        if self._mean_from and self._mean_from["size"] != size:
+            mean = f"{self._settings.mean_from}: its mean image has size {self._mean_from['size']}"
             raise DataError(f"{mean}, this set {size}; prepare both with the same --size")
-        identity, tasks = plan.make(found, self.out, size, self.settings.seed)
-        self.asked |= {"size": size, "plan": identity}
-        if plan.check(self.out, self.asked) != "complete":
-            self._make(tasks, [task for task in tasks if not self._done(task, found.classes)])
-            complete.write(self.out, found, names, tasks, self.settings, self.mean_from)
+        identity, tasks = plan.make(index, self._out, size, self._settings.seed)
+        self._requested |= {"size": size, "plan": identity}
+        if plan.check(self._out, self._requested) != "complete":
+            self._make_shards(tasks, [task for task in tasks if not self._is_done(task, index.classes)])
+            complete.write(self._out, index, names, tasks, self._settings, self._mean_from)
         else:
-            self._mend(tasks)
-        made = prepared.load(self.out)
-        sheet.draw(self.out, made)
-        shutil.rmtree(self.out / shard.WORK, ignore_errors=True)
+            self._repair(tasks)
+        made = prepared.load(self._out)
+        sheet.draw(self._out, made)
+        shutil.rmtree(self.scratch, ignore_errors=True)
         return made.manifest
 
-    def _done(self, task, classes):
-        # Whether a shard is there from before, whole, with its record.
+    def _is_done(self, task, classes):
+        # Whether an earlier run left an intact shard and its record.
         record = records.read(task.record, task.size)
-        return record is not None and self._whole(task, complete.header(task, record, classes))
+        return record is not None and self._is_intact(task, complete.header(task, record, classes))
 
-    def _whole(self, task, header):
+    def _is_intact(self, task, header):
         try:
-            shards.Shard(self.out, header, task.split, task.number)
+            shards.Shard(self._out, header, task.split, task.number)
         except DataError as error:
-            self.show(f"warning: {error}; it is made again")
+            self._show(f"warning: {error}; this run makes the shard again")
             return False
         return True
 
-    def _mend(self, tasks):
-        # What a finished set has lost is made again, and has to be what it was.
-        made = manifest.read(self.out)
+    def _repair(self, tasks):
+        # Make missing or damaged shards of a finished set again; they have to be the same as before.
+        made = manifest.read(self._out)
         counts = {split: len(part["shards"]) for split, part in made["splits"].items()}
-        lost = [task for task in tasks if task.number < counts[task.split] and not self._whole(task, made)]
-        self._make(tasks, lost)
-        for task in lost:
+        damaged = [task for task in tasks if task.number < counts[task.split] and not self._is_intact(task, made)]
+        self._make_shards(tasks, damaged)
+        for task in damaged:
             try:
-                shards.Shard(self.out, made, task.split, task.number)
+                shards.Shard(self._out, made, task.split, task.number)
             except DataError as error:
-                raise DataError(f"{task.path}: made again, and not as it was; prepare into another folder") from error
+                what = "made again, but its contents are not the same as before; prepare the set in another folder"
+                raise DataError(f"{task.path}: {what}") from error
 
-    def _make(self, tasks, waiting):
+    def _make_shards(self, tasks, waiting):
         if waiting:
-            shutil.rmtree(self.out / shard.WORK / shard.NEW, ignore_errors=True)
-            self._check_room(waiting)
-            self._work(tasks, waiting)
+            shutil.rmtree(self.scratch / shard.NEW, ignore_errors=True)
+            self._check_free_space(waiting)
+            self._run_workers(tasks, waiting)
 
-    def _check_room(self, tasks):
+    def _check_free_space(self, tasks):
         size = tasks[0].size
         needed = sum(len(task.entries) * (3 * size**2 + 12) + 12 * size**2 + 4096 for task in tasks)
-        disk = os.statvfs(self.out)
+        disk = os.statvfs(self._out)
         free = disk.f_bavail * disk.f_frsize
         if needed > free:
             raise StorageError(
-                f"{self.out}: needs {_bytes(needed)}, {_bytes(free)} are free; make room, or give a folder elsewhere"
+                f"{self._out}: needs {_bytes(needed)}, {_bytes(free)} are free; free some space or use another disk"
             )
 
-    def _work(self, tasks, waiting):
+    def _run_workers(self, tasks, waiting):
         images, left = (sum(len(task.entries) for task in some) for some in (tasks, waiting))
         done = images - left
         if done:
-            self.show(f"going on: {done:,} of {images:,} images are done")
-        with StopRequests() as stop, contextlib.closing(Progress(images, done, self.show)) as progress:
-            plan.begin(self.out, self.asked)
+            self._show(f"continuing: {done:,} of {images:,} images are done")
+        with StopRequests() as stop, contextlib.closing(Progress(images, done, self._show)) as progress:
+            plan.begin(self._out, self._requested)
 
-            def finished(task, bad):
+            def on_done(task, bad):
                 nonlocal done
                 done += len(task.entries)
 
-            def doing(task, part):
-                return shard.where(task.entries[task.reading()[part]])
+            def describe(task, part):
+                return shard.location(task.entries[task.reading_order()[part]])
 
             try:
                 workers.run(
                     shard.make,
                     waiting,
-                    self.settings.workers,
+                    self._settings.workers,
                     stop,
-                    finished,
-                    lambda parts: progress.at(done + parts),
-                    doing,
+                    on_done,
+                    lambda parts: progress.update(done + parts),
+                    describe,
                 )
             except Interrupted:
                 raise Interrupted(f"stopped; {done:,} of {images:,} images are done, {_AGAIN}") from None
 
 
-def _ours(out):
+def _is_ours(out):
     there = set(os.listdir(out))
     return there <= {lock.NAME, shard.WORK} or manifest.NAME in there or (out / shard.WORK / plan.STATE).exists()
 
 
-def _remove_traces(out):
-    # Of a folder that was made for nothing; not of one in which something was begun.
+def _remove_if_empty(out):
+    # Remove a folder in which no preparation was begun.
     if not (out / shard.WORK / plan.STATE).exists() and not (out / manifest.NAME).exists():
         with contextlib.suppress(OSError):
             os.unlink(out / lock.NAME)

@@ -1,4 +1,4 @@
-"""What is to be made: which image goes to which shard, and what has to be the same for a preparation to go on."""
+"""Which image goes to which shard, and which settings have to be the same to continue a preparation."""
 
 import hashlib
 import json
@@ -18,18 +18,18 @@ _OWN = "its own"
 
 
 def usual_size(kind):
-    """Give the side of the images of a kind of set: as small sets have them, or 256."""
+    """Return the side of the images of a kind of set: that of its files for small images, else 256."""
     return _SIZES.get(kind, _LARGE)
 
 
-def asked(settings, mean_from):
-    """Give what a folder has to have been begun with, if it was, for `check`.
+def requested(settings, mean_from):
+    """Return the settings that `check` compares with those of a preparation that was begun.
 
     Parameters
     ----------
     settings : Settings
     mean_from : dict or None
-        Manifest of the set that gives its mean image.
+        Manifest of the set whose mean image is used.
     """
     return {
         "size": settings.size,
@@ -43,8 +43,7 @@ def asked(settings, mean_from):
 def make(index, out, size, seed):
     """Distribute the images of an index over shards.
 
-    The images of a split, sorted by name, are put into an order that depends on the seed alone; 512 consecutive ones
-    are a shard.
+    The images of a split, sorted by name, are permuted by the seed; every 512 consecutive ones make a shard.
 
     Parameters
     ----------
@@ -71,24 +70,24 @@ def make(index, out, size, seed):
     return plan, tasks
 
 
-def check(out, asked):
-    """Compare what is asked for with what a folder was begun with.
+def check(out, requested):
+    """Compare the requested settings with those that a folder was begun with.
 
     Parameters
     ----------
     out : Path
-    asked : dict of str to str or int
-        Settings, and the plan if it is known; None is of no matter.
+    requested : dict of str to str or int
+        Settings, and the plan if it is known; None: not compared.
 
     Returns
     -------
     str
-        "new": nothing was begun there; "begun"; or "complete".
+        "new" if nothing was begun there, "begun" or "complete".
 
     Raises
     ------
     DataError
-        If it was begun with other settings, or holds something else.
+        If it was begun with other settings or images, or its plan file is damaged.
     """
     complete, state = (out / manifest.NAME).exists(), out / WORK / STATE
     if complete:
@@ -101,18 +100,18 @@ def check(out, asked):
             raise DataError(f"{state}: damaged ({error}); remove {out} and prepare the set again") from error
     else:
         return "new"
-    for name, now in asked.items():
+    for name, now in requested.items():
         if now is not None and then.get(name, now) != now:
             raise DataError(
-                f"{out}: made of other images, or of another share of them; give another folder"
+                f"{out}: made from other images, or another part of them; give another folder"
                 if name == "plan"
-                else f"{out}: made with {name} {then[name]}, asked {now}; give another folder, or the same option"
+                else f"{out}: made with {name} {then[name]}, requested {now}; give another folder, or the same option"
             )
     return "complete" if complete else "begun"
 
 
 def begin(out, settings):
-    """Note with what settings a folder is begun."""
+    """Record the settings that a folder is begun with."""
     storage.write_text(out / WORK / STATE, json.dumps(settings))
 
 

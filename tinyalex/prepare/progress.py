@@ -1,4 +1,4 @@
-"""How far it is and how long it will take: a bar on a terminal, a line now and then elsewhere."""
+"""Progress and remaining time: a bar on a terminal, a line every ten seconds elsewhere."""
 
 import time
 
@@ -11,9 +11,9 @@ class Progress:
     Parameters
     ----------
     total, done : int
-        Images of the set, and those that were done before.
+        Images of the set, and how many of them were done before.
     show : function of str
-        Gets the lines where there is no terminal.
+        Called with the lines where there is no terminal.
     """
 
     def __init__(self, total, done, show):
@@ -21,26 +21,26 @@ class Progress:
 
         self._bar = tqdm(total=total, initial=done, unit="image", disable=None, leave=False, dynamic_ncols=True)
         self._total, self._first, self._show = total, done, show
-        self._begun = self._said = time.monotonic()
+        self._begun = self._shown = time.monotonic()
 
-    def at(self, done):
-        """Note that so many images are done."""
+    def update(self, done):
+        """Show that ``done`` images are done."""
         now = time.monotonic()
         if not self._bar.disable:
             self._bar.update(done - self._bar.n)
-        elif now - self._said >= _EVERY and done > self._first:
-            self._said = now
+        elif now - self._shown >= _EVERY and done > self._first:
+            self._shown = now
             rate = (done - self._first) / (now - self._begun)
             left = (self._total - done) / rate
             self._show(f"{done:,} of {self._total:,} images, {rate:.0f} a second, {duration(left)} left")
 
     def close(self):
-        """Take the bar away."""
+        """Remove the bar."""
         self._bar.close()
 
 
 def duration(seconds):
-    """Say how long something takes: "40 s", "12 min", "3 h 05 min"."""
+    """Format a time: "40 s", "12 min", "3 h 05 min"."""
     minutes = round(seconds / 60)
     if seconds < 100:
         return f"{seconds:.0f} s"

@@ -1,4 +1,4 @@
-"""What was done for a shard, kept beside the shards until all are there: a resumed preparation goes on from these.
+"""The record of a finished shard, kept until the set is complete: a resumed preparation skips shards that have one.
 
 16 bytes of hash over all that follows; the sum of the shard's images, uint32 (S, S, 3), little-endian; then JSON.
 """
@@ -13,22 +13,22 @@ from tinyalex.system import storage
 
 
 class Record(NamedTuple):
-    """What a worker found while it made a shard.
+    """What a worker found out about the images of a shard.
 
     Attributes
     ----------
     count : int
-        Images that are in the shard.
+        Number of images in the shard.
     hash : str
-        The shard's.
+        The shard's hash.
     products : list of list of int, (3, 3)
-        Of the shard's pixels, as `tinyalex.datasets.statistics.pixel_sums` has them.
+        Of the shard's pixels, as `tinyalex.datasets.statistics.pixel_sums` returns them.
     skipped : list of [name, reason]
         Images that could not be decoded.
     odd : dict of str to int
-        How often something unusual was met.
+        Number of images with each unusual property.
     decoder : dict of str to str
-        Versions on which the pixels depend.
+        Versions of the libraries on which the pixels depend.
     total : integers (S, S, 3)
         Sum of the shard's images.
     """
@@ -43,7 +43,7 @@ class Record(NamedTuple):
 
 
 def write(path, record):
-    """Write a record, whole or not at all."""
+    """Write a record, completely or not at all."""
     fields = record._asdict()
     content = fields.pop("total").astype("<u4").tobytes() + json.dumps(fields).encode()
     with storage.atomic_write(path) as file:
@@ -51,7 +51,7 @@ def write(path, record):
 
 
 def read(path, size):
-    """Read the record of a shard of images of side ``size``; None if there is none, or only a damaged one."""
+    """Read the record of a shard of images of side ``size``; None if there is none or it is damaged."""
     try:
         content = path.read_bytes()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""One worker's work on one shard: read, decode, resize, add up, write."""
+"""The job of a worker process, one shard: read, decode, resize, add up, write."""
 
 import contextlib
 import functools
@@ -18,8 +18,8 @@ from tinyalex.prepare import records
 from tinyalex.system import storage
 
 PER_SHARD = 512  # images; fewer in the last of a split, and where some could not be decoded
-WORK = "work"  # folder, within that of the set, of what is there until the set is complete
-NEW = "new"  # folder in there, of files that are not in their place yet
+WORK = "work"  # folder in the set's folder for files that are needed until the set is complete
+NEW = "new"  # folder in WORK for files that are being written
 
 
 class Task(NamedTuple):
@@ -33,11 +33,11 @@ class Task(NamedTuple):
         32 hexadecimal digits.
     split : "train" or "test"
     number : int
-        Of the shard within its split.
+        Number of the shard within its split.
     size : int
         Side of an image.
     entries : list of Entry
-        In the order that they are to have in the shard.
+        The images, in the order that they get in the shard.
     """
 
     out: str
@@ -57,24 +57,24 @@ class Task(NamedTuple):
         """The file of its record."""
         return Path(self.out) / WORK / f"{self.path.stem}.record"
 
-    def reading(self):
-        """Numbers of the entries in the order in which they lie on the disk."""
+    def reading_order(self):
+        """Return the indices of the entries in the order in which their bytes are stored."""
         return sorted(range(len(self.entries)), key=lambda i: (self.entries[i].file, self.entries[i].offset))
 
 
-def make(task, desk):
-    """Make a shard and its record: the same bytes whoever makes it, whenever.
+def make(task, reporter):
+    """Make a shard and its record; the bytes depend on the task alone.
 
     Parameters
     ----------
     task : Task
-    desk : tinyalex.prepare.workers.Desk
-        Gets the number, in the order of reading, of the image that is at hand.
+    reporter : tinyalex.prepare.workers.Reporter
+        Gets the position, in reading order, of the image that is being read.
 
     Returns
     -------
     int
-        How many of its images could not be decoded.
+        The number of images that could not be decoded.
 
     Raises
     ------
@@ -82,19 +82,19 @@ def make(task, desk):
         If a source cannot be read, or the shard cannot be written.
     """
     try:
-        return _make(task, desk)
+        return _make(task, reporter)
     except MemoryError:
         images = f"{len(task.entries)} images of {task.size} x {task.size}"
         raise DeviceError(f"{task.path}: no memory for {images}; use fewer workers or a smaller --size") from None
 
 
-def _make(task, desk):
-    images = _room(len(task.entries), task.size)
+def _make(task, reporter):
+    images = _buffer(len(task.entries), task.size)
     reasons, odd = {}, Counter()
-    with contextlib.closing(_Sources()) as sources:
-        for part, i in enumerate(task.reading()):
-            desk.at(part)
-            content = sources.read(task.entries[i])
+    with contextlib.closing(_Reader()) as reader:
+        for part, i in enumerate(task.reading_order()):
+            reporter.begin(part)
+            content = reader.read(task.entries[i])
             try:
                 images[i], unusual = _image(content, task.entries[i], task.size)
                 odd.update(unusual)
@@ -105,35 +105,35 @@ def _make(task, desk):
     labels = [task.entries[i].label for i in kept]
     total, products = statistics.pixel_sums(images)
     skipped = [[task.entries[i].name, reasons[i]] for i in sorted(reasons)]
-    desk.computed()
+    reporter.computed()
     name = task.plan, task.split, task.number
-    digest = _put(task, task.path, desk, lambda path: shards.write(path, *name, labels, images))
+    digest = _write(task, task.path, reporter, lambda path: shards.write(path, *name, labels, images))
     record = records.Record(len(kept), digest, products.tolist(), skipped, dict(sorted(odd.items())), decoder(), total)
-    _put(task, task.record, desk, lambda path: records.write(path, record))
+    _write(task, task.record, reporter, lambda path: records.write(path, record))
     return len(skipped)
 
 
 @functools.lru_cache(maxsize=1)
-def _room(count, size):
-    # Kept from shard to shard: to get as much fresh memory from the system would cost as much as to write it.
+def _buffer(count, size):
+    # Reused for every shard: new memory from the system would cost as much time as writing the file.
     return np.empty((count, size, size, 3), np.uint8)
 
 
-def where(entry):
-    """Say where an entry's bytes are."""
-    own = os.path.basename(entry.file) == os.path.basename(entry.name)
-    return entry.file if own else f"{entry.file}: {entry.name}"
+def location(entry):
+    """Return where an entry's bytes are, for messages."""
+    is_own_file = os.path.basename(entry.file) == os.path.basename(entry.name)
+    return entry.file if is_own_file else f"{entry.file}: {entry.name}"
 
 
 def decoder():
-    """Tell the versions of what decodes and resizes, on which the last bits of pixels depend."""
+    """Return the versions of the libraries that decode and resize, on which the last bits of pixels depend."""
     turbo = features.version("libjpeg_turbo")
     jpeg = f"turbo {turbo}" if turbo else features.version("jpg")
     return {"pillow": pillow, "libjpeg": str(jpeg), "filter": picture.FILTER}
 
 
 def _image(content, entry, size):
-    # The square uint8 (S, S, 3) of an entry, and what was unusual about it.
+    # Return an entry's image, uint8 (S, S, 3), and a list of its unusual properties.
     if entry.form == "planes32":
         pixels = np.frombuffer(content, np.uint8).reshape(3, 32, 32).transpose(1, 2, 0)
         return picture.square(Image.fromarray(np.ascontiguousarray(pixels)), size), []
@@ -141,24 +141,24 @@ def _image(content, entry, size):
         image, odd = picture.decode(content)
         return picture.square(image, size), odd
     except MemoryError:
-        raise DeviceError(f"{where(entry)}: no memory to decode it; use fewer workers") from None
+        raise DeviceError(f"{location(entry)}: no memory to decode it; use fewer workers") from None
 
 
-def _put(task, path, desk, write):
-    # Under a name of this process first: one whose caller was killed may still be at the same shard.
-    beside = Path(task.out) / WORK / NEW / f"{os.getpid()}-{path.name}"
-    written = write(beside)
-    desk.needed()
+def _write(task, path, reporter, write):
+    # Write under a name with this process's number: a worker whose caller was killed may be writing the same shard.
+    temporary = Path(task.out) / WORK / NEW / f"{os.getpid()}-{path.name}"
+    written = write(temporary)
+    reporter.exit_if_orphaned()
     try:
-        os.replace(beside, path)
+        os.replace(temporary, path)
         storage.flush(path.parent)
     except OSError as error:
-        raise StorageError(f"{path}: cannot be put in place ({error.strerror}); check its folder") from error
+        raise StorageError(f"{path}: cannot be written ({error.strerror}); check its folder") from error
     return written
 
 
-class _Sources:
-    # Reads entries; holds the file open that it read last, which in their order is often the next one too.
+class _Reader:
+    # Reads entries. The last file stays open, because in reading order the next entry is often in the same file.
     def __init__(self):
         self._file, self._descriptor = None, None
 
@@ -173,10 +173,10 @@ class _Sources:
             raise StorageError(f"{entry.file}: cannot be read ({error.strerror}); check its permissions") from error
         except OSError as error:
             raise DataError(
-                f"{where(entry)}: cannot be read ({error.strerror}); when it can, the same command goes on from here"
+                f"{location(entry)}: cannot be read ({error.strerror}); check the disk, then run the same command again"
             ) from error
         if len(content) != entry.size:
-            raise DataError(f"{where(entry)}: shorter than it was; leave the sources as they are while they are read")
+            raise DataError(f"{location(entry)}: it became shorter; do not change the sources during a preparation")
         return content
 
     def close(self):

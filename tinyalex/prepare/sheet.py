@@ -1,15 +1,15 @@
-"""A contact sheet of a prepared set: what a person should look at before training for a week."""
+"""A contact sheet of a prepared set, to look at before a long training."""
 
 import numpy as np
 
 NAME = "contact_sheet.png"
-_IMAGES = 80
+_IMAGES = 80  # on the sheet
 
 
 def draw(folder, dataset):
-    """Draw some images of as many classes as fit, with their names, unless that was done before.
+    """Draw images of as many classes as fit, with the class names, unless the file exists.
 
-    Training images if there are any. The first ones of each class, which are any: the set's order is shuffled.
+    Training images if there are any. The first ones of each class, which are random, because the set is shuffled.
 
     Parameters
     ----------
@@ -27,25 +27,25 @@ def draw(folder, dataset):
 
 
 def choose(labels, most):
-    """Choose images of all classes, or of evenly spaced ones if there are too many; about as many of each.
+    """Choose equally many images of each class; of evenly spaced classes if there are too many.
 
     Parameters
     ----------
     labels : integers (n,)
     most : int
-        Images in all.
+        The largest number of images in total.
 
     Returns
     -------
     int64 (m,), m <= most
-        Their numbers, sorted by class.
+        The images' numbers, sorted by class.
     """
     classes, counts = np.unique(labels, return_counts=True)
-    shown = min(most // 2, len(classes))  # a name has room over two images
+    shown = min(most // 2, len(classes))  # two images are wide enough for a class name
     if (counts > 1).sum() >= shown:
         classes = classes[counts > 1]
     else:
         shown = min(most, len(classes))
     classes = classes[np.linspace(0, len(classes) - 1, shown).astype(int)]
-    each = min(most // shown, 10)
-    return np.concatenate([np.flatnonzero(labels == label)[:each] for label in classes])
+    per_class = min(most // shown, 10)
+    return np.concatenate([np.flatnonzero(labels == label)[:per_class] for label in classes])

@@ -1,7 +1,7 @@
-"""Processes that share the tasks of a long work: spawned, each with one BLAS thread, watched, and gone when it ends.
+"""Worker processes that share a list of tasks: spawned, each with one BLAS thread, and ended when the tasks are done.
 
-Ctrl-C and SIGTERM reach the caller alone. A process that dies is noticed at once, by the end of its pipe; one whose
-caller was killed ends at its next step.
+Only the caller handles Ctrl-C and SIGTERM. A worker that dies is noticed at once, by the end of its pipe; a worker
+whose caller was killed exits at its next step.
 """
 
 import contextlib
@@ -14,98 +14,98 @@ from multiprocessing import connection, resource_tracker
 
 from tinyalex.errors import DataError, Interrupted
 
-_TICK = 0.2  # seconds
-_PATIENCE = 5.0  # seconds for a process to end that has nothing left to do
+_TICK = 0.2  # seconds between two progress reports
+_JOIN_SECONDS = 5.0  # how long to wait for a process that is ending
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Desk:
-    """Where a job says how far it has come.
+class Reporter:
+    """Through which a job in a worker process reports its progress to the caller.
 
     Parameters
     ----------
-    place : ctypes value
-        Shared with the caller's process.
+    part : ctypes value
+        In memory shared with the caller's process.
     pipe : Connection
         To the caller's process.
     """
 
-    def __init__(self, place, pipe):
-        self._place, self._pipe, self._parent = place, pipe, os.getppid()
+    def __init__(self, part, pipe):
+        self._part, self._pipe, self._parent = part, pipe, os.getppid()
 
-    def at(self, part):
-        """Note that part number ``part`` is begun."""
-        self._place.value = part
-        self.needed()
+    def begin(self, part):
+        """Report that part number ``part`` of the task is begun."""
+        self._part.value = part
+        self.exit_if_orphaned()
 
     def computed(self):
-        """Note that all that remains of this task is to write: meanwhile another process may compute."""
+        """Report that this task has only to be written, so that another process may start computing."""
         self._pipe.send(None)
 
-    def needed(self):
-        """End this process if whoever started it is gone."""
+    def exit_if_orphaned(self):
+        """End this process if the process that started it has ended."""
         if os.getppid() != self._parent:
             os._exit(1)
 
 
-def run(job, tasks, count, stop, done, tick, describe):
-    """Have tasks done by processes.
+def run(job, tasks, count, stop, on_done, on_tick, describe):
+    """Run tasks in worker processes.
 
     Parameters
     ----------
-    job : function of a task and a `Desk`
-        By name, so that another process can import it; so are the types of tasks and answers.
+    job : function of a task and a `Reporter`
+        It, tasks and results have to be picklable.
     tasks : list
     count : int
-        Processes that compute at the same time. There is one more, so that none computes less for waiting for the disk.
+        Processes that compute at the same time. One more is started, to compute while another writes.
     stop : StopRequests
-        Asked several times a second whether to go on.
-    done : function of a task and its answer
-        Called here, in whatever order they come.
-    tick : function of an int
-        Called several times a second with the parts that are begun of the tasks that are not done.
+        Checked several times a second.
+    on_done : function of a task and its result
+        Called in this process, in the order in which tasks finish.
+    on_tick : function of an int
+        Called several times a second with the number of parts begun, summed over the tasks in progress.
     describe : function of a task and a part
-        Names what a process was at, should it die.
+        Returns a name for them, for the message if a worker dies.
 
     Raises
     ------
     Interrupted
-        When ``stop`` was asked.
+        If a stop was requested.
     DataError
-        When a process died.
+        If a worker died.
     Exception
-        What a job raised.
+        Whatever a job raised.
     """
     waiting, crew = list(reversed(tasks)), []
     with contextlib.ExitStack() as stack:
-        stack.callback(_dismiss, crew)
-        spare = len(tasks) > count + 1  # to write where nothing is left to compute meanwhile, none is needed
+        stack.callback(_kill_all, crew)
+        spare = len(tasks) > count + 1  # with no task left to compute meanwhile, no extra process is needed
         for _ in range(min(count + spare, len(tasks))):
             crew.append(_Worker(job))
         while waiting or any(worker.busy for worker in crew):
             for worker in crew:
                 if waiting and not worker.busy and sum(worker.computes for worker in crew) < count:
-                    worker.give(waiting.pop())
+                    worker.assign(waiting.pop())
             if stop.stop_requested:
                 raise Interrupted("stopped")
             for pipe in connection.wait([worker.pipe for worker in crew if worker.busy], _TICK):
-                worker = next(each for each in crew if each.pipe is pipe)
-                if answer := worker.hear(describe):
-                    done(*answer)
-            tick(sum(worker.part for worker in crew if worker.busy))
+                worker = next(worker for worker in crew if worker.pipe is pipe)
+                if finished := worker.receive(describe):
+                    on_done(*finished)
+            on_tick(sum(worker.part for worker in crew if worker.busy))
         while crew:
-            crew.pop().end()
+            crew.pop().close()
 
 
 class _Worker:
     def __init__(self, job):
         context = multiprocessing.get_context("spawn")
         self.busy = self.computes = False
-        self._task, self._place = None, context.RawValue(ctypes.c_long)
+        self._task, self._part = None, context.RawValue(ctypes.c_long)
         self.pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(job, theirs, self._place), daemon=True)
+        self._process = context.Process(target=_work, args=(job, theirs, self._part), daemon=True)
         resource_tracker.ensure_running()  # else the first process would start it, and unblock the signals
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # for the process, which inherits that
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # the process inherits the blocked signals
         try:
             self._process.start()
         finally:
@@ -114,38 +114,39 @@ class _Worker:
 
     @property
     def part(self):
-        return self._place.value
+        return self._part.value
 
-    def give(self, task):
-        self._task, self._place.value = task, 0
+    def assign(self, task):
+        self._task, self._part.value = task, 0
         self.busy = self.computes = True
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died: `hear` will tell
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died: `receive` raises
             self.pipe.send(task)
 
-    def hear(self, describe):
-        # The task and its answer if it is done; None if it is only computed.
+    def receive(self, describe):
+        # Return (task, result) of a finished task, or None for a report that only writing is left.
         self.computes = False
         try:
-            said = self.pipe.recv()
+            message = self.pipe.recv()
         except (EOFError, OSError):
-            self._process.join(_PATIENCE)
+            self._process.join(_JOIN_SECONDS)
             code = self._process.exitcode
             how = signal.strsignal(-code) if code and code < 0 else f"exit code {code}"
+            where = describe(self._task, self.part)
             raise DataError(
-                f"{describe(self._task, self.part)}: the process at work on it died ({how}); remove it if this happens "
-                "again, use fewer workers if memory is short; the same command goes on"
+                f"{where}: the worker process died on it ({how}); run the same command again, with fewer --workers if "
+                "memory is short; if it dies on the same image again, remove that image"
             ) from None
-        if said is None:
+        if message is None:
             return None
         self.busy = False
-        answer, error = said
+        result, error = message
         if error is not None:
             raise error
-        return self._task, answer
+        return self._task, result
 
-    def end(self):
-        self.pipe.close()  # which tells it
-        self._process.join(_PATIENCE)
+    def close(self):
+        self.pipe.close()  # the worker ends when its pipe does
+        self._process.join(_JOIN_SECONDS)
         self.kill()
 
     def kill(self):
@@ -153,22 +154,24 @@ class _Worker:
         self._process.join()
 
 
-def _dismiss(crew):
+def _kill_all(crew):
     for worker in crew:
         worker.kill()
 
 
-def _work(job, pipe, place):
+def _work(job, pipe, part):
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(limits=1)
-    desk = Desk(place, pipe)
-    with contextlib.suppress(EOFError, BrokenPipeError, ConnectionResetError):  # nobody is there any more
+    reporter = Reporter(part, pipe)
+    with contextlib.suppress(
+        EOFError, BrokenPipeError, ConnectionResetError
+    ):  # the caller is gone or has closed the pipe
         while True:
             task = pipe.recv()
             try:
-                answer = job(task, desk), None
+                result = job(task, reporter), None
             except Exception as error:
-                error.add_note(traceback.format_exc())  # what --debug shows
-                answer = None, error
-            pipe.send(answer)
+                error.add_note(traceback.format_exc())  # shown by --debug
+                result = None, error
+            pipe.send(result)

@@ -97,8 +97,8 @@ def test_all_faults_are_reported_at_once(folder, threads, monkeypatch):
     flip(folder / "mean.f32", 8)
     (folder / "test-00001.shard").unlink()
     assert [line.partition(" not ")[0] for line in faults(folder)] == [
-        "mean.f32: it was changed after it was written; copy the set again from an intact copy, or prepare it in another "
-        "folder",
+        "mean.f32: it was changed after it was written; copy the set again from an intact copy, or prepare it in "
+        "another folder",
         "test-00001.shard: cannot be opened (No such file or directory); copy it again from an intact set, or "
         "remove it and run the same tinyalex prepare again",
         "train-00000.shard: image 2: its pixels are",

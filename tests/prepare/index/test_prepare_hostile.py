@@ -1,4 +1,4 @@
-"""Archives and folders that are damaged, wrong or hostile: one line of error, nothing extracted, nothing kept."""
+"""Damaged, wrong and malicious archives and folders: a one-line error, nothing extracted, nothing left over."""
 
 import bz2
 import errno
@@ -17,7 +17,7 @@ from tests.support import toy_imagenet
 from tests.support.toy_imagenet import found, tar, tree
 from tinyalex.errors import DataError, StorageError, TinyalexError, UsageError
 from tinyalex.prepare.index import archives, folder, listing, md5, unpack
-from tinyalex.prepare.index.sources import MOST, check_out, index
+from tinyalex.prepare.index.sources import MOST, check_output, index
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +26,7 @@ def toy(tmp_path_factory):
 
 
 def refused(tmp_path, *sources, kind=DataError, **options):
-    """The message, of one line; and nothing is left in the scratch folder."""
+    """The message, which has to be one line; nothing may be left in the scratch folder."""
     scratch = tmp_path / "out/work"
     with pytest.raises(TinyalexError) as caught:
         index(sources, scratch, print, **options)
@@ -39,7 +39,7 @@ def refused(tmp_path, *sources, kind=DataError, **options):
 
 
 @pytest.mark.parametrize("share", [0.7, 0.5, 0.2])
-def test_a_tar_of_tars_that_ends_early_is_named_with_member_and_place(toy, tmp_path, share):
+def test_a_truncated_tar_of_tars_is_named_with_member_and_offset(toy, tmp_path, share):
     whole = toy.train.read_bytes()
     path = tmp_path / "x.tar"
     path.write_bytes(whole[: int(len(whole) * share)])
@@ -52,7 +52,7 @@ def test_a_tar_of_tars_that_ends_early_is_named_with_member_and_place(toy, tmp_p
     )
 
 
-def test_a_flat_tar_that_ends_early_anywhere(toy, tmp_path):
+def test_a_flat_tar_truncated_anywhere(toy, tmp_path):
     whole = toy.val.read_bytes()
     with tarfile.open(toy.val) as archive:
         end = archive.getmembers()[-1]
@@ -65,7 +65,7 @@ def test_a_flat_tar_that_ends_early_anywhere(toy, tmp_path):
     assert len(index([path, toy.devkit], tmp_path / "out", print).splits["test"]) == 9
 
 
-def test_a_tar_that_ends_early_inside_a_good_one(toy, tmp_path):
+def test_a_truncated_tar_inside_a_good_one(toy, tmp_path):
     with tarfile.open(toy.train) as archive:
         inner = archive.extractfile("n01443537.tar").read()
     for cut, reason in ((0, "empty file"), (700, "should have"), (512, "should have"), (100, "truncated header")):
@@ -110,7 +110,7 @@ def test_archives_under_each_others_names(toy, tmp_path):
             "is it the validation archive?"
         )
     assert refused_at_once(tmp_path, val) == (
-        f"{val}: contains n01440764.tar where its name promises validation images; is it the training archive?"
+        f"{val}: contains n01440764.tar, but by its name validation images are expected; is it the training archive?"
     )
 
 
@@ -128,13 +128,13 @@ def test_validation_images_without_labels(toy, tmp_path):
 
 
 def test_the_training_images_of_another_task(toy, tmp_path):
-    """Task 3's archive has the dogs only: as many tars as breeds."""
+    """Task 3's archive has dogs only: one tar for each breed."""
     with tarfile.open(toy.train) as archive:
         some = {name: archive.extractfile(name).read() for name in ("n01440764.tar", "n15075141.tar")}
     path = tmp_path / "ILSVRC2012_img_train_t3.tar"
     tar(path, some)
     message = refused_at_once(tmp_path, path, toy.val, toy.devkit)
-    assert message == f"{path}: other classes than the devkit has, n01443537 missing; both need the same"
+    assert message == f"{path}: not the same classes as the devkit, n01443537 missing; both need the same"
 
 
 def test_sums_of_published_archives(toy, tmp_path, monkeypatch):
@@ -152,15 +152,15 @@ def test_sums_of_published_archives(toy, tmp_path, monkeypatch):
         index([toy.train], tmp_path, lines.append, verify_md5=True)
 
 
-# Hostile
+# Malicious
 
 
-def test_members_that_are_no_plain_files(toy, tmp_path):
+def test_members_that_are_not_regular_files(toy, tmp_path):
     path, secret = tmp_path / "set.tar", tmp_path / "secret.JPEG"
     secret.write_bytes(b"secret")
-    hostile = ("../../evil/1.JPEG", "/tmp/evil/1.JPEG", "n01440764/../../../1.JPEG", "n01440764\\evil\\1.JPEG")
+    unsafe_names = ("../../evil/1.JPEG", "/tmp/evil/1.JPEG", "n01440764/../../../1.JPEG", "n01440764\\evil\\1.JPEG")
     with tarfile.open(path, "w") as archive:
-        for name in hostile:
+        for name in unsafe_names:
             member = tarfile.TarInfo(name)
             member.size = 4
             archive.addfile(member, io.BytesIO(b"evil"))
@@ -179,7 +179,7 @@ def test_members_that_are_no_plain_files(toy, tmp_path):
     assert {name: content for name, (_, content) in found(seen.splits["train"]).items()} == {
         name: toy.content[name] for name in toy.labels["train"]
     }
-    assert {name for name, _ in seen.skipped} == {*hostile, *(f"n01440764/{k}.JPEG" for k in range(5))}
+    assert {name for name, _ in seen.skipped} == {*unsafe_names, *(f"n01440764/{k}.JPEG" for k in range(5))}
 
 
 def test_a_tar_in_a_tar_in_a_tar(toy, tmp_path):
@@ -213,7 +213,7 @@ def test_a_member_that_claims_a_terabyte(tmp_path):
         f"{path}: n01440764/1.JPEG should have 1,099,511,627,776 bytes from byte 512 on, but the archive ends after "
         "1,024 of them; fetch it again"
     )
-    with open(path, "wb") as file:  # and one that has them, on a disk that stores no zeros
+    with open(path, "wb") as file:  # and a sparse file that really has them
         file.write(header("n01440764/1.JPEG", 1 << 40))
         file.seek(512 + (1 << 40))
         file.write(header("n01440764/2.JPEG", 3) + b"two".ljust(512, b"\0"))
@@ -225,13 +225,13 @@ def test_a_member_that_claims_a_terabyte(tmp_path):
 
 @pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE])
 @pytest.mark.parametrize("size", [1 << 40, -512])
-def test_headers_that_claim_too_much_or_less_than_nothing(tmp_path, kind, size):
+def test_headers_with_a_huge_or_a_negative_size(tmp_path, kind, size):
     path = tmp_path / "x.tar"
     path.write_bytes(header("x", size, kind) + header("n01440764/1.JPEG", 0) + bytes(2048))
     assert refused(tmp_path, path).startswith(f"{path}: not a tar archive, or a damaged one (")
 
 
-def test_a_negative_size_does_not_go_round_in_circles(tmp_path):
+def test_a_negative_size_does_not_make_an_endless_loop(tmp_path):
     path = tmp_path / "x.tar"
     path.write_bytes(header("n01440764/1.JPEG", -512) + bytes(2048))
     assert refused(tmp_path, path).startswith(f"{path}: not a tar archive, or a damaged one (")
@@ -245,25 +245,25 @@ def test_a_chain_of_headers_without_end(tmp_path):
 
 
 def test_very_many_tiny_members(tmp_path):
-    """Their number is capped, and they take so little memory that the cap stays well below 500 MB."""
+    """Their number is limited, and at the limit they take well below 500 MB of memory."""
     path, count = tmp_path / "x.tar", 3_000
     with path.open("wb") as file:
         for k in range(count):
             file.write(header(f"n01440764/n01440764_{k}.JPEG", 0))
         file.write(bytes(1024))
-    refused(tmp_path, path, most=1)  # whatever is needed once
+    refused(tmp_path, path, most=1)  # first, so that one-time allocations are not measured
     tracemalloc.start()
     message = refused(tmp_path, path, most=count)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert message == f"{path}: more than 3,000 images and folders; if that is right, raise --most-files"
+    assert message == f"{path}: more than 3,000 images and folders; if these are right, raise --most-files"
     assert peak / count * MOST < 450e6
-    tiny = tmp_path / "y.tar"  # what is no image is not kept at all
+    tiny = tmp_path / "y.tar"  # files that are not images are not kept
     tiny.write_bytes(b"".join(header(f"{k}.xml", 0) for k in range(5000)) + bytes(1024))
     assert refused(tmp_path, tiny, most=10).startswith(f"{tiny}: no images found")
 
 
-def test_a_bomb(tmp_path, monkeypatch):
+def test_a_decompression_bomb(tmp_path, monkeypatch):
     monkeypatch.setattr(unpack, "_HARMLESS", 1 << 18)
     path = tmp_path / "x.tar.xz"
     with tarfile.open(path, "w:xz") as archive:
@@ -283,16 +283,16 @@ def test_a_compressed_file_without_a_tar(tmp_path):
     assert refused(tmp_path, path) == f"{path}: not a tar archive, or a damaged one (no tar inside); fetch it again"
 
 
-def test_any_damaged_byte_of_a_tar_gives_an_answer(toy, tmp_path):
-    """Whichever byte of its headers is changed: an index or a DataError, nothing else."""
+def test_any_damaged_byte_of_a_tar_gives_an_index_or_an_error(toy, tmp_path):
+    """Whichever byte of a header is changed: an index or a DataError, no other exception."""
     whole = bytearray(toy.train.read_bytes())
     with tarfile.open(toy.train) as archive:
         outer = [(member.offset, member.offset_data) for member in archive.getmembers()[:1]]
     path = tmp_path / "x.tar"
     for start, _ in [*outer, (512, 0)]:
-        for place in range(start, start + 512, 3):
+        for at in range(start, start + 512, 3):
             spoilt = bytearray(whole)
-            spoilt[place] ^= 0x81
+            spoilt[at] ^= 0x81
             path.write_bytes(spoilt)
             try:
                 index([path], tmp_path / "work", print)
@@ -322,7 +322,7 @@ def test_a_name_that_is_not_utf_8(toy, tmp_path):
     assert seen.skipped == [(r"cat/caf\udce9.png", "a name that is not UTF-8")]
 
 
-def test_what_cannot_be_read(tmp_path, monkeypatch):
+def test_files_and_folders_that_cannot_be_read(tmp_path, monkeypatch):
     root = tree(tmp_path / "set", {"cat/1.png": b"1", "dog/1.png": b"2"})
     monkeypatch.setattr(folder.os, "access", lambda path, mode: not str(path).endswith("dog/1.png"))
     assert refused(tmp_path, root) == f"{root}/dog/1.png: cannot be read (Permission denied); check its permissions"
@@ -339,7 +339,7 @@ def test_what_cannot_be_read(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
-def test_what_cannot_be_read_in_truth(tmp_path):
+def test_files_without_read_permission(tmp_path):
     root = tree(tmp_path / "set", {"cat/1.png": b"1", "dog/1.png": b"2"})
     (root / "dog/1.png").chmod(0)
     assert refused(tmp_path, root) == f"{root}/dog/1.png: cannot be read (Permission denied); check its permissions"
@@ -350,7 +350,7 @@ def test_what_cannot_be_read_in_truth(tmp_path):
         (root / "dog").chmod(0o700)
 
 
-def test_a_link_to_nothing_and_things_that_are_no_files(tmp_path):
+def test_dangling_links_and_special_files(tmp_path):
     root = tree(tmp_path / "set", {"cat/1.png": b"1", "dog/1.png": b"2", "dog/2.JPEG/inside.txt": b""})
     os.mkfifo(root / "dog/3.png")
     seen = index([root], tmp_path / "out/work", print)
@@ -358,19 +358,21 @@ def test_a_link_to_nothing_and_things_that_are_no_files(tmp_path):
     (root / "dog/notes").symlink_to("nowhere")
     (root / "dog/round").symlink_to("round")
     skipped = index([root], tmp_path / "out/work", print).skipped
-    assert [name for name, why in skipped if why == "a link to nothing"] == ["set/dog/notes", "set/dog/round"]
+    assert [name for name, why in skipped if why == "a dangling link"] == ["set/dog/notes", "set/dog/round"]
     (root / "dog/4.png").symlink_to("nowhere")
     assert refused(tmp_path, root) == (
         f"{root}/dog/4.png: cannot be read (No such file or directory); check its permissions"
     )
 
 
-def test_nothing_to_look_at(toy, tmp_path):
+def test_sources_without_images(toy, tmp_path):
     (tmp_path / "empty").mkdir()
     assert refused(tmp_path, tmp_path / "nowhere").endswith(
         "no such folder or file; give images in a folder, a tar or a zip"
     )
-    assert refused(tmp_path, tmp_path / "empty").startswith(f"{tmp_path}/empty: no images found; wanted class folders")
+    assert refused(tmp_path, tmp_path / "empty").startswith(
+        f"{tmp_path}/empty: no images found; expected class folders"
+    )
     tree(tmp_path, {"1.png": b"x", "page.html": b"<html>404\nNot Found</html>", "none.tar": b""})
     assert refused(tmp_path, tmp_path / "1.png") == f"{tmp_path}/1.png: a single image; give the folder it is in"
     assert refused(tmp_path, toy.folder, tmp_path / "page.html").startswith(
@@ -379,7 +381,7 @@ def test_nothing_to_look_at(toy, tmp_path):
     assert refused(tmp_path, tmp_path / "none.tar").startswith(f"{tmp_path}/none.tar: not a tar archive")
 
 
-def test_a_disk_that_cannot_read_is_no_damaged_archive(toy, tmp_path, monkeypatch):
+def test_a_failing_disk_is_not_reported_as_a_damaged_archive(toy, tmp_path, monkeypatch):
     def failing(*_):
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
@@ -389,19 +391,19 @@ def test_a_disk_that_cannot_read_is_no_damaged_archive(toy, tmp_path, monkeypatc
     )
 
 
-def test_output_inside_of_input(toy, tmp_path):
+def test_output_inside_a_source(toy, tmp_path):
     for out in (toy.folder, toy.folder / "prepared", toy.folder / "train/../work"):
-        with pytest.raises(UsageError, match="which is to be read; choose another folder$"):
-            check_out([toy.train, toy.folder], out)
-    with pytest.raises(UsageError, match="which is to be read"):
+        with pytest.raises(UsageError, match="is inside the source .*; choose another folder$"):
+            check_output([toy.train, toy.folder], out)
+    with pytest.raises(UsageError, match="is inside the source"):
         index([toy.folder], toy.folder / "out/work", print)
     (tmp_path / "link").symlink_to(toy.folder)
-    with pytest.raises(UsageError, match="which is to be read"):
-        check_out([toy.folder], tmp_path / "link/out")
-    check_out([toy.train, toy.folder], toy.folder.parent / "out")
+    with pytest.raises(UsageError, match="is inside the source"):
+        check_output([toy.folder], tmp_path / "link/out")
+    check_output([toy.train, toy.folder], toy.folder.parent / "out")
 
 
-def test_no_room_to_unpack(toy, tmp_path, monkeypatch):
+def test_no_space_to_unpack(toy, tmp_path, monkeypatch):
     path = tmp_path / "set.tar.gz"
     path.write_bytes(gzip.compress(toy.train.read_bytes()))
 
@@ -414,13 +416,13 @@ def test_no_room_to_unpack(toy, tmp_path, monkeypatch):
     assert message.startswith(f"{tmp_path}/out/work/set-") and "No space left on device" in message
 
 
-def test_what_is_skipped_is_told_in_few_words():
+def test_skipped_files_are_summarised():
     skipped = listing.Skipped()
     for k in range(1000):
         skipped.add(f"{k}.xml", "not an image")
-    assert len(skipped.all()) == 101 and skipped.all()[-1] == ("and 900 more", "not an image")
+    assert len(skipped.rows()) == 101 and skipped.rows()[-1] == ("and 900 more", "not an image")
     skipped.add("cat", "a folder")
-    assert skipped.told() == "passed over: 0.xml and 999 more (not an image), cat (a folder)"
+    assert skipped.summary() == "skipped: 0.xml and 999 more (not an image), cat (a folder)"
 
 
 def test_names_of_archives():

@@ -1,4 +1,4 @@
-"""Labels: what lists say, how Caffe's numbers and the devkit's are told apart, and classes that have to agree."""
+"""Lists of labels: their forms, Caffe's numbers and the devkit's ids, and classes that have to agree."""
 
 import io
 import re
@@ -15,11 +15,11 @@ from tests.support.toy_imagenet import CLASSES, found, tar, tree
 from tinyalex.errors import DataError, TinyalexError, UsageError
 from tinyalex.prepare.index import devkit as devkit_table
 from tinyalex.prepare.index import matfile
-from tinyalex.prepare.index.listing import Place
+from tinyalex.prepare.index.listing import FileSpan
 from tinyalex.prepare.index.sources import index
 
 TRUTH = "ILSVRC2012_validation_ground_truth.txt"
-# What everybody's lists of ILSVRC-2012 begin with: Caffe's label, the devkit's id.
+# The first labels of ILSVRC-2012's validation images: Caffe's label, the devkit's id.
 FIRST = [(65, 490), (970, 361), (230, 171), (809, 822), (516, 297)]
 
 
@@ -29,7 +29,7 @@ def toy(tmp_path_factory):
 
 
 def short(message):
-    """Messages about a list begin with its path: leave the folder out."""
+    """Remove the folder from the path that a message about a list begins with."""
     return re.sub(r"^/\S*/(?=[\w.]+\.(txt|mat): )", "", message)
 
 
@@ -74,7 +74,7 @@ def test_ids_become_labels_by_name(toy, look):
     labels = [entry.label for entry in seen.splits["test"]]
     assert labels == [toy.labels["test"][entry.name] for entry in seen.splits["test"]]
     assert [toy.ids[CLASSES[label]] for label in labels] == ids
-    assert [label + 1 for label in labels] != ids, "an id is no label plus one"
+    assert [label + 1 for label in labels] != ids, "an id is not the label plus one"
 
 
 @pytest.mark.parametrize(
@@ -92,31 +92,31 @@ def test_harmless_differences_of_text_files(toy, look, tmp_path, spell):
 
 
 def test_a_list_of_another_length(toy, refused, tmp_path):
-    what = f"for 9 images in {toy.val}; each needs the other"
+    what = f"for 9 images in {toy.val}; every image needs one label"
     for spoilt, count in ((b"\n".join(truth(toy).split()[:-1]), 8), (truth(toy) + b"1\n", 10)):
         path = devkit(toy, tmp_path, **{f"data/{TRUTH}": spoilt})
         assert refused(toy.val, path) == f"{TRUTH}: {count} labels {what}"
     path = tmp_path / "fewer.tar"
     names = sorted(toy.labels["test"])
     tar(path, {name: toy.content[name] for name in names[1:]})
-    assert refused(path, toy.devkit) == f"{TRUTH}: 9 labels for 8 images in {path}; each needs the other"
+    assert refused(path, toy.devkit) == f"{TRUTH}: 9 labels for 8 images in {path}; every image needs one label"
     shorter = b"\n".join(truth(toy).split()[1:])
     assert refused(path, devkit(toy, tmp_path, **{f"data/{TRUTH}": shorter})) == (
         f"{TRUTH}: 8 labels for 8 images in {path}, but ILSVRC2012_val_00000002 is number 1 of them; "
-        "one is missing and another too many"
+        "one is missing and there is another one too many"
     )
 
 
 @pytest.mark.parametrize(
     ("spoilt", "message"),
     [
-        (b"1\n2\n\n3\n1\n2\n3\n1\n2\n3\n", "line 3 of 10 is blank; take it out or fill it in"),
-        (b"", "no labels in it; fetch it again"),
-        (b"0\n1\n2\n" * 3, "label 0, but the devkit's ids begin at 1; is every one of them off by one?"),
+        (b"1\n2\n\n3\n1\n2\n3\n1\n2\n3\n", "line 3 of 10 is blank; remove it or fill it in"),
+        (b"", "has no labels; fetch it again"),
+        (b"0\n1\n2\n" * 3, "label 0, but the devkit's ids begin at 1; are all labels too small by one?"),
         (b"1\n2\n4\n" * 3, "labels from 1 to 4, but the devkit's ids are 1 to 3; fetch it again"),
-        (b"1\n2\ncat\n" * 3, "'1' is no label; wanted numbers, wnids, or images with either"),
-        (b"1\n2\n3 x\n" * 3, "'3 x' is neither a label nor an image with a label"),
-        (b"<html>\n<body>\n", "'<html>' is no label; wanted numbers, wnids, or images with either"),
+        (b"1\n2\ncat\n" * 3, "'1' is not a label; expected numbers, wnids, or image names with either"),
+        (b"1\n2\n3 x\n" * 3, "'3 x' is neither a label nor an image name with a label"),
+        (b"<html>\n<body>\n", "'<html>' is not a label; expected numbers, wnids, or image names with either"),
         (b"1\n\xff\n", "not UTF-8 at byte 2; is it a text file?"),
     ],
 )
@@ -136,11 +136,11 @@ def test_a_damaged_or_missing_table_of_ids(toy, refused, tmp_path):
         assert re.fullmatch(r"meta.mat: no synsets in it, or damaged \(\w+\); fetch the devkit again", message)
     twice = toy_imagenet.meta({1: CLASSES[0], 2: CLASSES[1], 4: CLASSES[2]}, dict.fromkeys(CLASSES, "x"))
     assert refused(toy.val, devkit(toy, tmp_path, **{"data/meta.mat": twice})) == (
-        "meta.mat: its ids are not 1 to 3, each once; fetch the devkit again"
+        "meta.mat: its ids are not 1 to 3; fetch the devkit again"
     )
     shutil.rmtree(tmp_path / "devkit")
     assert refused(toy.train, toy.val, devkit(toy, tmp_path, **{"data/meta.mat": None})) == (
-        f"{TRUTH}: its labels are ids from 1 on, whose order is not that of the class names; "
+        f"{TRUTH}: its labels are ids from 1, which are not in the order of the class names; "
         "give the devkit too, or its data/meta.mat"
     )
 
@@ -165,7 +165,7 @@ def test_matlab_files_as_scipy_writes_them(compressed, kind):
 
 @pytest.mark.parametrize("version", ["6.1_SOL2", "6.5.1_GLNX86", "7.1_GLNX86", "7.4_GLNX86"])
 def test_matlab_files_as_matlab_wrote_them(version):
-    """SciPy brings some along, from several machines; one stores the high byte first."""
+    """Files that come with SciPy, from several machines; one is big-endian."""
     folder = Path(scipy.io.matlab.__file__).parent / "tests/data"
     if not folder.is_dir():
         pytest.skip("SciPy was installed without its own tests")
@@ -180,15 +180,15 @@ def test_matlab_files_as_matlab_wrote_them(version):
     assert read("testcell") is None and read("testsparse") is None
 
 
-def test_any_damaged_byte_of_a_matlab_file_gives_an_answer(toy, tmp_path):
-    """Whatever single byte is changed: a table or a DataError, and never a crash, as of SciPy."""
+def test_any_damaged_byte_of_a_matlab_file_gives_a_table_or_an_error(toy, tmp_path):
+    """Whatever single byte is changed: a table or a DataError, never a crash."""
     whole = toy_imagenet.devkit(toy)["data/meta.mat"]
     path = tmp_path / "meta.mat"
-    for place in range(120, len(whole), 5):
-        for value in (0, 255, whole[place] ^ 1, whole[place] ^ 16):
-            path.write_bytes(whole[:place] + bytes([value]) + whole[place + 1 :])
+    for at in range(120, len(whole), 5):
+        for value in (0, 255, whole[at] ^ 1, whole[at] ^ 16):
+            path.write_bytes(whole[:at] + bytes([value]) + whole[at + 1 :])
             try:
-                ids, words = devkit_table.synsets(Place("meta.mat", str(path), 0, len(whole)))
+                ids, words = devkit_table.read_synsets(FileSpan("meta.mat", str(path), 0, len(whole)))
                 assert sorted(ids) == list(range(1, len(ids) + 1)) and sorted(words) == sorted(ids.values())
             except DataError as error:
                 assert str(error).startswith("meta.mat: ")
@@ -210,7 +210,7 @@ def test_a_matlab_file_that_goes_deep_or_grows_large(monkeypatch):
 
 
 def listed(tmp_path, labels, names=None):
-    """A folder with a list of labels, and one of the classes."""
+    """A folder with a list of labels, and a list of the classes if ``names`` are given."""
     text = "".join(f"{name} {label}\n" for name, label in labels.items())
     folder = tree(tmp_path / "lists", {"val.txt": text.encode()})
     if names:
@@ -228,17 +228,17 @@ def test_caffes_numbers_and_the_devkits_are_told_apart(toy, look, refused, tmp_p
     seen, _ = look(toy.val, ids, with_devkit)
     assert {entry.name: entry.label for entry in seen.splits["test"]} == labels
     assert refused(toy.val, ids) == (
-        "val.txt: its labels are ids from 1 on, whose order is not that of the class names; "
+        "val.txt: its labels are ids from 1, which are not in the order of the class names; "
         "give the devkit too, or its data/meta.mat"
     )
 
 
-def test_numbers_that_could_be_either_are_taken_for_caffes_and_that_is_said(toy, look, tmp_path):
+def test_ambiguous_numbers_are_taken_as_caffes_with_a_message(toy, look, tmp_path):
     names = [*CLASSES, "n99999999"]  # labels 1 and 2 of four classes
     labels = {name: max(1, label) for name, label in toy.labels["test"].items()}
     seen, lines = look(toy.val, listed(tmp_path, labels, names))
     assert {entry.name: entry.label for entry in seen.splits["test"]} == labels and seen.classes == names
-    assert lines == ["val.txt: labels from 1 to 2 are taken to count 4 classes from 0"]
+    assert lines == ["val.txt: labels from 1 to 2 are taken as numbers of 4 classes from 0"]
 
 
 @pytest.mark.parametrize("number", [-1, 4, 3])
@@ -246,20 +246,20 @@ def test_numbers_out_of_range(toy, refused, tmp_path, number):
     labels = toy.labels["test"] | {"ILSVRC2012_val_00000001.JPEG": number}
     low = min(0, number)
     assert refused(toy.val, listed(tmp_path, labels, CLASSES)) == (
-        f"val.txt: labels from {low} to {max(labels.values())} for 3 classes; wanted Caffe's, from 0 to 2, "
-        "or the devkit's, from 1 to 3"
+        f"val.txt: labels from {low} to {max(labels.values())} for 3 classes; expected Caffe's labels, from 0 to 2, "
+        "or the devkit's ids, from 1 to 3"
     )
 
 
-def test_numbers_without_classes_to_count(toy, refused, tmp_path):
+def test_numbers_without_a_usable_list_of_classes(toy, refused, tmp_path):
     assert refused(toy.val, listed(tmp_path, toy.labels["test"])) == (
-        "val.txt: numbers, but no list of the classes that they count; give synset_words.txt too"
+        "val.txt: has numbers, but there is no list of classes; give synset_words.txt too"
     )
     assert refused(toy.val, listed(tmp_path, toy.labels["test"], CLASSES[::-1])) == (
-        "val.txt: numbers, but the list of classes is not sorted; say by name which class is meant"
+        "val.txt: has numbers, but the list of classes is not sorted; use class names instead"
     )
     assert refused(toy.train, toy.val, listed(tmp_path, toy.labels["test"], [*CLASSES, "n99999999"])) == (
-        f"{toy.train}: other classes than the list of classes has, n99999999 missing; both need the same"
+        f"{toy.train}: not the same classes as the list of classes, n99999999 missing; both need the same"
     )
 
 
@@ -267,10 +267,11 @@ def test_lists_and_images_that_do_not_match(toy, refused, tmp_path):
     labels = toy.labels["test"]
     less = {name: label for name, label in labels.items() if not name.endswith("3.JPEG")}
     assert refused(toy.train, toy.val, listed(tmp_path, less)) == (
-        f"val.txt: 8 labels for 9 images in {toy.val}; ILSVRC2012_val_00000003 has no label; each needs the other"
+        f"val.txt: 8 labels for 9 images in {toy.val}; ILSVRC2012_val_00000003 has no label; every image needs one "
+        "label"
     )
     assert refused(toy.train, toy.val, listed(tmp_path, labels | {"elsewhere.JPEG": 1})) == (
-        f"val.txt: 10 labels for 9 images in {toy.val}; elsewhere has no image; each needs the other"
+        f"val.txt: 10 labels for 9 images in {toy.val}; elsewhere has no image; every image needs one label"
     )
     text = b"ILSVRC2012_val_00000001.JPEG 0\nILSVRC2012_val_00000001.JPEG 1\n"
     assert refused(toy.train, toy.val, tree(tmp_path / "lists", {"val.txt": text})) == (
@@ -286,7 +287,7 @@ def test_an_annotation_of_a_class_without_training_images(toy, refused, tmp_path
     labels = {name: CLASSES[label] for name, label in toy.labels["test"].items()}
     labels["ILSVRC2012_val_00000002.JPEG"] = "n77777777"
     assert refused(toy.train, toy.val, listed(tmp_path, labels)) == (
-        f"{toy.val}: other classes than {toy.train} has, n77777777 too many; both need the same"
+        f"{toy.val}: not the same classes as {toy.train}, n77777777 too many; both need the same"
     )
 
 
@@ -310,7 +311,7 @@ def test_real_validation_images(test_data, look):
         assert (seen.classes[label], seen.words[label]) == (wnid, words)
     labels = {entry.name: entry.label for entry in seen.splits["test"]}
     assert [labels[f"ILSVRC2012_val_{k:08d}.JPEG"] for k in (347, 556, 699, 890, 1133)] == [472, 625, 397, 25, 834]
-    assert lines == ["val.txt: labels from 1 to 997 are taken to count 1,000 classes from 0"]
+    assert lines == ["val.txt: labels from 1 to 997 are taken as numbers of 1,000 classes from 0"]
 
 
 def full(test_data, tmp_path):
@@ -338,11 +339,10 @@ def test_the_first_validation_labels(test_data, look, refused, tmp_path):
 
     names = [entry.name for entry in seen.splits["test"]]
     shifted = listed(tmp_path, {name: label + 1 for name, label in zip(names, labels, strict=True)}, wnids)
-    (tmp_path / "devkit" / TRUTH).unlink()  # TensorFlow's lists count from 1, and leave 0 for the background
+    (tmp_path / "devkit" / TRUTH).unlink()  # TensorFlow's lists number the classes from 1; 0 is the background
     message = refused(tmp_path / "ILSVRC2012_img_val.tar", shifted, tmp_path / "devkit")
     assert (
-        message.startswith("val.txt: ILSVRC2012_val_00000001.JPEG is given as n")
-        and "but it shows n01751748" in message
+        message.startswith("val.txt: ILSVRC2012_val_00000001.JPEG has label n") and "but it shows n01751748" in message
     )
 
 
@@ -357,14 +357,14 @@ def folders(tmp_path, train, val):
 def test_classes_that_differ_between_train_and_val(refused, tmp_path):
     path = folders(tmp_path, ["n1", "n2", "n3"], ["n1", "n2", "n4"])
     assert refused(path) == (
-        f"{path}/val: other classes than {path}/train has, n3 missing and n4 too many; both need the same"
+        f"{path}/val: not the same classes as {path}/train, n3 missing and n4 too many; both need the same"
     )
     shutil.rmtree(path / "val/n4")
-    assert refused(path) == f"{path}/val: other classes than {path}/train has, n3 missing; both need the same"
+    assert refused(path) == f"{path}/val: not the same classes as {path}/train, n3 missing; both need the same"
     shutil.rmtree(path / "train/n3")
     tree(path, {f"val/n{k}/1.JPEG": b"" for k in range(3, 9)})
     assert refused(path) == (
-        f"{path}/val: other classes than {path}/train has, n3, n4, n5 and 3 more too many; both need the same"
+        f"{path}/val: not the same classes as {path}/train, n3, n4, n5 and 3 more too many; both need the same"
     )
 
 
@@ -375,40 +375,40 @@ def test_empty_and_superfluous_class_folders(look, refused, tmp_path):
     tree(path, {"train/.DS_Store": b"", "train/__MACOSX/n1/._n1.JPEG": b"x"})
     seen, _ = look(path)
     assert seen.classes == ["n1", "n2"]
-    assert ("set/train/lost+found", "below a folder that is no part of a data set") in seen.skipped
+    assert ("set/train/lost+found", "in a folder that does not belong to a data set") in seen.skipped
     (path / "train/n3").mkdir()
     (path / "train/n4").mkdir()
     tree(path, {"train/n4/readme.txt": b""})
-    assert refused(path) == f"{path}/train: no images in n3, n4; fill them, or remove what is no class folder"
+    assert refused(path) == f"{path}/train: no images in n3, n4; fill them, or remove those that are no classes"
     tar(tmp_path / "x.tar", {"n1.tar": tar(None, {"n1_1.JPEG": b"1"}), "n2.tar": tar(None, {})})
     assert refused(tmp_path / "x.tar") == (
-        f"{tmp_path}/x.tar: no images in n2; fill them, or remove what is no class folder"
+        f"{tmp_path}/x.tar: no images in n2; fill them, or remove those that are no classes"
     )
 
 
-def test_one_class_is_none(refused, tmp_path):
+def test_a_single_class_is_refused(refused, tmp_path):
     path = folders(tmp_path, ["n1"], ["n1"])
-    assert refused(path) == f"{path}/train: one class only, 'n1'; there is nothing to tell apart"
-    assert refused(path / "val").endswith("one class only, 'n1'; there is nothing to tell apart")
+    assert refused(path) == f"{path}/train: only one class, 'n1'; give images of at least two"
+    assert refused(path / "val").endswith("only one class, 'n1'; give images of at least two")
     tree(tmp_path / "flat", {"data/1.JPEG": b"", "data/2.JPEG": b""})
-    assert refused(tmp_path / "flat").endswith("flat: one class only, 'data'; there is nothing to tell apart")
+    assert refused(tmp_path / "flat").endswith("flat: only one class, 'data'; give images of at least two")
 
 
-def test_class_folders_in_two_places_and_too_deep(refused, tmp_path):
-    tree(tmp_path / "two", {f"{place}/{name}/1.png": b"" for place in ("a", "b") for name in ("cat", "dog")})
+def test_class_folders_in_two_folders_and_too_deep(refused, tmp_path):
+    tree(tmp_path / "two", {f"{parent}/{name}/1.png": b"" for parent in ("a", "b") for name in ("cat", "dog")})
     two = tmp_path / "two"
-    assert refused(two) == f"{two}: class folders in two places, {two}/a and {two}/b; give one of them"
+    assert refused(two) == f"{two}: class folders in two folders, {two}/a and {two}/b; give one of them"
     tree(tmp_path / "deep", {f"train/animals/{name}/1.png": b"" for name in ("cat", "dog")})
     assert refused(tmp_path / "deep") == (
-        f"{tmp_path}/deep/train/animals: images lie deeper than class folders do; wanted {{train,val}}/CLASS/*.JPEG"
+        f"{tmp_path}/deep/train/animals: images deeper than class folders; expected {{train,val}}/CLASS/*.JPEG"
     )
 
 
 def test_folders_that_are_numbers(look, refused, tmp_path):
     path = tree(tmp_path / "set", {f"{number}/x.png": str(number).encode() for number in range(11)})
     assert refused(path) == (
-        f"{path}: class folders with numbers for names, 0, 1, 10 and 8 more: text or numbers? "
-        "rename them, or say with --numeric-folders that they are numbers"
+        f"{path}: the names of the class folders, 0, 1, 10 and 8 more, are numbers; "
+        "rename them, or give --numeric-folders to sort them as numbers"
     )
     seen, _ = look(path, numeric_folders=True)
     assert seen.classes == [f"{number:02d}" for number in range(11)] == sorted(seen.classes)
@@ -418,19 +418,19 @@ def test_folders_that_are_numbers(look, refused, tmp_path):
     shutil.rmtree(path / "7")
     assert (
         refused(path, numeric_folders=True)
-        == f"{path}: class folders up to 10, but no 7; add it, or a list of the classes"
+        == f"{path}: class folders up to 10, but none named 7; add it, or a list of the classes"
     )
     (path / "9").rename(path / "01")
     assert refused(path, numeric_folders=True) == f"{path}: two class folders with the same number; rename one"
     shutil.rmtree(path / "01")
     (path / "10").rename(path / "cat")
     assert refused(path, numeric_folders=True, kind=UsageError) == (
-        f"{path}: the class folder cat is no number; leave --numeric-folders out"
+        f"{path}: the class folder cat is not a number; leave --numeric-folders out"
     )
-    assert look(path)[0].classes == ["0", "1", "2", "3", "4", "5", "6", "8", "cat"], "names, some of which are digits"
+    assert look(path)[0].classes == ["0", "1", "2", "3", "4", "5", "6", "8", "cat"], "sorted as text"
 
 
-def test_numbers_whose_order_is_beyond_doubt(look, tmp_path):
+def test_numbers_whose_order_as_text_is_the_same(look, tmp_path):
     path = tree(tmp_path / "digits", {f"{number}/x.png": b"" for number in range(10)})
     assert look(path)[0].classes == [str(number) for number in range(10)]
     path = tree(tmp_path / "one", {f"{number}/x.png": str(number).encode() for number in range(1, 13)})
@@ -438,7 +438,7 @@ def test_numbers_whose_order_is_beyond_doubt(look, tmp_path):
     assert all(int(content) == label + 1 for label, content in found(seen.splits["train"]).values())
 
 
-def test_numbers_that_count_a_list_of_classes(look, refused, tmp_path):
+def test_numbers_that_are_positions_in_a_list_of_classes(look, refused, tmp_path):
     """Like ImageNetV2: folder 2 is the third wnid, also where folder 1 is missing."""
     path = tree(tmp_path / "imagenetv2-val", {"0/x.jpeg": b"0", "2/x.jpeg": b"2"})
     names = tree(tmp_path / "names", {"synsets.txt": "\n".join(CLASSES).encode()})
@@ -447,15 +447,15 @@ def test_numbers_that_count_a_list_of_classes(look, refused, tmp_path):
     assert found(seen.splits["test"]) == {f"{CLASSES[0]}/x.jpeg": (0, b"0"), f"{CLASSES[2]}/x.jpeg": (2, b"2")}
     tree(path, {"3/x.jpeg": b""})
     assert refused(path, names, numeric_folders=True) == (
-        f"{path}: the class folder 3, but the list of classes counts 0 to 2"
+        f"{path}: the class folder 3, but the list of classes has 0 to 2"
     )
 
 
-def test_lists_are_named_with_their_places(toy, tmp_path):
+def test_messages_name_the_path_of_a_list(toy, tmp_path):
     packed, folder = tmp_path / "set.tar", tree(tmp_path / "set", {"lists/val.txt": b"one\ntwo"})
     tar(packed, {"set/val/1.JPEG": b"", "set/val.txt": b"one\ntwo"})
     for source, shown in ((packed, "/set/val.txt"), (folder, "/lists/val.txt"), (folder / "lists/val.txt", "")):
-        with pytest.raises(DataError, match=f"^{source}{shown}: 'one' is no label; wanted numbers, wnids, or"):
+        with pytest.raises(DataError, match=f"^{source}{shown}: 'one' is not a label; expected numbers, wnids, or"):
             index([toy.folder, source], tmp_path / "work", print)
 
 
@@ -473,10 +473,12 @@ def test_the_order_of_classes_is_that_of_their_bytes(look, tmp_path):
 def test_the_same_name_twice(toy, refused, tmp_path):
     name = next(iter(toy.labels["train"]))
     copy = tree(tmp_path / "more", {name: b"another", "n01443537/new.JPEG": b"", "n15075141/new.JPEG": b""})
-    assert refused(toy.train, copy) == f"{name}: twice, in {toy.train} and in {copy}/{name}; give every image once"
+    assert (
+        refused(toy.train, copy) == f"{name}: occurs twice, in {toy.train} and in {copy}/{name}; give every image once"
+    )
     assert "twice" in refused(toy.folder, toy.folder)
     path = tmp_path / "x.tar"
     with tarfile.open(path, "w") as archive:
         for name in ("cat/1.png", "dog/1.png", "cat/1.png"):
             archive.addfile(tarfile.TarInfo(name))
-    assert refused(path) == f"cat/1.png: twice, in {path} and in {path}; give every image once"
+    assert refused(path) == f"cat/1.png: occurs twice, in {path} and in {path}; give every image once"

@@ -1,4 +1,4 @@
-"""What somebody has on disk, found out by looking: every layout gives the same images with the same labels."""
+"""Indexing sources: every layout gives the same images with the same labels."""
 
 import itertools
 import lzma
@@ -35,7 +35,7 @@ def names(toy, split):
 
 
 def in_folders(toy, split):
-    """What there should be where the folder is the class."""
+    """The expected entries where the folder is the class."""
     labelled = names(toy, split).items()
     return {f"{CLASSES[label]}/{name.split('/')[-1]}": (label, content) for name, (label, content) in labelled}
 
@@ -61,7 +61,7 @@ def test_ilsvrc_tars(toy, look):
         for entries in seen.splits.values():
             assert [entry.name for entry in entries] == sorted(entry.name for entry in entries)
             assert {entry.form for entry in entries} == {"image"}
-    assert {entry.file for entry in seen.splits["train"]} == {str(toy.train)}, "a plain tar is read where it lies"
+    assert {entry.file for entry in seen.splits["train"]} == {str(toy.train)}, "a plain tar is not copied"
     assert ("ILSVRC2012_devkit_t12/ILSVRC2012_devkit_t12/readme.txt", "not an image by its name") in seen.skipped
 
 
@@ -194,7 +194,7 @@ def test_as_on_kaggle(toy, look, tmp_path):
 
 
 def tiny(toy, wnids):
-    """The toy, or some classes of it, in Tiny ImageNet's layout; validation names are not those of training."""
+    """The toy, or some classes of it, in Tiny ImageNet's layout, where validation images have other names."""
     contents = {"wnids.txt": "\n".join(wnids).encode(), "words.txt": b"n01443537\tgoldfish\nn00001740\tentity\n"}
     annotations = []
     for name, (_, content) in names(toy, "train").items():
@@ -245,23 +245,23 @@ def test_a_class_called_train(look, tmp_path):
 
 
 def test_a_stray_folder_of_images_is_no_tiny_imagenet(look, tmp_path, capsys):
-    """And what is passed over is told."""
+    """And the files that are skipped are reported."""
     tree(tmp_path / "set", {f"{split}/{wnid}/{split}.JPEG": b"" for split in ("train", "val") for wnid in CLASSES})
     tree(tmp_path / "set", dict.fromkeys(["images/1.JPEG", "docs/images/1.JPEG", "train/x.webp", "train/y.gif"], b""))
     seen = look(tmp_path / "set")
     assert seen.kind == "class folders" and seen.classes == CLASSES
     assert capsys.readouterr().out == (
-        "passed over: set/train/x.webp and 1 more (not an image by its name), set (2 images: outside of the folders of "
+        "skipped: set/train/x.webp and 1 more (not an image by its name), set (2 images: outside of the folders of "
         "the splits); skipped.tsv in the set will list them\n"
     )
 
 
-def test_where_there_are_no_images_what_there_is_is_told(look, tmp_path):
+def test_without_images_the_skipped_files_are_reported(look, tmp_path):
     tree(tmp_path / "set", {"cat/1.webp": b"", "dog/1.webp": b""})
     with pytest.raises(DataError) as caught:
         look(tmp_path / "set")
-    told = "passed over: set/cat/1.webp and 1 more (not an image by its name)"
-    assert str(caught.value).startswith(f"{tmp_path}/set: no images found ({told}); wanted class folders, ")
+    skipped = "skipped: set/cat/1.webp and 1 more (not an image by its name)"
+    assert str(caught.value).startswith(f"{tmp_path}/set: no images found ({skipped}); expected class folders, ")
 
 
 def test_a_third_split_is_left_out(toy, look, tmp_path):
@@ -278,7 +278,7 @@ def test_links_are_followed_and_loops_are_not(toy, look, tmp_path):
     (tmp_path / "set/again").symlink_to(tmp_path / "set")
     seen = look(tmp_path / "set")
     assert found(seen.splits["train"]) == names(toy, "train")
-    assert ("set/again", "a folder too deep, or a link back") in seen.skipped
+    assert ("set/again", "a folder that is too deep, or a link to a folder above it") in seen.skipped
 
 
 @pytest.fixture(scope="module")
@@ -316,19 +316,19 @@ def test_cifar_10_in_both_forms(records, look, tmp_path, form):
 
 def test_cifar_10_and_something_else(records, toy, look, tmp_path):
     path = tree(tmp_path / "cifar", forms(records)[0])
-    with pytest.raises(DataError, match="images beside the files of CIFAR-10; give one set at a time$"):
+    with pytest.raises(DataError, match="image files as well as files of CIFAR-10; give one set at a time$"):
         look(path, toy.folder)
     with pytest.raises(DataError, match=r"cifar: a second data_batch_1.bin; give CIFAR-10 once$"):
         look(path, path)
 
 
-def test_what_was_unpacked_is_taken_again(toy, tmp_path, monkeypatch):
+def test_unpacked_files_are_used_again(toy, tmp_path, monkeypatch):
     scratch, lines = tmp_path / "out/work", []
     path = tmp_path / "set.tar.xz"
     tar(path, {f"set/{name}": toy.content[name] for name in toy.labels["train"]}, "w:xz")
     first = index([path], scratch, lines.append)
     assert len(lines) == 1 and lines[0].startswith(f"{path}: unpacking to {scratch}/set-")
-    assert [each.name for each in scratch.iterdir()] == [os.path.basename(first.splits["train"][0].file)]
+    assert [file.name for file in scratch.iterdir()] == [os.path.basename(first.splits["train"][0].file)]
     monkeypatch.setattr(unpack, "_OPENERS", {magic: pytest.fail for magic in unpack._OPENERS})
     assert index([path], scratch, lines.append) == first and len(lines) == 1
     monkeypatch.undo()
@@ -337,7 +337,7 @@ def test_what_was_unpacked_is_taken_again(toy, tmp_path, monkeypatch):
     assert len(lines) == 2 and found(again.splits["train"]) == found(first.splits["train"])
 
 
-def test_an_unpacking_that_was_stopped_leaves_nothing_to_be_taken(toy, tmp_path, monkeypatch):
+def test_an_interrupted_unpacking_leaves_no_file(toy, tmp_path, monkeypatch):
     path = tmp_path / "set.tar.xz"
     tar(path, {f"set/{name}": toy.content[name] for name in toy.labels["train"]}, "w:xz")
     cut = lzma.decompress(path.read_bytes())[: 20 << 10]
@@ -367,7 +367,7 @@ def test_a_share_of_every_class_to_test_on(toy, look, tmp_path):
     assert look(path, test_share=0.3) == seen != look(path, test_share=0.3, seed=1)
     for entries in seen.splits.values():
         assert [entry.name for entry in entries] == sorted(entry.name for entry in entries)
-    with pytest.raises(UsageError, match="the sources have test images of their own; leave it out$"):
+    with pytest.raises(UsageError, match="the sources already have test images; leave the option out$"):
         look(toy.folder, test_share=0.3)
 
 
@@ -385,7 +385,7 @@ def test_few_classes_and_few_images(toy, look):
 @pytest.mark.parametrize(
     "options", [{"test_share": 1}, {"test_share": -0.1}, {"classes": 1}, {"classes": 4}, {"per_class": 0}]
 )
-def test_options_that_cannot_be_meant(toy, look, options):
+def test_options_out_of_range(toy, look, options):
     with pytest.raises(UsageError, match="^--(test-share|subset)"):
         look(toy.folder, **options)
 

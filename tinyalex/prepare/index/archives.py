@@ -1,6 +1,6 @@
-"""Images in tars, found by reading headers only: later they are read by offset, and nothing is ever extracted.
+"""List the files of a tar by reading its headers only: images are read by offset later, and nothing is extracted.
 
-ILSVRC's training images are a tar of tars, one a class; a tar inside a tar is taken for a folder of its name.
+ILSVRC's training images are a tar of tars, one for each class; a tar inside a tar is treated as a folder of its name.
 """
 
 import os
@@ -10,74 +10,74 @@ from tinyalex.datasets import tars
 from tinyalex.errors import DataError
 
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".zip")
-_HEADER = 1 << 20  # bytes that a header may have; some have to be read whole
+_HEADER = 1 << 20  # most bytes of a header, as some headers are read in one piece
 
 
 def is_archive(name):
-    """Tell an archive by its file's name."""
+    """Return whether a file is an archive, by its name."""
     return name.lower().endswith(ENDINGS)
 
 
 def stem(name):
-    """Give an archive's name without its ending; other names as they are."""
+    """Return an archive's name without its ending, and other names unchanged."""
     for ending in sorted(ENDINGS, key=len, reverse=True):
         if name.lower().endswith(ending):
             return name[: -len(ending)]
     return name
 
 
-def read(path, shown, root, listing):
-    """List the members of a plain tar.
+def list_members(path, shown, root, listing):
+    """Add the members of an uncompressed tar to a listing.
 
     Parameters
     ----------
     path : str
-        The tar; after unpacking, another file than the source.
+        Path of the tar; not that of the source if it was unpacked.
     shown : str
         The source's name, for messages.
     root : tuple of str
-        Folder that its members are put under.
+        Folder in the listing that the members are put in.
     listing : Listing
 
     Raises
     ------
     DataError
-        If it is no tar, is damaged, or ends early: named with the member and its place.
+        If it is not a tar, is damaged, or ends early; then the message names the member and its offset.
     """
     with tars.damage(shown), open(path, "rb") as file:
         window = _Window(file.fileno(), 0, os.fstat(file.fileno()).st_size)
-        _read(window, path, shown, root, listing, inner=False)
+        _list(window, path, shown, root, listing, inner=False)
 
 
-def _read(window, path, shown, root, listing, inner):
+def _list(window, path, shown, root, listing, inner):
     with tars.damage(shown), tarfile.open(fileobj=window, mode="r:") as archive:
         for member in tars.walk(archive):
             listing.tick()
             below = tars.parts(member)
             parts = root + below
             if member.isdir():
-                if listing.ours(root, below):
-                    listing.folder(parts)
+                if listing.is_relevant(root, below):
+                    listing.add_folder(parts)
                 continue
             if reason := tars.refusal(member):
                 listing.skipped.add(member.name, reason)
                 continue
-            _check_room(window, shown, member)
-            if not listing.ours(root, below):
+            _check_complete(window, shown, member)
+            if not listing.is_relevant(root, below):
                 continue
-            place = window.start + member.offset_data
+            offset = window.start + member.offset_data
             if not is_archive(member.name):
-                listing.add(parts, path, place, member.size)
+                listing.add_file(parts, path, offset, member.size)
             elif inner or not member.name.lower().endswith(".tar"):
                 listing.skipped.add("/".join(parts), "an archive inside an archive")
             else:
                 listing.nested = True
-                listing.folder(stemmed := (*parts[:-1], stem(parts[-1])))
-                inside = _Window(window.descriptor, place, member.size)
-                _read(inside, path, f"{shown}: {member.name}", stemmed, listing, inner=True)
+                listing.add_folder(stemmed := (*parts[:-1], stem(parts[-1])))
+                inside = _Window(window.descriptor, offset, member.size)
+                _list(inside, path, f"{shown}: {member.name}", stemmed, listing, inner=True)
 
 
-def _check_room(window, shown, member):
+def _check_complete(window, shown, member):
     room = window.size - member.offset_data
     if member.size > room:
         raise DataError(
@@ -87,21 +87,21 @@ def _check_room(window, shown, member):
 
 
 class _Window:
-    """A piece of a file that looks like a file to tarfile, which it keeps from reading anything large."""
+    """A byte range of a file as a file object for tarfile; refuses reads of more than a header."""
 
     def __init__(self, descriptor, start, size):
-        self.descriptor, self.start, self.size, self._place = descriptor, start, size, 0
+        self.descriptor, self.start, self.size, self._position = descriptor, start, size, 0
 
     def tell(self):
-        return self._place
+        return self._position
 
-    def seek(self, place):
-        self._place = place
+    def seek(self, position):
+        self._position = position
 
     def read(self, count):
         if not 0 <= count <= _HEADER:
             raise tarfile.ReadError(f"a header of {count:,} bytes")
-        room = max(0, self.size - self._place)
-        content = os.pread(self.descriptor, min(count, room), self.start + self._place)
-        self._place += len(content)
+        room = max(0, self.size - self._position)
+        content = os.pread(self.descriptor, min(count, room), self.start + self._position)
+        self._position += len(content)
         return content

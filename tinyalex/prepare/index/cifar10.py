@@ -1,4 +1,4 @@
-"""CIFAR-10's own files as an index: their pixels go to one scratch file, from which images are read by offset."""
+"""Index CIFAR-10's own files: the pixels are written to one scratch file, from which images are read by offset."""
 
 from pathlib import Path
 
@@ -7,14 +7,14 @@ import numpy as np
 from tinyalex.datasets import cifar
 from tinyalex.errors import DataError
 from tinyalex.prepare.index.entries import Entry, Index
-from tinyalex.prepare.index.labels import content
+from tinyalex.prepare.index.labels import read_span
 from tinyalex.system.storage import atomic_write
 
 _BYTES = 3 * 32 * 32
 
 
-def holds(listing):
-    """Tell whether a source has files of CIFAR-10's own kinds."""
+def is_cifar10(listing):
+    """Return whether a source has files with CIFAR-10's names."""
     return any(cifar.is_part(parts[-1:]) for parts in listing.documents)
 
 
@@ -24,29 +24,29 @@ def index(listings, scratch, skipped):
     Parameters
     ----------
     listings : list of Listing
-        Together they have its six files, and no images.
+        Together they have the six files and no images.
     scratch : Path
     skipped : Skipped
 
     Returns
     -------
     Index
-        Images are called train/00000 and so on, in the order of the files, which is that of their records.
+        Images are named train/00000 and so on, in the order of the files and their records.
 
     Raises
     ------
     DataError
-        If a file is missing or damaged, or there are images besides.
+        If a file is missing or damaged, or there are image files as well.
     """
     files = {}
     for listing in listings:
         if listing.images:
-            raise DataError(f"{listing.source}: images beside the files of CIFAR-10; give one set at a time")
-        for place in listing.documents.values():
-            if cifar.is_part((place.name,)):
-                if place.name in files:
-                    raise DataError(f"{listing.source}: a second {place.name}; give CIFAR-10 once")
-                files[place.name] = content(place)
+            raise DataError(f"{listing.source}: image files as well as files of CIFAR-10; give one set at a time")
+        for span in listing.documents.values():
+            if cifar.is_part((span.name,)):
+                if span.name in files:
+                    raise DataError(f"{listing.source}: a second {span.name}; give CIFAR-10 once")
+                files[span.name] = read_span(span)
     dataset = cifar.assemble(listings[0].source, files)
     path = Path(scratch) / f"cifar10-{dataset.identity[:12]}.planes"
     sets = {"train": dataset.train, "test": dataset.test}
@@ -62,4 +62,4 @@ def index(listings, scratch, skipped):
             for k, label in enumerate(labels)
         ]
         first += len(labels)
-    return Index("CIFAR-10", classes, list(classes), splits, skipped.all())
+    return Index("CIFAR-10", classes, list(classes), splits, skipped.rows())

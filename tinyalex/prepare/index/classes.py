@@ -1,10 +1,10 @@
-"""The classes of a set, and the class of every image: always by name, in the order of the names' bytes."""
+"""Find the classes of a set, in the order of their names' bytes, and turn numbers in lists of labels into names."""
 
 from tinyalex.errors import DataError
-from tinyalex.prepare.index.labels import bare
-from tinyalex.prepare.index.layout import some
+from tinyalex.prepare.index.labels import bare_name
+from tinyalex.prepare.index.layout import first_three
 
-# ILSVRC-2012's first validation images: labels 65, 970, 230, 809 and 516 of 1000.
+# The classes of ILSVRC-2012's first validation images: labels 65, 970, 230, 809 and 516 of 1000.
 _KNOWN = {
     "ILSVRC2012_val_00000001": "n01751748",
     "ILSVRC2012_val_00000002": "n09193705",
@@ -14,70 +14,70 @@ _KNOWN = {
 }
 
 
-def settle(train, test, documents, show):
-    """Find the classes, and name one for every image that a list speaks of.
+def resolve(train, test, documents, show):
+    """Find the classes of the set, and the class name of every image with a label from a list.
 
     Parameters
     ----------
-    train, test : list of Part
-        Numbers among the values of ``test`` become names of classes.
+    train, test : list of Group
+        Numbers in the ``values`` of test groups are replaced by class names.
     documents : Documents
     show : callable
-        Gets a line if a list could be read in two ways.
+        Called with a line of text if the numbers of a list could be read in two ways.
 
     Returns
     -------
     list of str
-        Sorted by their bytes.
+        The classes, sorted by their bytes.
 
     Raises
     ------
     DataError
-        If the parts do not agree on the classes, or a label cannot be meant.
+        If training images, test images and lists do not have the same classes, or a label is out of range.
     """
-    trained = {name for part in train for name in part.classes}
-    for part in test:
-        if part.labels and part.labels.numbers:
-            meaning = _meaning(part.labels, trained, documents, train[0].name if train else "", show)
-            part.values = [(image, meaning[number]) for image, number in part.values]
-    tested = {name for part in test for name in part.classes}
-    named = {value for part in test for _, value in part.values}
+    trained = {name for group in train for name in group.classes}
+    for group in test:
+        if group.labels and group.labels.has_numbers:
+            names = _names_of_numbers(group.labels, trained, documents, train[0].name if train else "", show)
+            group.values = [(image, names[number]) for image, number in group.values]
+    tested = {name for group in test for name in group.classes}
+    named = {value for group in test for _, value in group.values}
     classes = trained or set(documents.declared or tested | named)
     if test:
-        # A list of labels may leave classes out, for it was compared with the images; a missing folder is a loss.
+        # A list of labels may lack classes, as it was compared with the images; a missing class folder is an error.
         _compare(test[0].name, tested | named, train[0].name if train else "the list", classes, named or not trained)
     source = (train or test)[0].name
     if len(classes) < 2:
-        raise DataError(f"{source}: one class only, {min(classes)!r}; there is nothing to tell apart")
+        raise DataError(f"{source}: only one class, {min(classes)!r}; give images of at least two")
     _check_known(test, len(classes))
     return sorted(classes)
 
 
-def _meaning(labels, trained, documents, source, show):
-    """Give the class that each number of a list stands for, {number: class}.
+def _names_of_numbers(labels, trained, documents, source, show):
+    """Return the class of each number in a list, {number: class}.
 
-    Caffe counts the sorted wnids from 0; the devkit counts from 1, in an order of its own.
+    Caffe numbers the sorted wnids from 0; the devkit numbers them from 1 in another order.
     """
     file, low, high = labels.file, min(labels.values), max(labels.values)
-    classes = documents.counted(file) if documents.declared else sorted(trained)
+    classes = documents.classes_from_0(file) if documents.declared else sorted(trained)
     if trained and documents.declared:
         _compare(source, trained, "the list of classes", set(classes))
     if labels.names is None:
         if low < 1:
-            raise DataError(f"{file}: label {low}, but the devkit's ids begin at 1; is every one of them off by one?")
+            raise DataError(f"{file}: label {low}, but the devkit's ids begin at 1; are all labels too small by one?")
     elif not classes and low < 1:
-        raise DataError(f"{file}: numbers, but no list of the classes that they count; give synset_words.txt too")
+        raise DataError(f"{file}: has numbers, but there is no list of classes; give synset_words.txt too")
     elif classes:
         if low < 0 or high > len(classes) or (low == 0 and high == len(classes)):
             raise DataError(
-                f"{file}: labels from {low} to {high} for {len(classes):,} classes; wanted Caffe's, from 0 to "
-                f"{len(classes) - 1}, or the devkit's, from 1 to {len(classes)}"
+                f"{file}: labels from {low} to {high} for {len(classes):,} classes; expected Caffe's labels, from 0 to "
+                f"{len(classes) - 1}, or the devkit's ids, from 1 to {len(classes)}"
             )
         if high < len(classes):
             if low:
-                show(f"{file}: labels from {low} to {high} are taken to count {len(classes):,} classes from 0")
+                show(f"{file}: labels from {low} to {high} are taken as numbers of {len(classes):,} classes from 0")
             return dict(enumerate(classes))
-    ids = documents.ids(file)
+    ids = documents.wnids(file)
     if high > len(ids):
         raise DataError(
             f"{file}: labels from {low} to {high}, but the devkit's ids are 1 to {len(ids)}; fetch it again"
@@ -87,21 +87,21 @@ def _meaning(labels, trained, documents, source, show):
     return ids
 
 
-def _compare(who, mine, other, theirs, part=False):
-    """Refuse classes of ``who`` that are not those of ``other``, or, for a ``part``, not among them."""
-    missing, extra = sorted(theirs - mine) if not part else [], sorted(mine - theirs)
+def _compare(name, classes, other, wanted, subset=False):
+    """Refuse classes of ``name`` that are not those of ``other``, or, for a ``subset``, not among them."""
+    missing, extra = sorted(wanted - classes) if not subset else [], sorted(classes - wanted)
     if missing or extra:
-        what = [f"{some(missing)} missing"] * bool(missing) + [f"{some(extra)} too many"] * bool(extra)
-        raise DataError(f"{who}: other classes than {other} has, {' and '.join(what)}; both need the same")
+        what = [f"{first_three(missing)} missing"] * bool(missing) + [f"{first_three(extra)} too many"] * bool(extra)
+        raise DataError(f"{name}: not the same classes as {other}, {' and '.join(what)}; both need the same")
 
 
 def _check_known(test, count):
-    if count != 1000:  # _KNOWN is of the thousand, not of a part of them
+    if count != 1000:  # _KNOWN is for the full set of 1000 classes only
         return
-    for part in test:
-        for image, value in part.values:
-            if (known := _KNOWN.get(bare(image.name), value)) != value:
+    for group in test:
+        for image, value in group.values:
+            if (known := _KNOWN.get(bare_name(image.name), value)) != value:
                 raise DataError(
-                    f"{part.labels.file}: {image.name} is given as {value}, but it shows {known}; "
-                    "the list is in another order than the images, or its numbers count other classes"
+                    f"{group.labels.file}: {image.name} has label {value}, but it shows {known}; "
+                    "the list is not in the order of the images, or its numbers are of other classes"
                 )

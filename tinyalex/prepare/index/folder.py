@@ -1,4 +1,4 @@
-"""Images in folders: walked in the order of the names, links followed, loops not."""
+"""List the files of a folder, in the order of their names; links are followed, loops are not."""
 
 import os
 
@@ -6,17 +6,17 @@ from tinyalex.errors import DataError
 from tinyalex.prepare.index.archives import is_archive
 from tinyalex.prepare.index.listing import is_image
 
-_DEEPEST = 8  # folders below the source: ILSVRC/Data/CLS-LOC/train/n01440764 are five
+_DEEPEST = 8  # levels of folders below the source: ILSVRC/Data/CLS-LOC/train/n01440764 are five
 
 
-def read(path, root, listing):
-    """List the files below a folder.
+def list_files(path, root, listing):
+    """Add the files below a folder to a listing.
 
     Parameters
     ----------
     path : str
     root : tuple of str
-        What the folder is called in the listing.
+        The folder's name in the listing.
     listing : Listing
 
     Raises
@@ -28,42 +28,42 @@ def read(path, root, listing):
         with os.scandir(path) as found:
             entries = sorted(found, key=lambda entry: os.fsencode(entry.name))
         for entry in entries:
-            _take(entry, (*root, entry.name), listing)
+            _add(entry, (*root, entry.name), listing)
     except OSError as error:
         raise DataError(
             f"{error.filename or path}: cannot be read ({error.strerror}); check its permissions"
         ) from error
 
 
-def _take(entry, parts, listing):
-    if not listing.ours(parts[:1], parts[1:]):
+def _add(entry, parts, listing):
+    if not listing.is_relevant(parts[:1], parts[1:]):
         return
     listing.tick()
-    wanted = is_archive(entry.name) or listing.wants(entry.name)
+    wanted = is_archive(entry.name) or listing.is_wanted(entry.name)
     if not wanted and entry.is_symlink() and not os.path.exists(entry.path):
-        listing.skipped.add("/".join(parts), "a link to nothing")
+        listing.skipped.add("/".join(parts), "a dangling link")
         return
     if entry.is_dir():
         if is_image(entry.name):
             listing.skipped.add("/".join(parts), "a folder")
-        elif len(parts) > _DEEPEST + 1 or _leads_back(entry):
-            listing.skipped.add("/".join(parts), "a folder too deep, or a link back")
+        elif len(parts) > _DEEPEST + 1 or _links_to_parent(entry):
+            listing.skipped.add("/".join(parts), "a folder that is too deep, or a link to a folder above it")
         else:
-            listing.folder(parts)
-            read(entry.path, parts, listing)
+            listing.add_folder(parts)
+            list_files(entry.path, parts, listing)
         return
-    size = entry.stat().st_size  # a link to nothing has none: an error
+    size = entry.stat().st_size  # raises for a dangling link
     if not entry.is_file():
         listing.skipped.add("/".join(parts), "not a regular file")
     elif is_archive(entry.name):
         listing.packed[parts] = entry.path
     else:
         if is_image(entry.name):
-            _check(entry, parts[1:])
-        listing.add(parts, entry.path, 0, size)
+            _check_image(entry, parts[1:])
+        listing.add_file(parts, entry.path, 0, size)
 
 
-def _check(entry, parts):
+def _check_image(entry, parts):
     try:
         "/".join(parts).encode()
     except UnicodeEncodeError as error:
@@ -72,6 +72,6 @@ def _check(entry, parts):
         raise DataError(f"{entry.path}: cannot be read (Permission denied); check its permissions")
 
 
-def _leads_back(entry):
+def _links_to_parent(entry):
     here, there = os.path.realpath(os.path.dirname(entry.path)), os.path.realpath(entry.path)
     return entry.is_symlink() and f"{here}/".startswith(f"{there}/")

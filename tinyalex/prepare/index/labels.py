@@ -1,4 +1,4 @@
-"""Lists that say what images show: by file name or by position, as class names or as numbers.
+"""Read lists of labels, by file name or by position, with class names or with numbers; and lists of classes.
 
     ILSVRC2012_val_00000001.JPEG 65                 Caffe's val.txt: 0 to 999, in the order of the sorted wnids
     490                                             the devkit's ground truth: 1 to 1000, ids of its own, by position
@@ -6,7 +6,7 @@
     ILSVRC2012_val_00000001,n01751748 111 108 ...   Kaggle's LOC_val_solution.csv
     n01440764 tench, Tinca tinca                    class names: synset_words.txt, words.txt, wnids.txt and others
 
-Which of them a list is, is seen from its lines; its file's name only says that it is worth reading.
+The form of a list is recognised from its lines; by its name a file is only recognised as a list.
 """
 
 import re
@@ -20,24 +20,24 @@ LABELS = {
     *("ilsvrc2012_validation_ground_truth.txt", "imagenet_2012_validation_synset_labels.txt"),
 }
 NAMES = {"synset_words.txt", "synsets.txt", "wnids.txt", "words.txt", "loc_synset_mapping.txt"}
-ALL_OF_WORDNET = "words.txt"  # Tiny ImageNet's names 82,115 synsets: no list of the set's classes
+ALL_OF_WORDNET = "words.txt"  # Tiny ImageNet's names 82,115 synsets, so it is not a list of the set's classes
 WNID = re.compile(r"n\d{8}")
 _LARGEST = 64 << 20  # bytes of a list
 
 
 class Labels(NamedTuple):
-    """What a list says.
+    """The labels of a list.
 
     Attributes
     ----------
     file : str
-        What to call it in messages.
+        The list's name, for messages.
     folder : tuple of str
-        Where it lay.
+        The folder it is in.
     names : list of str, or None
-        Images, without folder and ending; None: all of them, in the order of their names.
+        The images' names without folder and ending; None: the values are those of all images, sorted by name.
     values : list of str, or list of int
-        Class names, or numbers.
+        Class names or numbers.
     """
 
     file: str
@@ -46,99 +46,98 @@ class Labels(NamedTuple):
     values: list
 
     @property
-    def numbers(self):
-        """Whether the values are numbers."""
+    def has_numbers(self):
+        """Whether the values are numbers, not class names."""
         return isinstance(self.values[0], int)
 
 
-def content(place):
-    """Read a small file of a source."""
-    if place.size > _LARGEST:
-        raise DataError(f"{place.name}: {place.size:,} bytes is more than any list of labels has; leave it out")
+def read_span(span):
+    """Return the bytes of a small file of a source."""
+    if span.size > _LARGEST:
+        raise DataError(f"{span.name}: {span.size:,} bytes is larger than any list of labels; leave it out")
     try:
-        with open(place.file, "rb") as file:
-            file.seek(place.offset)
-            return file.read(place.size)
+        with open(span.file, "rb") as file:
+            file.seek(span.offset)
+            return file.read(span.size)
     except OSError as error:
-        raise DataError(f"{place.file}: cannot be read ({error.strerror}); check its permissions") from error
+        raise DataError(f"{span.file}: cannot be read ({error.strerror}); check its permissions") from error
 
 
-def lines(place):
-    """Read a list's lines: in UTF-8 with or without a mark, ending either way; blank ones at the end do not count."""
+def read_lines(span):
+    """Return a list's lines, stripped; UTF-8, with or without a byte order mark; blank ones at the end are dropped."""
     try:
-        text = content(place).decode("utf-8-sig")
+        text = read_span(span).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError(f"{place.name}: not UTF-8 at byte {error.start:,}; is it a text file?") from error
+        raise DataError(f"{span.name}: not UTF-8 at byte {error.start:,}; is it a text file?") from error
     found = text.rstrip().split("\n") if text.strip() else []
     for number, line in enumerate(found):
         if not line.strip():
-            raise DataError(f"{place.name}: line {number + 1:,} of {len(found):,} is blank; take it out or fill it in")
+            raise DataError(f"{span.name}: line {number + 1:,} of {len(found):,} is blank; remove it or fill it in")
     return [line.strip() for line in found]
 
 
-def read_names(place):
+def read_names(span):
     """Read a list of classes.
 
     Returns
     -------
     dict of str to str
-        Class to its name for people, or to "", in the list's order.
+        Class to the name to show to people, or to "", in the list's order.
     """
     found = {}
-    for number, line in enumerate(lines(place)):
+    for number, line in enumerate(read_lines(span)):
         name, *words = line.split(None, 1)
         if name in found:
-            raise DataError(f"{place.name}: line {number + 1:,} names {name} again; keep one of the lines")
+            raise DataError(f"{span.name}: line {number + 1:,} names {name} again; keep one of the lines")
         found[name] = words[0].strip() if words else ""
     return found
 
 
-def is_list_of_names(place):
-    """Tell whether a list is one of classes: every line begins with another wnid."""
-    first = [line.split()[0] for line in lines(place)]
-    return all(WNID.fullmatch(each) for each in first) and len(set(first)) == len(first) > 0
+def is_list_of_names(span):
+    """Return whether a list is one of classes: every line begins with a different wnid."""
+    first = [line.split()[0] for line in read_lines(span)]
+    return all(WNID.fullmatch(word) for word in first) and len(set(first)) == len(first) > 0
 
 
-def read_labels(place, folder):
+def read_labels(span, folder):
     """Read a list of labels.
 
     Parameters
     ----------
-    place : Place
+    span : FileSpan
     folder : tuple of str
-        Where it lay in its source.
+        The folder it is in, within its source.
 
     Returns
     -------
     Labels
     """
-    found = lines(place)
+    found = read_lines(span)
     if found and found[0].lower().startswith("imageid,"):  # Kaggle's heading
-        rows = [line.split()[0].split(",") for line in found[1:]]  # boxes follow the wnid
+        rows = [line.split()[0].split(",") for line in found[1:]]  # bounding boxes follow the wnid
     elif any("\t" in line for line in found):
         rows = [line.split("\t") for line in found]
     else:
         rows = [line.rsplit(None, 1) for line in found]
     if not rows:
-        raise DataError(f"{place.name}: no labels in it; fetch it again")
+        raise DataError(f"{span.name}: has no labels; fetch it again")
     width = min(len(rows[0]), 2)
     for number, row in enumerate(rows):
         if min(len(row), 2) != width or not all(part.strip() for part in row[:2]):
-            raise DataError(
-                f"{place.name}: {found[number + len(found) - len(rows)]!r} is neither a label nor an image with a label"
-            )
+            line = found[number + len(found) - len(rows)]
+            raise DataError(f"{span.name}: {line!r} is neither a label nor an image name with a label")
     values = [row[width - 1].strip() for row in rows]
-    names = [bare(row[0].strip()) for row in rows] if width == 2 else None
+    names = [bare_name(row[0].strip()) for row in rows] if width == 2 else None
     if names and (twice := [name for name, count in Counter(names).items() if count > 1]):
-        raise DataError(f"{place.name}: {twice[0]} has more than one label; keep one")
+        raise DataError(f"{span.name}: {twice[0]} has more than one label; keep one")
     if all(re.fullmatch(r"-?\d{1,9}", value) for value in values):
         values = [int(value) for value in values]
     elif names is None and not all(WNID.fullmatch(value) for value in values):
         odd = next(value for value in values if not WNID.fullmatch(value))
-        raise DataError(f"{place.name}: {odd!r} is no label; wanted numbers, wnids, or images with either")
-    return Labels(place.name, folder, names, values)
+        raise DataError(f"{span.name}: {odd!r} is not a label; expected numbers, wnids, or image names with either")
+    return Labels(span.name, folder, names, values)
 
 
-def bare(name):
-    """Take folders and the ending of an image off a name, however it is written."""
+def bare_name(name):
+    """Return an image's name without folders and without its ending, in upper or lower case."""
     return re.sub(r"\.(jpe?g|png|bmp|ppm)$", "", name.rsplit("/", 1)[-1], flags=re.IGNORECASE)

@@ -1,4 +1,4 @@
-"""What a source holds, by folder: names, places and sizes; nothing is opened."""
+"""The files of a source, by folder: names, sizes and where their bytes are; no file is opened."""
 
 from typing import NamedTuple
 
@@ -6,12 +6,12 @@ from tinyalex.datasets.folders import ENDINGS
 from tinyalex.errors import DataError
 
 LARGEST = 64 << 20  # bytes of an image file: ILSVRC's largest has 15 MB
-_NAMED = 100  # skipped files that are named, a reason
-_NOT_OURS = {"lost+found", "__MACOSX", "@eaDir", "$RECYCLE.BIN"}  # folders that file systems and tools leave
+_NAMED = 100  # skipped files that are named for each reason; the others are counted
+_IGNORED = {"lost+found", "__MACOSX", "@eaDir", "$RECYCLE.BIN"}  # folders that file systems and tools create
 
 
-class Place(NamedTuple):
-    """A file, or a piece of one: its own name without folders, and where its bytes are."""
+class FileSpan(NamedTuple):
+    """A byte range of a file: a whole file, or a member of an archive. ``name`` is its own, without folders."""
 
     name: str
     file: str
@@ -20,13 +20,13 @@ class Place(NamedTuple):
 
 
 class Skipped:
-    """What was passed over and why: the first hundred for a reason by name, then how many more there were."""
+    """Files that were skipped, with the reason: for each reason a hundred names and the number of further ones."""
 
     def __init__(self):
         self._names, self._counts = {}, {}
 
     def add(self, name, reason):
-        """Note a name; one whose bytes are no text is written with escapes."""
+        """Add a name; bytes in it that are not UTF-8 are escaped."""
         name = name.encode("utf-8", "backslashreplace").decode()
         names = self._names.setdefault(reason, [])
         self._counts[reason] = self._counts.get(reason, 0) + 1
@@ -36,13 +36,13 @@ class Skipped:
     def __bool__(self):
         return bool(self._counts)
 
-    def told(self):
-        """Say it in a line: of each reason the first name, and how many more."""
+    def summary(self):
+        """Return one line: for each reason the first name and the number of others."""
         more = {reason: f" and {count - 1:,} more" if count > 1 else "" for reason, count in self._counts.items()}
-        return "passed over: " + ", ".join(f"{names[0]}{more[why]} ({why})" for why, names in self._names.items())
+        return "skipped: " + ", ".join(f"{names[0]}{more[reason]} ({reason})" for reason, names in self._names.items())
 
-    def all(self):
-        """Give (name, reason) pairs."""
+    def rows(self):
+        """Return (name, reason) pairs."""
         pairs = [(name, reason) for reason, names in self._names.items() for name in names]
         more = {reason: count - _NAMED for reason, count in self._counts.items() if count > _NAMED}
         return pairs + [(f"and {count:,} more", reason) for reason, count in more.items()]
@@ -54,27 +54,27 @@ class Listing:
     Parameters
     ----------
     source : str
-        Its path, for messages.
+        Path of the source, for messages.
     most : int
-        Images and folders it may have.
+        The largest number of images and folders allowed.
     skipped : Skipped
     wanted : function of a file's name to bool
-        Tells which files besides images are worth noting.
+        Returns whether a file that is not an image is kept, in ``documents``.
     tick : function
-        Called for every file and folder, of whatever kind.
+        Called for every file and folder, to show progress.
 
     Attributes
     ----------
-    images : dict of tuple of str to list of Place
+    images : dict of tuple of str to list of FileSpan
         By folder: ("toy", "train", "n01440764").
-    documents : dict of tuple of str to Place
-        By full name: ("toy", "val.txt").
+    documents : dict of tuple of str to FileSpan
+        By full name, ("toy", "val.txt"): lists and tables that came with the images.
     folders : dict of tuple of str to int
-        How many files a folder has, of any kind.
+        Number of files of any kind in each folder.
     packed : dict of tuple of str to str
-        Archives that lie in a folder: their paths.
+        Paths of archives that are in a folder.
     nested : bool
-        Whether there were tars inside a tar.
+        Whether the source is a tar with tars inside.
     """
 
     def __init__(self, source, most, skipped, wanted, tick):
@@ -82,50 +82,50 @@ class Listing:
         self.images, self.documents, self.folders, self.packed, self.nested = {}, {}, {}, {}, False
         self._most, self._count, self._wanted = most, 0, wanted
 
-    def folder(self, parts):
-        """Note that there is a folder."""
+    def add_folder(self, parts):
+        """Add a folder."""
         if parts not in self.folders:
-            self._grow()
+            self._count_one()
             self.folders[parts] = 0
 
-    def ours(self, root, parts):
-        """Tell whether a name below ``root`` is worth looking at: not hidden, nor in what a tool or a system left."""
+    def is_relevant(self, root, parts):
+        """Return whether a name below ``root`` is to be listed: not hidden, and not in a folder of a tool or system."""
         for part in parts:
-            if part in _NOT_OURS:
-                self.skipped.add("/".join((*root, *parts)), "below a folder that is no part of a data set")
+            if part in _IGNORED:
+                self.skipped.add("/".join((*root, *parts)), "in a folder that does not belong to a data set")
                 return False
             if part.startswith("."):
                 return False
         return True
 
-    def add(self, parts, file, offset, size):
-        """Note a file: an image, a document, or nothing of ours."""
+    def add_file(self, parts, file, offset, size):
+        """Add a file: as an image, as a document, or as skipped."""
         folder, name = parts[:-1], parts[-1]
-        self.folder(folder)
+        self.add_folder(folder)
         self.folders[folder] += 1
         if not is_image(name):
             if self._wanted(name):
-                self.documents[parts] = Place(name, file, offset, size)
+                self.documents[parts] = FileSpan(name, file, offset, size)
             else:
                 self.skipped.add("/".join(parts), "not an image by its name")
         elif size > LARGEST:
             self.skipped.add("/".join(parts), f"larger than {LARGEST >> 20} MB")
         else:
-            self._grow()
-            self.images.setdefault(folder, []).append(Place(name, file, offset, size))
+            self._count_one()
+            self.images.setdefault(folder, []).append(FileSpan(name, file, offset, size))
 
-    def wants(self, name):
-        """Tell whether a file of this name is worth noting."""
+    def is_wanted(self, name):
+        """Return whether a file of this name is an image or a document."""
         return is_image(name) or self._wanted(name)
 
-    def _grow(self):
+    def _count_one(self):
         self._count += 1
         if self._count > self._most:
             raise DataError(
-                f"{self.source}: more than {self._most:,} images and folders; if that is right, raise --most-files"
+                f"{self.source}: more than {self._most:,} images and folders; if these are right, raise --most-files"
             )
 
 
 def is_image(name):
-    """Tell an image by its file's name."""
+    """Return whether a file is an image, by its name."""
     return name.lower().endswith(ENDINGS)

@@ -1,8 +1,8 @@
-"""Variables of a MATLAB file, format 5: numbers, texts and structures of them, which is what ILSVRC's devkit has.
+"""Read variables from a MATLAB file of format 5: numbers, text and structures, as in ILSVRC's devkit.
 
 A file is a header and elements; an element is a tag (type, bytes) and a body, padded to eight bytes; a matrix is an
-element of elements. (MathWorks, "MAT-File Format", level 5.) The reader takes nothing on trust, for a damaged file has
-to be an error: larger libraries have been seen to crash on one.
+element of elements. (MathWorks, "MAT-File Format", level 5.) The reader checks everything, as a damaged file
+has to give an error: larger libraries were seen to crash on one.
 """
 
 import math
@@ -25,21 +25,21 @@ def read(content):
     Parameters
     ----------
     content : bytes
-        The file.
+        The whole file.
 
     Returns
     -------
     dict of str to list, str or None
-        Numbers as a flat list, text as one string, structures as a list of {field: value}; None: of another kind.
+        Numbers as a flat list, text as one string, structures as a list of {field: value}; None for other kinds.
 
     Raises
     ------
-    ValueError, or another exception that says less
-        If it is damaged, or of another format.
+    ValueError, or another exception
+        If the file is damaged or of another format.
     """
     order = _ORDERS.get(content[126:128])
     if order is None:
-        raise ValueError("no MATLAB file of format 5")
+        raise ValueError("not a MATLAB file of format 5")
     found = {}
     for kind, body in _elements(memoryview(content)[128:], order):
         if kind == _COMPRESSED:
@@ -55,22 +55,22 @@ def read(content):
 
 
 def _elements(data, order):
-    place = 0
-    while place < len(data):
-        kind, size = struct.unpack_from(f"{order}II", data, place)
+    offset = 0
+    while offset < len(data):
+        kind, size = struct.unpack_from(f"{order}II", data, offset)
         if kind >> 16:  # a small element: size and type share a word, up to four bytes follow
-            kind, size, start, end = kind & 0xFFFF, kind >> 16, place + 4, place + 8
+            kind, size, start, end = kind & 0xFFFF, kind >> 16, offset + 4, offset + 8
         else:
-            start = place + 8
+            start = offset + 8
             end = start + size + (-size % 8 if kind != _COMPRESSED else 0)
         if start + size > min(end, len(data)):
             raise ValueError("an element that ends early")
         yield kind, data[start : start + size]
-        place = end
+        offset = end
 
 
 def _matrix(body, order, depth):
-    """Give a matrix's name and its value."""
+    """Return a matrix's name and its value."""
     if not body:
         return "", []
     (_, flags), (_, shape), (_, name), *rest = _elements(body, order)

@@ -1,4 +1,4 @@
-"""The sums of the archives as their authors publish them, for who wants to be sure before a night's work."""
+"""The published MD5 sums of archives, for ``--verify-md5``."""
 
 import hashlib
 
@@ -16,12 +16,12 @@ KNOWN = MD5 | {
 
 
 def verify(path, show):
-    """Refuse an archive that is none of the published ones, or is another one than its name says.
+    """Refuse an archive that is not one of the published ones, or not the one of its name.
 
     Raises
     ------
     DataError
-        With the sum that was found, and those that are known.
+        The message gives its sum and the known ones.
     """
     digest = hashlib.md5(usedforsecurity=False)
     with open(path, "rb") as file:

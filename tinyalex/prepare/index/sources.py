@@ -1,10 +1,10 @@
-"""From whatever somebody has on disk to an index of images: what it is, is found out by looking.
+"""Index the images of folders, archives and lists; what they are is found out from their contents.
 
     ILSVRC-2012's tars and devkit       Kaggle's ILSVRC/Data/CLS-LOC        Tiny ImageNet, also in several tars
     class folders, with or without train and val, as folders, tars or zips  CIFAR-10 in its published forms
     flat validation images with a list of labels
 
-Nothing of an image is read here, and nothing is extracted from an archive.
+No image is read here, and no archive is extracted into files.
 """
 
 import os
@@ -13,12 +13,12 @@ from pathlib import Path
 from tinyalex.datasets import cifar
 from tinyalex.errors import DataError, UsageError
 from tinyalex.prepare.index import archives, cifar10, folder, layout, md5, numbered, splits, subset, unpack
-from tinyalex.prepare.index.classes import settle
+from tinyalex.prepare.index.classes import resolve
 from tinyalex.prepare.index.documents import Documents, is_document
 from tinyalex.prepare.index.entries import Entry, Index
-from tinyalex.prepare.index.listing import Listing, Place, Skipped, is_image
+from tinyalex.prepare.index.listing import FileSpan, Listing, Skipped, is_image
 
-MOST = 1_600_000  # images and folders of a source: ILSVRC-2012 has 1.43 million, test images included
+MOST = 1_600_000  # images and folders in a source; ILSVRC-2012 has 1.43 million, test images included
 
 
 def index(
@@ -33,29 +33,29 @@ def index(
     verify_md5=False,
     most=MOST,
 ):
-    """Find out what the sources are, and list their images.
+    """Find out what the sources are, and index their images.
 
     Parameters
     ----------
     sources : list of str or Path
         One or more: folders, archives (tar, plain or packed by gzip, bzip2 or xz; zip), lists of labels or of classes.
-        Several make one set.
+        Together they make one set.
     scratch : str or Path
-        Folder for what has to be unpacked before it can be read by offset; it has to stay until the images are read.
-        What an earlier call with the same sources left there is taken again.
+        Folder for archives that have to be unpacked; it is needed until the images have been read. Files that an
+        earlier call with the same sources left there are used again.
     show : callable
-        Gets lines of text.
+        Called with lines of text.
     test_share : float
-        Part of every class that becomes the test split, from 0 up to 1, if no source has one; drawn by ``seed``.
+        Share of every class that becomes the test split, from 0 up to 1, if the sources have none; drawn by ``seed``.
     seed : int
     classes, per_class : int, optional
-        For trying things out: only so many classes, the first ones, and so many images of each a split.
+        To try things out: use only the first ``classes`` classes, and at most ``per_class`` images of each per split.
     numeric_folders : bool
-        Whether class folders that are called 0, 1, 2, ... 10 are to be sorted as numbers.
+        Sort class folders named 0, 1, 2, ... 10 as numbers.
     verify_md5 : bool
-        Whether every archive has to be one of those published.
+        Accept only archives with a published MD5 sum.
     most : int
-        Images and folders that a source may have.
+        The largest number of images and folders in a source.
 
     Returns
     -------
@@ -64,132 +64,134 @@ def index(
     Raises
     ------
     DataError
-        If something is damaged or missing, or does not belong together.
+        If something is damaged or missing, or the sources do not fit together.
     UsageError
-        If options cannot be meant, or ``scratch`` lies in a source.
+        If an option is out of range, or ``scratch`` is inside a source.
     StorageError
-        If there is no room for unpacking.
+        If the disk is too full for unpacking.
     """
     from tqdm import tqdm
 
     subset.check(test_share, classes, per_class)
-    check_out(sources, scratch)
+    check_output(sources, scratch)
     skipped = Skipped()
 
     def unpacked(path):
         if verify_md5:
             md5.verify(path, show)
-        return unpack.plain(path, scratch, show)
+        return unpack.as_plain_tar(path, scratch, show)
 
-    with tqdm(desc="looking", unit=" files", disable=None, leave=False) as bar:
+    with tqdm(desc="listing", unit=" files", disable=None, leave=False) as bar:
         listings = [Listing(str(source), most, skipped, _wanted, bar.update) for source in sources]
         for listing in listings:
-            _look(Path(listing.source), unpacked, listing)
-    if any(map(cifar10.holds, listings)):
+            _list(Path(listing.source), unpacked, listing)
+    if any(map(cifar10.is_cifar10, listings)):
         found = cifar10.index(listings, scratch, skipped)
     else:
         found = _index(listings, skipped, numeric_folders, show)
     if skipped:
-        show(f"{skipped.told()}; skipped.tsv in the set will list them")
-    return subset.few(subset.share_out(found, test_share, seed), classes, per_class, seed)
+        show(f"{skipped.summary()}; skipped.tsv in the set will list them")
+    return subset.take(subset.split_off_test(found, test_share, seed), classes, per_class, seed)
 
 
-def check_out(sources, out):
-    """Refuse to write into what is read.
+def check_output(sources, out):
+    """Refuse an output folder inside a source.
 
     Parameters
     ----------
     sources : list of str or Path
     out : str or Path
-        Folder to be written to; it need not be there yet.
+        Folder to be written to; it need not exist yet.
 
     Raises
     ------
     UsageError
-        If it is a source, or lies inside of one.
+        If it is a source or is inside one.
     """
     target = Path(os.path.realpath(out))
     for source in sources:
-        place = Path(os.path.realpath(source))
-        if place in (target, *target.parents):
-            raise UsageError(f"{out}: lies in {source}, which is to be read; choose another folder")
+        resolved = Path(os.path.realpath(source))
+        if resolved in (target, *target.parents):
+            raise UsageError(f"{out}: is inside the source {source}; choose another folder")
 
 
 def _wanted(name):
     return is_document(name) or cifar.is_part((name,))
 
 
-def _look(path, unpacked, listing):
-    """List a source, whatever it is."""
+def _list(path, unpacked, listing):
+    """List the files of a source, of whatever kind it is."""
     try:
         listing.source.encode()
         if path.is_dir():
-            folder.read(str(path), (layout.root(Path(os.path.abspath(path)).name),), listing)
-            beside = bool(listing.images)
+            folder.list_files(str(path), (layout.root_name(Path(os.path.abspath(path)).name),), listing)
+            has_images = bool(listing.images)
             for parts, file in sorted(listing.packed.items()):
-                if beside:
+                if has_images:
                     listing.skipped.add("/".join(parts), "an archive beside images")
                 else:
-                    _look_into(Path(file), parts, unpacked, listing)
+                    _list_archive(Path(file), parts, unpacked, listing)
         elif not path.is_file():
             raise DataError(f"{path}: no such folder or file; give images in a folder, a tar or a zip")
         elif unpack.is_archive(path) or archives.is_archive(path.name):
-            _look_into(path, (path.name,), unpacked, listing)
+            _list_archive(path, (path.name,), unpacked, listing)
         elif is_image(path.name):
             raise DataError(f"{path}: a single image; give the folder it is in")
         else:  # a list of labels or of classes
-            listing.documents[path.name,] = Place(path.name, str(path), 0, path.stat().st_size)
+            listing.documents[path.name,] = FileSpan(path.name, str(path), 0, path.stat().st_size)
     except UnicodeEncodeError as error:
         raise DataError(f"{os.fsencode(path)!r}: a name that is not UTF-8; rename it") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
 
 
-def _look_into(path, parts, unpacked, listing):
-    below = (*parts[:-1], layout.root(archives.stem(parts[-1])))
-    archives.read(unpacked(path), str(path), below, listing)
+def _list_archive(path, parts, unpacked, listing):
+    below = (*parts[:-1], layout.root_name(archives.stem(parts[-1])))
+    archives.list_members(unpacked(path), str(path), below, listing)
 
 
 def _index(listings, skipped, numeric_folders, show):
-    parts = [part for listing in listings for part in layout.arrange(listing)]
+    groups = [group for listing in listings for group in layout.group_images(listing)]
     documents = Documents(listings)
-    numbered.rename(parts, documents, numeric_folders)
-    documents.label(parts)
-    train, test = splits.choose(parts)
+    numbered.rename(groups, documents, numeric_folders)
+    documents.assign_labels(groups)
+    train, test = splits.choose(groups)
     if not train and not test:
         sources = " ".join(listing.source for listing in listings)
-        told = f" ({skipped.told()})" if skipped else ""
-        raise DataError(f"{sources}: no images found{told}; wanted class folders, ILSVRC's tars, or CIFAR-10's files")
+        passed = f" ({skipped.summary()})" if skipped else ""
+        raise DataError(
+            f"{sources}: no images found{passed}; expected class folders, ILSVRC's tars, or CIFAR-10's files"
+        )
     kind = _kind(train, test)
-    classes = settle(train, test, documents, show)
+    classes = resolve(train, test, documents, show)
     words = [documents.words.get(name, name) for name in classes]
     labels = {name: label for label, name in enumerate(classes)}
     entries = {"train": _entries(train, labels), "test": _entries(test, labels)}
-    return Index(kind, classes, words, entries, skipped.all())
+    return Index(kind, classes, words, entries, skipped.rows())
 
 
 def _kind(train, test):
-    parts = train + test
-    if any("CLS-LOC" in part.base for part in parts):
+    groups = train + test
+    if any("CLS-LOC" in group.base for group in groups):
         return "ILSVRC as on Kaggle"
-    if any((*part.base, name, "images") in part.listing.images for part in train for name in part.classes):
+    if any((*group.base, name, "images") in group.listing.images for group in train for name in group.classes):
         return "Tiny ImageNet"
-    listed = [image.name for part in test for image, _ in part.values]
-    if any(part.listing.nested for part in train) or any(name.startswith("ILSVRC2012_val_") for name in listed):
+    listed = [image.name for group in test for image, _ in group.values]
+    if any(group.listing.nested for group in train) or any(name.startswith("ILSVRC2012_val_") for name in listed):
         return "ILSVRC-2012"
-    return "class folders" if any(part.classes for part in parts) else "images with a list of labels"
+    return "class folders" if any(group.classes for group in groups) else "images with a list of labels"
 
 
-def _entries(parts, labels):
-    """Make the entries of a split, sorted by name; the parts are used up, for a million images are not held twice."""
+def _entries(groups, labels):
+    """Make the entries of a split, sorted by name; the groups are emptied, to save memory with a million images."""
     entries = []
-    for part in parts:
-        for name, images in part.classes.items():
+    for group in groups:
+        for name, images in group.classes.items():
             entries += [Entry(f"{name}/{image.name}", labels[name], *image[1:]) for image in images]
             images.clear()
-        entries += [Entry(image.name, labels[name], *image[1:]) for image, name in part.values]
+        entries += [Entry(image.name, labels[name], *image[1:]) for image, name in group.values]
     entries.sort()
     for one, other in zip(entries, entries[1:], strict=False):
         if one.name == other.name:
-            raise DataError(f"{other.name}: twice, in {one.file} and in {other.file}; give every image once")
+            raise DataError(f"{other.name}: occurs twice, in {one.file} and in {other.file}; give every image once")
     return entries

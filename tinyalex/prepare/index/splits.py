@@ -1,50 +1,52 @@
-"""Which images are for training and which for testing, and what belongs to neither."""
+"""Decide which groups of images are training images, test images, or left out."""
 
 from tinyalex.errors import DataError
 
 
-def choose(parts):
-    """Choose among the parts of all sources, after the lists of labels have spoken.
+def choose(groups):
+    """Choose the training and test groups among those of all sources, after labels were assigned from lists.
 
-    Validation images are the test split. A third split, which has no labels as a rule, is left out, and so are images
-    that lie beside class folders.
+    Validation images are the test split. A third split, which usually has no labels, is left out, and so are images
+    beside class folders.
 
     Parameters
     ----------
-    parts : list of Part
+    groups : list of Group
 
     Returns
     -------
-    train, test : list of Part
+    train, test : list of Group
 
     Raises
     ------
     DataError
-        If there are none, or flat images where class folders should be or without labels.
+        If there are flat images where class folders are expected, or flat images without labels.
     """
-    for part in parts:
-        if part.flat and part.classes:
-            part.leave_out("an image beside the class folders", part.flat)
-            part.flat = []
-        elif part.flat and part.split != "test":
-            raise DataError(_flat(part))
-        if part.split == "val" and part.classes and part.listing.nested and len(part.base) == 1:
+    for group in groups:
+        if group.flat and group.classes:
+            group.leave_out("an image beside the class folders", group.flat)
+            group.flat = []
+        elif group.flat and group.split != "test":
+            raise DataError(_flat(group))
+        if group.split == "val" and group.classes and group.listing.nested and len(group.base) == 1:
             raise DataError(
-                f"{part.name}: contains {min(part.classes)}.tar where its name promises validation images; "
+                f"{group.name}: contains {min(group.classes)}.tar, but by its name validation images are expected; "
                 "is it the training archive?"
             )
-    train = [part for part in parts if part.classes and part.split in ("train", "")]
-    test = [part for part in parts if part.split == "val" or part.labels and not part.split]
-    third = [part for part in parts if part.split == "test"]
+    train = [group for group in groups if group.classes and group.split in ("train", "")]
+    test = [group for group in groups if group.split == "val" or group.labels and not group.split]
+    third = [group for group in groups if group.split == "test"]
     if not test:
-        test, third = [part for part in third if not part.flat], [part for part in third if part.flat]
-    for part in third:
-        part.leave_out("without labels" if part.flat else "a third split")
+        test, third = [group for group in third if not group.flat], [group for group in third if group.flat]
+    for group in third:
+        group.leave_out("without labels" if group.flat else "a third split")
     return train, test
 
 
-def _flat(part):
-    what = f"{part.name}: contains {len(part.flat):,} images at its top level, expected class folders or nXXXXXXXX.tar"
-    if part.split == "train":
+def _flat(group):
+    what = (
+        f"{group.name}: contains {len(group.flat):,} images at its top level, expected class folders or nXXXXXXXX.tar"
+    )
+    if group.split == "train":
         return f"{what}; is it the validation archive?"
     return f"{what}, or a list of their labels as well: the devkit, or val.txt and synset_words.txt"

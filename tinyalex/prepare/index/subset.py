@@ -1,4 +1,4 @@
-"""A part of an index: a share of every class to test on, or a few classes and images for trying things out."""
+"""Parts of an index: a share of every class as test images, or a few classes and images to try things out."""
 
 import dataclasses
 import re
@@ -8,12 +8,12 @@ from tinyalex.errors import UsageError
 
 
 def parse(text):
-    """Read a subset as the command line has it.
+    """Parse the command line's ``--subset``.
 
     Parameters
     ----------
     text : str
-        "10": the first ten classes; "10x50": at most fifty images of each, a split.
+        "10": the first ten classes; "10x50": at most fifty images of each per split.
 
     Returns
     -------
@@ -22,28 +22,28 @@ def parse(text):
     """
     found = re.fullmatch(r"(\d{1,9})(?:x(\d{1,9}))?", text)
     if not found:
-        raise UsageError(f"--subset {text}: wanted a number of classes, or classes and images of each, like 10x50")
+        raise UsageError(f"--subset {text}: give a number of classes, or classes and images of each, such as 10x50")
     return int(found[1]), int(found[2]) if found[2] else None
 
 
 def check(test_share, classes, per_class):
-    """Refuse numbers that cannot be meant."""
+    """Refuse numbers out of range."""
     if not 0 <= test_share < 1:
-        raise UsageError(f"--test-share {test_share}: wanted a number from 0 up to, but not including, 1")
+        raise UsageError(f"--test-share {test_share}: give a number from 0 up to, but not including, 1")
     if classes is not None and classes < 2:
-        raise UsageError(f"--subset {classes}: wanted two classes or more, for there is nothing to tell apart in one")
+        raise UsageError(f"--subset {classes}: give two classes or more")
     if per_class is not None and per_class < 1:
-        raise UsageError(f"--subset: {per_class} images a class; wanted one or more")
+        raise UsageError(f"--subset: {per_class} images a class; give one or more")
 
 
-def share_out(index, share, seed):
+def split_off_test(index, share, seed):
     """Make a share of every class's training images the test split.
 
     Parameters
     ----------
     index : Index
     share : float
-        At least one image of a class is taken, and one left, if it has two.
+        Of every class; at least one image is taken and one is left, if the class has two.
     seed : int
 
     Returns
@@ -53,7 +53,7 @@ def share_out(index, share, seed):
     if not share:
         return index
     if index.splits["test"]:
-        raise UsageError(f"--test-share {share}: the sources have test images of their own; leave it out")
+        raise UsageError(f"--test-share {share}: the sources already have test images; leave the option out")
     test = set()
     for label, entries in _by_class(index.splits["train"]).items():
         count = min(max(1, round(share * len(entries))), len(entries) - 1)
@@ -63,18 +63,18 @@ def share_out(index, share, seed):
     return dataclasses.replace(index, splits={"train": kept, "test": taken})
 
 
-def few(index, classes, per_class, seed):
+def take(index, classes, per_class, seed):
     """Keep the first ``classes`` classes, and at most ``per_class`` images of each in either split; None: all."""
     if classes is not None and classes > len(index.classes):
-        raise UsageError(f"--subset {classes}: the set has {len(index.classes):,} classes; ask for fewer")
+        raise UsageError(f"--subset {classes}: the set has {len(index.classes):,} classes; give a smaller number")
     names, splits = index.classes[:classes], {}
     for split, entries in index.splits.items():
         chosen = [entry for entry in entries if entry.label < len(names)]
         if per_class is not None:
             chosen = [
                 entry
-                for label, each in _by_class(chosen).items()
-                for entry in _drawn(each, min(per_class, len(each)), seed, "subset", split, names[label])
+                for label, members in _by_class(chosen).items()
+                for entry in _drawn(members, min(per_class, len(members)), seed, "subset", split, names[label])
             ]
         splits[split] = sorted(chosen)
     return dataclasses.replace(index, classes=names, words=index.words[:classes], splits=splits)

@@ -1,4 +1,4 @@
-"""Packed archives, each unpacked once into one plain tar, so that its images can be read by offset.
+"""Unpack a compressed tar or a zip into one plain tar, so that its images can be read by offset.
 
 A compressed tar is decompressed as one stream; a zip is rewritten as a tar. No member becomes a file of its own.
 """
@@ -20,28 +20,28 @@ from tinyalex.system.storage import atomic_write
 _OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _BLOCK = 1 << 18  # bytes
-_BOMB = 200  # times its packed size: images hardly shrink at all
-_HARMLESS = 1 << 30  # bytes, whatever they were packed to
+_BOMB = 200  # largest ratio of unpacked to packed size: images hardly shrink
+_HARMLESS = 1 << 30  # bytes, allowed at any ratio
 
 
 def is_archive(path):
-    """Tell by its first bytes whether a file is a tar, a compressed file or a zip."""
+    """Return whether a file is a tar, a compressed file or a zip, by its first bytes."""
     with open(path, "rb") as file:
         start = file.read(tarfile.BLOCKSIZE)
     return start.startswith((*_OPENERS, *_ZIP)) or _is_header(start)
 
 
-def plain(path, scratch, show):
-    """Give a plain tar with an archive's contents.
+def as_plain_tar(path, scratch, show):
+    """Return the path of a plain tar with an archive's contents; unpack it if needed.
 
     Parameters
     ----------
     path : Path
         A tar, plain or packed by gzip, bzip2 or xz, or a zip.
     scratch : Path
-        Folder for what has to be unpacked. What was unpacked there before, from the same file, is taken again.
+        Folder for unpacked tars. One that was made there earlier from the same file is used again.
     show : callable
-        Gets a line before something long begins.
+        Called with a line of text before unpacking begins.
 
     Returns
     -------
@@ -51,13 +51,13 @@ def plain(path, scratch, show):
     Raises
     ------
     DataError
-        If it is damaged, or holds no tar.
+        If it is damaged, or has no tar inside.
     StorageError
-        If there is no room.
+        If the disk is full.
     """
     with open(path, "rb") as packed:
         start = packed.read(6)
-        opener = next((each for magic, each in _OPENERS.items() if start.startswith(magic)), None)
+        opener = next((opener for magic, opener in _OPENERS.items() if start.startswith(magic)), None)
         if opener is None and not start.startswith(_ZIP):
             return str(path)
         target = scratch_file(path, scratch, "tar")
@@ -78,7 +78,7 @@ def plain(path, scratch, show):
 
 
 def scratch_file(path, scratch, ending):
-    """Name a scratch file after what it is made from: its path, its size and its date."""
+    """Return the path of a scratch file, named after the path, size and date of the file it is made from."""
     status = os.stat(path)
     made_from = os.fsencode(f"{path.resolve()} {status.st_size} {status.st_mtime_ns}")
     mark = hashlib.blake2b(made_from, digest_size=6).hexdigest()
@@ -88,7 +88,7 @@ def scratch_file(path, scratch, ending):
 def _decompressed(opener, packed):
     with opener(packed) as stream:
         block = stream.read(_BLOCK)
-        if not _is_header(block[: tarfile.BLOCKSIZE]):  # seen before the disk is full of something else
+        if not _is_header(block[: tarfile.BLOCKSIZE]):  # checked before something else fills the disk
             raise tarfile.ReadError("no tar inside")
         while block:
             yield block
