@@ -68,7 +68,7 @@ def test_wiring_of_the_original_net_matches_the_paper():
         "conv5": (13, 13, 128), "fc6": (2048,), "fc7": (2048,),
     }  # fmt: skip
     assert found["conv2"].parts[0].before == (27, 27, 48) and found["conv1"].stride == 4
-    assert found["conv2"].after == ["ReLU", "norm", "norm in space", "max pool 3, 2"]
+    assert found["conv2"].after == ["ReLU", "LRN", "spatial norm", "max pool 3, stride 2"]
 
 
 @pytest.mark.parametrize(

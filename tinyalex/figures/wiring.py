@@ -82,8 +82,8 @@ def _level(layer):
 def _label(layer):
     if isinstance(layer, MaxPool | AvgPool):
         kind = "max" if isinstance(layer, MaxPool) else "mean"
-        return f"{kind} pool {layer.window}, {layer.stride}"
+        return f"{kind} pool {layer.window}, stride {layer.stride}"
     for kind, label in ((ReLU, "ReLU"), (Tanh, "tanh"), (Dropout, f"dropout {getattr(layer, 'p', 0):g}")):
         if isinstance(layer, kind):
             return label
-    return "norm in space" if isinstance(layer, SpatialNorm) else "norm"
+    return "spatial norm" if isinstance(layer, SpatialNorm) else "LRN"
