@@ -130,8 +130,8 @@ sorted_difference, sorted_p, _ = deal(np.sort(colour), each)
 print(f"sorted by colour: {sorted_difference:+.3f}; by chance as much in {sorted_p:.2%} of deals")
 assert sorted_p < 0.001 and 0 <= p <= 1
 package = figures.specialisation({"a": weights[..., :each], "b": weights[..., each:]})
-assert np.isclose(package.apart, abs(difference)) and (package.apart > package.by_chance) == (p < 0.05)
-print(f"tinyalex.figures.specialisation: {package.apart:.3f}, below {package.by_chance:.3f} in 95 % of deals")
+assert np.isclose(package.difference, abs(difference)) and (package.difference > package.by_chance) == (p < 0.05)
+print(f"tinyalex.figures.specialisation: {package.difference:.3f}, below {package.by_chance:.3f} in 95 % of deals")
 
 # %%
 # So the test can see it, and whatever it says of this run is a finding. In the run on drawn images, the columns do
