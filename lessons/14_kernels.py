@@ -133,8 +133,8 @@ sorted_difference, sorted_p, _ = permutation_test(np.sort(colour), per_column)
 print(f"sorted by colour: {sorted_difference:+.3f}; at least as much in {sorted_p:.2%} of random assignments")
 assert sorted_p < 0.001 and 0 <= p <= 1
 package = figures.specialisation({"a": weights[..., :per_column], "b": weights[..., per_column:]})
-assert np.isclose(package.apart, abs(difference)) and (package.apart > package.by_chance) == (p < 0.05)
-print(f"tinyalex.figures.specialisation: {package.apart:.3f}; 95 % of random assignments are below "
+assert np.isclose(package.difference, abs(difference)) and (package.difference > package.by_chance) == (p < 0.05)
+print(f"tinyalex.figures.specialisation: {package.difference:.3f}; 95 % of random assignments are below "
       f"{package.by_chance:.3f}")  # fmt: skip
 
 # %%

@@ -96,7 +96,7 @@ def line(text, name):
 def test_ten_lines_with_gpus(with_cupy):
     with_cupy(stub(count=2, apart=[(0, 1)]))
     text = doctor.text(report())
-    assert [each.split()[0] for each in text.splitlines()] == [
+    assert [row.split()[0] for row in text.splitlines()] == [
         "CPU", "BLAS", "threads", "memory", "CuPy", "driver", "GPUs", "peers", "PyTorch", "recipes",
     ]  # fmt: skip
     assert line(text, "memory") == "20.0 of 24.0 GiB free"
@@ -125,10 +125,10 @@ def test_which_recipes_fit(with_cupy):
 def test_json_output(with_cupy, capsys):
     with_cupy(stub())
     assert main(["doctor", "--json"]) == 0
-    said = json.loads(capsys.readouterr().out)
-    assert said["cuda"]["cards"][0]["name"] == "NVIDIA H200"
-    assert {each["name"] for each in said["recipes"]} == set(recipe.names())
-    assert said["recipes"][0].keys() == {"name", "batch", "bytes", "columns"}
+    output = json.loads(capsys.readouterr().out)
+    assert output["cuda"]["cards"][0]["name"] == "NVIDIA H200"
+    assert {entry["name"] for entry in output["recipes"]} == set(recipe.names())
+    assert output["recipes"][0].keys() == {"name", "batch", "bytes", "columns"}
 
 
 def test_doctor_does_not_import_pytorch(with_cupy, monkeypatch, capsys):

@@ -39,12 +39,12 @@ def test_specialisation_distinguishes_sorted_from_mixed_columns():
     colour = noise(5, 5, 1, 24) * np.array([1.0, -0.8, -0.2])[:, None]
     sorted_ = figures.specialisation({"a": grey, "b": colour})
     assert sorted_.means["a"] < 0.05 and sorted_.means["b"] > 0.95
-    assert sorted_.apart == pytest.approx(sorted_.means["b"] - sorted_.means["a"])
-    assert sorted_.apart > 3 * sorted_.by_chance
+    assert sorted_.difference == pytest.approx(sorted_.means["b"] - sorted_.means["a"])
+    assert sorted_.difference > 3 * sorted_.by_chance
     mixed = np.concatenate([grey, colour], axis=3)
     mixed_ = figures.specialisation({"a": mixed[..., ::2], "b": mixed[..., 1::2]})
-    assert mixed_.apart < mixed_.by_chance
-    assert figures.specialisation({"a": colour, "b": grey}).apart == pytest.approx(sorted_.apart)
+    assert mixed_.difference < mixed_.by_chance
+    assert figures.specialisation({"a": colour, "b": grey}).difference == pytest.approx(sorted_.difference)
 
 
 # Architecture.
@@ -68,7 +68,7 @@ def test_wiring_of_the_original_net_matches_the_paper():
         "conv5": (13, 13, 128), "fc6": (2048,), "fc7": (2048,),
     }  # fmt: skip
     assert found["conv2"].parts[0].before == (27, 27, 48) and found["conv1"].stride == 4
-    assert found["conv2"].after == ["ReLU", "norm", "norm in space", "max pool 3, 2"]
+    assert found["conv2"].after == ["ReLU", "LRN", "spatial norm", "max pool 3, stride 2"]
 
 
 @pytest.mark.parametrize(

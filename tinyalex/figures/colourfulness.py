@@ -21,14 +21,14 @@ class Specialisation(NamedTuple):
     ----------
     means : dict of str to float
         A column's mean colourfulness.
-    apart : float
+    difference : float
         Absolute difference of the two means, 0 to 1.
     by_chance : float
         The difference that 95 % of random splits of the same kernels into two columns stay below.
     """
 
     means: dict
-    apart: float
+    difference: float
     by_chance: float
 
 

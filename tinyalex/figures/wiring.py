@@ -52,18 +52,18 @@ def levels(network):
     found = []
     for stage, shapes in zip(network.stages, network.shapes, strict=False):
         sources = list(stage.exchange.routes)
-        inputs, here = stage.exchange.output_shapes(shapes), {}
+        inputs, stage_levels = stage.exchange.output_shapes(shapes), {}
         for column, layers in enumerate(stage.columns):
             for layer in layers:
                 before, inputs[column] = inputs[column], layer.output_shape(inputs[column])
                 if layer.parameters:
-                    level = here.get(_name(layer)) or _level(layer)
-                    here[level.name] = last = level
+                    level = stage_levels.get(_name(layer)) or _level(layer)
+                    stage_levels[level.name] = last = level
                     level.parts[column] = Part(inputs[column], before, sources[column])
                     sources[column] = [column]
-                elif (here or found) and column == 0:
-                    (last if here else found[-1]).after.append(_label(layer))
-        found += here.values()
+                elif (stage_levels or found) and column == 0:
+                    (last if stage_levels else found[-1]).after.append(_label(layer))
+        found += stage_levels.values()
     return found
 
 
@@ -82,8 +82,8 @@ def _level(layer):
 def _label(layer):
     if isinstance(layer, MaxPool | AvgPool):
         kind = "max" if isinstance(layer, MaxPool) else "mean"
-        return f"{kind} pool {layer.window}, {layer.stride}"
+        return f"{kind} pool {layer.window}, stride {layer.stride}"
     for kind, label in ((ReLU, "ReLU"), (Tanh, "tanh"), (Dropout, f"dropout {getattr(layer, 'p', 0):g}")):
         if isinstance(layer, kind):
             return label
-    return "norm in space" if isinstance(layer, SpatialNorm) else "norm"
+    return "spatial norm" if isinstance(layer, SpatialNorm) else "LRN"

@@ -79,7 +79,7 @@ class Gallery:
         found = specialisation(columns)
         means = ", ".join(f"column {name} {mean:.2f}" for name, mean in found.means.items())
         chance = f"below {found.by_chance:.2f} in 95 % of random splits of the same kernels"
-        return kernels(columns), f"colourfulness: {means}; difference {found.apart:.2f} ({chance})"
+        return kernels(columns), f"colourfulness: {means}; difference {found.difference:.2f} ({chance})"
 
     def _panel(self):
         test = self.dataset.need("test")

@@ -142,7 +142,7 @@ def test_sets_that_a_run_cannot_be_evaluated_with(trained, tmp_path, capsys, mad
 def test_the_same_classes_in_another_order_are_others(trained, folder, capsys):
     rewrite(folder, classes=["n00000000", "n00000002", "n00000001"])
     assert main(["evaluate", str(trained / "run"), "--data", str(folder)]) == 3
-    assert "not the 3 classes of the run (in another order)" in said(capsys)
+    assert "does not have the 3 classes of the run (they are in another order)" in said(capsys)
 
 
 # S6: a set that was prepared again.
