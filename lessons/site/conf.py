@@ -49,7 +49,7 @@ sphinx_gallery_conf = {
     "examples_dirs": str(HERE.parent),
     "gallery_dirs": "lessons",
     "filename_pattern": r"/\d\d_\w+\.py$",
-    "ignore_pattern": r"(^|/)(alexnet|shared|measure|conf|reference|conftest)\.py$|(^|/)ex\d\d_",
+    "ignore_pattern": r"(^|/)(alexnet|shared|measure|conf|conftest)\.py$|(^|/)ex\d\d_",
     "within_subsection_order": "FileNameSortKey",
     "nested_sections": False,
     "run_stale_examples": True,  # run each lesson again, since the package may have changed
