@@ -4,9 +4,8 @@ import ast
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[2] / "tinyalex"
-OPTIONS = (
-    "   :members:\n   :undoc-members:\n   :ignore-module-all:\n"  # what a module re-exports is listed at its origin
-)
+OPTIONS = "   :members:\n   :undoc-members:\n   :ignore-module-all:\n"  # re-exports are listed where they are defined
+INHERITED = "   :inherited-members: Layer, tuple\n"  # for layers: LRN inherits forward from a private base class
 
 
 def modules(folder):
@@ -48,7 +47,8 @@ def pages():
     for page, names in {"package": at_top, **in_folders}.items():
         texts[page] = heading("tinyalex" if page == "package" else f"tinyalex.{page}", "=")
         for name in names:
-            texts[page] += heading(name, "-") + f".. automodule:: {name}\n{OPTIONS}\n"
+            options = OPTIONS + (INHERITED if page == "layers" else "")
+            texts[page] += heading(name, "-") + f".. automodule:: {name}\n{options}\n"
     return texts
 
 
