@@ -133,7 +133,9 @@ for value, text, colour, height in (
     (halved[c], "halved: equal to it", VERMILION, 0.71),
 ):  # fmt: skip
     left.axvline(value, color=colour, lw=1.8, ls="--" if "halved" in text else "-")
-    left.text(value + 0.01, height, text, color=colour, weight="bold", transform=left.get_xaxis_transform())
+    side = -1 if "arithmetic" in text else 1
+    left.text(value + 0.01 * side, height, text, color=colour, weight="bold", ha="left" if side > 0 else "right",
+              transform=left.get_xaxis_transform())  # fmt: skip
 left.set(title="the probability of one class in 1024 networks", xlabel=f"p(class {c})", ylabel="networks")
 right.plot([0, 1], [0, 1], color=MUTED, lw=0.8)
 right.plot(exact.ravel(), halved_twice.ravel(), ".", ms=3, color=VERMILION, alpha=0.5)

@@ -138,7 +138,7 @@ assert gains["overlapping pooling"][0] < 2 * gains["overlapping pooling"][1]
 # one hour on 100 classes of Tiny ImageNet.
 
 folders = [HERE.parent / "data" / "runs" / name for name in ("imagenet", "tiny-imagenet", "cifar10-relu")]
-folder = next(each for each in folders if (each / run_folder.LOG).is_file())
+folder = next(run for run in folders if (run / run_folder.LOG).is_file())
 log = run_folder.read_log(folder)
 tests = [record for record in log if record["event"] == "test"]
 hours = (log[-1]["time"] - log[0]["time"]) / 3600

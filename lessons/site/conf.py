@@ -1,13 +1,16 @@
-"""How the lessons become pages: ``sphinx-build -W lessons/site lessons/out/site``.
+"""Sphinx configuration: build the pages with ``sphinx-build -W lessons/site lessons/out/site``.
 
-Every lesson is executed for it, and one that fails fails the build. The pages need no network, to build or to read.
+The build executes every lesson, and fails if one fails. It writes the pages of the reference from the package's
+docstrings (see reference.py). Neither building nor reading the pages needs a network.
 """
 
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))  # the lessons' shared.py
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]  # for reference.py, shared.py and tinyalex
+
+import reference  # noqa: E402
 
 project = "tinyalex"
 author = "tinyalex contributors"
@@ -26,17 +29,19 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 napoleon_google_docstring = False
 napoleon_use_rtype = False
-
 napoleon_use_ivar = True
-suppress_warnings = ["ref.python"]  # what a package passes on from its modules has two homes
+suppress_warnings = ["ref.python"]  # a parameter in backticks may also name attributes of several classes
 
 
 def setup(app):
-    """Let ``(n, *shape)`` in a docstring be what it says, and not the beginning of italics."""
-    app.connect("autodoc-process-docstring", _stars)
+    """Write the reference pages before Sphinx looks for sources."""
+    app.connect("builder-inited", reference.write)
+    app.connect("autodoc-skip-member", reference.skip)
+    app.connect("autodoc-process-docstring", _escape_stars)
 
 
-def _stars(app, what, name, thing, options, lines):
+def _escape_stars(app, what, name, thing, options, lines):
+    """Keep ``(n, *shape)`` in a docstring from being read as the start of italics."""
     lines[:] = [line.replace("*shape", r"\*shape") for line in lines]
 
 
@@ -47,7 +52,7 @@ sphinx_gallery_conf = {
     "ignore_pattern": r"(^|/)(alexnet|shared|measure|conf|conftest)\.py$|(^|/)ex\d\d_",
     "within_subsection_order": "FileNameSortKey",
     "nested_sections": False,
-    "run_stale_examples": True,  # a page is as old as the package, not as its script
+    "run_stale_examples": True,  # run each lesson again, since the package may have changed
     "capture_repr": (),
     "remove_config_comments": True,
     "download_all_examples": False,
