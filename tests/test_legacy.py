@@ -100,7 +100,7 @@ def test_a_prepared_set_holds_the_same_images():
 
 @pytest.mark.parametrize("options", [[], ["--full"]], ids=["quickly", "in full"])
 def test_a_prepared_set_is_verified(capsys, options):
-    assert main(["doctor", str(SET), *options]) == 0
+    assert main(["verify", str(SET), *options]) == 0
     assert "WRONG" not in capsys.readouterr().out
 
 
@@ -129,7 +129,7 @@ def test_a_run_goes_on_and_ends_where_it_did(capsys, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(RUN, out)
     assert main(["train", str(RECIPE), "--data", str(SET), "--out", str(out)]) == 0
-    assert "going on at step 62 of 72" in capsys.readouterr().out
+    assert "resuming at step 62 of 72" in capsys.readouterr().out
     (before, _), (wanted, _) = (checkpoint.read(checkpoint.newest(folder)) for folder in (RUN, FINISHED))
     found, metadata = checkpoint.read(checkpoint.newest(out))
     assert metadata["step"] == 72 and len(metadata["errors"]) == 12

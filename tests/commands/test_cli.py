@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import tinyalex
 from tinyalex import errors, randomness
 from tinyalex.cli import main
 from tinyalex.commands import summary
@@ -229,16 +228,29 @@ def test_predict_agrees_with_evaluate(workspace, capsys):
 
 
 def test_no_kernels_runs_the_readable_layers_and_says_so(workspace, tmp_path, capsys):
-    command = ["train", str(workspace / "tiny.toml"), "--data", str(workspace / "data"), "--threads", "1", "--no-kernels"]
+    command = [
+        "train",
+        str(workspace / "tiny.toml"),
+        "--data",
+        str(workspace / "data"),
+        "--threads",
+        "1",
+        "--no-kernels",
+    ]
     assert main([*command, "--out", str(tmp_path / "run")]) == 0
     assert "cpu, readable layers (--no-kernels), seed 0" in capsys.readouterr().out
-    without, usual = (weights_of(folder / "run" / "checkpoint-00000008.safetensors") for folder in (tmp_path, workspace))
+    without, usual = (
+        weights_of(folder / "run" / "checkpoint-00000008.safetensors") for folder in (tmp_path, workspace)
+    )
     for name, weights in usual.items():
         np.testing.assert_allclose(without[name], weights, rtol=1e-3, atol=1e-4 * np.abs(weights).max())
     metadata = run_folder.load(tmp_path / "run").metadata
     assert metadata["fingerprint"]["kernels"] == "off"
     assert "kernels" not in run_folder.load(workspace / "run").metadata["fingerprint"]
-    for command in (["evaluate", str(workspace / "run")], ["predict", "--run", str(workspace / "run"), *pictures(workspace)]):
+    for command in (
+        ["evaluate", str(workspace / "run")],
+        ["predict", "--run", str(workspace / "run"), *pictures(workspace)],
+    ):
         outputs = []
         for extra in ([], ["--no-kernels"]):
             assert main([*command, "--threads", "1", *extra]) == 0
@@ -447,10 +459,3 @@ def test_abbreviated_options_are_refused(capsys):
     """The command that resumes a run leaves out --fresh; it would not recognise an abbreviation of it."""
     assert main(["train", "--fres"]) == 2
     assert "unrecognized arguments: --fres" in capsys.readouterr().err
-
-
-def test_the_example_in_the_package_docstring_runs():
-    lines = [line.strip() for line in tinyalex.__doc__.splitlines() if line.startswith("    ")]
-    found = {}
-    exec("\n".join(lines), found)
-    assert found["network"].classes == 12

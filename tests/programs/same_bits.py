@@ -244,7 +244,7 @@ def learn(recipe, devices, dtype, images, labels):
     step = module("randomness").Step
     for number in range(len(images)):
         with network.step(), network.devices[0] as device:
-            loss, _ = attribute(network, "loss_and_backward")(images[number], labels[number], step(0, number))
+            loss, _ = attribute(network, "loss_and_backward")(images[number], labels[number], step=step(0, number))
             losses.append(float(device.get(loss)))
         if number in (0, len(images) - 1):
             for name, device, view in network.tensors("grad"):

@@ -3,8 +3,15 @@
 Each layer is a pair of functions: ``layer`` computes the output, ``layer_backward`` the gradients. Arrays are NumPy's
 in float64, images (n, h, w, c), kernels (k, k, c, o). Tests and lessons compare with them.
 
->>> y = loops.conv2d(x, W, b, stride=4)
->>> dx, dW, db = loops.conv2d_backward(dy, x, W, stride=4)
+>>> import numpy as np
+>>> from tinyalex.layers import loops
+>>> x, W, b = np.ones((1, 7, 7, 3)), np.ones((3, 3, 3, 2)), np.zeros(2)
+>>> y = loops.conv2d(x, W, b, stride=2)
+>>> y.shape
+(1, 3, 3, 2)
+>>> dx, dW, db = loops.conv2d_backward(np.ones_like(y), x, W, stride=2)
+>>> db
+array([9., 9.])
 """
 
 from tinyalex.layers.loops.activation import relu, relu_backward, tanh, tanh_backward
