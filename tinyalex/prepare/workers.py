@@ -76,25 +76,25 @@ def run(job, tasks, count, stop, on_done, on_tick, describe):
     Exception
         Whatever a job raised.
     """
-    waiting, crew = list(reversed(tasks)), []
+    waiting, workers = list(reversed(tasks)), []
     with contextlib.ExitStack() as stack:
-        stack.callback(_kill_all, crew)
+        stack.callback(_kill_all, workers)
         spare = len(tasks) > count + 1  # with no task left to compute meanwhile, no extra process is needed
         for _ in range(min(count + spare, len(tasks))):
-            crew.append(_Worker(job))
-        while waiting or any(worker.busy for worker in crew):
-            for worker in crew:
-                if waiting and not worker.busy and sum(worker.computes for worker in crew) < count:
+            workers.append(_Worker(job))
+        while waiting or any(worker.busy for worker in workers):
+            for worker in workers:
+                if waiting and not worker.busy and sum(worker.computes for worker in workers) < count:
                     worker.assign(waiting.pop())
             if stop.stop_requested:
                 raise Interrupted("stopped")
-            for pipe in connection.wait([worker.pipe for worker in crew if worker.busy], _TICK):
-                worker = next(worker for worker in crew if worker.pipe is pipe)
+            for pipe in connection.wait([worker.pipe for worker in workers if worker.busy], _TICK):
+                worker = next(worker for worker in workers if worker.pipe is pipe)
                 if finished := worker.receive(describe):
                     on_done(*finished)
-            on_tick(sum(worker.part for worker in crew if worker.busy))
-        while crew:
-            crew.pop().close()
+            on_tick(sum(worker.part for worker in workers if worker.busy))
+        while workers:
+            workers.pop().close()
 
 
 class _Worker:
@@ -154,8 +154,8 @@ class _Worker:
         self._process.join()
 
 
-def _kill_all(crew):
-    for worker in crew:
+def _kill_all(workers):
+    for worker in workers:
         worker.kill()
 
 

@@ -141,14 +141,18 @@ def test_sums_of_published_archives(toy, tmp_path, monkeypatch):
     lines = []
     with pytest.raises(DataError) as caught:
         index([toy.train], tmp_path, lines.append, verify_md5=True)
-    assert "MD5 is " in str(caught.value) and ", of no known archive; known: " in str(caught.value)
+    assert "MD5 is " in str(
+        caught.value
+    ) and ", of no known archive; download it again, or leave --verify-md5 out; known: " in str(caught.value)
     assert "1d675b47d978889d74fa0da5fadfb00e ILSVRC2012_img_train.tar" in str(caught.value)
     sums = {each.name: hashlib.md5(each.read_bytes()).hexdigest() for each in (toy.train, toy.val)}
     monkeypatch.setattr(md5, "KNOWN", sums)
     index([toy.train], tmp_path, lines.append, verify_md5=True)
     assert lines == [f"{toy.train}: MD5 is that of ILSVRC2012_img_train.tar"]
     monkeypatch.setattr(md5, "KNOWN", dict(zip(sums, reversed(sums.values()), strict=True)))
-    with pytest.raises(DataError, match="that of ILSVRC2012_img_val.tar; known"):
+    with pytest.raises(
+        DataError, match="that of ILSVRC2012_img_val.tar; download it again, or leave --verify-md5 out; known"
+    ):
         index([toy.train], tmp_path, lines.append, verify_md5=True)
 
 

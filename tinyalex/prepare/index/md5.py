@@ -32,4 +32,5 @@ def verify(path, show):
         show(f"{path}: MD5 is that of {name}")
         return
     wanted = ", ".join(f"{known} {name}" for name, known in KNOWN.items())
-    raise DataError(f"{path}: MD5 is {found}, {f'that of {name}' if name else 'of no known archive'}; known: {wanted}")
+    what = f"that of {name}" if name else "of no known archive"
+    raise DataError(f"{path}: MD5 is {found}, {what}; download it again, or leave --verify-md5 out; known: {wanted}")
