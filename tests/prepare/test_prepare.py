@@ -561,8 +561,8 @@ def test_a_place_that_must_not_be_written(few, prepare, tmp_path, monkeypatch):
     ("options", "message"),
     [
         (["--size", "0"], "--size 0: give a number from 1 to 4096"),
-        (["--workers", "0"], "--workers 0: wanted"),
-        (["--seed", "-1"], "--seed -1: wanted"),
+        (["--workers", "0"], "--workers 0: give a number"),
+        (["--seed", "-1"], "--seed -1: give a number"),
         (["--size", "large"], "argument --size: invalid int value: 'large'"),
         (["--max-bad", "some"], "--max-bad: 'some' is no number of images, as 20, or share of them, as 0.5%"),
         (["--subset", "x"], "--subset x: wanted"),
