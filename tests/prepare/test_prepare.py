@@ -564,8 +564,8 @@ def test_an_output_folder_without_permission(few, prepare, tmp_path, monkeypatch
     ("options", "message"),
     [
         (["--size", "0"], "--size 0: give a number from 1 to 4096"),
-        (["--workers", "0"], "--workers 0: give"),
-        (["--seed", "-1"], "--seed -1: give"),
+        (["--workers", "0"], "--workers 0: give a number"),
+        (["--seed", "-1"], "--seed -1: give a number"),
         (["--size", "large"], "argument --size: invalid int value: 'large'"),
         (["--max-bad", "some"], "--max-bad: 'some' is neither a number of images, such as 20, nor a share, such as"),
         (["--subset", "x"], "--subset x: give"),
