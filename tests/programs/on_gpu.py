@@ -1,9 +1,9 @@
-"""The day a card is there: `python -m tests.programs.on_gpu FOLDER [--only STEP ...] [--data PREPARED]`.
+"""All checks that need a GPU: `python -m tests.programs.on_gpu FOLDER [--only STEP ...] [--data PREPARED]`.
 
-Runs, one after the other and each with its own log in the folder, all that only a machine with a card can say: the
-suite's tests on cuda:0, layers and whole steps held to NumPy, compute-sanitizer over the layers' kernels, `tinyalex
-bench` beside PyTorch and a Chainer-style port, the dress rehearsal of the full run; and with a prepared set, some
-epochs of the full-size net on it in two columns. Ends with a line for each, and with 1 if one failed.
+Runs one after the other, each with its own log in the folder: the suite's tests on cuda:0, layers and whole steps
+compared with NumPy, compute-sanitizer over the layers' kernels, `tinyalex bench` beside PyTorch, the rehearsal of the
+full run; and with a prepared set, some epochs of the full-size net on it in two columns. Prints a line for each at the
+end; the exit code is 1 if one failed.
 """
 
 import argparse
@@ -16,17 +16,17 @@ import time
 from pathlib import Path
 
 PYTHON = [sys.executable, "-X", "faulthandler"]
-# Every array in memory of its own, so that the sanitizer sees where it ends.
+# Without CuPy's memory pool, so that the sanitizer knows where each array ends.
 WITHOUT_A_POOL = "import sys, cupy, pytest; cupy.cuda.set_allocator(None); sys.exit(pytest.main(sys.argv[1:]))"
 
 
 def steps(folder, data, epochs):
-    """Return ``{name: command}``; a step without its tool has a reason in its place."""
+    """Return ``{name: command}``; for a step whose tool is missing, the reason instead of the command."""
     parallel = ["-n", "8"] if importlib.util.find_spec("xdist") else []
     quiet = ["-q", "-p", "no:cacheprovider", "-p", "no:benchmark"]
     sanitizer = shutil.which("compute-sanitizer")
     small = ["tests/layers/test_layers.py", "tests/kernels/test_kernels.py"]
-    small += ["-k", "cuda and (test_twin and kernels or steps or bits)"]
+    small += ["-k", "cuda and (reference_implementation and kernels or steps or bits)"]
     train = ["train", "modern", "--data", str(data), "--devices", "cuda:0", "cuda:0", "--set", "net.classes=0"]
     return {
         "machine": [*PYTHON, "-m", "tinyalex", "doctor"],
