@@ -66,7 +66,7 @@ def test_single_counters_draw_without_a_warning():
 def test_the_same_bits_on_another_device():
     with Device("fake:0") as device:
         there = bits(key(4), device.xp.arange(100)[:, None], device.xp.arange(30), xp=device.xp)
-    assert there.place == "fake:0"
+    assert there.device_name == "fake:0"
     np.testing.assert_array_equal(device.get(there), bits(key(4), np.arange(100)[:, None], np.arange(30)))
 
 

@@ -110,9 +110,9 @@ class StubCuPy(types.ModuleType):
     def RawModule(self, code):
         def get_function(name):
             def start(blocks, threads, arguments):
-                places = [each.place for each in arguments if isinstance(each, FakeArray)]
-                for place in places:
-                    self.check(place)
+                device_names = [each.device_name for each in arguments if isinstance(each, FakeArray)]
+                for device_name in device_names:
+                    self.check(device_name)
                 memory = [getattr(each, "_array", each) for each in arguments]
                 shim.run(code, name, blocks, *threads, memory)
 
@@ -133,10 +133,10 @@ class StubCuPy(types.ModuleType):
             raise AttributeError(name)
         return getattr(FakeNumPy(f"cuda:{self.cards[-1]}"), name)
 
-    def check(self, place):
+    def check(self, device_name):
         """An operation on an array: its card has to be current, and a stream of that card."""
-        assert place == f"cuda:{self.cards[-1]}", f"{place} is not the current card"
-        assert self.streams and self.streams[-1].card == self.cards[-1], f"{place}: work on the default stream"
+        assert device_name == f"cuda:{self.cards[-1]}", f"{device_name} is not the current device"
+        assert self.streams and self.streams[-1].card == self.cards[-1], f"{device_name}: work on the default stream"
         self.streams[-1].synchronize()  # it comes after what that stream was asked for before, and nothing else
 
 
@@ -198,18 +198,18 @@ def plant(monkeypatch):
 
         def watched(method):
             def call(array, *args):
-                stub.check(array.place)
+                stub.check(array.device_name)
                 return method(array, *args)
 
             return call
 
-        def checked(place, *operation, plain=fake._checked, **described):
-            stub.check(place)
-            return plain(place, *operation, **described)
+        def checked(device_name, *operation, plain=fake._checked, **described):
+            stub.check(device_name)
+            return plain(device_name, *operation, **described)
 
         monkeypatch.setattr(fake, "_checked", checked)
         stream = happens_before.Stream()  # what waits for what shows in the numbers here
-        monkeypatch.setattr(happens_before, "current", lambda place: stream)
+        monkeypatch.setattr(happens_before, "current", lambda device_name: stream)
         for name in ("__setitem__", "__float__", "__int__", "__bool__"):
             monkeypatch.setattr(FakeArray, name, watched(getattr(FakeArray, name)))
         for name, value in (("set", upload), ("get", download), ("data", property(Memory))):
@@ -340,12 +340,12 @@ def test_memory_and_copies_are_on_the_device_even_if_not_current(plant):
     device, host = Device("cuda:1"), np.arange(12.0).reshape(3, 4)
     stub.history.clear()
     there = device.put(host[:, ::2])
-    assert (there.place, device.empty((3,), "float32").place) == ("cuda:1", "cuda:1")
+    assert (there.device_name, device.empty((3,), "float32").device_name) == ("cuda:1", "cuda:1")
     assert [entry for entry in stub.history if entry[0] == "put"] == [("put", 1)]
     host[...] = 0  # the copy was taken
     np.testing.assert_array_equal(device.get(there), [[0, 2], [4, 6], [8, 10]])
     zeros = device.zeros((2, 3), "float32")
-    assert (zeros.place, zeros.dtype) == ("cuda:1", np.float32)
+    assert (zeros.device_name, zeros.dtype) == ("cuda:1", np.float32)
 
 
 def test_get_async_does_not_wait_for_later_work(plant):
@@ -398,7 +398,7 @@ def test_receive_waits_for_the_producer_and_makes_the_source_wait(plant, source,
     source.synchronize()
     np.testing.assert_array_equal(destination.get(copy), np.full(5, 7.0))
     assert array._array[0] == -1
-    assert copy.place == destination.name
+    assert copy.device_name == destination.name
 
 
 def test_receive_step_by_step(plant):
@@ -449,7 +449,7 @@ def test_work_on_an_upload_waits_for_the_upload(plant):
         device.stream.do("use", lambda: seen.append((first._array.copy(), second._array.copy())))
     device.stream.synchronize()
     assert (seen[0][0] == 7).all() and (seen[0][1] == 8).all()
-    assert first.place == second.place == "cuda:1"
+    assert first.device_name == second.device_name == "cuda:1"
 
 
 def test_upload_starts_at_once(plant):
@@ -523,7 +523,7 @@ def test_batches_on_gpus_have_the_same_bits_as_on_the_host(plant, devices, eager
     for batch, host in zip(with_them, expected, strict=True):
         for device in devices:
             array = device.to_device(batch.images)
-            assert array.place == device.name
+            assert array.device_name == device.name
             np.testing.assert_array_equal(device.get(array), host.images)
         assert batch.images.shape == host.images.shape and len(batch.images) == len(host.labels)
         np.testing.assert_array_equal(batch.labels, host.labels)
@@ -574,7 +574,7 @@ def test_training_step_on_gpus(plant, monkeypatch, devices, norm, fc8):
         np.testing.assert_array_equal(results[name], expected[name], err_msg=str(name))
     for index, layer in network.layers():
         for parameter in layer.parameters:
-            assert parameter.value.place == parameter.grad.place == devices[index]
+            assert parameter.value.device_name == parameter.grad.device_name == devices[index]
     assert (stub.cards, stub.streams) == ([0], [])
 
 

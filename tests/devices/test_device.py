@@ -209,7 +209,7 @@ def test_receive_copies(source, destination):
     with source:
         array[...] = 0
     np.testing.assert_array_equal(destination.get(copy), host)
-    assert getattr(copy, "place", "cpu") == destination.name
+    assert getattr(copy, "device_name", "cpu") == destination.name
 
 
 def test_receive_of_a_non_contiguous_array_raises():

@@ -19,12 +19,12 @@ DEVICES = {name: Device(name) for name in ("fake:0", "fake:1")}
 XP = DEVICES["fake:0"].xp
 
 
-def on(place, array=HOST):
-    return DEVICES[place].put(array)
+def on(device_name, array=HOST):
+    return DEVICES[device_name].put(array)
 
 
 def fetched(array):
-    return DEVICES[array.place].get(array)
+    return DEVICES[array.device_name].get(array)
 
 
 @pytest.fixture(autouse=True)
@@ -173,14 +173,14 @@ PLAIN = {
 }
 
 
-def place_of(result):
-    return {part.place for part in (result if isinstance(result, tuple) else (result,))}
+def devices_of(result):
+    return {part.device_name for part in (result if isinstance(result, tuple) else (result,))}
 
 
 @pytest.mark.parametrize("operation", PLAIN)
 def test_other_operations_are_numpys_and_stay_on_the_device(mine, operation):
     result, expected = PLAIN[operation](mine, XP), PLAIN[operation](HOST, np)
-    assert place_of(result) == {"fake:0"}
+    assert devices_of(result) == {"fake:0"}
     pairs = zip(result, expected, strict=True) if isinstance(result, tuple) else [(result, expected)]
     for got, wanted in pairs:
         assert (got.dtype, got.shape) == (wanted.dtype, wanted.shape)
@@ -199,7 +199,7 @@ def test_in_place_operations_write_to_the_memory(mine):
 
 def test_attributes_and_numbers(mine):
     assert (len(mine), mine.shape, mine.ndim, mine.size, mine.nbytes) == (3, (3, 4), 2, 12, 96)
-    assert mine.flags.c_contiguous and not mine.T.flags.c_contiguous and mine.T.place == "fake:0"
+    assert mine.flags.c_contiguous and not mine.T.flags.c_contiguous and mine.T.device_name == "fake:0"
     assert (float(mine[0, 1]), int(mine[0, 1]), bool(mine[0, 1] > 3)) == (2.0, 2, False)
     assert "fake:0" in repr(mine)
     with pytest.raises(AttributeError):
@@ -208,7 +208,7 @@ def test_attributes_and_numbers(mine):
         _ = mine.__array_interface__  # NumPy would look behind the array through this
     with pytest.raises(TypeError):
         hash(mine)
-    assert copy.copy(mine).place == "fake:0"
+    assert copy.copy(mine).device_name == "fake:0"
 
 
 def test_get_returns_a_copy(mine):
@@ -272,4 +272,4 @@ def test_exchange_without_a_copy_raises(monkeypatch, where):
 
 def test_created_arrays_are_fake_arrays():
     for made in (XP.arange(3), XP.zeros(3), DEVICES["fake:0"].zeros((3,), "float32"), on("fake:0")):
-        assert isinstance(made, FakeArray) and made.place == "fake:0"
+        assert isinstance(made, FakeArray) and made.device_name == "fake:0"

@@ -202,7 +202,7 @@ def test_views_are_no_access():
     array = produce(one)
     with other:
         for view in (array[1:], array.T, array.reshape(-1), np.transpose(array), array.real, np.expand_dims(array, 0)):
-            assert view.size and view.place == "fake:0"
+            assert view.size and view.device_name == "fake:0"
     array[:2].reshape(8)  # wherever
 
 

@@ -78,7 +78,10 @@ PLACES = {
         ),
     },
     "layers.patches:positions": {
-        "positions: floor for ceil": ("-(-span // stride) if rounding == \"ceil\" else span // stride", "span // stride"),
+        "positions: floor for ceil": (
+            "-(-span // stride) if rounding == \"ceil\" else span // stride",
+            "span // stride",
+        ),
         "positions: ceil for floor": (
             "-(-span // stride) if rounding == \"ceil\" else span // stride",
             "-(-span // stride)",
@@ -421,7 +424,10 @@ PLACES = {
     "training.optimizer:Optimizer.update": {
         "update: biases decay": ("if parameter.kind == \"W\" else 0.0", ""),
         "update: decay without the rate": ("return own, decay * own", "return own, decay"),
-        "update: layers have no decay of their own": ("self.layer_weight_decay.get(parameter.layer, self.weight_decay)", "self.weight_decay"),
+        "update: layers have no decay of their own": (
+            "self.layer_weight_decay.get(parameter.layer, self.weight_decay)",
+            "self.weight_decay",
+        ),
         "update: biases have the weights' rate": ("rate if bias_rate is None else bias_rate", "rate"),
         "update: lr_mult ignored": (".get(parameter.layer, 1.0)", ".get(\"\", 1.0)"),
         "update: frozen layers decay": ("if own:", "own = own or rate\n        if own:"),
