@@ -1,8 +1,8 @@
 """Compares a GPU's results with NumPy's: `python -m tests.programs.gpu_parity`, on a machine with a GPU.
 
 Three whole steps of the full-size nets in float64, by kernels and by array operations, in two columns on one GPU and
-in the grouped form; the same steps asynchronously and serially, bit for bit; a step's allocations and memory. Prints a line
-for each check; the exit code is 1 if one failed.
+in the grouped form; the same steps asynchronously and serially, bit for bit; a step's allocations and memory. Prints a
+line for each check; the exit code is 1 if one failed.
 """
 
 import argparse

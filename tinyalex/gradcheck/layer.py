@@ -13,7 +13,15 @@ _NUMBERS = 1 << 16  # about as many input numbers go through a layer at once
 
 
 def check(
-    layer, x, training=False, step=None, parameters=None, method="complex", tolerance=None, seed=0, images_alone=False,
+    layer,
+    x,
+    training=False,
+    step=None,
+    parameters=None,
+    method="complex",
+    tolerance=None,
+    seed=0,
+    images_alone=False,
     name=None,
 ):
     """Check a layer's backward against its forward.
