@@ -1,4 +1,4 @@
-"""Chance, looked at from outside: the same bits for ever and everywhere, and nothing but chance in them."""
+"""Random numbers: fixed bits on all machines and devices, and statistical tests."""
 
 import numpy as np
 import pytest
@@ -43,16 +43,16 @@ def test_types_and_shapes():
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.int32, np.uint32, np.int64])
-def test_the_counters_type_does_not_matter(dtype):
+def test_type_of_the_counters_does_not_matter(dtype):
     np.testing.assert_array_equal(bits(5, np.arange(100, dtype=dtype)), [bits(5, i) for i in range(100)])
 
 
-def test_the_type_of_a_whole_number_does_not_matter():
+def test_type_of_an_integer_in_the_key_does_not_matter():
     assert key(np.int32(4), "crop", np.int64(3)) == key(4, "crop", 3)
     assert key(0, "3") != key(0, 3)
 
 
-def test_a_part_is_the_part_of_the_whole():
+def test_bits_of_a_slice_are_the_slice_of_the_bits():
     whole = bits(9, np.arange(50)[:, None], np.arange(20))
     np.testing.assert_array_equal(bits(9, np.arange(30, 50)[:, None], np.arange(7, 20)), whole[30:, 7:])
 
@@ -66,7 +66,7 @@ def test_single_counters_draw_without_a_warning():
 def test_the_same_bits_on_another_device():
     with Device("fake:0") as device:
         there = bits(key(4), device.xp.arange(100)[:, None], device.xp.arange(30), xp=device.xp)
-    assert there.place == "fake:0"
+    assert there.device_name == "fake:0"
     np.testing.assert_array_equal(device.get(there), bits(key(4), np.arange(100)[:, None], np.arange(30)))
 
 
@@ -140,7 +140,7 @@ def test_rows_and_columns_of_a_mask_are_independent():
     assert len(np.unique(mask, axis=0)) == 128
 
 
-def test_one_bit_in_flips_half_the_bits_out():
+def test_one_input_bit_flips_half_the_output_bits():
     counters = np.arange(4096, dtype=np.uint32)
     for bit in range(32):
         flipped = bits(11, counters) ^ bits(11, counters ^ np.uint32(1 << bit))
@@ -194,7 +194,7 @@ def test_permutations_differ_and_mix():
     assert ((places - 500) ** 2 / 500).sum() < 25
 
 
-def test_step_says_where_and_cannot_change():
+def test_step_is_immutable():
     step = Step(seed=1, number=2)
     assert step.first == 0
     with pytest.raises(AttributeError):

@@ -1,4 +1,4 @@
-"""The CUDA device without a card: a CuPy that is NumPy, and watches cards, streams and events.
+"""The CUDA device without a GPU: a stand-in for CuPy that computes with NumPy and checks devices, streams and events.
 
 Its streams keep what they are given in queues. Nothing runs before it must (or, when ``eager``, everything at once), so
 that a missing wait gives wrong numbers here, not only now and then on two cards.
@@ -30,7 +30,7 @@ from tinyalex.training.optimizer import Optimizer
 
 
 class StubCuPy(types.ModuleType):
-    """What `Device` uses of CuPy; arrays are `FakeArray`s placed on the card that was current when they were made."""
+    """What `Device` uses of CuPy; arrays are `FakeArray` objects of the device that was current when they were made."""
 
     def __init__(self, cards, eager):
         super().__init__("cupy")
@@ -110,9 +110,9 @@ class StubCuPy(types.ModuleType):
     def RawModule(self, code):
         def get_function(name):
             def start(blocks, threads, arguments):
-                places = [each.place for each in arguments if isinstance(each, FakeArray)]
-                for place in places:
-                    self.check(place)
+                device_names = [each.device_name for each in arguments if isinstance(each, FakeArray)]
+                for device_name in device_names:
+                    self.check(device_name)
                 memory = [getattr(each, "_array", each) for each in arguments]
                 shim.run(code, name, blocks, *threads, memory)
 
@@ -133,15 +133,15 @@ class StubCuPy(types.ModuleType):
             raise AttributeError(name)
         return getattr(FakeNumPy(f"cuda:{self.cards[-1]}"), name)
 
-    def check(self, place):
+    def check(self, device_name):
         """An operation on an array: its card has to be current, and a stream of that card."""
-        assert place == f"cuda:{self.cards[-1]}", f"{place} is not the current card"
-        assert self.streams and self.streams[-1].card == self.cards[-1], f"{place}: work on the default stream"
+        assert device_name == f"cuda:{self.cards[-1]}", f"{device_name} is not the current device"
+        assert self.streams and self.streams[-1].card == self.cards[-1], f"{device_name}: work on the default stream"
         self.streams[-1].synchronize()  # it comes after what that stream was asked for before, and nothing else
 
 
 class Pinned(bytearray):
-    """Host memory that a card reads by itself, when the copy's turn has come; by then somebody must still hold it."""
+    """Pinned host memory; the GPU reads it when it executes the copy, and it must not be freed before."""
 
     def reader(self, shape, dtype):
         held = weakref.ref(self)
@@ -154,7 +154,7 @@ class Pinned(bytearray):
 
 
 class Memory:
-    """``array.data`` of CuPy."""
+    """CuPy's ``array.data``."""
 
     def __init__(self, array):
         self.array = array
@@ -171,7 +171,7 @@ class Memory:
 
 @pytest.fixture
 def plant(monkeypatch):
-    """Put a stub in CuPy's place: ``plant(cards)``."""
+    """Replace CuPy by the stand-in: ``plant(number of GPUs)``."""
 
     def plant(cards=2, eager=False):
         stub = StubCuPy(cards, eager)
@@ -198,18 +198,18 @@ def plant(monkeypatch):
 
         def watched(method):
             def call(array, *args):
-                stub.check(array.place)
+                stub.check(array.device_name)
                 return method(array, *args)
 
             return call
 
-        def checked(place, *operation, plain=fake._checked, **described):
-            stub.check(place)
-            return plain(place, *operation, **described)
+        def checked(device_name, *operation, plain=fake._checked, **described):
+            stub.check(device_name)
+            return plain(device_name, *operation, **described)
 
         monkeypatch.setattr(fake, "_checked", checked)
         stream = happens_before.Stream()  # what waits for what shows in the numbers here
-        monkeypatch.setattr(happens_before, "current", lambda place: stream)
+        monkeypatch.setattr(happens_before, "current", lambda device_name: stream)
         for name in ("__setitem__", "__float__", "__int__", "__bool__"):
             monkeypatch.setattr(FakeArray, name, watched(getattr(FakeArray, name)))
         for name, value in (("set", upload), ("get", download), ("data", property(Memory))):
@@ -223,7 +223,7 @@ def plant(monkeypatch):
 
 
 @pytest.mark.parametrize("before, after", [(None, ":4096:8"), (":16:8", ":16:8")])
-def test_cublas_is_asked_for_the_same_bits_every_time(plant, monkeypatch, before, after):
+def test_cublas_workspace_is_configured_for_reproducible_bits(plant, monkeypatch, before, after):
     plant()
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", "")
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG") if before is None else monkeypatch.setenv(
@@ -247,7 +247,7 @@ def test_no_cupy(monkeypatch):
             "pip uninstall cupy-cuda13x, pip install 'tinyalex[cuda12]'"),
     (13000, "CUDA does not answer (cudaErrorUnknown); look at nvidia-smi"),
 ])  # fmt: skip
-def test_a_driver_that_does_not_answer(plant, driver, message):
+def test_driver_does_not_answer(plant, driver, message):
     stub = plant()
 
     def fail():
@@ -282,7 +282,7 @@ def test_no_memory_left(plant):
 
 
 @pytest.mark.parametrize("names", [["cpu", "cuda:0"], ["cuda:0", "cpu"], ["fake:0", "cpu"], ["cpu", "fake:1"]])
-def test_a_net_on_devices_of_two_kinds_is_refused(plant, names):
+def test_devices_of_two_kinds_raise(plant, names):
     plant()
     said = f"devices: {' '.join(names)} are of two kinds; give two of cpu, two of cuda:N or two of fake:N"
     with pytest.raises(UsageError) as error:
@@ -290,20 +290,20 @@ def test_a_net_on_devices_of_two_kinds_is_refused(plant, names):
     assert str(error.value) == said
 
 
-def test_no_such_card(plant):
+def test_no_such_gpu(plant):
     plant(cards=2)
     with pytest.raises(DeviceError) as error:
         Device("cuda:2")
     assert str(error.value) == "cuda:2: not there; this machine has 2 CUDA device(s), counted from cuda:0"
 
 
-def test_the_last_card(plant):
+def test_last_gpu(plant):
     stub = plant(cards=3)
     device = Device("cuda:2")
     assert (device.xp, device.stream.card, device.on_host) == (stub, 2, False)
 
 
-def test_the_host_needs_no_cupy(monkeypatch):
+def test_cpu_device_does_not_import_cupy(monkeypatch):
     monkeypatch.setitem(sys.modules, "cupy", None)
     Device("cpu"), Device("fake:0")
 
@@ -311,7 +311,7 @@ def test_the_host_needs_no_cupy(monkeypatch):
 # Where work goes.
 
 
-def test_entering_makes_card_and_stream_current(plant):
+def test_entering_makes_device_and_stream_current(plant):
     stub = plant()
     device = Device("cuda:1")
     stub.history.clear()
@@ -330,25 +330,25 @@ def test_contexts_nest_and_end_on_errors(plant):
     assert (stub.cards, stub.streams) == ([0], [])
 
 
-def test_one_card_twice_is_two_streams(plant):
+def test_one_gpu_twice_has_two_streams(plant):
     plant()
     assert Device("cuda:0").stream is not Device("cuda:0").stream
 
 
-def test_memory_and_copies_are_on_the_device_whoever_is_current(plant):
+def test_memory_and_copies_are_on_the_device_even_if_not_current(plant):
     stub = plant()
     device, host = Device("cuda:1"), np.arange(12.0).reshape(3, 4)
     stub.history.clear()
     there = device.put(host[:, ::2])
-    assert (there.place, device.empty((3,), "float32").place) == ("cuda:1", "cuda:1")
+    assert (there.device_name, device.empty((3,), "float32").device_name) == ("cuda:1", "cuda:1")
     assert [entry for entry in stub.history if entry[0] == "put"] == [("put", 1)]
     host[...] = 0  # the copy was taken
     np.testing.assert_array_equal(device.get(there), [[0, 2], [4, 6], [8, 10]])
     zeros = device.zeros((2, 3), "float32")
-    assert (zeros.place, zeros.dtype) == ("cuda:1", np.float32)
+    assert (zeros.device_name, zeros.dtype) == ("cuda:1", np.float32)
 
 
-def test_what_is_read_later_waits_for_nothing_that_was_asked_since(plant):
+def test_get_async_does_not_wait_for_later_work(plant):
     plant()
     device, ran = Device("cuda:1"), []
     array = device.put(np.arange(3.0))
@@ -362,7 +362,7 @@ def test_what_is_read_later_waits_for_nothing_that_was_asked_since(plant):
 
 
 @pytest.mark.parametrize("name", ["cpu", "fake:0"])
-def test_off_the_card_it_is_a_copy(name):
+def test_get_async_returns_a_copy(name):
     device = Device(name)
     with device:
         array = device.put(np.arange(3.0))
@@ -371,7 +371,7 @@ def test_off_the_card_it_is_a_copy(name):
     np.testing.assert_array_equal(read(), [0, 1, 2])
 
 
-def test_a_step_on_a_card_leaves_the_host_arena_alone(plant):
+def test_step_on_a_gpu_does_not_use_the_host_arena(plant):
     plant()
     device = Device("cuda:0")
     with device, device.step():
@@ -398,7 +398,7 @@ def test_receive_waits_for_the_producer_and_makes_the_source_wait(plant, source,
     source.synchronize()
     np.testing.assert_array_equal(destination.get(copy), np.full(5, 7.0))
     assert array._array[0] == -1
-    assert copy.place == destination.name
+    assert copy.device_name == destination.name
 
 
 def test_receive_step_by_step(plant):
@@ -412,7 +412,7 @@ def test_receive_step_by_step(plant):
     assert order == [("record", 0), ("wait", 1), ("copy", 1), ("record", 1), ("wait", 0)]
 
 
-def test_receive_refuses_what_is_not_contiguous(plant):
+def test_receive_of_a_non_contiguous_array_raises(plant):
     plant()
     source, destination = Device("cuda:0"), Device("cuda:1")
     array = source.put(np.ones((2, 3)))
@@ -429,7 +429,7 @@ def pinned(device, number):
     return array
 
 
-def test_pinned_memory_is_asked_for_on_its_card_by_any_thread(plant):
+def test_any_thread_allocates_pinned_memory_on_its_gpu(plant):
     stub = plant()
     device = Device("cuda:1")
     arrays = []
@@ -441,7 +441,7 @@ def test_pinned_memory_is_asked_for_on_its_card_by_any_thread(plant):
     assert arrays[0].shape == (2, 3) and arrays[0].dtype == np.float32 and (arrays[0] == 3).all()
 
 
-def test_work_on_an_upload_waits_for_it(plant):
+def test_work_on_an_upload_waits_for_the_upload(plant):
     plant()
     device, seen = Device("cuda:1"), []
     upload = Upload(device, [pinned(device, 7), pinned(device, 8)])
@@ -449,10 +449,10 @@ def test_work_on_an_upload_waits_for_it(plant):
         device.stream.do("use", lambda: seen.append((first._array.copy(), second._array.copy())))
     device.stream.synchronize()
     assert (seen[0][0] == 7).all() and (seen[0][1] == 8).all()
-    assert first.place == second.place == "cuda:1"
+    assert first.device_name == second.device_name == "cuda:1"
 
 
-def test_an_upload_begins_at_once_and_waits_for_no_work(plant):
+def test_upload_starts_at_once(plant):
     plant()
     device, seen = Device("cuda:0"), []
     device.stream.do("compute", lambda: seen.append("computed"))
@@ -473,8 +473,8 @@ def test_host_memory_may_be_written_to_after_waiting(plant):
     assert (seen[0] == 7).all()
 
 
-def test_a_later_upload_into_the_same_memory_waits_for_the_work_on_the_earlier(plant, monkeypatch):
-    """CuPy gives memory that nobody holds to the next array of the stream that it was made for."""
+def test_upload_into_reused_memory_waits_for_earlier_work(plant, monkeypatch):
+    """CuPy reuses freed memory for the next array of the stream that it was allocated on."""
     stub = plant()
     device, seen = Device("cuda:0"), []
     first = Upload(device, [pinned(device, 7)])
@@ -511,8 +511,8 @@ def test_uploads_step_by_step(plant):
 
 @pytest.mark.parametrize("devices", [["cuda:0"], ["cuda:0", "cuda:1"], ["cuda:1", "cuda:1"]])
 @pytest.mark.parametrize("eager", [True, False])
-def test_cards_are_fed_the_bits_of_the_host(plant, devices, eager):
-    """Nothing but the waits that were asked for makes a copy come before the work on it."""
+def test_batches_on_gpus_have_the_same_bits_as_on_the_host(plant, devices, eager):
+    """Only explicit waits order a copy before the work on it."""
     stub = plant(eager=eager)
     images = (uniform(key(0, "feed"), np.arange(20 * 24 * 24 * 3)) * 256).astype(np.uint8).reshape(20, 24, 24, 3)
     dataset = Dataset("noise", ["a", "b"], ImageSet(images, np.arange(20) % 2), ImageSet(images[:0], np.arange(0)))
@@ -523,7 +523,7 @@ def test_cards_are_fed_the_bits_of_the_host(plant, devices, eager):
     for batch, host in zip(with_them, expected, strict=True):
         for device in devices:
             array = device.to_device(batch.images)
-            assert array.place == device.name
+            assert array.device_name == device.name
             np.testing.assert_array_equal(device.get(array), host.images)
         assert batch.images.shape == host.images.shape and len(batch.images) == len(host.labels)
         np.testing.assert_array_equal(batch.labels, host.labels)
@@ -563,7 +563,7 @@ def a_step(devices, norm, fc8, dtype="float64"):
 
 @pytest.mark.parametrize("norm, fc8", [("paper", "a"), ("2012", "split"), ("none", "a")])
 @pytest.mark.parametrize("devices", [["cuda:0", "cuda:1"], ["cuda:1", "cuda:0"], ["cuda:0", "cuda:0"], ["cuda:1"]])
-def test_a_training_step_on_cards(plant, monkeypatch, devices, norm, fc8):
+def test_training_step_on_gpus(plant, monkeypatch, devices, norm, fc8):
     monkeypatch.setattr(parallel, "_workers", None)
     parallel.set_threads(1)  # one block, as on a card
     _, expected = a_step(["cpu"] * len(devices), norm, fc8)
@@ -574,14 +574,14 @@ def test_a_training_step_on_cards(plant, monkeypatch, devices, norm, fc8):
         np.testing.assert_array_equal(results[name], expected[name], err_msg=str(name))
     for index, layer in network.layers():
         for parameter in layer.parameters:
-            assert parameter.value.place == parameter.grad.place == devices[index]
+            assert parameter.value.device_name == parameter.grad.device_name == devices[index]
     assert (stub.cards, stub.streams) == ([0], [])
 
 
 @pytest.mark.parametrize("norm", ["paper", "2012"])
 @pytest.mark.parametrize("devices", [["cuda:0", "cuda:1"], ["cuda:1", "cuda:1"], ["cuda:1"]])
-def test_a_training_step_through_kernels(plant, devices, norm):
-    """float32, as it trains on cards: kernels are started with their own card and stream, on arrays of that card."""
+def test_training_step_through_kernels(plant, devices, norm):
+    """In float32, as in training: kernels run on their own device and stream, on arrays of that device."""
     _, expected = a_step(["cpu"] * len(devices), norm, "a", "float32")
     stub = plant(eager=True)
     network, results = a_step(devices, norm, "a", "float32")

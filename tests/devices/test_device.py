@@ -1,4 +1,4 @@
-"""Devices on the host: the arena's memory, moving arrays, shared products, workers, and names that are none."""
+"""Devices on the host: the arena, copies, matrix products, workers, and device names."""
 
 import gc
 import threading
@@ -17,7 +17,7 @@ from tinyalex.randomness import below, key, uniform
 
 @pytest.fixture(autouse=True)
 def threads(monkeypatch):
-    """Put the process's workers back afterwards."""
+    """Restore the process's workers afterwards."""
     monkeypatch.setattr(parallel, "_workers", parallel._workers)
     return parallel.set_threads
 
@@ -33,7 +33,7 @@ SHAPES = [(1,), (7,), (3, 5), (2, 3, 4, 5), (1000, 33), ()]
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex128", "uint8", "int64", "bool"])
-def test_a_block_is_an_array_like_any_other(shape, dtype):
+def test_arena_array_behaves_like_any_array(shape, dtype):
     array = Arena().empty(shape, dtype)
     assert (array.shape, array.dtype, array.flags.c_contiguous, array.flags.writeable) == (shape, dtype, True, True)
     assert address(array) % 64 == 0
@@ -48,7 +48,7 @@ def test_empty_arrays(shape):
     assert all(array.shape == shape and array.sum() == 0 for array in arrays)
 
 
-def test_a_block_goes_round():
+def test_arena_block_is_reused():
     arena = Arena()
     array = arena.empty((100, 10), "float32")
     where, taken = address(array), arena.allocated
@@ -60,14 +60,14 @@ def test_a_block_goes_round():
     assert arena.allocated == 2 * taken
 
 
-def test_another_type_or_shape_of_the_same_size_takes_the_same_block():
+def test_same_size_of_another_type_reuses_the_block():
     arena = Arena()
     where = address(arena.empty((64, 10), "float64"))
     assert address(arena.empty((10, 128), "float32")) == where
 
 
 @pytest.mark.parametrize("batch", [128, 127, 121])
-def test_a_shorter_batch_finds_the_blocks_of_a_full_one(batch):
+def test_shorter_batch_reuses_the_blocks_of_a_full_one(batch):
     arena = Arena()
     where = address(arena.empty((128, 55, 55, 3), "float32"))
     assert address(arena.empty((batch, 55, 55, 3), "float32")) == where
@@ -90,7 +90,7 @@ VIEWS = {
 
 
 @pytest.mark.parametrize("view", VIEWS)
-def test_a_block_stays_lent_while_any_view_is_left(view):
+def test_block_is_not_reused_while_a_view_exists(view):
     arena = Arena()
     array = arena.empty((20, 8), "float64")
     where, held = address(array), VIEWS[view](array)
@@ -102,7 +102,7 @@ def test_a_block_stays_lent_while_any_view_is_left(view):
     assert address(arena.empty((20, 8), "float64")) == where, "never comes back"
 
 
-def test_what_is_held_is_never_overwritten():
+def test_arrays_in_use_are_never_overwritten():
     arena, held, chance = Arena(), {}, key(0, "arena")
     for number in range(3000):
         size = int(below(chance, 40, number, 0)) + 1
@@ -144,7 +144,7 @@ def a_step(device):
 
 
 @pytest.mark.parametrize("name", ["cpu", "fake:0"])
-def test_the_second_step_allocates_nothing(name):
+def test_second_step_allocates_nothing(name):
     device = Device(name)
     first, taken = a_step(device), device._arena.allocated
     assert taken > 0
@@ -152,7 +152,7 @@ def test_the_second_step_allocates_nothing(name):
     assert device._arena.allocated == taken
 
 
-def test_outside_a_step_memory_is_fresh():
+def test_memory_outside_a_step_is_not_from_the_arena():
     device = Device("cpu")
     device.zeros((100, 100), "float64")
     device.put(np.ones(7))
@@ -174,7 +174,7 @@ def test_steps_nest_and_end_on_errors():
     assert device._arena.allocated == taken
 
 
-def test_zeros_are_zeros_in_a_used_block():
+def test_zeros_in_a_reused_block():
     device = Device("cpu")
     with device.step():
         device.empty((50,), "float32")[...] = 7
@@ -209,10 +209,10 @@ def test_receive_copies(source, destination):
     with source:
         array[...] = 0
     np.testing.assert_array_equal(destination.get(copy), host)
-    assert getattr(copy, "place", "cpu") == destination.name
+    assert getattr(copy, "device_name", "cpu") == destination.name
 
 
-def test_receive_refuses_what_is_not_contiguous():
+def test_receive_of_a_non_contiguous_array_raises():
     source, destination = Device("fake:0"), Device("fake:1")
     with pytest.raises(ValueError, match="^fake:0 to fake:1: only contiguous arrays cross between devices$"):
         destination.receive(source.put(np.ones((3, 4)))[:, 1:], source)
@@ -232,7 +232,7 @@ def test_entering_the_host_changes_nothing():
 @pytest.mark.parametrize("name", ["cpu", "fake:0"])
 @pytest.mark.parametrize("count", [1, 2, 3, 5])
 @pytest.mark.parametrize("rows, inner, columns", [(64, 300, 301), (301, 300, 64), (256, 64, 256), (3, 4, 5), (1, 9, 1)])
-def test_matmul_is_the_plain_product(threads, name, count, rows, inner, columns):
+def test_matmul(threads, name, count, rows, inner, columns):
     threads(count)
     device, calls = Device(name), []
     a = below(key(0, "a"), 9, np.arange(rows * inner)).reshape(rows, inner).astype("float64") - 4
@@ -279,13 +279,13 @@ def test_results_come_in_order(threads, count):
     assert parallel.workers().run(late, []) == []
 
 
-def test_workers_work_at_the_same_time(threads):
+def test_workers_run_in_parallel(threads):
     threads(2)
     meeting = threading.Barrier(2, timeout=10)
     parallel.workers().run(lambda _: meeting.wait(), [0, 1])  # breaks if one comes after the other
 
 
-def test_exceptions_come_back_and_do_not_stop_the_next_run(threads):
+def test_exceptions_are_raised_in_the_caller(threads):
     threads(2)
 
     def fail(number):
@@ -314,7 +314,7 @@ def test_nested_runs_stay_on_their_worker(threads):
     assert not parallel.workers().busy
 
 
-def test_one_worker_is_the_caller(threads):
+def test_one_worker_runs_in_the_caller(threads):
     threads(1)
     assert parallel.workers().run(lambda _: threading.get_ident(), [0, 1]) == [threading.get_ident()] * 2
 
@@ -344,13 +344,13 @@ def test_number_of_workers(monkeypatch, threads):
 @pytest.mark.parametrize(
     "name", ["gpu", "cuda", "cuda:", "cuda:x", "cuda:-1", "cpu:0", "fake", "", "cuda:0:1", "CUDA:0"]
 )
-def test_names_that_are_none(name):
+def test_invalid_device_names_raise(name):
     with pytest.raises(UsageError) as error:
         Device(name)
     assert str(error.value) == (f"device '{name}': no such kind of device; use cpu, cuda:0, cuda:1, ... or fake:0, ...")
 
 
-def test_names_that_are():
+def test_valid_device_names():
     assert (Device().name, Device().kind, Device().index) == ("cpu", "cpu", 0)
     assert (Device("fake:12").kind, Device("fake:12").index) == ("fake", 12)
     assert repr(Device("fake:12")) == "Device('fake:12')"

@@ -1,4 +1,4 @@
-"""Pretend devices: whatever mixes two of them, or one and the host, is refused; everything else is NumPy."""
+"""Fake devices: operations that mix two of them, or one and the host, raise; all others work as NumPy's."""
 
 import copy
 
@@ -19,17 +19,17 @@ DEVICES = {name: Device(name) for name in ("fake:0", "fake:1")}
 XP = DEVICES["fake:0"].xp
 
 
-def on(place, array=HOST):
-    return DEVICES[place].put(array)
+def on(device_name, array=HOST):
+    return DEVICES[device_name].put(array)
 
 
 def fetched(array):
-    return DEVICES[array.place].get(array)
+    return DEVICES[array.device_name].get(array)
 
 
 @pytest.fixture(autouse=True)
 def here():
-    """Work goes to fake:0."""
+    """fake:0 is the current device."""
     with DEVICES["fake:0"]:
         yield
 
@@ -41,7 +41,7 @@ def mine():
 
 @pytest.fixture(params=["another device", "the host"])
 def stranger(request):
-    """An array that has no business on fake:0."""
+    """An array that must not be used on fake:0."""
     return on("fake:1") if request.param == "another device" else HOST.copy()
 
 
@@ -111,7 +111,7 @@ MIXTURES = {
 
 
 @pytest.mark.parametrize("mixture", MIXTURES)
-def test_mixing_is_refused(mixture, mine, stranger):
+def test_mixing_devices_raises(mixture, mine, stranger):
     before = getattr(stranger, "_array", stranger).copy()
     with pytest.raises(DeviceMismatch):
         MIXTURES[mixture](mine, stranger)
@@ -120,23 +120,23 @@ def test_mixing_is_refused(mixture, mine, stranger):
 
 
 @pytest.mark.parametrize("mixture", MIXTURES)
-def test_the_same_operations_work_at_home(mixture):
+def test_the_same_operations_work_on_one_device(mixture):
     MIXTURES[mixture](on("fake:0"), on("fake:0"))  # what is refused above is refused for the mixing alone
 
 
-def test_a_device_array_is_no_host_array(mine):
+def test_device_array_as_a_host_array_raises(mine):
     for use in (np.asarray, np.array, lambda x: np.empty((3, 4)).__setitem__(..., x), lambda x: np.float64(x[0, :1])):
         with pytest.raises(DeviceMismatch):
             use(mine)
 
 
-def test_even_the_array_module_does_not_copy_across():
+def test_array_module_does_not_copy_between_devices():
     for creator in (XP.asarray, XP.array, XP.ascontiguousarray):
         with pytest.raises(DeviceMismatch):
             creator(on("fake:1"))
 
 
-def test_the_message_says_who_met_whom(mine):
+def test_message_names_both_devices(mine):
     with pytest.raises(DeviceMismatch, match="^an array of fake:1 met one of fake:0; only an Exchange may copy"):
         mine + on("fake:1")
     with pytest.raises(DeviceMismatch, match=r"^a host array met one of fake:0; copy it there with device.put\(\)$"):
@@ -173,21 +173,21 @@ PLAIN = {
 }
 
 
-def place_of(result):
-    return {part.place for part in (result if isinstance(result, tuple) else (result,))}
+def devices_of(result):
+    return {part.device_name for part in (result if isinstance(result, tuple) else (result,))}
 
 
 @pytest.mark.parametrize("operation", PLAIN)
-def test_everything_else_is_numpy_and_stays_there(mine, operation):
+def test_other_operations_are_numpys_and_stay_on_the_device(mine, operation):
     result, expected = PLAIN[operation](mine, XP), PLAIN[operation](HOST, np)
-    assert place_of(result) == {"fake:0"}
+    assert devices_of(result) == {"fake:0"}
     pairs = zip(result, expected, strict=True) if isinstance(result, tuple) else [(result, expected)]
     for got, wanted in pairs:
         assert (got.dtype, got.shape) == (wanted.dtype, wanted.shape)
         np.testing.assert_array_equal(fetched(got), wanted)
 
 
-def test_in_place_works_on_the_memory(mine):
+def test_in_place_operations_write_to_the_memory(mine):
     view, same = mine[1:], mine
     same += 1
     same *= 2
@@ -199,7 +199,7 @@ def test_in_place_works_on_the_memory(mine):
 
 def test_attributes_and_numbers(mine):
     assert (len(mine), mine.shape, mine.ndim, mine.size, mine.nbytes) == (3, (3, 4), 2, 12, 96)
-    assert mine.flags.c_contiguous and not mine.T.flags.c_contiguous and mine.T.place == "fake:0"
+    assert mine.flags.c_contiguous and not mine.T.flags.c_contiguous and mine.T.device_name == "fake:0"
     assert (float(mine[0, 1]), int(mine[0, 1]), bool(mine[0, 1] > 3)) == (2.0, 2, False)
     assert "fake:0" in repr(mine)
     with pytest.raises(AttributeError):
@@ -208,10 +208,10 @@ def test_attributes_and_numbers(mine):
         _ = mine.__array_interface__  # NumPy would look behind the array through this
     with pytest.raises(TypeError):
         hash(mine)
-    assert copy.copy(mine).place == "fake:0"
+    assert copy.copy(mine).device_name == "fake:0"
 
 
-def test_what_is_fetched_is_a_copy(mine):
+def test_get_returns_a_copy(mine):
     fetched(mine)[...] = 0
     np.testing.assert_array_equal(fetched(mine), HOST)
 
@@ -220,7 +220,7 @@ def test_what_is_fetched_is_a_copy(mine):
 
 
 class Leak(Layer):
-    """A planted bug: adds something of the host, or of the other column, to what passes."""
+    """A planted bug: adds an array of the host or of the other column to its input."""
 
     def __init__(self, stray, forward):
         self.stray, self.in_forward = stray, forward
@@ -236,7 +236,7 @@ class Leak(Layer):
 @pytest.mark.parametrize("place", ["host", "fake:0", "fake:1"])
 @pytest.mark.parametrize("column", [0, 1])
 @pytest.mark.parametrize("forward", [True, False], ids=["forward", "backward"])
-def test_a_layer_that_mixes_devices_raises(place, column, forward):
+def test_layer_that_mixes_devices_raises(place, column, forward):
     def stray():
         home = place == f"fake:{column}"
         return np.ones(1) if place == "host" else (network.devices[column] if home else DEVICES[place]).put(np.ones(1))
@@ -254,7 +254,7 @@ def test_a_layer_that_mixes_devices_raises(place, column, forward):
 
 
 @pytest.mark.parametrize("where", ["forward", "backward"])
-def test_an_exchange_that_forgets_to_copy_raises(monkeypatch, where):
+def test_exchange_without_a_copy_raises(monkeypatch, where):
     from tinyalex.network.columns import Exchange
 
     carry = Exchange._transfer
@@ -270,6 +270,6 @@ def test_an_exchange_that_forgets_to_copy_raises(monkeypatch, where):
         network.loss_and_backward(np.zeros((2, 67, 67, 3)), np.array([0, 1]), step=Step(0, 0))
 
 
-def test_what_it_makes_is_a_fake_array():
+def test_created_arrays_are_fake_arrays():
     for made in (XP.arange(3), XP.zeros(3), DEVICES["fake:0"].zeros((3,), "float32"), on("fake:0")):
-        assert isinstance(made, FakeArray) and made.place == "fake:0"
+        assert isinstance(made, FakeArray) and made.device_name == "fake:0"

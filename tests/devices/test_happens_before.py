@@ -1,4 +1,4 @@
-"""What waits for what on pretend devices: they are used in ways that pass, and each way with a wait left out raises."""
+"""Race detection on fake devices: correct programs pass, and each one with a wait left out raises."""
 
 import numpy as np
 import pytest
@@ -17,18 +17,18 @@ HOST = np.arange(12.0).reshape(3, 4)
 
 
 def deaf(stream):
-    """Plant a fault: a stream that never waits."""
+    """A planted bug: a stream that never waits."""
     stream.wait_event = lambda event: None
 
 
 @pytest.fixture(params=PAIRS, ids=" to ".join)
 def pair(request):
-    """Source and destination of an exchange; the same name twice is two contexts on one device."""
+    """Source and destination of an exchange; the same name twice gives two contexts on one device."""
     return [Device(name) for name in request.param]
 
 
 def produce(device):
-    """An array that a kernel of the device's has written to, and that nobody has waited for."""
+    """An array that a kernel of the device has written, without a wait since."""
     array = device.put(HOST)
     with device:
         array *= 2
@@ -45,7 +45,7 @@ def refused(does, what, stream, did, other_what, other):
 # Between devices.
 
 
-def test_an_exchange_waits_both_ways(pair):
+def test_exchange_waits_in_both_directions(pair):
     source, destination = pair
     with source.step(), destination.step():
         for _ in range(3):
@@ -60,7 +60,7 @@ def test_an_exchange_waits_both_ways(pair):
             np.testing.assert_array_equal(destination.get(copy), HOST * 2 - 1)
 
 
-def test_a_copy_before_its_producer(pair):
+def test_copy_before_its_producer_raises(pair):
     source, destination = pair
     deaf(destination.stream)
     here, there = destination.stream, source.stream
@@ -69,7 +69,7 @@ def test_a_copy_before_its_producer(pair):
         destination.receive(produce(source), source)
 
 
-def test_a_copy_on_the_wrong_stream(pair):
+def test_copy_on_the_wrong_stream_raises(pair):
     source, destination = pair
     array = produce(source)
     copy = destination.empty(array.shape, array.dtype)
@@ -79,7 +79,7 @@ def test_a_copy_on_the_wrong_stream(pair):
         copy + 1
 
 
-def test_an_overwrite_of_what_a_peer_may_still_read(pair):
+def test_overwrite_before_a_reader_is_done_raises(pair):
     source, destination = pair
     array = produce(source)
     deaf(source.stream)
@@ -94,7 +94,7 @@ def test_an_overwrite_of_what_a_peer_may_still_read(pair):
 
 
 @pytest.mark.parametrize("arena", [True, False], ids=["arena", "fresh"])
-def test_memory_that_comes_back_while_a_peer_may_still_read_it(pair, arena):
+def test_memory_reused_before_a_reader_is_done_raises(pair, arena):
     source, destination = pair
     deaf(source.stream)
     copying = f"copy from {source.name} to {destination.name}"
@@ -107,7 +107,7 @@ def test_memory_that_comes_back_while_a_peer_may_still_read_it(pair, arena):
     destination.synchronize()
 
 
-def test_memory_that_comes_back_after_its_readers_is_taken(pair):
+def test_memory_reused_after_its_readers(pair):
     source, destination = pair
     deaf(source.stream)
     destination.receive(produce(source), source)
@@ -125,7 +125,7 @@ def test_two_contexts_on_one_device_need_events():
         np.exp(array)
 
 
-def test_waiting_is_passed_on():
+def test_waiting_is_transitive():
     first, second, third = (Device(f"fake:{index}") for index in range(3))
     array = produce(first)
     second.receive(array, first)
@@ -135,7 +135,7 @@ def test_waiting_is_passed_on():
     copy.data.copy_from_device_async(array.data, array.nbytes, third.copying)
 
 
-def test_an_event_stands_for_what_came_before_it(pair):
+def test_event_covers_the_work_before_it(pair):
     source, destination = pair
     array = produce(source)
     event = source.event(source.stream)
@@ -176,7 +176,7 @@ READS = {
 
 
 @pytest.mark.parametrize("operation", WRITES | READS)
-def test_every_operation_is_watched(operation):
+def test_every_operation_is_checked(operation):
     one, other = Device("fake:0"), Device("fake:0")
     array = produce(one)
     with other, pytest.raises(Race, match="which may still write what it"):
@@ -197,12 +197,12 @@ def test_every_write_waits_for_readers(operation):
         WRITES[operation](array)
 
 
-def test_views_touch_nothing():
+def test_views_are_no_access():
     one, other = Device("fake:0"), Device("fake:0")
     array = produce(one)
     with other:
         for view in (array[1:], array.T, array.reshape(-1), np.transpose(array), array.real, np.expand_dims(array, 0)):
-            assert view.size and view.place == "fake:0"
+            assert view.size and view.device_name == "fake:0"
     array[:2].reshape(8)  # wherever
 
 
@@ -210,7 +210,7 @@ def test_views_touch_nothing():
 
 
 @pytest.mark.parametrize("wrong", ["default stream", "copying stream"])
-def test_a_host_read_that_does_not_wait_for_the_stream(wrong):
+def test_host_read_without_waiting_raises(wrong):
     device = Device("fake:0")
     array = produce(device)
     stream = device.copying if wrong == "copying stream" else None
@@ -220,7 +220,7 @@ def test_a_host_read_that_does_not_wait_for_the_stream(wrong):
     np.testing.assert_array_equal(array.get(stream=stream), HOST * 2)  # now the host has waited
 
 
-def test_a_host_array_is_filled_when_the_host_has_waited():
+def test_host_array_is_filled_when_the_host_has_waited():
     device = Device("fake:1")
     array, there = produce(device), np.full((3, 4), -1.0)
     array.get(stream=device.stream, out=there, blocking=False)
@@ -232,8 +232,8 @@ def test_a_host_array_is_filled_when_the_host_has_waited():
     np.testing.assert_array_equal(there, HOST * 2)
 
 
-def test_new_memory_that_another_stream_is_the_first_to_write_to():
-    """In CuPy's pool it may be what the first stream still computes on."""
+def test_new_memory_first_written_by_another_stream_raises():
+    """In CuPy's pool it may be memory that the first stream still uses."""
     device = Device("fake:0")
     with device:
         before = device.empty((3, 4), "float64")
@@ -244,7 +244,7 @@ def test_new_memory_that_another_stream_is_the_first_to_write_to():
         array.set(HOST, stream=device.copying)
 
 
-def test_a_host_write_that_does_not_wait_for_the_stream():
+def test_host_write_without_waiting_raises():
     device = Device("fake:0")
     with pytest.raises(Race, match="^set on .* does not wait for __imul__ on fake:0 stream"):
         produce(device).set(HOST, stream=device.copying)
@@ -261,7 +261,7 @@ def device(request):
     return Device(request.param)
 
 
-def test_uploads_follow_one_another(device):
+def test_uploads_are_ordered(device):
     array = pinned(device)
     for number in range(4):
         upload = Upload(device, [array, HOST])
@@ -273,14 +273,14 @@ def test_uploads_follow_one_another(device):
         array += 1
 
 
-def test_work_that_does_not_wait_for_an_upload(device):
+def test_work_without_waiting_for_an_upload_raises(device):
     deaf(device.stream)
     refusal = f"^__add__ on {device.stream} does not wait for set on {device.copying}"
     with Upload(device, [pinned(device)]) as (copy,), device, pytest.raises(Race, match=refusal):
         copy + 1
 
 
-def test_a_later_upload_that_does_not_wait_for_the_work_on_the_earlier(device):
+def test_upload_without_waiting_for_earlier_work_raises(device):
     deaf(device.copying)
     with Upload(device, [pinned(device)]) as (copy,), device:
         copy + 1
@@ -289,7 +289,7 @@ def test_a_later_upload_that_does_not_wait_for_the_work_on_the_earlier(device):
         Upload(device, [pinned(device)])
 
 
-def test_an_upload_whose_copies_are_used_after_its_block(device):
+def test_copies_used_after_the_upload_block_raise(device):
     with Upload(device, [pinned(device)]) as (copy,):
         pass
     with device:
@@ -299,7 +299,7 @@ def test_an_upload_whose_copies_are_used_after_its_block(device):
         Upload(device, [pinned(device)])
 
 
-def test_host_memory_that_is_written_to_before_the_upload_is_done(device):
+def test_host_memory_written_before_the_upload_is_done_raises(device):
     array = pinned(device)
     upload = Upload(device, [array])
     array[1, 2] += 1
@@ -308,13 +308,13 @@ def test_host_memory_that_is_written_to_before_the_upload_is_done(device):
     device.copying.synchronize()  # said once
 
 
-def test_host_memory_that_is_given_back_before_the_upload_is_done(device):
+def test_host_memory_freed_before_the_upload_is_done_raises(device):
     Upload(device, [pinned(device)])
     with pytest.raises(Race, match=f"^host memory was given back while {device.copying} may still have copied from it"):
         Upload(device, [pinned(device)])
 
 
-def test_pageable_host_memory_is_put_aside(device):
+def test_pageable_host_memory_may_be_overwritten_at_once(device):
     array = HOST.copy()
     upload = Upload(device, [array])
     array[...] = 0
@@ -341,7 +341,7 @@ def test_work_goes_to_the_current_device():
         zero.put(HOST) + 1
 
 
-def test_what_the_caller_entered_is_entered_for_the_workers(monkeypatch):
+def test_workers_have_the_callers_current_device(monkeypatch):
     monkeypatch.setattr(parallel, "_workers", parallel._workers)
     parallel.set_threads(2)
     device = Device("fake:1")
@@ -353,7 +353,7 @@ def test_what_the_caller_entered_is_entered_for_the_workers(monkeypatch):
         parallel.workers().run(lambda row: float(array[row].sum()), [0, 1, 2])
 
 
-def test_streams_and_events_stay_on_their_card():
+def test_streams_and_events_stay_on_their_device():
     zero, one = Device("fake:0"), Device("fake:1")
     with zero, pytest.raises(RuntimeError, match="^fake:1 stream .* was entered while fake:0 is the current device$"):
         one.stream.__enter__()
@@ -379,7 +379,7 @@ def network(devices):
 
 
 def step(net, optimizer=None):
-    """One step of training; everything that it leaves, on the host."""
+    """Take one training step; return all results on the host."""
     images, labels = normal(key(0, "clocks"), np.arange(4 * 67 * 67 * 3)).reshape(4, 67, 67, 3), np.array([0, 4, 1, 1])
     with net.step():
         loss, logits = net.loss_and_backward(images, labels, step=Step(0, 0))
@@ -401,13 +401,13 @@ def expected():
 
 
 @pytest.mark.parametrize("devices", PAIRS, ids=" ".join)
-def test_a_training_step_waits_where_it_must(devices, expected):
+def test_training_step_has_no_race(devices, expected):
     assert largest_difference(step(network(devices)), expected) == 0
 
 
 @pytest.mark.parametrize("devices", PAIRS, ids=" ".join)
 @pytest.mark.parametrize("fault", ["before the copy", "before the overwrite", "either column"])
-def test_a_training_step_without_its_waits_raises(devices, fault, monkeypatch):
+def test_training_step_without_its_waits_raises(devices, fault, monkeypatch):
     net = network(devices)
     optimizer = Optimizer(net)
     step(net, optimizer)
@@ -430,7 +430,7 @@ def test_a_training_step_without_its_waits_raises(devices, fault, monkeypatch):
 
 
 @pytest.mark.parametrize("stray", ["conv2b", "relu4", "fc7b"])
-def test_a_layer_on_the_wrong_stream_raises(stray):
+def test_layer_on_the_wrong_stream_raises(stray):
     net = network(["fake:1", "fake:1"])
     layer = next(layer for _, layer in net.layers() if layer.name == stray)
     forward, elsewhere = layer.forward, Device("fake:1")
@@ -446,7 +446,7 @@ def test_a_layer_on_the_wrong_stream_raises(stray):
 
 @pytest.mark.parametrize("way", ["forward", "backward"])
 @pytest.mark.parametrize("devices", [["cpu", "cpu"], *PAIRS], ids=" ".join)
-def test_a_wrong_half_in_the_exchange_shows_in_the_numbers(devices, way, expected, monkeypatch):
+def test_wrong_half_in_the_exchange_changes_the_results(devices, way, expected, monkeypatch):
     exchange = getattr(columns.Exchange, way)
 
     def swapped(self, xs, devices):

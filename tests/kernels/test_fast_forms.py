@@ -1,7 +1,7 @@
-"""NumPy's fast forms and the readable layers: they agree, ``kernels=False`` switches to the readable ones, and a wrong
+"""NumPy's fast forms and the readable layers: they agree, ``kernels=False`` switches the fast ones off, and a bug in a
 fast form is noticed.
 
-In float64 both forms are held to the reference implementation by test_layers.py, on the devices "cpu" and "cpu kernels".
+In float64 test_layers.py compares both with the reference implementation, on the devices "cpu" and "cpu kernels".
 """
 
 import numpy as np
@@ -23,9 +23,9 @@ FAST = [label for label in CASES if label.split()[0] in ("conv", "local", "relu"
 
 
 def in_both_forms(case):
-    x, results = case.x("float32"), []
+    x, dy, results = case.x("float32"), None, []
     for kernels in (True, False):
-        found, dy = case.run(case.build(Device("cpu", kernels), "float32"), x, dy if results else None)
+        found, dy = case.run(case.build(Device("cpu", kernels), "float32"), x, dy)
         results.append(found)
     return results
 

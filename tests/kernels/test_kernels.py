@@ -1,6 +1,7 @@
-"""CUDA kernels without a card: a whole network through them, planted bugs, the compiler for real cards, cuBLAS's order.
+"""CUDA kernels without a GPU: a whole network through them, planted bugs, NVIDIA's compiler, cuBLAS's memory order.
 
-Each layer's kernels are held to its plain loops in test_layers.py, on the device "kernels" of conftest.py.
+test_layers.py compares each layer's kernels with the reference implementation, on the device "kernels" of
+conftest.py.
 """
 
 import types
@@ -53,7 +54,7 @@ def three_steps(devices, norm, dtype="float64", **net):
 
 @pytest.fixture
 def on_kernels(monkeypatch):
-    """Networks are built on the devices of `shim.device`, which take the kernels where that is asked for."""
+    """Build networks on the devices of `shim.device`; return the list of devices made."""
     made = []
 
     def device(name, kernels=True):
@@ -68,7 +69,7 @@ def on_kernels(monkeypatch):
 @pytest.mark.parametrize("norm", ["paper", "2012"])
 @pytest.mark.parametrize("kind", ["kernels", "cuda:0 kernels"])
 def test_three_steps_of_a_whole_network(on_kernels, kind, norm, columns):
-    """Dropout draws the same units, frozen and slowed layers do as they should, and all numbers are the CPU's."""
+    """Results equal the CPU's, with dropout, frozen layers and layers with lr_mult."""
     expected, _ = three_steps(["cpu"] * columns, norm)
     got, built = three_steps([kind] * columns, norm)
     assert got.keys() == expected.keys()
@@ -83,7 +84,7 @@ def test_three_steps_of_a_whole_network(on_kernels, kind, norm, columns):
     assert all(isinstance(run.columns[0][0], fusion.FusedLayer) for run in built.executors if run.name != "softmax")
 
 
-def test_silent_units_are_seen_where_relu_goes_with_the_layer_before(on_kernels):
+def test_dead_relus_are_found_in_fused_layers(on_kernels):
     shares = []
     for devices in (["cpu"], ["kernels"]):
         net = recipe.Net(input=67, maps=(8, 16, 24, 24, 16), hidden=16, classes=5)
@@ -103,8 +104,8 @@ def test_float32_stays_float32(on_kernels):
         close(str(name), value, expected[name], 1e-4)
 
 
-def test_what_is_not_a_pair_stays_as_it_is():
-    """Tanh and a ReLU behind a pool are no part of the layer of weights before them."""
+def test_layers_that_do_not_follow_weights_are_not_fused():
+    """A ReLU after a pool is not fused into the layer with weights before the pool."""
     layers = [Conv2d(3, 4, 3), MaxPool(), ReLU(), Linear(5, 6), ReLU(), Dropout(), Dropout(), ReLU()]
     column = fusion.fuse(Stage("all", Exchange([[0]]), [layers])).columns[0]
     assert [type(layer).__name__ for layer in column] == [
@@ -121,7 +122,7 @@ def test_what_is_not_a_pair_stays_as_it_is():
 @pytest.mark.parametrize("step", [None, STEP])
 @pytest.mark.parametrize("shape", [(7, 300), (2, 12, 13, 5), (1, 181, 182, 1)], ids=str)
 def test_bias_relu_and_dropout_in_one_pass(shape, step):
-    """One, two and three passes over the rows for the bias's gradient."""
+    """With one, two and three passes over the rows for the bias's gradient."""
     device, outputs = ShimDevice("float64"), 6
 
     def layers(device):
@@ -147,8 +148,8 @@ def test_bias_relu_and_dropout_in_one_pass(shape, step):
         close(name, mine, its, 1e-12)
 
 
-def test_outputs_of_many_classes_do_not_run_out_of_blocks(monkeypatch):
-    """CUDA takes 65,535 parts of a row at most: an image is a row, not the batch."""
+def test_many_outputs_do_not_exceed_the_grid(monkeypatch):
+    """CUDA allows at most 65,535 parts of a row, so a row is an image, not the batch."""
     device, asked = ShimDevice("float64"), []
     monkeypatch.setattr(device, "launch", lambda source, name, rows, count, *_, **__: asked.append((rows, count)))
     fusion.FusedLayer(Linear(2, 21).build(device, 0, "float64")).forward(noise(900, 2))
@@ -157,8 +158,8 @@ def test_outputs_of_many_classes_do_not_run_out_of_blocks(monkeypatch):
 
 
 @pytest.mark.parametrize("memory", [0, 1e9])
-def test_patches_do_not_outlive_their_use(monkeypatch, memory):
-    """Without room one group's at a time; with it, a forward without a backward has left none when the next begins."""
+def test_patches_are_freed_after_use(monkeypatch, memory):
+    """With little memory one group's patches exist at a time; else those of a forward without backward are freed."""
     device, living, im2col = ShimDevice("float64"), [], patches.im2col
 
     def watched(*arguments):
@@ -182,7 +183,7 @@ def test_patches_do_not_outlive_their_use(monkeypatch, memory):
 @pytest.mark.parametrize("matched", [True, False])
 @pytest.mark.parametrize("coloured, factors", [(True, [1 / 1.1, 0.02]), (False, [0.5]), (True, [])])
 @pytest.mark.parametrize("kind", ["kernels", "cuda:0"])
-def test_cutting_gives_the_bits_of_the_host(kind, matched, coloured, factors):
+def test_cut_kernel_gives_the_same_bits_as_the_host(kind, matched, coloured, factors):
     n, size, crop = 5, 24, 20
     images = (128 + 60 * noise(n, size, size, 3)).clip(0, 255).astype(np.uint8)
     mean = (100 + 9 * noise(size, size, 3)).astype(np.float32)
@@ -201,7 +202,7 @@ def test_cutting_gives_the_bits_of_the_host(kind, matched, coloured, factors):
     assert getattr(device, "started", ["cut", "cut"]) == ["cut", "cut"]
 
 
-def test_a_nan_is_not_lost_on_the_way():
+def test_kernels_propagate_nan():
     device = ShimDevice("float64")
     x = np.ones((1, 4, 4, 2))
     x[0, 1, 1, 0] = np.nan
@@ -214,7 +215,7 @@ def test_a_nan_is_not_lost_on_the_way():
     assert np.isnan(SoftmaxLoss().build(device).forward(z, np.array([0, 0])))
 
 
-def test_a_class_that_cannot_be_has_no_probability():
+def test_logit_of_minus_infinity_has_no_probability():
     z = np.zeros((1, 70))
     z[0, :40] = -np.inf
     layer = SoftmaxLoss()
@@ -224,8 +225,8 @@ def test_a_class_that_cannot_be_has_no_probability():
         np.testing.assert_allclose(layer.backward()[0, 40:69], 1 / 30)
 
 
-def test_whole_numbers_and_names_do_as_well():
-    """A kernel is given what it takes for a real number, whatever somebody writes."""
+def test_integer_settings_and_keyword_arguments():
+    """Integers are converted where a kernel takes real numbers."""
     x = noise(2, 3, 3, 5)
     energy = np.stack([(x[..., max(0, i - 2) : i + 3] ** 2).sum(axis=3) for i in range(5)], axis=3)
     for device in (ShimDevice("float64"), ShimDevice()):
@@ -235,22 +236,22 @@ def test_whole_numbers_and_names_do_as_well():
             close("y", pool.forward(x=x), x.max(axis=(1, 2), keepdims=True), 0)
 
 
-def test_a_part_of_wider_images_is_read_from_where_it_begins():
+def test_slice_of_wider_images_is_read_at_its_offset():
     wide = noise(2, 5, 5, 8)
     results = [Conv2d(4, 4, 3).build(device, 3, "float64").forward(wide[..., 1:5]) for device in
                (ShimDevice("float64"), ShimDevice())]  # fmt: skip
     close("y", *results, 1e-12)
 
 
-def test_a_patch_is_rounded_up_by_zeros():
+def test_patch_length_is_filled_up_with_zeros():
     device, x = ShimDevice("float64"), 1 + noise(1, 3, 3, 3) ** 2
     got = patches.im2col(device, x, 1, 1, 3, 1, 0)
     np.testing.assert_array_equal(got, [[*x.reshape(27), 0]])
 
 
 @pytest.mark.parametrize("case", ["conv 11x11/4 ceil", "conv 5x5 pad 2 groups 2", "conv of fours, groups 2"])
-def test_patches_are_kept_where_there_is_room(case):
-    """Kept or computed again, the numbers are the same to the last bit."""
+def test_patches_are_kept_if_memory_allows(case):
+    """Kept or computed again, they give the same bits."""
     case, results = CASES[case], []
     for memory, times in ((0, 2), (1 << 40, 1)):
         device = ShimDevice("float64")
@@ -310,7 +311,7 @@ BUGS = [
 @pytest.mark.parametrize(
     "module, right, wrong, case", BUGS, ids=[f"{bug[0]}: {bug[2] or 'no ' + bug[1]}" for bug in BUGS]
 )
-def test_a_planted_bug_is_seen(monkeypatch, module, right, wrong, case):
+def test_planted_bug_in_a_kernel_is_noticed(monkeypatch, module, right, wrong, case):
     module, device, plain = getattr(kernels, module), ShimDevice("float64"), ShimDevice()
     ties = case == "max pool ties"
     case = CASES["max pool 3/2 ceil" if ties else case]
@@ -349,7 +350,7 @@ NET_BUGS = [
 @pytest.mark.parametrize(
     "module, right, wrong", NET_BUGS, ids=[f"{bug[0]}: {bug[2] or 'no ' + bug[1]}" for bug in NET_BUGS]
 )
-def test_a_planted_bug_is_seen_in_the_network(on_kernels, monkeypatch, module, right, wrong):
+def test_planted_bug_in_a_kernel_is_noticed_in_a_network(on_kernels, monkeypatch, module, right, wrong):
     module = getattr(kernels, module)
     assert right in module.SOURCE
     monkeypatch.setattr(module, "SOURCE", guarded(module.SOURCE.replace(right, wrong)))
@@ -373,7 +374,7 @@ def test_every_kernel_compiles_without_a_warning(card, reals):
             assert compiled and not log, f"{name} for {card}: {log}"
 
 
-def test_the_compiler_finds_a_mistake():
+def test_compiler_reports_an_error():
     if not shim.nvrtc():
         pytest.skip("NVRTC is not installed: pip install nvidia-cuda-nvrtc")
     log, compiled = shim.compile_for(
@@ -385,7 +386,7 @@ def test_the_compiler_finds_a_mistake():
 # What kernels are given.
 
 
-def test_numbers_and_arrays_are_typed():
+def test_kernel_arguments_are_typed():
     x = np.zeros(3, np.float32)
     (_, second, *numbers), real = launch.typed(7, (np.zeros(2, np.uint8), x, 5, -1, True, 1 << 40 | 3, 0.5))
     assert real == np.float32 and second is x
@@ -393,13 +394,13 @@ def test_numbers_and_arrays_are_typed():
     assert [int(number) for number in numbers[:5]] == [7, 5, 0xFFFFFFFF, 1, 3] and numbers[5] == 0.5
 
 
-def test_types_are_not_mixed():
-    """A card would read the wrong numbers, and say nothing."""
+def test_mixed_types_raise():
+    """A GPU would silently read wrong numbers."""
     with pytest.raises(TypeError, match="float64 and float32 in one kernel"):
         launch.typed(1, (np.zeros(1), np.zeros(1, np.uint8), np.zeros(1, np.float32)))
 
 
-def test_very_large_arrays_are_refused():
+def test_arrays_of_2_to_the_31_numbers_raise():
     array = types.SimpleNamespace(dtype=np.dtype("float32"), size=1 << 31)
     with pytest.raises(DeviceError, match="smaller learning.batch"):
         launch.typed(1, (array,))
@@ -416,7 +417,7 @@ def test_grids(rows, count, expected):
 
 
 def pointed(array):
-    """An array as `gemm` looks at CuPy's."""
+    """An array with the attributes of CuPy's that `gemm` reads."""
     return types.SimpleNamespace(
         shape=array.shape, strides=array.strides, itemsize=array.itemsize, dtype=array.dtype,
         data=types.SimpleNamespace(ptr=array.ctypes.data),
@@ -447,7 +448,7 @@ def test_gemm(m, k, n, turned, wide, dtype):
 
 @pytest.mark.parametrize("shape", [(4, 3), (1, 3), (4, 1), (1, 1)])
 @pytest.mark.parametrize("step", [(-1, 1), (1, -1), (2, 2), (1, 3), (-2, 1)])
-def test_gemm_of_what_lies_otherwise(shape, step):
+def test_gemm_of_non_contiguous_matrices(shape, step):
     def lying_otherwise(array):
         wide = np.repeat(np.repeat(array, abs(step[0]), 0), abs(step[1]), 1)
         return wide[:: step[0], :: step[1]]
@@ -462,7 +463,7 @@ def test_gemm_of_what_lies_otherwise(shape, step):
     assert gemm.arranged(np, part) is part and gemm.arranged(np, part.T).base is not None
 
 
-def test_gemm_refuses_what_it_cannot_do():
+def test_gemm_raises_on_unsupported_arrays():
     a = np.zeros((4, 6))
     with pytest.raises(ValueError, match="neither its rows nor its columns"):
         gemm.gemm(CUBLAS, 0, pointed(a[:, ::2]), pointed(np.zeros((3, 2))), pointed(np.zeros((4, 2))))

@@ -1,5 +1,5 @@
-"""Kernels through g++ with its sanitizers: no thread reads or writes outside its arrays, or where 16 bytes at once must
-not begin, or what nobody wrote. Memory is not numbers (NaN) until it is written, and the last thread runs first."""
+"""Kernels compiled by g++ with its sanitizers: no thread accesses memory outside its arrays, makes an unaligned access
+of 16 bytes, or reads memory that was not written. New memory is filled with NaN, and the last thread runs first."""
 
 import os
 import re
@@ -11,20 +11,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-KERNELS = "kernels and not cuda and not planted and not compile and not gemm"
+KERNELS = "kernels and not cpu and not cuda and not planted and not compile and not gemm"
 PLANTED = """
-import sys, pytest
-from tinyalex.kernels import {module} as module
+import importlib, sys, pytest
+module = importlib.import_module("tinyalex.{module}")
 plain = module.{name}
 module.{name} = plain.replace({right!r}, {wrong!r})
 assert module.{name} != plain
 sys.exit(pytest.main(sys.argv[1:]))
 """
 PROBE = """
-import sys
-sys.path.insert(0, ".")
-import numpy, shim
-from tinyalex.kernels import launch
+import numpy
+from tests.support import shim
+from tinyalex.devices import launch
 assert numpy.isnan(numpy.empty(1000)).all(), "memory is not filled"
 code = 'extern "C" __global__ void late(real *x, int count) { EACH(row, t, count); *x = t; }'
 x = numpy.full(1, -1.0)
@@ -34,7 +33,7 @@ assert x[0] == 0, "the last thread came last"
 
 
 def libraries():
-    """What has to be loaded before Python is, for a sanitized library to be loaded later."""
+    """Return the libraries to preload, without which Python cannot load a sanitized library."""
     if not shutil.which("g++"):
         pytest.skip("no g++ to compile the kernels with")
     found = [
@@ -47,7 +46,7 @@ def libraries():
 
 
 def sanitized(*pytest_arguments, program=("-m", "pytest")):
-    """Run tests in a process of their own, and return it when it has ended."""
+    """Run tests in another process, and return the finished process."""
     environment = os.environ | {
         "TINYALEX_SANITIZED": "1",
         "LD_PRELOAD": libraries(),
@@ -61,7 +60,7 @@ def sanitized(*pytest_arguments, program=("-m", "pytest")):
 
 
 @pytest.mark.slow
-def test_kernels_keep_to_their_arrays():
+def test_kernels_access_only_their_arrays():
     done = sanitized("tests/layers/test_layers.py", "tests/kernels/test_kernels.py", "-k", KERNELS)
     assert done.returncode == 0, (done.stdout + done.stderr)[-5000:]
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 400
@@ -69,13 +68,13 @@ def test_kernels_keep_to_their_arrays():
 
 @pytest.mark.slow
 @pytest.mark.parametrize("module, name, right, wrong, case, found", [
-    ("patches", "SOURCE", "z < W;", "z <= W;", "conv 3x3 pad 1", "READ of size"),
-    ("launch", "PREAMBLE", "t >= count", "t > count", "max pool 3/2 ceil", "WRITE of size"),
-    ("pooling", "SOURCE", "* PART;", "* PART - 1;", "max pool of fours", "misaligned address"),
+    ("kernels.patches", "SOURCE", "z < W;", "z <= W;", "conv 3x3 pad 1", "READ of size"),
+    ("devices.launch", "PREAMBLE", "t >= count", "t > count", "max pool 3/2 ceil", "WRITE of size"),
+    ("kernels.pooling", "SOURCE", "* PART;", "* PART - 1;", "max pool of fours", "misaligned address"),
 ])  # fmt: skip
-def test_a_planted_step_outside_is_found(module, name, right, wrong, case, found):
+def test_planted_access_outside_an_array_is_found(module, name, right, wrong, case, found):
     done = sanitized(
-        f"tests/layers/test_layers.py::test_twin[{case}-kernels]",
+        f"tests/layers/test_layers.py::test_layer_matches_the_reference_implementation[{case}-kernels]",
         program=("-c", PLANTED.format(module=module, name=name, right=right, wrong=wrong)),
     )
     assert done.returncode and found in done.stderr, (done.stdout + done.stderr)[-5000:]

@@ -1,4 +1,4 @@
-"""Every layer against its plain-loop twin, and what a layer promises: dtype, arguments untouched, clear refusals."""
+"""Every layer against the reference implementation; dtypes, unmodified arguments and error messages."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def case(request):
     return CASES[request.param]
 
 
-def test_twin(case, device):
+def test_layer_matches_the_reference_implementation(case, device):
     agrees_with_its_twin(case, device)
 
 
@@ -37,7 +37,7 @@ def test_arguments_are_untouched(case, device):
     leaves_its_arguments(case, device)
 
 
-def test_second_call_equals_first(case, device):
+def test_second_call_gives_the_same_result(case, device):
     repeats_itself(case, device)
 
 
@@ -56,14 +56,14 @@ def test_arguments_need_not_be_contiguous(case, device):
     np.testing.assert_allclose(device.get(dx), expected["dx"], rtol=0, atol=1e-14 * np.abs(expected["dx"]).max())
 
 
-def test_backward_wants_a_forward_before_it(case, device):
+def test_backward_without_a_forward_raises(case, device):
     layer, x = case.build(device), case.x()
     got, dy = case.run(layer, x)
     with pytest.raises(RuntimeError, match="layer: backward needs a forward before it"):
         layer.backward(device.put(dy))
 
 
-def test_float32_is_float64_to_its_own_precision(case, device):
+def test_float32_agrees_with_float64(case, device):
     x = case.x("float32")
     single, dy = case.run(case.build(device, "float32"), x)
     layer = case.build(device)
@@ -74,14 +74,14 @@ def test_float32_is_float64_to_its_own_precision(case, device):
         assert np.abs(single[name] - expected).max() <= 2e-6 * np.abs(expected).max(), name
 
 
-def test_a_replica_does_not_recall_what_the_first_one_saw():
+def test_replica_does_not_share_saved_state():
     layer = layers.ReLU()
     layer.forward(np.ones((2, 3)))
     with pytest.raises(RuntimeError, match="ReLU: backward needs a forward before it"):
         layer.replica().backward(np.ones((2, 3)))
 
 
-def test_what_a_layer_is_that_was_told_no_more():
+def test_default_settings_of_layers():
     pool = layers.MaxPool()
     assert (pool.window, pool.stride, pool.rounding, layers.Dropout().p) == (3, 2, "ceil", 0.5)
     for make in (lambda: layers.Conv2d(3, 4, 3), lambda: layers.Linear(5, 4)):
@@ -93,7 +93,7 @@ def test_what_a_layer_is_that_was_told_no_more():
 # Convolution.
 
 
-def test_patches_lie_side_by_side_and_within_the_image_unless_told_otherwise(device):
+def test_default_stride_and_padding_of_patches(device):
     with device:
         x = device.put(noise(2, 5, 6, 3))
         patches = device.get(im2col(device, x, 3))
@@ -104,7 +104,7 @@ def test_patches_lie_side_by_side_and_within_the_image_unless_told_otherwise(dev
 
 
 @pytest.mark.parametrize(("side", "rounding"), [(224, "ceil"), (227, "floor"), (227, "ceil")])
-def test_the_riddle_of_224(side, rounding):
+def test_55_positions_on_224_and_227_pixels(side, rounding):
     assert layers.Conv2d(3, 96, 11, stride=4, rounding=rounding).output_shape((side, side, 3)) == (55, 55, 96)
 
 
@@ -112,7 +112,7 @@ def test_224_rounded_down_is_54():
     assert layers.Conv2d(3, 96, 11, stride=4).output_shape((224, 224, 3)) == (54, 54, 96)
 
 
-def test_places_of_a_window_are_those_of_walking_there():
+def test_positions_agree_with_the_reference_implementation():
     for size in range(1, 20):
         for window in range(1, 6):
             for stride in range(1, 5):
@@ -123,7 +123,7 @@ def test_places_of_a_window_are_those_of_walking_there():
                             assert positions(size, window, stride, pad, rounding) == walked
 
 
-def test_no_input_gradient_where_none_is_wanted(device):
+def test_no_input_gradient_if_switched_off(device):
     case = CASES["conv 3x3 pad 1"]
     expected, dy = case.run(case.build(device), case.x())
     layer = case.build(device)
@@ -149,7 +149,7 @@ def test_groups_are_one_convolution_with_blocks_of_zeros(device):
 # Pooling.
 
 
-def test_max_pool_gives_the_gradient_to_the_first_of_equals(device):
+def test_max_pool_gives_the_gradient_to_the_first_maximum(device):
     x = np.zeros((1, 5, 5, 1))
     x[0, 1, 1] = x[0, 1, 2] = x[0, 2, 0] = 3.0
     layer = layers.MaxPool(3, 2).build(device)
@@ -161,7 +161,7 @@ def test_max_pool_gives_the_gradient_to_the_first_of_equals(device):
     assert all(dx[0, row, column] == value for (row, column), value in winners.items())
 
 
-def test_ties_everywhere_agree_with_the_loops(device):
+def test_max_pool_with_many_ties_matches_the_reference(device):
     x = np.round(noise(2, 7, 6, 3))  # few values, many ties
     dy = noise(2, 3, 3, 3)
     layer = layers.MaxPool(3, 2).build(device)
@@ -171,7 +171,7 @@ def test_ties_everywhere_agree_with_the_loops(device):
     assert_close(device.get(layer.backward(device.put(dy))), loops.max_pool_backward(dy, x), rtol=0, atol=1e-14)
 
 
-def test_a_window_may_have_more_places_than_a_byte_holds():
+def test_max_pool_window_of_more_than_256_pixels():
     x = np.zeros((1, 300, 300, 1))
     x[0, 290, 299] = 1.0
     layer = layers.MaxPool(300, 2)
@@ -179,7 +179,7 @@ def test_a_window_may_have_more_places_than_a_byte_holds():
     np.testing.assert_array_equal(layer.backward(np.full((1, 1, 1, 1), 5.0)), 5 * x)
 
 
-def test_average_of_a_clipped_window_is_that_of_its_pixels(device):
+def test_average_of_a_clipped_window(device):
     x = np.full((1, 6, 6, 2), 7.0)
     y = device.get(layers.AvgPool(3, 2).build(device).forward(device.put(x)))
     np.testing.assert_allclose(y, np.full((1, 3, 3, 2), 7.0), rtol=1e-15)
@@ -188,7 +188,7 @@ def test_average_of_a_clipped_window_is_that_of_its_pixels(device):
 # Nonlinearity, normalization.
 
 
-def test_relu_at_zero_passes_nothing(device):
+def test_relu_gradient_at_zero_is_zero(device):
     layer = layers.ReLU().build(device)
     layer.forward(device.put(np.array([[0.0, -0.0, 1.0]])))
     assert device.get(layer.backward(device.put(np.array([[1.0, 1.0, 1.0]])))).tolist() == [[0.0, 0.0, 1.0]]
@@ -201,7 +201,7 @@ def test_constants_of_the_paper_and_of_2012():
     assert (spatial.k, spatial.size, spatial.alpha, spatial.beta) == (1.0, 5, 1e-3 / 25, 0.75)
 
 
-def test_windows_stay_inside_their_column(device):
+def test_lrn_windows_stay_inside_their_column(device):
     x = noise(2, 3, 3, 8)
     both = device.get(layers.LRN(alpha=1.0, groups=2).build(device).forward(device.put(x)))
     for half in (slice(0, 4), slice(4, 8)):
@@ -217,18 +217,18 @@ def mask(device, n=64, m=512, step=STEP, **options):
     return device.get(layer.forward(device.put(np.ones((n, m))), training=step is not None, step=step))
 
 
-def test_dropout_silences_half_and_leaves_the_rest_alone(device):
+def test_dropout_zeroes_half_the_units_and_keeps_the_rest(device):
     y = mask(device)
     assert set(np.unique(y)) == {0.0, 1.0}
     assert abs(y.mean() - 0.5) < 5 * 0.5 / y.size**0.5
     assert abs(mask(device, p=0.2).mean() - 0.8) < 5 * 0.4 / y.size**0.5
 
 
-def test_dropout_at_test_halves_all(device):
+def test_dropout_at_test_scales_by_one_half(device):
     np.testing.assert_array_equal(mask(device, step=None), np.full((64, 512), 0.5))
 
 
-def test_no_two_masks_are_alike(device):
+def test_dropout_masks_are_independent(device):
     masks = {
         "this": mask(device),
         "next step": mask(device, step=Step(5, 12, 3)),
@@ -244,7 +244,7 @@ def test_no_two_masks_are_alike(device):
     assert abs((first == second).mean() - 0.5) < 0.02, "images share a mask"
 
 
-def test_columns_and_blocks_cut_one_mask(device):
+def test_columns_and_blocks_use_slices_of_one_mask(device):
     whole = mask(device)
     np.testing.assert_array_equal(mask(device, m=256, first_unit=256), whole[:, 256:])
     np.testing.assert_array_equal(mask(device, n=16, step=Step(5, 11, 3 + 48)), whole[48:])
@@ -253,7 +253,7 @@ def test_columns_and_blocks_cut_one_mask(device):
 # Loss.
 
 
-def test_softmax_loss_is_its_twin(device):
+def test_softmax_loss_matches_the_reference(device):
     z, labels = noise(4, 7) * 3, np.array([6, 0, 3, 3])
     loss = layers.SoftmaxLoss().build(device)
     value = device.get(loss.forward(device.put(z), device.put(labels)))
@@ -265,14 +265,14 @@ def test_softmax_loss_is_its_twin(device):
         loss.backward()
 
 
-def test_softmax_loss_of_knowing_nothing(device):
+def test_softmax_loss_of_equal_logits(device):
     loss = layers.SoftmaxLoss().build(device)
     value = loss.forward(device.put(np.zeros((3, 1000))), device.put(np.array([1, 5, 999])))
     assert abs(float(device.get(value)) - np.log(1000)) < 1e-14
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_softmax_neither_overflows_nor_widens(device, dtype):
+def test_softmax_does_not_overflow_and_keeps_dtype(device, dtype):
     z = np.array([[1000.0, 0.0], [0.0, -1000.0], [3e4, 3e4]], dtype)
     loss = layers.SoftmaxLoss().build(device)
     value = device.get(loss.forward(device.put(z), device.put(np.array([0, 0, 1]))))
@@ -297,7 +297,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_wrong_shape_is_one_clear_line(name, device):
+def test_wrong_shape_raises_a_one_line_error(name, device):
     make, shape, message = WRONG[name]
     layer = make().named(name).build(device, dtype="float64")
     with pytest.raises(ShapeError, match=message) as caught:
@@ -305,13 +305,13 @@ def test_wrong_shape_is_one_clear_line(name, device):
     assert "\n" not in str(caught.value)
 
 
-def test_a_layer_without_a_name_is_called_what_it_is():
+def test_error_names_the_class_of_an_unnamed_layer():
     with pytest.raises(ShapeError, match=r"^MaxPool: got \(8,\), wants"):
         layers.MaxPool().output_shape((8,))
     assert list(layers.Linear(2, 3).W.parts(np.zeros((2, 3)))) == ["/W"]
 
 
-def test_a_window_larger_than_its_image():
+def test_window_larger_than_the_image():
     with pytest.raises(ShapeError, match="a side of 2 pixels is too small for a 3-pixel window; feed larger images"):
         positions(2, 3, 1, 0, "floor")
 
@@ -325,6 +325,6 @@ def test_groups_must_divide():
         layers.LRN(groups=2).forward(np.zeros((1, 2, 2, 5)))
 
 
-def test_a_pool_leaves_no_pixel_out():
+def test_pool_window_smaller_than_its_stride_raises():
     with pytest.raises(ShapeError, match="a window of 3 or more, to leave no pixel out"):
         layers.MaxPool(2, 3)

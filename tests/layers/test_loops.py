@@ -1,4 +1,4 @@
-"""The plain loops themselves: against numbers worked out by hand, SciPy, and their own differences."""
+"""The reference implementation itself: against numbers computed by hand, SciPy, and finite differences."""
 
 import math
 
@@ -81,8 +81,8 @@ def test_loss_by_hand():
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_backward_is_the_difference_of_forwards(name):
-    """Along a random direction, in all arguments at once; the fast layers have no part in this."""
+def test_reference_gradients_agree_with_differences(name):
+    """Along a random direction in all arguments at once; `tinyalex.layers` is not involved."""
     case = CASES[name]
     arguments = [case.x()] + [noise(*p.shape, purpose=p.kind) for p in case.make().parameters]
     directions = [noise(*a.shape, purpose="direction") for a in arguments]

@@ -35,7 +35,7 @@ def channels_first(x):
 
 
 def compare(dtype, layer, shape, oracle, step=None, **weights):
-    """Hold one layer's y, dx, dW and db to PyTorch's; ``weights`` say how a kernel is laid out there."""
+    """Compare one layer's y, dx, dW and db with PyTorch's; ``weights`` say how PyTorch lays out a kernel."""
     device, tolerance = Device("cpu"), TOLERANCE[dtype]
     layer.named("layer").build(device, 0, dtype)
     for parameter in layer.parameters:
@@ -190,7 +190,7 @@ def test_linear_in_groups(dtype):
 
 
 def mask(step, layer, n, units, p):
-    """Our dropout's mask, from its definition: one bit pattern an image and unit, kept if it is p * 2^32 or more."""
+    """Dropout's mask from its definition: 32 bits for each image and unit, kept if they are p * 2^32 or more."""
     drawn = bits(
         key(step.seed, "dropout", layer, step.number), np.arange(step.first, step.first + n)[:, None], np.arange(units)
     )

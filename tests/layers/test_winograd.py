@@ -1,4 +1,4 @@
-"""Winograd's convolution: its transforms against the definition, its numbers against im2col's and the plain loops'."""
+"""Winograd's convolution: its transforms against the definition, its results against im2col and the reference."""
 
 from fractions import Fraction
 
@@ -33,7 +33,7 @@ def noise(*shape, purpose=""):
 
 
 def results(kind, name, device, dtype, x, dy=None):
-    """y, dx, dW and db of a kind of convolution, on the host."""
+    """Return y, dx, dW and db of a kind of convolution, on the host."""
     c, o, k, s, p, g, rounding = SHAPES[name][0]
     layer = kind(c, o, k, s, p, g, rounding=rounding, bias=0.5).named(name).build(device, seed=3, dtype=dtype)
     y = layer.forward(device.put(x.astype(dtype)))
@@ -59,7 +59,7 @@ def test_transforms_are_the_known_ones():
 
 
 @pytest.mark.parametrize("outputs, size", POINTS)
-def test_a_third_of_the_multiplications(outputs, size):
+def test_winograd_needs_a_third_of_the_multiplications(outputs, size):
     assert len({Fraction(point) for point in POINTS[outputs, size]}) == outputs + size - 2
     assert (outputs + size - 1) ** 2 < (outputs * size) ** 2 / 3
 
@@ -67,7 +67,7 @@ def test_a_third_of_the_multiplications(outputs, size):
 @pytest.mark.parametrize(
     "kernel, side, outputs, tiles", [(3, 13, 5, 3), (3, 16, 4, 4), (3, 55, 5, 11), (3, 32, 4, 8), (5, 27, 4, 7)]
 )
-def test_the_tiles_are_those_of_the_fewest_products(kernel, side, outputs, tiles):
+def test_tiling_has_the_fewest_products(kernel, side, outputs, tiles):
     layer = WinogradConv2d(2, 2, kernel, pad=kernel // 2)
     assert layer.tiling((side, side, 2)) == (outputs, tiles, tiles)
 
@@ -78,7 +78,7 @@ def enlarged(outputs, points):
     return ((A.T**2) @ ((G**2).sum(axis=1) * (B.T**2).sum(axis=1))).max()
 
 
-def test_the_points_enlarge_rounding_errors_little():
+def test_points_amplify_rounding_errors_little():
     assert enlarged(4, POINTS[4, 3]) < 0.5 * enlarged(4, ("0", "1", "-1", "2", "-2"))
     assert enlarged(5, POINTS[5, 3]) < 0.5 * enlarged(5, ("0", "1", "-1", "2", "-2", "3"))
     assert enlarged(4, POINTS[4, 5]) < 0.5 * enlarged(4, ("0", "1", "-1", "2", "-2", "3", "-3"))
@@ -86,7 +86,7 @@ def test_the_points_enlarge_rounding_errors_little():
 
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("dtype, tolerance", [("float64", 1e-10), ("float32", 1e-5)])
-def test_it_is_im2col_but_for_rounding(name, dtype, tolerance, device):
+def test_winograd_agrees_with_im2col(name, dtype, tolerance, device):
     # Inputs as a ReLU leaves them.
     x = np.abs(noise(3, *SHAPES[name][1], SHAPES[name][0][0]))
     with device.step():
@@ -98,7 +98,7 @@ def test_it_is_im2col_but_for_rounding(name, dtype, tolerance, device):
 
 
 @pytest.mark.parametrize("name", ["conv2", "stride 2, hangs over"])
-def test_it_is_the_plain_loops(name):
+def test_winograd_matches_the_reference(name):
     c, o, k, s, p, g, rounding = SHAPES[name][0]
     x = noise(2, *SHAPES[name][1], c)
     mine, layer = results(WinogradConv2d, name, WinogradConv2d.device, "float64", x)
@@ -107,7 +107,7 @@ def test_it_is_the_plain_loops(name):
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_its_gradient_is_right(name):
+def test_winograd_gradient(name):
     c, o, k, s, p, g, rounding = SHAPES[name][0]
     layer = WinogradConv2d(c, o, k, s, p, g, rounding=rounding).named(name).build(dtype="float64")
     x = noise(1, *(min(side, 21) for side in SHAPES[name][1]), c)
@@ -115,7 +115,7 @@ def test_its_gradient_is_right(name):
         assert result.verdict == "ok", gradcheck.table([result])
 
 
-def test_it_leaves_its_arguments_and_takes_any_layout(device):
+def test_winograd_keeps_its_arguments_and_takes_any_layout(device):
     layer = WinogradConv2d(4, 6, 3, pad=1).build(device, dtype="float64")
     x = np.ascontiguousarray(noise(2, 7, 8, 4).transpose(0, 2, 1, 3)).transpose(0, 2, 1, 3)
     sent, dy = device.put(x), device.put(noise(2, 7, 8, 6))
@@ -140,12 +140,12 @@ def test_it_leaves_its_arguments_and_takes_any_layout(device):
         (32, 11, 4, 2, False),
     ],
 )
-def test_where_it_is_taken(channels, kernel, stride, groups, suits):
+def test_when_winograd_is_supported(channels, kernel, stride, groups, suits):
     assert WinogradConv2d.supports(channels, kernel, stride, groups) is suits
 
 
 @pytest.mark.parametrize("name, first", [("paper", WinogradConv2d), ("cifar10-relu", Conv2d)])
-def test_colours_alone_are_left_to_im2col(name, first):
+def test_first_convolution_uses_im2col(name, first):
     network = alexnet.describe(recipe.load(name, ["net.convolution=winograd"]).net)
     kinds = [type(layer) for _, layer in network.layers() if isinstance(layer, Conv2d)]
     assert kinds == [first] + [WinogradConv2d] * (len(kinds) - 1)
@@ -153,7 +153,7 @@ def test_colours_alone_are_left_to_im2col(name, first):
 
 @pytest.mark.parametrize("devices", [["cpu"], ["cpu", "cpu"], ["fake:0", "fake:1"]], ids=" ".join)
 @pytest.mark.parametrize("norm", ["paper", "2012"])
-def test_a_net_with_it_is_the_same_net(devices, norm):
+def test_net_with_winograd_agrees_with_im2col(devices, norm):
     found = {}
     for convolution in ("im2col", "winograd"):
         net = Net(input=67, maps=(16, 32, 32, 32, 16), hidden=32, classes=10, norm=norm, convolution=convolution)
@@ -167,7 +167,7 @@ def test_a_net_with_it_is_the_same_net(devices, norm):
         assert np.abs(found["winograd"][name] - value).max() <= 1e-10 * np.abs(value).max(), name
 
 
-def test_every_batch_sees_the_weights_as_they_are():
+def test_each_batch_uses_the_current_weights():
     net = Net(input=67, maps=(16, 32, 32, 32, 16), hidden=32, classes=10, convolution="winograd")
     network, fresh = (alexnet.build(net, Init({"default": "he"}), seed=seed, dtype="float64") for seed in (2, 3))
     images = noise(3, 67, 67, 3)
@@ -176,6 +176,6 @@ def test_every_batch_sees_the_weights_as_they_are():
     np.testing.assert_array_equal(network.forward(images), fresh.forward(images))
 
 
-def test_another_algorithm_is_refused():
+def test_unknown_convolution_algorithm_raises():
     with pytest.raises(UsageError, match="net.convolution: 'fft' is not valid; give 'im2col' or 'winograd'"):
         Net(convolution="fft")

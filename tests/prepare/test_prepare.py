@@ -445,7 +445,9 @@ def test_another_decoder_version_is_reported_and_recorded(source, whole, prepare
     records.write(path, records.read(path, 16)._replace(decoder=shard.decoder() | {"pillow": "11.0.0"}))
     code, lines, _ = prepare(source, out, "--size", 16)
     both = f"11.0.0 and {shard.decoder()['pillow']}"
-    assert code == 0 and f"warning: some images were decoded with pillow {both}; their pixels may differ slightly" in lines
+    assert (
+        code == 0 and f"warning: some images were decoded with pillow {both}; their pixels may differ slightly" in lines
+    )
     assert manifest.read(out)["decoder"]["pillow"] == both
 
 

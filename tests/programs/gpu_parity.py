@@ -1,8 +1,8 @@
-"""What a card computes, held to NumPy: `python -m tests.programs.gpu_parity`, where there is one.
+"""Compares a GPU's results with NumPy's: `python -m tests.programs.gpu_parity`, on a machine with a GPU.
 
-Three whole steps of the full-size nets in float64, by kernels and by array operations, two columns on one card and the
-grouped form; the same steps asynchronously and one after the other, bit for bit; what a step allocates; what it holds.
-Prints a line a check and ends with 1 if one failed.
+Three whole steps of the full-size nets in float64, by kernels and by array operations, in two columns on one GPU and
+in the grouped form; the same steps asynchronously and serially, bit for bit; a step's allocations and memory. Prints a
+line for each check; the exit code is 1 if one failed.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from tinyalex.randomness import Step, bits, key, normal
 from tinyalex.recipes import recipe
 from tinyalex.training.optimizer import Optimizer
 
-CARD = "cuda:0"
+GPU = "cuda:0"
 CHECKS = []
 
 
@@ -42,8 +42,8 @@ class Devices:
     def __exit__(self, *error):
         network.Device = self._plain
 
-    def make(self, name):
-        device = self._plain(name)
+    def make(self, name, kernels=True):
+        device = self._plain(name, kernels)
         device.kernel_dtypes |= {np.dtype(dtype) for dtype in self.kernels} if device.kind == "cuda" else set()
         if self.serial:
             device.stream = device.copying = device.xp.cuda.Stream.null
@@ -105,19 +105,19 @@ def three_steps_in_float64(options):
         expected = {count: run(name, ["cpu"] * count, batch=options.batch) for count in (1, 2)}
         for kernels in ((), ("float64",)):
             way = "kernels" if kernels else "array operations"
-            grouped = run(name, [CARD], batch=options.batch, kernels=kernels)
-            split = run(name, [CARD] * 2, batch=options.batch, kernels=kernels)
+            grouped = run(name, [GPU], batch=options.batch, kernels=kernels)
+            split = run(name, [GPU] * 2, batch=options.batch, kernels=kernels)
             yield holds(grouped, expected[1], 1e-12, f"{name}, {way}, grouped, beside NumPy")
-            yield holds(split, expected[2], 1e-12, f"{name}, {way}, {CARD} {CARD}, beside NumPy")
-            yield holds(grouped, split, 1e-12, f"{name}, {way}, grouped beside {CARD} {CARD}")
+            yield holds(split, expected[2], 1e-12, f"{name}, {way}, {GPU} {GPU}, beside NumPy")
+            yield holds(grouped, split, 1e-12, f"{name}, {way}, grouped beside {GPU} {GPU}")
 
 
 @check
 def asynchronous_is_serial(options):
     """Two columns on two streams give the bits of one stream, and again the same bits."""
     for dtype in ("float32", "float64"):
-        runs = [run("paper", [CARD] * 2, dtype, batch=32, serial=serial) for serial in (False, False, True)]
-        yield same_bits(*runs[:2]), f"{dtype}: {CARD} {CARD} twice, three steps: the same bits"
+        runs = [run("paper", [GPU] * 2, dtype, batch=32, serial=serial) for serial in (False, False, True)]
+        yield same_bits(*runs[:2]), f"{dtype}: {GPU} {GPU} twice, three steps: the same bits"
         yield same_bits(runs[0], runs[2]), f"{dtype}: two streams and one, three steps: the same bits"
 
 
@@ -138,7 +138,7 @@ def nothing_is_allocated(options):
         def malloc_preprocess(self, **kwargs):
             self.asked += 1
 
-    for devices, room in (([CARD], True), ([CARD], False), ([CARD] * 2, True), ([CARD] * 2, False)):
+    for devices, room in (([GPU], True), ([GPU], False), ([GPU] * 2, True), ([GPU] * 2, False)):
         pool = cupy.get_default_memory_pool()
         pool.free_all_blocks()
         made = recipe.load("paper")
@@ -168,7 +168,7 @@ def nothing_is_allocated(options):
 @check
 def speed(options):
     """A first look: images a second, and what the processor needs to ask for a step."""
-    for devices, tf32 in (([CARD], True), ([CARD], False), ([CARD] * 2, True)):
+    for devices, tf32 in (([GPU], True), ([GPU], False), ([GPU] * 2, True)):
         made = recipe.load("paper")
         built = alexnet.build(made.net, made.init, devices, 1)
         for device in built.devices:
@@ -221,5 +221,5 @@ def main():
 
 
 if __name__ == "__main__":
-    Device(CARD)
+    Device(GPU)
     sys.exit(main())

@@ -13,9 +13,11 @@ _TWICE = "it happens along two axes, and minus times minus is plus"
 
 EQUIVALENT = {
     "kernels/cpu/activation.py": {
-        "zeros = device.zeros(x.shape[-2:], x.dtype)  # with an array of zeros maximum is twice as fast as with the number 0"
+        "zeros = device.zeros(x.shape[-2:], x.dtype)  # with an array of zeros maximum is twice as fast as with the"
+        " number 0"
         "  [-2 -> 2]": _SPREAD,
-        "zeros = device.zeros(x.shape[-2:], x.dtype)  # with an array of zeros maximum is twice as fast as with the number 0"
+        "zeros = device.zeros(x.shape[-2:], x.dtype)  # with an array of zeros maximum is twice as fast as with the"
+        " number 0"
         "  [2 -> 3]": _SPREAD,
     },
     "kernels/cpu/patches.py": {

@@ -26,7 +26,7 @@ def steps(folder, data, epochs):
     quiet = ["-q", "-p", "no:cacheprovider", "-p", "no:benchmark"]
     sanitizer = shutil.which("compute-sanitizer")
     small = ["tests/layers/test_layers.py", "tests/kernels/test_kernels.py"]
-    small += ["-k", "cuda and (test_twin and kernels or steps or bits)"]
+    small += ["-k", "cuda and (reference_implementation and kernels or steps or bits)"]
     train = ["train", "modern", "--data", str(data), "--devices", "cuda:0", "cuda:0", "--set", "net.classes=0"]
     return {
         "machine": [*PYTHON, "-m", "tinyalex", "doctor"],

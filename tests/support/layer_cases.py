@@ -1,5 +1,5 @@
-"""Every layer in several settings, with its plain-loop twin, and what holds for all of them: used by the tests of the
-layers and, to prove that they can fail, by the mutants."""
+"""Every layer in several settings with its reference implementation, and checks for all of them; used by the tests of
+the layers and by the mutants."""
 
 import numpy as np
 
@@ -16,7 +16,7 @@ def noise(*shape, purpose=""):
 
 
 class Case:
-    """A layer, an input's shape, and its twin: y of (x, W, b), and (dx, dW, db) of (dy, x, W, b), on host arrays."""
+    """A layer, an input's shape, and its reference: y of (x, W, b), and (dx, dW, db) of (dy, x, W, b), on the host."""
 
     def __init__(self, make, shape, forward, backward, step=None, scale=1.0):
         self.make, self.shape, self.scale = make, shape, scale
@@ -78,7 +78,7 @@ def _plain(make, twin, shape, scale=1.0, **options):
 
 
 def _dropout(p, step):
-    # Chance is drawn by the layer; which units it silenced can be seen on an input of ones.
+    # The layer draws the mask; an input of ones shows which units it dropped.
     shape = (4, 9)
     ones = np.ones(shape)
     mask = None if step is None else layers.Dropout(p, "fc6", 5).forward(ones, training=True, step=step) != 0
@@ -133,7 +133,7 @@ for _kind, _make, _twin in (("max", layers.MaxPool, "max_pool"), ("avg", layers.
 
 
 def agrees_with_its_twin(case, device):
-    """The layer computes what its loops compute, and hands back what they hand back."""
+    """The layer's outputs and gradients equal the reference implementation's."""
     layer, x = case.build(device), case.x()
     values = [device.get(p.value) for p in layer.parameters]
     got, dy = case.run(layer, x)
@@ -152,7 +152,7 @@ def keeps_dtype(case, device, dtype):
 
 
 def leaves_its_arguments(case, device):
-    """Neither x, nor dy, nor a parameter's value is written to."""
+    """x, dy and the parameters' values are not modified."""
     layer, x = case.build(device), case.x()
     before = [device.get(p.value) for p in layer.parameters]
     sent = device.put(x)
@@ -168,7 +168,7 @@ def leaves_its_arguments(case, device):
 
 
 def repeats_itself(case, device):
-    """A second call gives the same, gradients overwritten and not added up."""
+    """A second call gives the same; gradients are overwritten, not added to."""
     layer, x = case.build(device), case.x()
     first, dy = case.run(layer, x)
     second, _ = case.run(layer, x, dy)
@@ -182,7 +182,7 @@ def close(name, got, expected, tolerance):
 
 
 def every_layer(check, *arguments):
-    """Hold all cases to one of the functions above, on the CPU, by the readable layers and by NumPy's fast forms."""
+    """Apply one of the checks above to all cases on the CPU, with the readable layers and with NumPy's fast forms."""
     fast = Device("cpu")
     fast.kernel_dtypes.add(np.dtype("float64"))
     for label, case in CASES.items():

@@ -1,7 +1,7 @@
-"""Bugs to plant, by the function that they go into: a name, the text that is there, the text that takes its place.
+"""Bugs to plant, by function: a name, the text to replace, the new text.
 
-The text has to occur exactly once in the function. To add a mutant, add a line; test_mutants.py plants it, runs the
-quick checks, and wants one of them to object.
+The text must occur exactly once in the function. To add a mutant, add a line; test_mutants.py plants it, runs the quick
+checks, and fails if none of them fails.
 """
 
 import importlib
@@ -78,7 +78,10 @@ PLACES = {
         ),
     },
     "layers.patches:positions": {
-        "positions: floor for ceil": ("-(-span // stride) if rounding == \"ceil\" else span // stride", "span // stride"),
+        "positions: floor for ceil": (
+            "-(-span // stride) if rounding == \"ceil\" else span // stride",
+            "span // stride",
+        ),
         "positions: ceil for floor": (
             "-(-span // stride) if rounding == \"ceil\" else span // stride",
             "-(-span // stride)",

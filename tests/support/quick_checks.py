@@ -1,6 +1,6 @@
-"""Quick checks over the whole core, each a function without arguments that raises if something is wrong.
+"""Quick checks of the whole core: functions without arguments that raise if something is wrong.
 
-Every planted bug in mutants.py has to be rejected by one of them.
+One of them has to notice each planted bug of mutants.py.
 """
 
 from dataclasses import replace
@@ -35,7 +35,7 @@ INIT = Init({"default": "he"}, {"default": 0.1, "fc6": 1.0, "fc7": 1.0})
 
 
 def network(devices, threads=1, block=None, net=SMALL, dtype="float64"):
-    """Build a small net; with so many worker threads, and so many images a block."""
+    """Build a small net, with a number of worker threads and of images in a block."""
     parallel.set_threads(threads)
     built = alexnet.build(net, INIT, devices, seed=9, dtype=dtype)
     for run in built.executors[: len(built.trunk)]:

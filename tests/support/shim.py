@@ -1,5 +1,5 @@
-"""CUDA kernels without a card: the same source through g++, one thread after the other, on NumPy's memory; and through
-NVRTC, which compiles for cards that are not there."""
+"""CUDA kernels without a GPU: the same source compiled by g++ runs thread by thread on NumPy's memory; and NVRTC
+compiles it for real GPUs."""
 
 import ctypes
 import functools
@@ -42,7 +42,7 @@ static inline int max(int a, int b) { return a > b ? a : b; }
 template <class T> T rsqrt(T x) { return 1 / sqrt(x); }
 """
 
-# For a process with the sanitizers' libraries loaded before all others (`test_sanitizers`).
+# Set in a process that preloads the sanitizers' libraries (`test_sanitizers`).
 SANITIZED = os.environ.get("TINYALEX_SANITIZED") == "1"
 FLAGS = ["-ffp-contract=off"]
 if SANITIZED:
@@ -62,7 +62,7 @@ def kernels(code):
 def runner(name, types):
     """C++ that runs a kernel for every thread of a grid; ``args`` point to the arguments.
 
-    Sanitized, the last thread comes first: a kernel may not know.
+    Sanitized, the last thread runs first: results must not depend on the order.
     """
     arguments = ", ".join(f"*({type_} *)args[{i}]" for i, type_ in enumerate(types))
     loop = "for ({0} = {1}; {0}-- > 0;)" if SANITIZED else "for ({0} = 0; {0} < {1}; ++{0})"
@@ -94,7 +94,7 @@ def library(text):
 
 
 def run(text, name, grid, threads, arguments):
-    """Run a kernel of a CUDA source on NumPy's memory, after a look at what it is given."""
+    """Check a kernel's arguments and run it on NumPy's memory."""
     types = kernels(text)[name]
     assert len(types) == len(arguments), f"{name} takes {len(types)} arguments, got {len(arguments)}"
     real = re.search(r"#define REAL (\w+)", text)[1]
@@ -126,12 +126,12 @@ DTYPES = {
 
 
 class ShimDevice(Device):
-    """A processor that does as a card does: whole batches, and kernels for the types it is told.
+    """A CPU device that runs what a GPU runs: whole batches, and CUDA kernels for the given dtypes.
 
     Attributes
     ----------
     started : list of str
-        The kernels that were started.
+        Names of the kernels started so far.
     """
 
     on_host = False
@@ -152,7 +152,7 @@ def device(name, kernels=True):
     """Return the device that a test asks for; skip the test where there is none.
 
     "kernels" runs the CUDA kernels on the CPU, in float32 and float64. On "cpu" and "cuda:0" float64 takes the readable
-    layers; on "cpu kernels" and "cuda:0 kernels" it takes the fast forms too. ``kernels=False`` switches all of them off.
+    layers; on "cpu kernels" and "cuda:0 kernels" it takes the fast forms too. ``kernels=False`` switches them off.
     """
     if name == "kernels":
         return ShimDevice(*(["float32", "float64"] if kernels else []))
@@ -167,7 +167,7 @@ def device(name, kernels=True):
 
 
 def gemm_ex(handle, turn_a, turn_b, m, n, k, alpha, a, a_type, lda, b, b_type, ldb, beta, c, c_type, ldc, compute, _):
-    """cuBLAS's gemmEx on the host: C = A B of matrices that lie column by column, their columns ld numbers apart."""
+    """cuBLAS's gemmEx on the host: C = A B of column-major matrices with leading dimensions."""
     dtype = {0: np.float32, 1: np.float64}[c_type]
     assert a_type == b_type == c_type and compute in {0: (68, 77), 1: (70,)}[c_type]
 
@@ -181,7 +181,7 @@ def gemm_ex(handle, turn_a, turn_b, m, n, k, alpha, a, a_type, lda, b, b_type, l
 
     assert dtype(ctypes.cast(alpha, ctypes.POINTER(np.ctypeslib.as_ctypes_type(dtype)))[0]) == 1
     assert dtype(ctypes.cast(beta, ctypes.POINTER(np.ctypeslib.as_ctypes_type(dtype)))[0]) == 0
-    # As NumPy multiplies what lies row by row, for the same bits.
+    # Multiplied as row-major matrices, to give NumPy's bits.
     matrix(c, m, n, ldc).T[...] = matrix(b, k, n, ldb, turn_b).T @ matrix(a, m, k, lda, turn_a).T
 
 

@@ -2,7 +2,7 @@
 
 A pass over arrays takes at least its bytes at the rate of a copy, or its operations at the rate of a large matrix
 product, whichever is longer; passes run one after the other. Numbers are float32. For n images, x and y are a layer's
-input and output, W its weights, P its patches, (n ho wo, k k c). How many numbers each pass reads and writes:
+input and output, W its weights, P its patches, (n ho wo, k k c). How many numbers each pass reads and writes::
 
     convolution  forward   write patches: x + P              multiply: P + W + y
                  backward  write them again: x + P           weights: P + y + W     biases: y

@@ -35,11 +35,11 @@ class FakeCudaDevice:
     """Stands for ``cupy.cuda.Device``: the one entered last is the current device, number 0 at first."""
 
     def __init__(self, index):
-        self.place = f"fake:{index}"
+        self.device_name = f"fake:{index}"
 
     def __enter__(self):
         here = _here.get()
-        _here.set((self.place, here[1], here))
+        _here.set((self.device_name, here[1], here))
         return self
 
     def __exit__(self, *error):
@@ -62,9 +62,9 @@ class Stream:
     """
 
     def __init__(self, non_blocking=False):
-        self.place = _here.get()[0]
-        number = f"stream {next(_numbers.setdefault(self.place, itertools.count(1)))}"
-        self.name = f"{self.place} {number if non_blocking else 'default stream'}"
+        self.device_name = _here.get()[0]
+        number = f"stream {next(_numbers.setdefault(self.device_name, itertools.count(1)))}"
+        self.name = f"{self.device_name} {number if non_blocking else 'default stream'}"
         self.count, self.host, self.waited, self.freed = 1, 0, {}, []
         self._reading = []  # (count, weak reference, checksum) of the host memory that it copies from
         self._writing = []  # (count, array, what it will hold) of the host's
@@ -73,10 +73,10 @@ class Stream:
         return self.name
 
     def __enter__(self):
-        place, streams, _ = here = _here.get()
-        if place != self.place:
-            raise RuntimeError(f"{self} was entered while {place} is the current device")
-        _here.set((place, streams | {place: self}, here))
+        device_name, streams, _ = here = _here.get()
+        if device_name != self.device_name:
+            raise RuntimeError(f"{self} was entered while {device_name} is the current device")
+        _here.set((device_name, streams | {device_name: self}, here))
         return self
 
     def __exit__(self, *error):
@@ -84,8 +84,8 @@ class Stream:
 
     def record(self, event):
         """Let an event stand for all work launched on this stream so far."""
-        if event.place != self.place:
-            raise RuntimeError(f"an event of {event.place} cannot be recorded on {self}")
+        if event.device_name != self.device_name:
+            raise RuntimeError(f"an event of {event.device_name} cannot be recorded on {self}")
         with _lock:
             event.reached = self.waited | {self: self.count}
             self.count += 1
@@ -100,7 +100,7 @@ class Stream:
     def synchronize(self):
         """Let the host wait for all work on this stream."""
         event = Event()
-        event.place = self.place
+        event.device_name = self.device_name
         self.record(event).synchronize()
 
     def access(self, what):
@@ -156,7 +156,7 @@ class Event:
     """A position in a stream's queue, once it was recorded there."""
 
     def __init__(self, disable_timing=False):
-        self.place, self.reached = _here.get()[0], {}
+        self.device_name, self.reached = _here.get()[0], {}
 
     def synchronize(self):
         """Let the host wait for this event."""
@@ -226,16 +226,16 @@ def owner(array):
     return array
 
 
-def current(place):
+def current(device_name):
     """Return the current stream of a device."""
     here, streams, _ = _here.get()
-    if place != here:
-        raise DeviceMismatch(f"work on {place} while {here} is the current device; do it inside `with device:`")
-    if place in streams:
-        return streams[place]
-    if place not in _defaults:
-        _defaults[place] = Stream()
-    return _defaults[place]
+    if device_name != here:
+        raise DeviceMismatch(f"work on {device_name} while {here} is the current device; do it inside `with device:`")
+    if device_name in streams:
+        return streams[device_name]
+    if device_name not in _defaults:
+        _defaults[device_name] = Stream()
+    return _defaults[device_name]
 
 
 cuda = types.SimpleNamespace(Device=FakeCudaDevice, Stream=Stream, Event=Event, alloc_pinned_memory=Pinned)

@@ -76,7 +76,10 @@ def _race(result):
         )
     ratios = [ratio for ratio in result["ratio"] if ratio]
     if not ratios:
-        return [*lines, f"no ratio: a net did not reach {GOAL:.0%} within {result['epochs']} epochs; the paper: 6 times"]
+        return [
+            *lines,
+            f"no ratio: a net did not reach {GOAL:.0%} within {result['epochs']} epochs; the paper: 6 times",
+        ]
     spread = f", ± {np.std(ratios, ddof=1):.2f} over {len(ratios)} seeds" if len(ratios) > 1 else ", one seed"
     return [*lines, f"tanh takes {np.mean(ratios):.2f} times as many epochs as relu{spread}; the paper: 6 times"]
 

@@ -81,7 +81,7 @@ def test_devices_get_the_bits_of_the_host(prepared, names, threads):
         for device in devices:
             there = device.to_device(batch.images)
             assert there is device.to_device(batch.images)
-            assert isinstance(there, np.ndarray) if names == ["cpu"] else there.place == device.name
+            assert isinstance(there, np.ndarray) if names == ["cpu"] else there.device_name == device.name
             np.testing.assert_array_equal(device.get(there), host.images)
 
 
