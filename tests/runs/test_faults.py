@@ -181,8 +181,8 @@ CUDARuntimeError.__module__ = "cupy_backends.cuda.api.runtime"
     (OutOfMemoryError("Out of memory allocating 512 bytes (allocated so far: 80,000 bytes)."),
      "memory: Out of memory allocating 512 bytes (allocated so far: 80,000 bytes).; use a smaller learning.batch"),
     (CUDARuntimeError("cudaErrorIllegalAddress: an illegal memory access was encountered"),
-     "CUDARuntimeError: cudaErrorIllegalAddress: an illegal memory access was encountered; the operation that failed may "
-     "have been started earlier: set CUDA_LAUNCH_BLOCKING=1 to see which; saved checkpoints are not affected"),
+     "CUDARuntimeError: cudaErrorIllegalAddress: an illegal memory access was encountered; the operation that failed "
+     "may have been started earlier: set CUDA_LAUNCH_BLOCKING=1 to see which; saved checkpoints are not affected"),
 ])  # fmt: skip
 def test_t16_b6_gpu_errors_are_reported_in_one_line(folder, tmp_path, monkeypatch, capsys, error, message):
     """Its memory is full; or a kernel failed, which is reported only at a later call to the GPU."""
