@@ -65,7 +65,9 @@ def run(options):
         made, chosen, options.batch, options.rounds, count, options.least, say, device=options.device,
         kernels=options.kernels,
     )  # fmt: skip
-    result["notes"][:0] = notes if options.kernels else [*notes, f"tinyalex computes with the{kernels_note(options)[1:]}"]
+    if not options.kernels:
+        notes = [*notes, f"tinyalex computes with the{kernels_note(options)[1:]}"]
+    result["notes"][:0] = notes
     result["command"] = command_line(options, [each.name for each in chosen])
     say("\n" + report.text(result))
     for path in report.write(result, options.out) if options.out else []:
