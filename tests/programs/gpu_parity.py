@@ -100,7 +100,7 @@ def holds(got, expected, limit, what):
 
 @check
 def three_steps_in_float64(options):
-    """The kernels and the readable forms on the card, against NumPy; grouped, and two columns on one card."""
+    """Kernels and readable layers on the GPU, compared with NumPy; grouped, and in two columns on one GPU."""
     for name in ("paper", "original"):
         expected = {count: run(name, ["cpu"] * count, batch=options.batch) for count in (1, 2)}
         for kernels in ((), ("float64",)):
@@ -123,20 +123,20 @@ def asynchronous_is_serial(options):
 
 @check
 def nothing_is_allocated(options):
-    """After the first step the card's pool is asked for everything, and CUDA for nothing; and what is held."""
+    """After the first step all memory comes from CuPy's pool and none is allocated by CUDA; report the total."""
     import cupy
 
     class Hook(cupy.cuda.MemoryHook):
         name = "tinyalex"
 
         def __init__(self):
-            self.taken = self.asked = 0
+            self.taken = self.requested = 0
 
         def alloc_preprocess(self, **kwargs):
             self.taken += 1
 
         def malloc_preprocess(self, **kwargs):
-            self.asked += 1
+            self.requested += 1
 
     for devices, room in (([GPU], True), ([GPU], False), ([GPU] * 2, True), ([GPU] * 2, False)):
         pool = cupy.get_default_memory_pool()
@@ -145,40 +145,40 @@ def nothing_is_allocated(options):
         built = alexnet.build(made.net, None, devices, None)
         built.load(first_values("paper"))
         optimizer, (images, labels) = Optimizer(built), batch_of(made.net, 128)
-        placed = DeviceBatch({device: device.put(images.astype(np.float32)) for device in built.devices})
+        batch = DeviceBatch({device: device.put(images.astype(np.float32)) for device in built.devices})
         for device in built.devices if not room else ():
             device.memory = 0
         taken, what = [], f"{' '.join(devices)}, patches {'kept' if room else 'computed again'}"
         for number in range(5):
             with Hook() as hook, built.step(), built.devices[0] as device:
-                loss, _ = built.loss_and_backward(placed, labels, step=Step(3, number))
+                loss, _ = built.loss_and_backward(batch, labels, step=Step(3, number))
                 optimizer.update(1e-3)
                 device.get(loss)
             taken.append(hook.taken)
         held = pool.total_bytes() / 2**30
-        yield taken[1:] == [0] * 4, f"{what}: CUDA was asked for memory {taken} times in five steps"
+        yield taken[1:] == [0] * 4, f"{what}: CUDA allocated memory {taken} times in five steps"
         yield (
             room or held / len(devices) < 3,
-            f"{what}, batch 128: {held:.2f} GiB held ({hook.asked} arrays a step)",
+            f"{what}, batch 128: {held:.2f} GiB held ({hook.requested} arrays a step)",
         )
-        del built, optimizer, placed, loss, device
+        del built, optimizer, batch, loss, device
         pool.free_all_blocks()
 
 
 @check
 def speed(options):
-    """A first look: images a second, and what the processor needs to ask for a step."""
+    """Images per second, and the CPU time to launch a step; nothing is checked."""
     for devices, tf32 in (([GPU], True), ([GPU], False), ([GPU] * 2, True)):
         made = recipe.load("paper")
         built = alexnet.build(made.net, made.init, devices, 1)
         for device in built.devices:
             device.tf32 = tf32
         optimizer, (images, labels) = Optimizer(built), batch_of(made.net, 128)
-        placed = DeviceBatch({device: device.put(images.astype(np.float32)) for device in built.devices})
+        batch = DeviceBatch({device: device.put(images.astype(np.float32)) for device in built.devices})
 
-        def step(number, built=built, optimizer=optimizer, placed=placed, labels=labels):
+        def step(number, built=built, optimizer=optimizer, batch=batch, labels=labels):
             with built.step():
-                built.loss_and_backward(placed, labels, step=Step(3, number))
+                built.loss_and_backward(batch, labels, step=Step(3, number))
             optimizer.update(1e-3)
 
         def wait(built=built):
@@ -191,14 +191,14 @@ def speed(options):
         started = time.perf_counter()
         for number in range(30):
             step(number)
-        asked = time.perf_counter() - started
+        launched = time.perf_counter() - started
         wait()
         taken = (time.perf_counter() - started) / 30
         yield (
             True,
             (
                 f"{' '.join(devices)}, {'TF32' if tf32 else 'float32'}: {1000 * taken:.2f} ms a step, "
-                f"{128 / taken:,.0f} images/s; asked for in {1000 * asked / 30:.2f} ms"
+                f"{128 / taken:,.0f} images/s; launched in {1000 * launched / 30:.2f} ms"
             ),
         )
 

@@ -1,8 +1,8 @@
 """Mutation testing: change one thing in the core, again and again, and see whether its tests object.
 
-    python -m tests.programs.mutation results.jsonl            all mutants; goes on where it was stopped
+    python -m tests.programs.mutation results.jsonl            all mutants; resumes an earlier run
     python -m tests.programs.mutation results.jsonl --minutes 7
-    python -m tests.programs.mutation results.jsonl --report   what is known so far
+    python -m tests.programs.mutation results.jsonl --report   the results so far
 
 A mutant is one operator, comparison, number, condition or statement of `SUITES`' files changed. Texts for people (in
 raise, f-strings, docstrings) are left alone. A mutant that changes no behaviour is no gap in the tests: `EQUIVALENT`
@@ -28,11 +28,11 @@ from tests.programs.mutation_equivalent import EQUIVALENT
 
 ROOT = Path(__file__).parents[2]
 TESTS = ROOT / "tests"
-PATIENCE = 90  # seconds; who takes longer is stuck, which a person would notice
-CONTROL = "as it is"  # nobody may object to that
+PATIENCE = 90  # seconds; a mutant that takes longer is stuck and counts as noticed
+CONTROL = "as it is"  # the unchanged source, which all tests must pass
 CHECKS = "the quick checks"
 LAYER = (CHECKS, "layers/test_layers.py", "layers/test_loops.py", "network/test_alexnet.py")
-SUITES = {  # file: what is asked, the quickest first
+SUITES = {  # file: the tests to run, the quickest first
     "kernels/cpu/activation.py": LAYER,
     "kernels/cpu/patches.py": LAYER,
     "kernels/cpu/pooling.py": LAYER,
@@ -71,7 +71,7 @@ SWAPS = {
 
 
 def _changes(node):
-    # Yield, for one node, what a mutant has in its place.
+    # Yield, for one node, its replacements.
     if isinstance(node, ast.BinOp | ast.AugAssign | ast.BoolOp) and type(node.op) in SWAPS:
         yield _with(node, op=SWAPS[type(node.op)]())
     elif isinstance(node, ast.Compare) and type(node.ops[0]) in SWAPS:
@@ -109,7 +109,7 @@ def mutants(path):
     """Yield (name, source) of every mutant of a file; the name is stable while its line is as it was."""
     source = path.read_text(encoding="utf-8")
     tree, lines, seen = ast.parse(source), source.splitlines(), {}
-    for parent, field, index, node in _places(tree):
+    for parent, field, index, node in _nodes(tree):
         for changed in _changes(node):
             _put(parent, field, index, changed)
             old, new = (ast.unparse(each).splitlines()[0][:70] for each in (node, changed))
@@ -119,7 +119,7 @@ def mutants(path):
             _put(parent, field, index, node)
 
 
-def _places(tree):
+def _nodes(tree):
     # Every node with where it hangs, but for texts: docstrings, f-strings, what is raised, annotations.
     for field, value in ast.iter_fields(tree):
         for index, node in enumerate(value) if isinstance(value, list) else [(None, value)]:
@@ -129,7 +129,7 @@ def _places(tree):
                 continue
             yield tree, field, index, node
             if not isinstance(node, ast.Raise):
-                yield from _places(node)
+                yield from _nodes(node)
 
 
 def _put(parent, field, index, node):

@@ -1,15 +1,15 @@
-"""Mutants that change nothing that anybody can see, by file and name, each with the reason."""
+"""Mutants that do not change behaviour, by file and name, each with the reason."""
 
-_SPREAD = "zeros of any shape that spreads over x give the same: speed alone"
-_STRICT = "the two are of one length by construction"
-_MINUS = "NumPy takes any negative size for the one to be found"
-_ROOM = "how much room beyond the tensors is asked for: kilobytes"
-_UNUSED = "every caller names it"
-_MORE = "zeros that nobody reads"
-_NO_CEIL = "whatever is not ceil is floor"
-_SPEED = "the same numbers: speed alone"
+_SPREAD = "zeros of any shape that broadcasts to x give the same: only speed changes"
+_STRICT = "both have the same length by construction"
+_MINUS = "NumPy treats any negative size as the unknown one"
+_ROOM = "how much free space beyond the tensors is required: kilobytes"
+_UNUSED = "every caller passes it"
+_MORE = "zeros that are never read"
+_NO_CEIL = "every value but ceil means floor"
+_SPEED = "the same numbers: only speed changes"
 _FIRST_LETTER = "NumPy reads the first letter"
-_TWICE = "it happens along two axes, and minus times minus is plus"
+_TWICE = "it is applied along two axes, and the signs cancel"
 
 EQUIVALENT = {
     "kernels/cpu/activation.py": {
@@ -22,7 +22,7 @@ EQUIVALENT = {
     },
     "kernels/cpu/patches.py": {
         "apart = -(-kernel // stride)  [-kernel // stride -> -kernel * stride]":
-        "so far apart they share no pixel either: speed alone",
+        "so far apart they share no pixel either: only speed changes",
         "height, width, span = (ho - 1) * stride + kernel, (wo - 1 + apart) * stride, apart * stride"
         "  [ho - 1 -> ho + 1]": _MORE,
         "height, width, span = (ho - 1) * stride + kernel, (wo - 1 + apart) * stride, apart * stride"
@@ -35,7 +35,7 @@ EQUIVALENT = {
     "kernels/cpu/response.py": {
         "PIECE = 3 << 15  # numbers that are normalized at a time  [3 -> 4]": _SPEED,
         "PIECE = 3 << 15  # numbers that are normalized at a time  [15 -> 16]": _SPEED,
-        "if beta != 0.75:  [0.75 -> 1.625]": "the power is that of the two square roots: speed alone",
+        "if beta != 0.75:  [0.75 -> 1.625]": "the power is that of the two square roots: only speed changes",
         "return x if groups is None else x.reshape(-1, x.shape[-1] // groups)  [1 -> 2]": _MINUS,
         "padded, flat = padded.reshape(-1), total.reshape(-1)  [1 -> 2]": _MINUS,
         "padded, flat = padded.reshape(-1), total.reshape(-1)  [1 -> 2] #2": _MINUS,
@@ -132,6 +132,6 @@ EQUIVALENT = {
         "found = dict(zip(tensors, workers().run(hashes.array, list(tensors.values())), strict=True))"
         "  [True -> False]": _STRICT,
         "_verified[path] = _stamp(path)  [_verified[path] = _stamp(path) -> pass]":
-        "it is verified once more: speed alone",
+        "it is verified once more: only speed changes",
     },
 }  # fmt: skip

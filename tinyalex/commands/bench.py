@@ -71,9 +71,9 @@ def run(options):
         made, chosen, options.batch, options.rounds, count, options.least, print_line, device=options.device,
         kernels=options.kernels,
     )  # fmt: skip
-    result["notes"][:0] = (
-        notes if options.kernels else [*notes, f"tinyalex computes with the{kernels_note(options)[1:]}"]
-    )
+    if not options.kernels:
+        notes = [*notes, f"tinyalex computes with the{kernels_note(options)[1:]}"]
+    result["notes"][:0] = notes
     result["command"] = command_line(options, [contender.name for contender in chosen])
     print_line("\n" + report.text(result))
     for path in report.write(result, options.out) if options.out else []:

@@ -129,8 +129,8 @@ def test_a_set_of_test_images_is_evaluated_with_the_mean_of_the_run(trained, tmp
 
 @pytest.mark.parametrize("made, what", [
     ({"test": 0}, "set: has no test images; give a set that has a test split"),
-    ({"classes": 4}, "set: does not have the 3 classes of the run ('n00000003' is only in one of the two); give the data "
-     "that the run was trained on"),
+    ({"classes": 4}, "set: does not have the 3 classes of the run ('n00000003' is only in one of the two); give the "
+     "data that the run was trained on"),
     ({"size": 32}, "images: 32 x 32, but the network was trained on 24 x 24; prepare them in that size"),
 ])  # fmt: skip
 def test_sets_that_a_run_cannot_be_evaluated_with(trained, tmp_path, capsys, made, what):
