@@ -10,7 +10,7 @@ from tests.support import shim
 
 @pytest.fixture(params=["cpu", "cpu kernels", "fake:0", "kernels", "cuda:0", "cuda:0 kernels"])
 def device(request):
-    """Each kind of device in turn (`shim.device`); the card only where there is one."""
+    """Each kind of device in turn (`shim.device`); a GPU only where there is one."""
     with shim.device(request.param) as device:
         yield device
 

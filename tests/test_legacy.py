@@ -66,7 +66,7 @@ def digest(array):
     return hashlib.sha256(np.ascontiguousarray(array)).hexdigest()
 
 
-def told(capsys, *arguments):
+def output_of(capsys, *arguments):
     """What a command prints as JSON."""
     capsys.readouterr()
     assert main([*map(str, arguments), "--json"]) == 0
@@ -120,7 +120,7 @@ def test_a_lost_shard_is_made_again_with_the_same_bytes(tmp_path, pictures):
 @pytest.mark.parametrize("what", EXPECTED["evaluate"])
 def test_errors_are_the_recorded_ones(capsys, what):
     name, views = what.split(", ")
-    found = told(capsys, "evaluate", LEGACY / name, "--data", SET, "--views", views.split()[0])
+    found = output_of(capsys, "evaluate", LEGACY / name, "--data", SET, "--views", views.split()[0])
     for key, wanted in EXPECTED["evaluate"][what].items():
         assert found[key] == pytest.approx(wanted, rel=TOLERANCE), key
 
@@ -178,7 +178,7 @@ def test_another_run_begins_with_its_weights(source):
 
 def test_an_export_predicts_the_same(capsys, pictures):
     images = [pictures / "test" / name / "0.ppm" for name in CLASSES]
-    found = told(capsys, "predict", *images, "--run", WEIGHTS)
+    found = output_of(capsys, "predict", *images, "--run", WEIGHTS)
     for each, wanted in zip(found, EXPECTED["predict"], strict=True):
         probabilities = {one["class"]: one["probability"] for one in each["top5"]}
         assert probabilities == pytest.approx(wanted, rel=TOLERANCE)

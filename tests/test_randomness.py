@@ -190,8 +190,8 @@ def test_permutations_differ_and_mix():
     first, second = permutation(key(0, 0), 5000), permutation(key(0, 1), 5000)
     assert (first == second).sum() < 12
     assert correlation(first, np.arange(5000)) < 4.5 and correlation(first, second) < 4.5
-    places = np.bincount([permutation(key(i), 6)[0] for i in range(3000)], minlength=6)
-    assert ((places - 500) ** 2 / 500).sum() < 25
+    first = np.bincount([permutation(key(i), 6)[0] for i in range(3000)], minlength=6)
+    assert ((first - 500) ** 2 / 500).sum() < 25
 
 
 def test_step_is_immutable():

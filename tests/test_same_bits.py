@@ -117,9 +117,9 @@ def test_the_exit_code_tells(record, capsys):
 
 def test_files_written_by_hand_are_compared(tmp_path):
     for name, array in (("a", np.array([1.0, 2.0])), ("b", np.array([1.0, 2.5]))):
-        told = {"sha256": hashlib.sha256(array.tobytes()).hexdigest(), "shape": [2], "dtype": "float64"}
-        told["max"] = float(array.max())
-        record = {"machine": MACHINE, "parts": {"train": {"seconds": 1.0, "tensors": {"conv1/W": told}}}}
+        description = {"sha256": hashlib.sha256(array.tobytes()).hexdigest(), "shape": [2], "dtype": "float64"}
+        description["max"] = float(array.max())
+        record = {"machine": MACHINE, "parts": {"train": {"seconds": 1.0, "tensors": {"conv1/W": description}}}}
         (tmp_path / f"{name}.json").write_text(json.dumps(record))
         np.savez(tmp_path / f"{name}.npz", **{"train|conv1/W": array})
     assert compared(tmp_path / "a.json", tmp_path / "a.json")[0]
@@ -136,7 +136,7 @@ def test_what_is_recorded_is_found_in_this_layout():
     found = same_bits.learn(made, ["cpu"], "float64", images, rng.integers(0, 2, (2, 16)))
     kinds = {name.split("/")[0] for name in found}
     assert kinds == {"value", "momentum", "gradient of step 1", "gradient of step 2", "losses"}
-    assert all(told["max"] > 0 for name, (told, _) in found.items() if name.endswith("W"))
+    assert all(description["max"] > 0 for name, (description, _) in found.items() if name.endswith("W"))
     again = same_bits.learn(made, ["cpu", "cpu"], "float64", images, rng.integers(0, 2, (2, 16)))
     assert found.keys() == again.keys()
     assert all(same_bits.module(name) for name in same_bits.MODULES)

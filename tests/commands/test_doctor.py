@@ -57,8 +57,8 @@ def test_gpus_and_peer_access(with_cupy):
     with_cupy(stub(count=3, apart=[(0, 2)]))
     found = cuda.look()
     assert (found["cupy"], found["built"], found["driver"], found["missing"]) == ("14.2.0", "13.0", "13.0", None)
-    assert [card["reaches"] for card in found["cards"]] == [[1], [0, 2], [1]]
-    assert found["cards"][2] == {"name": "NVIDIA H200", "total": 140 * GIB, "free": 98 * GIB, "reaches": [1]}
+    assert [gpu["reaches"] for gpu in found["gpus"]] == [[1], [0, 2], [1]]
+    assert found["gpus"][2] == {"name": "NVIDIA H200", "total": 140 * GIB, "free": 98 * GIB, "reaches": [1]}
 
 
 @pytest.mark.parametrize(
@@ -74,7 +74,7 @@ def test_gpus_and_peer_access(with_cupy):
 )
 def test_missing_cupy_driver_or_gpu_is_reported_without_an_error(cupy, message, with_cupy, capsys):
     with_cupy(cupy)
-    assert message in cuda.look()["missing"] and cuda.look()["cards"] == []
+    assert message in cuda.look()["missing"] and cuda.look()["gpus"] == []
     assert main(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 10
@@ -126,7 +126,7 @@ def test_json_output(with_cupy, capsys):
     with_cupy(stub())
     assert main(["doctor", "--json"]) == 0
     output = json.loads(capsys.readouterr().out)
-    assert output["cuda"]["cards"][0]["name"] == "NVIDIA H200"
+    assert output["cuda"]["gpus"][0]["name"] == "NVIDIA H200"
     assert {entry["name"] for entry in output["recipes"]} == set(recipe.names())
     assert output["recipes"][0].keys() == {"name", "batch", "bytes", "columns"}
 

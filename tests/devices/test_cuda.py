@@ -1,7 +1,7 @@
 """The CUDA device without a GPU: a stand-in for CuPy that computes with NumPy and checks devices, streams and events.
 
 Its streams keep what they are given in queues. Nothing runs before it must (or, when ``eager``, everything at once), so
-that a missing wait gives wrong numbers here, not only now and then on two cards.
+that a missing wait gives wrong numbers here, not only now and then on two gpus.
 """
 
 import os
@@ -32,7 +32,7 @@ from tinyalex.training.optimizer import Optimizer
 class StubCuPy(types.ModuleType):
     """What `Device` uses of CuPy; arrays are `FakeArray` objects of the device that was current when they were made."""
 
-    def __init__(self, cards, eager):
+    def __init__(self, gpus, eager):
         super().__init__("cupy")
         self.history, self.eager, self.streams, self.threads = [], eager, [], threading.local()
         stub = self
@@ -46,12 +46,12 @@ class StubCuPy(types.ModuleType):
                 self.mem_info = 1 << 29, 1 << 30
 
             def __enter__(self):
-                stub.history.append(("enter card", self.index))
-                stub.cards.append(self.index)
+                stub.history.append(("enter gpu", self.index))
+                stub.gpus.append(self.index)
 
             def __exit__(self, *error):
-                stub.history.append(("exit card", self.index))
-                assert stub.cards.pop() == self.index
+                stub.history.append(("exit gpu", self.index))
+                assert stub.gpus.pop() == self.index
 
         class Event:
             def __init__(self, disable_timing=False):
@@ -63,26 +63,26 @@ class StubCuPy(types.ModuleType):
         class Stream:
             def __init__(self, non_blocking=False):
                 assert non_blocking, "a blocking stream waits for the default stream"
-                self.card, self.queue, self.done = stub.cards[-1], [], 0
+                self.gpu, self.queue, self.done = stub.gpus[-1], [], 0
 
             def __enter__(self):
-                assert stub.cards[-1] == self.card, "a stream of another card"
-                stub.history.append(("enter stream", self.card))
+                assert stub.gpus[-1] == self.gpu, "a stream of another gpu"
+                stub.history.append(("enter stream", self.gpu))
                 stub.streams.append(self)
 
             def __exit__(self, *error):
-                stub.history.append(("exit stream", self.card))
+                stub.history.append(("exit stream", self.gpu))
                 assert stub.streams.pop() is self
 
             def do(self, what, work):
-                stub.history.append((what, self.card))
+                stub.history.append((what, self.gpu))
                 self.queue.append(work)
                 if stub.eager:
                     self.synchronize()
 
             def record(self, event):
                 event.stream, event.position = self, len(self.queue)
-                stub.history.append(("record", self.card))
+                stub.history.append(("record", self.gpu))
                 return event
 
             def wait_event(self, event):
@@ -96,16 +96,16 @@ class StubCuPy(types.ModuleType):
                     self.done += 1
                     self.queue[self.done - 1]()
 
-        runtime = types.SimpleNamespace(getDeviceCount=lambda: cards, CUDARuntimeError=CUDARuntimeError)
+        runtime = types.SimpleNamespace(getDeviceCount=lambda: gpus, CUDARuntimeError=CUDARuntimeError)
         runtime.runtimeGetVersion = runtime.driverGetVersion = lambda: 13020
         self.cuda = types.SimpleNamespace(Device=Card, Event=Event, Stream=Stream, runtime=runtime)
         self.cuda.alloc_pinned_memory = self.alloc_pinned_memory
         self.pinned = []
 
     @property
-    def cards(self):
-        """The cards that this thread entered, innermost last."""
-        return self.threads.__dict__.setdefault("cards", [0])
+    def gpus(self):
+        """The gpus that this thread entered, innermost last."""
+        return self.threads.__dict__.setdefault("gpus", [0])
 
     def RawModule(self, code):
         def get_function(name):
@@ -125,18 +125,18 @@ class StubCuPy(types.ModuleType):
         shim.gemm_ex(handle, *arguments)
 
     def alloc_pinned_memory(self, size):
-        self.pinned.append((self.cards[-1], size))
+        self.pinned.append((self.gpus[-1], size))
         return Pinned(size)
 
     def __getattr__(self, name):
         if name.startswith("__"):
             raise AttributeError(name)
-        return getattr(FakeNumPy(f"cuda:{self.cards[-1]}"), name)
+        return getattr(FakeNumPy(f"cuda:{self.gpus[-1]}"), name)
 
     def check(self, device_name):
-        """An operation on an array: its card has to be current, and a stream of that card."""
-        assert device_name == f"cuda:{self.cards[-1]}", f"{device_name} is not the current device"
-        assert self.streams and self.streams[-1].card == self.cards[-1], f"{device_name}: work on the default stream"
+        """An operation on an array: its gpu has to be current, and a stream of that gpu."""
+        assert device_name == f"cuda:{self.gpus[-1]}", f"{device_name} is not the current device"
+        assert self.streams and self.streams[-1].gpu == self.gpus[-1], f"{device_name}: work on the default stream"
         self.streams[-1].synchronize()  # it comes after what that stream was asked for before, and nothing else
 
 
@@ -173,8 +173,8 @@ class Memory:
 def plant(monkeypatch):
     """Replace CuPy by the stand-in: ``plant(number of GPUs)``."""
 
-    def plant(cards=2, eager=False):
-        stub = StubCuPy(cards, eager)
+    def plant(gpus=2, eager=False):
+        stub = StubCuPy(gpus, eager)
         monkeypatch.setitem(sys.modules, "cupy", stub)
         cublas = types.ModuleType("cupy_backends.cuda.libs.cublas")
         cublas.gemmEx = stub.gemm_ex
@@ -190,7 +190,7 @@ def plant(monkeypatch):
 
         def download(array, stream=None, out=None, blocking=True):
             if not blocking:
-                assert isinstance(out.base, Pinned), "only to pinned memory does a card copy by itself"
+                assert isinstance(out.base, Pinned), "only to pinned memory does a gpu copy by itself"
                 stream.do("get", lambda: np.copyto(out, array._array))
                 return out
             (stream or stub.streams[-1]).synchronize()
@@ -219,7 +219,7 @@ def plant(monkeypatch):
     return plant
 
 
-# Whether there is a card.
+# Whether there is a gpu.
 
 
 @pytest.mark.parametrize("before, after", [(None, ":4096:8"), (":16:8", ":16:8")])
@@ -291,16 +291,16 @@ def test_devices_of_two_kinds_raise(plant, names):
 
 
 def test_no_such_gpu(plant):
-    plant(cards=2)
+    plant(gpus=2)
     with pytest.raises(DeviceError) as error:
         Device("cuda:2")
     assert str(error.value) == "cuda:2: not there; this machine has 2 CUDA device(s), counted from cuda:0"
 
 
 def test_last_gpu(plant):
-    stub = plant(cards=3)
+    stub = plant(gpus=3)
     device = Device("cuda:2")
-    assert (device.xp, device.stream.card, device.on_host) == (stub, 2, False)
+    assert (device.xp, device.stream.gpu, device.on_host) == (stub, 2, False)
 
 
 def test_cpu_device_does_not_import_cupy(monkeypatch):
@@ -317,8 +317,8 @@ def test_entering_makes_device_and_stream_current(plant):
     stub.history.clear()
     with device as same:
         assert same is device
-        assert (stub.cards[-1], stub.streams[-1]) == (1, device.stream)
-    assert stub.history == [("enter card", 1), ("enter stream", 1), ("exit stream", 1), ("exit card", 1)]
+        assert (stub.gpus[-1], stub.streams[-1]) == (1, device.stream)
+    assert stub.history == [("enter gpu", 1), ("enter stream", 1), ("exit stream", 1), ("exit gpu", 1)]
 
 
 def test_contexts_nest_and_end_on_errors(plant):
@@ -327,7 +327,7 @@ def test_contexts_nest_and_end_on_errors(plant):
     with pytest.raises(KeyError), first, second, first:
         assert stub.streams == [first.stream, second.stream, first.stream]
         raise KeyError
-    assert (stub.cards, stub.streams) == ([0], [])
+    assert (stub.gpus, stub.streams) == ([0], [])
 
 
 def test_one_gpu_twice_has_two_streams(plant):
@@ -420,7 +420,7 @@ def test_receive_of_a_non_contiguous_array_raises(plant):
         destination.receive(array[:, 1:], source)
 
 
-# What comes from the host while a card computes.
+# What comes from the host while a gpu computes.
 
 
 def pinned(device, number):
@@ -502,7 +502,7 @@ def test_uploads_step_by_step(plant):
     with upload:
         device.stream.do("use", lambda: None)
     upload.wait()
-    order = [entry for entry in stub.history if entry[0] not in ("enter card", "exit card")]
+    order = [entry for entry in stub.history if entry[0] not in ("enter gpu", "exit gpu")]
     assert order == [
         *[("enter stream", 1), ("put", 1), ("put", 1), ("record", 1), ("exit stream", 1)],
         *[("wait", 1), ("use", 1), ("record", 1), ("wait", 1)],
@@ -527,11 +527,11 @@ def test_batches_on_gpus_have_the_same_bits_as_on_the_host(plant, devices, eager
             np.testing.assert_array_equal(device.get(array), host.images)
         assert batch.images.shape == host.images.shape and len(batch.images) == len(host.labels)
         np.testing.assert_array_equal(batch.labels, host.labels)
-    assert (stub.cards, stub.streams) == ([0], [])
-    assert {card for card, _ in stub.pinned} == {devices[0].index}
+    assert (stub.gpus, stub.streams) == ([0], [])
+    assert {gpu for gpu, _ in stub.pinned} == {devices[0].index}
 
 
-# A whole step: every operation has to run with its own card and a stream of that card.
+# A whole step: every operation has to run with its own gpu and a stream of that gpu.
 
 
 def noise(*shape):
@@ -565,7 +565,7 @@ def a_step(devices, norm, fc8, dtype="float64"):
 @pytest.mark.parametrize("devices", [["cuda:0", "cuda:1"], ["cuda:1", "cuda:0"], ["cuda:0", "cuda:0"], ["cuda:1"]])
 def test_training_step_on_gpus(plant, monkeypatch, devices, norm, fc8):
     monkeypatch.setattr(parallel, "_workers", None)
-    parallel.set_threads(1)  # one block, as on a card
+    parallel.set_threads(1)  # one block, as on a gpu
     _, expected = a_step(["cpu"] * len(devices), norm, fc8)
     stub = plant(eager=True)
     network, results = a_step(devices, norm, fc8)
@@ -575,7 +575,7 @@ def test_training_step_on_gpus(plant, monkeypatch, devices, norm, fc8):
     for index, layer in network.layers():
         for parameter in layer.parameters:
             assert parameter.value.device_name == parameter.grad.device_name == devices[index]
-    assert (stub.cards, stub.streams) == ([0], [])
+    assert (stub.gpus, stub.streams) == ([0], [])
 
 
 @pytest.mark.parametrize("norm", ["paper", "2012"])
@@ -590,4 +590,4 @@ def test_training_step_through_kernels(plant, devices, norm):
         assert results[name].dtype == np.float32
         np.testing.assert_allclose(results[name], value, atol=2e-5 * np.abs(value).max(), err_msg=str(name))
     assert all(device._compiled for device in network.devices)
-    assert (stub.cards, stub.streams) == ([0], [])
+    assert (stub.gpus, stub.streams) == ([0], [])

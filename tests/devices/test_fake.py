@@ -233,20 +233,20 @@ class Leak(Layer):
         return dy if self.in_forward else dy * self.stray()
 
 
-@pytest.mark.parametrize("place", ["host", "fake:0", "fake:1"])
+@pytest.mark.parametrize("where", ["host", "fake:0", "fake:1"])
 @pytest.mark.parametrize("column", [0, 1])
 @pytest.mark.parametrize("forward", [True, False], ids=["forward", "backward"])
-def test_layer_that_mixes_devices_raises(place, column, forward):
+def test_layer_that_mixes_devices_raises(where, column, forward):
     def stray():
-        home = place == f"fake:{column}"
-        return np.ones(1) if place == "host" else (network.devices[column] if home else DEVICES[place]).put(np.ones(1))
+        home = where == f"fake:{column}"
+        return np.ones(1) if where == "host" else (network.devices[column] if home else DEVICES[where]).put(np.ones(1))
 
     net = Net(input=67, maps=(2, 2, 2, 2, 2), hidden=4, classes=3)
     described = alexnet.describe(net, Init(), 2)
     described.stages[1].columns[column].insert(1, Leak(stray, forward))
     network = described.build(["fake:0", "fake:1"], dtype="float64")
     images, labels = np.zeros((2, 67, 67, 3)), np.array([0, 1])
-    if place == f"fake:{column}":
+    if where == f"fake:{column}":
         network.loss_and_backward(images, labels, step=Step(0, 0))
     else:
         with pytest.raises(DeviceMismatch):

@@ -359,7 +359,7 @@ def test_streams_and_events_stay_on_their_device():
         one.stream.__enter__()
     with pytest.raises(RuntimeError, match="^an event of fake:0 cannot be recorded on fake:1 stream"):
         one.stream.record(happens_before.Event())
-    one.stream.wait_event(happens_before.Event())  # never recorded: nothing to wait for, as on a card
+    one.stream.wait_event(happens_before.Event())  # never recorded: nothing to wait for, as on a GPU
 
 
 def test_contexts_end_on_errors():

@@ -150,11 +150,11 @@ def test_bias_relu_and_dropout_in_one_pass(shape, step):
 
 def test_many_outputs_do_not_exceed_the_grid(monkeypatch):
     """CUDA allows at most 65,535 parts of a row, so a row is an image, not the batch."""
-    device, asked = ShimDevice("float64"), []
-    monkeypatch.setattr(device, "launch", lambda source, name, rows, count, *_, **__: asked.append((rows, count)))
+    device, launched = ShimDevice("float64"), []
+    monkeypatch.setattr(device, "launch", lambda source, name, rows, count, *_, **__: launched.append((rows, count)))
     fusion.FusedLayer(Linear(2, 21).build(device, 0, "float64")).forward(noise(900, 2))
     fusion.FusedLayer(Linear(2, 24).build(device, 0, "float64"), ReLU()).forward(noise(5, 2))
-    assert asked == [(900, 21), (5, 6)]
+    assert launched == [(900, 21), (5, 6)]
 
 
 @pytest.mark.parametrize("memory", [0, 1e9])
@@ -358,20 +358,20 @@ def test_planted_bug_in_a_kernel_is_noticed_in_a_network(on_kernels, monkeypatch
         test_three_steps_of_a_whole_network(on_kernels, "kernels", "paper", 2)
 
 
-# The compiler for real cards.
+# The compiler for real GPUs.
 
 SIZES = {"H": 27, "W": 27, "C": 48, "HO": 27, "WO": 27, "K": 5, "S": 1, "P": 2, "LENGTH": 1200, "PART": 4, "WIDE": 96}
 SIZES |= {"Z": 3, "SIZE": 5, "MAPS": 96, "OUTPUTS": 128}
 
 
-@pytest.mark.parametrize("card, reals", [("sm_75", "f"), ("sm_80", "f"), ("sm_90", "fd")])
-def test_every_kernel_compiles_without_a_warning(card, reals):
+@pytest.mark.parametrize("architecture, reals", [("sm_75", "f"), ("sm_80", "f"), ("sm_90", "fd")])
+def test_every_kernel_compiles_without_a_warning(architecture, reals):
     if not shim.nvrtc():
         pytest.skip("NVRTC is not installed: pip install nvidia-cuda-nvrtc")
     for name, code in shim.SOURCES.items():
         for real in reals:
-            log, compiled = shim.compile_for(card, launch.source(code, np.dtype(real), SIZES))
-            assert compiled and not log, f"{name} for {card}: {log}"
+            log, compiled = shim.compile_for(architecture, launch.source(code, np.dtype(real), SIZES))
+            assert compiled and not log, f"{name} for {architecture}: {log}"
 
 
 def test_compiler_reports_an_error():

@@ -217,7 +217,7 @@ def test_softmax_cross_entropy(dtype):
     close("p", loss.probabilities(z), torch.softmax(theirs, 1), TOLERANCE[dtype])
 
 
-# Three training steps of a two-column net of 3/8/12/12/8 maps a column, on 67 x 67: 15, 7, 3 and 1 places a side.
+# Three training steps of a two-column net of 3/8/12/12/8 maps a column, on 67 x 67: 15, 7, 3 and 1 positions a side.
 
 NET = dict(input=67, maps=(6, 16, 24, 24, 16), hidden=32, classes=10)
 MOMENTUM, DECAY, RATE = 0.9, 0.05, 0.01

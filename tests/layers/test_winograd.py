@@ -127,7 +127,7 @@ def test_winograd_keeps_its_arguments_and_takes_any_layout(device):
 
 
 @pytest.mark.parametrize(
-    "channels, kernel, stride, groups, suits",
+    "channels, kernel, stride, groups, supported",
     [
         (3, 11, 4, 1, True),  # 48 once blocks of pixels are channels
         (96, 5, 1, 2, True),
@@ -140,8 +140,8 @@ def test_winograd_keeps_its_arguments_and_takes_any_layout(device):
         (32, 11, 4, 2, False),
     ],
 )
-def test_when_winograd_is_supported(channels, kernel, stride, groups, suits):
-    assert WinogradConv2d.supports(channels, kernel, stride, groups) is suits
+def test_when_winograd_is_supported(channels, kernel, stride, groups, supported):
+    assert WinogradConv2d.supports(channels, kernel, stride, groups) is supported
 
 
 @pytest.mark.parametrize("name, first", [("paper", WinogradConv2d), ("cifar10-relu", Conv2d)])

@@ -87,14 +87,14 @@ def describe(array):
     array = np.ascontiguousarray(array)
     flat = array.reshape(-1)
     wide = flat.astype(np.float64, copy=False)
-    told = {
+    description = {
         "sha256": hashlib.sha256(flat.view(np.uint8)).hexdigest(),
         "shape": list(array.shape),
         "dtype": str(array.dtype),
         "max": float(np.abs(wide).max(initial=0.0, where=np.isfinite(wide))),
     }
     chosen = np.arange(SAMPLE) * flat.size // SAMPLE if flat.size > SAMPLE else slice(None)
-    return told, flat[chosen]
+    return description, flat[chosen]
 
 
 def write(path, machine, parts, seconds=None):
@@ -111,15 +111,15 @@ def write(path, machine, parts, seconds=None):
     seconds : dict of str to float, optional
         How long each part took.
     """
-    told, samples = {}, {}
+    description, samples = {}, {}
     for part, tensors in parts.items():
         found = {name: each if isinstance(each, tuple) else describe(each) for name, each in tensors.items()}
-        told[part] = {
+        description[part] = {
             "seconds": round((seconds or {}).get(part, 0.0), 1),
             "tensors": {name: description for name, (description, _) in found.items()},
         }
         samples |= {f"{part}|{name}": sample for name, (_, sample) in found.items()}
-    path.write_text(json.dumps({"machine": machine, "parts": told}, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps({"machine": machine, "parts": description}, indent=1) + "\n", encoding="utf-8")
     np.savez_compressed(path.with_suffix(".npz"), **samples)
 
 
@@ -178,8 +178,8 @@ def compare(one, other, only=(), show=print):
                 difference = relative(samples_a[key], samples_b[key], theirs[name]["max"])
                 largest = max(largest, difference)
                 lines.append(f"{part} {name}: " + (f"{difference:.1e}" if difference else "differs outside the sample"))
-        told = f"{largest:.1e}" if largest else "0" if identical == len(names) else "see below"
-        show(f"{part:<20}{len(names):>9}{identical:>11}  {told}")
+        description = f"{largest:.1e}" if largest else "0" if identical == len(names) else "see below"
+        show(f"{part:<20}{len(names):>9}{identical:>11}  {description}")
         compared, same = compared + len(names), same and identical == len(names)
     for line in lines[:NAMED]:
         show(line)
@@ -292,7 +292,7 @@ class Recorder:
         return self.python("-m", "tinyalex", *arguments)
 
     def trained(self):
-        """Return the folder of README's first run, which is trained when it is asked for first."""
+        """Return the folder of README's first run, which is trained when it is needed first."""
         run = self.folder / "runs" / "shapes"
         if not run.exists():
             self.tinyalex("train")
@@ -318,9 +318,11 @@ class Recorder:
         """Record the errors of that run, with one view and with ten."""
         run, found = self.trained().relative_to(self.folder), {}
         for views in (1, 10):
-            told = json.loads(self.tinyalex("evaluate", run, "--json", *(["--views", "10"] if views > 1 else [])))
+            description = json.loads(
+                self.tinyalex("evaluate", run, "--json", *(["--views", "10"] if views > 1 else []))
+            )
             keys = ("count", "loss", "top1_error", "top5_error")
-            found[f"{views} views"] = np.array([told[key] for key in keys], np.float64)
+            found[f"{views} views"] = np.array([description[key] for key in keys], np.float64)
         return found
 
     def prepare(self):
@@ -346,8 +348,8 @@ class Recorder:
         """Record one of `FORMS`."""
         path = self.folder / "form.json"
         self.python(Path(__file__).resolve(), "compute", form, path)
-        told, samples = read(path)
-        return {name: (each, samples[f"{form}|{name}"]) for name, each in told["parts"][form]["tensors"].items()}
+        description, samples = read(path)
+        return {name: (each, samples[f"{form}|{name}"]) for name, each in description["parts"][form]["tensors"].items()}
 
 
 def draw(folder):

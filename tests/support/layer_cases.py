@@ -103,7 +103,7 @@ CASES = {
     "local 3x3 pad 1": _local((3, 4, 5, 2), 3, 3, pad=1),
     "local 5x5/2 pad 2": _local((2, 6, 5, 3), 2, 5, stride=2, pad=2),
     "local 3x3/2 ceil": _local((2, 6, 8, 2), 4, 3, stride=2, rounding="ceil"),
-    "local of one place": _local((2, 3, 3, 4), 2, 3),
+    "local of one output position": _local((2, 3, 3, 4), 2, 3),
     "relu": _plain(layers.ReLU, "relu", (2, 3, 4, 5)),
     "tanh": _plain(layers.Tanh, "tanh", (2, 3, 4, 5)),
     "lrn alpha 1": _plain(layers.LRN, "lrn", (2, 3, 4, 7), alpha=1.0),

@@ -344,7 +344,7 @@ PLACES = {
             "self._transfer(xs[source],",
             "self._transfer(xs[source] * (source == destination),",
         ),
-        "columns: own maps in the other's place": ("self._transfer(xs[source],", "self._transfer(xs[sources[0]],"),
+        "columns: own maps instead of the other's": ("self._transfer(xs[source],", "self._transfer(xs[sources[0]],"),
     },
     "network.columns:Exchange._transfer": {
         "columns: array not copied over": ("return devices[destination].receive(x, devices[source])", "return x"),
@@ -393,7 +393,7 @@ PLACES = {
         "network: a block's gradients lost": ("if number > 0:", "if False:"),
     },
     "network.blocks:BlockedStage._replica": {
-        "network: blocks share their gradients' place": ("if number > 1 else device", "if number else device"),
+        "network: blocks share their gradients' memory": ("if number > 1 else device", "if number else device"),
     },
     "network.blocks:_add_gradients": {
         "network: gradients added twice": ("parameter.grad += summand.grad", "parameter.grad += 2 * summand.grad"),
@@ -441,7 +441,7 @@ PLACES = {
     },
     "layers.winograd:WinogradConv2d.forward": {
         "winograd: bias forgotten": ("M[one] += self.b.value", "pass"),
-        "winograd: rows and columns of a tile change places": (
+        "winograd: rows and columns of a tile are swapped": (
             "y.transpose(2, 4, 1, 3, 0, 5)",
             "y.transpose(4, 2, 1, 3, 0, 5)",
         ),

@@ -117,10 +117,10 @@ def normalization_has_its_constants():
 
 
 def sides_are_counted_as_in_the_paper():
-    for side, rounding, places in ((224, "ceil", 55), (227, "floor", 55), (224, "floor", 54)):
+    for side, rounding, outputs in ((224, "ceil", 55), (227, "floor", 55), (224, "floor", 54)):
         assert layers.Conv2d(3, 96, 11, stride=4, rounding=rounding).output_shape((side, side, 3)) == (
-            places,
-            places,
+            outputs,
+            outputs,
             96,
         )
 
@@ -246,7 +246,7 @@ def blocks_and_workers_change_nothing():
 
 
 class _Placed(layers.Layer):
-    """Adds to every image its place in the batch."""
+    """Adds to every image its index in the batch."""
 
     def forward(self, x, training=False, step=None):
         return x + (step.first + np.arange(len(x)))[:, None, None, None]

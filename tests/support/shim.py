@@ -66,8 +66,8 @@ def runner(name, types):
     """
     arguments = ", ".join(f"*({type_} *)args[{i}]" for i, type_ in enumerate(types))
     loop = "for ({0} = {1}; {0}-- > 0;)" if SANITIZED else "for ({0} = 0; {0} < {1}; ++{0})"
-    places = {"blockIdx.x": "rows", "blockIdx.y": "parts", "threadIdx.x": "threads"}
-    loops = " ".join(loop.format(place, count) for place, count in places.items())
+    indices = {"blockIdx.x": "rows", "blockIdx.y": "parts", "threadIdx.x": "threads"}
+    loops = " ".join(loop.format(index, count) for index, count in indices.items())
     return f"""
 extern "C" void run_{name}(unsigned rows, unsigned parts, unsigned threads, void **args) {{
     blockDim.x = threads;
@@ -189,16 +189,16 @@ def gemm_ex(handle, turn_a, turn_b, m, n, k, alpha, a, a_type, lda, b, b_type, l
 def nvrtc():
     """NVIDIA's run-time compiler, from PyPI's nvidia-cuda-nvrtc; no driver needed."""
     spec = importlib.util.find_spec("nvidia")
-    places = [Path(place) for place in (spec.submodule_search_locations if spec else [])]
-    found = [path for place in places for path in place.glob("*/lib/libnvrtc.so.*")]
+    folders = [Path(folder) for folder in (spec.submodule_search_locations if spec else [])]
+    found = [path for folder in folders for path in folder.glob("*/lib/libnvrtc.so.*")]
     return ctypes.CDLL(str(found[0])) if found else None
 
 
-def compile_for(card, text):
+def compile_for(architecture, text):
     """Compile CUDA source with NVRTC for "sm_90" or the like; return the compiler's log, and whether it compiled."""
     program, size, compiler = ctypes.c_void_p(), ctypes.c_size_t(), nvrtc()
     compiler.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernel.cu", 0, None, None)
-    options = (ctypes.c_char_p * 2)(f"-arch={card}".encode(), b"--std=c++17")
+    options = (ctypes.c_char_p * 2)(f"-arch={architecture}".encode(), b"--std=c++17")
     status = compiler.nvrtcCompileProgram(program, 2, options)
     compiler.nvrtcGetProgramLogSize(program, ctypes.byref(size))
     log = ctypes.create_string_buffer(size.value)

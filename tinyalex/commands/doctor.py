@@ -87,7 +87,7 @@ def text(report):
     cuda, host = report["cuda"], report["memory"]
     cupy = f"{cuda['cupy']}, for CUDA {cuda['built']}" if cuda["cupy"] else cuda["missing"].removeprefix("CuPy is ")
     driver = f"supports CUDA {cuda['driver']}" if cuda["driver"] else "none" if cuda["cupy"] else "unknown without CuPy"
-    gpus = "; ".join(map(_gpu, cuda["cards"], range(len(cuda["cards"]))))
+    gpus = "; ".join(map(_gpu, cuda["gpus"], range(len(cuda["gpus"]))))
     lines = {
         "CPU": f"{report['cpu']}, {report['processors']} processors",
         "BLAS": f"{report['blas']}, in NumPy {report['numpy']}",
@@ -96,7 +96,7 @@ def text(report):
         "CuPy": cupy,
         "driver": driver,
         "GPUs": gpus or (cuda["missing"] if cuda["cupy"] else "unknown without CuPy"),
-        "peers": _peers(cuda["cards"]),
+        "peers": _peers(cuda["gpus"]),
         "PyTorch": f"{report['torch'] or 'not installed'}; used only by the tests and tinyalex bench",
         "recipes": _fits(report),
     }
@@ -120,7 +120,7 @@ def _peers(gpus):
 
 def _fits(report):
     # On the GPU with the most free memory, or on the CPU if there is none.
-    free = [gpu["free"] for gpu in report["cuda"]["cards"]]
+    free = [gpu["free"] for gpu in report["cuda"]["gpus"]]
     device = f"cuda:{free.index(max(free))}" if free else "cpu"
     room = max(free) if free else report["memory"]["free"] or report["memory"]["total"]
     largest = max(report["recipes"], key=lambda entry: entry["bytes"])

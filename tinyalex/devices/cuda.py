@@ -61,11 +61,11 @@ def look():
     -------
     dict
         "cupy", its version; "built" and "driver", the CUDA versions that CuPy was built for and the driver supports, as
-        "13.0"; each None where it is missing. "cards", a list with a dict for each GPU: "name", "total" and "free" in
+        "13.0"; each None where it is missing. "gpus", a list with a dict for each GPU: "name", "total" and "free" in
         bytes, and "reaches", the indices of the GPUs whose memory it can read directly. "missing": why there are no
         GPUs, or None.
     """
-    found = {"cupy": None, "built": None, "driver": None, "cards": [], "missing": None}
+    found = {"cupy": None, "built": None, "driver": None, "gpus": [], "missing": None}
     try:
         cupy = importlib.import_module("cupy")
     except ImportError:
@@ -75,13 +75,13 @@ def look():
         driver, found["cupy"] = runtime.driverGetVersion(), cupy.__version__
         found |= {"built": _version(runtime.runtimeGetVersion()), "driver": _version(driver) if driver else None}
         numbers = range(runtime.getDeviceCount())
-        found["cards"] = [_card(cupy, number, numbers) for number in numbers]
+        found["gpus"] = [_gpu(cupy, number, numbers) for number in numbers]
     except runtime.CUDARuntimeError as error:
         return found | {"missing": _why_unavailable(runtime, error)}
-    return found if found["cards"] else found | {"missing": "this machine has none"}
+    return found if found["gpus"] else found | {"missing": "this machine has none"}
 
 
-def _card(cupy, number, numbers):
+def _gpu(cupy, number, numbers):
     runtime = cupy.cuda.runtime
     with cupy.cuda.Device(number):
         free, total = runtime.memGetInfo()

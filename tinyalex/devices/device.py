@@ -260,8 +260,8 @@ class Device:
             self.stream.synchronize()
 
     def _cupy(self):
-        cupy, self._cublas, card = cuda.find(self.name, self.index)
-        self.memory = card.mem_info[1]
+        cupy, self._cublas, gpu = cuda.find(self.name, self.index)
+        self.memory = gpu.mem_info[1]
         return cupy
 
     def event(self, stream):
