@@ -63,9 +63,7 @@ class Device:
             self.cupy_device = self.xp.cuda.Device(self.index)
             with self.cupy_device:
                 self.stream = self.xp.cuda.Stream(non_blocking=True)
-                self.copying = self.xp.cuda.Stream(
-                    non_blocking=True
-                )  # for uploads from the host, beside the computation
+                self.copying = self.xp.cuda.Stream(non_blocking=True)  # for uploads beside the computation
 
     def __repr__(self):
         return f"Device('{self.name}'{'' if self.kernels else ', kernels=False'})"

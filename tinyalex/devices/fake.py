@@ -1,6 +1,6 @@
 """Fake devices: NumPy arrays that know their device, refuse to be mixed with others, and record accesses.
 
-They test two-column code without a GPU. On ``fake:0 fake:1`` every ufunc, function, product, in-device_name operation,
+They test two-column code without a GPU. On ``fake:0 fake:1`` every ufunc, function, product, in-place operation,
 ``out=``, index and assignment is checked: an array of one device must not meet an array of the other, nor a host array.
 Whether accesses of different streams to the same memory are ordered is checked too (`tinyalex.devices.happens_before`).
 """

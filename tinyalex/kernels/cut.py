@@ -5,7 +5,7 @@ extern "C" __global__ void cut(const unsigned char *images, const long long *off
                                const float *mean, const float *shifts, float *x, int count, int size, int crop,
                                int views, int matched, int shifted, float first, float second)
 {
-    EACH(row, t, count);  // (n views crop, crop 3)
+    EACH(row, t, count);  // rows: one for each row of each crop; t: the crop's pixels in that row, times 3 colours
     const int n = row / crop, i = row % crop, j = t / 3, colour = t % 3;
     const int y = (int)offsets[2 * n] + i, z = (int)offsets[2 * n + 1] + (flips[n] ? crop - 1 - j : j);
     const int mine = matched ? (y * size + z) * 3 + colour : (i * crop + j) * 3 + colour;

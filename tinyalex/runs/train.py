@@ -57,9 +57,8 @@ def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, options=No
         stack.enter_context(checkpoints.saved_on_data_error())
         stack.enter_context(explain_divergence(training, out, log))
         while not _finished(training, stop_condition):
-            if (
-                len(training.errors) == training.step // training.steps_per_epoch
-            ):  # else the epoch is trained, but not tested yet
+            tested_epochs, trained_epochs = len(training.errors), training.step // training.steps_per_epoch
+            if tested_epochs == trained_epochs:  # else the run was stopped between an epoch and its test
                 _train_epoch(training, log, checkpoints)
             result = evaluate(
                 training.network, test, dataset.mean, training.recipe, after_batch=checkpoints.save_if_due

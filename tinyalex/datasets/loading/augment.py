@@ -2,7 +2,7 @@
 
 To crop differently change this file: `draw_crops` chooses where to crop in training, `views` where in a test, and
 `Cropper` computes the network's input on the host or on a device, with the same bits. A GPU with kernels runs the CUDA
-form of `Cropper` in `tinyalex.kernels`, which has to be changed with it. Everything random depends on the seed, the
+form of `Cropper` in `tinyalex.kernels.cut`, which has to be changed with it. Everything random depends on the seed, the
 epoch and the image alone.
 """
 
