@@ -13,7 +13,15 @@ _NUMBERS = 1 << 16  # about how many input numbers a layer gets at once
 
 
 def check(
-    layer, x, training=False, step=None, parameters=None, method="complex", tolerance=None, seed=0, images_alone=False,
+    layer,
+    x,
+    training=False,
+    step=None,
+    parameters=None,
+    method="complex",
+    tolerance=None,
+    seed=0,
+    images_alone=False,
     name=None,
 ):
     """Compare the gradients of a layer's backward with numerical derivatives of its forward.

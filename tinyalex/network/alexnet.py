@@ -5,13 +5,18 @@ With one device for two columns the net takes its *grouped form* (see `tinyalex.
 cross from one column to the other. Names, shapes and initial values of the parameters are the same in either form.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from tinyalex.layers import SpatialNorm
 from tinyalex.network.cifar10 import cifar10, cifar10_local
 from tinyalex.network.layout import NetBuilder
-from tinyalex.recipes.recipe import Init
+from tinyalex.network.network import Network
+from tinyalex.recipes.recipe import Init, Net
 
 
-def alexnet(net, init, devices=1):
+def alexnet(net: Net, init: Init, devices: int = 1) -> Network:
     """Describe the paper's net on one device (one column, or the grouped form) or on two (one column each)."""
     builder = NetBuilder(net, init, devices)
     # Run 147: with 2 x 2 pools, conv2 and conv5 pad one pixel less, so that the maps are 13 x 13 and 6 x 6 as usual.
@@ -28,7 +33,7 @@ def alexnet(net, init, devices=1):
         builder.norm(1)
         builder.pool(1)
 
-    def convolve(number, padding_less=0):
+    def convolve(number: int, padding_less: int = 0) -> None:
         name, maps, kernel = f"conv{number}", net.maps[number - 1], net.kernels[number - 1]
         if maps:  # 0 in the experiment of paper §7, which leaves out a middle layer
             builder.exchange_before(name)
@@ -60,7 +65,7 @@ def alexnet(net, init, devices=1):
     return builder.network()
 
 
-def describe(net, init=None, devices=1):
+def describe(net: Net, init: Init | None = None, devices: int = 1) -> Network:
     """Lay out the net of a recipe without arrays.
 
     Parameters
@@ -79,7 +84,14 @@ def describe(net, init=None, devices=1):
     return kinds[net.kind](net, init or Init(), devices)
 
 
-def build(net, init, devices=("cpu",), seed=0, dtype="float32", kernels=True):
+def build(
+    net: Net,
+    init: Init,
+    devices: Sequence[str] = ("cpu",),
+    seed: int | None = 0,
+    dtype: str | np.dtype = "float32",
+    kernels: bool = True,
+) -> Network:
     """Lay out the net of a recipe and give it arrays: see `Network.build`."""
     count = min(len(devices), net.columns)
     network = describe(net, init, count).build(devices, seed, dtype, kernels)

@@ -20,9 +20,7 @@ from tinyalex.training.loop import Training
 from tinyalex.training.step_metrics import RunningMeans
 
 
-def train(
-    recipe, dataset, out, devices=("cpu",), seed=0, show=print, options=None, stop_condition=None, kernels=True
-):
+def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, options=None, stop_condition=None, kernels=True):
     """Train a network, or resume the run in `out`, and write a log and checkpoints there.
 
     Parameters
