@@ -5,7 +5,10 @@ the same ones as a run that was never interrupted.
 """
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+
+from tinyalex.recipes.recipe import Learning
 
 
 class Rates(NamedTuple):
@@ -27,13 +30,13 @@ class Rates(NamedTuple):
 
     rate: float
     bias_rate: float
-    lr_mult: dict
+    lr_mult: dict[str, float]
     colour_noise: float | None
     finished: bool
     drops: int = 0
 
 
-def rates(learning, epoch, errors=()):
+def rates(learning: Learning, epoch: float, errors: Sequence[float] = ()) -> Rates:
     """Return the `Rates` of a recipe's ``learning`` section.
 
     Parameters
@@ -62,7 +65,7 @@ def rates(learning, epoch, errors=()):
     return Rates(rate * warm, bias_rate * warm, lr_mult, colour_noise, finished, drops)
 
 
-def plateaus(errors, patience):
+def plateaus(errors: Iterable[float], patience: int) -> int:
     """Count how often ``patience`` epochs in a row have not improved on the best error before them."""
     best, stale, count = math.inf, 0, 0
     for error in errors:
