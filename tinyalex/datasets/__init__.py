@@ -28,6 +28,21 @@ def load(where: str | Path, seed: int = 0) -> Dataset:
     ------
     DataError
         If there is nothing at the path, or what is there cannot be used.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> from tinyalex import datasets
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("train/black", "train/white", "test/black", "test/white"):
+    ...         path = Path(folder, name)
+    ...         path.mkdir(parents=True)
+    ...         Image.new("RGB", (32, 32), path.name).save(path / "1.png")
+    ...     dataset = datasets.load(folder)
+    >>> dataset.classes, dataset.train.labels, dataset.train.size
+    (['black', 'white'], array([0, 1]), 32)
     """
     from tinyalex.datasets import cifar, download, files, folders, shapes
     from tinyalex.datasets.shards import prepared

@@ -75,6 +75,17 @@ class Dataset:
     ------
     DataError
         If a set's labels are not one whole number from 0 to ``len(classes) - 1`` for each image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tinyalex.datasets import Dataset, ImageSet
+    >>> images = np.zeros((2, 32, 32, 3), "uint8")
+    >>> images[1] = 255
+    >>> both = ImageSet(images, np.array([0, 1]))
+    >>> dataset = Dataset("black and white", ["black", "white"], train=both, test=both)
+    >>> dataset.mean[0, 0]
+    array([127.5, 127.5, 127.5], dtype=float32)
     """
 
     name: str

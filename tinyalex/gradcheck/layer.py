@@ -61,6 +61,15 @@ def check(
     ------
     UsageError
         If an array is not float64, if forward drops the imaginary part, or if the layer changes an argument.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tinyalex import gradcheck, layers
+    >>> linear = layers.Linear(4, 3).build(dtype="float64")
+    >>> results = gradcheck.check(linear, np.arange(8.0).reshape(2, 4))
+    >>> [(result.parameter, result.verdict) for result in results]
+    [('x', 'ok'), ('W', 'ok'), ('b', 'ok')]
     """
     subject = _Subject(layer, training, step, parameters, name or getattr(layer, "name", "") or type(layer).__name__)
     method_named(method)

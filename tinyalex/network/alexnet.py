@@ -79,6 +79,15 @@ def describe(net: Net, init: Init | None = None, devices: int = 1) -> Network:
     Returns
     -------
     Network
+
+    Examples
+    --------
+    >>> from tinyalex import alexnet, recipe
+    >>> network = alexnet.describe(recipe.load("original").net, devices=2)
+    >>> network.parameters()[0].shape
+    (11, 11, 3, 48)
+    >>> f"{sum(parameter.size for parameter in network.parameters()):,}"
+    '60,965,224'
     """
     kinds = {"alexnet": alexnet, "cifar10": cifar10, "cifar10-local": cifar10_local}
     return kinds[net.kind](net, init or Init(), devices)
@@ -92,7 +101,16 @@ def build(
     dtype: str | np.dtype = "float32",
     kernels: bool = True,
 ) -> Network:
-    """Lay out the net of a recipe and give it arrays: see `Network.build`."""
+    """Lay out the net of a recipe and give it arrays: see `Network.build`.
+
+    Examples
+    --------
+    >>> from tinyalex import alexnet, recipe
+    >>> shapes = recipe.load("shapes", ["net.classes=12"])
+    >>> network = alexnet.build(shapes.net, shapes.init, devices=["cpu", "cpu"], seed=1)
+    >>> network.state()["conv1b/W"].shape
+    (11, 11, 3, 16)
+    """
     count = min(len(devices), net.columns)
     network = describe(net, init, count).build(devices, seed, dtype, kernels)
     for device in network.devices:

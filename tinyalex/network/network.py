@@ -209,7 +209,21 @@ class Network:
         return loss, logits
 
     def predict(self, images: np.ndarray | DeviceBatch, batch: int = 128) -> np.ndarray:
-        """Return class probabilities on the host, shape (n, classes), for n images, ``batch`` at a time."""
+        """Return class probabilities on the host, shape (n, classes), for n images, ``batch`` at a time.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from tinyalex import alexnet, recipe
+        >>> shapes = recipe.load("shapes", ["net.classes=12"])
+        >>> network = alexnet.build(shapes.net, shapes.init)
+        >>> images = np.zeros((2, *network.input_shape), "float32")
+        >>> probabilities = network.predict(images)
+        >>> probabilities.shape
+        (2, 12)
+        >>> bool(np.allclose(probabilities.sum(axis=1), 1))
+        True
+        """
         rows = []
         for first in range(0, len(images), batch):
             with self.step(), self.devices[0] as device:

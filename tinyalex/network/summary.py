@@ -43,7 +43,16 @@ class Row(NamedTuple):
 
 
 def rows(network: Network) -> dict[int, list[Row]]:
-    """Return ``{column index: [Row, ...]}`` of a network, which needs no arrays."""
+    """Return ``{column index: [Row, ...]}`` of a network, which needs no arrays.
+
+    Examples
+    --------
+    >>> from tinyalex import alexnet, recipe, summary
+    >>> columns = summary.rows(alexnet.describe(recipe.load("original").net, devices=2))
+    >>> conv1a = columns[0][0]
+    >>> conv1a.layer, conv1a.shape, conv1a.parameters
+    ('conv1a', (55, 55, 48), 17472)
+    """
     table: dict[int, list[Row]] = {index: [] for index in range(len(network.stages[0].columns))}
     for stage, before in zip(network.stages, network.shapes, strict=False):
         crossing = stage.exchange.bytes_per_image(before)
@@ -97,6 +106,13 @@ def text(recipe: Recipe, network: Network) -> str:
     Returns
     -------
     str
+
+    Examples
+    --------
+    >>> from tinyalex import alexnet, recipe, summary
+    >>> paper = recipe.load("paper")
+    >>> print(summary.text(paper, alexnet.describe(paper.net, devices=2)).splitlines()[0])
+    paper: 2 columns, exchange before conv3, fc6, fc7, fc8; 224 x 224 x 3 in, 1000 classes out
     """
     lines, table, total = [f"{recipe.name}: {_headline(recipe)}"], rows(network), np.zeros(3, dtype=int)
     batch = recipe.learning.batch

@@ -42,6 +42,17 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     ------
     UsageError
         For an unknown recipe or key (the message names the most similar one), a wrong type, or a value out of range.
+
+    Examples
+    --------
+    >>> from tinyalex import recipe
+    >>> original = recipe.load("original", ["learning.batch=64", "learning.rate=0.02"])
+    >>> original.net.maps
+    (96, 256, 384, 384, 256)
+    >>> original.learning.batch
+    64
+    >>> original.notes
+    ('learning rate 0.02 instead of 0.01: all phases changed in proportion',)
     """
     name = str(name_or_path)
     source = _folder() / f"{name}.toml" if name in names() else Path(name)

@@ -112,7 +112,7 @@ def snapshot(
     return tensors | {"data/mean": training.dataset.mean, "epoch/seen": state["epoch_metrics"]}, metadata
 
 
-def save(training: Training, folder: Path, origin: dict[str, Any] | None = None, tested: bool = False) -> Path:
+def save(training: Training, folder: str | Path, origin: dict[str, Any] | None = None, tested: bool = False) -> Path:
     """Write a checkpoint from which a training run can resume, and return its path; see `snapshot`."""
     return checkpoint.save(folder, *snapshot(training, origin, tested))
 
@@ -214,6 +214,22 @@ def load(path: str | Path, devices: Sequence[str] = ("cpu",), kernels: bool = Tr
     Returns
     -------
     Run
+
+    Examples
+    --------
+    Of a run folder with one checkpoint, which holds the initial weights:
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from tinyalex import Training, datasets, load_run, recipe
+    >>> from tinyalex.runs import run_folder
+    >>> images = datasets.ImageSet(np.zeros((2, 64, 64, 3), "uint8"), np.array([0, 1]))
+    >>> training = Training(recipe.load("shapes"), datasets.Dataset("two", ["left", "right"], images, images))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = run_folder.save(training, folder)
+    ...     run = load_run(folder)
+    >>> run.classes, run.metadata["step"], run.network.input_shape
+    (['left', 'right'], 0, (56, 56, 3))
     """
     source = Path(path)
     for attempt in range(3):

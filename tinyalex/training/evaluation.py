@@ -55,6 +55,14 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> Score:
     """Return the `Score` of probabilities (n, classes).
 
     Where the right class has probability 0, or one that is not finite, the loss uses the smallest normal float32.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tinyalex import evaluation
+    >>> score = evaluation.score(np.array([[0.7, 0.2, 0.1], [0.1, 0.4, 0.5]]), labels=np.array([0, 1]))
+    >>> score.count, round(score.loss, 4), score.top1_error, score.top5_error
+    (2, 0.6365, 0.5, 0.0)
     """
     check_labels(labels, *probabilities.shape)
     rank = ranks(probabilities, labels)

@@ -28,6 +28,24 @@ class Optimizer:
         0.9 and 0.0005 in the paper.
     layer_weight_decay : dict, optional
         Layer name to weight decay, where it differs from `weight_decay` (2012: every layer has its own ``wc``).
+
+    Examples
+    --------
+    One step on two images, without dropout, lowers their loss:
+
+    >>> import numpy as np
+    >>> from tinyalex import Optimizer, alexnet, recipe
+    >>> shapes = recipe.load("shapes", ["net.classes=12"])
+    >>> network = alexnet.build(shapes.net, shapes.init)
+    >>> optimizer = Optimizer(network)
+    >>> images = np.zeros((2, *network.input_shape), "float32")
+    >>> images[1, 20:40, 20:40] = 1
+    >>> labels = np.array([3, 7])
+    >>> before, _ = network.loss_and_backward(images, labels, training=False)
+    >>> optimizer.update(rate=0.01)
+    >>> after, _ = network.loss_and_backward(images, labels, training=False)
+    >>> bool(after < before)
+    True
     """
 
     def __init__(

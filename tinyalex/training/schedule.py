@@ -46,6 +46,13 @@ def rates(learning: Learning, epoch: float, errors: Sequence[float] = ()) -> Rat
         Epochs trained so far, a float.
     errors : sequence of float
         Test error after each epoch so far; only "plateau" uses them.
+
+    Examples
+    --------
+    >>> from tinyalex import recipe, schedule
+    >>> learning = recipe.load("original").learning
+    >>> [schedule.rates(learning, epoch).rate for epoch in (0, 24.9, 25, 60)]
+    [0.01, 0.01, 0.001, 0.0001]
     """
     rate, bias_rate, lr_mult, colour_noise, finished, drops = learning.rate, None, {}, None, False, 0
     if learning.schedule == "phases":
