@@ -238,6 +238,18 @@ def test_public_names_are_listed_and_found():
         tinyalex.alexnett  # noqa: B018
 
 
+def test_type_checkers_see_the_public_names():
+    block = next(node for node in TREES["tinyalex"].body if isinstance(node, ast.If))
+    seen = {}
+    for node in block.body:
+        for alias in node.names:
+            is_module = f"{node.module}.{alias.name}" in TREES
+            path = f"{node.module}{'.' if is_module else ':'}{alias.name}".removeprefix("tinyalex.")
+            seen[alias.asname or alias.name] = path
+    assert seen == tinyalex._PUBLIC
+    assert sorted(seen) == tinyalex.__all__
+
+
 def test_the_examples_in_docstrings_print_what_they_say():
     examples = 0
     for name in TREES:

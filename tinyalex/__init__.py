@@ -12,6 +12,21 @@ Everything else is in the folders: layers, network, datasets, training, runs, de
 """
 
 from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # for type checkers and editors
+    from tinyalex import datasets, errors, figures, gradcheck, layers, randomness
+    from tinyalex.devices.device import Device
+    from tinyalex.layers import loops
+    from tinyalex.network import alexnet, columns, summary
+    from tinyalex.network.network import Network
+    from tinyalex.recipes import recipe
+    from tinyalex.runs import finetune
+    from tinyalex.runs.run_folder import load as load_run
+    from tinyalex.runs.train import train
+    from tinyalex.training import confusion, evaluation, schedule
+    from tinyalex.training.loop import Training
+    from tinyalex.training.optimizer import Optimizer
 
 __version__ = "0.1.0"
 _PUBLIC = {  # a module, or a name in one
@@ -37,16 +52,20 @@ _PUBLIC = {  # a module, or a name in one
     "summary": "network.summary",
     "train": "runs.train:train",
 }
-__all__ = sorted(_PUBLIC)
+__all__ = [
+    "Device", "Network", "Optimizer", "Training", "alexnet", "columns", "confusion", "datasets", "errors", "evaluation",
+    "figures", "finetune", "gradcheck", "layers", "load_run", "loops", "randomness", "recipe", "schedule", "summary",
+    "train",
+]  # fmt: skip
 
 
-def __getattr__(name):
+def __getattr__(name: str) -> Any:
     if name not in _PUBLIC:
         raise AttributeError(f"module 'tinyalex' has no attribute {name!r}")
-    module, _, attribute = _PUBLIC[name].partition(":")
-    module = import_module(f"tinyalex.{module}")
+    path, _, attribute = _PUBLIC[name].partition(":")
+    module = import_module(f"tinyalex.{path}")
     return getattr(module, attribute) if attribute else module
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])

@@ -2,13 +2,13 @@
 
 from pathlib import Path
 
-from tinyalex.datasets.dataset import Dataset, ImageSet
+from tinyalex.datasets.dataset import Dataset, Images, ImageSet
 from tinyalex.errors import DataError
 
-__all__ = ["Dataset", "ImageSet", "load"]
+__all__ = ["Dataset", "ImageSet", "Images", "load"]
 
 
-def load(where, seed=0):
+def load(where: str | Path, seed: int = 0) -> Dataset:
     """Load a data set.
 
     Parameters
@@ -28,6 +28,21 @@ def load(where, seed=0):
     ------
     DataError
         If there is nothing at the path, or what is there cannot be used.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> from tinyalex import datasets
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     for name in ("train/black", "train/white", "test/black", "test/white"):
+    ...         path = Path(folder, name)
+    ...         path.mkdir(parents=True)
+    ...         Image.new("RGB", (32, 32), path.name).save(path / "1.png")
+    ...     dataset = datasets.load(folder)
+    >>> dataset.classes, dataset.train.labels, dataset.train.size
+    (['black', 'white'], array([0, 1]), 32)
     """
     from tinyalex.datasets import cifar, download, files, folders, shapes
     from tinyalex.datasets.shards import prepared
@@ -37,7 +52,8 @@ def load(where, seed=0):
     path = download.cifar10() if where == "cifar10" else Path(where)
     if prepared.is_prepared(path):
         return prepared.load(path)
-    batches, images, files_by_key, size = {}, {}, {}, None
+    batches, images, size = {}, {}, None
+    files_by_key: dict[tuple, str] = {}
     for parts, content in files.read_files(path, lambda parts: cifar.is_part(parts) or folders.image_key(parts)):
         if cifar.is_part(parts):
             batches[parts[-1]] = content

@@ -4,8 +4,10 @@ The statistics come from integer sums, so they are exact and do not depend on th
 """
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -15,11 +17,25 @@ from tinyalex.errors import DataError
 _CHUNK = 512  # images read at once
 
 
+class Images(Protocol):
+    """What a set of images has to offer, as `ImageSet`, which keeps them in memory, or a reader of files does."""
+
+    def __len__(self) -> int: ...
+
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def labels(self) -> np.ndarray: ...
+
+    def read(self, indices: np.ndarray, out: np.ndarray | None = None) -> np.ndarray: ...
+
+
 @dataclass(frozen=True, eq=False)
 class ImageSet:
     """Square images of one size, in memory.
 
-    Any object with ``__len__``, ``size``, ``labels`` and ``read`` can be used instead, such as a reader of files.
+    Any object with the members of `Images` can be used instead, such as a reader of files.
 
     Attributes
     ----------
@@ -30,15 +46,15 @@ class ImageSet:
     images: np.ndarray
     labels: np.ndarray
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.images)
 
     @property
-    def size(self):
+    def size(self) -> int:
         """Side S of an image, in pixels."""
         return self.images.shape[1]
 
-    def read(self, indices, out=None):
+    def read(self, indices: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
         """Return the images at ``indices``, uint8 (len(indices), S, S, 3); written to ``out`` if it is given."""
         return np.take(self.images, indices, axis=0, out=out)
 
@@ -52,26 +68,38 @@ class Dataset:
     name : str
     classes : list of str
         Label k is ``classes[k]``.
-    train, test : ImageSet
+    train, test : Images
+        Such as `ImageSet`.
 
     Raises
     ------
     DataError
         If a set's labels are not one whole number from 0 to ``len(classes) - 1`` for each image.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tinyalex.datasets import Dataset, ImageSet
+    >>> images = np.zeros((2, 32, 32, 3), "uint8")
+    >>> images[1] = 255
+    >>> both = ImageSet(images, np.array([0, 1]))
+    >>> dataset = Dataset("black and white", ["black", "white"], train=both, test=both)
+    >>> dataset.mean[0, 0]
+    array([127.5, 127.5, 127.5], dtype=float32)
     """
 
     name: str
-    classes: list
-    train: ImageSet
-    test: ImageSet
+    classes: list[str]
+    train: Images
+    test: Images
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for split in ("train", "test"):
             images = getattr(self, split)
             _check_labels(f"{self.name}: {split}", np.asarray(images.labels), len(images), len(self.classes))
 
     @cached_property
-    def identity(self):
+    def identity(self) -> str:
         """Hash of all images, labels and class names, 32 hexadecimal digits; the mean image is not part of it."""
         digest = hashlib.blake2b(digest_size=16)
         digest.update(repr([str(name) for name in self.classes]).encode())
@@ -79,30 +107,30 @@ class Dataset:
             digest.update(repr((len(images), images.size)).encode())
             digest.update(np.asarray(images.labels, dtype="<i8").tobytes())
             for chunk in _chunks(images):
-                digest.update(np.ascontiguousarray(chunk))
+                digest.update(np.ascontiguousarray(chunk))  # type: ignore[arg-type]  # arrays are buffers
         return digest.hexdigest()
 
     @property
-    def words(self):
+    def words(self) -> list[str]:
         """Names of the classes to show to people; the same as ``classes`` unless the set has others."""
         return self.classes
 
     @cached_property
-    def mean(self):
+    def mean(self) -> np.ndarray:
         """Mean image of the training set, float32 (S, S, 3), 0 to 255."""
         return mean_image(self._sums[0], len(self.train))
 
     @cached_property
-    def colour(self):
+    def colour(self) -> tuple[np.ndarray, np.ndarray]:
         """Principal components of the training pixels' RGB values, as `principal_colours` gives them (section 4.1)."""
         total, products = self._sums
         return principal_colours(len(self.train) * self.train.size**2, total.sum(axis=(0, 1)), products)
 
     @cached_property
-    def _sums(self):
+    def _sums(self) -> tuple[Any, ...]:
         return tuple(map(sum, zip(*map(pixel_sums, _chunks(self.train)), strict=True)))
 
-    def need(self, split):
+    def need(self, split: str) -> Images:
         """Return the "train" or the "test" images.
 
         Raises
@@ -117,7 +145,7 @@ class Dataset:
         raise DataError(f"{self.name}: has no {what}; give a set that has a {split} split")
 
 
-def _check_labels(name, labels, count, classes):
+def _check_labels(name: str, labels: np.ndarray, count: int, classes: int) -> None:
     # Here, because a GPU would take a label out of range for no class at all, or for another one, without an error.
     wanted = f"whole numbers from 0 to {classes - 1}, one an image"
     if labels.shape != (count,):
@@ -129,6 +157,6 @@ def _check_labels(name, labels, count, classes):
         raise DataError(f"{name}: image {i} has label {labels[i]}; labels have to be {wanted}")
 
 
-def _chunks(images):
+def _chunks(images: Images) -> Iterator[np.ndarray]:
     for start in range(0, len(images), _CHUNK):
         yield images.read(np.arange(start, min(start + _CHUNK, len(images))))

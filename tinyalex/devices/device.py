@@ -7,6 +7,7 @@ NumPy with arrays that refuse to be mixed with other devices' and streams that h
 
 import contextlib
 import threading
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -16,6 +17,8 @@ from tinyalex.devices.fake import FakeArray, FakeNumPy
 from tinyalex.devices.parallel import ranges, workers
 from tinyalex.devices.upload import DeviceBatch
 from tinyalex.errors import DeviceError, UsageError
+
+Array: TypeAlias = Any  # an array of a device: NumPy's, CuPy's or a pretend device's
 
 _inside = threading.local()  # the devices that this thread has entered, innermost last
 

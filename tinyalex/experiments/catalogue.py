@@ -1,7 +1,8 @@
 """The paper's comparisons: the nets that each compares, and the paper's result."""
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tinyalex.errors import UsageError
 
@@ -23,8 +24,8 @@ class Arm(NamedTuple):
     """
 
     name: str
-    net: callable = lambda recipe: {}
-    data: callable = lambda recipe: {}
+    net: Callable[[Any], dict[str, Any]] = lambda recipe: {}
+    data: Callable[[Any], dict[str, Any]] = lambda recipe: {}
     whole_images: bool = True
     folder: str = ""
 

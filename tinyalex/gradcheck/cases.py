@@ -1,18 +1,25 @@
 """The cases of ``tinyalex gradcheck``: every layer in many settings, and recipes' nets at a reduced size."""
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tinyalex import layers, randomness
+from tinyalex.devices.device import Array
 from tinyalex.errors import UsageError
+from tinyalex.gradcheck.compare import Result
 from tinyalex.gradcheck.layer import check
 from tinyalex.gradcheck.network import check_network
 from tinyalex.layers.winograd import FEW, WinogradConv2d
 from tinyalex.network import alexnet
+from tinyalex.network.network import Network
 from tinyalex.randomness import Step
 from tinyalex.recipes import ranges, recipe
+from tinyalex.recipes.recipe import Net, Recipe
 
 STEP = Step(seed=7, number=3, first=2)
 
@@ -20,11 +27,19 @@ STEP = Step(seed=7, number=3, first=2)
 class _Case:
     """A layer in one setting: label, function that makes it, shape and magnitude of its input, and how to check it."""
 
-    def __init__(self, label, make, shape, size=1.0, step=None, images_alone=True):
+    def __init__(
+        self,
+        label: str,
+        make: Callable[[], Any],
+        shape: tuple[int, ...],
+        size: float = 1.0,
+        step: Step | None = None,
+        images_alone: bool = True,
+    ) -> None:
         self.label, self.make, self.shape, self.size = label, make, shape, size
-        self.options = {"training": step is not None, "step": step, "images_alone": images_alone}
+        self.options: dict[str, Any] = {"training": step is not None, "step": step, "images_alone": images_alone}
 
-    def check(self, method):
+    def check(self, method: str) -> list[Result]:
         layer = self.make().build(dtype="float64")
         for parameter in layer.parameters:
             parameter.value = noise(parameter.shape, self.label, parameter.kind) * 0.5
@@ -37,49 +52,49 @@ class _Labelled:
 
     parameters = ()
 
-    def __init__(self, labels):
+    def __init__(self, labels: np.ndarray) -> None:
         self.labels, self.loss = labels, layers.SoftmaxLoss()
 
-    def build(self, dtype):
+    def build(self, dtype: str) -> "_Labelled":
         return self
 
-    def forward(self, z):
+    def forward(self, z: Array) -> Array:
         return self.loss.forward(z, self.labels)
 
-    def backward(self, dy):
+    def backward(self, dy: Array) -> Array:
         return dy * self.loss.backward()
 
 
-def noise(shape, *purpose):
+def noise(shape: tuple[int, ...], *purpose: int | str) -> np.ndarray:
     """Draw normal numbers; they depend on the shape and the purpose only."""
     return randomness.normal(randomness.key(0, "gradcheck", *purpose), np.arange(int(np.prod(shape))).reshape(shape))
 
 
-def _conv(label, shape, *arguments, **options):
+def _conv(label: str, shape: tuple[int, ...], *arguments: Any, **options: Any) -> _Case:
     return _Case(f"conv {label}", lambda: layers.Conv2d(shape[3], *arguments, **options), shape)
 
 
-def _winograd(label, shape, *arguments, **options):
+def _winograd(label: str, shape: tuple[int, ...], *arguments: Any, **options: Any) -> _Case:
     return _Case(f"winograd {label}", lambda: WinogradConv2d(shape[3], *arguments, **options), shape)
 
 
-def _local(label, shape, *arguments, **options):
+def _local(label: str, shape: tuple[int, ...], *arguments: Any, **options: Any) -> _Case:
     return _Case(f"local {label}", lambda: layers.LocallyConnected(shape[1:], *arguments, **options), shape)
 
 
-def _pools(kind, make):
+def _pools(kind: str, make: Callable[..., Any]) -> list[_Case]:
     settings = [(3, 2, "ceil", 6), (3, 2, "floor", 6), (3, 2, "ceil", 7), (2, 2, "ceil", 5), (2, 2, "floor", 5)]
     return [
-        _Case(f"{kind} {z}/{s} {rounding} of {side}", lambda a=(z, s, rounding): make(*a), (2, side, side + 1, 3))
+        _Case(f"{kind} {z}/{s} {rounding} of {side}", partial(make, z, s, rounding), (2, side, side + 1, 3))
         for z, s, rounding, side in settings
     ]
 
 
-def _norms():
+def _norms() -> Iterator[_Case]:
     shape = (2, 3, 2, 10)
     for alpha in (1.0, 0.05, 1e-4, 2e-5):
         for size in (1, 100):
-            yield _Case(f"lrn alpha {alpha:g} x {size}", lambda a=alpha: layers.LRN(alpha=a), shape, float(size))
+            yield _Case(f"lrn alpha {alpha:g} x {size}", partial(layers.LRN, alpha=alpha), shape, float(size))
     yield _Case("lrn alpha/n 1e-4 x 100", lambda: layers.LRN(average=True), shape, 100.0)
     yield _Case("lrn k 1", lambda: layers.LRN(k=1.0, alpha=1.0), (1, 2, 3, 7))
     yield _Case("lrn groups 2", lambda: layers.LRN(alpha=1.0, groups=2), shape)
@@ -139,7 +154,7 @@ CASES = {
 }
 
 
-def suite(name=None, method="complex", overrides=()):
+def suite(name: str | None = None, method: str = "complex", overrides: Sequence[str] = ()) -> list[Result]:
     """Check a kind of layer, a recipe's net, or everything.
 
     Parameters
@@ -171,7 +186,7 @@ def suite(name=None, method="complex", overrides=()):
     return _net(recipe.load(name, overrides), method)
 
 
-def _net(full, method):
+def _net(full: Recipe, method: str) -> list[Result]:
     net = small(full.net)
     network = small_network(full, ["cpu"] * net.columns)
     size = 1.0 if net.norm == "none" else 60 * full.data.scale  # with normalization, pixels of the recipe's magnitude
@@ -180,14 +195,14 @@ def _net(full, method):
     return check_network(network, images, np.array([3, 8]), training=True, step=STEP, method=method, name=name)
 
 
-def small(net):
+def small(net: Net) -> Net:
     """Reduce a recipe's net: 3/8/12/12/8/8 maps a column, 16 hidden units, 10 classes, small images.
 
     With Winograd's algorithm, layers get as many maps as are needed for it to be used.
     """
     winograd = net.convolution == "winograd"
     if net.kind != "alexnet":
-        maps = (FEW, FEW, FEW, 3) if winograd else (4, 5, 6, 3)
+        maps: tuple[int, ...] = (FEW, FEW, FEW, 3) if winograd else (4, 5, 6, 3)
         return replace(net, input=12, maps=maps[: len(net.maps)], classes=10)
     outputs = 15 if net.pool == 3 else 19  # side of conv1's maps: then 7, 3, 1 after the pools, or 10, 4, 1
     side = net.kernels[0] + net.stride * (outputs - 1)
@@ -196,7 +211,7 @@ def small(net):
     return replace(net, input=side, maps=maps, hidden=16, bottleneck=min(net.bottleneck, 6), classes=10)
 
 
-def small_network(full, devices):
+def small_network(full: Recipe, devices: Sequence[str]) -> Network:
     """Build a recipe's net at a reduced size, in float64, with weights by which every layer affects the loss."""
     init = recipe.Init(weights={"default": "he", "fc8": 0.1, "fc10": 0.01}, biases={"default": 0.5} | full.init.biases)
     return alexnet.build(small(full.net), init, devices, seed=9, dtype="float64")

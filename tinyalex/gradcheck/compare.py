@@ -1,13 +1,19 @@
 """Compare the gradient of one tensor with numerical derivatives, element by element; print a table of the results."""
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
 from tinyalex import randomness
+from tinyalex.devices.device import Array
 from tinyalex.errors import ShapeError, UsageError
 
 _ROUNDING = 2e-14  # relative error of an output that rounding can cause: about a hundred operations
+
+
+Outputs: TypeAlias = Callable[[np.ndarray], np.ndarray]  # stacked values to the outputs of forward for each of them
 
 
 @dataclass(frozen=True)
@@ -70,16 +76,16 @@ class Result:
     tolerance: float
     nondifferentiable: int
     largest: float
-    index: tuple
+    index: tuple[int, ...]
     analytic: float
     numeric: float
 
     @property
-    def failed(self):
+    def failed(self) -> bool:
         return not self.error <= self.tolerance
 
     @property
-    def verdict(self):
+    def verdict(self) -> str:
         if self.failed:
             return "FAIL"
         if self.nondifferentiable:
@@ -87,7 +93,7 @@ class Result:
         return "ok" if self.largest else "all zero"
 
 
-def method_named(name):
+def method_named(name: str) -> Method:
     """Return the `Method` with this name.
 
     Raises
@@ -100,7 +106,7 @@ def method_named(name):
     return METHODS[name]
 
 
-def refuse_other_dtypes(what, array):
+def refuse_other_dtypes(what: str, array: Array) -> None:
     """Raise `UsageError` unless an array is float64: in float32, rounding hides wrong gradients."""
     if array.dtype != np.float64:
         raise UsageError(
@@ -108,7 +114,17 @@ def refuse_other_dtypes(what, array):
         )
 
 
-def compare(layer, parameter, value, gradient, outputs, upstream, method="complex", tolerance=None, chunk=32):
+def compare(
+    layer: str,
+    parameter: str,
+    value: np.ndarray,
+    gradient: np.ndarray | None,
+    outputs: Outputs,
+    upstream: np.ndarray,
+    method: str = "complex",
+    tolerance: float | None = None,
+    chunk: int = 32,
+) -> Result:
     """Compare a gradient with numerical derivatives, element by element.
 
     Parameters
@@ -140,14 +156,14 @@ def compare(layer, parameter, value, gradient, outputs, upstream, method="comple
 
     here = outputs(value[None])[0]
 
-    def slopes(elements):
+    def slopes(elements: np.ndarray) -> np.ndarray:
         if method == "complex":
             return (outputs(_moved(value, elements, settings.step * 1j)) @ upstream).imag / settings.step
         step = settings.step * size
         plus, minus = (outputs(_moved(value, elements, sign * step)) for sign in (1, -1))
         return (plus - minus) @ upstream / (2 * step)
 
-    def noise(elements):
+    def noise(elements: np.ndarray) -> np.ndarray:
         step = settings.step * size
         changed = outputs(_moved(value, elements, step)) != here
         return changed @ np.abs(here * upstream) * _ROUNDING / (2 * step)
@@ -189,28 +205,30 @@ class _Bend:
     times that at e/3, because a non-differentiable point at a third of the distance would pass the first comparison.
     """
 
-    def __init__(self, value, outputs, here, upstream, reach, sharp):
+    def __init__(
+        self, value: np.ndarray, outputs: Outputs, here: np.ndarray, upstream: np.ndarray, reach: float, sharp: float
+    ) -> None:
         self.value, self.outputs, self.here, self.upstream = value, outputs, here, upstream
         self.reach, self.sharp = reach, sharp
 
-    def along_all(self):
+    def along_all(self) -> bool:
         """Whether there is such a point along one random direction, which moves all elements. If not, none exists."""
         # Elements move by different amounts: the maximum of equal elements that move alike would look differentiable.
         direction = randomness.normal(0, np.arange(self.value.size)).reshape(self.value.shape)
         direction /= max(1.0, np.linalg.norm(direction))
         return bool(np.any(list(self._bent(lambda step: (self.value + step * direction)[None]))))
 
-    def at(self, elements):
+    def at(self, elements: np.ndarray) -> np.ndarray:
         """Whether the function has such a point in the direction of each of these elements."""
         return np.any(list(self._bent(lambda step: _moved(self.value, elements, step))), axis=0)
 
-    def gap(self, elements):
+    def gap(self, elements: np.ndarray) -> np.ndarray:
         """Return the difference of the slopes to both sides, for each of these elements."""
         plus, minus = (self.outputs(_moved(self.value, elements, sign * self.reach)) - self.here for sign in (1, -1))
         return np.abs((plus + minus) @ self.upstream) / self.reach
 
-    def _bent(self, points):
-        def bend(step):
+    def _bent(self, points: Callable[[float], np.ndarray]) -> Iterator[np.ndarray]:
+        def bend(step: float) -> tuple[np.ndarray, np.ndarray]:
             plus, minus = (self.outputs(points(sign * step)) - self.here for sign in (1, -1))
             noise = ((plus != 0) | (minus != 0)) @ np.abs(self.here * self.upstream) * _ROUNDING
             return (plus + minus) @ self.upstream / step, noise / step
@@ -221,7 +239,7 @@ class _Bend:
             yield np.abs(whole - part * slope) > self.sharp + part * noise
 
 
-def _moved(value, elements, step):
+def _moved(value: np.ndarray, elements: np.ndarray, step: float | complex) -> np.ndarray:
     # Return copies of the value; in each copy one of the elements is changed by the step.
     points = np.empty((len(elements), value.size), np.result_type(value, type(step)))
     points[...] = value.reshape(-1)
@@ -229,18 +247,18 @@ def _moved(value, elements, step):
     return points.reshape(-1, *value.shape)
 
 
-def _in_chunks(function, elements, chunk):
+def _in_chunks(function: Callable[[np.ndarray], np.ndarray], elements: np.ndarray, chunk: int) -> np.ndarray:
     parts = [function(elements[low : low + chunk]) for low in range(0, len(elements), chunk)]
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
-def upstream_for(shape, seed, *purpose):
+def upstream_for(shape: tuple[int, ...], seed: int, *purpose: int | str) -> np.ndarray:
     """Draw a random upstream gradient, float64, of both signs and never near zero, so that every output counts."""
     key, index = randomness.key(seed, "upstream", *purpose), np.arange(int(np.prod(shape))).reshape(shape)
     return np.where(randomness.bits(key, index, 1) & 1, 1.0, -1.0) * (0.5 + randomness.uniform(key, index, 0))
 
 
-def table(results):
+def table(results: Sequence[Result]) -> str:
     """Return results as text, at most 80 columns wide: layer, parameter, exact, approximate, largest error, verdict."""
     lines = [f"{'layer':24} {'parameter':16} {'exact':5} {'approximate':11} {'max error':>9}  verdict"]
     for result in results:

@@ -1,29 +1,32 @@
 """Check the gradients of one layer: of its input and of every parameter, element by element."""
 
 import warnings
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-from tinyalex.devices.device import Device
+from tinyalex.devices.device import Array, Device
 from tinyalex.errors import UsageError
-from tinyalex.gradcheck.compare import compare, method_named, refuse_other_dtypes, upstream_for
+from tinyalex.gradcheck.compare import Outputs, Result, compare, method_named, refuse_other_dtypes, upstream_for
+from tinyalex.randomness import Step
 
 _CENTRAL = "use x's dtype for all arrays, or check with method='central'"
 _NUMBERS = 1 << 16  # about how many input numbers a layer gets at once
 
 
 def check(
-    layer,
-    x,
-    training=False,
-    step=None,
-    parameters=None,
-    method="complex",
-    tolerance=None,
-    seed=0,
-    images_alone=False,
-    name=None,
-):
+    layer: Any,
+    x: np.ndarray,
+    training: bool = False,
+    step: Step | None = None,
+    parameters: dict[str, str] | Sequence[Any] | None = None,
+    method: str = "complex",
+    tolerance: float | None = None,
+    seed: int = 0,
+    images_alone: bool = False,
+    name: str | None = None,
+) -> list[Result]:
     """Compare the gradients of a layer's backward with numerical derivatives of its forward.
 
     Parameters
@@ -58,6 +61,15 @@ def check(
     ------
     UsageError
         If an array is not float64, if forward drops the imaginary part, or if the layer changes an argument.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tinyalex import gradcheck, layers
+    >>> linear = layers.Linear(4, 3).build(dtype="float64")
+    >>> results = gradcheck.check(linear, np.arange(8.0).reshape(2, 4))
+    >>> [(result.parameter, result.verdict) for result in results]
+    [('x', 'ok'), ('W', 'ok'), ('b', 'ok')]
     """
     subject = _Subject(layer, training, step, parameters, name or getattr(layer, "name", "") or type(layer).__name__)
     method_named(method)
@@ -66,7 +78,7 @@ def check(
         refuse_other_dtypes(f"{subject.name} {label}", slot.original)
     try:
         y, dx, gradients, upstream = subject.analytic(x, seed)
-        rest = {"upstream": upstream.reshape(-1), "method": method, "tolerance": tolerance}
+        rest: dict[str, Any] = {"upstream": upstream.reshape(-1), "method": method, "tolerance": tolerance}
         rest["chunk"] = max(1, min(256, _NUMBERS // max(x.size, y.size, 1)))
         results = []
         if getattr(layer, "input_gradient", True):
@@ -83,18 +95,27 @@ def check(
 class _Slot:
     """The attributes of a parameter's value and of its gradient."""
 
-    def __init__(self, owner, value, gradient):
+    host: np.ndarray
+
+    def __init__(self, owner: Any, value: str, gradient: str) -> None:
         self.owner, self.value, self.gradient = owner, value, gradient
         self.original = getattr(owner, value)
 
-    def put(self, array):
+    def put(self, array: Array) -> None:
         setattr(self.owner, self.value, array)
 
 
 class _Subject:
-    def __init__(self, layer, training, step, parameters, name):
+    def __init__(
+        self,
+        layer: Any,
+        training: bool,
+        step: Step | None,
+        parameters: dict[str, str] | Sequence[Any] | None,
+        name: str,
+    ) -> None:
         self.layer, self.name = layer, name
-        self.options = {"training": True, "step": step} if training else {}
+        self.options: dict[str, Any] = {"training": True, "step": step} if training else {}
         self.device = getattr(layer, "device", None) or Device("cpu")
         parameters = getattr(layer, "parameters", ()) if parameters is None else parameters
         if isinstance(parameters, dict):
@@ -104,7 +125,9 @@ class _Subject:
         for _, slot in self.slots:
             slot.host = self.device.get(slot.original)
 
-    def analytic(self, x, seed):
+    def analytic(
+        self, x: np.ndarray, seed: int
+    ) -> tuple[np.ndarray, np.ndarray | None, list[np.ndarray | None], np.ndarray]:
         """Run forward and backward; return the output, dx, the parameters' gradients, and the upstream gradient."""
         with self.device:
             self._fill(np.float64)
@@ -116,8 +139,8 @@ class _Subject:
             gradients = [getattr(slot.owner, slot.gradient) for _, slot in self.slots]
             return y, *(self._fetch(dx), [self._fetch(gradient) for gradient in gradients]), upstream
 
-    def of_inputs(self, images_alone):
-        def outputs(points):
+    def of_inputs(self, images_alone: bool) -> Outputs:
+        def outputs(points: np.ndarray) -> np.ndarray:
             self._fill(points.dtype)
             with self.device:
                 if images_alone:
@@ -126,8 +149,8 @@ class _Subject:
 
         return outputs
 
-    def of_parameter(self, slot, x):
-        def outputs(points):
+    def of_parameter(self, slot: _Slot, x: np.ndarray) -> Outputs:
+        def outputs(points: np.ndarray) -> np.ndarray:
             self._fill(points.dtype)
             rows = []
             with self.device:
@@ -138,18 +161,18 @@ class _Subject:
 
         return outputs
 
-    def _fill(self, dtype):
+    def _fill(self, dtype: type | np.dtype) -> None:
         # Convert all parameters to one dtype, so that a layer can combine them with its input in one array.
         for _, slot in self.slots:
             slot.put(self._send(slot.host.astype(dtype)))
 
-    def _forward(self, x):
+    def _forward(self, x: np.ndarray) -> np.ndarray:
         y = self._fetch(self._call("forward", self._send(x), **self.options))
         if x.dtype.kind == "c" and y.dtype.kind != "c":
             raise UsageError(f"{self.name}: forward drops the imaginary part; {_CENTRAL}")
         return y
 
-    def _call(self, name, *arguments, **options):
+    def _call(self, name: str, *arguments: Array, **options: Any) -> Any:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error", np.exceptions.ComplexWarning)
@@ -161,15 +184,15 @@ class _Subject:
                 raise
             raise UsageError(f"{self.name}: {name} changes its argument; write the result to a new array") from error
 
-    def _send(self, array):
+    def _send(self, array: np.ndarray) -> Array:
         array = self.device.put(array)
         if self.device.on_host:
             array.flags.writeable = False
         return array
 
-    def _fetch(self, array):
+    def _fetch(self, array: Array) -> Any:
         return None if array is None else self.device.get(array)
 
 
-def _label(parameter, number):
+def _label(parameter: Any, number: int) -> str:
     return getattr(parameter, "name", None) or getattr(parameter, "kind", None) or f"parameter {number}"

@@ -4,19 +4,32 @@ Elements of a parameter are changed in its own layer only. The layer's outputs, 
 then passed through all following layers and exchanges together, like more images of one batch.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
 
 from tinyalex import randomness
-from tinyalex.gradcheck.compare import Result, compare, method_named, refuse_other_dtypes
-from tinyalex.layers import Dropout
+from tinyalex.devices.device import Array, Device
+from tinyalex.gradcheck.compare import Outputs, Result, compare, method_named, refuse_other_dtypes
+from tinyalex.layers import Dropout, Layer, Parameter
+from tinyalex.network.network import Network
 from tinyalex.randomness import Step
 
 _IMAGES = 24  # pass through the net at once: few enough for the CPU's cache
 
 
 def check_network(
-    network, images, labels, training=False, step=None, method="complex", tolerance=None, name="net", inputs=True
-):
+    network: Network,
+    images: np.ndarray,
+    labels: np.ndarray,
+    training: bool = False,
+    step: Step | None = None,
+    method: str = "complex",
+    tolerance: float | None = None,
+    name: str = "net",
+    inputs: bool = True,
+) -> list[Result]:
     """Compare all gradients of a network with numerical derivatives of its loss.
 
     Parameters
@@ -54,7 +67,7 @@ def check_network(
     gradients = [network.devices[index].get(p.grad) for index, layer in network.layers() for p in layer.parameters]
 
     results = [_same_loss(name, loss, replay.loss)]
-    rest = {"upstream": np.ones(1), "method": method, "tolerance": tolerance}
+    rest: dict[str, Any] = {"upstream": np.ones(1), "method": method, "tolerance": tolerance}
     for position in replay.positions:
         layer, device = position.layer, position.device
         for parameter in layer.parameters:
@@ -78,22 +91,22 @@ class _PixelGroups:
     Every number belongs to one group, so every wrong gradient is noticed, with fewer derivatives to compute.
     """
 
-    def __init__(self, image, size=9):
+    def __init__(self, image: np.ndarray, size: int = 9) -> None:
         self.image, self.count = image, -(-image.size // size)
         key = randomness.key(0, "gradcheck", "batches")
         self.group = randomness.permutation(key, image.size) % self.count
         self.signs = np.where(randomness.bits(key, np.arange(image.size)) & 1, 1.0, -1.0)
 
-    def apply(self, moves):
+    def apply(self, moves: np.ndarray) -> np.ndarray:
         """Return changed images, for k changes of every group: (k, count) to (k, h, w, c)."""
         return self.image + (moves[:, self.group] * self.signs).reshape(-1, *self.image.shape)
 
-    def sums(self, gradient):
+    def sums(self, gradient: np.ndarray) -> np.ndarray:
         """Return the gradient with respect to the changes of the groups, (count,)."""
         return np.bincount(self.group, gradient.reshape(-1) * self.signs, self.count)
 
 
-def _same_loss(name, network, layers):
+def _same_loss(name: str, network: float, layers: float) -> Result:
     error = abs(network - layers) / abs(layers) if layers else abs(network)
     return Result(name, "loss", 1, network == layers, error, 1e-12, 0, abs(layers), (), network, layers)
 
@@ -101,7 +114,7 @@ def _same_loss(name, network, layers):
 class _Position:
     """A layer, where it is in the network, and its input (real numbers)."""
 
-    def __init__(self, stage, column, index, layer, device, x):
+    def __init__(self, stage: int, column: int, index: int, layer: Layer, device: Device, x: Array) -> None:
         self.stage, self.column, self.index = stage, column, index
         self.layer, self.device, self.x = layer, device, x
 
@@ -109,10 +122,13 @@ class _Position:
 class _Replay:
     """Runs the network's layers and exchanges one by one, from any layer to the loss."""
 
-    def __init__(self, network, images, labels, training, step):
+    def __init__(
+        self, network: Network, images: np.ndarray, labels: np.ndarray, training: bool, step: Step | None
+    ) -> None:
         self.network, self.devices, self.stages = network, network.devices, network.stages
         self.images, self.labels, self.training, self.step = images, labels, training, step
-        self.positions, self._ends = [], []  # positions are in the order of `Network.layers`
+        self.positions: list[_Position] = []  # in the order of `Network.layers`
+        self._ends: list[list[Array]] = []
         xs = [device.put(images) for device in self.devices]
         for number, stage in enumerate(self.stages):
             xs = stage.exchange.forward(xs, self.devices)
@@ -125,10 +141,10 @@ class _Replay:
         self.logits = self.devices[0].get(xs[0])
         self.loss = float(self._losses(self.logits[None])[0, 0])
 
-    def of_parameter(self, position, parameter):
+    def of_parameter(self, position: _Position, parameter: Parameter) -> Outputs:
         """Return a function of one parameter that computes the losses: (count, *shape) to (count, 1)."""
 
-        def outputs(points):
+        def outputs(points: np.ndarray) -> np.ndarray:
             layer, device, original = position.layer, position.device, [p.value for p in position.layer.parameters]
             try:
                 with device:
@@ -151,11 +167,11 @@ class _Replay:
 
         return outputs
 
-    def of_image(self, number, image):
+    def of_image(self, number: int, image: Callable[[np.ndarray], np.ndarray]) -> Outputs:
         """Return a function that computes the losses with one image replaced by each image of ``image(points)``."""
         step = self.step and Step(self.step.seed, self.step.number, self.step.first + number)
 
-        def outputs(points):
+        def outputs(points: np.ndarray) -> np.ndarray:
             images = image(points)
             xs = [device.put(images) for device in self.devices]
             logits = self._logits(xs, 0, step, 1)
@@ -165,7 +181,7 @@ class _Replay:
 
         return outputs
 
-    def image_gradient(self):
+    def image_gradient(self) -> np.ndarray:
         """Return the gradient of the loss with respect to the images, computed by the stages' backward."""
         firsts = [column[0] for column in self.stages[0].columns]
         flags = [layer.input_gradient for layer in firsts]
@@ -185,7 +201,7 @@ class _Replay:
                 layer.input_gradient = flag
         return sum(device.get(dy) for device, dy in zip(self.devices, dys, strict=True))
 
-    def _logits(self, xs, stage, step, n):
+    def _logits(self, xs: Sequence[Array], stage: int, step: Step | None, n: int) -> np.ndarray:
         # Compute the logits, on the host, from a stage's input; its rows are copies of n images.
         for each in self.stages[stage:]:
             xs = each.exchange.forward(xs, self.devices)
@@ -193,7 +209,7 @@ class _Replay:
                 xs[column] = self._run(layers, xs[column], column, step, n)
         return self.devices[0].get(xs[0])
 
-    def _run(self, layers, x, column, step, n):
+    def _run(self, layers: Sequence[Layer], x: Array, column: int, step: Step | None, n: int) -> Array:
         with self.devices[column] as device:
             for layer in layers:
                 if isinstance(layer, Dropout):  # its mask depends on an image's index in the batch
@@ -204,11 +220,11 @@ class _Replay:
                     x = layer.forward(x, training=self.training, step=step)
         return x
 
-    def _copies(self, x, column, count, dtype):
+    def _copies(self, x: Array, column: int, count: int, dtype: np.dtype) -> Array:
         with self.devices[column] as device:
             return None if x is None else device.xp.concatenate([x.astype(dtype)] * count)
 
-    def _losses(self, batches):
+    def _losses(self, batches: np.ndarray) -> np.ndarray:
         # Logits on the host, (count, n, classes), to losses, (count, 1).
         with self.devices[0] as device:
             labels = device.put(self.labels)

@@ -5,13 +5,18 @@ With one device for two columns the net takes its *grouped form* (see `tinyalex.
 cross from one column to the other. Names, shapes and initial values of the parameters are the same in either form.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from tinyalex.layers import SpatialNorm
 from tinyalex.network.cifar10 import cifar10, cifar10_local
 from tinyalex.network.layout import NetBuilder
-from tinyalex.recipes.recipe import Init
+from tinyalex.network.network import Network
+from tinyalex.recipes.recipe import Init, Net
 
 
-def alexnet(net, init, devices=1):
+def alexnet(net: Net, init: Init, devices: int = 1) -> Network:
     """Describe the paper's net on one device (one column, or the grouped form) or on two (one column each)."""
     builder = NetBuilder(net, init, devices)
     # Run 147: with 2 x 2 pools, conv2 and conv5 pad one pixel less, so that the maps are 13 x 13 and 6 x 6 as usual.
@@ -28,7 +33,7 @@ def alexnet(net, init, devices=1):
         builder.norm(1)
         builder.pool(1)
 
-    def convolve(number, padding_less=0):
+    def convolve(number: int, padding_less: int = 0) -> None:
         name, maps, kernel = f"conv{number}", net.maps[number - 1], net.kernels[number - 1]
         if maps:  # 0 in the experiment of paper §7, which leaves out a middle layer
             builder.exchange_before(name)
@@ -60,7 +65,7 @@ def alexnet(net, init, devices=1):
     return builder.network()
 
 
-def describe(net, init=None, devices=1):
+def describe(net: Net, init: Init | None = None, devices: int = 1) -> Network:
     """Lay out the net of a recipe without arrays.
 
     Parameters
@@ -74,13 +79,38 @@ def describe(net, init=None, devices=1):
     Returns
     -------
     Network
+
+    Examples
+    --------
+    >>> from tinyalex import alexnet, recipe
+    >>> network = alexnet.describe(recipe.load("original").net, devices=2)
+    >>> network.parameters()[0].shape
+    (11, 11, 3, 48)
+    >>> f"{sum(parameter.size for parameter in network.parameters()):,}"
+    '60,965,224'
     """
     kinds = {"alexnet": alexnet, "cifar10": cifar10, "cifar10-local": cifar10_local}
     return kinds[net.kind](net, init or Init(), devices)
 
 
-def build(net, init, devices=("cpu",), seed=0, dtype="float32", kernels=True):
-    """Lay out the net of a recipe and give it arrays: see `Network.build`."""
+def build(
+    net: Net,
+    init: Init,
+    devices: Sequence[str] = ("cpu",),
+    seed: int | None = 0,
+    dtype: str | np.dtype = "float32",
+    kernels: bool = True,
+) -> Network:
+    """Lay out the net of a recipe and give it arrays: see `Network.build`.
+
+    Examples
+    --------
+    >>> from tinyalex import alexnet, recipe
+    >>> shapes = recipe.load("shapes", ["net.classes=12"])
+    >>> network = alexnet.build(shapes.net, shapes.init, devices=["cpu", "cpu"], seed=1)
+    >>> network.state()["conv1b/W"].shape
+    (11, 11, 3, 16)
+    """
     count = min(len(devices), net.columns)
     network = describe(net, init, count).build(devices, seed, dtype, kernels)
     for device in network.devices:

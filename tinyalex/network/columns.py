@@ -6,7 +6,17 @@ each stage an `Exchange` copies maps from column to column; nothing else passes 
 
 import math
 from collections import Counter
+from collections.abc import Callable, Sequence
 from itertools import accumulate
+from typing import TypeAlias
+
+from tinyalex.devices.device import Array, Device
+from tinyalex.layers.layer import Layer
+from tinyalex.randomness import Step
+
+Shape: TypeAlias = tuple[int, ...]  # of one image: (h, w, c) or (units,)
+Crossed: TypeAlias = Counter[tuple[str, int, int]]  # bytes, by (direction, source, destination)
+ForwardHook: TypeAlias = Callable[[Layer, Array], object]  # called with every layer and its output
 
 
 class Exchange:
@@ -24,24 +34,24 @@ class Exchange:
         Bytes copied between columns so far, by ``(direction, source, destination)``.
     """
 
-    def __init__(self, routes):
+    def __init__(self, routes: list[list[int]]) -> None:
         self.routes = routes
-        self.crossed = Counter()
+        self.crossed: Crossed = Counter()
 
-    def replica(self):
+    def replica(self) -> "Exchange":
         """Return an exchange with the same routes and its own byte count."""
         return Exchange(self.routes)
 
-    def output_shapes(self, shapes):
+    def output_shapes(self, shapes: Sequence[Shape]) -> list:
         """Return each column's shape after the exchange, None for a column without input, from the shapes before it."""
         return [
             (*shapes[sources[0]][:-1], sum(shapes[s][-1] for s in sources)) if sources else None
             for sources in self.routes
         ]
 
-    def bytes_per_image(self, shapes, itemsize=4):
+    def bytes_per_image(self, shapes: list[Shape], itemsize: int = 4) -> Crossed:
         """Predict the bytes that forward and backward of one image copy between columns, counted like `crossed`."""
-        bytes_ = Counter()
+        bytes_: Crossed = Counter()
         for destination, sources in enumerate(self.routes):
             for source in set(sources) - {destination}:
                 size = itemsize * math.prod(shapes[source])
@@ -49,12 +59,12 @@ class Exchange:
                 bytes_["backward", destination, source] += size
         return bytes_
 
-    def forward(self, xs, devices):
+    def forward(self, xs: Sequence[Array], devices: Sequence[Device]) -> list[Array]:
         """Return each column's input (n, ..., sum of c) from all columns' outputs (n, ..., c)."""
         self._slices = _slices([0 if x is None else x.shape[-1] for x in xs], self.routes)
         return [self._join(xs, destination, devices) for destination in range(len(self.routes))]
 
-    def _join(self, xs, destination, devices):
+    def _join(self, xs: Sequence[Array], destination: int, devices: Sequence[Device]) -> Array:
         sources, device = self.routes[destination], devices[destination]
         if sources in ([], [destination]):
             return xs[destination] if sources else None
@@ -65,7 +75,7 @@ class Exchange:
                 joined[..., slices[source]] = self._transfer(xs[source], "forward", source, destination, devices)
         return joined
 
-    def backward(self, dys, devices):
+    def backward(self, dys: Sequence[Array], devices: Sequence[Device]) -> list[Array]:
         """Send each source its slice of every reader's gradient; the source adds them, column a's first."""
         dxs = []
         for source in range(len(dys)):
@@ -81,7 +91,7 @@ class Exchange:
             dxs.append(dx)
         return dxs
 
-    def _transfer(self, x, direction, source, destination, devices):
+    def _transfer(self, x: Array, direction: str, source: int, destination: int, devices: Sequence[Device]) -> Array:
         if source == destination:
             return x
         with devices[source] as device:
@@ -101,20 +111,20 @@ class Stage:
     columns : list of list of Layer
     """
 
-    def __init__(self, name, exchange, columns):
+    def __init__(self, name: str, exchange: Exchange, columns: list[list[Layer]]) -> None:
         self.name, self.exchange, self.columns = name, exchange, columns
 
-    def replica(self):
+    def replica(self) -> "Stage":
         """Return a stage that shares the parameter values and has its own saved arrays, gradients and byte counts."""
         return Stage(
             self.name, self.exchange.replica(), [[layer.replica() for layer in column] for column in self.columns]
         )
 
-    def crossed(self):
+    def crossed(self) -> Crossed:
         """Return the bytes that the exchange has copied so far."""
         return Counter(self.exchange.crossed)
 
-    def output_shapes(self, shapes):
+    def output_shapes(self, shapes: Sequence[Shape]) -> list:
         """Return each column's output shape, (h, w, c) or (units,), from the shapes before the exchange."""
         shapes = self.exchange.output_shapes(shapes)
         for index, column in enumerate(self.columns):
@@ -122,7 +132,15 @@ class Stage:
                 shapes[index] = layer.output_shape(shapes[index])
         return shapes
 
-    def forward(self, xs, devices, *, training=False, step=None, forward_hook=None):
+    def forward(
+        self,
+        xs: Sequence[Array],
+        devices: Sequence[Device],
+        *,
+        training: bool = False,
+        step: Step | None = None,
+        forward_hook: ForwardHook | None = None,
+    ) -> list[Array]:
         """Run every column; ``forward_hook(layer, y)``, if given, is called with each layer's output."""
         ys = self.exchange.forward(xs, devices)
         for index, column in enumerate(self.columns):
@@ -133,7 +151,7 @@ class Stage:
                         forward_hook(layer, ys[index])
         return ys
 
-    def backward(self, dys, devices):
+    def backward(self, dys: Sequence[Array], devices: Sequence[Device]) -> list[Array]:
         """Run every column backward; return the gradients with respect to the outputs of the stage before."""
         dys = list(dys)
         for index, column in enumerate(self.columns):
@@ -143,7 +161,7 @@ class Stage:
         return self.exchange.backward(dys, devices)
 
 
-def _slices(widths, routes):
+def _slices(widths: list[int], routes: list[list[int]]) -> list[dict[int, slice]]:
     # For each destination {source: slice}: where in its joined last axis each source's maps are.
     slices = []
     for sources in routes:

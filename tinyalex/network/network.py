@@ -6,15 +6,19 @@ their matrix products.
 """
 
 import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from tinyalex.devices.device import Device, fitting, of_one_kind
+from tinyalex.devices.device import Array, Device, fitting, of_one_kind
+from tinyalex.devices.upload import DeviceBatch
 from tinyalex.errors import ShapeError, UsageError
-from tinyalex.layers import Linear, SoftmaxLoss
+from tinyalex.layers import Layer, Linear, Parameter, SoftmaxLoss
 from tinyalex.layers.loss import check_labels
 from tinyalex.network.blocks import BlockedStage
+from tinyalex.network.columns import Crossed, ForwardHook, Shape, Stage
 from tinyalex.network.fusion import fuse
+from tinyalex.randomness import Step
 
 
 class Network:
@@ -39,31 +43,41 @@ class Network:
         One image's shape in each column, before the first stage and after every stage.
     """
 
-    def __init__(self, stages, input_shape):
+    devices: list[Device]
+    dtype: np.dtype
+    executors: list[Stage | BlockedStage]
+
+    def __init__(self, stages: list[Stage], input_shape: Sequence[int]) -> None:
         self.stages, self.input_shape, self.loss = stages, tuple(input_shape), SoftmaxLoss()
         head = next(i for i, s in enumerate(stages) if any(isinstance(layer, Linear) for layer in s.columns[0]))
         self.trunk, self.head = stages[:head], stages[head:]
         for column in stages[0].columns:
             column[0].input_gradient = False
-        self.shapes = [[self.input_shape] * len(stages[0].columns)]
+        self.shapes: list[list[Shape]] = [[self.input_shape] * len(stages[0].columns)]
         for stage in stages:
             self.shapes.append(stage.output_shapes(self.shapes[-1]))
 
     @property
-    def classes(self):
+    def classes(self) -> int:
         return self.shapes[-1][0][0]
 
-    def layers(self):
+    def layers(self) -> Iterator[tuple[int, Layer]]:
         """Yield (column index, layer), stage by stage and column by column."""
         for stage in self.stages:
             for index, column in enumerate(stage.columns):
                 yield from ((index, layer) for layer in column)
 
-    def parameters(self):
+    def parameters(self) -> list[Parameter]:
         """Return all `Parameter` objects, in the order of `layers`."""
         return [parameter for _, layer in self.layers() for parameter in layer.parameters]
 
-    def build(self, devices=("cpu",), seed=0, dtype="float32", kernels=True):
+    def build(
+        self,
+        devices: Sequence[str] = ("cpu",),
+        seed: int | None = 0,
+        dtype: str | np.dtype = "float32",
+        kernels: bool = True,
+    ) -> "Network":
         """Put each column on its device, allocate and initialize the parameters, and return the network.
 
         Parameters
@@ -94,29 +108,29 @@ class Network:
             self.executors = list(map(fuse, self.stages))
         return self
 
-    def tensors(self, kind="value"):
+    def tensors(self, kind: str = "value") -> Iterator[tuple[str, Device, Array]]:
         """Yield (name, device, view) of every parameter; ``kind`` "value" or "grad". Names are 2012's: ``conv1a/W``."""
         for index, layer in self.layers():
             for parameter in layer.parameters:
                 for name, view in parameter.parts(getattr(parameter, kind)).items():
                     yield name, self.devices[index], view
 
-    def state(self):
+    def state(self) -> dict[str, Array]:
         """Return all parameter values, ``{"conv1a/W": view, ...}``; names and shapes are the same in every form."""
         return {name: view for name, _, view in self.tensors()}
 
-    def gradients(self):
+    def gradients(self) -> dict[str, Array]:
         """Return all gradients of the last `backward`, named as in `state`."""
         return {name: view for name, _, view in self.tensors("grad")}
 
-    def load(self, arrays):
+    def load(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Copy host arrays, a dict named as in `state`, into the parameter values."""
         for name, device, view in self.tensors():
             with device:
                 view[...] = device.put(np.ascontiguousarray(arrays[name], self.dtype))
 
     @contextlib.contextmanager
-    def step(self):
+    def step(self) -> Iterator["Network"]:
         """In the block, allocate intermediate arrays from the devices' arenas, and do not warn of overflows."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(np.errstate(over="ignore", invalid="ignore"))
@@ -124,7 +138,14 @@ class Network:
                 stack.enter_context(device.step())
             yield self
 
-    def forward(self, images, *, training=False, step=None, forward_hook=None):
+    def forward(
+        self,
+        images: np.ndarray | DeviceBatch,
+        *,
+        training: bool = False,
+        step: Step | None = None,
+        forward_hook: ForwardHook | None = None,
+    ) -> Array:
         """Compute the logits.
 
         Parameters
@@ -149,13 +170,15 @@ class Network:
             xs = stage.forward(xs, self.devices, training=training, step=step, forward_hook=forward_hook)
         return xs[0]
 
-    def backward(self, dlogits):
+    def backward(self, dlogits: Array) -> None:
         """Compute every parameter's gradient from the loss's gradient with respect to the logits, (n, classes)."""
         dys = [dlogits] + [None] * (len(self.devices) - 1)
         for stage in reversed(self.executors):
             dys = stage.backward(dys, self.devices)
 
-    def loss_and_backward(self, images, labels, *, training=True, step=None):
+    def loss_and_backward(
+        self, images: np.ndarray | DeviceBatch, labels: np.ndarray, *, training: bool = True, step: Step | None = None
+    ) -> tuple[Array, Array]:
         """Run forward, loss and backward for a batch; the gradients stay in the parameters.
 
         Parameters
@@ -185,8 +208,22 @@ class Network:
             self.backward(self.loss.backward())
         return loss, logits
 
-    def predict(self, images, batch=128):
-        """Return class probabilities on the host, shape (n, classes), for n images, ``batch`` at a time."""
+    def predict(self, images: np.ndarray | DeviceBatch, batch: int = 128) -> np.ndarray:
+        """Return class probabilities on the host, shape (n, classes), for n images, ``batch`` at a time.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from tinyalex import alexnet, recipe
+        >>> shapes = recipe.load("shapes", ["net.classes=12"])
+        >>> network = alexnet.build(shapes.net, shapes.init)
+        >>> images = np.zeros((2, *network.input_shape), "float32")
+        >>> probabilities = network.predict(images)
+        >>> probabilities.shape
+        (2, 12)
+        >>> bool(np.allclose(probabilities.sum(axis=1), 1))
+        True
+        """
         rows = []
         for first in range(0, len(images), batch):
             with self.step(), self.devices[0] as device:
@@ -194,7 +231,7 @@ class Network:
                 rows.append(device.get(self.loss.probabilities(logits)))
         return np.concatenate(rows) if rows else np.empty((0, self.classes), self.dtype)
 
-    def crossed(self):
+    def crossed(self) -> dict[str, Crossed]:
         """Return the bytes copied between columns so far: ``{stage: Counter((direction, source, destination))}``."""
         counts = {stage.name: run.crossed() for stage, run in zip(self.stages, self.executors, strict=True)}
         return {name: count for name, count in counts.items() if count}

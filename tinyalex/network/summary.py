@@ -1,8 +1,13 @@
 """The summary of a net: shapes and counts of every layer in each column, beside the figures that the paper gives."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+
+from tinyalex.network.columns import Crossed, Shape
+from tinyalex.network.network import Network
+from tinyalex.recipes.recipe import Net, Recipe
 
 # Neurons of each layer, both columns together: Figure 2's caption and §3.5.
 _PAPER_NEURONS = {"conv1": 253_440, "conv2": 186_624, "conv3": 64_896, "conv4": 64_896, "conv5": 43_264,
@@ -29,7 +34,7 @@ class Row(NamedTuple):
 
     layer: str
     kind: str
-    shape: tuple
+    shape: Shape
     neurons: int
     parameters: int
     multiply_adds: int
@@ -37,9 +42,18 @@ class Row(NamedTuple):
     exchanged_bytes: int
 
 
-def rows(network):
-    """Return ``{column index: [Row, ...]}`` of a network, which needs no arrays."""
-    table = {index: [] for index in range(len(network.stages[0].columns))}
+def rows(network: Network) -> dict[int, list[Row]]:
+    """Return ``{column index: [Row, ...]}`` of a network, which needs no arrays.
+
+    Examples
+    --------
+    >>> from tinyalex import alexnet, recipe, summary
+    >>> columns = summary.rows(alexnet.describe(recipe.load("original").net, devices=2))
+    >>> conv1a = columns[0][0]
+    >>> conv1a.layer, conv1a.shape, conv1a.parameters
+    ('conv1a', (55, 55, 48), 17472)
+    """
+    table: dict[int, list[Row]] = {index: [] for index in range(len(network.stages[0].columns))}
     for stage, before in zip(network.stages, network.shapes, strict=False):
         crossing = stage.exchange.bytes_per_image(before)
         shapes = stage.exchange.output_shapes(before)
@@ -64,7 +78,7 @@ def rows(network):
     return table
 
 
-def crossing_of(crossing, column):
+def crossing_of(crossing: Crossed, column: int) -> int:
     """Return the bytes of `Exchange.bytes_per_image` that a column receives in forward and sends back in backward."""
     return sum(
         size
@@ -73,14 +87,14 @@ def crossing_of(crossing, column):
     )
 
 
-def exchanged(network, batch):
+def exchanged(network: Network, batch: int) -> int:
     """Return the bytes that cross between columns in one training step."""
     return batch * sum(
         sum(s.exchange.bytes_per_image(b).values()) for s, b in zip(network.stages, network.shapes, strict=False)
     )
 
 
-def text(recipe, network):
+def text(recipe: Recipe, network: Network) -> str:
     """Format the summary of a recipe's net.
 
     Parameters
@@ -92,10 +106,19 @@ def text(recipe, network):
     Returns
     -------
     str
+
+    Examples
+    --------
+    >>> from tinyalex import alexnet, recipe, summary
+    >>> paper = recipe.load("paper")
+    >>> print(summary.text(paper, alexnet.describe(paper.net, devices=2)).splitlines()[0])
+    paper: 2 columns, exchange before conv3, fc6, fc7, fc8; 224 x 224 x 3 in, 1000 classes out
     """
     lines, table, total = [f"{recipe.name}: {_headline(recipe)}"], rows(network), np.zeros(3, dtype=int)
     batch = recipe.learning.batch
-    wide, kind = (max(w, *(1 + len(row[i]) for rows in table.values() for row in rows)) for i, w in ((0, 8), (1, 13)))
+    wide, kind = (
+        max(w, *(1 + len(str(row[i])) for rows in table.values() for row in rows)) for i, w in ((0, 8), (1, 13))
+    )
     for index, column in table.items():
         title = f"column {'ab'[index]}" if len(table) > 1 else "layers"
         lines += ["", f"{title:<{wide + kind}}{'output':>15}{'neurons':>10}{'parameters':>13}{'multiply-adds':>15}"
@@ -118,25 +141,25 @@ def text(recipe, network):
     return "\n".join(lines + _paper(recipe.net, table, total))
 
 
-def _numbers(row):
+def _numbers(row: Sequence[int] | np.ndarray) -> str:
     neurons, parameters, products, size, crossed = row
     cells = [f"{neurons:,}", f"{parameters:,}", f"{products:,}", f"{size / 1024:,.1f}", f"{crossed / 1024:,.1f}"]
     cells = ["" if cell in ("0", "0.0") else cell for cell in cells]
     return "".join(f"{cell:>{width}}" for cell, width in zip(cells, (10, 13, 15, 9, 12), strict=True))
 
 
-def _headline(recipe):
+def _headline(recipe: Recipe) -> str:
     net = recipe.net
     columns = f"{net.columns} columns" if net.columns > 1 else "1 column"
     exchanges = f", exchange before {', '.join(net.exchanges)}" if net.columns > 1 and net.exchanges else ""
     return f"{columns}{exchanges}; {net.input} x {net.input} x 3 in, {net.classes} classes out"
 
 
-def _paper(net, table, total):
+def _paper(net: Net, table: dict[int, list[Row]], total: np.ndarray) -> list[str]:
     # A comparison with the paper's figures, if the net is the paper's.
     if net.kind != "alexnet" or net.columns != 2 or any(getattr(net, k) != v for k, v in _PAPER_SHAPES.items()):
         return []
-    neurons = {}
+    neurons: dict[str, int] = {}
     for column in table.values():
         for row in column:
             if row.neurons:
@@ -156,9 +179,9 @@ def _paper(net, table, total):
     ]
 
 
-def _shares(table, total):
+def _shares(table: dict[int, list[Row]], total: np.ndarray) -> list[str]:
     # §1 says that each convolution holds at most 1 % of the parameters.
-    sizes = {}
+    sizes: dict[str, int] = {}
     for column in table.values():
         for row in column:
             if row.kind == "Conv2d":

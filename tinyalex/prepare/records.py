@@ -33,7 +33,7 @@ class Record(NamedTuple):
         Sum of the shard's images.
     """
 
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count; files of records have it under this name
     hash: str
     products: list
     skipped: list

@@ -2,12 +2,16 @@
 
 import difflib
 import math
+from collections.abc import Callable, Iterable
+from typing import Any, TypeAlias
 
 from tinyalex.errors import UsageError
 
+Rule: TypeAlias = tuple[str, Callable[[Any], Any]]  # a description, and a function that checks and converts a value
 
-def _whole(low):
-    def convert(value):
+
+def _whole(low: int) -> Rule:
+    def convert(value: Any) -> int:
         if type(value) is not int or value < low:
             raise ValueError
         return value
@@ -15,8 +19,8 @@ def _whole(low):
     return f"a whole number, {low} or more", convert
 
 
-def _number(range_, fits):
-    def convert(value):
+def _number(range_: str, fits: Callable[[float], bool]) -> Rule:
+    def convert(value: Any) -> float:
         if type(value) not in (int, float) or not math.isfinite(value) or not fits(value):
             raise ValueError
         return float(value)
@@ -24,8 +28,8 @@ def _number(range_, fits):
     return f"a number {range_}", convert
 
 
-def _choice(*options):
-    def convert(value):
+def _choice(*options: str | int) -> Rule:
+    def convert(value: Any) -> str | int:
         value = str(value) if type(value) is int and type(options[0]) is str else value  # norm=2012, without quotes
         if type(value) is not type(options[0]) or value not in options:
             raise ValueError
@@ -34,20 +38,20 @@ def _choice(*options):
     return " or ".join(repr(option) for option in options), convert
 
 
-def _text(value):
+def _text(value: Any) -> str:
     if not isinstance(value, str) or not value.isprintable():
         raise ValueError
     return value
 
 
-def _flag(value):
+def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError
     return value
 
 
-def _sequence(rule=None):
-    def convert(value):
+def _sequence(rule: Rule | None = None) -> Rule:
+    def convert(value: Any) -> tuple:
         if not isinstance(value, (list, tuple)):
             raise ValueError
         return tuple(value) if rule is None else tuple(rule[1](item) for item in value)
@@ -55,8 +59,8 @@ def _sequence(rule=None):
     return ("a list" if rule is None else f"a list, each {rule[0]}"), convert
 
 
-def _by_layer(rule, **default):
-    def convert(value):
+def _by_layer(rule: Rule, **default: float) -> Rule:
+    def convert(value: Any) -> dict[str, Any]:
         if not isinstance(value, dict):
             raise ValueError
         return default | {layer: rule[1](setting) for layer, setting in value.items()}
@@ -64,8 +68,8 @@ def _by_layer(rule, **default):
     return f"a table of layers, each {rule[0]}", convert
 
 
-def _or(alternative, rule):
-    def convert(value):
+def _or(alternative: str | None, rule: Rule) -> Rule:
+    def convert(value: Any) -> Any:
         return value if value == alternative and type(value) is type(alternative) else rule[1](value)
 
     return f"{rule[0]}, or {alternative!r}", convert
@@ -77,7 +81,7 @@ _BELOW_ONE = _number("from 0 to below 1", lambda x: 0 <= x < 1)
 _TEXT = ("text on one line", _text)
 _YES_NO = ("true or false", _flag)
 
-RULES = {
+RULES: dict[str, Rule] = {
     "name": _TEXT,
     "net.kind": _choice("alexnet", "cifar10", "cifar10-local"),
     "net.input": _whole(1),
@@ -125,7 +129,7 @@ RULES = {
 }
 
 
-def check(key, value):
+def check(key: str, value: Any) -> Any:
     """Check a value of a recipe key and convert it (lists to tuples, rates to floats).
 
     Raises
@@ -140,10 +144,10 @@ def check(key, value):
         raise UsageError(f"{key}: {value!r} is not valid; give {description}") from None
 
 
-def unknown(key, candidates=RULES, what="key"):
+def unknown(key: str, candidates: Iterable[str] = RULES, what: str = "key") -> UsageError:
     """Make the UsageError for a name that is not among the candidates; its message names the most similar one."""
 
-    def similarity(candidate):
+    def similarity(candidate: str) -> float:
         whole = difflib.SequenceMatcher(None, key, candidate).ratio()
         last = difflib.SequenceMatcher(None, key.rpartition(".")[2], candidate.rpartition(".")[2]).ratio()
         return whole + last

@@ -7,9 +7,12 @@ recipe, with all overrides, to the run folder.
 
 import json
 import tomllib
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
+from typing import Any
 
 from tinyalex.errors import UsageError
 from tinyalex.recipes.ranges import check, unknown
@@ -19,12 +22,12 @@ __all__ = ["LAYERS", "Data", "Init", "Learning", "Net", "Phase", "Recipe"]
 __all__ += ["load", "names", "parse", "to_toml", "with_classes", "with_epochs", "with_rate"]
 
 
-def names():
+def names() -> list[str]:
     """Return the names of the recipes that come with the package."""
     return sorted(file.name[:-5] for file in _folder().iterdir() if file.name.endswith(".toml"))
 
 
-def load(name_or_path, overrides=()):
+def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Read a recipe and check it.
 
     Parameters
@@ -39,6 +42,17 @@ def load(name_or_path, overrides=()):
     ------
     UsageError
         For an unknown recipe or key (the message names the most similar one), a wrong type, or a value out of range.
+
+    Examples
+    --------
+    >>> from tinyalex import recipe
+    >>> original = recipe.load("original", ["learning.batch=64", "learning.rate=0.02"])
+    >>> original.net.maps
+    (96, 256, 384, 384, 256)
+    >>> original.learning.batch
+    64
+    >>> original.notes
+    ('learning rate 0.02 instead of 0.01: all phases changed in proportion',)
     """
     name = str(name_or_path)
     source = _folder() / f"{name}.toml" if name in names() else Path(name)
@@ -51,7 +65,7 @@ def load(name_or_path, overrides=()):
     return parse(text, Path(name).stem, overrides)
 
 
-def parse(text, name="unnamed", overrides=()):
+def parse(text: str, name: str = "unnamed", overrides: Sequence[str] = ()) -> Recipe:
     """Build a recipe from TOML text, as `load` does from a file; `name` is used if the text has none."""
     try:
         tables = tomllib.loads(text)
@@ -83,7 +97,7 @@ OLD_NAMES = {  # keys of earlier versions: what they are called now
 }
 
 
-def _renamed(tables, section=""):
+def _renamed(tables: dict[str, Any], section: str = "") -> tuple[dict[str, Any], list[str]]:
     # Renames keys of earlier versions, in nested tables and in "section.key" overrides. Returns the tables and notes.
     renamed, notes = {}, []
     for key, value in tables.items():
@@ -106,7 +120,7 @@ def _renamed(tables, section=""):
     return renamed, notes
 
 
-def with_classes(recipe, classes):
+def with_classes(recipe: Recipe, classes: int) -> Recipe:
     """Give a recipe with 0 classes the data's number of classes; UsageError if it has another number."""
     if recipe.net.classes not in (0, classes):
         raise UsageError(
@@ -116,7 +130,7 @@ def with_classes(recipe, classes):
     return replace(recipe, net=replace(recipe.net, classes=classes))
 
 
-def with_epochs(recipe, epochs):
+def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
     """Return the recipe with another number of epochs; phases and warm-up change in proportion."""
     old, epochs = recipe.learning.epochs, check("learning.epochs", epochs)
     if epochs == old:
@@ -129,7 +143,7 @@ def with_epochs(recipe, epochs):
     return replace(recipe, learning=learning, notes=(*recipe.notes, note))
 
 
-def with_rate(recipe, rate):
+def with_rate(recipe: Recipe, rate: float) -> Recipe:
     """Return the recipe with another learning rate; the phases' rates for weights and biases change in proportion."""
     old, rate = recipe.learning.rate, check("learning.rate", rate)
     if rate == old:
@@ -146,7 +160,7 @@ def with_rate(recipe, rate):
     return replace(recipe, learning=replace(recipe.learning, rate=rate, phases=phases), notes=(*recipe.notes, note))
 
 
-def to_toml(recipe):
+def to_toml(recipe: Recipe) -> str:
     """Format a recipe as TOML that `load` and `parse` read back equal; its notes become comments."""
     lines = [*(f"# {note}" for note in recipe.notes), f"name = {_value(recipe.name)}"]
     for part in (recipe.net, recipe.init, recipe.data, recipe.learning):
@@ -156,22 +170,22 @@ def to_toml(recipe):
     return "\n".join(lines) + "\n"
 
 
-def _pairs(part):
+def _pairs(part: Net | Init | Data | Learning | Phase) -> list[str]:
     pairs = {key.name: getattr(part, key.name) for key in fields(part) if key.name != "phases"}
     return [f"{key} = {_value(value)}" for key, value in pairs.items() if value not in (None, {})]
 
 
-def _value(value):
+def _value(value: Any) -> str:
     if isinstance(value, dict):
         return "{ " + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + " }" if value else "{}"
     return json.dumps(value, ensure_ascii=False)  # text, numbers, booleans and lists are the same in TOML and JSON
 
 
-def _folder():
+def _folder() -> Traversable:
     return resources.files("tinyalex") / "recipes"
 
 
-def _split(override):
+def _split(override: str) -> tuple[str, Any]:
     key, equals, text = override.partition("=")
     if not equals:
         raise UsageError(f"--set {override}: no value; write section.key=value")
@@ -181,7 +195,7 @@ def _split(override):
         return key.strip(), text.strip()
 
 
-def _put(tables, key, value):
+def _put(tables: dict[str, Any], key: str, value: Any) -> None:
     section, *path = key.split(".")
     for step in path:
         tables = tables.setdefault(section, {})
@@ -191,5 +205,5 @@ def _put(tables, key, value):
     tables[section] = value
 
 
-def _rounded(x):
+def _rounded(x: float) -> float:
     return float(f"{x:.9g}")

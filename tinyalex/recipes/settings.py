@@ -1,7 +1,9 @@
 """The settings of a recipe as frozen dataclasses, which check each value, and the values against each other."""
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
 
 from tinyalex.errors import UsageError
 from tinyalex.recipes.ranges import check, unknown
@@ -15,8 +17,11 @@ _MAP_COUNTS = {"alexnet": (5, 6), "cifar10": (3,), "cifar10-local": (4,)}  # len
 _OMISSIBLE = ("conv3", "conv4", "conv5")  # paper section 7
 
 
+@dataclass(frozen=True)
 class _Checked:
-    def __post_init__(self):
+    section: ClassVar[str]
+
+    def __post_init__(self) -> None:
         for key in fields(self):
             object.__setattr__(self, key.name, check(f"{self.section}.{key.name}", getattr(self, key.name)))
 
@@ -38,13 +43,13 @@ class Net(_Checked):
     kind: str = "alexnet"
     input: int = 224
     columns: int = 2
-    maps: tuple = (96, 256, 384, 384, 256)
-    kernels: tuple = (11, 5, 3, 3, 3)
+    maps: tuple[int, ...] = (96, 256, 384, 384, 256)
+    kernels: tuple[int, ...] = (11, 5, 3, 3, 3)
     stride: int = 4
     hidden: int = 4096
     bottleneck: int = 0
     classes: int = 1000
-    talk: tuple = ("conv3", "fc6", "fc7", "fc8")
+    talk: tuple[str, ...] = ("conv3", "fc6", "fc7", "fc8")
     norm: str = "paper"
     pool: int = 3
     fc8: str = "a"
@@ -53,7 +58,7 @@ class Net(_Checked):
     convolution: str = "im2col"
     tf32: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         wanted = _MAP_COUNTS[self.kind]
         for key in ("maps", "kernels"):
@@ -80,14 +85,14 @@ class Net(_Checked):
         _known_layers("net.talk", self.talk, LAYERS[self.kind])
 
     @property
-    def layers(self):
+    def layers(self) -> tuple[str, ...]:
         """Names of the layers with weights, first to last."""
         absent = {f"conv{number}" for number, maps in enumerate((*self.maps, 0), 1) if not maps}
         absent |= set() if self.bottleneck else {"bottleneck7"}
         return tuple(name for name in LAYERS[self.kind] if name not in absent)
 
     @property
-    def exchanges(self):
+    def exchanges(self) -> tuple[str, ...]:
         """The layers before which columns exchange maps: those of `talk`; for one not in the net, the next that is."""
         found, pending = [], False
         for name in LAYERS[self.kind]:
@@ -106,8 +111,8 @@ class Init(_Checked):
     """
 
     section = "init"
-    weights: dict = field(default_factory=dict)
-    biases: dict = field(default_factory=dict)
+    weights: dict[str, float | str] = field(default_factory=dict)
+    biases: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -142,7 +147,7 @@ class Phase(_Checked):
     rate: float
     bias_rate: float | None = None
     colour_noise: float | None = None
-    lr_mult: dict = field(default_factory=dict)
+    lr_mult: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -162,14 +167,14 @@ class Learning(_Checked):
     bias_rate: float = 1.0
     momentum: float = 0.9
     weight_decay: float = 0.0005
-    layer_weight_decay: dict = field(default_factory=dict)
+    layer_weight_decay: dict[str, float] = field(default_factory=dict)
     schedule: str = "phases"
     warmup: float = 0.0
     patience: int = 4
     drops: int = 3
-    phases: tuple = ()
+    phases: tuple[Phase, ...] = ()
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         super().__post_init__()
         phases = tuple(phase if isinstance(phase, Phase) else build(Phase, phase) for phase in self.phases)
         phases = (phases or (Phase(0.0, self.rate),)) if self.schedule == "phases" else ()
@@ -192,9 +197,9 @@ class Recipe:
     init: Init = field(default_factory=Init)
     data: Data = field(default_factory=Data)
     learning: Learning = field(default_factory=Learning)
-    notes: tuple = field(default=(), compare=False)
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check("name", self.name)
         layers, kind = LAYERS[self.net.kind], self.net.kind
         norms = ("none", "2012") if kind == "cifar10-local" else ("none",)
@@ -210,7 +215,7 @@ class Recipe:
             _known_layers("learning.phases.lr_mult", phase.lr_mult, layers)
 
 
-def build(part, table):
+def build(part: type[_Checked], table: Any) -> Any:
     """Make one of the classes above from a table of keys; for an unknown one, a UsageError names the most similar."""
     known = [f"{part.section}.{key.name}" for key in fields(part)]
     if not isinstance(table, dict):
@@ -224,7 +229,7 @@ def build(part, table):
         raise UsageError(f"{part.section}: {table!r} lacks a key; give epoch and rate") from None
 
 
-def _known_layers(key, layers, known):
+def _known_layers(key: str, layers: Iterable[str], known: tuple[str, ...]) -> None:
     for layer in layers:
         if layer not in known:
             raise unknown(layer, known, f"layer for {key}")

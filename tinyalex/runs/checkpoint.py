@@ -20,7 +20,8 @@ from tinyalex.system import hashes, storage, tensorfile
 
 FORMAT = 1
 _HEADER = 1 << 20  # largest allowance for the header when checking for free space, bytes
-_verified = {}  # checkpoints that this process has written and verified: path to inode, size and time of change
+# Checkpoints that this process has written and verified: path to inode, size and time of change.
+_verified: dict[Path, tuple[int, int, int]] = {}
 
 
 def save(folder, tensors, metadata):

@@ -4,16 +4,19 @@
 """
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from tinyalex.errors import CheckpointError
+from tinyalex.network.network import Network
 from tinyalex.recipes import recipe
 from tinyalex.runs import checkpoint, run_folder
 
 
-def start_from(network, source, classes):
+def start_from(network: Network, source: str | Path, classes: Sequence[str]) -> dict[str, Any]:
     """Copy the layers that fit from a run's last checkpoint into a network; the others keep their initial values.
 
     A layer of a column fits if the checkpoint has all its tensors in the same shape; the last layer only if the classes
@@ -42,7 +45,9 @@ def start_from(network, source, classes):
     """
     tensors, metadata = read(source)
     state = {name: device.get(view) for name, device, view in network.tensors()}
-    taken, anew, layers = [], {}, {}
+    taken: list[str] = []
+    anew: dict[str, str] = {}
+    layers: dict[str, list[str]] = {}
     for name in state:
         layers.setdefault(name.split("/")[0], []).append(name)
     class_change = _class_change(metadata["classes"], classes)
@@ -66,19 +71,19 @@ def start_from(network, source, classes):
     }
 
 
-def _class_change(old, new):
+def _class_change(old: Sequence[str], new: Sequence[str]) -> str:
     if list(old) == list(new):
         return ""
     return "other classes" if len(old) == len(new) else f"{len(new)} classes, not {len(old)} as in that run"
 
 
-def _last_layers(network):
+def _last_layers(network: Network) -> list[Any]:
     # One layer, or one in each column if the last layer is split.
     layers = [layer for _, layer in network.layers() if layer.parameters]
     return [layer for layer in layers if layer.parameters[0].layer == layers[-1].parameters[0].layer]
 
 
-def _misfit(names, state, tensors):
+def _misfit(names: list[str], state: dict[str, np.ndarray], tensors: dict[str, np.ndarray]) -> str:
     for name in names:
         if name not in tensors:
             return "not in that run"
@@ -88,7 +93,7 @@ def _misfit(names, state, tensors):
     return ""
 
 
-def read(source):
+def read(source: str | Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read the checkpoint whose weights a run would start with: see `checkpoint.read`."""
     source = Path(source)
     tensors, metadata = run_folder.read(checkpoint.newest(source) if source.is_dir() else source)
@@ -96,14 +101,14 @@ def read(source):
     return tensors, metadata
 
 
-def line(origin):
+def line(origin: dict[str, Any]) -> str:
     """Describe in a line of text which layers were copied from which run."""
     new = "; ".join(f"{layer} ({why})" for layer, why in origin["anew"].items())
     copied = f"copied {', '.join(origin['taken'])}"
     return f"initialized from {origin['run']}, step {origin['step']}: {copied}; not copied: {new or 'nothing'}"
 
 
-def same_origin(origin, source, folder):
+def same_origin(origin: dict[str, Any] | None, source: str | Path | None, folder: Path) -> None:
     """Raise CheckpointError if a run to be resumed did not start with the weights of ``source``.
 
     Parameters
@@ -127,9 +132,9 @@ def same_origin(origin, source, folder):
         )
 
 
-def _digest(tensors):
+def _digest(tensors: dict[str, np.ndarray]) -> str:
     digest = hashlib.blake2b(digest_size=16)
     for name in sorted(name for name in tensors if not name.startswith(("momentum/", "data/", "epoch/"))):
         digest.update(f"{name} {tensors[name].dtype} {tensors[name].shape} ".encode())
-        digest.update(np.ascontiguousarray(tensors[name]))
+        digest.update(np.ascontiguousarray(tensors[name]))  # type: ignore[arg-type]  # arrays are buffers
     return digest.hexdigest()

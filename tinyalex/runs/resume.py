@@ -1,13 +1,19 @@
 """Starts or resumes a run: checks that settings, data and machine are those of the run in the folder."""
 
 import dataclasses
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from tinyalex.errors import CheckpointError, StalledError, UsageError
 from tinyalex.recipes import recipe
+from tinyalex.recipes.recipe import Recipe
 from tinyalex.runs import checkpoint, finetune, fingerprint, retention, run_folder
 from tinyalex.system import hashes, storage
 from tinyalex.training import health
+from tinyalex.training.loop import Training
 
 # Settings that --change allows to change: those of learning, and the algorithm of the convolutions.
 LEARNING = (
@@ -54,10 +60,12 @@ class ResumeOptions(NamedTuple):
     weak_signal: bool = False
     save_every: float = SAVE_EVERY
     command: str | None = None
-    init_from: str | None = None
+    init_from: str | Path | None = None
 
 
-def start(training, folder, options, show):
+def start(
+    training: Training, folder: Path, options: ResumeOptions, show: Callable[[str], object]
+) -> dict[str, Any] | None:
     """Resume the run in a folder, or check a new one before its first step.
 
     Parameters
@@ -108,8 +116,10 @@ def start(training, folder, options, show):
     return origin
 
 
-def _same_run(training, folder, options, show):
-    damaged = []
+def _same_run(
+    training: Training, folder: Path, options: ResumeOptions, show: Callable[[str], object]
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    damaged: list[str] = []
     tensors, metadata = run_folder.read(checkpoint.newest(folder, damaged))
     for line in damaged:
         show(f"warning: {line}")
@@ -151,21 +161,21 @@ def _same_run(training, folder, options, show):
     return tensors, metadata
 
 
-def _settings(old_recipe, new_recipe):
+def _settings(old_recipe: Recipe, new_recipe: Recipe) -> Iterator[tuple[str, Any, Any]]:
     # (key, old value, new value) of every setting of two recipes, except the path of the data.
     for part in ("net", "init", "data", "learning"):
         old, new = dataclasses.asdict(getattr(old_recipe, part)), dataclasses.asdict(getattr(new_recipe, part))
         yield from ((f"{part}.{key}", old[key], new[key]) for key in old if key != "set")
 
 
-def _short(value):
+def _short(value: Any) -> str:
     if isinstance(value, tuple) and value and isinstance(value[0], dict):  # phases
         return " and ".join(f"{phase['rate']:g} from epoch {phase['epoch']:g}" for phase in value)
     text = str(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def _check_signal(training, options, show):
+def _check_signal(training: Training, options: ResumeOptions, show: Callable[[str], object]) -> None:
     batch = run_folder.next_batch(training)
     if len(batch.labels) < 8:
         return  # too few images to measure it
@@ -181,7 +191,7 @@ def _check_signal(training, options, show):
     show(f"warning: {line}")
 
 
-def _shipped(made):
+def _shipped(made: Recipe) -> bool:
     # Whether net, initialization and input scale are those of a recipe that comes with the package.
     if made.name not in recipe.names():
         return False

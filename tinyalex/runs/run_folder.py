@@ -1,18 +1,22 @@
 """A run folder: what training writes there, and how the other commands read it."""
 
 import contextlib
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tinyalex.errors import CheckpointError, DivergedError, UsageError
 from tinyalex.network import alexnet
+from tinyalex.network.network import Network
 from tinyalex.recipes import recipe
+from tinyalex.recipes.recipe import Recipe
 from tinyalex.runs import checkpoint, fingerprint
 from tinyalex.runs.runlog import LOG, Log, read_log
 from tinyalex.system import lock, storage
 from tinyalex.training import health
+from tinyalex.training.loop import Training
 
 __all__ = ["LOG", "RECIPE", "Log", "Run", "export", "hold", "load", "next_batch", "read", "read_log", "restore", "save"]
 __all__ += ["remove_partial_files", "snapshot", "tensors_of"]
@@ -20,11 +24,11 @@ __all__ += ["remove_partial_files", "snapshot", "tensors_of"]
 RECIPE = "recipe.toml"
 
 
-def _all(kind):
+def _all(kind: type) -> Callable[[Any], bool]:
     return lambda value: type(value) is list and all(type(item) is kind for item in value)
 
 
-_FIELDS = {  # key of the metadata: whether a value is valid
+_FIELDS: dict[str, Callable[[Any], bool]] = {  # key of the metadata: whether a value is valid
     "recipe": lambda value: type(value) is str,
     "dataset": lambda value: type(value) is str,
     "seed": lambda value: type(value) is int,
@@ -53,21 +57,23 @@ class Run(NamedTuple):
         A message for each newer checkpoint that was skipped because it does not verify.
     """
 
-    network: object
-    recipe: object
-    classes: list
-    words: list
+    network: Network
+    recipe: Recipe
+    classes: list[str]
+    words: list[str]
     mean: np.ndarray
-    metadata: dict
-    passed_over: list
+    metadata: dict[str, Any]
+    passed_over: list[str]
 
 
-def tensors_of(state):
+def tensors_of(state: dict[str, Any]) -> dict[str, np.ndarray]:
     """Return the values and momenta of a `Training.state_dict` under the names that they have in a checkpoint."""
     return state["values"] | {f"momentum/{name}": momentum for name, momentum in state["momenta"].items()}
 
 
-def snapshot(training, origin=None, tested=False):
+def snapshot(
+    training: Training, origin: dict[str, Any] | None = None, tested: bool = False
+) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return what a checkpoint of a `Training` holds: all tensors on the host, and the metadata.
 
     Parameters
@@ -106,12 +112,12 @@ def snapshot(training, origin=None, tested=False):
     return tensors | {"data/mean": training.dataset.mean, "epoch/seen": state["epoch_metrics"]}, metadata
 
 
-def save(training, folder, origin=None, tested=False):
+def save(training: Training, folder: str | Path, origin: dict[str, Any] | None = None, tested: bool = False) -> Path:
     """Write a checkpoint from which a training run can resume, and return its path; see `snapshot`."""
     return checkpoint.save(folder, *snapshot(training, origin, tested))
 
 
-def restore(training, tensors, metadata):
+def restore(training: Training, tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -> None:
     """Restore a `Training` to the state that a checkpoint holds."""
     names = training.network.state()
     training.load_state_dict(
@@ -125,24 +131,24 @@ def restore(training, tensors, metadata):
     )
 
 
-def hold(folder):
+def hold(folder: str | Path) -> contextlib.AbstractContextManager[None]:
     """Lock a run folder for this process, and create it if it is missing: see `tinyalex.system.lock.hold`."""
     return lock.hold(folder, "training", "--out")
 
 
-def remove_partial_files(folder):
+def remove_partial_files(folder: str | Path) -> None:
     """Remove the temporary files that a killed process left in a folder; the caller must `hold` it."""
     for path in Path(folder).glob("*.part"):
         storage.remove(path)
 
 
-def next_batch(training):
-    """Return the next batch of a `Training`."""
+def next_batch(training: Training) -> Any:
+    """Return the next `Batch` of a `Training`."""
     with contextlib.closing(training.batches()) as batches:
         return next(batches)
 
 
-def read(path):
+def read(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Read a checkpoint, or a file of weights, and check it against the net that its own recipe describes.
 
     Returns
@@ -166,8 +172,8 @@ def read(path):
     return tensors, metadata
 
 
-def _shapes(path):
-    def shapes(metadata):
+def _shapes(path: Path) -> Callable[[dict[str, Any]], dict[str, tuple]]:
+    def shapes(metadata: dict[str, Any]) -> dict[str, tuple]:
         for field, fits in _FIELDS.items():
             if not fits(metadata.get(field)):
                 raise CheckpointError(
@@ -181,7 +187,7 @@ def _shapes(path):
         if not len(classes) == len(words) == settings.net.classes:
             counts = f"{len(classes)} classes with {len(words)} names, but the net has {settings.net.classes}"
             raise CheckpointError(f"{path}: {counts}; use an older checkpoint or train again")
-        wanted = {}
+        wanted: dict[str, tuple] = {}
         for parameter in alexnet.describe(settings.net).parameters():
             width = parameter.shape[-1] // len(parameter.names)
             wanted |= {
@@ -194,7 +200,7 @@ def _shapes(path):
     return shapes
 
 
-def load(path, devices=("cpu",), kernels=True):
+def load(path: str | Path, devices: Sequence[str] = ("cpu",), kernels: bool = True) -> Run:
     """Build the network of a run folder's newest checkpoint, of one checkpoint, or of a file of weights.
 
     Parameters
@@ -208,16 +214,32 @@ def load(path, devices=("cpu",), kernels=True):
     Returns
     -------
     Run
+
+    Examples
+    --------
+    Of a run folder with one checkpoint, which holds the initial weights:
+
+    >>> import tempfile
+    >>> import numpy as np
+    >>> from tinyalex import Training, datasets, load_run, recipe
+    >>> from tinyalex.runs import run_folder
+    >>> images = datasets.ImageSet(np.zeros((2, 64, 64, 3), "uint8"), np.array([0, 1]))
+    >>> training = Training(recipe.load("shapes"), datasets.Dataset("two", ["left", "right"], images, images))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = run_folder.save(training, folder)
+    ...     run = load_run(folder)
+    >>> run.classes, run.metadata["step"], run.network.input_shape
+    (['left', 'right'], 0, (56, 56, 3))
     """
     source = Path(path)
     for attempt in range(3):
-        rejected = []
-        path = checkpoint.newest(source, rejected) if source.is_dir() else source
+        rejected: list[str] = []
+        found = checkpoint.newest(source, rejected) if source.is_dir() else source
         try:
-            tensors, metadata = read(path)
+            tensors, metadata = read(found)
             break
         except CheckpointError:
-            if attempt == 2 or path.exists():
+            if attempt == 2 or found.exists():
                 raise  # else a training process has removed it since: take the one that is newest now
     settings = recipe.parse(metadata["recipe"])
     network = alexnet.build(settings.net, settings.init, devices, seed=None, kernels=kernels)
@@ -227,7 +249,7 @@ def load(path, devices=("cpu",), kernels=True):
     return Run(network, settings, classes, words, tensors["data/mean"], metadata, rejected)
 
 
-def export(run, path):
+def export(run: Run, path: str | Path) -> Path:
     """Write a `Run` to a file of weights: what `load` needs, without what a run needs to resume.
 
     Returns

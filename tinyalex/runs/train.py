@@ -2,11 +2,13 @@
 
 import contextlib
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from tinyalex.recipes.recipe import to_toml
+from tinyalex.recipes.recipe import Recipe, to_toml
 from tinyalex.runs import resume, run_folder
 from tinyalex.runs.checkpoint_manager import CheckpointManager
 from tinyalex.runs.replay import explain_divergence
@@ -15,12 +17,22 @@ from tinyalex.runs.runlog import Log, quietly
 from tinyalex.system import storage
 from tinyalex.system.signals import StopRequests
 from tinyalex.training import health
-from tinyalex.training.evaluation import evaluate
+from tinyalex.training.evaluation import Score, evaluate
 from tinyalex.training.loop import Training
 from tinyalex.training.step_metrics import RunningMeans
 
 
-def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, options=None, stop_condition=None, kernels=True):
+def train(
+    recipe: Recipe,
+    dataset: Any,
+    out: str | Path,
+    devices: Sequence[str] = ("cpu",),
+    seed: int = 0,
+    show: Callable[[str], object] = print,
+    options: ResumeOptions | None = None,
+    stop_condition: Callable[[Training], bool] | None = None,
+    kernels: bool = True,
+) -> Score:
     """Train a network, or resume the run in `out`, and write a log and checkpoints there.
 
     Parameters
@@ -77,13 +89,13 @@ def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, options=No
     return result
 
 
-def _finished(training, stop_condition):
+def _finished(training: Training, stop_condition: Callable[[Training], bool] | None) -> bool:
     # The condition is checked only between epochs, so that a run stopped within one ends where it would have ended.
     between = training.step == len(training.errors) * training.steps_per_epoch
     return training.finished or bool(stop_condition and between and stop_condition(training))
 
 
-def _train_epoch(training, log, checkpoints):
+def _train_epoch(training: Training, log: Log, checkpoints: CheckpointManager) -> None:
     # Trains from the current step to the end of the epoch.
     means, batches, started, images = RunningMeans(training), training.batches(), time.monotonic(), 0
     with contextlib.closing(batches):

@@ -19,7 +19,7 @@ class ClassScore(NamedTuple):
     """
 
     label: int
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count; `Score` has the same name
     top1_error: float
     top5_error: float
     taken_for: int
@@ -35,17 +35,17 @@ class Pair(NamedTuple):
     second_as_first: int
 
     @property
-    def times(self):
+    def times(self) -> int:
         """Number of images of either class that were taken for the other."""
         return self.first_as_second + self.second_as_first
 
 
-def predictions(probabilities):
+def predictions(probabilities: np.ndarray) -> np.ndarray:
     """Return the top-1 predictions, int (n,), in the order of `ranks`; -1 where a probability is not finite."""
     return np.where(np.isfinite(probabilities).all(axis=1), probabilities.argmax(axis=1), -1)
 
 
-def by_class(probabilities, labels):
+def by_class(probabilities: np.ndarray, labels: np.ndarray) -> list[ClassScore]:
     """Compute the error rates of each class.
 
     Parameters
@@ -60,7 +60,7 @@ def by_class(probabilities, labels):
     """
     classes, rank, mistakes = probabilities.shape[1], ranks(probabilities, labels), _mistakes(probabilities, labels)
     count, wrong1, wrong5 = (np.bincount(labels, weight, minlength=classes) for weight in (None, rank >= 1, rank >= 5))
-    most = {}
+    most: dict[int, tuple[int, int]] = {}
     for (label, prediction), times in mistakes.items():
         # Of equally frequent predictions the first one, with the lower label, is kept.
         if times > most.get(label, (0, 0))[1]:
@@ -68,12 +68,12 @@ def by_class(probabilities, labels):
     with np.errstate(invalid="ignore"):
         errors = np.stack([wrong1, wrong5], axis=1) / count[:, None]
     return [
-        ClassScore(label, int(count[label]), *map(float, errors[label]), *most.get(label, (-1, 0)))
-        for label in range(classes)
+        ClassScore(label, int(count[label]), float(top1), float(top5), *most.get(label, (-1, 0)))
+        for label, (top1, top5) in enumerate(errors)
     ]
 
 
-def confused(probabilities, labels, most=10):
+def confused(probabilities: np.ndarray, labels: np.ndarray, most: int = 10) -> list[Pair]:
     """Return the ``most`` pairs of classes that were confused most often, as a list of `Pair`, worst first."""
     mistakes = _mistakes(probabilities, labels)
     pairs = {
@@ -83,7 +83,7 @@ def confused(probabilities, labels, most=10):
     return sorted(pairs.values(), key=lambda pair: (-pair.times, pair.first, pair.second))[:most]
 
 
-def _mistakes(probabilities, labels):
+def _mistakes(probabilities: np.ndarray, labels: np.ndarray) -> dict[tuple[int, int], int]:
     # {(label, prediction): count}, sorted; a full confusion matrix would be too large for 21,843 classes.
     predicted = predictions(probabilities)
     wrong = (predicted != labels) & (predicted >= 0)

@@ -9,25 +9,29 @@ Special cases:
 """
 
 import contextlib
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
+from tinyalex.datasets.dataset import Images
 from tinyalex.datasets.loading.batches import test_batches
 from tinyalex.errors import DataError
 from tinyalex.layers.loss import check_labels
+from tinyalex.network.network import Network
+from tinyalex.recipes.recipe import Recipe
 
 
 class Score(NamedTuple):
     """Mean loss and error rates over ``count`` images; errors are fractions."""
 
-    count: int
+    count: int  # type: ignore[assignment]  # hides tuple.count; the log has it under this name
     loss: float
     top1_error: float
     top5_error: float
 
 
-def ranks(probabilities, labels):
+def ranks(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return the rank of the right class: how many classes come before it.
 
     Parameters
@@ -47,10 +51,18 @@ def ranks(probabilities, labels):
     return np.where(np.isfinite(probabilities).all(axis=1), before, max(5, probabilities.shape[1]))
 
 
-def score(probabilities, labels):
+def score(probabilities: np.ndarray, labels: np.ndarray) -> Score:
     """Return the `Score` of probabilities (n, classes).
 
     Where the right class has probability 0, or one that is not finite, the loss uses the smallest normal float32.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from tinyalex import evaluation
+    >>> score = evaluation.score(np.array([[0.7, 0.2, 0.1], [0.1, 0.4, 0.5]]), labels=np.array([0, 1]))
+    >>> score.count, round(score.loss, 4), score.top1_error, score.top5_error
+    (2, 0.6365, 0.5, 0.0)
     """
     check_labels(labels, *probabilities.shape)
     rank = ranks(probabilities, labels)
@@ -59,7 +71,14 @@ def score(probabilities, labels):
     return Score(len(labels), float(loss), float((rank >= 1).mean()), float((rank >= 5).mean()))
 
 
-def probabilities(network, images, mean, recipe, views=1, after_batch=None):
+def probabilities(
+    network: Network,
+    images: Images,
+    mean: np.ndarray,
+    recipe: Recipe,
+    views: int = 1,
+    after_batch: Callable[[], object] | None = None,
+) -> np.ndarray:
     """Return a network's class probabilities for test images, averaged over views after the softmax (paper §4.1).
 
     Parameters
@@ -93,6 +112,13 @@ def probabilities(network, images, mean, recipe, views=1, after_batch=None):
     return np.concatenate(parts)
 
 
-def evaluate(network, images, mean, recipe, views=1, after_batch=None):
+def evaluate(
+    network: Network,
+    images: Images,
+    mean: np.ndarray,
+    recipe: Recipe,
+    views: int = 1,
+    after_batch: Callable[[], object] | None = None,
+) -> Score:
     """Score a network on test images; the parameters are those of `probabilities`."""
     return score(probabilities(network, images, mean, recipe, views, after_batch), np.asarray(images.labels))

@@ -1,10 +1,18 @@
 """Checks that training goes well: finite numbers, logits that depend on the image, a falling loss, active ReLUs."""
 
 import math
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from tinyalex.datasets.loading.loader import Batch
+from tinyalex.devices.device import Array, Device
+from tinyalex.devices.upload import DeviceBatch
 from tinyalex.errors import DivergedError, StalledError
+from tinyalex.layers import Layer
+from tinyalex.network.network import Network
+from tinyalex.randomness import Step
+from tinyalex.training.step_metrics import StepMetrics
 
 WEAK = 0.02  # with a signal below this, training is likely to stall: see `signal`
 STALL_WARNING, STALL_END = 2000 * 256, 10000 * 256  # images after which the loss should be below the level of guessing
@@ -16,7 +24,9 @@ _REMEDIES = (
 )
 
 
-def first_not_finite(network, images, training=False, step=None):
+def first_not_finite(
+    network: Network, images: np.ndarray | DeviceBatch, training: bool = False, step: Step | None = None
+) -> str | None:
     """Return the name of the first layer in forward order whose parameters or output hold a NaN or an infinity.
 
     Parameters
@@ -31,7 +41,7 @@ def first_not_finite(network, images, training=False, step=None):
     """
     bad = set()
 
-    def forward_hook(layer, y):
+    def forward_hook(layer: Layer, y: Array) -> None:
         tensors = [y, *(parameter.value for parameter in layer.parameters)]
         if not all(_finite(layer.device, tensor) for tensor in tensors):
             bad.add((layer.device, layer.names))  # the device too: a relu2 is in both columns
@@ -41,13 +51,13 @@ def first_not_finite(network, images, training=False, step=None):
     return next((layer.name for _, layer in network.layers() if (layer.device, layer.names) in bad), None)
 
 
-def first_gradient_not_finite(network):
+def first_gradient_not_finite(network: Network) -> str | None:
     """Return the name of the parameter nearest to the loss whose gradient holds a NaN or an infinity, or None."""
     bad = [name for name, device, view in network.tensors("grad") if not _finite(device, view)]
     return bad[-1] if bad else None
 
 
-def not_finite(tensors):
+def not_finite(tensors: Mapping[str, np.ndarray]) -> str | None:
     """Return where the first NaN or infinity in a dict of host arrays is, as ``"conv1a/W[3, 0, 2, 7]"``, or None."""
     for name, array in tensors.items():
         if not np.isfinite(array).all():
@@ -56,7 +66,9 @@ def not_finite(tensors):
     return None
 
 
-def check_finite(network, batch, step, rate, metrics, gradients=False):
+def check_finite(
+    network: Network, batch: Batch, step: Step, rate: float, metrics: StepMetrics, gradients: bool = False
+) -> None:
     """Raise an error if a step's loss, or one of its gradients, is not finite. Call it before the update.
 
     Parameters
@@ -91,7 +103,7 @@ def check_finite(network, batch, step, rate, metrics, gradients=False):
     ) from None
 
 
-def signal(network, images):
+def signal(network: Network, images: np.ndarray | DeviceBatch) -> float:
     """Measure how much the logits depend on the image.
 
     Parameters
@@ -112,21 +124,21 @@ def signal(network, images):
     return float(np.sqrt(logits.var(axis=0).mean()) / size) if size > 0 else 0.0
 
 
-def dead_relu_fraction(network, images):
+def dead_relu_fraction(network: Network, images: np.ndarray | DeviceBatch) -> dict[str, float]:
     """Return the fraction of each ReLU's units that are 0 for all the images: ``{"relu1": 0.1, ...}``.
 
     After a convolution a unit is a whole map: it is dead if it is 0 at every position of every image.
     """
-    outputs = []  # (ReLU, column, which units are active) for every block of images
+    outputs: list[tuple[str, int, np.ndarray]] = []  # (ReLU, column, which units are active) for every block of images
 
-    def forward_hook(layer, y):
+    def forward_hook(layer: Layer, y: Array) -> None:
         if layer.relu:
             active = layer.device.get((y > 0).any(axis=tuple(range(y.ndim - 1))))
             outputs.append((layer.relu.names[0], id(layer.device), active))
 
     with network.step():
         network.forward(images, forward_hook=forward_hook)
-    ever_active = {}
+    ever_active: dict[tuple[str, int], np.ndarray] = {}
     for name, column, active in outputs:
         ever_active[name, column] = ever_active.get((name, column), False) | active
     names = sorted({name for name, _ in ever_active})
@@ -150,12 +162,15 @@ class TrainingMonitor:
         The losses of its last steps.
     """
 
-    def __init__(self, classes, batch, say, seen=0, losses=()):
+    def __init__(
+        self, classes: int, batch: int, say: Callable[[str], object], seen: int = 0, losses: Sequence[float] = ()
+    ) -> None:
         self._guessing, self._seen, self._say = math.log(classes), seen, say
-        self._keep, self._warned = max(20, 25600 // batch), set()
+        self._keep = max(20, 25600 // batch)
+        self._warned: set[str] = set()
         self._recent = list(losses[-self._keep :])
 
-    def loss(self, loss, images):
+    def loss(self, loss: float, images: int) -> None:
         """Check a step's loss.
 
         Raises
@@ -176,23 +191,23 @@ class TrainingMonitor:
                     raise StalledError(f"{line}; {_REMEDIES}; to continue all the same, repeat the command")
                 self._say(f"warning: {line}; it may still begin to fall; if it does not, {_REMEDIES}")
 
-    def dead_relus(self, fractions):
+    def dead_relus(self, fractions: Mapping[str, float]) -> None:
         """Check what `dead_relu_fraction` returned."""
         for name, share in fractions.items():
             if share > _DEAD:
                 self._once(name, f"{name}: {share:.0%} of its units are 0 for every image; use a smaller learning.rate")
 
-    def waiting(self, seconds, share):
+    def waiting(self, seconds: float, share: float) -> None:
         """Check the time, and the share of an epoch, spent waiting for data."""
         if seconds > _LONG and share > _WAITING:
             self._once("data", f"data: {share:.0%} of the time was spent waiting for the next batch; use a faster disk")
 
-    def _once(self, topic, line):
+    def _once(self, topic: str, line: str) -> None:
         if topic not in self._warned:
             self._warned.add(topic)
             self._say(f"warning: {line}")
 
 
-def _finite(device, array):
+def _finite(device: Device, array: Array) -> bool:
     with device:
         return bool(device.xp.isfinite(array).all())

@@ -4,12 +4,18 @@ The loop uses a network, batches of a data set, a schedule and an optimizer. It 
 `tinyalex.runs`, which calls it, adds the run folder, the log, the checkpoints and stopping.
 """
 
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
 import numpy as np
 
-from tinyalex.datasets.loading.batches import training_batches
+from tinyalex.datasets.dataset import Dataset
+from tinyalex.datasets.loading.batches import Batches, training_batches
+from tinyalex.datasets.loading.loader import Batch
 from tinyalex.network import alexnet
+from tinyalex.network.network import Network
 from tinyalex.randomness import Step
-from tinyalex.recipes.recipe import with_classes
+from tinyalex.recipes.recipe import Recipe, with_classes
 from tinyalex.training import health, schedule
 from tinyalex.training.optimizer import Optimizer
 from tinyalex.training.step_metrics import StepMetrics
@@ -42,14 +48,22 @@ class Training:
         wait for the host.
     """
 
-    def __init__(self, recipe, dataset, devices=("cpu",), seed=0, kernels=True):
+    network: Network
+    optimizer: Optimizer
+    step: int
+    epoch_metrics: list[StepMetrics]
+
+    def __init__(
+        self, recipe: Recipe, dataset: Dataset, devices: Sequence[str] = ("cpu",), seed: int = 0, kernels: bool = True
+    ) -> None:
         self.recipe, self.dataset, self.seed = with_classes(recipe, len(dataset.classes)), dataset, seed
         self.steps_per_epoch = -(-len(dataset.need("train")) // recipe.learning.batch)
-        self.errors, self.kernels = [], kernels
+        self.errors: list[float] = []
+        self.kernels = kernels
         self.reset(devices)
         self.async_metrics = not self.network.devices[0].on_host
 
-    def reset(self, devices):
+    def reset(self, devices: Sequence[str]) -> None:
         """Build the network and the optimizer anew, as they are before the first step."""
         learning = self.recipe.learning
         self.network = alexnet.build(self.recipe.net, self.recipe.init, devices, self.seed, kernels=self.kernels)
@@ -57,21 +71,21 @@ class Training:
         self.step, self.epoch_metrics = 0, []
 
     @property
-    def epoch(self):
+    def epoch(self) -> float:
         """Epochs trained so far, a float: 1.5 is halfway through the second epoch."""
         return self.step / self.steps_per_epoch
 
     @property
-    def rates(self):
+    def rates(self) -> schedule.Rates:
         """The `schedule.Rates` of the next update."""
         return schedule.rates(self.recipe.learning, self.epoch, self.errors[: self.step // self.steps_per_epoch])
 
     @property
-    def finished(self):
+    def finished(self) -> bool:
         """Whether the last epoch has been trained and tested, or the schedule has ended training earlier."""
         return len(self.errors) == self.recipe.learning.epochs or self.rates.finished
 
-    def batches(self):
+    def batches(self) -> Batches:
         """Return the batches from the current step to the end of the epoch."""
         epoch, first_batch = divmod(self.step, self.steps_per_epoch)
         # The strength of the colour noise is the same for the whole epoch.
@@ -79,7 +93,7 @@ class Training:
         devices = self.network.devices
         return training_batches(self.dataset, self.recipe, self.seed, epoch, first_batch, colour_noise, devices)
 
-    def train_step(self, batch, check_gradients=False):
+    def train_step(self, batch: Batch, check_gradients: bool = False) -> StepMetrics:
         """Take one step of gradient descent: forward, loss, backward, update.
 
         Parameters
@@ -112,7 +126,9 @@ class Training:
         metrics.set_position(self.step, self.epoch, self.rates.rate, len(self.epoch_metrics))
         return metrics
 
-    def train_steps(self, batches, synchronize=lambda: False):
+    def train_steps(
+        self, batches: Iterable[Batch], synchronize: Callable[[], bool] = lambda: False
+    ) -> Iterator[StepMetrics]:
         """Take a step for each batch and yield its `StepMetrics`.
 
         With `async_metrics` the metrics of a step are yielded after the next step has been launched.
@@ -138,7 +154,7 @@ class Training:
         if pending:
             yield pending
 
-    def state_dict(self):
+    def state_dict(self) -> dict[str, Any]:
         """Copy everything that training changes to the host.
 
         Returns
@@ -156,7 +172,7 @@ class Training:
             "epoch_metrics": np.array([metrics.read() for metrics in done], np.float64).reshape(-1, 2),
         }
 
-    def load_state_dict(self, state):
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.network.load(state["values"])
         self.optimizer.load(state["momenta"])

@@ -6,8 +6,15 @@ where the gradient is the mean over the batch. Biases have their own rate and no
 ``wc``).
 """
 
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from tinyalex.devices.device import Array, Device
 from tinyalex.devices.parallel import spread
 from tinyalex.kernels.update import Flat
+from tinyalex.layers import Parameter
+from tinyalex.network.network import Network
 
 
 class Optimizer:
@@ -21,12 +28,37 @@ class Optimizer:
         0.9 and 0.0005 in the paper.
     layer_weight_decay : dict, optional
         Layer name to weight decay, where it differs from `weight_decay` (2012: every layer has its own ``wc``).
+
+    Examples
+    --------
+    One step on two images, without dropout, lowers their loss:
+
+    >>> import numpy as np
+    >>> from tinyalex import Optimizer, alexnet, recipe
+    >>> shapes = recipe.load("shapes", ["net.classes=12"])
+    >>> network = alexnet.build(shapes.net, shapes.init)
+    >>> optimizer = Optimizer(network)
+    >>> images = np.zeros((2, *network.input_shape), "float32")
+    >>> images[1, 20:40, 20:40] = 1
+    >>> labels = np.array([3, 7])
+    >>> before, _ = network.loss_and_backward(images, labels, training=False)
+    >>> optimizer.update(rate=0.01)
+    >>> after, _ = network.loss_and_backward(images, labels, training=False)
+    >>> bool(after < before)
+    True
     """
 
-    def __init__(self, network, momentum=0.9, weight_decay=0.0005, layer_weight_decay=None):
+    def __init__(
+        self,
+        network: Network,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0005,
+        layer_weight_decay: dict[str, float] | None = None,
+    ) -> None:
         self.momentum, self.weight_decay, self.layer_weight_decay = momentum, weight_decay, layer_weight_decay or {}
-        self._rows = []  # (device, parameter, v) of every parameter
-        self._flats = []  # on a GPU, the parameters of a column as one flat array, updated by a single kernel
+        self._rows: list[tuple[Device, Parameter, Array]] = []  # (device, parameter, v) of every parameter
+        # On a GPU, the parameters of a column as one flat array, updated by a single kernel.
+        self._flats: list[Flat] = []
         for column, device in enumerate(network.devices):
             parameters = [p for index, layer in network.layers() if index == column for p in layer.parameters]
             with device:
@@ -37,18 +69,18 @@ class Optimizer:
                     vs = [device.zeros(parameter.shape, network.dtype) for parameter in parameters]
             self._rows += zip([device] * len(vs), parameters, vs, strict=True)
 
-    def tensors(self):
+    def tensors(self) -> Iterator[tuple[str, Device, Array]]:
         """Yield (name, device, view of v) for every parameter, named as in `Network.state`."""
         for device, parameter, v in self._rows:
             yield from ((name, device, view) for name, view in parameter.parts(v).items())
 
-    def load(self, arrays):
+    def load(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Copy host arrays, a dict with the names of `tensors`, into every v."""
         for name, device, view in self.tensors():
             with device:
                 view[...] = device.put(arrays[name])
 
-    def update(self, rate, bias_rate=None, lr_mult=None):
+    def update(self, rate: float, bias_rate: float | None = None, lr_mult: dict[str, float] | None = None) -> None:
         """Update every parameter once.
 
         Parameters
@@ -63,7 +95,7 @@ class Optimizer:
         """
         rates = {"W": rate, "b": rate if bias_rate is None else bias_rate}
 
-        def rate_and_decay(parameter):
+        def rate_and_decay(parameter: Parameter) -> tuple[float, float]:
             own = rates[parameter.kind] * (lr_mult or {}).get(parameter.layer, 1.0)
             decay = self.layer_weight_decay.get(parameter.layer, self.weight_decay) if parameter.kind == "W" else 0.0
             return own, decay * own
@@ -79,7 +111,7 @@ class Optimizer:
                     spread(sgd_update, tensors, *settings) if device.on_host else sgd_update(*tensors, *settings)
 
 
-def sgd_update(w, g, v, momentum, rate, decay):
+def sgd_update(w: Array, g: Array, v: Array, momentum: float, rate: float, decay: float) -> None:
     """Update values w and momenta v in place, from gradients g; ``decay`` is the weight decay times the rate."""
     v *= momentum
     if decay:

@@ -5,7 +5,10 @@ the same ones as a run that was never interrupted.
 """
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
+
+from tinyalex.recipes.recipe import Learning
 
 
 class Rates(NamedTuple):
@@ -27,13 +30,13 @@ class Rates(NamedTuple):
 
     rate: float
     bias_rate: float
-    lr_mult: dict
+    lr_mult: dict[str, float]
     colour_noise: float | None
     finished: bool
     drops: int = 0
 
 
-def rates(learning, epoch, errors=()):
+def rates(learning: Learning, epoch: float, errors: Sequence[float] = ()) -> Rates:
     """Return the `Rates` of a recipe's ``learning`` section.
 
     Parameters
@@ -43,6 +46,13 @@ def rates(learning, epoch, errors=()):
         Epochs trained so far, a float.
     errors : sequence of float
         Test error after each epoch so far; only "plateau" uses them.
+
+    Examples
+    --------
+    >>> from tinyalex import recipe, schedule
+    >>> learning = recipe.load("original").learning
+    >>> [schedule.rates(learning, epoch).rate for epoch in (0, 24.9, 25, 60)]
+    [0.01, 0.01, 0.001, 0.0001]
     """
     rate, bias_rate, lr_mult, colour_noise, finished, drops = learning.rate, None, {}, None, False, 0
     if learning.schedule == "phases":
@@ -62,7 +72,7 @@ def rates(learning, epoch, errors=()):
     return Rates(rate * warm, bias_rate * warm, lr_mult, colour_noise, finished, drops)
 
 
-def plateaus(errors, patience):
+def plateaus(errors: Iterable[float], patience: int) -> int:
     """Count how often ``patience`` epochs in a row have not improved on the best error before them."""
     best, stale, count = math.inf, 0, 0
     for error in errors:

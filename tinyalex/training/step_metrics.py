@@ -1,7 +1,10 @@
 """The metrics of training steps, loss and top-1 error, and their running means."""
 
+from typing import Any
+
 import numpy as np
 
+from tinyalex.devices.device import Array, Device
 from tinyalex.errors import DivergedError
 
 
@@ -27,11 +30,17 @@ class StepMetrics:
         See `set_position`.
     """
 
-    def __init__(self, device, loss, wrong):
+    step: int
+    epoch: float
+    rate: float
+    step_in_epoch: int
+    _values: tuple[float, float] | None
+
+    def __init__(self, device: Device, loss: Array, wrong: Array) -> None:
         self._loss, self._wrong, self._values = device.get_async(loss), device.get_async(wrong), None
         self.images = len(wrong)
 
-    def set_position(self, step, epoch, rate, step_in_epoch):
+    def set_position(self, step: int, epoch: float, rate: float, step_in_epoch: int) -> None:
         """Record where training stands after this step.
 
         Parameters
@@ -48,13 +57,13 @@ class StepMetrics:
         self.step, self.epoch, self.rate, self.step_in_epoch = step, epoch, rate, step_in_epoch
 
     @classmethod
-    def from_checkpoint(cls, loss, error):
+    def from_checkpoint(cls, loss: float, error: float) -> "StepMetrics":
         """Make a step's metrics from the two numbers that a checkpoint stores for it."""
         metrics = cls.__new__(cls)
         metrics._values = (float(loss), float(error))
         return metrics
 
-    def read(self):
+    def read(self) -> tuple[float, float]:
         """Return the loss and the top-1 error; waits for the device if the copy has not finished.
 
         Raises
@@ -86,7 +95,7 @@ class RunningMeans:
         Number of steps in a twentieth of an epoch.
     """
 
-    def __init__(self, training):
+    def __init__(self, training: Any) -> None:
         steps, batch = training.steps_per_epoch, training.recipe.learning.batch
         self.window = max(1, steps // 20)
         self._values, self._images = np.zeros((steps, 2)), np.full(steps, batch)
@@ -94,7 +103,7 @@ class RunningMeans:
         for index, metrics in enumerate(training.epoch_metrics):
             self._values[index] = metrics.read()
 
-    def add(self, metrics, steps=None):
+    def add(self, metrics: StepMetrics, steps: int | None = None) -> np.ndarray:
         """Add a step's metrics and return the mean loss and error of the last `steps` (default: `window`) steps."""
         last = metrics.step_in_epoch
         self._values[last - 1] = metrics.read()
