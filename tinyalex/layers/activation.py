@@ -12,7 +12,7 @@ class ReLU(Layer):
         return self
 
     def forward(self, x, training=False, step=None):
-        if kernels := self.device.kernels_for(x, cpu=cpu_kernels):
+        if kernels := self.kernels_for(x, cpu=cpu_kernels):
             self.saved = kernels.relu(self.device, x)
             return self.saved
         self.saved = self.device.xp.maximum(x, 0)
@@ -21,7 +21,7 @@ class ReLU(Layer):
     def backward(self, dy):
         # dx = dy where x > 0, and 0 elsewhere, at x = 0 too (2012: ``neuron.cuh``).
         y = self.pop_saved()
-        if kernels := self.device.kernels_for(dy, cpu=cpu_kernels):
+        if kernels := self.kernels_of_forward(dy):
             return kernels.relu_backward(self.device, dy, y)
         return dy * (y > 0)
 

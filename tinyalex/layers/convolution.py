@@ -59,7 +59,7 @@ class Conv2d(Layer):
     def product(self, x):
         """Run forward without the bias."""
         ho, wo, o = self.output_shape(x.shape[1:])
-        if kernels := self.device.kernels_for(x, cuda=cuda_kernels):
+        if kernels := self.kernels_for(x, cuda=cuda_kernels):
             self.saved = None  # free what a forward without a backward has left
             y, self.saved = kernels.product(self.device, x, self.W.value, ho, wo, *self._window())
             return y
@@ -75,7 +75,7 @@ class Conv2d(Layer):
         """Run backward without the bias."""
         # y = P W with patches P:  dW = P' dy,  dP = dy W',  dx adds the patches dP up.
         x, W, dW = self.pop_saved(), self.W.value, self.W.grad
-        if kernels := self.device.kernels_for(dy, cuda=cuda_kernels):
+        if kernels := self.kernels_of_forward(dy):
             return kernels.product_backward(self.device, dy, x, W, dW, *self._window(), self.input_gradient)
         W, dW = W.reshape(-1, self.maps), dW.reshape(-1, self.maps)
         dy = dy.reshape(-1, self.maps)  # (n ho wo, o)

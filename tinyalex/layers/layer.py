@@ -94,6 +94,7 @@ class Layer:
     input_gradient = True
     relu = None
     saved = None
+    form = None, None  # of the last forward: the module of kernels, or None, and x's dtype
 
     def forward(self, x, training=False, step=None):
         """Compute the layer's output and save what `backward` needs.
@@ -142,6 +143,8 @@ class Layer:
         ------
         RuntimeError
             If no forward came before.
+        ShapeError
+            On a GPU, if dy's dtype is not that of forward's x and the layer uses kernels.
         """
         raise NotImplementedError
 
@@ -198,10 +201,23 @@ class Layer:
         saved, self.saved = self.saved, None
         return saved
 
-    def expect(self, condition, shape, wanted):
-        """Unless the condition holds, raise a ShapeError that names the layer, the shape it got and what it needs."""
+    def kernels_for(self, x, cuda=None, cpu=None):
+        """Choose the form of an operation in forward, as `Device.kernels_for` does, and keep it for backward."""
+        self.form = self.device.kernels_for(x, cuda=cuda, cpu=cpu), x.dtype
+        return self.form[0]
+
+    def kernels_of_forward(self, dy):
+        """Return in backward what `kernels_for` returned in forward; kernels of a GPU need a dy in x's dtype."""
+        kernels, dtype = self.form
+        fits = not kernels or self.device.on_host or dy.dtype == dtype
+        self.expect(fits, f"dy in {dy.dtype}", f"{dtype}, which x was: use dy.astype('{dtype}')")
+        return kernels
+
+    def expect(self, condition, got, wanted):
+        """Unless the condition holds, raise a ShapeError that names the layer, what it got and what it needs."""
         if not condition:
-            raise ShapeError(f"{self.name or type(self).__name__}: got {tuple(shape)}, wants {wanted}")
+            got = got if isinstance(got, str) else tuple(got)
+            raise ShapeError(f"{self.name or type(self).__name__}: got {got}, wants {wanted}")
 
 
 def grouped(inputs, outputs, groups):

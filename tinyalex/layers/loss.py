@@ -13,7 +13,7 @@ class SoftmaxLoss(Layer):
 
     def forward(self, z, labels):
         """Return the mean loss, as an array of no dimensions on the device."""
-        if kernels := self.device.kernels_for(z, cuda=cuda_kernels):
+        if kernels := self.kernels_for(z, cuda=cuda_kernels):
             loss, self.saved = kernels.forward(self.device, z, labels)
             return loss
         xp, n = self.device.xp, len(z)
@@ -27,7 +27,7 @@ class SoftmaxLoss(Layer):
         """Return the gradient with respect to the logits, (n, c)."""
         # dL/dz = (p - [class is right]) / n
         saved = self.pop_saved()
-        if kernels := self.device.kernels_for(saved[0], cuda=cuda_kernels):
+        if kernels := self.kernels_of_forward(saved[0]):
             return kernels.backward(self.device, saved)
         shifted, total, right = saved
         return (self.device.xp.exp(shifted) / total[:, None] - right) / len(right)

@@ -22,7 +22,7 @@ class _ResponseNorm(Layer):
 
     def forward(self, x, training=False, step=None):
         self.check(x.shape)
-        if kernels := self.device.kernels_for(x, cuda=cuda_kernels, cpu=cpu_kernels):
+        if kernels := self.kernels_for(x, cuda=cuda_kernels, cpu=cpu_kernels):
             y, self.saved = kernels.forward(self.device, x, *self._settings())
             return y
         d = self.k + self.alpha * self.window_sum(x * x, self.size // 2)
@@ -32,7 +32,7 @@ class _ResponseNorm(Layer):
     def backward(self, dy):
         # y_i = x_i d_i^-beta and d_i takes in x_j:  dx_j = dy_j d_j^-beta - 2 alpha beta x_j S'(dy x d^(-beta - 1))_j
         saved = self.pop_saved()
-        if kernels := self.device.kernels_for(dy, cuda=cuda_kernels, cpu=cpu_kernels):
+        if kernels := self.kernels_of_forward(dy):
             return kernels.backward(self.device, dy, saved, *self._settings())
         x, d = saved
         # S' sums over the i whose windows contain j. If size is even, they lie the other way round.

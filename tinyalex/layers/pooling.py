@@ -48,7 +48,7 @@ class MaxPool(_Pool):
 
     def forward(self, x, training=False, step=None):
         shape = len(x), *self.output_shape(x.shape[1:])
-        if kernels := self.device.kernels_for(x, cuda=cuda_kernels, cpu=cpu_kernels):
+        if kernels := self.kernels_for(x, cuda=cuda_kernels, cpu=cpu_kernels):
             y, self.saved = kernels.max_pool(self.device, x, shape, self.window, self.stride)
             return y
         (_, corners), *others = self.taps(x.shape)  # every window has its first pixel inside the image
@@ -62,7 +62,7 @@ class MaxPool(_Pool):
     def backward(self, dy):
         # dx = the sum of dy over the windows in which a pixel is the first maximum
         saved = self.pop_saved()
-        if kernels := self.device.kernels_for(dy, cuda=cuda_kernels, cpu=cpu_kernels):
+        if kernels := self.kernels_of_forward(dy):
             return kernels.max_pool_backward(self.device, dy, saved, self.window, self.stride)
         x, y = saved
         dx, found = self.device.zeros(x.shape, dy.dtype), self.device.zeros(y.shape, bool)
@@ -78,7 +78,7 @@ class AvgPool(_Pool):
 
     def forward(self, x, training=False, step=None):
         shape = len(x), *self.output_shape(x.shape[1:])
-        if kernels := self.device.kernels_for(x, cuda=cuda_kernels, cpu=cpu_kernels):
+        if kernels := self.kernels_for(x, cuda=cuda_kernels, cpu=cpu_kernels):
             y, saved = kernels.average_pool(self.device, x, shape, self.window, self.stride)
             self.saved = x.shape, saved
             return y
@@ -92,7 +92,7 @@ class AvgPool(_Pool):
     def backward(self, dy):
         # y = sum / area:  every pixel of a window gets dy / area
         shape, area = self.pop_saved()
-        if kernels := self.device.kernels_for(dy, cuda=cuda_kernels, cpu=cpu_kernels):
+        if kernels := self.kernels_of_forward(dy):
             return kernels.average_pool_backward(self.device, dy, area, shape, self.window, self.stride)
         share, dx = dy / area, self.device.zeros(shape, dy.dtype)
         for units, pixels in self.taps(shape):
