@@ -1,24 +1,26 @@
 """Nonlinearities (paper §3.1): y = max(0, x), and the tanh that it was measured against in Figure 1."""
 
+from tinyalex.devices.device import Array
 from tinyalex.kernels.cpu import activation as cpu_kernels
 from tinyalex.layers.layer import Layer
+from tinyalex.randomness import Step
 
 
 class ReLU(Layer):
     """y = max(0, x), element by element; any shape."""
 
     @property
-    def relu(self):
+    def relu(self) -> Layer:  # type: ignore[override]
         return self
 
-    def forward(self, x, training=False, step=None):
+    def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
         if kernels := self.kernels_for(x, cpu=cpu_kernels):
             self.saved = kernels.relu(self.device, x)
             return self.saved
         self.saved = self.device.xp.maximum(x, 0)
         return self.saved  # y > 0 where x > 0, and the next layer holds y anyway
 
-    def backward(self, dy):
+    def backward(self, dy: Array) -> Array:
         # dx = dy where x > 0, and 0 elsewhere, at x = 0 too (2012: ``neuron.cuh``).
         y = self.pop_saved()
         if kernels := self.kernels_of_forward(dy):
@@ -29,11 +31,11 @@ class ReLU(Layer):
 class Tanh(Layer):
     """y = tanh(x), element by element; any shape."""
 
-    def forward(self, x, training=False, step=None):
+    def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
         self.saved = self.device.xp.tanh(x, out=self.device.empty(x.shape, x.dtype))
         return self.saved
 
-    def backward(self, dy):
+    def backward(self, dy: Array) -> Array:
         # y = tanh x:  dy/dx = 1 - y^2
         y = self.pop_saved()
         return dy * (1 - y * y)

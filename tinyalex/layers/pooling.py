@@ -4,10 +4,16 @@ s = 2 and z = 3 overlap; s = z = 2 do not. The last window may hang over the edg
 there. n images, h x w pixels, c channels, ho x wo units.
 """
 
+from collections.abc import Iterator
+
+from tinyalex.devices.device import Array
 from tinyalex.kernels import pooling as cuda_kernels
 from tinyalex.kernels.cpu import pooling as cpu_kernels
 from tinyalex.layers.layer import Layer
 from tinyalex.layers.patches import positions
+from tinyalex.randomness import Step
+
+Index = tuple[slice, ...]
 
 
 class _Pool(Layer):
@@ -20,16 +26,16 @@ class _Pool(Layer):
     rounding : {"floor", "ceil"}
     """
 
-    def __init__(self, window=3, stride=2, rounding="ceil"):
+    def __init__(self, window: int = 3, stride: int = 2, rounding: str = "ceil") -> None:
         self.window, self.stride, self.rounding = window, stride, rounding
         self.expect(window >= stride, (window,), f"a window of {stride} or more, to leave no pixel out")
 
-    def output_shape(self, shape):
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         self.expect(len(shape) == 3, shape, "(height, width, channels)")
         self.expect(min(shape[:2]) >= self.window, shape, f"{self.window} pixels a side or more: feed larger images")
         return *(positions(side, self.window, self.stride, 0, self.rounding) for side in shape[:2]), shape[2]
 
-    def taps(self, shape):
+    def taps(self, shape: tuple[int, ...]) -> Iterator[tuple[Index, Index]]:
         """For each pixel of a window, in row-major order, yield two indices of equal length.
 
         The first selects, in an array (n, ho, wo, c), the units whose window has this pixel inside the image; the
@@ -46,7 +52,7 @@ class _Pool(Layer):
 class MaxPool(_Pool):
     """Take the largest; in backward the first of several largest, in row-major order, gets the gradient."""
 
-    def forward(self, x, training=False, step=None):
+    def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
         shape = len(x), *self.output_shape(x.shape[1:])
         if kernels := self.kernels_for(x, cuda=cuda_kernels, cpu=cpu_kernels):
             y, self.saved = kernels.max_pool(self.device, x, shape, self.window, self.stride)
@@ -59,7 +65,7 @@ class MaxPool(_Pool):
         self.saved = x, y
         return y
 
-    def backward(self, dy):
+    def backward(self, dy: Array) -> Array:
         # dx = the sum of dy over the windows in which a pixel is the first maximum
         saved = self.pop_saved()
         if kernels := self.kernels_of_forward(dy):
@@ -76,7 +82,7 @@ class MaxPool(_Pool):
 class AvgPool(_Pool):
     """Take the mean of the pixels that lie inside the image (2012: ``conv_util.cuh``)."""
 
-    def forward(self, x, training=False, step=None):
+    def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
         shape = len(x), *self.output_shape(x.shape[1:])
         if kernels := self.kernels_for(x, cuda=cuda_kernels, cpu=cpu_kernels):
             y, saved = kernels.average_pool(self.device, x, shape, self.window, self.stride)
@@ -89,7 +95,7 @@ class AvgPool(_Pool):
         self.saved = x.shape, area
         return y / area
 
-    def backward(self, dy):
+    def backward(self, dy: Array) -> Array:
         # y = sum / area:  every pixel of a window gets dy / area
         shape, area = self.pop_saved()
         if kernels := self.kernels_of_forward(dy):
