@@ -69,6 +69,12 @@ def bits(key: int, *counters: ArrayLike, xp: Any = np) -> Any:
     Returns
     -------
     array of uint32, the counters' broadcast shape
+
+    Examples
+    --------
+    >>> bits(key(0, "dropout", "fc6", 11), np.arange(2)[:, None], np.arange(3))  # two images, three units
+    array([[3028808080, 2887632984,  193865599],
+           [1309867800, 2037407851, 3708439955]], dtype=uint32)
     """
     low, high = key & _WORD, key >> 32 & _WORD
     state = low
@@ -97,7 +103,11 @@ def below(key: int, limit: int, *counters: ArrayLike) -> np.ndarray:
 
 
 def normal(key: int, *counters: ArrayLike) -> np.ndarray:
-    """Draw float64 numbers from the standard normal distribution, on the host, by Box and Muller's transform."""
+    """Draw float64 numbers from the standard normal distribution, on the host, by Box and Muller's transform.
+
+    >>> normal(key(0, "init", "conv1/W"), np.arange(3)).round(4)
+    array([0.3477, 0.8317, 1.0374])
+    """
     radius = np.sqrt(-2.0 * np.log(uniform(key, *counters, 0)))
     return radius * np.cos(2.0 * np.pi * uniform(key, *counters, 1))
 

@@ -55,6 +55,13 @@ class Device:
         If the name is none of these.
     DeviceError
         If the device is not there.
+
+    Examples
+    --------
+    >>> device = Device("cpu")
+    >>> device.matmul(np.eye(2), np.full((2, 2), 3.0), out=device.empty((2, 2), "float64"))
+    array([[3., 3.],
+           [3., 3.]])
     """
 
     def __init__(self, name: str = "cpu", kernels: bool = True) -> None:

@@ -7,7 +7,15 @@ from tinyalex.randomness import Step
 
 
 class ReLU(Layer):
-    """y = max(0, x), element by element; any shape."""
+    """y = max(0, x), element by element; any shape.
+
+    >>> import numpy as np
+    >>> relu = ReLU()
+    >>> relu.forward(np.array([-1.0, 2.0]))
+    array([0., 2.])
+    >>> relu.backward(np.array([5.0, 5.0]))
+    array([0., 5.])
+    """
 
     @property
     def relu(self) -> Layer:  # type: ignore[override]
@@ -29,7 +37,15 @@ class ReLU(Layer):
 
 
 class Tanh(Layer):
-    """y = tanh(x), element by element; any shape."""
+    """y = tanh(x), element by element; any shape.
+
+    >>> import numpy as np
+    >>> tanh = Tanh()
+    >>> tanh.forward(np.array([0.0, 1.0])).round(4)
+    array([0.    , 0.7616])
+    >>> tanh.backward(np.ones(2)).round(4)
+    array([1.  , 0.42])
+    """
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
         self.saved = self.device.xp.tanh(x, out=self.device.empty(x.shape, x.dtype))

@@ -31,6 +31,15 @@ class Conv2d(Layer):
         "ceil" keeps a last output position whose window hangs over the right or bottom edge (2012: ``layer.py``).
     std, bias : float
         Initial values: the weights' standard deviation (or "he"), the biases' constant.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> conv1 = Conv2d(3, 96, kernel=11, stride=4).build(seed=0)
+    >>> conv1.forward(np.ones((2, 227, 227, 3), "float32")).shape
+    (2, 55, 55, 96)
+    >>> conv1.multiply_adds((227, 227, 3))
+    105415200
     """
 
     def __init__(

@@ -23,6 +23,14 @@ class Dropout(Layer):
         Name of the layer whose units these are, without its column: ``fc6``.
     first_unit : int
         Index of this layer's first unit in the whole layer; the second column's units follow the first column's.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Dropout(0.5, "fc6").forward(np.ones((1, 8)), training=True, step=randomness.Step(seed=0, number=0))
+    array([[0., 0., 1., 1., 0., 1., 0., 1.]])
+    >>> Dropout(0.5, "fc6").forward(np.ones((1, 8)))
+    array([[0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]])
     """
 
     def __init__(self, p: float = 0.5, stream: str = "", first_unit: int = 0) -> None:

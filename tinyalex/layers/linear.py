@@ -24,6 +24,13 @@ class Linear(Layer):
         outputs.
     std, bias : float
         Initial values: the weights' standard deviation (or "he"), the biases' constant.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> fc6 = Linear((6, 6, 256), 4096).build()
+    >>> fc6.forward(np.ones((2, 6, 6, 256), "float32")).shape
+    (2, 4096)
     """
 
     def __init__(

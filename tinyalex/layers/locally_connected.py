@@ -30,6 +30,12 @@ class LocallyConnected(Layer):
         As in `Conv2d`.
     std, bias : float
         Initial values: the weights' standard deviation (or "he"), the biases' constant.
+
+    Examples
+    --------
+    >>> local = LocallyConnected((6, 6, 3), 4, kernel=3, pad=1)
+    >>> local.output_shape((6, 6, 3)), local.W.shape
+    ((6, 6, 4), (6, 6, 3, 3, 3, 4))
     """
 
     def __init__(

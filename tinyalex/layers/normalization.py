@@ -65,6 +65,12 @@ class LRN(_ResponseNorm):
         Multiply alpha by the mean over a full window instead of the sum (2012).
     groups : int
         Columns side by side in the last axis; a window stays inside its column, as each column had a GPU of its own.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> LRN(size=3, k=1.0, alpha=1.0, beta=1.0).forward(np.array([[1.0, 1.0, 0.0, 2.0]]))  # 1/3, 1/3, 0, 2/5
+    array([[0.33333333, 0.33333333, 0.        , 0.4       ]])
     """
 
     groups: int
@@ -103,6 +109,12 @@ class SpatialNorm(_ResponseNorm):
         Side of the square window.
     k, alpha, beta : float
         alpha multiplies the mean over a full window (2012).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> SpatialNorm(size=3, k=1.0, alpha=9.0, beta=1.0).forward(np.ones((1, 3, 3, 1)))[0, 1, 1]  # 1 / (1 + 9)
+    array([0.1])
     """
 
     def __init__(self, size: int = 5, k: float = 1.0, alpha: float = 1e-3, beta: float = BETA) -> None:

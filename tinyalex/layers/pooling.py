@@ -50,7 +50,15 @@ class _Pool(Layer):
 
 
 class MaxPool(_Pool):
-    """Take the largest; in backward the first of several largest, in row-major order, gets the gradient."""
+    """Take the largest; in backward the first of several largest, in row-major order, gets the gradient.
+
+    >>> import numpy as np
+    >>> pool = MaxPool(window=2, stride=2)
+    >>> pool.forward(np.arange(4.0).reshape(1, 2, 2, 1)).ravel()
+    array([3.])
+    >>> pool.backward(np.ones((1, 1, 1, 1))).ravel()
+    array([0., 0., 0., 1.])
+    """
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
         shape = len(x), *self.output_shape(x.shape[1:])
@@ -80,7 +88,15 @@ class MaxPool(_Pool):
 
 
 class AvgPool(_Pool):
-    """Take the mean of the pixels that lie inside the image (2012: ``conv_util.cuh``)."""
+    """Take the mean of the pixels that lie inside the image (2012: ``conv_util.cuh``).
+
+    >>> import numpy as np
+    >>> pool = AvgPool(window=2, stride=2)
+    >>> pool.forward(np.arange(4.0).reshape(1, 2, 2, 1)).ravel()
+    array([1.5])
+    >>> pool.backward(np.ones((1, 1, 1, 1))).ravel()
+    array([0.25, 0.25, 0.25, 0.25])
+    """
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
         shape = len(x), *self.output_shape(x.shape[1:])
