@@ -291,7 +291,7 @@ class Device:
             return stream.record(self.xp.cuda.Event(disable_timing=True))
 
 
-def of_one_kind(devices: Sequence[Device]) -> Sequence[Device]:
+def of_one_kind(devices: list[Device]) -> list[Device]:
     """Return a net's devices; raise a UsageError if they are of different kinds."""
     if len({device.kind for device in devices}) > 1:
         names = " ".join(device.name for device in devices)
