@@ -17,7 +17,7 @@ class UsageError(TinyalexError):
 
 
 class ShapeError(UsageError, ValueError):
-    """An array or a layer whose shape does not fit."""
+    """An array or a layer whose shape or dtype does not fit."""
 
 
 class DataError(TinyalexError):

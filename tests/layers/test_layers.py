@@ -3,16 +3,19 @@
 import numpy as np
 import pytest
 
+from tests.support import shim
 from tests.support.layer_cases import (
     CASES,
     STEP,
     agrees_with_its_twin,
+    close,
     keeps_dtype,
     leaves_its_arguments,
     noise,
     repeats_itself,
 )
 from tinyalex import layers
+from tinyalex.devices.device import Device
 from tinyalex.errors import ShapeError
 from tinyalex.layers import loops
 from tinyalex.layers.patches import col2im, im2col, positions
@@ -72,6 +75,36 @@ def test_float32_agrees_with_float64(case, device):
     double, _ = case.run(layer, x.astype("float64"), dy.astype("float64"))
     for name, expected in double.items():
         assert np.abs(single[name] - expected).max() <= 2e-6 * np.abs(expected).max(), name
+
+
+def mixed(case, device, x_dtype, dy_dtype):
+    layer, x = case.build(device, x_dtype), case.x(x_dtype)
+    dy = noise(*device.get(layer.forward(device.put(x), **case.options)).shape, purpose="dy").astype(dy_dtype)
+    return case.run(layer, x, dy)[0], dy
+
+
+@pytest.mark.parametrize(("x_dtype", "dy_dtype"), [("float32", "float64"), ("float64", "float32")])
+@pytest.mark.parametrize("name", ["cpu", "fake:0"])
+def test_backward_takes_the_form_of_forward_whatever_the_type_of_dy(case, name, x_dtype, dy_dtype):
+    with Device(name) as device:
+        got, dy = mixed(case, device, x_dtype, dy_dtype)
+    with Device("cpu", kernels=False) as readable:
+        layer = case.build(readable)
+        for parameter in layer.parameters:  # the same, rounded, values
+            parameter.value = parameter.value.astype(x_dtype).astype("float64")
+        expected, _ = case.run(layer, case.x(x_dtype).astype("float64"), dy.astype("float64"))
+    for name, value in expected.items():
+        close(name, got[name], value, 1e-5)
+
+
+@pytest.mark.parametrize(
+    "label", [label for label in CASES if label.startswith(("conv", "lrn", "spatial", "max", "avg"))]
+)
+def test_gpu_kernels_refuse_a_dy_of_another_type_than_x(label):
+    with shim.device("kernels") as device:
+        message = r"^layer: got dy in float64, wants float32, which x was: use dy.astype\('float32'\)$"
+        with pytest.raises(ShapeError, match=message):
+            mixed(CASES[label], device, "float32", "float64")
 
 
 def test_replica_does_not_share_saved_state():

@@ -125,6 +125,8 @@ def _nodes(tree):
         for index, node in enumerate(value) if isinstance(value, list) else [(None, value)]:
             if not isinstance(node, ast.AST) or isinstance(node, ast.JoinedStr | ast.Import | ast.ImportFrom):
                 continue
+            if field in ("annotation", "returns"):
+                continue
             if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
                 continue
             yield tree, field, index, node

@@ -9,6 +9,7 @@ _MORE = "zeros that are never read"
 _NO_CEIL = "every value but ceil means floor"
 _SPEED = "the same numbers: only speed changes"
 _FIRST_LETTER = "NumPy reads the first letter"
+_DECLARED = "every subclass has its own"
 _TWICE = "it is applied along two axes, and the signs cancel"
 
 EQUIVALENT = {
@@ -52,14 +53,13 @@ EQUIVALENT = {
         "W, dW = W.reshape(-1, self.maps), dW.reshape(-1, self.maps)  [1 -> 2]": _MINUS,
         "W, dW = W.reshape(-1, self.maps), dW.reshape(-1, self.maps)  [1 -> 2] #2": _MINUS,
         "dy = dy.reshape(-1, self.maps)  # (n ho wo, o)  [1 -> 2]": _MINUS,
-        'def __init__(self, channels, maps, kernel, stride=1, pad=0, groups=1, rounding="floor", std="he", bias=0.0):'
-        "  ['floor' -> 'floorx']": _NO_CEIL,
+        "rounding: str = \"floor\",  ['floor' -> 'floorx']": _NO_CEIL,
     },
     "layers/dropout.py": {
         "self.saved = randomness.bits(key, images, units, xp=xp) >= int(self.p * 2**32)  # (n, m)"
         "  [randomness.bits(key, images, units, xp=xp) >= int(self.p * 2 ** 32) -> "
         "randomness.bits(key, images, units, xp=xp) > int(self.p * 2 ** 32)]": "one unit in four thousand million",
-        "def __init__(self, p=0.5, stream=\"\", first_unit=0):  ['' -> 'x']": _UNUSED,
+        "def __init__(self, p: float = 0.5, stream: str = \"\", first_unit: int = 0) -> None:  ['' -> 'x']": _UNUSED,
     },
     "layers/layer.py": {
         "return {f\"{name}/{self.kind}\": array[..., cut] for name, cut in zip(self.names, cuts, strict=True)}"
@@ -71,6 +71,8 @@ EQUIVALENT = {
         "self.device.matmul(part.reshape(len(x), -1).T, dy[:, outputs], out=dW[:, outputs])  [1 -> 2]": _MINUS,
     },
     "layers/normalization.py": {
+        "raise NotImplementedError  [raise NotImplementedError -> pass]": _DECLARED,
+        "raise NotImplementedError  [raise NotImplementedError -> pass] #2": _DECLARED,
         "padded = self.device.zeros((*a.shape[:-1], maps + self.size - 1), a.dtype)"
         "  [maps + self.size - 1 -> maps + self.size + 1]": _MORE,
         "padded = self.device.zeros((n, h + self.size - 1, w + self.size - 1, c), a.dtype)"
@@ -80,9 +82,9 @@ EQUIVALENT = {
         "return total.reshape(*a.shape[:-2], -1)  [1 -> 2]": _MINUS,
     },
     "layers/patches.py": {
-        "def im2col(device, x, kernel, stride=1, pad=0, rounding=\"floor\"):  ['floor' -> 'floorx']": _NO_CEIL,
-        "def col2im(device, patches, shape, kernel, stride=1, pad=0, rounding=\"floor\"):  ['floor' -> 'floorx']":
-        _NO_CEIL,
+        "def im2col(device: Device, x: Array, kernel: int, stride: int = 1, pad: int = 0, rounding: str = \"floor\")"
+        " -> Array:  ['floor' -> 'floorx']": _NO_CEIL,
+        "rounding: str = \"floor\",  ['floor' -> 'floorx']": _NO_CEIL,
         "height, width = (ho - 1) * stride + kernel, (wo - 1) * stride + kernel  [ho - 1 -> ho + 1]": _MORE,
         "height, width = (ho - 1) * stride + kernel, (wo - 1) * stride + kernel  [wo - 1 -> wo + 1]": _MORE,
         "if pad == 0 and height <= h and width <= w:  [height <= h -> height < h]": "a copy where a view would do",

@@ -155,7 +155,7 @@ PLACES = {
         "lrn: other powers multiply": ("d**-self.beta", "d**self.beta"),
     },
     "layers.normalization:LRN.__init__": {
-        "lrn: k defaults to 1": ("k=K", "k=1.0"),
+        "lrn: k defaults to 1": ("k: float = K", "k: float = 1.0"),
         "lrn: alpha not divided by n": ("alpha / size if average else alpha", "alpha"),
         "lrn: alpha always divided by n": ("alpha / size if average else alpha", "alpha / size"),
     },

@@ -7,9 +7,12 @@ NumPy with arrays that refuse to be mixed with other devices' and streams that h
 
 import contextlib
 import threading
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterator, Sequence
+from types import ModuleType
+from typing import Any, Self, TypeAlias
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from tinyalex.devices import cuda, gemm, launch
 from tinyalex.devices.arena import Arena
@@ -52,31 +55,40 @@ class Device:
         If the name is none of these.
     DeviceError
         If the device is not there.
+
+    Examples
+    --------
+    >>> device = Device("cpu")
+    >>> device.matmul(np.eye(2), np.full((2, 2), 3.0), out=device.empty((2, 2), "float64"))
+    array([[3., 3.],
+           [3., 3.]])
     """
 
-    def __init__(self, name="cpu", kernels=True):
+    def __init__(self, name: str = "cpu", kernels: bool = True) -> None:
         kind, _, index = name.partition(":")
         if not (name == "cpu" or (kind in ("cuda", "fake") and index.isdecimal())):
             raise UsageError(f"device '{name}': no such kind of device; use cpu, cuda:0, cuda:1, ... or fake:0, ...")
         self.name, self.kind, self.index = name, kind, int(index or 0)
-        self.kernels, self._arena, self._depth, self._compiled = kernels, Arena(), 0, {}
-        self.tf32, self.kernel_dtypes, self.memory = False, {np.dtype("float32")} if kernels else set(), 0
-        self.xp = {"cpu": lambda: np, "fake": lambda: FakeNumPy(name), "cuda": self._cupy}[kind]()
+        self.kernels, self._arena, self._depth = kernels, Arena(), 0
+        self.tf32, self.memory = False, 0
+        self.kernel_dtypes = {np.dtype("float32")} if kernels else set()
+        self._compiled: dict[tuple, Any] = {}  # kernels, by name, type and constants
+        self.xp: Any = {"cpu": lambda: np, "fake": lambda: FakeNumPy(name), "cuda": self._cupy}[kind]()
         if kind != "cpu":
             self.cupy_device = self.xp.cuda.Device(self.index)
             with self.cupy_device:
                 self.stream = self.xp.cuda.Stream(non_blocking=True)
                 self.copying = self.xp.cuda.Stream(non_blocking=True)  # for uploads beside the computation
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return f"Device('{self.name}'{'' if self.kernels else ', kernels=False'})"
 
     @property
-    def on_host(self):
+    def on_host(self) -> bool:
         """Whether the CPU computes, with the work shared among the worker threads."""
         return self.kind != "cuda"
 
-    def empty(self, shape, dtype):
+    def empty(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         """Return an uninitialised array: inside ``with device.step()`` from the arena, on a GPU from CuPy's pool."""
         if not self.on_host or not self._depth:
             with self:  # CuPy allocates on the current device and stream
@@ -87,14 +99,14 @@ class Device:
         with self:
             return FakeArray(array, self.name)
 
-    def zeros(self, shape, dtype):
+    def zeros(self, shape: tuple[int, ...], dtype: DTypeLike) -> Array:
         """Return an array of zeros, allocated as by `empty`."""
         array = self.empty(shape, dtype)
         with self:
             array[...] = 0
         return array
 
-    def put(self, array):
+    def put(self, array: np.ndarray) -> Array:
         """Copy a host array to this device; the copy is contiguous."""
         copy = self.empty(array.shape, array.dtype)
         if self.kind == "cpu":
@@ -103,13 +115,13 @@ class Device:
             copy.set(np.ascontiguousarray(array), stream=self.stream)
         return copy
 
-    def to_device(self, array):
+    def to_device(self, array: Array) -> Array:
         """Copy a host array to this device; return an array that is already here unchanged."""
         if isinstance(array, DeviceBatch):
             return array.arrays[self]
         return self.put(array) if self.kind != "cpu" and isinstance(array, np.ndarray) else array
 
-    def pinned(self, shape, dtype):
+    def pinned(self, shape: tuple[int, ...], dtype: DTypeLike) -> np.ndarray:
         """Return an uninitialised host array in page-locked memory, which an `Upload` copies without the CPU.
 
         Any thread may call this. CuPy's pool reuses the memory when nothing refers to the array any more.
@@ -120,11 +132,11 @@ class Device:
         with self.xp.cuda.Device(self.index):  # not self.cupy_device, whose state belongs to the main thread
             return np.ndarray(shape, dtype, self.xp.cuda.alloc_pinned_memory(size))
 
-    def get(self, array):
+    def get(self, array: Array) -> np.ndarray:
         """Copy an array of this device to the host, after all work on it."""
         return np.array(array) if self.kind == "cpu" else array.get(stream=self.stream)
 
-    def get_async(self, array):
+    def get_async(self, array: Array) -> Callable[[], np.ndarray]:
         """Start copying an array to the host; return a function that waits for the copy and returns it.
 
         That function does not wait for work that was launched later.
@@ -136,13 +148,13 @@ class Device:
         array.get(stream=self.stream, out=copy, blocking=False)
         arrived = self.event(self.stream)
 
-        def wait():
+        def wait() -> np.ndarray:
             arrived.synchronize()
             return copy
 
         return wait
 
-    def receive(self, array, source):
+    def receive(self, array: Array, source: "Device") -> Array:
         """Copy a contiguous array from another column's device to this one, ordered with the work on both.
 
         Parameters
@@ -166,7 +178,7 @@ class Device:
             source.stream.wait_event(self.event(self.stream))
         return copy
 
-    def matmul(self, a, b, out):
+    def matmul(self, a: Array, b: Array, out: Array) -> Array:
         """Write the product of two matrices to ``out`` and return it; on the CPU the workers split its longer side."""
         rows, columns = out.shape
         if self.kind == "cuda" and gemm.supports(a, b, out):
@@ -181,7 +193,7 @@ class Device:
             workers().run(lambda s: self.xp.matmul(a[s], b, out=out[s]), ranges(rows, workers().count))
         return out
 
-    def kernels_for(self, x, cuda=None, cpu=None):
+    def kernels_for(self, x: Array, cuda: ModuleType | None = None, cpu: ModuleType | None = None) -> ModuleType | None:
         """Choose the fast form of an operation on an array.
 
         Parameters
@@ -200,11 +212,11 @@ class Device:
             return None
         return cpu if self.on_host else cuda
 
-    def has_cuda_kernels(self, dtype):
+    def has_cuda_kernels(self, dtype: DTypeLike) -> bool:
         """Whether this device runs CUDA kernels for arrays of this type."""
         return not self.on_host and np.dtype(dtype) in self.kernel_dtypes
 
-    def launch(self, code, name, rows, count, *arguments, **constants):
+    def launch(self, code: str, name: str, rows: int, count: int, *arguments: Any, **constants: int) -> None:
         """Start a kernel: one thread for each of ``count`` numbers in each of ``rows`` rows.
 
         Parameters
@@ -219,10 +231,18 @@ class Device:
         **constants : int
             Macros for the source.
         """
-        arguments, real = launch.typed(count, arguments)
-        self._start(code, name, real, constants, launch.grid(rows, count), arguments)
+        ordered, real = launch.typed(count, arguments)
+        self._start(code, name, real, constants, launch.grid(rows, count), ordered)
 
-    def _start(self, code, name, real, constants, grid, arguments):
+    def _start(
+        self,
+        code: str,
+        name: str,
+        real: np.dtype,
+        constants: dict[str, int],
+        grid: tuple[tuple[int, int], int],
+        arguments: list,
+    ) -> None:
         key = name, real.char, *constants.values()
         if key not in self._compiled:
             self._compiled[key] = launch.compiled(self.xp, code, name, real, constants)
@@ -230,7 +250,7 @@ class Device:
         self._compiled[key](blocks, (threads,), arguments)
 
     @contextlib.contextmanager
-    def step(self):
+    def step(self) -> Iterator[Self]:
         """Allocate from the arena until the block ends; may be nested."""
         self._depth += 1
         try:
@@ -238,7 +258,7 @@ class Device:
         finally:
             self._depth -= 1
 
-    def __enter__(self):
+    def __enter__(self) -> Self:
         """Make this device and its stream the current ones for array operations."""
         if self.kind != "cpu":
             inside = _inside.__dict__.setdefault("devices", [None])
@@ -248,30 +268,30 @@ class Device:
             inside.append(self)
         return self
 
-    def __exit__(self, *error):
+    def __exit__(self, *error: Any) -> None:
         if self.kind != "cpu":
             _inside.devices.pop()
             if _inside.devices[-1] is not self:
                 self.stream.__exit__(*error)
                 self.cupy_device.__exit__(*error)
 
-    def synchronize(self):
+    def synchronize(self) -> None:
         """Wait until all work on this device is done."""
         if self.kind != "cpu":
             self.stream.synchronize()
 
-    def _cupy(self):
+    def _cupy(self) -> Any:
         cupy, self._cublas, gpu = cuda.find(self.name, self.index)
         self.memory = gpu.mem_info[1]
         return cupy
 
-    def event(self, stream):
+    def event(self, stream: Any) -> Any:
         """Return an event that a stream of this device reaches after all work launched on it so far."""
         with self.cupy_device:
             return stream.record(self.xp.cuda.Event(disable_timing=True))
 
 
-def of_one_kind(devices):
+def of_one_kind(devices: list[Device]) -> list[Device]:
     """Return a net's devices; raise a UsageError if they are of different kinds."""
     if len({device.kind for device in devices}) > 1:
         names = " ".join(device.name for device in devices)
@@ -280,7 +300,7 @@ def of_one_kind(devices):
 
 
 @contextlib.contextmanager
-def fitting(devices, images):
+def fitting(devices: Sequence[Device], images: int) -> Iterator[None]:
     """Turn a MemoryError of a GPU inside the block into an error that says how to use a smaller batch."""
     try:
         yield

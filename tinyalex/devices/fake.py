@@ -27,7 +27,7 @@ class FakeArray:
         That of the array of which this is a view; new if not given.
     """
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
     def __init__(self, array, device_name, memory=None):
         self._array, self.device_name = array, device_name

@@ -15,10 +15,14 @@ import threading
 import types
 import weakref
 import zlib
+from collections.abc import Iterator
+from typing import Any
 
 _lock = threading.Lock()  # several host threads may use one stream
-_defaults, _numbers = {}, {}  # by device: its default stream, and a counter to number the others
-_here = contextvars.ContextVar(
+_defaults: dict[str, "Stream"] = {}  # by device: its default stream
+_numbers: dict[str, Iterator[int]] = {}  # by device: numbers for its other streams
+_Here = tuple[str, dict[str, "Stream"], Any]
+_here: contextvars.ContextVar[_Here] = contextvars.ContextVar(
     "here", default=("fake:0", {}, None)
 )  # current device, streams by device, the context before
 

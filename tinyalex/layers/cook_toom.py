@@ -25,7 +25,7 @@ POINTS = {
 
 
 @cache
-def cook_toom(outputs, points):
+def cook_toom(outputs: int, points: tuple[str, ...]) -> tuple[np.ndarray, ...]:
     """Derive the transforms of m outputs of an r-tap kernel, in exact fractions.
 
     Parameters
@@ -39,20 +39,20 @@ def cook_toom(outputs, points):
     -------
     A, G, B : ndarray, float64, shapes (t, m), (t, r) and (t, t)
     """
-    points = [Fraction(point) for point in points]
-    t = len(points) + 1
+    finite = [Fraction(point) for point in points]
+    t = len(finite) + 1
     # Lagrange's denominators, moved from B to G, leave small numbers in both.
-    scale = [math.prod((p - q for q in points if q != p), start=Fraction(1)) for p in points] + [1]
+    scale = [math.prod((p - q for q in finite if q != p), start=Fraction(1)) for p in finite] + [1]
 
-    def evaluation(size):
-        return [[p**j for j in range(size)] for p in points] + [[Fraction(j == size - 1) for j in range(size)]]
+    def evaluation(size: int) -> list[list[Fraction]]:
+        return [[p**j for j in range(size)] for p in finite] + [[Fraction(j == size - 1) for j in range(size)]]
 
     G = [[value / s for value in row] for row, s in zip(evaluation(t - outputs + 1), scale, strict=True)]
     B = [[value * s for value, s in zip(row, scale, strict=True)] for row in _inverse(evaluation(t))]
     return tuple(np.array(matrix, dtype=np.float64) for matrix in (evaluation(outputs), G, B))
 
 
-def _inverse(matrix):
+def _inverse(matrix: list[list[Fraction]]) -> list[list[Fraction]]:
     # By Gauss and Jordan, in fractions.
     size = len(matrix)
     rows = [[*row, *(Fraction(i == j) for j in range(size))] for i, row in enumerate(matrix)]

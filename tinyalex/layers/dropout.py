@@ -4,8 +4,10 @@ training:  y = m x,  with a new random mask m of 0 and 1 for every image and ste
 """
 
 from tinyalex import randomness
+from tinyalex.devices.device import Array
 from tinyalex.errors import UsageError
 from tinyalex.layers.layer import Layer
+from tinyalex.randomness import Step
 
 
 class Dropout(Layer):
@@ -21,22 +23,31 @@ class Dropout(Layer):
         Name of the layer whose units these are, without its column: ``fc6``.
     first_unit : int
         Index of this layer's first unit in the whole layer; the second column's units follow the first column's.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Dropout(0.5, "fc6").forward(np.ones((1, 8)), training=True, step=randomness.Step(seed=0, number=0))
+    array([[0., 0., 1., 1., 0., 1., 0., 1.]])
+    >>> Dropout(0.5, "fc6").forward(np.ones((1, 8)))
+    array([[0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]])
     """
 
-    def __init__(self, p=0.5, stream="", first_unit=0):
+    def __init__(self, p: float = 0.5, stream: str = "", first_unit: int = 0) -> None:
         self.p, self.stream, self.first_unit = p, stream, first_unit
 
-    def forward(self, x, training=False, step=None):
+    def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
         if not training:
             self.saved = 1 - self.p
             return x * (1 - self.p)
         xp, key = self.device.xp, self.key(step)
+        assert step is not None  # key has checked it
         images = xp.arange(step.first, step.first + len(x))[:, None]
         units = xp.arange(self.first_unit, self.first_unit + x.shape[1])
         self.saved = randomness.bits(key, images, units, xp=xp) >= int(self.p * 2**32)  # (n, m)
         return x * self.saved
 
-    def key(self, step):
+    def key(self, step: Step | None) -> int:
         """Return the key of a step's mask, for `randomness.bits`."""
         if step is None:
             raise UsageError(
@@ -45,6 +56,6 @@ class Dropout(Layer):
             )
         return randomness.key(step.seed, "dropout", self.stream, step.number)
 
-    def backward(self, dy):
+    def backward(self, dy: Array) -> Array:
         # y = m x with m fixed:  dx = m dy
         return dy * self.pop_saved()

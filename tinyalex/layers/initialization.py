@@ -1,13 +1,16 @@
 """Initial values (paper §5): weights from a Gaussian around zero, biases from a constant."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import DTypeLike
 
 from tinyalex import randomness
 
 _ROWS = 512  # drawn at a time, so that they stay in cache
 
 
-def first_value(parameter, seed, dtype):
+def first_value(parameter: Any, seed: int | None, dtype: DTypeLike) -> np.ndarray:
     """Draw a parameter's initial value, for each of its names, so that it is the same in every form of the net.
 
     Parameters

@@ -3,11 +3,14 @@
 import copy
 import math
 import re
+from types import ModuleType
+from typing import Any, Self
 
-from tinyalex.devices.device import Device
+from tinyalex.devices.device import Array, Device, DTypeLike
 from tinyalex.devices.parallel import ranges
 from tinyalex.errors import ShapeError
 from tinyalex.layers.initialization import first_value
+from tinyalex.randomness import Step
 
 _HOST = Device("cpu")
 
@@ -33,38 +36,40 @@ class Parameter:
         Replicas share the value; each has its own gradient.
     """
 
-    def __init__(self, kind, shape, init):
+    def __init__(self, kind: str, shape: tuple[int, ...], init: float | str) -> None:
         self.kind, self.shape, self.init = kind, shape, init
-        self.names = ("",)
-        self._owner, self._value, self.grad = None, None, None
+        self.names: tuple[str, ...] = ("",)
+        self._owner: Parameter | None = None
+        self._value: Array = None
+        self.grad: Array = None
 
     @property
-    def value(self):
+    def value(self) -> Array:
         return (self._owner or self)._value
 
     @value.setter
-    def value(self, array):
+    def value(self, array: Array) -> None:
         (self._owner or self)._value = array
 
     @property
-    def size(self):
+    def size(self) -> int:
         return math.prod(self.shape)
 
     @property
-    def layer(self):
+    def layer(self) -> str:
         """The layer's name without its column: ``conv2``."""
         return re.sub(r"(?<=\d)[ab]$", "", self.names[0])
 
-    def parts(self, array):
+    def parts(self, array: Array) -> dict[str, Array]:
         """Return ``{"conv2a/W": view, ...}`` of an array of this shape."""
         cuts = ranges(self.shape[-1], len(self.names))
         return {f"{name}/{self.kind}": array[..., cut] for name, cut in zip(self.names, cuts, strict=True)}
 
-    def build(self, device, seed, dtype):
+    def build(self, device: Device, seed: int | None, dtype: DTypeLike) -> None:
         """Put the initial value on a device, and zeros for the gradient; without a seed the weights are 0."""
         self.value, self.grad = device.put(first_value(self, seed, dtype)), device.zeros(self.shape, dtype)
 
-    def replica(self):
+    def replica(self) -> "Parameter":
         """Return a parameter with the same value and no gradient yet."""
         twin = copy.copy(self)
         twin._owner, twin.grad = self._owner or self, None
@@ -89,13 +94,14 @@ class Layer:
         The ReLU that computes this layer's output: the layer itself, or one fused into it; None if there is none.
     """
 
-    names = ("",)
+    names: tuple[str, ...] = ("",)
     device = _HOST
     input_gradient = True
-    relu = None
-    saved = None
+    relu: "Layer | None" = None
+    saved: Any = None
+    form: tuple[ModuleType | None, Any] = None, None  # of the last forward: its module of kernels if any, x's dtype
 
-    def forward(self, x, training=False, step=None):
+    def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
         """Compute the layer's output and save what `backward` needs.
 
         Parameters
@@ -122,7 +128,7 @@ class Layer:
         """
         raise NotImplementedError
 
-    def backward(self, dy):
+    def backward(self, dy: Array) -> Array | None:
         """Compute the gradients of the loss with respect to the input and the parameters.
 
         Each parameter's ``grad`` is overwritten, not added to. What `forward` saved is released, so that every
@@ -142,33 +148,35 @@ class Layer:
         ------
         RuntimeError
             If no forward came before.
+        ShapeError
+            On a GPU, if dy's dtype is not that of forward's x and the layer uses kernels.
         """
         raise NotImplementedError
 
     @property
-    def name(self):
+    def name(self) -> str:
         return " ".join(self.names)
 
     @property
-    def parameters(self):
+    def parameters(self) -> list[Parameter]:
         """This layer's `Parameter` objects, weights first."""
         return [value for value in vars(self).values() if isinstance(value, Parameter)]
 
-    def named(self, *names):
+    def named(self, *names: str) -> Self:
         """Set the name, or the columns' names, and return the layer."""
         self.names = names
         for parameter in self.parameters:
             parameter.names = names
         return self
 
-    def build(self, device=_HOST, seed=0, dtype="float32"):
+    def build(self, device: Device = _HOST, seed: int | None = 0, dtype: DTypeLike = "float32") -> Self:
         """Put the layer on a device, draw its parameters' initial values, and return the layer."""
         self.device = device
         for parameter in self.parameters:
             parameter.build(device, seed, dtype)
         return self
 
-    def replica(self):
+    def replica(self) -> Self:
         """Return a layer that shares the parameter values and has its own saved state and gradients."""
         twin = copy.copy(self)
         twin.saved = None
@@ -177,33 +185,46 @@ class Layer:
                 setattr(twin, name, value.replica())
         return twin
 
-    def prepare(self, shape):
+    def prepare(self, shape: tuple[int, ...]) -> None:
         """Compute what all blocks of a batch of (n, *shape) share; most layers have nothing to do."""
 
-    def release(self):
+    def release(self) -> None:
         """Free what `prepare` computed."""
 
-    def output_shape(self, shape):
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return one image's output shape from its input shape."""
         return shape
 
-    def multiply_adds(self, shape):
+    def multiply_adds(self, shape: tuple[int, ...]) -> int:
         """Return the multiply-adds of one image's forward pass."""
         return 0
 
-    def pop_saved(self):
+    def pop_saved(self) -> Any:
         """Return what forward saved for backward, and release it."""
         if self.saved is None:
             raise RuntimeError(f"{self.name or type(self).__name__}: backward needs a forward before it")
         saved, self.saved = self.saved, None
         return saved
 
-    def expect(self, condition, shape, wanted):
-        """Unless the condition holds, raise a ShapeError that names the layer, the shape it got and what it needs."""
+    def kernels_for(self, x: Array, cuda: ModuleType | None = None, cpu: ModuleType | None = None) -> ModuleType | None:
+        """Choose the form of an operation in forward, as `Device.kernels_for` does, and keep it for backward."""
+        self.form = self.device.kernels_for(x, cuda=cuda, cpu=cpu), x.dtype
+        return self.form[0]
+
+    def kernels_of_forward(self, dy: Array) -> ModuleType | None:
+        """Return in backward what `kernels_for` returned in forward; kernels of a GPU need a dy in x's dtype."""
+        kernels, dtype = self.form
+        fits = not kernels or self.device.on_host or dy.dtype == dtype
+        self.expect(fits, f"dy in {dy.dtype}", f"{dtype}, which x was: use dy.astype('{dtype}')")
+        return kernels
+
+    def expect(self, condition: object, got: tuple[int, ...] | str, wanted: str) -> None:
+        """Unless the condition holds, raise a ShapeError that names the layer, what it got and what it needs."""
         if not condition:
-            raise ShapeError(f"{self.name or type(self).__name__}: got {tuple(shape)}, wants {wanted}")
+            got = got if isinstance(got, str) else tuple(got)
+            raise ShapeError(f"{self.name or type(self).__name__}: got {got}, wants {wanted}")
 
 
-def grouped(inputs, outputs, groups):
+def grouped(inputs: int, outputs: int, groups: int) -> list[tuple[slice, slice]]:
     """Return, for each group, the slices of its input channels and of its outputs."""
     return list(zip(ranges(inputs, groups), ranges(outputs, groups), strict=True))

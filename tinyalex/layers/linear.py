@@ -5,7 +5,9 @@ n images, m inputs, o outputs:    y = x W + b
 
 import math
 
+from tinyalex.devices.device import Array
 from tinyalex.layers.layer import Layer, Parameter, grouped
+from tinyalex.randomness import Step
 
 
 class Linear(Layer):
@@ -22,33 +24,42 @@ class Linear(Layer):
         outputs.
     std, bias : float
         Initial values: the weights' standard deviation (or "he"), the biases' constant.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> fc6 = Linear((6, 6, 256), 4096).build()
+    >>> fc6.forward(np.ones((2, 6, 6, 256), "float32")).shape
+    (2, 4096)
     """
 
-    def __init__(self, inputs, outputs, groups=1, std="he", bias=0.0):
+    def __init__(
+        self, inputs: tuple[int, ...] | int, outputs: int, groups: int = 1, std: float | str = "he", bias: float = 0.0
+    ) -> None:
         self.inputs = (inputs,) if isinstance(inputs, int) else tuple(inputs)
         self.outputs, self.groups = outputs, groups
         self.expect(self.inputs[-1] % groups == 0, self.inputs, f"{groups} equal groups")
         self.W = Parameter("W", (math.prod(self.inputs) // groups, outputs), std)
         self.b = Parameter("b", (outputs,), bias)
 
-    def output_shape(self, shape):
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         self.expect(tuple(shape) == self.inputs, shape, f"{self.inputs}")
         return (self.outputs,)
 
-    def multiply_adds(self, shape):
+    def multiply_adds(self, shape: tuple[int, ...]) -> int:
         return self.W.size
 
-    def forward(self, x, training=False, step=None):
+    def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
         y = self.product(x)
         y += self.b.value
         return y
 
-    def backward(self, dy):
+    def backward(self, dy: Array) -> Array:
         # y = x W + b:  db sums dy over the images
         self.b.grad[...] = dy.sum(axis=0)
         return self.product_backward(dy)
 
-    def product(self, x):
+    def product(self, x: Array) -> Array:
         """Run forward without the bias."""
         self.output_shape(x.shape[1:])
         W = self.W.value
@@ -58,7 +69,7 @@ class Linear(Layer):
         self.saved = x
         return y
 
-    def product_backward(self, dy):
+    def product_backward(self, dy: Array) -> Array:
         """Run backward without the bias."""
         # y = x W:  dW = x' dy,  dx = dy W'
         x, W, dW = self.pop_saved(), self.W.value, self.W.grad

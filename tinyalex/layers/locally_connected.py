@@ -7,8 +7,12 @@ n images, h x w pixels, c channels, k x k kernels, o maps, s stride, p padding, 
 The nets of footnote 3 have two of them. Pixels beyond the image read as zero.
 """
 
+from typing import Any
+
+from tinyalex.devices.device import Array
 from tinyalex.layers.layer import Layer, Parameter
 from tinyalex.layers.patches import col2im, im2col, positions
+from tinyalex.randomness import Step
 
 
 class LocallyConnected(Layer):
@@ -26,25 +30,41 @@ class LocallyConnected(Layer):
         As in `Conv2d`.
     std, bias : float
         Initial values: the weights' standard deviation (or "he"), the biases' constant.
+
+    Examples
+    --------
+    >>> local = LocallyConnected((6, 6, 3), 4, kernel=3, pad=1)
+    >>> local.output_shape((6, 6, 3)), local.W.shape
+    ((6, 6, 4), (6, 6, 3, 3, 3, 4))
     """
 
-    def __init__(self, inputs, maps, kernel, stride=1, pad=0, rounding="floor", std="he", bias=0.0):
+    def __init__(
+        self,
+        inputs: tuple[int, ...],
+        maps: int,
+        kernel: int,
+        stride: int = 1,
+        pad: int = 0,
+        rounding: str = "floor",
+        std: float | str = "he",
+        bias: float = 0.0,
+    ) -> None:
         self.inputs, self.maps = tuple(inputs), maps
-        self.geometry = {"kernel": kernel, "stride": stride, "pad": pad, "rounding": rounding}
+        self.geometry: dict[str, Any] = {"kernel": kernel, "stride": stride, "pad": pad, "rounding": rounding}
         h, w, c = self.inputs
         self.output_size = tuple(positions(side, *self.geometry.values()) for side in (h, w))
         std = (2.0 / (kernel * kernel * c)) ** 0.5 if std == "he" else std  # the fan-in is that of one output position
         self.W = Parameter("W", (*self.output_size, kernel, kernel, c, maps), std)
         self.b = Parameter("b", (*self.output_size, maps), bias)
 
-    def output_shape(self, shape):
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         self.expect(tuple(shape) == self.inputs, shape, f"{self.inputs}")
         return *self.output_size, self.maps
 
-    def multiply_adds(self, shape):
+    def multiply_adds(self, shape: tuple[int, ...]) -> int:
         return self.W.size
 
-    def forward(self, x, training=False, step=None):
+    def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
         n, (ho, wo, o) = len(x), self.output_shape(x.shape[1:])
         W = self.W.value.reshape(ho * wo, -1, o)
         y = self.device.empty((n, ho * wo, o), self.device.xp.result_type(x, W))
@@ -54,7 +74,7 @@ class LocallyConnected(Layer):
         self.saved = x
         return y
 
-    def backward(self, dy):
+    def backward(self, dy: Array) -> Array:
         # y_p = P_p W_p + b_p at each output position p:
         # dW_p = P_p' dy_p,  db_p sums dy_p,  dP_p = dy_p W_p',  dx adds dP up.
         x, xp = self.pop_saved(), self.device.xp
@@ -66,7 +86,7 @@ class LocallyConnected(Layer):
         dpatches = xp.matmul(dy, W.transpose(0, 2, 1), out=patches)  # reuse P's buffer
         return col2im(self.device, dpatches.transpose(1, 0, 2), x.shape, **self.geometry)
 
-    def _patches(self, x):
+    def _patches(self, x: Array) -> Array:
         # A matrix for each output position, its rows the images' patches there: (ho wo, n, k k c).
         ho, wo = self.output_size
         return im2col(self.device, x, **self.geometry).reshape(len(x), ho * wo, -1).transpose(1, 0, 2)

@@ -7,39 +7,49 @@ for `SpatialNorm`. The paper's text multiplies the sum by alpha; the 2012 code m
 (``layer.py`` divides its scale by the size).
 """
 
+from tinyalex.devices.device import Array
 from tinyalex.kernels import response as cuda_kernels
 from tinyalex.kernels.cpu import response as cpu_kernels
 from tinyalex.layers.layer import Layer
+from tinyalex.randomness import Step
 
 K, SIZE, ALPHA, BETA = 2.0, 5, 1e-4, 0.75  # paper §3.3: k, n, alpha and beta
 
 
 class _ResponseNorm(Layer):
-    groups = None  # of maps; None where the windows are over pixels
+    groups: int | None = None  # of maps; None where the windows are over pixels
 
-    def __init__(self, size, k, alpha, beta):
+    def __init__(self, size: int, k: float, alpha: float, beta: float) -> None:
         self.size, (self.k, self.alpha, self.beta) = size, map(float, (k, alpha, beta))
 
-    def forward(self, x, training=False, step=None):
+    def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
         self.check(x.shape)
-        if kernels := self.device.kernels_for(x, cuda=cuda_kernels, cpu=cpu_kernels):
+        if kernels := self.kernels_for(x, cuda=cuda_kernels, cpu=cpu_kernels):
             y, self.saved = kernels.forward(self.device, x, *self._settings())
             return y
         d = self.k + self.alpha * self.window_sum(x * x, self.size // 2)
         self.saved = x, d
         return x * d**-self.beta
 
-    def backward(self, dy):
+    def backward(self, dy: Array) -> Array:
         # y_i = x_i d_i^-beta and d_i takes in x_j:  dx_j = dy_j d_j^-beta - 2 alpha beta x_j S'(dy x d^(-beta - 1))_j
         saved = self.pop_saved()
-        if kernels := self.device.kernels_for(dy, cuda=cuda_kernels, cpu=cpu_kernels):
+        if kernels := self.kernels_of_forward(dy):
             return kernels.backward(self.device, dy, saved, *self._settings())
         x, d = saved
         # S' sums over the i whose windows contain j. If size is even, they lie the other way round.
         cross = self.window_sum(dy * x * d ** (-self.beta - 1), self.size - 1 - self.size // 2)
         return dy * d**-self.beta - 2 * self.alpha * self.beta * x * cross
 
-    def _settings(self):
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Raise a ShapeError unless x's shape fits."""
+        raise NotImplementedError
+
+    def window_sum(self, a: Array, before: int) -> Array:
+        """Return, for every number of a, the sum over its window, which begins ``before`` numbers before it."""
+        raise NotImplementedError
+
+    def _settings(self) -> tuple[int, float, float, float, int | None]:
         return self.size, self.k, self.alpha, self.beta, self.groups
 
 
@@ -55,16 +65,32 @@ class LRN(_ResponseNorm):
         Multiply alpha by the mean over a full window instead of the sum (2012).
     groups : int
         Columns side by side in the last axis; a window stays inside its column, as each column had a GPU of its own.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> LRN(size=3, k=1.0, alpha=1.0, beta=1.0).forward(np.array([[1.0, 1.0, 0.0, 2.0]]))  # 1/3, 1/3, 0, 2/5
+    array([[0.33333333, 0.33333333, 0.        , 0.4       ]])
     """
 
-    def __init__(self, size=SIZE, k=K, alpha=ALPHA, beta=BETA, average=False, groups=1):
+    groups: int
+
+    def __init__(
+        self,
+        size: int = SIZE,
+        k: float = K,
+        alpha: float = ALPHA,
+        beta: float = BETA,
+        average: bool = False,
+        groups: int = 1,
+    ) -> None:
         super().__init__(size, k, alpha / size if average else alpha, beta)
         self.groups = groups
 
-    def check(self, shape):
+    def check(self, shape: tuple[int, ...]) -> None:
         self.expect(shape[-1] % self.groups == 0, shape, f"maps in {self.groups} equal groups")
 
-    def window_sum(self, a, before):
+    def window_sum(self, a: Array, before: int) -> Array:
         """Return, for every map, the sum of a over ``size`` maps, from ``before`` maps before it on."""
         maps = a.shape[-1] // self.groups
         a = a.reshape(*a.shape[:-1], self.groups, maps)
@@ -83,15 +109,21 @@ class SpatialNorm(_ResponseNorm):
         Side of the square window.
     k, alpha, beta : float
         alpha multiplies the mean over a full window (2012).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> SpatialNorm(size=3, k=1.0, alpha=9.0, beta=1.0).forward(np.ones((1, 3, 3, 1)))[0, 1, 1]  # 1 / (1 + 9)
+    array([0.1])
     """
 
-    def __init__(self, size=5, k=1.0, alpha=1e-3, beta=BETA):
+    def __init__(self, size: int = 5, k: float = 1.0, alpha: float = 1e-3, beta: float = BETA) -> None:
         super().__init__(size, k, alpha / size**2, beta)
 
-    def check(self, shape):
+    def check(self, shape: tuple[int, ...]) -> None:
         self.expect(len(shape) == 4, shape, "(images, height, width, maps)")
 
-    def window_sum(self, a, before):
+    def window_sum(self, a: Array, before: int) -> Array:
         """Return, for every pixel, the sum of a over ``size`` x ``size`` pixels, from ``before`` above and left on."""
         n, h, w, c = a.shape
         padded = self.device.zeros((n, h + self.size - 1, w + self.size - 1, c), a.dtype)

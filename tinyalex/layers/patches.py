@@ -1,10 +1,11 @@
 """Patches of images as the rows of a matrix, and back: im2col and col2im."""
 
+from tinyalex.devices.device import Array, Device
 from tinyalex.errors import ShapeError
 from tinyalex.kernels.cpu import patches as cpu_kernels
 
 
-def positions(size, window, stride, pad, rounding):
+def positions(size: int, window: int, stride: int, pad: int, rounding: str) -> int:
     """Count the output positions of a window along one side.
 
     Rounded up ("ceil", as in 2012), an 11-pixel window at stride 4 has 55 positions on 224 pixels; rounded down
@@ -16,7 +17,7 @@ def positions(size, window, stride, pad, rounding):
     return 1 + (-(-span // stride) if rounding == "ceil" else span // stride)
 
 
-def im2col(device, x, kernel, stride=1, pad=0, rounding="floor"):
+def im2col(device: Device, x: Array, kernel: int, stride: int = 1, pad: int = 0, rounding: str = "floor") -> Array:
     """Copy every k x k patch of images into a row of a matrix.
 
     Parameters
@@ -39,7 +40,15 @@ def im2col(device, x, kernel, stride=1, pad=0, rounding="floor"):
     return patches.reshape(n * ho * wo, kernel * kernel * c)
 
 
-def col2im(device, patches, shape, kernel, stride=1, pad=0, rounding="floor"):
+def col2im(
+    device: Device,
+    patches: Array,
+    shape: tuple[int, ...],
+    kernel: int,
+    stride: int = 1,
+    pad: int = 0,
+    rounding: str = "floor",
+) -> Array:
     """Add up patches to images, an array of ``shape``: the adjoint of `im2col`.
 
     Parameters
@@ -62,7 +71,7 @@ def col2im(device, patches, shape, kernel, stride=1, pad=0, rounding="floor"):
     return x[:, pad : pad + h, pad : pad + w]
 
 
-def _pad(device, x, height, width, pad):
+def _pad(device: Device, x: Array, height: int, width: int, pad: int) -> Array:
     # Return exactly the pixels that the windows read: `pad` zeros left and above, and zeros right and below as far as
     # windows reach.
     n, h, w, c = x.shape

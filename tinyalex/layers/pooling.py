@@ -4,10 +4,16 @@ s = 2 and z = 3 overlap; s = z = 2 do not. The last window may hang over the edg
 there. n images, h x w pixels, c channels, ho x wo units.
 """
 
+from collections.abc import Iterator
+
+from tinyalex.devices.device import Array
 from tinyalex.kernels import pooling as cuda_kernels
 from tinyalex.kernels.cpu import pooling as cpu_kernels
 from tinyalex.layers.layer import Layer
 from tinyalex.layers.patches import positions
+from tinyalex.randomness import Step
+
+Index = tuple[slice, ...]
 
 
 class _Pool(Layer):
@@ -20,16 +26,16 @@ class _Pool(Layer):
     rounding : {"floor", "ceil"}
     """
 
-    def __init__(self, window=3, stride=2, rounding="ceil"):
+    def __init__(self, window: int = 3, stride: int = 2, rounding: str = "ceil") -> None:
         self.window, self.stride, self.rounding = window, stride, rounding
         self.expect(window >= stride, (window,), f"a window of {stride} or more, to leave no pixel out")
 
-    def output_shape(self, shape):
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         self.expect(len(shape) == 3, shape, "(height, width, channels)")
         self.expect(min(shape[:2]) >= self.window, shape, f"{self.window} pixels a side or more: feed larger images")
         return *(positions(side, self.window, self.stride, 0, self.rounding) for side in shape[:2]), shape[2]
 
-    def taps(self, shape):
+    def taps(self, shape: tuple[int, ...]) -> Iterator[tuple[Index, Index]]:
         """For each pixel of a window, in row-major order, yield two indices of equal length.
 
         The first selects, in an array (n, ho, wo, c), the units whose window has this pixel inside the image; the
@@ -44,11 +50,19 @@ class _Pool(Layer):
 
 
 class MaxPool(_Pool):
-    """Take the largest; in backward the first of several largest, in row-major order, gets the gradient."""
+    """Take the largest; in backward the first of several largest, in row-major order, gets the gradient.
 
-    def forward(self, x, training=False, step=None):
+    >>> import numpy as np
+    >>> pool = MaxPool(window=2, stride=2)
+    >>> pool.forward(np.arange(4.0).reshape(1, 2, 2, 1)).ravel()
+    array([3.])
+    >>> pool.backward(np.ones((1, 1, 1, 1))).ravel()
+    array([0., 0., 0., 1.])
+    """
+
+    def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
         shape = len(x), *self.output_shape(x.shape[1:])
-        if kernels := self.device.kernels_for(x, cuda=cuda_kernels, cpu=cpu_kernels):
+        if kernels := self.kernels_for(x, cuda=cuda_kernels, cpu=cpu_kernels):
             y, self.saved = kernels.max_pool(self.device, x, shape, self.window, self.stride)
             return y
         (_, corners), *others = self.taps(x.shape)  # every window has its first pixel inside the image
@@ -59,10 +73,10 @@ class MaxPool(_Pool):
         self.saved = x, y
         return y
 
-    def backward(self, dy):
+    def backward(self, dy: Array) -> Array:
         # dx = the sum of dy over the windows in which a pixel is the first maximum
         saved = self.pop_saved()
-        if kernels := self.device.kernels_for(dy, cuda=cuda_kernels, cpu=cpu_kernels):
+        if kernels := self.kernels_of_forward(dy):
             return kernels.max_pool_backward(self.device, dy, saved, self.window, self.stride)
         x, y = saved
         dx, found = self.device.zeros(x.shape, dy.dtype), self.device.zeros(y.shape, bool)
@@ -74,11 +88,19 @@ class MaxPool(_Pool):
 
 
 class AvgPool(_Pool):
-    """Take the mean of the pixels that lie inside the image (2012: ``conv_util.cuh``)."""
+    """Take the mean of the pixels that lie inside the image (2012: ``conv_util.cuh``).
 
-    def forward(self, x, training=False, step=None):
+    >>> import numpy as np
+    >>> pool = AvgPool(window=2, stride=2)
+    >>> pool.forward(np.arange(4.0).reshape(1, 2, 2, 1)).ravel()
+    array([1.5])
+    >>> pool.backward(np.ones((1, 1, 1, 1))).ravel()
+    array([0.25, 0.25, 0.25, 0.25])
+    """
+
+    def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
         shape = len(x), *self.output_shape(x.shape[1:])
-        if kernels := self.device.kernels_for(x, cuda=cuda_kernels, cpu=cpu_kernels):
+        if kernels := self.kernels_for(x, cuda=cuda_kernels, cpu=cpu_kernels):
             y, saved = kernels.average_pool(self.device, x, shape, self.window, self.stride)
             self.saved = x.shape, saved
             return y
@@ -89,10 +111,10 @@ class AvgPool(_Pool):
         self.saved = x.shape, area
         return y / area
 
-    def backward(self, dy):
+    def backward(self, dy: Array) -> Array:
         # y = sum / area:  every pixel of a window gets dy / area
         shape, area = self.pop_saved()
-        if kernels := self.device.kernels_for(dy, cuda=cuda_kernels, cpu=cpu_kernels):
+        if kernels := self.kernels_of_forward(dy):
             return kernels.average_pool_backward(self.device, dy, area, shape, self.window, self.stride)
         share, dx = dy / area, self.device.zeros(shape, dy.dtype)
         for units, pixels in self.taps(shape):

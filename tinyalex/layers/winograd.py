@@ -13,9 +13,13 @@ n images, c channels, o maps, th x tw tiles. In between, the numbers of all imag
 runs of n c.
 """
 
+from typing import Any
+
+from tinyalex.devices.device import Array
 from tinyalex.layers.convolution import Conv2d
 from tinyalex.layers.cook_toom import POINTS, cook_toom
 from tinyalex.layers.layer import grouped
+from tinyalex.randomness import Step
 
 FEW = 8  # channels from which on this pays: with an image's 3, which need no gradient, im2col is faster
 
@@ -27,31 +31,31 @@ class WinogradConv2d(Conv2d):
     On a GPU it computes as `Conv2d` does.
     """
 
-    def __init__(self, *args, **options):
+    def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        self.kept = {}  # U while a batch is computed, shared with all replicas
+        self.kept: dict[str, Array] = {}  # U while a batch is computed, shared with all replicas
 
     @staticmethod
-    def supports(channels, kernel, stride=1, groups=1):
+    def supports(channels: int, kernel: int, stride: int = 1, groups: int = 1) -> bool:
         """Whether there are transforms for such a convolution, and enough channels in each product to pay for them."""
         enough = channels // groups * stride**2 >= FEW
         return enough and -(-kernel // stride) in {r for _, r in POINTS} and (stride == 1 or groups == 1)
 
-    def tiling(self, shape):
+    def tiling(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
         """Return a tile's outputs m, chosen for the fewest products, and the number of tiles down and across."""
         (ho, wo, _), r = self.output_shape(shape), -(-self.geometry["kernel"] // self.geometry["stride"])
         tilings = [(m, -(-ho // m), -(-wo // m)) for m, size in POINTS if size == r]
         return min(tilings, key=lambda tiling: tiling[1] * tiling[2] * (tiling[0] + r - 1) ** 2)
 
-    def prepare(self, shape):
+    def prepare(self, shape: tuple[int, ...]) -> None:
         self.release()
         if self.device.on_host:
             self.kept["U"] = self._kernels(self.tiling(shape)[0])
 
-    def release(self):
+    def release(self) -> None:
         self.kept.clear()
 
-    def forward(self, x, training=False, step=None):
+    def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
         if not self.device.on_host:
             return super().forward(x, training, step)
         (m, th, tw), n, (ho, wo, o) = self.tiling(x.shape[1:]), len(x), self.output_shape(x.shape[1:])
@@ -71,7 +75,7 @@ class WinogradConv2d(Conv2d):
         self.saved = x
         return y.reshape(n, th * m, tw * m, o)[:, :ho, :wo]
 
-    def backward(self, dy):
+    def backward(self, dy: Array) -> Array | None:
         # Y = A' (V * U) A with V = B' D B, U = G W G':
         # dM = A dY A',  dU = V' dM,  dW = G' dU G,  dV = dM U',  dD = B dV B'
         if not self.device.on_host:
@@ -101,15 +105,15 @@ class WinogradConv2d(Conv2d):
             return None
         return self._pixels(self._images(B, dcolumns, blocks.shape, before, m), x.shape)
 
-    def _transforms(self, m, like):
+    def _transforms(self, m: int, like: Array) -> list[Array]:
         r = -(-self.geometry["kernel"] // self.geometry["stride"])
         return [self.device.put(matrix.astype(like.real.dtype)) for matrix in cook_toom(m, POINTS[m, r])]
 
-    def _one(self, m):
+    def _one(self, m: int) -> int:
         # The point 1, where the value of a polynomial is the sum of its coefficients.
         return POINTS[m, -(-self.geometry["kernel"] // self.geometry["stride"])].index("1")
 
-    def _kernels(self, m):
+    def _kernels(self, m: int) -> Array:
         # U = G W G', (t, t, c/g, o)
         if "U" in self.kept:
             return self.kept["U"]
@@ -121,19 +125,19 @@ class WinogradConv2d(Conv2d):
             W = whole.reshape(r, s, r, s, c, o).transpose(0, 2, 1, 3, 4, 5).reshape(r, r, s * s * c, o)
         return self._both(self._transforms(m, W)[1], W)
 
-    def _unfold(self, dW):
+    def _unfold(self, dW: Array) -> Array:
         # (r, r, s s c, o) to (k, k, c, o)
         k, s = self.geometry["kernel"], self.geometry["stride"]
         r, c, o = len(dW), dW.shape[2] // s**2, dW.shape[3]
         return dW.reshape(r, r, s, s, c, o).transpose(0, 2, 1, 3, 4, 5).reshape(r * s, r * s, c, o)[:k, :k]
 
-    def _both(self, matrix, kernels):
+    def _both(self, matrix: Array, kernels: Array) -> Array:
         # A matrix (q, r) applied in both directions: (r, r, c, o) to (q, q, c, o).
         rows = self._combine(matrix, kernels.transpose(1, 2, 0, 3))
         out = self.device.empty((len(matrix), *rows.shape[:1], *rows.shape[2:]), rows.dtype)
         return self._combine(matrix, rows.swapaxes(1, 2), out).swapaxes(0, 1)
 
-    def _blocks(self, x, m, th, tw):
+    def _blocks(self, x: Array, m: int, th: int, tw: int) -> tuple[Array, int]:
         # Blocks of s x s pixels as channels, all images' side by side, with the padding: (1, height, width, n s s c).
         # Where s is 1, x itself, and the padding that is still to be added.
         (n, _, _, c), (k, s, p, _) = x.shape, self.geometry.values()
@@ -147,7 +151,7 @@ class WinogradConv2d(Conv2d):
         blocks[...] = padded.reshape(n, height, s, width, s, c).transpose(1, 3, 0, 2, 4, 5)
         return blocks.reshape(1, height, width, n * s * s * c), 0
 
-    def _pixels(self, blocks, shape):
+    def _pixels(self, blocks: Array, shape: tuple[int, ...]) -> Array:
         # The reverse of `_blocks`: to (n, h, w, c), without the padding.
         (n, h, w, c), (_, s, p, _), (_, height, width, _) = shape, self.geometry.values(), blocks.shape
         if s == 1:
@@ -158,7 +162,7 @@ class WinogradConv2d(Conv2d):
         x[:, : inside.shape[1], : inside.shape[2]] = inside
         return x
 
-    def _rows(self, matrix, images, before, m, th, tw):
+    def _rows(self, matrix: Array, images: Array, before: int, m: int, th: int, tw: int) -> Array:
         # The matrix (q, window) times every m-th window of rows of images (n, h, w, c), from `before` pixels outside,
         # where all is zero: (q, th, width, n c). Of these, return the windows of columns, (q, th, tw, window, n c).
         (n, h, w, c), (q, window) = images.shape, matrix.shape
@@ -173,7 +177,7 @@ class WinogradConv2d(Conv2d):
         view = self.device.xp.lib.stride_tricks.sliding_window_view(rows.reshape(q, th, -1, n * c), window, 2)
         return view[:, :, ::m].swapaxes(3, 4)
 
-    def _images(self, matrix, rows, shape, before, m):
+    def _images(self, matrix: Array, rows: Array, shape: tuple[int, ...], before: int, m: int) -> Array:
         # The reverse of `_rows`: windows of rows that overlap are added up.
         (n, h, w, c), done = shape, 0
         images = self.device.empty(shape, rows.dtype)
@@ -190,11 +194,11 @@ class WinogradConv2d(Conv2d):
         return images
 
     @staticmethod
-    def _inside(top, window, size):
+    def _inside(top: int, window: int, size: int) -> tuple[int, int]:
         # The first and last row of a window that are inside the image.
         return min(max(top, 0), size), min(max(top + window, 0), size)
 
-    def _combine(self, matrix, lines, out=None):
+    def _combine(self, matrix: Array, lines: Array, out: Array | None = None) -> Array:
         # Sums of lines (..., w, l) with the weights of a matrix (q, w): (q, ..., l). Many small products, which BLAS
         # computes without copying their factors, take half the time of one large product, which it copies first.
         if out is None:
@@ -202,7 +206,7 @@ class WinogradConv2d(Conv2d):
         self.device.xp.matmul(matrix, lines, out=self.device.xp.moveaxis(out, 0, -2))
         return out
 
-    def _overlap(self, matrix, tiles, columns, m):
+    def _overlap(self, matrix: Array, tiles: Array, columns: Array, m: int) -> None:
         # The adjoint of taking windows of columns: B times tiles (t, th, tw, n c), where neighbours share r - 1 of the
         # columns (th, tw m + r - 1, n c).
         xp, (_, th, tw, size) = self.device.xp, tiles.shape

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 
-def relu(x):
+def relu(x: np.ndarray) -> np.ndarray:
     """Return max(0, x) of every number."""
     y = np.zeros(x.shape)
     for index in np.ndindex(x.shape):
@@ -13,7 +13,7 @@ def relu(x):
     return y
 
 
-def relu_backward(dy, x):
+def relu_backward(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Return dx: the gradient passes where x was positive, and nowhere else, x = 0 included."""
     dx = np.zeros(x.shape)
     for index in np.ndindex(x.shape):
@@ -22,7 +22,7 @@ def relu_backward(dy, x):
     return dx
 
 
-def tanh(x):
+def tanh(x: np.ndarray) -> np.ndarray:
     """Return the hyperbolic tangent of every number."""
     y = np.zeros(x.shape)
     for index in np.ndindex(x.shape):
@@ -30,7 +30,7 @@ def tanh(x):
     return y
 
 
-def tanh_backward(dy, x):
+def tanh_backward(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Return dx, from the derivative of tanh: 1 / cosh(x)^2."""
     dx = np.zeros(x.shape)
     for index in np.ndindex(x.shape):

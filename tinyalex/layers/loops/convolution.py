@@ -5,10 +5,14 @@
 s is the stride, p the padding; pixels beyond the image are zero. With groups, a map sees its own group's channels only.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
+Index = tuple[int, ...]
 
-def positions(size, window, stride, pad=0, rounding="floor"):
+
+def positions(size: int, window: int, stride: int, pad: int = 0, rounding: str = "floor") -> int:
     """Count the output positions of a window along a side, by moving it along.
 
     "floor" stops before the window would hang over the far edge, "ceil" at the first position that reaches the edge.
@@ -23,7 +27,9 @@ def positions(size, window, stride, pad=0, rounding="floor"):
     return count + 1
 
 
-def _taps(x, W, stride, pad, groups, rounding):
+def _taps(
+    x: np.ndarray, W: np.ndarray, stride: int, pad: int, groups: int, rounding: str
+) -> Iterator[tuple[Index, Index, Index]]:
     # Yield the indices (in y, in x, in W) of every product in the sum.
     n, h, w, channels = x.shape
     k, _, c, maps = W.shape
@@ -40,7 +46,9 @@ def _taps(x, W, stride, pad, groups, rounding):
                                     yield (i, row, column, map_), (i, r, q, first + channel), (u, v, channel, map_)
 
 
-def conv2d(x, W, b, stride=1, pad=0, groups=1, rounding="floor"):
+def conv2d(
+    x: np.ndarray, W: np.ndarray, b: np.ndarray, stride: int = 1, pad: int = 0, groups: int = 1, rounding: str = "floor"
+) -> np.ndarray:
     """Convolve.
 
     Parameters
@@ -65,7 +73,15 @@ def conv2d(x, W, b, stride=1, pad=0, groups=1, rounding="floor"):
     return y
 
 
-def conv2d_backward(dy, x, W, stride=1, pad=0, groups=1, rounding="floor"):
+def conv2d_backward(
+    dy: np.ndarray,
+    x: np.ndarray,
+    W: np.ndarray,
+    stride: int = 1,
+    pad: int = 0,
+    groups: int = 1,
+    rounding: str = "floor",
+) -> tuple[np.ndarray, ...]:
     """Return dx, dW and db: each product x W of the forward pass adds dy W to x's gradient and dy x to W's."""
     dx, dW, db = np.zeros(x.shape), np.zeros(W.shape), np.zeros(W.shape[3])
     for index in np.ndindex(dy.shape):

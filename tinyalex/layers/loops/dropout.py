@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def dropout(x, mask=None, p=0.5):
+def dropout(x: np.ndarray, mask: np.ndarray | None = None, p: float = 0.5) -> np.ndarray:
     """Set the units of x (n, m) whose mask is False to zero; without a mask, at test, scale all by ``1 - p``."""
     y = np.zeros(x.shape)
     for index in np.ndindex(x.shape):
@@ -14,6 +14,6 @@ def dropout(x, mask=None, p=0.5):
     return y
 
 
-def dropout_backward(dy, mask=None, p=0.5):
+def dropout_backward(dy: np.ndarray, mask: np.ndarray | None = None, p: float = 0.5) -> np.ndarray:
     """Return dx: a dropped unit had no effect on the output, so its gradient is zero."""
     return dropout(dy, mask, p)

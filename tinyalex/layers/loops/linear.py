@@ -1,9 +1,13 @@
 """Fully connected layer in three loops (paper §3.5):  y[i, o] = b[o] + sum over m of x[i, m] W[m, o]."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
+Index = tuple[int, ...]
 
-def _pairs(x, W, groups):
+
+def _pairs(x: np.ndarray, W: np.ndarray, groups: int) -> Iterator[tuple[Index, Index, Index]]:
     # Yield the indices (in y, in x, in W) of every product in the sum. With groups, an output sees the channels of its
     # own group only, at every pixel, and its weights are numbered without gaps.
     outputs, channels = W.shape[1], x.shape[-1]
@@ -16,7 +20,7 @@ def _pairs(x, W, groups):
                     m += 1
 
 
-def linear(x, W, b, groups=1):
+def linear(x: np.ndarray, W: np.ndarray, b: np.ndarray, groups: int = 1) -> np.ndarray:
     """Map x (n, ...), read in (h, w, c) order, to (n, o) by W (m / groups, o) and b (o,)."""
     y = np.zeros((len(x), W.shape[1]))
     for i, o in np.ndindex(y.shape):
@@ -26,7 +30,7 @@ def linear(x, W, b, groups=1):
     return y
 
 
-def linear_backward(dy, x, W, groups=1):
+def linear_backward(dy: np.ndarray, x: np.ndarray, W: np.ndarray, groups: int = 1) -> tuple[np.ndarray, ...]:
     """Return dx, dW and db."""
     dx, dW, db = np.zeros(x.shape), np.zeros(W.shape), np.zeros(W.shape[1])
     for i, o in np.ndindex(dy.shape):

@@ -6,10 +6,14 @@
 s is the stride, p the padding; pixels beyond the image are zero.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
+Index = tuple[int, ...]
 
-def _taps(shape, W, stride, pad):
+
+def _taps(shape: tuple[int, ...], W: np.ndarray, stride: int, pad: int) -> Iterator[tuple[Index, Index, Index]]:
     # Yield the indices (in y, in x, in W) of every product in the sum.
     n, h, w, _ = shape
     rows, columns, k, _, channels, maps = W.shape
@@ -21,7 +25,7 @@ def _taps(shape, W, stride, pad):
                     yield (i, row, column, map_), (i, r, q, c), (row, column, u, v, c, map_)
 
 
-def locally_connected(x, W, b, stride=1, pad=0):
+def locally_connected(x: np.ndarray, W: np.ndarray, b: np.ndarray, stride: int = 1, pad: int = 0) -> np.ndarray:
     """Map x (n, h, w, c) to (n, ho, wo, o) by W (ho, wo, k, k, c, o) and b (ho, wo, o)."""
     y = np.zeros((len(x), *b.shape))
     for index in np.ndindex(y.shape):
@@ -31,7 +35,9 @@ def locally_connected(x, W, b, stride=1, pad=0):
     return y
 
 
-def locally_connected_backward(dy, x, W, stride=1, pad=0):
+def locally_connected_backward(
+    dy: np.ndarray, x: np.ndarray, W: np.ndarray, stride: int = 1, pad: int = 0
+) -> tuple[np.ndarray, ...]:
     """Return dx, dW and db: each product x W of the forward pass adds dy W to x's gradient and dy x to W's."""
     dx, dW, db = np.zeros(x.shape), np.zeros(W.shape), np.zeros(dy.shape[1:])
     for index in np.ndindex(dy.shape):

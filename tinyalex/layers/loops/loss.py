@@ -8,13 +8,13 @@ import math
 import numpy as np
 
 
-def _softmax(row):
+def _softmax(row: np.ndarray) -> list[float]:
     largest = max(row)  # e^(z - largest) / the same sum is the same number, and does not overflow
     powers = [math.exp(z - largest) for z in row]
     return [power / sum(powers) for power in powers]
 
 
-def softmax_loss(z, labels):
+def softmax_loss(z: np.ndarray, labels: np.ndarray) -> float:
     """Return the loss of logits z (n, c) and integer labels (n,), a float."""
     total = 0.0
     for i, label in enumerate(labels):
@@ -23,7 +23,7 @@ def softmax_loss(z, labels):
     return total / len(labels)
 
 
-def softmax_loss_backward(z, labels):
+def softmax_loss_backward(z: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return dz (n, c): every class's probability, less 1 for the right one, over n."""
     dz = np.zeros(z.shape)
     for i, label in enumerate(labels):

@@ -3,12 +3,16 @@
 Where the last window hangs over the edge ("ceil"), it ends there.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from tinyalex.layers.loops.convolution import positions
 
+Index = tuple[int, ...]
 
-def _units(x, window, stride, rounding):
+
+def _units(x: np.ndarray, window: int, stride: int, rounding: str) -> Iterator[tuple[Index, list[Index]]]:
     # Every unit with the pixels in its window, row by row.
     n, h, w, c = x.shape
     for i in range(n):
@@ -25,12 +29,12 @@ def _units(x, window, stride, rounding):
                     )
 
 
-def _empty(x, window, stride, rounding):
+def _empty(x: np.ndarray, window: int, stride: int, rounding: str) -> np.ndarray:
     ho, wo = (positions(size, window, stride, 0, rounding) for size in x.shape[1:3])
     return np.zeros((len(x), ho, wo, x.shape[3]))
 
 
-def _first_largest(x, pixels):
+def _first_largest(x: np.ndarray, pixels: list[Index]) -> Index:
     winner = pixels[0]
     for pixel in pixels:
         if x[pixel] > x[winner]:
@@ -38,7 +42,7 @@ def _first_largest(x, pixels):
     return winner
 
 
-def max_pool(x, window=3, stride=2, rounding="ceil"):
+def max_pool(x: np.ndarray, window: int = 3, stride: int = 2, rounding: str = "ceil") -> np.ndarray:
     """Take the largest pixel of every window: (n, h, w, c) to (n, ho, wo, c)."""
     y = _empty(x, window, stride, rounding)
     for unit, pixels in _units(x, window, stride, rounding):
@@ -46,7 +50,9 @@ def max_pool(x, window=3, stride=2, rounding="ceil"):
     return y
 
 
-def max_pool_backward(dy, x, window=3, stride=2, rounding="ceil"):
+def max_pool_backward(
+    dy: np.ndarray, x: np.ndarray, window: int = 3, stride: int = 2, rounding: str = "ceil"
+) -> np.ndarray:
     """Return dx: a unit's gradient goes to its largest pixel, or to the first of several."""
     dx = np.zeros(x.shape)
     for unit, pixels in _units(x, window, stride, rounding):
@@ -54,7 +60,7 @@ def max_pool_backward(dy, x, window=3, stride=2, rounding="ceil"):
     return dx
 
 
-def avg_pool(x, window=3, stride=2, rounding="ceil"):
+def avg_pool(x: np.ndarray, window: int = 3, stride: int = 2, rounding: str = "ceil") -> np.ndarray:
     """Take the mean of the pixels that a window has inside the image: (n, h, w, c) to (n, ho, wo, c)."""
     y = _empty(x, window, stride, rounding)
     for unit, pixels in _units(x, window, stride, rounding):
@@ -63,7 +69,9 @@ def avg_pool(x, window=3, stride=2, rounding="ceil"):
     return y
 
 
-def avg_pool_backward(dy, x, window=3, stride=2, rounding="ceil"):
+def avg_pool_backward(
+    dy: np.ndarray, x: np.ndarray, window: int = 3, stride: int = 2, rounding: str = "ceil"
+) -> np.ndarray:
     """Return dx: every pixel of a window gets the same share of its unit's gradient."""
     dx = np.zeros(x.shape)
     for unit, pixels in _units(x, window, stride, rounding):
