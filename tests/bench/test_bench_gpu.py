@@ -243,7 +243,7 @@ def test_gpu_versions():
 
 
 def test_times_of_kernels_and_of_layers_that_run_together(monkeypatch):
-    monkeypatch.setattr("tinyalex.network.network.Device", lambda name: ShimDevice("float32"))
+    monkeypatch.setattr("tinyalex.network.network.Device", lambda name, kernels: ShimDevice("float32"))
     made = recipe.load("paper", SMALL)
     task = {"recipe": recipe.to_toml(made), "batch": 2, "threads": 1, "convolution": "im2col", "tf32": True}
     side = Ours(task | {"devices": ["cpu"]})

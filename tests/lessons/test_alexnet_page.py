@@ -80,7 +80,7 @@ def by_the_package(devices):
     for number in range(STEPS):
         batch = slice(number * BATCH, (number + 1) * BATCH)
         with network.step():
-            loss, _ = network.loss_and_backward(x[batch], labels[batch], randomness.Step(SEED, number))
+            loss, _ = network.loss_and_backward(x[batch], labels[batch], step=randomness.Step(SEED, number))
             results[f"loss {number}"] = np.array(loss)
         optimizer.update(RATE)
     results |= network.state() | {f"v of {name}": v for name, _, v in optimizer.tensors()}

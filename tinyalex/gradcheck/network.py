@@ -199,7 +199,7 @@ class _Replay:
         finally:
             for layer, flag in zip(firsts, flags, strict=True):
                 layer.input_gradient = flag
-        return sum(device.get(dy) for device, dy in zip(self.devices, dys, strict=True))
+        return np.sum([device.get(dy) for device, dy in zip(self.devices, dys, strict=True)], axis=0)
 
     def _logits(self, xs: Sequence[Array], stage: int, step: Step | None, n: int) -> np.ndarray:
         # Compute the logits, on the host, from a stage's input; its rows are copies of n images.

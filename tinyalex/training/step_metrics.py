@@ -73,7 +73,7 @@ class StepMetrics:
         """
         if self._values is None:
             self._values = float(self._loss()), float(self._wrong().mean())
-            self._loss = self._wrong = None  # release the host buffers
+            del self._loss, self._wrong  # release the host buffers
         if not np.isfinite(self._values[0]):
             raise DivergedError("loss: no longer finite")
         return self._values
