@@ -5,7 +5,7 @@ from tinyalex.experiments import catalogue
 from tinyalex.experiments.compare import compare
 from tinyalex.experiments.race import race
 from tinyalex.experiments.trial import check_settings
-from tinyalex.system import lock
+from tinyalex.system import lock, ownership
 
 
 def experiment(name, recipe, dataset, out, seeds, devices, search_epochs, show):
@@ -43,6 +43,7 @@ def experiment(name, recipe, dataset, out, seeds, devices, search_epochs, show):
         "made_with": f"tinyalex {__version__}",
     }
     with lock.hold(out, "experimenting", "--out"):
+        ownership.remove_partial_files(out)
         check_settings(out, recipe, dataset)
         if name == catalogue.RACE:
             title = {"title": "epochs to 25 % training error, ReLU and tanh", "section": "3.1, Figure 1"}
