@@ -37,8 +37,9 @@ def pictures(root, train=1100, test=60, classes=4):
 
 
 def contents(folder):
-    """Return {name: bytes} of all files below a folder."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Return {name: bytes} of all files below a folder, without the lists of what was made there."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != MARKER]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def start(source, out, *options):

@@ -94,7 +94,7 @@ def check_files(out):
         found = [name for name, keys in known.items() if keys <= _json(out / name).keys()]
         if found:
             ownership.adopt(out, [lock.NAME] if lock.is_lock(out / lock.NAME) else [], [*found, *FILES[1:]])
-    for name in (lock.NAME, *FILES):
+    for name in FILES:
         ownership.check(out / name)
 
 

@@ -81,7 +81,7 @@ def start(out, settings, show=print):
     if out.is_dir() and not _is_ours(out):
         raise UsageError(f"{out}: holds other files; give a folder that is empty or does not exist yet")
     if not (out / manifest.NAME).exists():
-        for name in (lock.NAME, manifest.NAME, manifest.MEAN, complete.SKIPPED):
+        for name in (manifest.NAME, manifest.MEAN, complete.SKIPPED):
             ownership.check(out / name)  # raises StorageError now, not when all shards are made
     new = not out.exists()
     with lock.hold(out, "preparing a set", "folder"), interrupting():

@@ -150,7 +150,7 @@ def check_files(folder, pictures=()):
         See `tinyalex.system.ownership.check`.
     """
     adopt(folder)
-    for name in (lock.NAME, RECIPE, LOG, *(f"{picture}.png" for picture in pictures)):
+    for name in (RECIPE, LOG, *(f"{picture}.png" for picture in pictures)):
         ownership.check(Path(folder) / name)
 
 
@@ -167,7 +167,8 @@ def adopt(folder):
         name = _CHECKPOINT.fullmatch(path.name)
         if name and int(name[1]) == metadata["step"] and metadata.get("kind") != "weights":
             checkpoints[path.name] = metadata.get("recipe")
-    if not checkpoints and not read_log(folder):
+    begun = lock.is_lock(folder / lock.NAME) and _is_empty(folder / LOG)  # and stopped before its first record
+    if not (checkpoints or begun or read_log(folder)):
         return
     names = [lock.NAME] if lock.is_lock(folder / lock.NAME) else []
     names += [LOG] if read_log(folder) or _is_empty(folder / LOG) else []

@@ -42,6 +42,8 @@ def hold(folder, doing, other):
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
     path = Path(folder) / NAME
+    if is_lock(path):  # of an earlier version; if it is not, nothing is lost: an empty file is left empty
+        ownership.adopt(Path(folder), [NAME])
     ownership.claim([path])
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     try:

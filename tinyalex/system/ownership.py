@@ -14,14 +14,13 @@ import hashlib
 import json
 import os
 import re
-import secrets
 import stat
 from pathlib import Path
 
 from tinyalex.errors import StorageError
 
 MARKER = ".tinyalex.jsonl"
-_HEADER = b'{"tinyalex": "the files listed here were made by tinyalex; it replaces and removes no others", "format": 1}\n'
+_HEADER = b'{"tinyalex": "the files that tinyalex made here; it replaces and removes no others", "format": 1}\n'
 _PARTIAL = re.compile(r"\..*\.([0-9a-f]{16})\.part", re.DOTALL)
 _tokens = {}  # process and folder: the token of this process's partial files there
 _read = {}  # marker: its inode and size when it was read, and what it lists
@@ -115,7 +114,7 @@ def partial(path):
     key = os.getpid(), os.path.abspath(path.parent)
     listed = _listed(path.parent) or _Listed()
     if _tokens.get(key) not in listed.tokens:
-        token = secrets.token_hex(8)
+        token = os.urandom(8).hex()
         _append(path.parent, [{"token": token}])
         _tokens[key] = token
     return _partial(path, _tokens[key])
@@ -123,7 +122,7 @@ def partial(path):
 
 def unlisted_partial(path):
     """Return the path of a partial file with a name that no other process uses; the folder gets no marker."""
-    return _partial(Path(path), secrets.token_hex(8))
+    return _partial(Path(path), os.urandom(8).hex())
 
 
 def remove_partial_files(folder):
