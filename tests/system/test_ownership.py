@@ -10,16 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.programs import kill_prepare
+from tests.programs import kill_train
 from tinyalex.cli import main
 from tinyalex.errors import StorageError
 from tinyalex.runs import checkpoint, run_folder
 from tinyalex.system import lock, ownership, storage
 
 LEGACY = Path(__file__).parents[1] / "legacy"
-TINY = [word for change in (
-    "net.input=20", "net.kernels=[5,3,3,3,3]", "net.stride=1", "net.maps=[4,8,8,8,8]", "net.hidden=16", "learning.batch=8",
-) for word in ("--set", change)]  # fmt: skip
 NAMES = [  # what any command writes somewhere, and what people have in their folders
     *("recipe.toml", "log.jsonl", ".lock", "checkpoint-00000003.part", "log.jsonl.part", "recipe.toml.part"),
     *("curves.png", "kernels.png", "panel.png", "architecture.png", "neighbours.png", "codes.png", "race.png"),
@@ -35,8 +32,7 @@ NAMES = [  # what any command writes somewhere, and what people have in their fo
 def made(tmp_path_factory):
     """A folder with a small data set "data", a run "run" of one epoch on it, and an image "image.png"."""
     root = tmp_path_factory.mktemp("made")
-    kill_prepare.pictures(root / "data", 16, 8, 2)
-    (root / "data" / "val").rename(root / "data" / "test")
+    kill_train.prepare(root)
     Image.new("RGB", (24, 20), "red").save(root / "image.png")
     assert main(train(root, root / "run")) == 0
     return root
@@ -44,10 +40,8 @@ def made(tmp_path_factory):
 
 def train(root, out, *options):
     """The command that trains a tiny net for one epoch."""
-    return [
-        *map(str, ["train", *options, "--data", root / "data", "--epochs", 1, "--weak-signal", "--out", out]),
-        *TINY,
-    ]
+    words = ["train", root / "killed.toml", *options, "--data", root / "data", "--epochs", 1, "--weak-signal"]
+    return [*map(str, words), "--out", str(out)]
 
 
 def fill(folder, names=NAMES):
