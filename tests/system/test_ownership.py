@@ -67,7 +67,7 @@ def commands(root, out):
     run, data, image = (str(root / name) for name in ("run", "data", "image.png"))
     bench = [
         "bench",
-        "cifar10",
+        "cifar10-relu",
         "--batch",
         "2",
         "--rounds",
