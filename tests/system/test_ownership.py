@@ -178,6 +178,11 @@ def test_train_refuses_a_picture_of_the_user_before_it_trains(made, tmp_path):
     assert main(train(made, tmp_path)) == 7 and state(tmp_path) == before
 
 
+def test_train_refuses_a_folder_with_checkpoints_of_another_program(made, tmp_path):
+    before = fill(tmp_path, ["checkpoint-00000003.safetensors"])
+    assert main(train(made, tmp_path)) == 7 and state(tmp_path) == before
+
+
 def test_a_copy_of_a_checkpoint_is_not_pruned(tmp_path):
     tensors = {"a": np.zeros(9)}
     shutil.copy(checkpoint.save(tmp_path, tensors, {"step": 1}), tmp_path / "checkpoint-best.safetensors")

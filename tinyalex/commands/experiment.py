@@ -69,7 +69,6 @@ def run(options):
     dataset = _images(recipe, options.train_images, options.test_images)
     recipe = recipes.with_classes(recipe, len(dataset.classes))
     out = Path(options.out) / options.name
-    report.check_files(out)
     print_line(f"{options.name}: seeds {list(range(seeds))}, devices {' '.join(options.devices)}; results go to {out}")
     result = experiment(options.name, recipe, dataset, out, seeds, options.devices, options.search_epochs, print_line)
     print_line("\n" + report.text(result))

@@ -1,7 +1,7 @@
 """Run one experiment in its own folder, which is locked meanwhile."""
 
 from tinyalex import __version__
-from tinyalex.experiments import catalogue
+from tinyalex.experiments import catalogue, report
 from tinyalex.experiments.compare import compare
 from tinyalex.experiments.race import race
 from tinyalex.experiments.trial import check_settings
@@ -42,6 +42,7 @@ def experiment(name, recipe, dataset, out, seeds, devices, search_epochs, show):
         "data": {"identity": dataset.identity, "shown": _shown(dataset)},
         "made_with": f"tinyalex {__version__}",
     }
+    report.check_files(out)
     with lock.hold(out, "experimenting", "--out"):
         ownership.remove_partial_files(out)
         check_settings(out, recipe, dataset)

@@ -150,6 +150,9 @@ def check_files(folder, pictures=()):
         See `tinyalex.system.ownership.check`.
     """
     adopt(folder)
+    if not ownership.is_marked(folder):  # then no checkpoint in it is a run's
+        for path in Path(folder).glob("checkpoint-*.safetensors"):
+            ownership.check(path)
     for name in (RECIPE, LOG, *(f"{picture}.png" for picture in pictures)):
         ownership.check(Path(folder) / name)
 
