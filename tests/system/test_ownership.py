@@ -268,3 +268,21 @@ def test_folders_that_are_only_read_get_no_marker(made, tmp_path):
     before = state(tmp_path)
     main(["predict", str(made / "image.png"), "--run", str(tmp_path / "finished")])
     assert state(tmp_path) == before
+
+
+def test_a_prepared_set_of_an_earlier_version_is_adopted(tmp_path):
+    from tinyalex.prepare import plan
+
+    shutil.copytree(LEGACY / "set", tmp_path / "set")
+    before = fill(tmp_path / "set", ["notes.txt"])
+    plan.adopt(tmp_path / "set")
+    ours = {name for name in os.listdir(tmp_path / "set") if ownership.is_ours(tmp_path / "set" / name)}
+    assert ours == set(os.listdir(LEGACY / "set")) and before.items() <= state(tmp_path / "set").items()
+
+
+def test_an_experiment_of_an_earlier_version_is_adopted(tmp_path):
+    from tinyalex.experiments import report
+
+    shutil.copytree(LEGACY / "experiments" / "dropout", tmp_path / "dropout")
+    report.check_files(tmp_path / "dropout")
+    assert ownership.is_ours(tmp_path / "dropout" / "settings.json")
