@@ -151,9 +151,11 @@ def check_files(folder, pictures=()):
     """
     adopt(folder)
     if not ownership.is_marked(folder):  # then what is named like a checkpoint has to be one at least
-        known = {path for path, _ in checkpoint.by_step(folder)}
-        for path in set(Path(folder).glob("checkpoint-*.safetensors")) - known:
-            ownership.check(path)
+        for path in Path(folder).glob("checkpoint-*.safetensors"):
+            try:
+                checkpoint.inspect(path)
+            except CheckpointError:
+                ownership.check(path)
     for name in (RECIPE, LOG, *(f"{picture}.png" for picture in pictures)):
         ownership.check(Path(folder) / name)
 
