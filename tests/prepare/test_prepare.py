@@ -367,7 +367,9 @@ class Killed(BaseException):
     """An exception that no code catches."""
 
 
-@pytest.mark.parametrize("moment", ["manifest.write_mean", "manifest.write", "figures.page.save", "ownership.remove_made"])
+@pytest.mark.parametrize(
+    "moment", ["manifest.write_mean", "manifest.write", "figures.page.save", "ownership.remove_made"]
+)
 def test_stopped_while_the_set_is_completed(source, whole, prepare, tmp_path, monkeypatch, moment):
     """All shards are done; then follow the mean, the manifest, the contact sheet, and removing the scratch folder."""
 
