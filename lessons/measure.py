@@ -13,7 +13,6 @@ from shared import HERE, epochs, middles, small
 
 from tinyalex import datasets
 from tinyalex.datasets import Dataset, ImageSet
-from tinyalex.system import storage
 from tinyalex.training.evaluation import evaluate
 
 FILE = HERE / "measured.json"
@@ -110,7 +109,7 @@ def main():
             found = measure()
             measured = read()
             measured.setdefault(data.name, {})[key] = found
-            storage.write_text(FILE, as_text(measured))
+            FILE.write_text(as_text(measured), encoding="utf-8")
             print(data.name, key, found, flush=True)
 
 

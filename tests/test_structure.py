@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "training": ("network", "datasets", "layers", "kernels", "devices", "recipes"),
     "runs": ("training", "network", "devices", "recipes", "system"),
     "gradcheck": ("network", "layers", "devices", "recipes"),
-    "figures": ("layers",),
+    "figures": ("layers", "system"),
     "gallery": ("runs", "training", "network", "layers", "datasets", "recipes", "figures"),
     "experiments": ("runs", "training", "datasets", "recipes", "system", "figures"),
     "prepare": ("datasets", "system", "figures"),

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.support import folders
 from tests.support.figure_checks import assert_no_overlap
 from tinyalex import errors
 from tinyalex.bench import contenders, measure, net, picture, report, summarize, tables
@@ -371,7 +372,7 @@ def test_command_measures_and_writes_files(tmp_path, monkeypatch, capsys):
     assert printed.startswith("PyTorch is not installed")
     for words in ("step, round 2 of 2: im2col", "Training step, 4 images", "Winograd, cpu cpu", "GF/s", "2 threads"):
         assert words in printed
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["bench.json", "bench.md", "bench.png"]
+    assert folders.names(tmp_path / "out") == ["bench.json", "bench.md", "bench.png"]
     result = json.loads((tmp_path / "out" / "bench.json").read_text())
     assert [each["name"] for each in result["contenders"]] == ["im2col", "winograd", "winograd-columns"]
     for each in result["contenders"]:

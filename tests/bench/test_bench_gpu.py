@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.bench.test_bench import SMALL, taken
+from tests.support import folders
 from tests.support.figure_checks import assert_no_overlap
 from tests.support.shim import ShimDevice
 from tinyalex import errors
@@ -360,7 +361,7 @@ def test_command_on_a_pretend_device(tmp_path, capsys):
     result = json.loads((tmp_path / "bench.json").read_text())
     assert [each["name"] for each in result["contenders"]] == names
     assert all(each["step"]["values"]["loss"] > 0 for each in result["contenders"])
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["bench.json", "bench.md", "bench.png"]
+    assert folders.names(tmp_path) == ["bench.json", "bench.md", "bench.png"]
 
 
 @pytest.mark.parametrize("option", [["--device", "fake:0", "--contenders", "winograd"], ["--device", "gpu"]])

@@ -16,6 +16,7 @@ from tinyalex.cli import main
 from tinyalex.commands import summary
 from tinyalex.recipes import recipe
 from tinyalex.runs import checkpoint, run_folder
+from tinyalex.system.ownership import MARKER
 
 TINY = """
 [net]
@@ -58,7 +59,7 @@ def one_line(capsys):
 
 
 def names(folder):
-    return sorted(path.name for path in folder.iterdir() if path.name != ".lock")
+    return sorted(path.name for path in folder.iterdir() if path.name not in (".lock", MARKER))
 
 
 def test_train_writes_log_checkpoints_recipe_and_pictures(workspace):

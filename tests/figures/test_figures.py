@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.support import folders
 from tests.support.figure_checks import assert_no_overlap, noise, pictures, texts
 from tinyalex import figures, randomness
 from tinyalex.errors import StorageError
@@ -179,23 +180,24 @@ def test_save_gives_the_same_bytes_for_the_same_figure(tmp_path):
     for name in ("one.png", "two.png"):
         figures.save(figure, tmp_path / name)
     figures.save(figures.panel(pictures(2, 24), [0, 1], np.eye(2), ["circle", "square"]), str(tmp_path / "three.png"))
-    contents = {path.read_bytes() for path in tmp_path.iterdir()}
+    contents = {(tmp_path / name).read_bytes() for name in folders.names(tmp_path)}
     assert len(contents) == 1 and contents.pop().startswith(b"\x89PNG")
-    assert len(list(tmp_path.iterdir())) == 3
+    assert len(folders.names(tmp_path)) == 3
 
 
 def test_a_failed_save_keeps_the_old_file_and_leaves_no_partial_file(tmp_path, monkeypatch):
     kept = tmp_path / "kept.png"
-    kept.write_bytes(b"before")
+    figures.save(figures.curves([]), kept)
+    before = kept.read_bytes()
 
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", full)
     with pytest.raises(StorageError, match=r"kept\.png: cannot be written \(No space left on device\); "):
-        figures.save(figures.curves([]), kept)
-    assert [path.name for path in tmp_path.iterdir()] == ["kept.png"]
-    assert kept.read_bytes() == b"before"
+        figures.save(figures.panel(pictures(2, 24), [0, 1], np.eye(2), ["circle", "square"]), kept)
+    assert folders.names(tmp_path) == ["kept.png"]
+    assert kept.read_bytes() == before
 
 
 @pytest.mark.parametrize("name", ["missing/figure.png", "file/figure.png", "folder"])

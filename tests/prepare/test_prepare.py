@@ -17,14 +17,14 @@ import pytest
 from PIL import Image
 
 from tests.programs import kill_prepare
-from tests.support import toy_imagenet
+from tests.support import folders, toy_imagenet
 from tinyalex import datasets, randomness
 from tinyalex.cli import main
 from tinyalex.datasets import picture
 from tinyalex.datasets.shards import manifest
 from tinyalex.figures import page
 from tinyalex.prepare import complete, plan, records, shard
-from tinyalex.system import lock
+from tinyalex.system import lock, ownership
 
 contents = kill_prepare.contents
 
@@ -98,8 +98,8 @@ def _index(source, folder, split):
 
 
 def test_only_the_files_of_the_set_are_left(whole):
-    names = [f"train-{k:05d}.shard" for k in range(3)] + ["test-00000.shard", "manifest.json", "mean.f32"]
-    assert sorted(os.listdir(whole)) == sorted([*names, "contact_sheet.png", ".lock"])
+    files = [f"train-{k:05d}.shard" for k in range(3)] + ["test-00000.shard", "manifest.json", "mean.f32"]
+    assert folders.names(whole) == sorted([*files, "contact_sheet.png", ".lock"])
     with Image.open(whole / "contact_sheet.png") as sheet:
         assert min(sheet.size) > 500
     made = json.loads((whole / "manifest.json").read_text())
@@ -367,7 +367,9 @@ class Killed(BaseException):
     """An exception that no code catches."""
 
 
-@pytest.mark.parametrize("moment", ["manifest.write_mean", "manifest.write", "figures.page.save", "shutil.rmtree"])
+@pytest.mark.parametrize(
+    "moment", ["manifest.write_mean", "manifest.write", "figures.page.save", "ownership.remove_made"]
+)
 def test_stopped_while_the_set_is_completed(source, whole, prepare, tmp_path, monkeypatch, moment):
     """All shards are done; then follow the mean, the manifest, the contact sheet, and removing the scratch folder."""
 
@@ -378,7 +380,7 @@ def test_stopped_while_the_set_is_completed(source, whole, prepare, tmp_path, mo
     out = tmp_path / "set"
     unfinished(whole, out, ALL)
     with monkeypatch.context() as patch, pytest.raises(Killed):
-        module = {"manifest": manifest, "figures": page, "shutil": shutil}[moment.split(".")[0]]
+        module = {"manifest": manifest, "figures": page, "ownership": ownership}[moment.split(".")[0]]
         patch.setattr(module, moment.split(".")[-1], killed)
         prepare(source, out, "--size", 16)
     assert prepare(source, out, "--size", 16)[0] == 0

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.support import folders
 from tinyalex import randomness
 from tinyalex.datasets import picture
 from tinyalex.datasets.shards import shards
@@ -83,7 +84,7 @@ def test_a_shard_holds_its_images_in_their_order(contents, tmp_path):
     assert labels.tolist() == [1, 0, 0, 1, 1, 0, 0] and reporter.parts == [*range(7), "computed"]
     offsets = [found[k].offset for k in task(found, tmp_path).reading_order()]
     assert offsets == sorted(offsets)
-    assert os.listdir(tmp_path / "out" / "work" / "new") == []
+    assert folders.names(tmp_path / "out" / "work" / "new") == []
     sums = np.array(wanted, dtype=object)
     np.testing.assert_array_equal(record.total, sums.sum(axis=0))
     pixels = sums.reshape(-1, 3)

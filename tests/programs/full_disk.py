@@ -11,6 +11,7 @@ freed, the same command must end with the bits of an undisturbed run. ``--every 
 import argparse
 import contextlib
 import io
+import os
 import shutil
 import subprocess
 import sys
@@ -45,7 +46,7 @@ class Filler:
     def _on_event(self, event, arguments):
         if event not in EVENTS or not str(arguments[0]).startswith(self._folder):
             return
-        if event == "open" and not (arguments[1] is None or any(sign in str(arguments[1]) for sign in "wa+")):
+        if event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR):
             return
         self.count += 1
         if self.count == self.at:

@@ -19,6 +19,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tinyalex.system.ownership import MARKER
+
 COMMAND = [sys.executable, "-m", "tinyalex", "prepare"]
 
 
@@ -37,8 +39,9 @@ def pictures(root, train=1100, test=60, classes=4):
 
 
 def contents(folder):
-    """Return {name: bytes} of all files below a folder."""
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """Return {name: bytes} of all files below a folder, without the lists of what was made there."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != MARKER]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
 
 
 def start(source, out, *options):

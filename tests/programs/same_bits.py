@@ -329,7 +329,8 @@ class Recorder:
         """Record the files of a set that is prepared from drawn images, and those images.
 
         Not recorded: of manifest.json the versions of the decoders, which belong to the machine, and the hash over it
-        all; contact_sheet.png, in which Matplotlib notes its version; .lock, which names the process that held it.
+        all; contact_sheet.png, in which Matplotlib notes its version; .lock, which names the process that held it;
+        .tinyalex.jsonl, which lists the files.
         """
         source, out = self.folder / "pictures", self.folder / "prepared"
         draw(source)
@@ -340,7 +341,7 @@ class Recorder:
             if path.name == "manifest.json":
                 fields = json.loads(content)
                 content = json.dumps({k: v for k, v in fields.items() if k not in ("decoder", "check")}).encode()
-            if path.name not in (".lock", "contact_sheet.png"):
+            if path.name not in (".lock", ".tinyalex.jsonl", "contact_sheet.png"):
                 found[name] = np.frombuffer(content, np.uint8)
         return found
 

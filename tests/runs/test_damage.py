@@ -24,7 +24,7 @@ from tinyalex.errors import CheckpointError, StorageError
 from tinyalex.runs import checkpoint, run_folder, runlog
 from tinyalex.runs.resume import ResumeOptions
 from tinyalex.runs.train import train
-from tinyalex.system import storage, tensorfile
+from tinyalex.system import ownership, storage, tensorfile
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +186,9 @@ def test_c17_file_is_flushed_before_it_is_renamed(copy, monkeypatch):
     if not os.path.isdir("/proc/self/fd"):
         pytest.skip("no /proc here to tell which file is flushed")
     checkpoint.save(copy, {"a": np.zeros(3)}, {"step": 40})
-    assert events == [str(copy / "checkpoint-00000040.part"), "rename", str(copy)]
+    part, *after = [event for event in events if not event.endswith(ownership.MARKER)]
+    assert re.fullmatch(r".*/\.checkpoint-00000040\.safetensors\.[0-9a-f]{16}\.part", part)
+    assert after == ["rename", str(copy)] and events.index("rename") > events.index(str(copy / ownership.MARKER))
 
 
 def test_c18_checkpoints_are_written_in_the_main_thread(copy, data, monkeypatch):
@@ -447,7 +449,7 @@ def test_c2_disk_full_at_some_writes():
     command = ["unshare", "-rm", sys.executable, "-m", "tests.programs.full_disk", "--every", "8"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"^[1-9] of \d+ points, exit codes \{7: [1-9]\}: 0 wrong$", done.stdout, re.M)
+    assert re.search(r"^\d+ of \d+ points, exit codes \{7: \d+(, 0: \d+)?\}: 0 wrong$", done.stdout, re.M)
 
 
 # Small samples of the slow checks in tests/programs.

@@ -34,7 +34,7 @@ from tinyalex.runs import checkpoint, fingerprint, retention, run_folder
 from tinyalex.runs.checkpoint_manager import CheckpointManager
 from tinyalex.runs.resume import ResumeOptions
 from tinyalex.runs.train import train
-from tinyalex.system import signals, storage
+from tinyalex.system import ownership, signals, storage
 from tinyalex.system.signals import StopRequests
 from tinyalex.training import loop
 from tinyalex.training.evaluation import evaluate
@@ -402,12 +402,12 @@ def test_t5_second_signal_stops_at_once(data, tmp_path, monkeypatch):
 @pytest.mark.parametrize("name", ["fsync", "replace", "pread"])
 def test_t7_a_signal_while_a_checkpoint_is_written(data, whole, tmp_path, monkeypatch, name):
     """The run stops after the checkpoint is written completely."""
-    original, count = getattr(os, name), []
+    original, count, sent = getattr(os, name), [], []
 
     def signalled(*given):
         count.append(1)
-        if len(count) == 5 and any(tmp_path.glob("*.part")):
-            os.kill(os.getpid(), signal.SIGTERM)
+        if len(count) >= 5 and not sent and any(tmp_path.glob("*.part")):
+            sent.append(os.kill(os.getpid(), signal.SIGTERM))
         return original(*given)
 
     with monkeypatch.context() as patch, pytest.raises(Interrupted) as stopped:
@@ -421,11 +421,13 @@ def test_t7_a_signal_while_a_checkpoint_is_written(data, whole, tmp_path, monkey
 
 
 def test_c1_partial_files_of_a_killed_process_are_removed(data, tmp_path):
-    for name in ("checkpoint-00000003.part", "log.jsonl.part"):
-        (tmp_path / name).write_bytes(b"half")
-    (tmp_path / "notes.txt").write_text("mine")
+    for name in ("checkpoint-00000003.safetensors", "log.jsonl"):
+        ownership.partial(tmp_path / name).write_bytes(b"half")
+    for name in ("notes.txt", "film.mkv.part", ".film.mkv.0123456789abcdef.part"):
+        (tmp_path / name).write_text("mine")
     train(small(epochs=1), data, tmp_path, show=quiet)
-    assert not list(tmp_path.glob("*.part")) and (tmp_path / "notes.txt").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.glob("*.part")) == [".film.mkv.0123456789abcdef.part", "film.mkv.part"]
+    assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
 def test_t14_lock_of_a_dead_process_does_not_count(data, tmp_path):

@@ -1,11 +1,14 @@
 """Write a measurement as lines for a terminal, as a section in Markdown, and as files in a folder."""
 
+import contextlib
 import json
 from pathlib import Path
 
 from tinyalex.bench import gpu_tables, tables
 from tinyalex.bench.hardware import describe
-from tinyalex.system import storage
+from tinyalex.system import ownership, storage
+
+FILES = ("bench.json", "bench.md", "bench.png")
 
 
 def text(result):
@@ -61,6 +64,21 @@ def rates(result):
     )
 
 
+def check_files(out):
+    """Check before a measurement that no file that `write` replaces is somebody else's; StorageError if one is.
+
+    A folder that an earlier version wrote to is recognised by the result in it.
+    """
+    out, old = Path(out), {}
+    if (out / FILES[0]).is_file() and not ownership.is_marked(out):
+        with contextlib.suppress(ValueError):
+            old = json.loads((out / FILES[0]).read_text(encoding="utf-8"))
+        if isinstance(old, dict) and {"recipe", "rounds", "rates", "versions"} <= old.keys():
+            ownership.adopt(out, [], FILES)
+    for name in FILES:
+        ownership.check(out / name)
+
+
 def write(result, out):
     """Write ``bench.json``, ``bench.md`` and ``bench.png`` into a folder; return the paths."""
     from tinyalex import figures
@@ -70,4 +88,4 @@ def write(result, out):
     storage.write_text(out / "bench.json", json.dumps(result, indent=1) + "\n")
     storage.write_text(out / "bench.md", markdown(result))
     figures.save(bars(result), out / "bench.png")
-    return [out / name for name in ("bench.json", "bench.md", "bench.png")]
+    return [out / name for name in FILES]

@@ -66,6 +66,8 @@ def run(options):
     chosen, notes = contenders.choose(options.contenders, made.net.columns, options.device)
     for note in notes:
         print_line(note)
+    if options.out:
+        report.check_files(options.out)
     count = parallel.workers().count
     result = measure(
         made, chosen, options.batch, options.rounds, count, options.least, print_line, device=options.device,

@@ -60,8 +60,11 @@ def run(options):
 
 
 def _out(options, default):
+    from tinyalex.runs import run_folder
+
     out = Path(options.out) if options.out else default
     out.mkdir(parents=True, exist_ok=True)
+    run_folder.adopt(out)
     return out
 
 

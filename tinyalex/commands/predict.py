@@ -17,7 +17,9 @@ def options(command):
     command.add_argument("images", nargs="+", metavar="IMAGE", help="an image file of any size")
     command.add_argument("--run", required=True, metavar="RUN", help=RUN)
     command.add_argument("--json", action="store_true", help="print a JSON list with one object per image")
-    command.add_argument("--picture", metavar="FILE", help="draw the images with their five classes into a PNG file")
+    command.add_argument(
+        "--picture", metavar="FILE", help="draw the images with their five classes into a new PNG file"
+    )
     machine(command)
     no_kernels(command)
 
@@ -53,7 +55,7 @@ def run(options):
         from tinyalex import figures
 
         figure = figures.panel(list(images.values()), None, np.array(list(found.values())), run.words)
-        figures.save(figure, options.picture)
+        figures.save(figure, options.picture, new=True)
     if errors:
         raise ExceptionGroup("images", list(errors.values()))
 

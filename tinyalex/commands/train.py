@@ -72,7 +72,7 @@ def run(options):
     from tinyalex.devices.device import Device
     from tinyalex.experiments import footnote3
     from tinyalex.gallery.gallery import QUICK, Gallery
-    from tinyalex.runs import checkpoint, finetune, retention
+    from tinyalex.runs import checkpoint, finetune, retention, run_folder
     from tinyalex.runs import train as runs_train
 
     overrides = list(options.set) + ([] if options.epochs is None else [f"learning.epochs={options.epochs}"])
@@ -84,6 +84,8 @@ def run(options):
         raise UsageError(f"--save-every {options.save_every:g}: give a number of minutes above 0")
     if out.exists() and not out.is_dir():
         raise StorageError(f"{out}: is a file; give a folder as --out")
+    for folder in [out / stage for stage in footnote3.STAGES] if options.footnote_3 else [out]:
+        run_folder.check_files(folder, QUICK)  # raises StorageError now, not after days of training
     first_run = out / footnote3.STAGES[0] if options.footnote_3 else out
     if options.init_from and not any(first_run.glob("checkpoint-*")):
         finetune.read(options.init_from)  # raises CheckpointError now, before the data set is loaded

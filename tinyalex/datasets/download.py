@@ -63,6 +63,8 @@ def fetch(address, target, md5):
             found = _copy(address, target, file)
         if found != md5:
             raise DataError(f"{address}: MD5 is {found}, not {md5}; the file is damaged or has changed, try again")
+        if os.path.lexists(target):  # made meanwhile, or a link to nowhere
+            raise StorageError(f"{target}: exists already; move it, or choose another folder")
         temporary.replace(target)
     finally:
         with contextlib.suppress(FileNotFoundError):

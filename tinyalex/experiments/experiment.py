@@ -1,11 +1,11 @@
 """Run one experiment in its own folder, which is locked meanwhile."""
 
 from tinyalex import __version__
-from tinyalex.experiments import catalogue
+from tinyalex.experiments import catalogue, report
 from tinyalex.experiments.compare import compare
 from tinyalex.experiments.race import race
 from tinyalex.experiments.trial import check_settings
-from tinyalex.system import lock
+from tinyalex.system import lock, ownership
 
 
 def experiment(name, recipe, dataset, out, seeds, devices, search_epochs, show):
@@ -42,7 +42,9 @@ def experiment(name, recipe, dataset, out, seeds, devices, search_epochs, show):
         "data": {"identity": dataset.identity, "shown": _shown(dataset)},
         "made_with": f"tinyalex {__version__}",
     }
+    report.check_files(out)
     with lock.hold(out, "experimenting", "--out"):
+        ownership.remove_partial_files(out)
         check_settings(out, recipe, dataset)
         if name == catalogue.RACE:
             title = {"title": "epochs to 25 % training error, ReLU and tanh", "section": "3.1, Figure 1"}

@@ -7,7 +7,9 @@ import numpy as np
 
 from tinyalex import figures
 from tinyalex.experiments.race import GOAL
-from tinyalex.system import storage
+from tinyalex.system import lock, ownership, storage
+
+FILES = ("result.json", "result.png")
 
 _VERDICTS = {
     "higher": "these runs show it too",
@@ -84,6 +86,29 @@ def _race(result):
     return [*lines, f"tanh takes {np.mean(ratios):.2f} times as many epochs as relu{spread}; the paper: 6 times"]
 
 
+def check_files(out):
+    """Check before an experiment that no file that `write` replaces is somebody else's; StorageError if one is.
+
+    The folder of an earlier version is recognised by its settings or its result.
+    """
+    out = Path(out)
+    if not ownership.is_marked(out):
+        known = {"settings.json": {"recipe", "data"}, FILES[0]: {"experiment", "made_with"}}
+        found = [name for name, keys in known.items() if keys <= _json(out / name).keys()]
+        if found:
+            ownership.adopt(out, [lock.NAME] if lock.is_lock(out / lock.NAME) else [], [*found, *FILES[1:]])
+    for name in FILES:
+        ownership.check(out / name)
+
+
+def _json(path):
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def write(result, out):
     """Save a result as JSON and as a picture.
 
@@ -98,7 +123,7 @@ def write(result, out):
     list of Path
         Of the two files.
     """
-    paths = [Path(out) / "result.json", Path(out) / "result.png"]
+    paths = [Path(out) / name for name in FILES]
     storage.write_text(paths[0], json.dumps(result, indent=1) + "\n")
     figures.save(picture(result), paths[1])
     return paths

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from tinyalex.errors import UsageError
+from tinyalex.errors import StorageError, UsageError
 from tinyalex.recipes import recipe as recipes
 from tinyalex.runs import run_folder
 from tinyalex.runs.train import train
@@ -42,7 +42,18 @@ def trial(recipe, dataset, folder, devices, seed, show):
         on_training = evaluation.evaluate(run.network, dataset.train, run.mean, run.recipe)
         found = {"top1_error": score.top1_error, "top5_error": score.top5_error, "train_error": on_training.top1_error}
         storage.write_text(path, json.dumps(found | {"gap": score.top1_error - on_training.top1_error}) + "\n")
-    return json.loads(path.read_text(encoding="utf-8"))
+    return _read(path, ("top1_error", "top5_error", "train_error", "gap"))
+
+
+def _read(path, keys):
+    # A file of an experiment, whatever version wrote it.
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict) or not found.keys() >= set(keys):
+        raise StorageError(f"{path}: was not made by tinyalex, or is damaged; move it, or give another --out")
+    return found
 
 
 def check_settings(folder, recipe, dataset):
@@ -59,12 +70,14 @@ def check_settings(folder, recipe, dataset):
     ------
     UsageError
         If the folder holds an experiment with another recipe or data set.
+    StorageError
+        If a file of the settings' name is somebody else's.
     """
     path = Path(folder) / "settings.json"
     if not path.is_file():
         current = {"recipe": recipes.to_toml(recipe), "data": dataset.identity}
         storage.write_text(path, json.dumps(current, indent=1) + "\n")
-    saved = json.loads(path.read_text(encoding="utf-8"))
+    saved = _read(path, ("recipe", "data"))
     same = {"recipe": recipes.parse(saved["recipe"]) == recipe, "data set": saved["data"] == dataset.identity}
     for name in same:
         if not same[name]:

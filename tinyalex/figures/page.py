@@ -1,10 +1,10 @@
 """What all figures share: colours, a page measured in inches, drawing images and text, shortening names, saving."""
 
 import io
-import os
 from pathlib import Path
 
 from tinyalex.errors import StorageError
+from tinyalex.system import storage
 
 DPI = 150
 INK, MUTED, PALE, FAINT = "#24292f", "#6e7781", "#b4bac1", "#e9ebee"
@@ -75,19 +75,21 @@ def short_name(name, width, size, weight="normal"):
     return shown
 
 
-def save(figure, path):
+def save(figure, path, new=False):
     """Write a figure as a PNG file, atomically; the same figure always gives the same bytes.
 
     Parameters
     ----------
     figure : matplotlib.figure.Figure
     path : str or Path
-        In an existing folder. A file of this name is replaced.
+        In an existing folder. A file of this name is replaced if tinyalex made it.
+    new : bool
+        Never replace a file, and leave no marker in the folder; a file that has these bytes already is no error.
 
     Raises
     ------
     StorageError
-        If the file cannot be written; no partial file is left behind.
+        If the file cannot be written, or tinyalex did not make the one that is there; no partial file is left behind.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
@@ -96,16 +98,6 @@ def save(figure, path):
     FigureCanvasAgg(figure).print_png(
         png, metadata={"Software": None}
     )  # without matplotlib's version, which would change the bytes
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        try:
-            with open(temporary, "wb") as file:
-                file.write(png.getvalue())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        reason = error.strerror or error
-        raise StorageError(
-            f"{path}: cannot be written ({reason}); check that the folder exists and has free space"
-        ) from error
+    if not path.parent.is_dir():
+        raise StorageError(f"{path}: cannot be written (no such folder); check that the folder exists")
+    storage.write_bytes(path, png.getvalue(), new)

@@ -10,7 +10,7 @@ from tinyalex.datasets.shards import manifest, shards
 from tinyalex.errors import DataError, UsageError
 from tinyalex.prepare import records
 from tinyalex.prepare.shard import PER_SHARD
-from tinyalex.system import storage
+from tinyalex.system import ownership, storage
 
 MAX_BAD = "0.01%"
 SKIPPED = "skipped.tsv"
@@ -155,7 +155,9 @@ def _check_bad(out, sums, text):
         while (
             len(sums.shards[split]) > 1 and not sums.shards[split][-1]["count"]
         ):  # none of its few images could be decoded
-            storage.remove(out / sums.shards[split].pop()["file"])
+            path = out / sums.shards[split].pop()["file"]
+            if ownership.is_ours(path):
+                storage.remove(path)
         for shard in sums.shards[split]:
             if not shard["count"]:
                 raise DataError(f"{out}: {shard['file']}: none of its images can be decoded; see {out / SKIPPED}")

@@ -7,7 +7,6 @@ with pipeline.start(out, settings) as preparation:
 
 import contextlib
 import os
-import shutil
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from tinyalex.datasets.shards import manifest, prepared, shards
 from tinyalex.errors import DataError, Interrupted, StorageError, UsageError
 from tinyalex.prepare import complete, plan, records, shard, sheet, workers
 from tinyalex.prepare.progress import Progress
-from tinyalex.system import lock
+from tinyalex.system import lock, ownership
 from tinyalex.system.signals import StopRequests, interrupting
 
 _AGAIN = "run the same command again to continue"
@@ -81,6 +80,9 @@ def start(out, settings, show=print):
         raise StorageError(f"{out}: is a file; give a folder, or a path where nothing is yet")
     if out.is_dir() and not _is_ours(out):
         raise UsageError(f"{out}: holds other files; give a folder that is empty or does not exist yet")
+    if not (out / manifest.NAME).exists():
+        for name in (manifest.NAME, manifest.MEAN, complete.SKIPPED):
+            ownership.check(out / name)  # raises StorageError now, not when all shards are made
     new = not out.exists()
     with lock.hold(out, "preparing a set", "folder"), interrupting():
         try:
@@ -136,7 +138,8 @@ class Preparation:
             self._repair(tasks)
         made = prepared.load(self._out)
         sheet.draw(self._out, made)
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        for folder in (self.scratch / shard.NEW, self.scratch):
+            ownership.remove_made(folder)
         return made.manifest
 
     def _is_done(self, task, classes):
@@ -166,8 +169,12 @@ class Preparation:
                 raise DataError(f"{task.path}: {what}") from error
 
     def _make_shards(self, tasks, waiting):
+        for folder in (self._out, self.scratch):
+            if folder.is_dir():
+                ownership.remove_partial_files(folder)
         if waiting:
-            shutil.rmtree(self.scratch / shard.NEW, ignore_errors=True)
+            ownership.remove_made(self.scratch / shard.NEW)
+            ownership.claim([task.path for task in waiting])
             self._check_free_space(waiting)
             self._run_workers(tasks, waiting)
 
@@ -188,6 +195,7 @@ class Preparation:
             self._show(f"continuing: {done:,} of {images:,} images are done")
         with StopRequests() as stop, contextlib.closing(Progress(images, done, self._show)) as progress:
             plan.begin(self._out, self._requested)
+            ownership.claim([task.record for task in waiting])
 
             def on_done(task, bad):
                 nonlocal done
@@ -211,18 +219,23 @@ class Preparation:
 
 
 def _is_ours(out):
-    there = set(os.listdir(out))
-    return there <= {lock.NAME, shard.WORK} or manifest.NAME in there or (out / shard.WORK / plan.STATE).exists()
+    # Whether a set was begun in a folder by this or an earlier version, or nothing else is in it.
+    plan.adopt(out)
+    if (out / manifest.NAME).exists() or (out / shard.WORK / plan.STATE).exists():
+        return any(map(ownership.is_ours, (out / manifest.NAME, out / shard.WORK / plan.STATE)))
+    work, others = out / shard.WORK, set(os.listdir(out)) - {lock.NAME, ownership.MARKER, shard.WORK}
+    return not others and (not os.path.lexists(work) or ownership.is_marked(work) or _is_empty(work))
+
+
+def _is_empty(folder):
+    return folder.is_dir() and not folder.is_symlink() and not any(folder.iterdir())
 
 
 def _remove_if_empty(out):
     # Remove a folder in which no preparation was begun.
     if not (out / shard.WORK / plan.STATE).exists() and not (out / manifest.NAME).exists():
-        with contextlib.suppress(OSError):
-            os.unlink(out / lock.NAME)
-            os.rmdir(out / shard.WORK)
-        with contextlib.suppress(OSError):
-            os.rmdir(out)
+        for folder in (out / shard.WORK / shard.NEW, out / shard.WORK, out):
+            ownership.remove_made(folder)
 
 
 def _bytes(count):

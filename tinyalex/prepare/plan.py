@@ -2,19 +2,25 @@
 
 import hashlib
 import json
+import re
 
 from tinyalex import randomness
 from tinyalex.datasets.picture import FILTER
 from tinyalex.datasets.shards import manifest
 from tinyalex.datasets.shards.shards import SPLITS
 from tinyalex.errors import DataError
-from tinyalex.prepare.shard import PER_SHARD, WORK, Task
-from tinyalex.system import storage, tensorfile
+from tinyalex.prepare.shard import NEW, PER_SHARD, WORK, Task
+from tinyalex.system import lock, ownership, storage, tensorfile
 
 STATE = "plan.json"
 _SIZES = {"Tiny ImageNet": 64, "CIFAR-10": 32}
 _LARGE = 256  # paper, section 2
 _OWN = "its own"
+# Names that earlier versions gave, in a set's folder and in its folder for scratch files.
+_OLD_SHARD = re.compile(r"(train|test)-\d{5}\.shard")
+_OLD_WORK = re.compile(
+    r"(\d+-)?((train|test)-\d{5}\.(shard|record)|plan\.json|.*-[0-9a-f]{12}\.(tar|planes))(\.part)?", re.DOTALL
+)
 
 
 def usual_size(kind):
@@ -110,9 +116,54 @@ def check(out, requested):
     return "complete" if complete else "begun"
 
 
+def adopt(out):
+    """List in a set's folder of an earlier version which files are the set's; other folders are left as they are.
+
+    Such a folder is recognised by its manifest or its plan file; one that holds nothing but a lock is empty.
+
+    Parameters
+    ----------
+    out : Path
+    """
+    work, new = out / WORK, out / WORK / NEW
+    if ownership.is_marked(out):
+        return
+    there = [path for path in out.iterdir() if path.is_file()]
+    others = [path for path in out.iterdir() if path.name not in (lock.NAME, WORK)]
+    complete, begun = _is_manifest(out / manifest.NAME), _is_plan(work / STATE)
+    if complete or begun or not others:
+        names = [lock.NAME] if lock.is_lock(out / lock.NAME) else []
+        names += [path.name for path in there if _OLD_SHARD.fullmatch(path.name)]
+        if complete or begun:
+            names += [manifest.NAME] if complete else []
+            names += [manifest.MEAN, "skipped.tsv", "contact_sheet.png"]
+        ownership.adopt(out, names)
+    if begun:
+        for folder in (work, new):
+            if folder.is_dir() and not folder.is_symlink():
+                ownership.adopt(folder, [path.name for path in folder.iterdir() if _OLD_WORK.fullmatch(path.name)])
+
+
+def _is_manifest(path):
+    return str(_json(path).get("format", "")).startswith("tinyalex prepared set")
+
+
+def _is_plan(path):
+    return {"size", "seed", "subset", "test share", "mean from"} <= _json(path).keys()
+
+
+def _json(path):
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def begin(out, settings):
     """Record the settings that a folder is begun with."""
-    storage.write_text(out / WORK / STATE, json.dumps(settings))
+    with storage.atomic_write(out / WORK / STATE) as file:
+        file.write(json.dumps(settings).encode())
 
 
 def _identity(index, size, seed):

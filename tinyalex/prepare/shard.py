@@ -15,7 +15,7 @@ from tinyalex.datasets import picture, statistics
 from tinyalex.datasets.shards import shards
 from tinyalex.errors import DataError, DeviceError, StorageError
 from tinyalex.prepare import records
-from tinyalex.system import storage
+from tinyalex.system import ownership, storage
 
 PER_SHARD = 512  # images; fewer in the last of a split, and where some could not be decoded
 WORK = "work"  # folder in the set's folder for files that are needed until the set is complete
@@ -79,7 +79,7 @@ def make(task, reporter):
     Raises
     ------
     DataError, StorageError
-        If a source cannot be read, or the shard cannot be written.
+        If a source cannot be read, or the shard cannot be written, or a file of its name is somebody else's.
     """
     try:
         return _make(task, reporter)
@@ -149,6 +149,7 @@ def _write(task, path, reporter, write):
     temporary = Path(task.out) / WORK / NEW / f"{os.getpid()}-{path.name}"
     written = write(temporary)
     reporter.exit_if_orphaned()
+    ownership.claim([path])
     try:
         os.replace(temporary, path)
         storage.flush(path.parent)

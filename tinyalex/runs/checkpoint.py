@@ -16,7 +16,7 @@ from tinyalex import __version__
 from tinyalex.devices.parallel import workers
 from tinyalex.errors import CheckpointError, StorageError
 from tinyalex.runs import retention
-from tinyalex.system import hashes, storage, tensorfile
+from tinyalex.system import hashes, ownership, storage, tensorfile
 
 FORMAT = 1
 _HEADER = 1 << 20  # largest allowance for the header when checking for free space, bytes
@@ -51,8 +51,8 @@ def save(folder, tensors, metadata):
     return path
 
 
-def write(path, tensors, metadata):
-    """Write tensors and metadata to a file, verified and atomically: see `save`."""
+def write(path, tensors, metadata, new=False):
+    """Write tensors and metadata to a file, verified and atomically: see `save`; for ``new``, `storage.replacing`."""
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
@@ -65,9 +65,7 @@ def write(path, tensors, metadata):
     header = {"tinyalex": text, "tinyalex.blake2b": hashes.text(text), "tensors.blake2b": json.dumps(digests)}
     try:
         storage.need_room(path, sum(array.nbytes for array in tensors.values()) + min(_HEADER, 4 * len(text) + 65536))
-        temporary = path.with_suffix(".part")
-        with storage.replacing(path, temporary, verify=lambda: _compare_with(temporary, tensors)):
-            temporary.touch()
+        with storage.replacing(path, verify=lambda temporary: _compare_with(temporary, tensors), new=new) as temporary:
             mode = temporary.stat().st_mode  # what the user's umask allows; safetensors would allow only the owner
             save_file(tensors, temporary, metadata=header)
             temporary.chmod(mode)
@@ -225,7 +223,7 @@ def _prune(path, step):
                 verified += _verified.get(other) == _stamp(other) or bool(verify(other))
             except CheckpointError:
                 continue
-        elif other not in pinned:
+        elif other not in pinned and ownership.is_ours(other):  # a copy that a user put here stays
             storage.remove(other)
 
 

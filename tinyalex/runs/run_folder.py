@@ -1,7 +1,8 @@
 """A run folder: what training writes there, and how the other commands read it."""
 
 import contextlib
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,14 +15,18 @@ from tinyalex.recipes import recipe
 from tinyalex.recipes.recipe import Recipe
 from tinyalex.runs import checkpoint, fingerprint
 from tinyalex.runs.runlog import LOG, Log, read_log
-from tinyalex.system import lock, storage
+from tinyalex.system import lock, ownership
 from tinyalex.training import health
 from tinyalex.training.loop import Training
 
 __all__ = ["LOG", "RECIPE", "Log", "Run", "export", "hold", "load", "next_batch", "read", "read_log", "restore", "save"]
-__all__ += ["remove_partial_files", "snapshot", "tensors_of"]
+__all__ += ["adopt", "check_files", "remove_partial_files", "snapshot", "tensors_of"]
 
 RECIPE = "recipe.toml"
+_CHECKPOINT = re.compile(r"checkpoint-(\d{8,})\.safetensors")
+# Files of earlier versions, which kept no list of what they made: temporary ones and pictures.
+_OLD_PARTIAL = re.compile(r"(checkpoint-\d{8,}|recipe\.toml|log\.jsonl)\.part")
+_OLD_PICTURES = ("curves", "architecture", "kernels", "panel", "neighbours", "codes", "race")
 
 
 def _all(kind: type) -> Callable[[Any], bool]:
@@ -136,10 +141,72 @@ def hold(folder: str | Path) -> contextlib.AbstractContextManager[None]:
     return lock.hold(folder, "training", "--out")
 
 
+def check_files(folder: str | Path, pictures: Iterable[str] = ()) -> None:
+    """Check that no file that training writes in a folder is somebody else's; nothing is written to a new folder.
+
+    Parameters
+    ----------
+    folder : str or Path
+    pictures : iterable of str
+        Names of the pictures that are going to be drawn there, without ".png".
+
+    Raises
+    ------
+    StorageError
+        See `tinyalex.system.ownership.check`.
+    """
+    adopt(folder)
+    if not ownership.is_marked(folder):  # then what is named like a checkpoint has to be one at least
+        for path in Path(folder).glob("checkpoint-*.safetensors"):
+            try:
+                checkpoint.inspect(path)
+            except CheckpointError:
+                ownership.check(path)
+    for name in (RECIPE, LOG, *(f"{picture}.png" for picture in pictures)):
+        ownership.check(Path(folder) / name)
+
+
+def adopt(folder: str | Path) -> None:
+    """List in a run folder of an earlier version which files are the run's; other folders are left as they are.
+
+    Such a folder is recognised by a checkpoint, under the name that its own step gives, or by the records of its log.
+    """
+    folder = Path(folder)
+    if not folder.is_dir() or ownership.is_marked(folder):
+        return
+    checkpoints = {}
+    for path, metadata in checkpoint.by_step(folder):
+        name = _CHECKPOINT.fullmatch(path.name)
+        if name and int(name[1]) == metadata["step"] and metadata.get("kind") != "weights":
+            checkpoints[path.name] = metadata.get("recipe")
+    begun = lock.is_lock(folder / lock.NAME) and _is_empty(folder / LOG)  # and stopped before its first record
+    if not (checkpoints or begun or read_log(folder)):
+        return
+    names = [lock.NAME] if lock.is_lock(folder / lock.NAME) else []
+    names += [LOG] if read_log(folder) or _is_empty(folder / LOG) else []
+    names += [path.name for path in folder.iterdir() if _OLD_PARTIAL.fullmatch(path.name)]
+    recipes = [RECIPE] if _is_resolved(folder / RECIPE, checkpoints.values()) else []
+    ownership.adopt(folder, [*checkpoints, *names], [*recipes, *(f"{name}.png" for name in _OLD_PICTURES)])
+
+
+def _is_empty(path: Path) -> bool:
+    return path.is_file() and not path.stat().st_size
+
+
+def _is_resolved(path: Path, known: Iterable[str]) -> bool:
+    # Whether a recipe is one that training wrote: that of a checkpoint, or in the form in which recipes are written.
+    if not path.is_file():
+        return False
+    text = path.read_text(encoding="utf-8", errors="replace")
+    try:
+        return text in known or recipe.to_toml(recipe.parse(text)) == text
+    except UsageError:
+        return False
+
+
 def remove_partial_files(folder: str | Path) -> None:
     """Remove the temporary files that a killed process left in a folder; the caller must `hold` it."""
-    for path in Path(folder).glob("*.part"):
-        storage.remove(path)
+    ownership.remove_partial_files(folder)
 
 
 def next_batch(training: Training) -> Any:
@@ -259,5 +326,5 @@ def export(run: Run, path: str | Path) -> Path:
     tensors = {name: device.get(view) for name, device, view in run.network.tensors()}
     kept = ("step", "epoch", "errors", "tested", "seed", "recipe", "classes", "words", "dataset", "fingerprint")
     metadata = {"kind": "weights"} | {key: run.metadata[key] for key in kept if key in run.metadata}
-    checkpoint.write(Path(path), tensors | {"data/mean": run.mean}, metadata)
+    checkpoint.write(Path(path), tensors | {"data/mean": run.mean}, metadata, new=True)
     return Path(path)

@@ -54,7 +54,8 @@ class Log:
 
         path = Path(folder) / LOG
         # Written atomically: if the process is killed here, the old log or the new one is there.
-        storage.write_text(path, "".join(_kept(read_log(folder), done, tests)))
+        with storage.atomic_write(path) as file:
+            file.write("".join(_kept(read_log(folder), done, tests)).encode())
         self._file = path.open("ab", buffering=0)
         self._show, self._waiting, self._warned = show, b"", False
         self._bar = tqdm(total=steps, initial=done, unit="step", disable=None, leave=False, dynamic_ncols=True)

@@ -57,6 +57,7 @@ def train(
         The network's score on the test images, at the end.
     """
     out, test, show, options = Path(out), dataset.need("test"), quietly(show), options or ResumeOptions()
+    run_folder.check_files(out)
     training = Training(recipe, dataset, devices, seed, kernels)
     steps, result = training.recipe.learning.epochs * training.steps_per_epoch, None
     with run_folder.hold(out), StopRequests(saves=True) as stop, contextlib.ExitStack() as stack:

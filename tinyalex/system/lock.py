@@ -7,8 +7,18 @@ import platform
 from pathlib import Path
 
 from tinyalex.errors import BusyError, StorageError
+from tinyalex.system import ownership
 
 NAME = ".lock"
+
+
+def is_lock(path):
+    """Return whether there is a file with the contents of a lock: nothing, or the process that writes to its folder."""
+    return path.is_file() and not path.is_symlink() and _fits(path.read_bytes())
+
+
+def _fits(content):
+    return not content or content.startswith(b"process ")
 
 
 @contextlib.contextmanager
@@ -28,11 +38,17 @@ def hold(folder, doing, other):
     BusyError
         If another process holds the lock; the message names that process and its machine.
     StorageError
-        If the file system has no locks.
+        If the file system has no locks, or there is a file of the lock's name that tinyalex did not make.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(Path(folder) / NAME, os.O_RDWR | os.O_CREAT, 0o666)
+    path = Path(folder) / NAME
+    if is_lock(path):  # of an earlier version; if it is not, nothing is lost: an empty file is left empty
+        ownership.adopt(Path(folder), [NAME])
+    ownership.claim([path])
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     try:
+        if not _fits(os.pread(descriptor, 1000, 0)):
+            raise StorageError(f"{path}: was not made by tinyalex; move it, or give another {other}")
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -1,4 +1,7 @@
-"""Atomic file writes: to a temporary file, which is flushed to the disk and then renamed."""
+"""Atomic file writes: to a temporary file, which is flushed to the disk and then renamed.
+
+A file that tinyalex did not make is never replaced: see `tinyalex.system.ownership`.
+"""
 
 import contextlib
 import errno
@@ -7,11 +10,12 @@ import shutil
 from pathlib import Path
 
 from tinyalex.errors import StorageError
+from tinyalex.system import ownership
 
 
 @contextlib.contextmanager
-def replacing(path, temporary, verify=None):
-    """In the block the caller writes a temporary file; after it, this flushes the file and renames it to `path`.
+def replacing(path, verify=None, contents_hash=None, new=False):
+    """In the block the caller fills a temporary file; after it, this flushes the file and renames it to `path`.
 
     If anything fails, in the block or after it, the temporary file is removed and a file at `path` stays as it was.
 
@@ -19,17 +23,37 @@ def replacing(path, temporary, verify=None):
     ----------
     path : Path
         Its folder is created if it is missing.
-    temporary : Path
-        In the same folder.
     verify : callable, optional
-        Called between the flush and the renaming, to check what is on the disk; it raises an error to stop there.
+        Called with the temporary file between the flush and the renaming, to check what is on the disk; it raises an
+        error to stop there.
+    contents_hash : str, optional
+        `ownership.digest` of what is written; None for large files and files that grow.
+    new : bool
+        Refuse any file that is at `path`, and leave no marker in its folder: for single files that a user names.
+
+    Yields
+    ------
+    Path
+        The temporary file, empty, in the same folder.
+
+    Raises
+    ------
+    StorageError
+        If there is a file at `path` that tinyalex did not make.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _check(path, new)
+    temporary = ownership.unlisted_partial(path) if new else ownership.partial(path)
+    os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
     try:
-        yield
+        yield temporary
         flush(temporary)
         if verify:
-            verify()
+            verify(temporary)
+        if new:
+            _check(path, new)
+        else:
+            ownership.claim([path], contents_hash)
         os.replace(temporary, path)
         flush(path.parent)
     except BaseException:  # Ctrl-C included
@@ -38,13 +62,16 @@ def replacing(path, temporary, verify=None):
 
 
 @contextlib.contextmanager
-def atomic_write(path):
+def atomic_write(path, contents_hash=None, new=False):
     """Open a binary file for writing; it gets its name when the block ends and all of it is on the disk.
 
     Parameters
     ----------
     path : str or Path
-        Its folder is created if missing; a file of this name is replaced. Only one process may write it at a time.
+        Its folder is created if missing; a file of this name that tinyalex made is replaced. Only one process may
+        write it at a time.
+    contents_hash, new
+        See `replacing`.
 
     Yields
     ------
@@ -53,12 +80,12 @@ def atomic_write(path):
     Raises
     ------
     StorageError
-        No space or no permission. Whatever fails, a file that was there before stays as it was.
+        No space or no permission, or a file of this name that tinyalex did not make. Whatever fails, a file that was
+        there before stays as it was.
     """
     path = Path(path)
-    temporary = path.with_name(path.name + ".part")
     try:
-        with replacing(path, temporary), open(temporary, "wb") as file:
+        with replacing(path, None, contents_hash, new) as temporary, open(temporary, "wb") as file:
             yield file
     except OSError as error:
         raise StorageError(
@@ -66,10 +93,26 @@ def atomic_write(path):
         ) from error
 
 
+def write_bytes(path, content, new=False):
+    """Write a small file atomically, unless a file of this name has these contents already; see `atomic_write`."""
+    if os.path.isfile(path) and not os.path.islink(path):
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            if file.read(len(content) + 1) == content:
+                return
+    with atomic_write(path, ownership.digest(content), new) as file:
+        file.write(content)
+
+
 def write_text(path, text):
-    """Write a small text file atomically; StorageError if that fails."""
-    with atomic_write(path) as file:
-        file.write(text.encode())
+    """Write a small text file: see `write_bytes`."""
+    write_bytes(path, text.encode())
+
+
+def _check(path, new):
+    if not new:
+        ownership.check(path)
+    elif os.path.lexists(path):
+        raise StorageError(f"{path}: exists already; give another name")
 
 
 def flush(path):

@@ -13,7 +13,7 @@ import zipfile
 
 import pytest
 
-from tests.support import toy_imagenet
+from tests.support import folders, toy_imagenet
 from tests.support.toy_imagenet import found, tar, tree
 from tinyalex.errors import DataError, StorageError, TinyalexError, UsageError
 from tinyalex.prepare.index import archives, folder, listing, md5, unpack
@@ -31,7 +31,7 @@ def refused(tmp_path, *sources, kind=DataError, **options):
     with pytest.raises(TinyalexError) as caught:
         index(sources, scratch, print, **options)
     assert type(caught.value) is kind and "\n" not in str(caught.value)
-    assert not scratch.exists() or not any(scratch.iterdir())
+    assert not scratch.exists() or not folders.names(scratch)
     return str(caught.value)
 
 

@@ -9,7 +9,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from tests.support import toy_imagenet
+from tests.support import folders, toy_imagenet
 from tests.support.toy_imagenet import CLASSES, WORDS, found, tar, tree
 from tinyalex.datasets import cifar
 from tinyalex.errors import DataError, UsageError
@@ -328,7 +328,7 @@ def test_unpacked_files_are_used_again(toy, tmp_path, monkeypatch):
     tar(path, {f"set/{name}": toy.content[name] for name in toy.labels["train"]}, "w:xz")
     first = index([path], scratch, lines.append)
     assert len(lines) == 1 and lines[0].startswith(f"{path}: unpacking to {scratch}/set-")
-    assert [file.name for file in scratch.iterdir()] == [os.path.basename(first.splits["train"][0].file)]
+    assert folders.names(scratch) == [os.path.basename(first.splits["train"][0].file)]
     monkeypatch.setattr(unpack, "_OPENERS", {magic: pytest.fail for magic in unpack._OPENERS})
     assert index([path], scratch, lines.append) == first and len(lines) == 1
     monkeypatch.undo()
@@ -351,7 +351,7 @@ def test_an_interrupted_unpacking_leaves_no_file(toy, tmp_path, monkeypatch):
     monkeypatch.setitem(unpack._OPENERS, b"\xfd7zXZ\x00", Stopped)
     with pytest.raises(KeyboardInterrupt):
         index([path], tmp_path / "work", print)
-    assert list((tmp_path / "work").iterdir()) == []
+    assert folders.names(tmp_path / "work") == []
 
 
 def test_a_share_of_every_class_to_test_on(toy, look, tmp_path):

@@ -74,7 +74,8 @@ def write(folder, fields):
     made = {"format": FORMAT, "identity": _identity(fields)} | fields
     made["check"] = _digest(_text(made))
     _check_all(Path(folder) / NAME, made)
-    storage.write_text(Path(folder) / NAME, _text(made))
+    with storage.atomic_write(Path(folder) / NAME) as file:
+        file.write(_text(made).encode())
     return made
 
 
@@ -107,8 +108,7 @@ def read(folder):
 def write_mean(folder, mean):
     """Write a set's mean image, float32 (S, S, 3); return its entry in the statistics."""
     content = np.asarray(mean, "<f4").tobytes()
-    with storage.atomic_write(Path(folder) / MEAN) as file:
-        file.write(content)
+    storage.write_bytes(Path(folder) / MEAN, content)
     return {"file": MEAN, "hash": _digest(content)}
 
 
