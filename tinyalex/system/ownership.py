@@ -22,8 +22,8 @@ from tinyalex.errors import StorageError
 MARKER = ".tinyalex.jsonl"
 _HEADER = b'{"tinyalex": "the files that tinyalex made here; it replaces and removes no others", "format": 1}\n'
 _PARTIAL = re.compile(r"\..*\.([0-9a-f]{16})\.part", re.DOTALL)
-_tokens = {}  # process and folder: the token of this process's partial files there
-_read = {}  # marker: its inode and size when it was read, and what it lists
+_tokens: dict[tuple[int, str], str] = {}  # process and folder: the token of this process's partial files there
+_read: dict[str, tuple[tuple[int, int, int], "_Listed"]] = {}  # marker: its inode and size when it was read, and what it lists
 
 
 class _Listed:
