@@ -23,7 +23,8 @@ MARKER = ".tinyalex.jsonl"
 _HEADER = b'{"tinyalex": "the files that tinyalex made here; it replaces and removes no others", "format": 1}\n'
 _PARTIAL = re.compile(r"\..*\.([0-9a-f]{16})\.part", re.DOTALL)
 _tokens: dict[tuple[int, str], str] = {}  # process and folder: the token of this process's partial files there
-_read: dict[str, tuple[tuple[int, int, int], "_Listed"]] = {}  # marker: its inode and size when it was read, and what it lists
+# Marker: its inode, size and time of change when it was read, and what it lists.
+_read: dict[str, tuple[tuple[int, int, int], "_Listed"]] = {}
 
 
 class _Listed:
