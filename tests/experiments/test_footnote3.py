@@ -5,8 +5,8 @@ import signal
 import numpy as np
 import pytest
 
-from tests.support.small_runs import pressed_while_it_saves
-from tests.training.test_training import Pressed, final, quiet, same, small, stripes  # noqa: F401, the last a fixture
+from tests.support.small_runs import final, pressed_while_it_saves, quiet, same, small
+from tests.training.test_training import Pressed, stripes  # noqa: F401, the last a fixture
 from tinyalex.datasets import Dataset, ImageSet
 from tinyalex.datasets.loading.batches import training_batches
 from tinyalex.datasets.parts import Subset, fifths, part

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,14 @@ def test_progress_and_a_stop_request():
         run(never_end, ["a", "b"], stop=stop, on_tick=on_tick)
     assert seen == sorted(seen) and seen[-1] > 4
     assert multiprocessing.active_children() == []
+
+
+def test_worker_exits_if_its_caller_was_killed_before_the_worker_began(monkeypatch):
+    ended = []
+    monkeypatch.setattr(workers.multiprocessing, "parent_process", lambda: types.SimpleNamespace(pid=-1))
+    monkeypatch.setattr(workers.os, "_exit", ended.append)
+    workers.Reporter(types.SimpleNamespace(value=0), None).begin(3)
+    assert ended == [1]
 
 
 def test_no_worker_outlives_a_caller_that_was_killed():

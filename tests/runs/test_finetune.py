@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.training.test_training import final, quiet, same, small, stripes  # noqa: F401, the last a fixture
+from tests.support.small_runs import final, quiet, same, small
+from tests.training.test_training import stripes  # noqa: F401, a fixture
 from tinyalex.cli import main
 from tinyalex.datasets import Dataset, ImageSet
 from tinyalex.errors import CheckpointError

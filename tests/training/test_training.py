@@ -1,6 +1,5 @@
 """Training from outside: what it writes, that it learns, resumes with the same bits, and stops on request."""
 
-import json
 import os
 import signal
 import types
@@ -8,6 +7,8 @@ import types
 import numpy as np
 import pytest
 
+from tests.support import small_runs
+from tests.support.small_runs import final, quiet, same, small
 from tinyalex.datasets import Dataset, ImageSet
 from tinyalex.datasets.loading.batches import training_batches
 from tinyalex.devices import parallel
@@ -19,40 +20,11 @@ from tinyalex.training import loop
 from tinyalex.training.health import first_not_finite
 from tinyalex.training.step_metrics import RunningMeans, StepMetrics
 
-NET = {"kind": "alexnet", "input": 20, "columns": 2, "maps": [4, 8, 8, 8, 8], "kernels": [5, 3, 3, 3, 3], "stride": 1,
-       "hidden": 16, "classes": 0, "dropout": 0.25}  # fmt: skip
-
-
-def small(**learning):
-    """Return a small two-column recipe; keywords change its learning section."""
-    changes = {"batch": 16, "epochs": 3, "rate": 0.03, "weight_decay": 0.0} | learning
-    settings = [f"net.{key}={json.dumps(value)}" for key, value in NET.items()]
-    settings += [f"learning.{key}={json.dumps(value)}" for key, value in changes.items()]
-    return recipe.load("shapes", settings + ["data.set=memory"])
-
 
 @pytest.fixture(scope="module")
 def stripes():
     """Return a data set of upright and level stripes: 88 training and 40 test images of 24 x 24."""
-    rng = np.random.default_rng(0)
-
-    def draw(count):
-        labels = np.arange(count) % 2
-        wave = 100 * np.sin(np.arange(24) * 1.3 + rng.random((count, 1)) * 6)
-        images = np.where(labels[:, None, None] == 0, wave[:, None, :], wave[:, :, None])[..., None]
-        noise = rng.normal(0, 20, (count, 24, 24, 3))
-        return ImageSet(np.clip(128 + images + noise, 0, 255).astype(np.uint8), labels.astype(np.int64))
-
-    return Dataset("stripes", ["upright", "level"], draw(88), draw(40))
-
-
-def quiet(*_):
-    pass
-
-
-def final(folder):
-    """Return all tensors of the newest checkpoint."""
-    return checkpoint.read(checkpoint.newest(folder))[0]
+    return small_runs.stripes()
 
 
 @pytest.fixture(scope="module")
@@ -61,10 +33,6 @@ def whole(stripes, tmp_path_factory):
     folder = tmp_path_factory.mktemp("whole")
     train(small(), stripes, folder, show=quiet)
     return folder
-
-
-def same(one, other):
-    return one.keys() == other.keys() and all((one[name] == other[name]).all() for name in one)
 
 
 def test_run_ended_by_stop_condition_resumes_with_the_same_bits(stripes, whole, tmp_path):

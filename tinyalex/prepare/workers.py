@@ -31,7 +31,9 @@ class Reporter:
     """
 
     def __init__(self, part, pipe):
-        self._part, self._pipe, self._parent = part, pipe, os.getppid()
+        self._part, self._pipe = part, pipe
+        # As noted when this process was started: `os.getppid` may be another by now, if the parent has been killed.
+        self._parent = multiprocessing.parent_process().pid
 
     def begin(self, part):
         """Report that part number ``part`` of the task is begun."""

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.support.prepared_sets import in_memory, make, pictures, rewrite
-from tests.training.test_training import final, quiet, same, small
+from tests.support.small_runs import final, quiet, same, small
 from tinyalex import datasets
 from tinyalex.cli import main
 from tinyalex.datasets import Dataset
