@@ -286,3 +286,90 @@ def test_an_experiment_of_an_earlier_version_is_adopted(tmp_path):
     shutil.copytree(LEGACY / "experiments" / "dropout", tmp_path / "dropout")
     report.check_files(tmp_path / "dropout")
     assert ownership.is_ours(tmp_path / "dropout" / "settings.json")
+
+
+# Folders without a marker that look like a run: what in them is somebody else's stays.
+
+
+@pytest.fixture
+def unmarked(made, tmp_path):
+    """A copy of the run without its marker, as ``cp run/* copy`` makes it."""
+    shutil.copytree(made / "run", tmp_path / "copy")
+    (tmp_path / "copy" / ownership.MARKER).unlink()
+    return tmp_path / "copy"
+
+
+def test_a_run_copied_without_its_marker_is_resumed_and_drawn_again(made, unmarked):
+    assert main(train(made, unmarked)) == 0
+    assert {"curves.png", "kernels.png", "panel.png"} <= ownership._listed(unmarked).files.keys()
+
+
+@pytest.mark.parametrize("content", [b"mine", "photo"])
+def test_pictures_of_the_user_in_an_unmarked_run_are_kept(made, unmarked, content):
+    content = (made / "image.png").read_bytes() if content == "photo" else content
+    for name in ("curves.png", "panel.png", "race.png"):
+        (unmarked / name).write_bytes(content)
+    assert main(train(made, unmarked)) == 7
+    assert {(unmarked / name).read_bytes() for name in ("curves.png", "panel.png", "race.png")} == {content}
+
+
+@pytest.mark.parametrize(
+    "line", ['{"event": "epoch", "step": 5, "loss": 0.3}', '{"event": "click", "step": 1}', "diary"]
+)
+def test_a_log_of_another_program_is_kept(made, tmp_path, line):
+    (tmp_path / "log.jsonl").write_text(line + "\n")
+    before = state(tmp_path)
+    assert main(train(made, tmp_path)) == 7
+    assert state(tmp_path) == before
+
+
+def test_lines_that_a_user_wrote_into_a_log_are_kept_in_a_copy(made, tmp_path, capsys):
+    shutil.copytree(made / "run", tmp_path / "run")
+    with (tmp_path / "run" / "log.jsonl").open("a") as file:
+        file.write('{"note": "the rate was too high"}\n')
+    content = (tmp_path / "run" / "log.jsonl").read_bytes()
+    assert main(train(made, tmp_path / "run")) == 0
+    assert "holds lines that tinyalex did not write; a copy is kept as " in capsys.readouterr().out
+    assert (tmp_path / "run" / "log.1.jsonl").read_bytes() == content
+
+
+@pytest.mark.parametrize("content", [b"process list: pay rent", b"process 1 my file"])
+def test_a_lock_file_of_the_user_is_kept(made, tmp_path, content):
+    (tmp_path / ".lock").write_bytes(content)
+    assert main(train(made, tmp_path)) == 7
+    assert main(["prepare", str(made / "data"), str(tmp_path), "--size", "8", "--workers", "1"]) == 7
+    assert (tmp_path / ".lock").read_bytes() == content
+
+
+def test_unfinished_downloads_in_an_unmarked_run_are_kept(made, unmarked):
+    before = fill(unmarked, ["log.jsonl.part", "recipe.toml.part", "checkpoint-00000009.part"])
+    assert main(train(made, unmarked)) == 0
+    after = state(unmarked)
+    assert all(after[name] == before[name] for name in before if name.endswith(".part"))
+
+
+def test_a_shard_that_is_none_in_an_unmarked_set_is_kept(made, tmp_path):
+    prepare = ["prepare", str(made / "data"), str(tmp_path / "set"), "--size", "8", "--workers", "1"]
+    assert main(prepare) == 0
+    (tmp_path / "set" / ownership.MARKER).unlink()
+    (tmp_path / "set" / "train-00000.shard").write_bytes(b"mine")
+    assert main(prepare) == 7
+    assert (tmp_path / "set" / "train-00000.shard").read_bytes() == b"mine"
+
+
+def test_a_pipe_of_a_checkpoints_name_does_not_stop_the_command(made, tmp_path):
+    os.mkfifo(tmp_path / "checkpoint-00000003.safetensors")
+    assert main(train(made, tmp_path)) == 7
+
+
+@pytest.mark.parametrize("marker", ["\n", '{"tiny\n', '{"tinyalex": "my notes"}\n', "notes"])
+def test_a_marker_of_another_program_is_refused(made, tmp_path, marker):
+    (tmp_path / ownership.MARKER).write_text(marker)
+    assert main(train(made, tmp_path)) == 7
+    assert (tmp_path / ownership.MARKER).read_text() == marker
+
+
+def test_a_run_whose_marker_was_emptied_is_resumed(made, tmp_path):
+    shutil.copytree(made / "run", tmp_path / "run")
+    (tmp_path / "run" / ownership.MARKER).write_bytes(b"")
+    assert main(train(made, tmp_path / "run")) == 0

@@ -74,7 +74,10 @@ def check_files(out):
         with contextlib.suppress(ValueError):
             old = json.loads((out / FILES[0]).read_text(encoding="utf-8"))
         if isinstance(old, dict) and {"recipe", "rounds", "rates", "versions"} <= old.keys():
-            ownership.adopt(out, [], FILES)
+            text = (out / FILES[1]).read_text(encoding="utf-8", errors="replace") if (out / FILES[1]).is_file() else ""
+            texts = [FILES[1]] if "Made by `tinyalex bench" in text else []
+            pictures = [FILES[2]] if ownership.is_picture(out / FILES[2]) else []
+            ownership.adopt(out, [], [FILES[0], *texts, *pictures])
     for name in FILES:
         ownership.check(out / name)
 

@@ -93,10 +93,14 @@ def check_files(out):
     """
     out = Path(out)
     if not ownership.is_marked(out):
-        known = {"settings.json": {"recipe", "data"}, FILES[0]: {"experiment", "made_with"}}
+        known = {"settings.json": {"recipe", "data"}, FILES[0]: {"experiment", "made_with", "arms", "effects"}}
         found = [name for name, keys in known.items() if keys <= _json(out / name).keys()]
         if found:
-            ownership.adopt(out, [lock.NAME] if lock.is_lock(out / lock.NAME) else [], [*found, *FILES[1:]])
+            ownership.adopt(
+                out,
+                [lock.NAME] if lock.is_lock(out / lock.NAME) else [],
+                [*found, *filter(lambda name: ownership.is_picture(out / name), FILES[1:])],
+            )
     for name in FILES:
         ownership.check(out / name)
 

@@ -6,7 +6,7 @@ import re
 
 from tinyalex import randomness
 from tinyalex.datasets.picture import FILTER
-from tinyalex.datasets.shards import manifest
+from tinyalex.datasets.shards import manifest, shards
 from tinyalex.datasets.shards.shards import SPLITS
 from tinyalex.errors import DataError
 from tinyalex.prepare.shard import NEW, PER_SHARD, WORK, Task
@@ -133,11 +133,9 @@ def adopt(out):
     complete, begun = _is_manifest(out / manifest.NAME), _is_plan(work / STATE)
     if complete or begun or not others:
         names = [lock.NAME] if lock.is_lock(out / lock.NAME) else []
-        names += [path.name for path in there if _OLD_SHARD.fullmatch(path.name)]
-        if complete or begun:
-            names += [manifest.NAME] if complete else []
-            names += [manifest.MEAN, "skipped.tsv", "contact_sheet.png"]
-        ownership.adopt(out, names)
+        names += [path.name for path in there if _OLD_SHARD.fullmatch(path.name) and shards.is_shard(path)]
+        names += [manifest.NAME] if complete else []
+        ownership.adopt(out, names, [manifest.MEAN, "skipped.tsv", "contact_sheet.png"] if complete else [])
     if begun:
         for folder in (work, new):
             if folder.is_dir() and not folder.is_symlink():

@@ -106,7 +106,7 @@ def newest(folder, rejected=None):
 def by_step(folder, rejected=None):
     """List the checkpoints in a folder that have a valid header, as (path, metadata), the highest step first."""
     found = []
-    for path in Path(folder).glob("checkpoint-*.safetensors"):
+    for path in filter(Path.is_file, Path(folder).glob("checkpoint-*.safetensors")):
         try:
             metadata = inspect(path)
             if metadata.get("kind") == "weights":

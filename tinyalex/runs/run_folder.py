@@ -14,7 +14,7 @@ from tinyalex.network.network import Network
 from tinyalex.recipes import recipe
 from tinyalex.recipes.recipe import Recipe
 from tinyalex.runs import checkpoint, fingerprint
-from tinyalex.runs.runlog import LOG, Log, read_log
+from tinyalex.runs.runlog import LOG, Log, is_log, read_log
 from tinyalex.system import lock, ownership
 from tinyalex.training import health
 from tinyalex.training.loop import Training
@@ -24,8 +24,7 @@ __all__ += ["adopt", "check_files", "remove_partial_files", "snapshot", "tensors
 
 RECIPE = "recipe.toml"
 _CHECKPOINT = re.compile(r"checkpoint-(\d{8,})\.safetensors")
-# Files of earlier versions, which kept no list of what they made: temporary ones and pictures.
-_OLD_PARTIAL = re.compile(r"(checkpoint-\d{8,}|recipe\.toml|log\.jsonl)\.part")
+# Pictures of earlier versions, which kept no list of what they made.
 _OLD_PICTURES = ("curves", "architecture", "kernels", "panel", "neighbours", "codes", "race")
 
 
@@ -159,7 +158,10 @@ def check_files(folder: str | Path, pictures: Iterable[str] = ()) -> None:
     if not ownership.is_marked(folder):  # then what is named like a checkpoint has to be one at least
         for path in Path(folder).glob("checkpoint-*.safetensors"):
             try:
-                checkpoint.inspect(path)
+                if path.is_file():
+                    checkpoint.inspect(path)
+                else:
+                    ownership.check(path)
             except CheckpointError:
                 ownership.check(path)
     for name in (RECIPE, LOG, *(f"{picture}.png" for picture in pictures)):
@@ -180,13 +182,14 @@ def adopt(folder: str | Path) -> None:
         if name and int(name[1]) == metadata["step"] and metadata.get("kind") != "weights":
             checkpoints[path.name] = metadata.get("recipe")
     begun = lock.is_lock(folder / lock.NAME) and _is_empty(folder / LOG)  # and stopped before its first record
-    if not (checkpoints or begun or read_log(folder)):
+    logged = is_log(folder / LOG)
+    if not (checkpoints or begun or (logged and read_log(folder))):
         return
     names = [lock.NAME] if lock.is_lock(folder / lock.NAME) else []
-    names += [LOG] if read_log(folder) or _is_empty(folder / LOG) else []
-    names += [path.name for path in folder.iterdir() if _OLD_PARTIAL.fullmatch(path.name)]
+    names += [LOG] if logged else []
     recipes = [RECIPE] if _is_resolved(folder / RECIPE, checkpoints.values()) else []
-    ownership.adopt(folder, [*checkpoints, *names], [*recipes, *(f"{name}.png" for name in _OLD_PICTURES)])
+    pictures = [f"{name}.png" for name in _OLD_PICTURES if ownership.is_picture(folder / f"{name}.png")]
+    ownership.adopt(folder, [*checkpoints, *names], [*recipes, *pictures])
 
 
 def _is_empty(path: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from tinyalex.system import storage
 
 LOG = "log.jsonl"
+EVENTS = {"begin", "train", "epoch", "test", "saved", "diverged"}
 
 
 def read_log(folder):
@@ -53,6 +55,8 @@ class Log:
         from tqdm import tqdm
 
         path = Path(folder) / LOG
+        if path.is_file() and any(_foreign_lines(path)):
+            show(f"warning: {path}: holds lines that tinyalex did not write; a copy is kept as {_keep_copy(path)}")
         # Written atomically: if the process is killed here, the old log or the new one is there.
         with storage.atomic_write(path) as file:
             file.write("".join(_kept(read_log(folder), done, tests)).encode())
@@ -93,10 +97,34 @@ class Log:
         self._file.close()
 
 
+def is_log(path):
+    """Return whether there is a file with nothing but records of a run in it, apart from an incomplete last line."""
+    path = Path(path)
+    return path.is_file() and not path.is_symlink() and not any(_foreign_lines(path))
+
+
+def _foreign_lines(path):
+    # Complete lines that no version of tinyalex writes into a log.
+    for line in path.read_bytes().split(b"\n")[:-1]:
+        record = _record(line)
+        if record is None or not (record["event"] in EVENTS and {"time", "epoch"} <= record.keys()):
+            yield line
+
+
+def _keep_copy(path):
+    # Copy a log in which somebody wrote lines, because rewriting the log drops them.
+    number = 1
+    while os.path.lexists(copy := path.with_name(f"log.{number}.jsonl")):
+        number += 1
+    with open(copy, "xb") as file:
+        file.write(path.read_bytes())
+    return copy
+
+
 def _record(line):
     try:
         record = json.loads(line)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) and {"event", "step"} <= record.keys() else None
 

@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import os
 import platform
+import re
 from pathlib import Path
 
 from tinyalex.errors import BusyError, StorageError
@@ -18,7 +19,7 @@ def is_lock(path):
 
 
 def _fits(content):
-    return not content or content.startswith(b"process ")
+    return not content or re.fullmatch(rb"process \d+ on \S*", content) is not None
 
 
 @contextlib.contextmanager

@@ -21,6 +21,7 @@ from tinyalex.errors import StorageError
 
 MARKER = ".tinyalex.jsonl"
 _HEADER = b'{"tinyalex": "the files that tinyalex made here; it replaces and removes no others", "format": 1}\n'
+_PNG, _RESOLUTION = b"\x89PNG\r\n\x1a\n", b"\x00\x00\x17\x12\x00\x00\x17\x12\x01"  # 5906 pixels a metre
 _PARTIAL = re.compile(r"\..*\.([0-9a-f]{16})\.part", re.DOTALL)
 _tokens: dict[tuple[int, str], str] = {}  # process and folder: the token of this process's partial files there
 # Marker: its inode, size and time of change when it was read, and what it lists.
@@ -109,6 +110,24 @@ def adopt(folder, names, fixed=()):
     _append(folder, [{"file": name, "hash": hashed.get(name)} for name, _ in found])
 
 
+def is_picture(path):
+    """Return whether there is a PNG file as tinyalex draws its figures: 150 dots an inch, and no text in it.
+
+    Earlier versions kept no list of the pictures that they drew.
+    """
+    path = Path(path)
+    if not path.is_file() or path.is_symlink():
+        return False
+    content, kinds, resolution = path.read_bytes(), set(), b""
+    at = len(_PNG)
+    while content.startswith(_PNG) and at + 8 <= len(content):
+        length, kind = int.from_bytes(content[at : at + 4]), content[at + 4 : at + 8]
+        resolution = content[at + 8 : at + 8 + length] if kind == b"pHYs" else resolution
+        kinds.add(kind)
+        at += 12 + length
+    return kinds == {b"IHDR", b"pHYs", b"IDAT", b"IEND"} and resolution == _RESOLUTION
+
+
 def partial(path):
     """Return the path of a partial file for ``path``, in its folder, whose name the marker lists."""
     path = Path(path)
@@ -173,23 +192,25 @@ def _listed(folder):
         return None
     except OSError as error:
         raise StorageError(f"{marker}: cannot be read ({error.strerror}); move it, or use another folder") from error
+    status = os.fstat(descriptor)
+    if not stat.S_ISREG(status.st_mode):
+        os.close(descriptor)
+        raise StorageError(f"{marker}: is not a file; move it, or use another folder")
     with open(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
         state = status.st_ino, status.st_size, status.st_mtime_ns
         key = os.path.abspath(marker)
         if key not in _read or _read[key][0] != state:
-            if not stat.S_ISREG(status.st_mode):
-                raise StorageError(f"{marker}: is not a file; move it, or use another folder")
             _read[key] = state, _parse(marker, file.read())
-    return _read[key][1]
+    return _read[key][1] if status.st_size else None  # an empty marker lists nothing: the folder counts as unmarked
 
 
 def _parse(marker, content):
     first, *lines = content.split(b"\n")
     begin = _record(first)
-    if not _HEADER.startswith(first) and "tinyalex" not in begin:  # an incomplete first line is ours as well
+    incomplete = not lines and _HEADER.startswith(first)  # ours as well: a process was killed while it wrote
+    if not incomplete and not ("tinyalex" in begin and isinstance(begin.get("format"), int)):
         raise StorageError(f"{marker}: was not made by tinyalex; move it, or use another folder")
-    if begin.get("format", 1) != 1:
+    if not incomplete and begin["format"] != 1:
         raise StorageError(f"{marker}: written by a later version of tinyalex; use that, or another folder")
     listed = _Listed()
     for record in map(_record, lines):
@@ -217,7 +238,8 @@ def _append(folder, records):
     descriptor = os.open(Path(folder) / MARKER, flags, 0o666)
     try:
         size = os.fstat(descriptor).st_size
-        begin = _HEADER if size == 0 else b"" if os.pread(descriptor, 1, size - 1) == b"\n" else b"\n"
+        rest = _HEADER[size:]  # all of it in a new marker, some where a killed process left it incomplete
+        begin = rest or (b"" if os.pread(descriptor, 1, size - 1) == b"\n" else b"\n")
         content = begin + b"".join(json.dumps(record).encode() + b"\n" for record in records)
         if os.write(descriptor, content) != len(content):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(Path(folder) / MARKER))

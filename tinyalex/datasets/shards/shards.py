@@ -70,6 +70,12 @@ def write(path, plan, split, number, labels, records):
     return _hash(head)
 
 
+def is_shard(path):
+    """Return whether a file begins as a shard does."""
+    with open(path, "rb") as file:
+        return file.read(len(_MAGIC)) == _MAGIC
+
+
 class Shard:
     """A shard, open for reading; several threads may read at a time.
 
