@@ -130,7 +130,7 @@ def test_overrides_need_a_recipe():
         gradcheck.suite("original", overrides=["net.pools=2"])
 
 
-@pytest.mark.parametrize("devices", [["cpu"], ["fake:0", "fake:1"]])
+@pytest.mark.parametrize("devices", [["cpu"], pytest.param(["fake:0", "fake:1"], marks=pytest.mark.slow)])
 def test_network_on_any_devices(devices):
     network = tiny(devices, norm="2012")
     before = {name: device.get(view) for name, device, view in network.tensors()}
@@ -463,6 +463,7 @@ def test_gradients_that_accumulate_are_rejected(monkeypatch):
     assert {result.parameter.split("/")[1] for result in results if result.failed} == {"b"}
 
 
+@pytest.mark.slow
 def test_winograd_is_checked(monkeypatch):
     """As a layer, and in every layer of a recipe's net that uses it."""
     for name in ("tiny-imagenet", "original", "cifar10-relu"):

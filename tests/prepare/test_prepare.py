@@ -498,6 +498,7 @@ def test_space_is_needed_only_for_missing_shards(source, whole, prepare, tmp_pat
     assert prepare(source, tmp_path / "set", "--size", 16)[0] == 0  # 588 of them
 
 
+@pytest.mark.slow
 def test_space_that_runs_out_during_the_work(source, whole, tmp_path):
     """A limit on file sizes in place of a full disk: 512 images of 16 x 16 do not fit, the last 76 do."""
     command = [*kill_prepare.COMMAND, str(source), str(tmp_path / "set"), "--size", "16", "--workers", "2"]

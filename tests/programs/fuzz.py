@@ -12,7 +12,6 @@ import contextlib
 import io
 import json
 import pickle
-import resource
 import selectors
 import shutil
 import signal
@@ -26,6 +25,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+
+from tinyalex.bench.memory import peak_memory
 
 TIMEOUT = 120  # seconds for one input, on a machine that may be busy
 MEMORY = 1_000_000_000  # bytes
@@ -246,14 +247,14 @@ def child(root, first, count, seed):
                 except BaseException:
                     code, wrong = -1, traceback.format_exc().strip().replace("\n", " | ")
         lines = errors.getvalue().splitlines()
-        if code not in CODES or any("fault of tinyalex" in line or "Traceback" in line for line in lines):
+        if code not in CODES or any("bug in tinyalex" in line or "Traceback" in line for line in lines):
             wrong = wrong or " | ".join(lines)
         elif code and not all(line.startswith("tinyalex: ") for line in lines):
             wrong = "not one line an error: " + " | ".join(lines)
-        if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) > MEMORY:
+        if peak_memory() > MEMORY:
             wrong = wrong or "too much memory"
         print(code, f"WRONG {' '.join(command[:1])}: {wrong}" if wrong else "", flush=True)
-    print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, flush=True)
+    print("peak", peak_memory() // 1024, flush=True)
 
 
 def fuzz(root, first, count, seed, say=print):

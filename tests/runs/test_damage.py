@@ -59,6 +59,7 @@ def damaged(whole):
         yield bytes(altered)
 
 
+@pytest.mark.slow
 def test_c4_c5_every_damage_is_detected_and_the_older_checkpoint_is_used(copy, data):
     old, new = sorted(copy.glob("checkpoint*"))
     whole, count = new.read_bytes(), 0
@@ -444,6 +445,7 @@ def may_mount():
     return shutil.which("unshare") and subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not may_mount(), reason="no disk of its own may be mounted here (unshare -rm)")
 def test_c2_disk_full_at_some_writes():
     command = ["unshare", "-rm", sys.executable, "-m", "tests.programs.full_disk", "--every", "8"]
@@ -463,11 +465,13 @@ def last_line_of(*command):
     return done.stdout.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_t8_killed_at_random_moments():
     line = last_line_of("tests.programs.kill_train", "2", "--seed", "77")
     assert re.match(r"2 runs of [\d.]+ s, [2-9] kills, .* 0 differ from the uninterrupted run$", line), line
 
 
+@pytest.mark.slow
 def test_200_mutated_inputs(tmp_path):
     fuzz.samples(tmp_path)
     codes, wrong, peak = fuzz.fuzz(tmp_path, 0, 200, seed=1, say=quiet)
