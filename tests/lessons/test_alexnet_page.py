@@ -170,8 +170,8 @@ def test_without_a_mistake_three_steps_agree(three_steps):
     assert not different(by_the_page(read(), first, steps=3), results)
 
 
-# Equal largest pixels are zeros in training, and the ReLU before the pool lets no gradient of a zero through: which of
-# them gets it would not show above.
+# In training, equal largest pixels are zeros, and the ReLU before the pool stops the gradient of a zero. So the steps
+# above do not show which of them gets the gradient; this does.
 
 
 def pools_alike(page):
