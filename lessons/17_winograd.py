@@ -96,7 +96,7 @@ print("tinyalex.layers.winograd agrees with Conv2d, forward and backward")
 # Now AlexNet's own layers. The algorithm needs stride 1, but each block of 4 x 4 pixels can be reshaped to channels:
 # conv1 becomes a 3 x 3 convolution of 48 channels with stride 1. Tiles at the edge are computed whole and clipped.
 
-network = alexnet.describe(recipe.load("original", ["net.convolution=winograd"]).net, devices=2)
+network = alexnet.describe(recipe.load("original").net, devices=2)
 before, after = {}, {}  # products of one image, by layer
 for stage, shapes in zip(network.stages, network.shapes, strict=False):
     shape = stage.exchange.output_shapes(shapes)[0]
@@ -166,7 +166,8 @@ keep(figure, "17_winograd")
 # %%
 # Try
 # ---
-# - ``tinyalex train --set net.convolution=winograd --out runs/winograd``: up to which digit are the losses the same?
+# - ``tinyalex train --set net.convolution=im2col --out runs/im2col``: up to which digit are the losses those of
+#   ``tinyalex train``?
 # - Why are there no transforms for 11 x 11 at stride 1? Count the points.
 # - Use the points 0, 1, -1, 1/2, -1/2 for m = 4. Is the error larger or smaller than with the package's?
 #

@@ -191,7 +191,7 @@ def test_an_export_predicts_the_same(capsys, pictures):
 @pytest.mark.parametrize("name", ["original", "cifar10-11pct"])
 def test_a_recipe_that_a_run_kept_is_still_that_recipe(name):
     found = recipe.load(LEGACY / "recipes" / f"{name}.toml")
-    assert found == recipe.load(name)
+    assert found == recipe.load(name, ["net.convolution=im2col"])  # then the default
     assert recipe.parse(recipe.to_toml(found)) == found
 
 
@@ -248,7 +248,10 @@ def test_an_experiment_takes_the_kept_results(capsys, tmp_path):
     kept.write_text(json.dumps(json.loads(kept.read_text()) | {"top1_error": 0.625}))  # which no training gives
     arguments = ["experiment", "dropout", "--train-images", "48", "--test-images", "24", "--seeds", "2"]
     arguments += ["--epochs", "1", "--set", "net.maps=[4, 8, 8, 8, 8]", "--set", "net.hidden=16"]
-    assert main([*arguments, "--out", str(tmp_path / "experiments")]) == 0
+    arguments += ["--out", str(tmp_path / "experiments")]
+    assert main(arguments) == 2  # im2col was the default
+    assert "net.convolution im2col, now it is auto" in capsys.readouterr().err
+    assert main([*arguments, "--set", "net.convolution=im2col"]) == 0
     assert not list(tmp_path.rglob("checkpoint-*")), "it trained again"
     found = json.loads((kept.parent.parent / "result.json").read_text(encoding="utf-8"))
     assert found["arms"][1]["top1_error"] == [0.625, 0.9583333333333334]

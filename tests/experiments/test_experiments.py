@@ -267,5 +267,5 @@ def test_the_command_saves_results_and_refuses_another_recipe_in_the_same_folder
     assert [len(arm["top1_error"]) for arm in kept["arms"]] == [2, 2]
     assert (tmp_path / "norm" / "result.png").read_bytes().startswith(b"\x89PNG")
     assert main(["experiment", "norm", *options, "--set", "net.hidden=16"]) == 2
-    assert "holds an experiment with another recipe" in capsys.readouterr().err
+    assert "the experiment here had net.hidden 8, now it is 16" in capsys.readouterr().err
     assert main(["experiment", "depth3", *options]) == 2

@@ -467,7 +467,7 @@ def test_gradients_that_accumulate_are_rejected(monkeypatch):
 def test_winograd_is_checked(monkeypatch):
     """As a layer, and in every layer of a recipe's net that uses it."""
     for name in ("tiny-imagenet", "original", "cifar10-relu"):
-        full = recipe.load(name, ["net.convolution=winograd"])
+        full = recipe.load(name, ["net.convolution=auto"])
         layers = [layer for _, layer in cases.small_network(full, ["cpu"] * full.net.columns).layers()]
         behind = [layer for layer in layers if re.fullmatch("conv[2-5][ab]?", layer.name)]
         assert behind and all(type(layer) is WinogradConv2d for layer in behind)

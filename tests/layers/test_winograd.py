@@ -65,7 +65,8 @@ def test_winograd_needs_a_third_of_the_multiplications(outputs, size):
 
 
 @pytest.mark.parametrize(
-    "kernel, side, outputs, tiles", [(3, 13, 5, 3), (3, 16, 4, 4), (3, 55, 5, 11), (3, 32, 4, 8), (5, 27, 4, 7)]
+    "kernel, side, outputs, tiles",
+    [(3, 13, 5, 3), (3, 16, 4, 4), (3, 55, 5, 11), (3, 32, 4, 8), (3, 18, 6, 3), (5, 27, 4, 7)],
 )
 def test_tiling_has_the_fewest_products(kernel, side, outputs, tiles):
     layer = WinogradConv2d(2, 2, kernel, pad=kernel // 2)
@@ -81,6 +82,7 @@ def enlarged(outputs, points):
 def test_points_amplify_rounding_errors_little():
     assert enlarged(4, POINTS[4, 3]) < 0.5 * enlarged(4, ("0", "1", "-1", "2", "-2"))
     assert enlarged(5, POINTS[5, 3]) < 0.5 * enlarged(5, ("0", "1", "-1", "2", "-2", "3"))
+    assert enlarged(6, POINTS[6, 3]) < 0.5 * enlarged(6, ("0", "1", "-1", "2", "-2", "3", "-3"))
     assert enlarged(4, POINTS[4, 5]) < 0.5 * enlarged(4, ("0", "1", "-1", "2", "-2", "3", "-3"))
 
 
@@ -146,7 +148,7 @@ def test_when_winograd_is_supported(channels, kernel, stride, groups, supported)
 
 @pytest.mark.parametrize("name, first", [("paper", WinogradConv2d), ("cifar10-relu", Conv2d)])
 def test_first_convolution_uses_im2col(name, first):
-    network = alexnet.describe(recipe.load(name, ["net.convolution=winograd"]).net)
+    network = alexnet.describe(recipe.load(name, ["net.convolution=auto"]).net)
     kinds = [type(layer) for _, layer in network.layers() if isinstance(layer, Conv2d)]
     assert kinds == [first] + [WinogradConv2d] * (len(kinds) - 1)
 
@@ -155,20 +157,20 @@ def test_first_convolution_uses_im2col(name, first):
 @pytest.mark.parametrize("norm", ["paper", "2012"])
 def test_net_with_winograd_agrees_with_im2col(devices, norm):
     found = {}
-    for convolution in ("im2col", "winograd"):
+    for convolution in ("im2col", "auto"):
         net = Net(input=67, maps=(16, 32, 32, 32, 16), hidden=32, classes=10, norm=norm, convolution=convolution)
         network = alexnet.build(net, Init({"default": "he"}, {"default": 0.1}), devices, seed=2, dtype="float64")
         kinds = {type(layer) for _, layer in network.layers() if isinstance(layer, Conv2d)}
-        assert kinds == {WinogradConv2d if convolution == "winograd" else Conv2d}
+        assert kinds == {WinogradConv2d if convolution == "auto" else Conv2d}
         loss, _ = network.loss_and_backward(noise(5, 67, 67, 3), np.arange(5), step=Step(1, 2))
         found[convolution] = {name: device.get(view) for name, device, view in network.tensors("grad")}
         found[convolution]["loss"] = network.devices[0].get(loss)
     for name, value in found["im2col"].items():
-        assert np.abs(found["winograd"][name] - value).max() <= 1e-10 * np.abs(value).max(), name
+        assert np.abs(found["auto"][name] - value).max() <= 1e-10 * np.abs(value).max(), name
 
 
 def test_each_batch_uses_the_current_weights():
-    net = Net(input=67, maps=(16, 32, 32, 32, 16), hidden=32, classes=10, convolution="winograd")
+    net = Net(input=67, maps=(16, 32, 32, 32, 16), hidden=32, classes=10, convolution="auto")
     network, fresh = (alexnet.build(net, Init({"default": "he"}), seed=seed, dtype="float64") for seed in (2, 3))
     images = noise(3, 67, 67, 3)
     network.forward(images, training=True, step=Step(0, 0))  # in training, and no backward after it
@@ -177,5 +179,5 @@ def test_each_batch_uses_the_current_weights():
 
 
 def test_unknown_convolution_algorithm_raises():
-    with pytest.raises(UsageError, match="net.convolution: 'fft' is not valid; give 'im2col' or 'winograd'"):
+    with pytest.raises(UsageError, match="net.convolution: 'fft' is not valid; give 'auto' or 'im2col'"):
         Net(convolution="fft")

@@ -52,6 +52,15 @@ def test_bytes_between_the_columns():
     assert summary.exchanged(described(overrides=["net.fc8=split"])[1], 128) > 60_030_976
 
 
+@pytest.mark.parametrize(
+    "overrides, kinds", [([], ["Conv2d", "WinogradConv2d"]), (["net.convolution=im2col"], ["Conv2d", "Conv2d"])]
+)
+def test_summary_shows_the_algorithm_of_each_convolution(overrides, kinds):
+    made = recipe.load("cifar10-relu", overrides)
+    lines = summary.text(made, alexnet.describe(made.net)).splitlines()
+    assert [line.split()[1] for line in lines if line.split()[:1] in (["conv1"], ["conv2"])] == kinds
+
+
 def test_summary_text_names_the_papers_slips():
     text = summary.text(*described())
     for part in ("60,965,224 parameters", "724,406,816 multiply-adds", "659,272 neurons", "60,030,976 bytes",

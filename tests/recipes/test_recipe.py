@@ -280,3 +280,9 @@ def test_another_number_of_classes_is_refused():
 def test_recipes_cannot_be_changed_by_accident():
     with pytest.raises(AttributeError):
         recipe.load("paper").net.input = 3
+
+
+def test_winograd_is_read_as_auto():
+    # Recipes of earlier versions say "winograd" for what is the default now.
+    assert recipe.load("shapes", ["net.convolution=winograd"]) == recipe.load("shapes")
+    assert recipe.load("shapes").net.convolution == "auto"

@@ -78,7 +78,11 @@ def check_settings(folder, recipe, dataset):
         current = {"recipe": recipes.to_toml(recipe), "data": dataset.identity}
         storage.write_text(path, json.dumps(current, indent=1) + "\n")
     saved = _read(path, ("recipe", "data"))
-    same = {"recipe": recipes.parse(saved["recipe"]) == recipe, "data set": saved["data"] == dataset.identity}
-    for name in same:
-        if not same[name]:
-            raise UsageError(f"{folder}: holds an experiment with another {name}; give another folder with --out")
+    changed = [
+        *recipes.differences(recipes.parse(saved["recipe"]), recipe),
+        *([] if saved["data"] == dataset.identity else [("data set", saved["data"][:8], dataset.identity[:8])]),
+    ]
+    if changed:
+        raise UsageError(
+            f"{folder}: the experiment here had {recipes.describe(changed)}; give another folder with --out"
+        )

@@ -200,7 +200,7 @@ def small(net: Net) -> Net:
 
     With Winograd's algorithm, layers get as many maps as are needed for it to be used.
     """
-    winograd = net.convolution == "winograd"
+    winograd = net.convolution == "auto"
     if net.kind != "alexnet":
         maps: tuple[int, ...] = (FEW, FEW, FEW, 3) if winograd else (4, 5, 6, 3)
         return replace(net, input=12, maps=maps[: len(net.maps)], classes=10)

@@ -73,7 +73,7 @@ class NetBuilder:
 
     def conv(self, name, maps, kernel, stride=1, pad=0):
         """Add a convolution; ``maps`` is the total over the columns."""
-        groups, values, winograd = self.groups(name), self.initial_values(name), self.net.convolution == "winograd"
+        groups, values, winograd = self.groups(name), self.initial_values(name), self.net.convolution == "auto"
 
         def make(column, shape):
             use_winograd = winograd and WinogradConv2d.supports(shape[2], kernel, stride, groups)

@@ -184,7 +184,7 @@ def _shares(table: dict[int, list[Row]], total: np.ndarray) -> list[str]:
     sizes: dict[str, int] = {}
     for column in table.values():
         for row in column:
-            if row.kind == "Conv2d":
+            if row.kind in ("Conv2d", "WinogradConv2d"):
                 name = row.layer.rstrip("ab")
                 sizes[name] = sizes.get(name, 0) + row.parameters
     over = [f"{name} {size / total[1]:.2%}" for name, size in sizes.items() if size > 0.01 * total[1]]

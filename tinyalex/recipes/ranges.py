@@ -28,8 +28,10 @@ def _number(range_: str, fits: Callable[[float], bool]) -> Rule:
     return f"a number {range_}", convert
 
 
-def _choice(*options: str | int) -> Rule:
+def _choice(*options: str | int, older: dict[str, str] | None = None) -> Rule:
+    # `older` maps what a value was called in earlier versions to what it is called now.
     def convert(value: Any) -> str | int:
+        value = (older or {}).get(value, value) if isinstance(value, str) else value
         value = str(value) if type(value) is int and type(options[0]) is str else value  # norm=2012, without quotes
         if type(value) is not type(options[0]) or value not in options:
             raise ValueError
@@ -97,7 +99,7 @@ RULES: dict[str, Rule] = {
     "net.pool": _choice(2, 3),
     "net.fc8": _choice("a", "split"),
     "net.activation": _choice("relu", "tanh"),
-    "net.convolution": _choice("im2col", "winograd"),
+    "net.convolution": _choice("auto", "im2col", older={"winograd": "auto"}),
     "net.tf32": _YES_NO,
     "net.dropout": _BELOW_ONE,
     "init.weights": _by_layer(_or("he", _NOT_NEGATIVE), default=0.01),

@@ -7,8 +7,8 @@ recipe, with all overrides, to the run folder.
 
 import json
 import tomllib
-from collections.abc import Sequence
-from dataclasses import fields, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, fields, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -158,6 +158,34 @@ def with_rate(recipe: Recipe, rate: float) -> Recipe:
     )
     note = f"learning rate {rate:g} instead of {old:g}: all phases changed in proportion"
     return replace(recipe, learning=replace(recipe.learning, rate=rate, phases=phases), notes=(*recipe.notes, note))
+
+
+def differences(old: Recipe, new: Recipe) -> list[tuple[str, Any, Any]]:
+    """Return ``(key, old value, new value)`` of every setting that differs, except the names and the path of the data.
+
+    Examples
+    --------
+    >>> from tinyalex import recipe
+    >>> recipe.differences(recipe.load("shapes"), recipe.load("shapes", ["learning.momentum=0.8"]))
+    [('learning.momentum', 0.9, 0.8)]
+    """
+    found = []
+    for part in ("net", "init", "data", "learning"):
+        before, after = asdict(getattr(old, part)), asdict(getattr(new, part))
+        found += [(f"{part}.{key}", before[key], after[key]) for key in before if key != "set"]
+    return [each for each in found if each[1] != each[2]]
+
+
+def describe(changed: Iterable[tuple[str, Any, Any]]) -> str:
+    """Format differences for a message: ``"learning.rate 0.01, now it is 0.02"``."""
+    return ", ".join(f"{key} {_short(old)}, now it is {_short(new)}" for key, old, new in changed)
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, tuple) and value and isinstance(value[0], dict):  # phases
+        return " and ".join(f"{phase['rate']:g} from epoch {phase['epoch']:g}" for phase in value)
+    text = str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def to_toml(recipe: Recipe) -> str:

@@ -33,10 +33,10 @@ class Net(_Checked):
     A sixth number in `maps` and `kernels` adds conv6 after the last pool; with 0 maps conv3, conv4 or conv5 is left
     out. `bottleneck` is the number of linear units between fc7 and fc8, 0 for none. `talk` names the layers before
     which the columns exchange their maps. `fc8` is where the last layer is: on column "a" alone, as in 2012, or "split"
-    over the columns. `classes` 0 means as many as the data has. `convolution` is the algorithm: "im2col", or "winograd"
-    for layers whose kernel has transforms and whose groups have 8 channels or more (in conv1 the channels are the
-    pixels of a stride x stride block); other layers use im2col. `tf32` lets a GPU round the operands of matrix products
-    to 11 significant bits, which is several times as fast.
+    over the columns. `classes` 0 means as many as the data has. `convolution` is the algorithm on the CPU: "auto" is
+    Winograd's for layers whose kernel has transforms and whose groups have 8 channels or more (in conv1 the channels
+    are the pixels of a stride x stride block), and im2col for the others; "im2col" is im2col for all. `tf32` lets a GPU
+    round the operands of matrix products to 11 significant bits, which is several times as fast.
     """
 
     section = "net"
@@ -55,7 +55,7 @@ class Net(_Checked):
     fc8: str = "a"
     activation: str = "relu"
     dropout: float = 0.5
-    convolution: str = "im2col"
+    convolution: str = "auto"
     tf32: bool = False
 
     def __post_init__(self) -> None:

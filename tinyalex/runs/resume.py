@@ -1,7 +1,7 @@
 """Starts or resumes a run: checks that settings, data and machine are those of the run in the folder."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -129,7 +129,7 @@ def _same_run(
     changed = [
         (key, old, new)
         for key, old, new in (
-            *_settings(recipe.parse(metadata["recipe"]), training.recipe),
+            *recipe.differences(recipe.parse(metadata["recipe"]), training.recipe),
             ("classes", metadata["classes"], list(training.dataset.classes)),
             ("seed", metadata["seed"], training.seed),
             ("data set", metadata["dataset"][:8], training.dataset.identity[:8]),
@@ -137,7 +137,7 @@ def _same_run(
         )
         if old != new
     ]
-    changes = ", ".join(f"{key} {_short(old)}, now it is {_short(new)}" for key, old, new in changed)
+    changes = recipe.describe(changed)
     if any(key not in CHANGEABLE for key, _, _ in changed):
         raise CheckpointError(f"{folder}: the run here had {changes}; give another --out folder")
     if changed and not options.change:
@@ -159,20 +159,6 @@ def _same_run(
     if differences:
         show(f"warning: the run was made with {differences}: it resumes correctly, but the last bits may differ")
     return tensors, metadata
-
-
-def _settings(old_recipe: Recipe, new_recipe: Recipe) -> Iterator[tuple[str, Any, Any]]:
-    # (key, old value, new value) of every setting of two recipes, except the path of the data.
-    for part in ("net", "init", "data", "learning"):
-        old, new = dataclasses.asdict(getattr(old_recipe, part)), dataclasses.asdict(getattr(new_recipe, part))
-        yield from ((f"{part}.{key}", old[key], new[key]) for key in old if key != "set")
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, tuple) and value and isinstance(value[0], dict):  # phases
-        return " and ".join(f"{phase['rate']:g} from epoch {phase['epoch']:g}" for phase in value)
-    text = str(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _check_signal(training: Training, options: ResumeOptions, show: Callable[[str], object]) -> None:
