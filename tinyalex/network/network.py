@@ -1,8 +1,8 @@
 """A network: stages of columns. It is described without arrays, `build` allocates them, then it runs.
 
-On the CPU the convolutional stages (the trunk) run in blocks of images, which the worker threads share
-(`tinyalex.network.blocks`). The fully connected stages (the head) take the whole batch at once, and the workers share
-their matrix products.
+On the CPU the convolutional stages (the trunk) run in blocks of images, which the worker threads share: in float32 by
+NumPy's fast forms (`tinyalex.network.fast`), else by the readable layers (`tinyalex.network.blocks`). The fully
+connected stages (the head) take the whole batch at once, and the workers share their matrix products.
 """
 
 import contextlib
@@ -17,6 +17,7 @@ from tinyalex.layers import Layer, Linear, Parameter, SoftmaxLoss
 from tinyalex.layers.loss import check_labels
 from tinyalex.network.blocks import BlockedStage
 from tinyalex.network.columns import Crossed, ForwardHook, Shape, Stage
+from tinyalex.network.fast import FastStage
 from tinyalex.network.fusion import fuse
 from tinyalex.randomness import Step
 
@@ -37,15 +38,15 @@ class Network:
     devices : list of Device
         One for each column; set by `build`.
     executors : list
-        What runs each of `stages` on these devices: the stage itself, a `BlockedStage` on the CPU, or its form with
-        fused GPU kernels; set by `build`.
+        What runs each of `stages` on these devices: the stage itself; on the CPU a `FastStage`, or a `BlockedStage` of
+        the readable layers; or its form with fused GPU kernels. Set by `build`.
     shapes : list of list of tuple
         One image's shape in each column, before the first stage and after every stage.
     """
 
     devices: list[Device]
     dtype: np.dtype
-    executors: list[Stage | BlockedStage]
+    executors: list[Stage | BlockedStage | FastStage]
 
     def __init__(self, stages: list[Stage], input_shape: Sequence[int]) -> None:
         self.stages, self.input_shape, self.loss = stages, tuple(input_shape), SoftmaxLoss()
@@ -101,9 +102,11 @@ class Network:
         self.executors = list(self.stages)
         if self.devices[0].on_host:
             shapes = self.shapes[: len(self.trunk)]
-            self.executors[: len(self.trunk)] = map(
-                BlockedStage, self.trunk, shapes, [self.dtype.itemsize] * len(self.trunk)
-            )
+            readable = [BlockedStage(*pair, self.dtype.itemsize) for pair in zip(self.trunk, shapes, strict=True)]
+            self.executors[: len(self.trunk)] = readable
+            if all(device.kind == "cpu" and self.dtype in device.kernel_dtypes for device in self.devices):
+                stages = zip(self.trunk, shapes, readable, strict=True)
+                self.executors[: len(self.trunk)] = [FastStage(*stage, self.dtype) for stage in stages]
         elif self.devices[0].has_cuda_kernels(self.dtype):
             self.executors = list(map(fuse, self.stages))
         return self
