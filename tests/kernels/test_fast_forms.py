@@ -208,6 +208,15 @@ def test_batches_of_any_size_in_any_order(threads):
         close("logits", net.forward(images), plain.forward(images), 1e-12)
 
 
+def test_arrays_of_few_sizes_of_blocks_are_kept(threads):
+    threads(1)
+    net = in_fast_stages(network(["cpu"]), 16)
+    for count in (16, 1, 16, 2, 3, 16):
+        net.forward(noise(count, 67, 67, 3))
+    (worker,) = net.executors[0]._workers.values()
+    assert list(worker._blocks) == [3, 16]
+
+
 def test_shares_cover_the_batch_and_depend_on_its_size_alone(threads):
     stage = in_fast_stages(network(["cpu"]), 16).executors[0]
     for workers in (1, 2, 3):

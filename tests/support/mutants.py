@@ -299,7 +299,7 @@ PLACES = {
         "network: fast blocks forget where they begin": ("step.first + part.start", "step.first"),
     },
     "network.fast:_Worker.blocks": {
-        "network: fast blocks overwrite the gradients": ("number == 0", "True"),
+        "network: fast blocks overwrite the gradients": ("number == 0) for", "True) for"),
     },
     "network.fast:load": {
         "network: images of the batch before in a fast block": (

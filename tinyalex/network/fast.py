@@ -24,7 +24,7 @@ from tinyalex.randomness import Step
 
 SIZES = 64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1  # images in a block
 NUMBERS = 5 << 17  # limit for a block's largest layer output, so that a few outputs fit in a core's cache
-BUFFER = 1024  # numbers that NumPy converts at a time, where an operation reads booleans
+KEPT = 2  # sizes of blocks whose arrays are kept: those of a full batch, and of the last one
 
 
 def form_of(layer, shape, dtype="float32"):
@@ -80,7 +80,7 @@ _FORMS = {
 
 
 class Batch(NamedTuple):
-    """What calls depend on besides arrays: how many images a block has, whether it is the first, forward's arguments."""
+    """What calls depend on besides arrays: a block's images, whether it is the first one, and forward's arguments."""
 
     images: int
     first: bool
@@ -312,12 +312,13 @@ class _Worker:
 
     def blocks(self, number, size):
         """Return the blocks of this number, of ``size`` images, one for each column."""
-        if (number, size) not in self._blocks:
+        kept = self._blocks[size] = self._blocks.pop(size, [])  # the size that was used last is last
+        if len(self._blocks) > KEPT:
+            del self._blocks[next(iter(self._blocks))]
+        if number == len(kept):
             pairs = zip(self._columns, self._shapes, strict=True)
-            self._blocks[number, size] = [
-                ColumnBlock(column, shape, size, self.scratch, number == 0) for column, shape in pairs
-            ]
-        return self._blocks[number, size]
+            kept.append([ColumnBlock(column, shape, size, self.scratch, number == 0) for column, shape in pairs])
+        return kept[number]
 
 
 class FastStage:
@@ -426,7 +427,6 @@ class FastStage:
         shares, size, training, step = self._batch
 
         def run(index):
-            np.setbufsize(BUFFER)
             worker = self._worker(index)
             for number, part in enumerate(shares[index]):
                 first = step and Step(step.seed, step.number, step.first + part.start)
