@@ -214,7 +214,7 @@ def test_arrays_of_few_sizes_of_blocks_are_kept(threads):
     for count in (16, 1, 16, 2, 3, 16):
         net.forward(noise(count, 67, 67, 3))
     (worker,) = net.executors[0]._workers.values()
-    assert list(worker._blocks) == [3, 16]
+    assert list(worker._kept) == [3, 16]
 
 
 def test_shares_cover_the_batch_and_depend_on_its_size_alone(threads):

@@ -298,7 +298,7 @@ PLACES = {
         "network: every fast block is the first": ("number == 0", "True"),
         "network: fast blocks forget where they begin": ("step.first + part.start", "step.first"),
     },
-    "network.fast:_Worker.blocks": {
+    "network.fast:_Worker.block": {
         "network: fast blocks overwrite the gradients": ("number == 0) for", "True) for"),
     },
     "network.fast:load": {

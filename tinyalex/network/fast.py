@@ -304,21 +304,29 @@ def _with_shapes(column, shape):
 
 
 class _Worker:
-    # What one worker needs of a stage: its scratch, its count of the exchange, and its blocks of images.
+    # What one worker needs of a stage: its count of the exchange, and its arrays, by the number of images in a block.
 
     def __init__(self, stage, columns, shapes, dtype):
-        self.scratch, self.exchange = Scratch(dtype), stage.exchange.replica()
-        self._columns, self._shapes, self._blocks = columns, shapes, {}
+        self.exchange = stage.exchange.replica()
+        self._columns, self._shapes, self._dtype, self._kept = columns, shapes, dtype, {}
 
-    def blocks(self, number, size):
+    def scratch(self, size):
+        """Return the scratch of blocks of ``size`` images."""
+        return self._of(size)[0]
+
+    def block(self, size, number):
         """Return the blocks of this number, of ``size`` images, one for each column."""
-        kept = self._blocks[size] = self._blocks.pop(size, [])  # the size that was used last is last
-        if len(self._blocks) > KEPT:
-            del self._blocks[next(iter(self._blocks))]
-        if number == len(kept):
+        scratch, blocks = self._of(size)
+        if number == len(blocks):
             pairs = zip(self._columns, self._shapes, strict=True)
-            kept.append([ColumnBlock(column, shape, size, self.scratch, number == 0) for column, shape in pairs])
-        return kept[number]
+            blocks.append([ColumnBlock(column, shape, size, scratch, number == 0) for column, shape in pairs])
+        return blocks[number]
+
+    def _of(self, size):
+        kept = self._kept[size] = self._kept.pop(size, None) or (Scratch(self._dtype), [])  # the last used is last
+        if len(self._kept) > KEPT:
+            del self._kept[next(iter(self._kept))]
+        return kept
 
 
 class FastStage:
@@ -362,7 +370,7 @@ class FastStage:
     def forward(self, xs, devices, *, training=False, step=None, forward_hook=None):
         """Run forward on every block; return each column's output (n, ho, wo, o)."""
         self._batch = None
-        if forward_hook or any(x.dtype != self.dtype for x in xs):
+        if forward_hook or len(xs[0]) == 0 or any(x.dtype != self.dtype for x in xs):
             return self.readable.forward(xs, devices, training=training, step=step, forward_hook=forward_hook)
         shares, size = self.shares(len(xs[0]))
         self._batch = shares, size, training, step
@@ -395,11 +403,12 @@ class FastStage:
                     whole[part] = dx
 
         self._run(run)
-        used = [self._worker(index) for index in range(len(self._batch[0]))]
+        shares, size, *_ = self._batch
+        used = [self._worker(index).scratch(size) for index in range(len(shares))]
 
         def finish(pair):
             layer, form = pair
-            form.finish([form.gradients(each.scratch) for each in used], *(p.grad for p in layer.parameters))
+            form.finish([form.gradients(scratch) for scratch in used], *(p.grad for p in layer.parameters))
 
         workers().run(finish, self._with_parameters)
         return dxs
@@ -431,7 +440,7 @@ class FastStage:
             for number, part in enumerate(shares[index]):
                 first = step and Step(step.seed, step.number, step.first + part.start)
                 batch = Batch(part.stop - part.start, number == 0, training, first)
-                function(worker, part, batch, worker.blocks(number, size))
+                function(worker, part, batch, worker.block(size, number))
 
         workers().run(run, range(len(shares)))
 
