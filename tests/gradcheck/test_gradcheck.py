@@ -207,6 +207,9 @@ def test_float32_is_refused():
         gradcheck.check(layers.ReLU(), noise(2, 3).astype("float32"))
     with pytest.raises(UsageError, match="W: gradients are checked in float64, not float32"):
         gradcheck.check(layers.Linear(3, 2).build(dtype="float32"), noise(2, 3))
+    rounding = broken(Scale, forward=lambda self, x: Scale.forward(self, x).astype("float32"))
+    with pytest.raises(UsageError, match="output: gradients are checked in float64, not float32"):
+        gradcheck.check(rounding(), noise(2, 3), method="central")
 
 
 def test_changing_an_argument_is_refused():

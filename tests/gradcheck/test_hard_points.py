@@ -167,6 +167,25 @@ def test_one_wrong_element_of_a_parameter_is_found_at_any_scale(method):
             assert result.wrong == 1 and result.index == (element,), (element, factor)
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step_may_leave_the_domain_of_forward(method):
+    def logarithm(x):
+        if (x.real <= 0).any():
+            raise ValueError("the logarithm of a negative number")
+        return np.log(x)
+
+    for factor in (1.0, *WRONG):
+        (result,) = gradcheck.check(Elementwise(logarithm, lambda x: 1 / x, factor), np.array([1e-3, 1]), method=method)
+        assert result.wrong == (2 if factor != 1 else 0) and not result.excused
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_edge_of_a_domain_is_excused_and_counted(method):
+    layer = Elementwise(lambda x: x**1.5, lambda x: 1.5 * np.sqrt(x))
+    (result,) = gradcheck.check(layer, np.array([0, 0.3, 2]), method=method)
+    assert result.verdict == "not measurable here (1 of 3)"
+
+
 # Kinks at the point itself.
 
 

@@ -69,7 +69,7 @@ def check_network(
         return network.devices[0].get(loss), gradients
 
     loss, first = loss_and_gradients(images)
-    loss_and_gradients(0.75 * images)
+    loss_and_gradients(0.999 * images)
     again, second = loss_and_gradients(images)  # to find gradients that accumulate by mistake, and state
     refuse_other_outputs(name, again, loss, "after other images")
     replay = _Replay(network, images, labels, training, step)

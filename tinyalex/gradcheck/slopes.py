@@ -33,7 +33,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from tinyalex import randomness
-from tinyalex.errors import UsageError
+from tinyalex.errors import TinyalexError, UsageError
 
 Outputs: TypeAlias = Callable[[np.ndarray], np.ndarray]  # stacked values to the outputs of forward for each of them
 
@@ -257,7 +257,7 @@ class Slopes:
     def _sides(self, elements: np.ndarray, step: np.ndarray) -> _Sides:
         imaginary = self._imaginary(elements)
         along = 1j * imaginary if self.complex else 0
-        plus, minus = (self.outputs(self._moved(elements, side + along)) for side in (step, -step))
+        plus, minus = (self._outputs_or_nan(self._moved(elements, side + along)) for side in (step, -step))
         if self.complex:
             right, left = plus.imag / imaginary[:, None], minus.imag / imaginary[:, None]
         else:  # divide by the difference of the rounded values
@@ -267,6 +267,17 @@ class Slopes:
         change = np.maximum(np.abs(plus - self.here), np.abs(minus - self.here))
         magnitude = np.maximum(np.abs(self.here), np.maximum(np.abs(plus.real), np.abs(minus.real)))
         return _Sides(right * self.upstream, left * self.upstream, change * self.weights, magnitude * self.weights)
+
+    def _outputs_or_nan(self, points: np.ndarray) -> np.ndarray:
+        # A large step may leave the domain of forward, which may then raise an error.
+        try:
+            return self.outputs(points)
+        except (ArithmeticError, ValueError) as error:
+            if isinstance(error, TinyalexError):
+                raise
+            if len(points) == 1:
+                return np.full((1, self.upstream.size), np.nan, points.dtype)
+            return np.concatenate([self._outputs_or_nan(point[None]) for point in points])
 
     def _imaginary(self, elements: np.ndarray) -> np.ndarray:
         # Return the complex step of each element: much smaller than the element, and not so small that it is 0.
