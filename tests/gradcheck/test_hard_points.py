@@ -117,6 +117,23 @@ def test_a_stationary_point_is_smooth_and_excuses_nothing(method):
         assert result.wrong and not result.excused
 
 
+@pytest.mark.parametrize("method", METHODS)
+def test_right_gradients_too_small_for_the_outputs_to_show_pass(method):
+    cases = [
+        (np.tanh, lambda x: 1 - np.tanh(x) ** 2, [12, 17.5, 40, 0.5]),
+        (lambda x: np.log(1 + np.exp(x)), lambda x: 1 / (1 + np.exp(-x)), [-30.66, -36, -50, 0.5]),
+        (lambda x: 1 / (1 + np.exp(-x)), lambda x: 1 / (2 + np.exp(x) + np.exp(-x)), [30, 40, -40, 0.5]),
+        (np.exp, np.exp, [-700, -50, 1]),
+        (relu, lambda x: x > 0, [5e-324, 1e-300, 1, -2, 3]),
+        (lambda x: 0 * x + 3, lambda x: 0 * x, [1, 2]),
+    ]
+    for function, derivative, point in cases:
+        (result,) = gradcheck.check(Elementwise(function, derivative), np.array(point, float), method=method)
+        assert not result.failed, result
+        wrong = Elementwise(function, lambda x, derivative=derivative: derivative(x) + 1e-3)
+        assert gradcheck.check(wrong, np.array(point, float), method=method)[0].wrong
+
+
 def test_functions_without_complex_numbers():
     cases = {
         "cube root": (np.cbrt, lambda x: 1 / (3 * np.cbrt(x) ** 2), [1e-4, 1]),

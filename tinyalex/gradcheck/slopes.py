@@ -203,7 +203,7 @@ class Slopes:
 
     def _bracket(self, elements: np.ndarray) -> tuple[np.ndarray, ...]:
         size, count = self.sizes[elements], len(elements)
-        step, last = _LARGEST * np.maximum(1, size), _SMALLEST * np.where(size, size, 1)
+        step, last = _LARGEST * np.maximum(1, size), _SMALLEST * np.where(size, np.maximum(size, 1e-220), 1)
         here = self._first_complex(elements)[0] if self.complex else None
         mean, difference, estimate = np.full((3, count), np.nan)  # of the step before
         changed, measured = np.zeros((count, self.upstream.size), bool), np.zeros(count, bool)  # by any step so far
@@ -215,13 +215,13 @@ class Slopes:
             at = np.flatnonzero(going)
             h, sides = step[at], self._sides(elements[at], step[at])
             changed[at] |= sides.change > 0
-            noise = self._noise(elements[at], h, sides.magnitude, changed[at])
+            change, unit = sides.change.sum(axis=1), np.maximum(1, size[at])
+            faint = (change == 0) & (least[at] > 0) & (least[at] <= 4 * _ULP * unit)
+            noise = self._noise(elements[at], h, sides.magnitude, changed[at]) + faint * 4 * _ULP * unit / h
             extrapolated = sides.mean + (sides.mean - mean[at]) / (_RATIO**2 - 1)
             half_jump = np.abs(_RATIO * sides.difference - difference[at]) / (_RATIO - 1) / 2
             bar = half_jump + 3 * np.abs(extrapolated - estimate[at]) + noise
-            change = sides.change.sum(axis=1)
-            limit = np.where(measured[at], _LOST, 4 * _ULP) * np.maximum(1, size[at])
-            lost = (change == 0) & (least[at] > 0) & (least[at] <= limit)
+            lost = (change == 0) & measured[at] & (least[at] <= _LOST * unit)
 
             level = np.full((4, count), np.nan)
             level[:, at] = np.where(lost | ~np.isfinite(bar), np.nan, [extrapolated, bar, sides.scale, half_jump])
@@ -231,7 +231,7 @@ class Slopes:
                 done &= np.abs(extrapolated - here[at]) <= bar + self.tolerance * sides.scale
             mean[at], difference[at], estimate[at] = sides.mean, sides.difference, extrapolated
             measured[at] |= bar <= SHARE * sides.steepest
-            around[at] = np.fmax(around[at], change / (_LARGEST * np.maximum(1, size[at])))
+            around[at] = np.fmax(around[at], change / (_LARGEST * unit))
             least[at] = np.where(change, change, least[at])
             step[at] /= _RATIO
             going[at] = ~done & (step[at] >= last[at])
@@ -247,9 +247,9 @@ class Slopes:
     def _noise(self, elements: np.ndarray, step: np.ndarray, magnitude: np.ndarray, changed: np.ndarray) -> np.ndarray:
         # Return a bound of the derivatives' rounding error, from the magnitude of the outputs that an element changes.
         # If it changes none, each has changed by less than its last bit shows.
-        noise = np.where(
-            changed.any(axis=1), _ROUNDING * (changed * magnitude).sum(axis=1), _ULP * magnitude.max(axis=1)
-        )
+        largest = magnitude.max(axis=1)
+        unseen = _ULP * np.where(largest, largest, 1)  # an output of 0 may be the difference of larger numbers
+        noise = np.where(changed.any(axis=1), _ROUNDING * (changed * magnitude).sum(axis=1), unseen)
         if self.complex:  # backward may compute from outputs, and the complex step may underflow
             return noise / np.maximum(1, self.sizes[elements]) + _TINY / self._imaginary(elements)
         return noise / step
