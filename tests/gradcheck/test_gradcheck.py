@@ -44,7 +44,7 @@ def broken(base, **methods):
 @pytest.mark.parametrize("method", ["complex", "central"])
 def test_every_layer(kind, method):
     results = gradcheck.suite(kind, method)
-    wrong = [result for result in results if result.failed or result.nondifferentiable or not result.largest]
+    wrong = [result for result in results if result.failed or result.excused or not result.largest]
     assert not wrong, gradcheck.table(wrong)
 
 
@@ -135,7 +135,7 @@ def test_network_on_any_devices(devices):
     network = tiny(devices, norm="2012")
     before = {name: device.get(view) for name, device, view in network.tensors()}
     results = check_tiny(network)
-    assert not any(result.failed or result.nondifferentiable for result in results), gradcheck.table(results)
+    assert not any(result.failed or result.excused for result in results), gradcheck.table(results)
     after = {name: device.get(view) for name, device, view in network.tensors()}
     assert all(np.array_equal(before[name], after[name]) and after[name].dtype == "float64" for name in before)
     assert not network.stages[0].columns[0][0].input_gradient
@@ -207,6 +207,9 @@ def test_float32_is_refused():
         gradcheck.check(layers.ReLU(), noise(2, 3).astype("float32"))
     with pytest.raises(UsageError, match="W: gradients are checked in float64, not float32"):
         gradcheck.check(layers.Linear(3, 2).build(dtype="float32"), noise(2, 3))
+    rounding = broken(Scale, forward=lambda self, x: Scale.forward(self, x).astype("float32"))
+    with pytest.raises(UsageError, match="output: gradients are checked in float64, not float32"):
+        gradcheck.check(rounding(), noise(2, 3), method="central")
 
 
 def test_changing_an_argument_is_refused():
@@ -307,13 +310,14 @@ def test_equal_maxima_are_not_differentiable(method):
     assert not result.failed and result.nondifferentiable == 2
 
 
-def test_central_differences_notice_a_non_differentiable_point_nearby():
-    for distance in (1e-7, 2.5e-6, 1e-5 / 3, 5e-6, 9e-6):
-        x = noise(2, 3)
-        x[0, 1] = distance
-        (result,) = gradcheck.check(layers.ReLU(), x, method="central")
-        assert not result.failed and result.nondifferentiable == 1, distance
-        assert gradcheck.check(layers.ReLU(), x)[0].verdict == "ok"
+@pytest.mark.parametrize("method", ["complex", "central"])
+@pytest.mark.parametrize("distance", [1e-9, 1e-7, 2.5e-6, 1e-5 / 3, 5e-6, 9e-6, 1e-3])
+def test_a_kink_beside_the_point_excuses_nothing(distance, method):
+    x = noise(2, 3)
+    x[0, 1] = distance
+    assert gradcheck.check(layers.ReLU(), x, method=method)[0].verdict == "ok"
+    x[0, 1] *= -1
+    assert gradcheck.check(layers.ReLU(), x, method=method)[0].verdict == "ok"
 
 
 # The table.

@@ -129,7 +129,7 @@ def sides_are_counted_as_in_the_paper():
 
 def gradients_pass_the_checker():
     for kind in ("lrn", "maxpool", "dropout", "softmax"):
-        failed = [result for result in gradcheck.suite(kind) if result.failed or result.nondifferentiable]
+        failed = [result for result in gradcheck.suite(kind) if result.failed or result.excused]
         assert not failed, gradcheck.table(failed)
 
 

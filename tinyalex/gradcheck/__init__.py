@@ -4,7 +4,12 @@ A gradient that backward computes is compared, element by element, with a numeri
 step computes f(x + ih); the imaginary part divided by h is the derivative. No difference of nearly equal numbers is
 taken, so h can be 1e-30 and the derivative is accurate to the last digits. For this, forward has to work with complex
 numbers: compare ``x.real``, and write ``x * x`` instead of ``abs(x) ** 2``. Central differences, (f(x + h) - f(x - h))
-/ 2h, work with any forward and are less accurate.
+/ 2h, work with any forward and are less accurate. Where one step does not suffice, many are tried, and each element
+gets a derivative with an error bar: `tinyalex/gradcheck/slopes.py` says how.
+
+At a kink, such as that of max(0, x) at 0, there is no derivative; a gradient between the slopes of both sides is
+excused there. So is a gradient within the error bar of its derivative if that bar is large. The report counts what is
+excused; a tensor with more than half of its elements excused is "NOT CHECKED" and counts as failed.
 
 >>> import numpy as np
 >>> from tinyalex import gradcheck

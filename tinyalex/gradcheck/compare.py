@@ -1,47 +1,14 @@
 """Compare the gradient of one tensor with numerical derivatives, element by element; print a table of the results."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
 
 import numpy as np
 
 from tinyalex import randomness
 from tinyalex.devices.device import Array
 from tinyalex.errors import ShapeError, UsageError
-
-_ROUNDING = 2e-14  # relative error of an output that rounding can cause: about a hundred operations
-
-
-Outputs: TypeAlias = Callable[[np.ndarray], np.ndarray]  # stacked values to the outputs of forward for each of them
-
-
-@dataclass(frozen=True)
-class Method:
-    """A way to compute numerical derivatives.
-
-    Attributes
-    ----------
-    step : float
-        h.
-    tolerance : float
-        The largest error that passes, relative to the tensor's largest derivative.
-    reach : float
-        How far from the point a non-differentiable point is looked for.
-    sharp : float
-        Slopes to both sides that differ by less than this share of the tensor's largest derivative count as equal.
-    """
-
-    step: float
-    tolerance: float
-    reach: float
-    sharp: float
-
-
-METHODS = {
-    "complex": Method(step=1e-30, tolerance=1e-12, reach=1e-8, sharp=1e-6),
-    "central": Method(step=1e-5, tolerance=1e-8, reach=1e-5, sharp=1e-8),
-}
+from tinyalex.gradcheck.slopes import SHARE, Outputs, Slopes, method_named
 
 
 @dataclass(frozen=True)
@@ -55,55 +22,64 @@ class Result:
         Number of derivatives.
     exact : bool
         Whether gradient and numerical derivatives are equal to the last bit.
+    wrong : int
+        Number of elements whose gradient differs from the numerical derivative by more than the derivative's error bar
+        and the tolerance.
     error : float
-        The largest difference divided by the largest derivative of the tensor, at differentiable points only.
+        The largest difference, divided by the largest derivative of the tensor, of elements that are not excused.
     tolerance : float
+        The largest error that passes, relative to the element's own derivative.
     nondifferentiable : int
-        Number of points where the function has no derivative and the gradient differs from the numerical derivative by
-        at most twice the difference of the slopes to both sides. They neither pass nor fail.
+        Number of elements at which the function has no derivative and the gradient lies between the slopes to both
+        sides. They are excused: they neither pass nor fail.
+    unmeasured : int
+        Number of elements whose numerical derivative has an error bar of more than a thousandth of it, because of
+        rounding, and whose gradient lies within that bar. They are excused too, unless the bar is less than the
+        tolerance times the tensor's largest derivative.
     largest : float
         The largest derivative; if it is 0, the check shows nothing.
     index : tuple of int
-        Index of the largest difference; ``analytic`` and ``numeric`` are the gradient and the numerical derivative
-        there.
+        Index of the worst element; ``analytic`` and ``numeric`` are the gradient and the numerical derivative there.
     """
 
     layer: str
     parameter: str
     size: int
     exact: bool
+    wrong: int
     error: float
     tolerance: float
     nondifferentiable: int
+    unmeasured: int
     largest: float
     index: tuple[int, ...]
     analytic: float
     numeric: float
 
     @property
+    def excused(self) -> int:
+        """Number of elements that neither pass nor fail."""
+        return self.nondifferentiable + self.unmeasured
+
+    @property
     def failed(self) -> bool:
-        return not self.error <= self.tolerance
+        """Whether an element is wrong, or more than half of them are excused, so that the tensor is not checked."""
+        return self.wrong > 0 or 2 * self.excused > self.size
 
     @property
     def verdict(self) -> str:
-        if self.failed:
+        """What the report says: "ok", "all zero", what is excused and how often, "NOT CHECKED" or "FAIL"."""
+        if self.wrong:
             return "FAIL"
-        if self.nondifferentiable:
-            return f"not differentiable here ({self.nondifferentiable} of {self.size})"
-        return "ok" if self.largest else "all zero"
+        if self.failed:
+            return f"NOT CHECKED: {self.excuses}"
+        return self.excuses or ("ok" if self.largest else "all zero")
 
-
-def method_named(name: str) -> Method:
-    """Return the `Method` with this name.
-
-    Raises
-    ------
-    UsageError
-        For an unknown name.
-    """
-    if name not in METHODS:
-        raise UsageError(f"method: '{name}' is unknown; use complex or central")
-    return METHODS[name]
+    @property
+    def excuses(self) -> str:
+        """How many elements are excused, and why; "" if there are none."""
+        kinds = {"not differentiable here": self.nondifferentiable, "not measurable here": self.unmeasured}
+        return ", ".join(f"{kind} ({count} of {self.size})" for kind, count in kinds.items() if count)
 
 
 def refuse_other_dtypes(what: str, array: Array) -> None:
@@ -114,11 +90,27 @@ def refuse_other_dtypes(what: str, array: Array) -> None:
         )
 
 
+def equal(one: np.ndarray, other: np.ndarray) -> bool:
+    """Whether outputs are equal except for rounding, which can depend on threads and on the size of the batch."""
+    limit = 1e-12 * np.abs(other[np.isfinite(other)]).max(initial=0.0)
+    return one.shape == other.shape and np.allclose(one, other, rtol=0, atol=limit, equal_nan=True)
+
+
+def refuse_other_outputs(what: str, again: np.ndarray, before: np.ndarray, when: str) -> None:
+    """Raise `UsageError` if forward gives another output for an input that it had before: it has no derivative then."""
+    if not equal(again, before):
+        raise UsageError(
+            f"{what}: forward gives different outputs for the same input ({when}); draw its random numbers from the "
+            "step, as layers.Dropout does, check with training=True, step=Step(seed, number), and keep no state from "
+            "one forward to the next"
+        )
+
+
 def compare(
     layer: str,
     parameter: str,
     value: np.ndarray,
-    gradient: np.ndarray | None,
+    gradients: Sequence[np.ndarray | None],
     outputs: Outputs,
     upstream: np.ndarray,
     method: str = "complex",
@@ -131,8 +123,10 @@ def compare(
     ----------
     layer, parameter : str
         Names for the report.
-    value, gradient : ndarray, float64, the same shape
-        The point, and the gradient that backward computed there.
+    value : ndarray, float64
+        The point.
+    gradients : sequence of ndarray, float64, value's shape
+        The gradients that backward computed there, one for each time that it ran. All have to be right.
     outputs : callable
         Takes values stacked along a new first axis, (count, *shape), real or complex, and returns the outputs of
         forward for each of them, (count, m).
@@ -147,109 +141,47 @@ def compare(
     -------
     Result
     """
-    settings = method_named(method)
-    if gradient is None or gradient.shape != value.shape:
-        found = "no gradient" if gradient is None else f"a gradient of shape {gradient.shape}"
-        raise ShapeError(f"{layer} {parameter}: backward left {found}, expected shape {value.shape}")
-    tolerance = settings.tolerance if tolerance is None else tolerance
-    size = max(1.0, float(np.abs(value).max(initial=0.0)))
-
-    here = outputs(value[None])[0]
-
-    def slopes(elements: np.ndarray) -> np.ndarray:
+    tolerance = method_named(method).tolerance if tolerance is None else tolerance
+    if not value.size:
+        raise ShapeError(f"{layer} {parameter}: has shape {value.shape}, so there is no derivative to check")
+    runs = []
+    for gradient in gradients:
+        if gradient is None or gradient.shape != value.shape:
+            found = "no gradient" if gradient is None else f"a gradient of shape {gradient.shape}"
+            raise ShapeError(f"{layer} {parameter}: backward left {found}, expected shape {value.shape}")
+        runs.append(gradient.reshape(-1))
+    with np.errstate(all="ignore"):  # a step may leave the domain of a logarithm
+        slopes = Slopes(value, outputs, upstream, method, tolerance, chunk)
+        numeric, scale, bar = slopes.first()
+        analytic = np.choose(np.abs(np.stack(runs) - numeric).argmax(axis=0), runs)  # the worst run
+        again = ~(np.abs(analytic - numeric) <= tolerance * scale + bar)
         if method == "complex":
-            return (outputs(_moved(value, elements, settings.step * 1j)) @ upstream).imag / settings.step
-        step = settings.step * size
-        plus, minus = (outputs(_moved(value, elements, sign * step)) for sign in (1, -1))
-        return (plus - minus) @ upstream / (2 * step)
+            again |= slopes.bent(numeric, scale)
+        measured, kinks = np.ones(value.size, bool), np.zeros(value.size, bool)
+        if again.any():
+            suspects = np.flatnonzero(again)
+            numeric[again], scale[again], bar[again], measured[again], kinks[again] = slopes.bracket(suspects)
 
-    def noise(elements: np.ndarray) -> np.ndarray:
-        step = settings.step * size
-        changed = outputs(_moved(value, elements, step)) != here
-        return changed @ np.abs(here * upstream) * _ROUNDING / (2 * step)
-
-    everywhere = np.arange(value.size)
-    numeric, analytic = _in_chunks(slopes, everywhere, chunk), gradient.reshape(-1)
-    difference, scale = np.abs(analytic - numeric), np.abs(numeric).max(initial=0.0)
-    suspects = everywhere[~(difference <= tolerance * scale)]
-    if method == "central":  # subtract what rounding alone can cause
-        difference[suspects] -= np.minimum(difference[suspects], _in_chunks(noise, suspects, chunk))
-        suspects = everywhere[~(difference <= tolerance * scale)]
-    bend = _Bend(value, outputs, here, upstream, settings.reach * size, settings.sharp * scale)
-    if bend.along_all():
-        suspects = everywhere
-    exempt = suspects[_in_chunks(bend.at, suspects, chunk).astype(bool)]  # not differentiable there
-    exempt = exempt[difference[exempt] <= 2 * _in_chunks(bend.gap, exempt, chunk)]  # a gradient further off is wrong
-
-    difference[exempt] = 0.0
-    worst = int(np.argmax(difference)) if value.size else 0
-    largest = float(difference.max(initial=0.0))
+        difference, allowed = np.abs(analytic - numeric), tolerance * scale + bar
+        largest = float(np.abs(numeric).max())
+        wrong = ~((difference <= allowed) & np.isfinite(analytic))
+        unsure = kinks | ~measured & ((difference > tolerance * scale) | np.isinf(bar))
+        excused = ~wrong & unsure & (bar > tolerance / SHARE * largest)
+        worst = int(np.argmax(np.where(wrong, difference / allowed, 0) if wrong.any() else difference * ~excused))
+    error = float(difference[~excused].max(initial=0.0))
     return Result(
         layer, parameter, value.size,
         exact=bool(np.array_equal(analytic, numeric)),
-        error=largest if largest == 0 or np.isnan(largest) else largest / float(scale) if scale else np.inf,
+        wrong=int(wrong.sum()),
+        error=error if error == 0 or np.isnan(error) else error / largest if largest else np.inf,
         tolerance=tolerance,
-        nondifferentiable=len(exempt),
-        largest=float(scale),
-        index=tuple(int(i) for i in np.unravel_index(worst, value.shape)) if value.size else (),
-        analytic=float(analytic[worst]) if value.size else 0.0,
-        numeric=float(numeric[worst]) if value.size else 0.0,
+        nondifferentiable=int((excused & kinks).sum()),
+        unmeasured=int((excused & ~kinks).sum()),
+        largest=largest,
+        index=tuple(int(i) for i in np.unravel_index(worst, value.shape)),
+        analytic=float(analytic[worst]),
+        numeric=float(numeric[worst]),
     )  # fmt: skip
-
-
-class _Bend:
-    """Finds non-differentiable points, where the slopes to both sides differ by more than curvature explains.
-
-    Curvature makes the slopes over a distance e differ in proportion to e; at a non-differentiable point the difference
-    does not shrink with e. The difference at e is therefore compared with twice the difference at e/2, and with three
-    times that at e/3, because a non-differentiable point at a third of the distance would pass the first comparison.
-    """
-
-    def __init__(
-        self, value: np.ndarray, outputs: Outputs, here: np.ndarray, upstream: np.ndarray, reach: float, sharp: float
-    ) -> None:
-        self.value, self.outputs, self.here, self.upstream = value, outputs, here, upstream
-        self.reach, self.sharp = reach, sharp
-
-    def along_all(self) -> bool:
-        """Whether there is such a point along one random direction, which moves all elements. If not, none exists."""
-        # Elements move by different amounts: the maximum of equal elements that move alike would look differentiable.
-        direction = randomness.normal(0, np.arange(self.value.size)).reshape(self.value.shape)
-        direction /= max(1.0, np.linalg.norm(direction))
-        return bool(np.any(list(self._bent(lambda step: (self.value + step * direction)[None]))))
-
-    def at(self, elements: np.ndarray) -> np.ndarray:
-        """Whether the function has such a point in the direction of each of these elements."""
-        return np.any(list(self._bent(lambda step: _moved(self.value, elements, step))), axis=0)
-
-    def gap(self, elements: np.ndarray) -> np.ndarray:
-        """Return the difference of the slopes to both sides, for each of these elements."""
-        plus, minus = (self.outputs(_moved(self.value, elements, sign * self.reach)) - self.here for sign in (1, -1))
-        return np.abs((plus + minus) @ self.upstream) / self.reach
-
-    def _bent(self, points: Callable[[float], np.ndarray]) -> Iterator[np.ndarray]:
-        def bend(step: float) -> tuple[np.ndarray, np.ndarray]:
-            plus, minus = (self.outputs(points(sign * step)) - self.here for sign in (1, -1))
-            noise = ((plus != 0) | (minus != 0)) @ np.abs(self.here * self.upstream) * _ROUNDING
-            return (plus + minus) @ self.upstream / step, noise / step
-
-        whole, _ = bend(self.reach)
-        for part in (2, 3):
-            slope, noise = bend(self.reach / part)
-            yield np.abs(whole - part * slope) > self.sharp + part * noise
-
-
-def _moved(value: np.ndarray, elements: np.ndarray, step: float | complex) -> np.ndarray:
-    # Return copies of the value; in each copy one of the elements is changed by the step.
-    points = np.empty((len(elements), value.size), np.result_type(value, type(step)))
-    points[...] = value.reshape(-1)
-    points[np.arange(len(elements)), elements] += step
-    return points.reshape(-1, *value.shape)
-
-
-def _in_chunks(function: Callable[[np.ndarray], np.ndarray], elements: np.ndarray, chunk: int) -> np.ndarray:
-    parts = [function(elements[low : low + chunk]) for low in range(0, len(elements), chunk)]
-    return np.concatenate(parts) if parts else np.zeros(0)
 
 
 def upstream_for(shape: tuple[int, ...], seed: int, *purpose: int | str) -> np.ndarray:
@@ -259,19 +191,24 @@ def upstream_for(shape: tuple[int, ...], seed: int, *purpose: int | str) -> np.n
 
 
 def table(results: Sequence[Result]) -> str:
-    """Return results as text, at most 80 columns wide: layer, parameter, exact, approximate, largest error, verdict."""
+    """Return results as text, at most 80 columns wide: layer, parameter, exact, approximate, largest error, verdict.
+
+    The last line counts the tensors that fail and all derivatives, and those among them that are excused.
+    """
     lines = [f"{'layer':24} {'parameter':16} {'exact':5} {'approximate':11} {'max error':>9}  verdict"]
     for result in results:
         exact, close = str(result.exact), str(not result.failed)
-        verdict = "see below" if result.nondifferentiable and not result.failed else result.verdict
-        row = f"{result.layer:24} {result.parameter:16} {exact:5} {close:11} {result.error:9.1e}  {verdict}"
-        lines.append(row)
-        if result.failed:
+        verdict = "see below" if result.excused and not result.failed else result.verdict.split(":")[0]
+        lines.append(f"{result.layer:24} {result.parameter:16} {exact:5} {close:11} {result.error:9.1e}  {verdict}")
+        if result.wrong:
             lines.append(f"  at {list(result.index)}: backward {result.analytic:.12g}, forward {result.numeric:.12g}")
-        elif result.nondifferentiable:
-            lines.append(f"  {result.verdict}")
-    failed, total = sum(result.failed for result in results), sum(result.size for result in results)
-    all_zero = sum(not result.largest for result in results)
-    ending = f"{failed} of {len(results)} tensors FAIL" if failed else f"no error in {len(results)} tensors"
+        if result.excused:
+            lines.append(f"  {result.excuses}")
+    wrong = sum(result.wrong > 0 for result in results)
+    counts = {"FAIL": wrong, "NOT CHECKED": sum(result.failed for result in results) - wrong}
+    ending = ", ".join(f"{count} of {len(results)} tensors {what}" for what, count in counts.items() if count)
+    ending = ending or f"no error in {len(results)} tensors"
+    all_zero, excused = sum(not result.largest for result in results), sum(result.excused for result in results)
     ending += f", {all_zero} of them all zero" if all_zero else ""
-    return "\n".join([*lines, f"{ending}, {total:,} derivatives"])
+    ending += f", {sum(result.size for result in results):,} derivatives"
+    return "\n".join([*lines, ending + (f", {excused:,} of them excused" if excused else "")])

@@ -1,5 +1,6 @@
 """Check the gradients of one layer: of its input and of every parameter, element by element."""
 
+import copy
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -8,7 +9,8 @@ import numpy as np
 
 from tinyalex.devices.device import Array, Device
 from tinyalex.errors import UsageError
-from tinyalex.gradcheck.compare import Outputs, Result, compare, method_named, refuse_other_dtypes, upstream_for
+from tinyalex.gradcheck.compare import Result, compare, equal, refuse_other_dtypes, refuse_other_outputs, upstream_for
+from tinyalex.gradcheck.slopes import Outputs, method_named
 from tinyalex.randomness import Step
 
 _CENTRAL = "use x's dtype for all arrays, or check with method='central'"
@@ -29,6 +31,9 @@ def check(
 ) -> list[Result]:
     """Compare the gradients of a layer's backward with numerical derivatives of its forward.
 
+    Forward has to be a function of its input: it also runs twice with the same x, after a backward, and after other
+    inputs, and always has to give the same output. Backward runs with two upstream gradients.
+
     Parameters
     ----------
     layer
@@ -44,7 +49,8 @@ def check(
         a list of objects with ``value`` and ``grad`` (default: ``layer.parameters``, if there is one).
     method : {"complex", "central"}
     tolerance : float, optional
-        Default: 1e-12 for the complex step, 1e-8 for central differences.
+        Largest relative error of an element that passes, besides the error bar of its numerical derivative. Default:
+        1e-12 for the complex step, 1e-8 for central differences.
     seed : int
         Seed of the random upstream gradient.
     images_alone : bool
@@ -60,7 +66,8 @@ def check(
     Raises
     ------
     UsageError
-        If an array is not float64, if forward drops the imaginary part, or if the layer changes an argument.
+        If an array is not float64; if forward is random or keeps state, drops the imaginary part, or gives an output
+        that is not finite; if the layer changes an argument or a parameter.
 
     Examples
     --------
@@ -77,15 +84,17 @@ def check(
     for label, slot in subject.slots:
         refuse_other_dtypes(f"{subject.name} {label}", slot.original)
     try:
-        y, dx, gradients, upstream = subject.analytic(x, seed)
+        y, dxs, gradients, upstream = subject.analytic(x, seed)
+        subject.expect_function(x, y, images_alone, method)
         rest: dict[str, Any] = {"upstream": upstream.reshape(-1), "method": method, "tolerance": tolerance}
         rest["chunk"] = max(1, min(256, _NUMBERS // max(x.size, y.size, 1)))
         results = []
         if getattr(layer, "input_gradient", True):
-            results.append(compare(subject.name, "x", x, dx, subject.of_inputs(images_alone), **rest))
-        for (label, slot), gradient in zip(subject.slots, gradients, strict=True):
+            results.append(compare(subject.name, "x", x, dxs, subject.of_inputs(images_alone), **rest))
+        for (label, slot), runs in zip(subject.slots, gradients, strict=True):
             outputs = subject.of_parameter(slot, x)
-            results.append(compare(subject.name, label, slot.host, gradient, outputs, **rest))
+            results.append(compare(subject.name, label, slot.host, runs, outputs, **rest))
+        subject.expect_same(y, x, "after many other inputs")
         return results
     finally:
         for _, slot in subject.slots:
@@ -114,7 +123,7 @@ class _Subject:
         parameters: dict[str, str] | Sequence[Any] | None,
         name: str,
     ) -> None:
-        self.layer, self.name = layer, name
+        self.layer, self.fresh, self.name = layer, copy.copy(layer), name
         self.options: dict[str, Any] = {"training": True, "step": step} if training else {}
         self.device = getattr(layer, "device", None) or Device("cpu")
         parameters = getattr(layer, "parameters", ()) if parameters is None else parameters
@@ -127,25 +136,65 @@ class _Subject:
 
     def analytic(
         self, x: np.ndarray, seed: int
-    ) -> tuple[np.ndarray, np.ndarray | None, list[np.ndarray | None], np.ndarray]:
-        """Run forward and backward; return the output, dx, the parameters' gradients, and the upstream gradient."""
-        with self.device:
-            self._fill(np.float64)
-            y = self._forward(x)
-            upstream = upstream_for(y.shape, seed, self.name)
-            for _ in range(2):  # twice, to find gradients that accumulate by mistake
-                self._forward(x)
-                dx = self._call("backward", self._send(upstream))
-            gradients = [getattr(slot.owner, slot.gradient) for _, slot in self.slots]
-            return y, *(self._fetch(dx), [self._fetch(gradient) for gradient in gradients]), upstream
+    ) -> tuple[np.ndarray, list[np.ndarray | None], list[tuple[np.ndarray | None, ...]], np.ndarray]:
+        """Run forward and backward; return the output, dx and the parameters' gradients, and the upstream gradient.
+
+        Backward runs twice, to find gradients that accumulate by mistake; the second time with another upstream
+        gradient, -4 times the first one, to find those that are not proportional to it. The results are divided by the
+        same factor.
+        """
+        self._fill(np.float64)
+        y = self._forward(x)
+        refuse_other_dtypes(f"{self.name} output", y)
+        if not np.isfinite(y).all():
+            raise UsageError(f"{self.name}: forward's output for x is not finite; check at an x where it is")
+        upstream, dxs, gradients = upstream_for(y.shape, seed, self.name), [], []
+        for factor in (1, -4):
+            self.expect_same(y, x, "called twice" if factor == 1 else "after a backward")
+            dx = self._call("backward", factor * upstream)
+            with self.device:
+                runs = [self._fetch(getattr(slot.owner, slot.gradient)) for _, slot in self.slots]
+            self._expect_parameters("backward")
+            dxs.append(None if dx is None else dx / factor)
+            gradients.append([None if gradient is None else gradient / factor for gradient in runs])
+        return y, dxs, list(zip(*gradients, strict=True)), upstream
+
+    def expect_function(self, x: np.ndarray, y: np.ndarray, images_alone: bool, method: str) -> None:
+        """Raise UsageError if the output for x depends on anything else: inputs before it, other rows, x's dtype."""
+        other = np.where(x == 0, 0.001, 0.999 * x)  # in the same domain
+        with np.errstate(all="ignore"):
+            after, layer = self._forward(other), self.layer
+            self.layer = self.fresh
+            refuse_other_outputs(self.name, after, self._forward(other), "before and after another input")
+            self.layer = layer
+        self.expect_same(y, x, "after another input")
+        if images_alone:
+            with np.errstate(all="ignore"):
+                both = self._forward(np.concatenate([x, other]))[: len(y)]
+            if not equal(both, y):
+                raise UsageError(f"{self.name}: an output depends on other rows of x; check with images_alone=False")
+        if method == "complex":
+            self._fill(np.complex128)
+            if not equal(self._forward(x.astype(np.complex128)), y):
+                raise UsageError(f"{self.name}: forward gives another output if x is complex; {_CENTRAL}")
+
+    def expect_same(self, y: np.ndarray, x: np.ndarray, when: str) -> None:
+        """Raise UsageError unless forward gives the output y for x again."""
+        self._fill(np.float64)
+        refuse_other_outputs(self.name, self._forward(x), y, when)
+        self._expect_parameters("forward")
+
+    def _expect_parameters(self, name: str) -> None:
+        for label, slot in self.slots:
+            if not np.array_equal(self._fetch(getattr(slot.owner, slot.value)), slot.host, equal_nan=True):
+                raise UsageError(f"{self.name}: {name} changes {label}; leave updates to an optimizer")
 
     def of_inputs(self, images_alone: bool) -> Outputs:
         def outputs(points: np.ndarray) -> np.ndarray:
             self._fill(points.dtype)
-            with self.device:
-                if images_alone:
-                    return self._forward(points.reshape(-1, *points.shape[2:])).reshape(len(points), -1)
-                return np.stack([self._forward(point).reshape(-1) for point in points])
+            if images_alone:
+                return self._forward(points.reshape(-1, *points.shape[2:])).reshape(len(points), -1)
+            return np.stack([self._forward(point).reshape(-1) for point in points])
 
         return outputs
 
@@ -153,10 +202,9 @@ class _Subject:
         def outputs(points: np.ndarray) -> np.ndarray:
             self._fill(points.dtype)
             rows = []
-            with self.device:
-                for point in points:
-                    slot.put(self._send(point))
-                    rows.append(self._forward(x.astype(points.dtype)).reshape(-1))
+            for point in points:
+                slot.put(self._send(point))
+                rows.append(self._forward(x.astype(points.dtype)).reshape(-1))
             return np.stack(rows)
 
         return outputs
@@ -167,22 +215,28 @@ class _Subject:
             slot.put(self._send(slot.host.astype(dtype)))
 
     def _forward(self, x: np.ndarray) -> np.ndarray:
-        y = self._fetch(self._call("forward", self._send(x), **self.options))
+        y = self._call("forward", x, **self.options)
         if x.dtype.kind == "c" and y.dtype.kind != "c":
             raise UsageError(f"{self.name}: forward drops the imaginary part; {_CENTRAL}")
         return y
 
-    def _call(self, name: str, *arguments: Array, **options: Any) -> Any:
+    def _call(self, name: str, array: np.ndarray, **options: Any) -> Any:
+        # Call forward or backward with a read-only copy of an array; return a copy of what it returns.
+        changes = UsageError(f"{self.name}: {name} changes its argument; write the result to a new array")
         try:
-            with warnings.catch_warnings():
+            with self.device, warnings.catch_warnings():
                 warnings.simplefilter("error", np.exceptions.ComplexWarning)
-                return getattr(self.layer, name)(*arguments, **options)
+                argument = self._send(array)
+                result = self._fetch(getattr(self.layer, name)(argument, **options))
+                if not self.device.on_host and not np.array_equal(self._fetch(argument), array, equal_nan=True):
+                    raise changes
+                return result
         except np.exceptions.ComplexWarning as error:
             raise UsageError(f"{self.name}: {name} drops an imaginary part; {_CENTRAL}") from error
         except ValueError as error:
             if "read-only" not in str(error):
                 raise
-            raise UsageError(f"{self.name}: {name} changes its argument; write the result to a new array") from error
+            raise changes from error
 
     def _send(self, array: np.ndarray) -> Array:
         array = self.device.put(array)

@@ -11,7 +11,8 @@ import numpy as np
 
 from tinyalex import randomness
 from tinyalex.devices.device import Array, Device
-from tinyalex.gradcheck.compare import Outputs, Result, compare, method_named, refuse_other_dtypes
+from tinyalex.gradcheck.compare import Result, compare, refuse_other_dtypes, refuse_other_outputs
+from tinyalex.gradcheck.slopes import Outputs, method_named
 from tinyalex.layers import Dropout, Layer, Parameter
 from tinyalex.network.network import Network
 from tinyalex.randomness import Step
@@ -60,28 +61,37 @@ def check_network(
     refuse_other_dtypes(f"{name} images", images)
     for parameter in network.parameters():
         refuse_other_dtypes(f"{name} {parameter.layer}/{parameter.kind}", parameter.value)
-    for _ in range(2):  # twice, to find gradients that accumulate by mistake
-        loss, _ = network.loss_and_backward(images, labels, training=training, step=step)
-    loss = float(network.devices[0].get(loss))
-    replay = _Replay(network, images, labels, training, step)
-    gradients = [network.devices[index].get(p.grad) for index, layer in network.layers() for p in layer.parameters]
 
-    results = [_same_loss(name, loss, replay.loss)]
+    def loss_and_gradients(images: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+        loss, _ = network.loss_and_backward(images, labels, training=training, step=step)
+        layers = network.layers()
+        gradients = [network.devices[index].get(p.grad) for index, layer in layers for p in layer.parameters]
+        return network.devices[0].get(loss), gradients
+
+    loss, first = loss_and_gradients(images)
+    loss_and_gradients(0.999 * images)
+    again, second = loss_and_gradients(images)  # to find gradients that accumulate by mistake, and state
+    refuse_other_outputs(name, again, loss, "after other images")
+    replay = _Replay(network, images, labels, training, step)
+    gradients = list(zip(first, second, strict=True))
+
+    results = [_same_loss(name, float(loss), replay.loss)]
     rest: dict[str, Any] = {"upstream": np.ones(1), "method": method, "tolerance": tolerance}
     for position in replay.positions:
         layer, device = position.layer, position.device
         for parameter in layer.parameters:
-            value, gradient = device.get(parameter.value), gradients.pop(0)
+            value, runs = device.get(parameter.value), gradients.pop(0)
             label = f"{'+'.join(parameter.names)}/{parameter.kind}"
             outputs = replay.of_parameter(position, parameter)
             chunk = max(1, _IMAGES // len(images))
-            results.append(compare(name, label, value, gradient, outputs, chunk=chunk, **rest))
+            results.append(compare(name, label, value, runs, outputs, chunk=chunk, **rest))
     if inputs:
         for number, gradient in enumerate(replay.image_gradient()):
             groups = _PixelGroups(images[number])
             outputs = replay.of_image(number, groups.apply)
             sums, zero = groups.sums(gradient), np.zeros(groups.count)
-            results.append(compare(name, f"image {number}", zero, sums, outputs, chunk=_IMAGES, **rest))
+            results.append(compare(name, f"image {number}", zero, [sums], outputs, chunk=_IMAGES, **rest))
+    refuse_other_outputs(name, loss_and_gradients(images)[0], loss, "after many other images and weights")
     return results
 
 
@@ -108,7 +118,8 @@ class _PixelGroups:
 
 def _same_loss(name: str, network: float, layers: float) -> Result:
     error = abs(network - layers) / abs(layers) if layers else abs(network)
-    return Result(name, "loss", 1, network == layers, error, 1e-12, 0, abs(layers), (), network, layers)
+    wrong = int(not error <= 1e-12)
+    return Result(name, "loss", 1, network == layers, wrong, error, 1e-12, 0, 0, abs(layers), (), network, layers)
 
 
 class _Position:
