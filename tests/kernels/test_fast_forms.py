@@ -199,6 +199,15 @@ def test_recipe_in_float32_agrees_with_its_readable_layers(name):
     same(*found, 1e-4)  # a maximum or a sign may change with the last bits
 
 
+def test_each_batch_uses_the_current_weights():
+    net, other = in_fast_stages(network(["cpu"])), network(["cpu"])
+    images, labels = noise(3, 67, 67, 3, purpose="images"), np.arange(3)
+    gradients(net, images, labels)
+    net.load({name: 1.5 * value for name, value in net.state().items()})
+    other.load(net.state())
+    same(gradients(net, images, labels), gradients(other, images, labels), 1e-12)
+
+
 def test_batches_of_any_size_in_any_order(threads):
     threads(2)
     net, plain = in_fast_stages(network(["cpu"]), 2), network(["cpu"])

@@ -64,7 +64,7 @@ def _convolution(layer, shape, dtype):
     kernel, stride, pad, _ = layer.geometry.values()
     if layer.groups > 1 or layer.input_gradient:
         return ReadableForm(layer)
-    return FirstConvolution(shape, layer.output_shape(shape), kernel, stride, pad)
+    return FirstConvolution(shape, layer.output_shape(shape), kernel, stride, pad, dtype)
 
 
 _FORMS = {

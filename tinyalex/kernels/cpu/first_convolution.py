@@ -21,17 +21,19 @@ class FirstConvolution:
     shape, outputs : tuple of int
         (h, w, c) and (ho, wo, o) of one image.
     kernel, stride, pad : int
+    dtype : dtype
     """
 
-    def __init__(self, shape, outputs, kernel, stride, pad):
+    def __init__(self, shape, outputs, kernel, stride, pad, dtype):
         self.shape, self.outputs, self.kernel, self.stride, self.pad = shape, outputs, kernel, stride, pad
         self.numbers = kernel**2 * shape[2] + 1
         self.height, width = ((size - 1) * stride + kernel for size in outputs[:2])
         self.width = -(-width // stride)
+        self.W = np.empty((self.numbers, outputs[2]), dtype)  # one array for all batches, as the calls refer to it
 
     def prepare(self, W, b):
         """Take the parameters of a new batch, W (k, k, c, o) and b (o,)."""
-        self.W = np.concatenate([W.reshape(-1, len(b)), b[None]])
+        self.W[:-1], self.W[-1] = W.reshape(-1, len(b)), b
 
     def gradients(self, scratch):
         """Return one worker's sum of the gradient over its blocks."""

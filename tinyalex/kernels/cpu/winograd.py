@@ -42,15 +42,18 @@ class Winograd:
         self.there = Tiles((ho, wo), self.channels, o, groups, *matrices, one)
         # The input gradient is a convolution, too, of dy with the kernels turned around and transposed.
         self.back = Tiles(shape[:2], o, self.channels, groups, *matrices, one)
+        # Arrays for the parameters of all batches, as the calls refer to them.
+        self.U, self.b = np.empty((*matrices[1].shape, self.channels // groups, o), dtype), np.empty(o, dtype)
+        self.back_U = np.empty((*matrices[1].shape, o // groups, self.channels), dtype) if input_gradient else None
 
     def prepare(self, W, b):
         """Transform the kernels W (k, k, c/g, o) of a new batch: U = G W G', (t, t, c/g, o)."""
         W = self._fold(W)
-        self.U, self.b = self._both(self.G, W), b
+        self.U[...], self.b[...] = self._both(self.G, W), b
         if self.input_gradient:
             groups = np.split(W[::-1, ::-1], self.groups, axis=3)
             turned = np.concatenate([group.swapaxes(2, 3) for group in groups], axis=3)  # (r, r, o/g, c)
-            self.back_U = self._both(self.G, turned)
+            self.back_U[...] = self._both(self.G, turned)
 
     def gradients(self, scratch):
         """Return one worker's sums of dU and db over its blocks."""
