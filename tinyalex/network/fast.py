@@ -23,7 +23,7 @@ from tinyalex.layers.winograd import WinogradConv2d
 from tinyalex.randomness import Step
 
 SIZES = 64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1  # images in a block
-NUMBERS = 5 << 17  # limit for a block's largest layer output, so that a few outputs fit in a core's cache
+NUMBERS = 5 << 17  # in a layer's output of a block of more than 16 images: small outputs are computed for more images
 KEPT = 2  # sizes of blocks whose arrays are kept: those of a full batch, and of the last one
 
 
@@ -353,7 +353,7 @@ class FastStage:
         self._inputs, self._workers, self._batch = stage.exchange.output_shapes(shapes), {}, None
         pairs = zip(stage.columns, self._inputs, strict=True)
         largest = max(math.prod(layer.output_shape(shape)) for pair in pairs for layer, shape in _with_shapes(*pair))
-        self.size = max(size for size in SIZES if size <= max(1, NUMBERS // largest))
+        self.size = max(size for size in SIZES if size <= max(16, NUMBERS // largest))
 
     @functools.cached_property
     def _columns(self):
