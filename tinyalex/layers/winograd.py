@@ -29,17 +29,32 @@ class WinogradConv2d(Conv2d):
 
     A stride s is turned into stride 1 first: the pixels of an s x s block become channels, and r = ceil(k / s).
     On a GPU it computes as `Conv2d` does.
+
+    Raises
+    ------
+    ShapeError
+        If there are no transforms for the kernel and stride (`computes`).
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        k, s, *_ = self.geometry.values()
+        self.expect(
+            self.computes(k, s, self.groups),
+            f"kernel {k}, stride {s}, groups {self.groups}",
+            "ceil(kernel / stride) 3 or 5, and one group if the stride is 2 or more: use Conv2d",
+        )
         self.kept: dict[str, Array] = {}  # U while a batch is computed, shared with all replicas
 
     @staticmethod
-    def supports(channels: int, kernel: int, stride: int = 1, groups: int = 1) -> bool:
+    def computes(kernel: int, stride: int = 1, groups: int = 1) -> bool:
+        """Whether there are transforms for such a convolution."""
+        return -(-kernel // stride) in {r for _, r in POINTS} and (stride == 1 or groups == 1)
+
+    @classmethod
+    def supports(cls, channels: int, kernel: int, stride: int = 1, groups: int = 1) -> bool:
         """Whether there are transforms for such a convolution, and enough channels in each product to pay for them."""
-        enough = channels // groups * stride**2 >= FEW
-        return enough and -(-kernel // stride) in {r for _, r in POINTS} and (stride == 1 or groups == 1)
+        return channels // groups * stride**2 >= FEW and cls.computes(kernel, stride, groups)
 
     def tiling(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
         """Return a tile's outputs m, chosen for the fewest products, and the number of tiles down and across."""
