@@ -10,6 +10,7 @@ _NO_CEIL = "every value but ceil means floor"
 _SPEED = "the same numbers: only speed changes"
 _FIRST_LETTER = "NumPy reads the first letter"
 _DECLARED = "every subclass has its own"
+_SCALE = "backward divides by it again"
 _TWICE = "it is applied along two axes, and the signs cancel"
 
 EQUIVALENT = {
@@ -34,6 +35,8 @@ EQUIVALENT = {
         "y[outputs] += x[pixels]  [y[outputs] += x[pixels] -> y[outputs] -= x[pixels]]": _TWICE,
     },
     "kernels/cpu/response.py": {
+        "SCALE = 2.0**40  # as in `tinyalex.layers.normalization`  [2.0 -> 3.5]": _SCALE,
+        "SCALE = 2.0**40  # as in `tinyalex.layers.normalization`  [40 -> 41]": _SCALE,
         "PIECE = 3 << 15  # numbers that are normalized at a time  [3 -> 4]": _SPEED,
         "PIECE = 3 << 15  # numbers that are normalized at a time  [15 -> 16]": _SPEED,
         "if beta != 0.75:  [0.75 -> 1.625]": "the power is that of the two square roots: only speed changes",
@@ -71,6 +74,10 @@ EQUIVALENT = {
         "self.device.matmul(part.reshape(len(x), -1).T, dy[:, outputs], out=dW[:, outputs])  [1 -> 2]": _MINUS,
     },
     "layers/normalization.py": {
+        "SCALE = 2.0**40  # in float32 x d^(-beta - 1) would be less than the smallest number if x is 1e11 or more"
+        "  [2.0 -> 3.5]": _SCALE,
+        "SCALE = 2.0**40  # in float32 x d^(-beta - 1) would be less than the smallest number if x is 1e11 or more"
+        "  [40 -> 41]": _SCALE,
         "raise NotImplementedError  [raise NotImplementedError -> pass]": _DECLARED,
         "raise NotImplementedError  [raise NotImplementedError -> pass] #2": _DECLARED,
         "padded = self.device.zeros((*a.shape[:-1], maps + self.size - 1), a.dtype)"

@@ -136,17 +136,17 @@ PLACES = {
         "tanh: derivative of the sigmoid": ("(1 - y * y)", "(y - y * y)"),
     },
     "layers.normalization:_ResponseNorm.backward": {
-        "lrn: cross term dropped": ("return dy * d**-self.beta - 2 *", "return dy * d**-self.beta - 0 *"),
+        "lrn: cross term dropped": ("return dy * p - 2 *", "return dy * p - 0 *"),
         "lrn: sign of the cross term": ("- 2 * self.alpha", "+ 2 * self.alpha"),
         "lrn: cross term halved": ("- 2 * self.alpha", "- self.alpha"),
-        "lrn: beta forgotten in the cross term": ("self.alpha * self.beta * x", "self.alpha * x"),
+        "lrn: beta forgotten in the cross term": ("self.alpha * self.beta / SCALE", "self.alpha / SCALE"),
         "lrn: cross term without the neighbours": (
-            "self.window_sum(dy * x * d ** (-self.beta - 1), self.size - 1 - self.size // 2)",
-            "dy * x * d ** (-self.beta - 1)",
+            "self.window_sum(dy * (x / d * SCALE * p), self.size - 1 - self.size // 2)",
+            "dy * (x / d * SCALE * p)",
         ),
         "lrn: backward's window looks the wrong way": ("self.size - 1 - self.size // 2", "self.size // 2"),
-        "lrn: direct term lost": ("return dy * d**-self.beta -", "return -"),
-        "lrn: exponent of d one off": ("(-self.beta - 1)", "-self.beta"),
+        "lrn: direct term lost": ("return dy * p -", "return -"),
+        "lrn: exponent of d one off": ("x / d * SCALE", "x * SCALE"),
     },
     "layers.normalization:_ResponseNorm.forward": {
         "lrn: x not squared": ("(x * x,", "(0 * x + 1,"),
@@ -177,28 +177,28 @@ PLACES = {
         "spatial norm: window over rows only": ("rows[:, :, shift : shift + w]", "rows[:, :, before : before + w]"),
     },
     "kernels.cpu.response:backward": {
-        "lrn for NumPy: cross term dropped": ("cross *= -2 * alpha * beta", "cross *= 0"),
+        "lrn for NumPy: cross term dropped": ("dx[i] *= -2 * alpha * beta / SCALE", "dx[i] *= 0"),
         "lrn for NumPy: sign of the cross term": ("-2 * alpha", "2 * alpha"),
-        "lrn for NumPy: beta forgotten in the cross term": ("alpha * beta\n", "alpha\n"),
+        "lrn for NumPy: beta forgotten in the cross term": ("alpha * beta /", "alpha /"),
         "lrn for NumPy: cross term without the neighbours": (
             "window_sum(device, dy[i], q, size, after)",
             "(dy[i] * q, ...)",
         ),
         "lrn for NumPy: backward's window looks the wrong way": ("size - 1 - size // 2", "size // 2"),
         "lrn for NumPy: direct term lost": ("dx[i] += xp.multiply(dy[i], p, out=p)", "pass"),
-        "lrn for NumPy: exponent of d one off": ("q *= u[i]", "pass"),
+        "lrn for NumPy: exponent of d one off": ("xp.multiply(x[i], u[i], out=dx[i])", "dx[i]; q[...] = x[i]"),
     },
     "kernels.cpu.response:forward": {
         "lrn for NumPy: x not squared": ("device, x[i], x[i], size", "device, x[i], 0 * x[i] + 1, size"),
         "lrn for NumPy: k is 1": ("d += k", "d += 1"),
     },
     "kernels.cpu.response:_power": {
-        "lrn for NumPy: beta is 1/2 where it is 3/4": ("xp.multiply(xp.sqrt(u, out=out), u, out=out)", "u"),
+        "lrn for NumPy: beta is 1 where it is 3/4": ("xp.sqrt(root, out=", "xp.multiply(root, 1, out="),
         "lrn for NumPy: beta is always 3/4": ("beta != 0.75", "False"),
         "lrn for NumPy: other powers multiply": ("xp.power(u, beta", "xp.power(u, -beta"),
     },
     "kernels.cpu.response:_add": {
-        "lrn for NumPy: window of 4": ("terms[1:]", "terms[1:-1]"),
+        "lrn for NumPy: window of 4": ("others[1:]", "others[1:-1]"),
     },
     "kernels.cpu.response:_over_maps": {
         "lrn for NumPy: window begins one late": (

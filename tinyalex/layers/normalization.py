@@ -14,6 +14,7 @@ from tinyalex.layers.layer import Layer
 from tinyalex.randomness import Step
 
 K, SIZE, ALPHA, BETA = 2.0, 5, 1e-4, 0.75  # paper §3.3: k, n, alpha and beta
+SCALE = 2.0**40  # in float32 x d^(-beta - 1) would be less than the smallest number if x is 1e11 or more
 
 
 class _ResponseNorm(Layer):
@@ -37,9 +38,10 @@ class _ResponseNorm(Layer):
         if kernels := self.kernels_of_forward(dy):
             return kernels.backward(self.device, dy, saved, *self._settings())
         x, d = saved
+        p = d**-self.beta
         # S' sums over the i whose windows contain j. If size is even, they lie the other way round.
-        cross = self.window_sum(dy * x * d ** (-self.beta - 1), self.size - 1 - self.size // 2)
-        return dy * d**-self.beta - 2 * self.alpha * self.beta * x * cross
+        cross = self.window_sum(dy * (x / d * SCALE * p), self.size - 1 - self.size // 2)
+        return dy * p - 2 * self.alpha * self.beta / SCALE * (x * cross)
 
     def check(self, shape: tuple[int, ...]) -> None:
         """Raise a ShapeError unless x's shape fits."""

@@ -19,7 +19,7 @@ def softmax_loss(z: np.ndarray, labels: np.ndarray) -> float:
     total = 0.0
     for i, label in enumerate(labels):
         largest = max(z[i])
-        total += largest + math.log(sum(math.exp(value - largest) for value in z[i])) - z[i, label]
+        total += math.log(sum(math.exp(value - largest) for value in z[i])) - (z[i, label] - largest)
     return total / len(labels)
 
 
