@@ -22,6 +22,7 @@ class ReLU(Layer):
         return self
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
+        self.check_input(x)
         if kernels := self.kernels_for(x, cpu=cpu_kernels):
             self.saved = kernels.relu(self.device, x)
             return self.saved
@@ -48,6 +49,7 @@ class Tanh(Layer):
     """
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
+        self.check_input(x)
         self.saved = self.device.xp.tanh(x, out=self.device.empty(x.shape, x.dtype))
         return self.saved
 

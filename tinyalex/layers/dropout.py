@@ -18,11 +18,17 @@ class Dropout(Layer):
 
     Parameters
     ----------
-    p : float, less than 1
+    p : float
+        0 or more, less than 1.
     stream : str
         Name of the layer whose units these are, without its column: ``fc6``.
     first_unit : int
         Index of this layer's first unit in the whole layer; the second column's units follow the first column's.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range.
 
     Examples
     --------
@@ -34,9 +40,16 @@ class Dropout(Layer):
     """
 
     def __init__(self, p: float = 0.5, stream: str = "", first_unit: int = 0) -> None:
-        self.p, self.stream, self.first_unit = p, stream, first_unit
+        (self.p,), (self.first_unit,) = self.real(0, 1, p=p), self.whole(0, first_unit=first_unit)
+        self.expect(isinstance(stream, str), f"stream {stream!r}", "the layer's name, such as 'fc6'")
+        self.stream = stream
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        self.expect(len(shape) == 1, shape, "(units,)")
+        return shape
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
+        self.check_input(x)
         if not training:
             self.saved = 1 - self.p
             return x * (1 - self.p)

@@ -21,10 +21,11 @@ class _ResponseNorm(Layer):
     groups: int | None = None  # of maps; None where the windows are over pixels
 
     def __init__(self, size: int, k: float, alpha: float, beta: float) -> None:
-        self.size, (self.k, self.alpha, self.beta) = size, map(float, (k, alpha, beta))
+        (self.size,), (self.k, self.alpha, self.beta) = self.whole(size=size), self.real(0, k=k, alpha=alpha, beta=beta)
+        self.expect(self.k > 0, f"k {k!r}", "a finite number above 0, so that no response is divided by 0")
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
-        self.check(x.shape)
+        self.check_input(x)
         if kernels := self.kernels_for(x, cuda=cuda_kernels, cpu=cpu_kernels):
             y, self.saved = kernels.forward(self.device, x, *self._settings())
             return y
@@ -42,10 +43,6 @@ class _ResponseNorm(Layer):
         # S' sums over the i whose windows contain j. If size is even, they lie the other way round.
         cross = self.window_sum(dy * (x / d * SCALE * p), self.size - 1 - self.size // 2)
         return dy * p - 2 * self.alpha * self.beta / SCALE * (x * cross)
-
-    def check(self, shape: tuple[int, ...]) -> None:
-        """Raise a ShapeError unless x's shape fits."""
-        raise NotImplementedError
 
     def window_sum(self, a: Array, before: int) -> Array:
         """Return, for every number of a, the sum over its window, which begins ``before`` numbers before it."""
@@ -68,6 +65,11 @@ class LRN(_ResponseNorm):
     groups : int
         Columns side by side in the last axis; a window stays inside its column, as each column had a GPU of its own.
 
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range: size and groups whole numbers from 1 on, k above 0, alpha and beta 0 or more.
+
     Examples
     --------
     >>> import numpy as np
@@ -86,11 +88,14 @@ class LRN(_ResponseNorm):
         average: bool = False,
         groups: int = 1,
     ) -> None:
-        super().__init__(size, k, alpha / size if average else alpha, beta)
-        self.groups = groups
+        super().__init__(size, k, alpha, beta)
+        self.alpha /= self.size if average else 1
+        (self.groups,) = self.whole(groups=groups)
 
-    def check(self, shape: tuple[int, ...]) -> None:
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        self.expect(shape, "an array of one dimension", "(images, ..., maps)")
         self.expect(shape[-1] % self.groups == 0, shape, f"maps in {self.groups} equal groups")
+        return shape
 
     def window_sum(self, a: Array, before: int) -> Array:
         """Return, for every map, the sum of a over ``size`` maps, from ``before`` maps before it on."""
@@ -120,10 +125,12 @@ class SpatialNorm(_ResponseNorm):
     """
 
     def __init__(self, size: int = 5, k: float = 1.0, alpha: float = 1e-3, beta: float = BETA) -> None:
-        super().__init__(size, k, alpha / size**2, beta)
+        super().__init__(size, k, alpha, beta)
+        self.alpha /= self.size**2
 
-    def check(self, shape: tuple[int, ...]) -> None:
-        self.expect(len(shape) == 4, shape, "(images, height, width, maps)")
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        self.expect(len(shape) == 3, shape, "(height, width, maps)")
+        return shape
 
     def window_sum(self, a: Array, before: int) -> Array:
         """Return, for every pixel, the sum of a over ``size`` x ``size`` pixels, from ``before`` above and left on."""

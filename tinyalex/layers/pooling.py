@@ -24,10 +24,16 @@ class _Pool(Layer):
     window, stride : int
         z and s.
     rounding : {"floor", "ceil"}
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range, or the window is smaller than the stride.
     """
 
     def __init__(self, window: int = 3, stride: int = 2, rounding: str = "ceil") -> None:
-        self.window, self.stride, self.rounding = window, stride, rounding
+        self.window, self.stride = self.whole(window=window, stride=stride)
+        self.rounding = self.rounding_of(rounding)
         self.expect(window >= stride, (window,), f"a window of {stride} or more, to leave no pixel out")
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -61,7 +67,7 @@ class MaxPool(_Pool):
     """
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
-        shape = len(x), *self.output_shape(x.shape[1:])
+        shape = len(x), *self.check_input(x)
         if kernels := self.kernels_for(x, cuda=cuda_kernels, cpu=cpu_kernels):
             y, self.saved = kernels.max_pool(self.device, x, shape, self.window, self.stride)
             return y
@@ -99,7 +105,7 @@ class AvgPool(_Pool):
     """
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
-        shape = len(x), *self.output_shape(x.shape[1:])
+        shape = len(x), *self.check_input(x)
         if kernels := self.kernels_for(x, cuda=cuda_kernels, cpu=cpu_kernels):
             y, saved = kernels.average_pool(self.device, x, shape, self.window, self.stride)
             self.saved = x.shape, saved

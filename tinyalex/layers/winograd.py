@@ -73,7 +73,7 @@ class WinogradConv2d(Conv2d):
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
         if not self.device.on_host:
             return super().forward(x, training, step)
-        (m, th, tw), n, (ho, wo, o) = self.tiling(x.shape[1:]), len(x), self.output_shape(x.shape[1:])
+        (ho, wo, o), (m, th, tw), n = self.check_input(x), self.tiling(x.shape[1:]), len(x)
         xp, (A, _, B) = self.device.xp, self._transforms(m, x)
         U, rows = self._kernels(m), self._rows(B.T, *self._blocks(x, m, th, tw), m, th, tw)
         t, dtype, one = len(A), xp.result_type(rows, U), self._one(m)
