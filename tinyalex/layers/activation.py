@@ -34,7 +34,7 @@ class ReLU(Layer):
         y = self.pop_saved()
         if kernels := self.kernels_of_forward(dy):
             return kernels.relu_backward(self.device, dy, y)
-        return dy * (y > 0)
+        return self.device.xp.where(y > 0, dy, 0)
 
 
 class Tanh(Layer):

@@ -58,7 +58,7 @@ class Dropout(Layer):
         images = xp.arange(step.first, step.first + len(x))[:, None]
         units = xp.arange(self.first_unit, self.first_unit + x.shape[1])
         self.saved = randomness.bits(key, images, units, xp=xp) >= int(self.p * 2**32)  # (n, m)
-        return x * self.saved
+        return xp.where(self.saved, x, 0)
 
     def key(self, step: Step | None) -> int:
         """Return the key of a step's mask, for `randomness.bits`."""
@@ -71,4 +71,5 @@ class Dropout(Layer):
 
     def backward(self, dy: Array) -> Array:
         # y = m x with m fixed:  dx = m dy
-        return dy * self.pop_saved()
+        m = self.pop_saved()
+        return dy * m if isinstance(m, float) else self.device.xp.where(m, dy, 0)

@@ -58,6 +58,8 @@ class _Pool(Layer):
 class MaxPool(_Pool):
     """Take the largest; in backward the first of several largest, in row-major order, gets the gradient.
 
+    A NaN counts as the largest number.
+
     >>> import numpy as np
     >>> pool = MaxPool(window=2, stride=2)
     >>> pool.forward(np.arange(4.0).reshape(1, 2, 2, 1)).ravel()
@@ -87,8 +89,10 @@ class MaxPool(_Pool):
         x, y = saved
         dx, found = self.device.zeros(x.shape, dy.dtype), self.device.zeros(y.shape, bool)
         for units, pixels in self.taps(x.shape):
-            first = (x[pixels] == y[units]) & ~found[units]
-            dx[pixels] += dy[units] * first
+            # A NaN is the largest; it differs from itself.
+            largest = (x[pixels] == y[units]) | (x[pixels] != x[pixels])
+            first = largest & ~found[units]
+            dx[pixels] += self.device.xp.where(first, dy[units], 0)
             found[units] |= first
         return dx
 

@@ -9,7 +9,7 @@ def relu(x: np.ndarray) -> np.ndarray:
     """Return max(0, x) of every number."""
     y = np.zeros(x.shape)
     for index in np.ndindex(x.shape):
-        y[index] = x[index] if x[index] > 0 else 0.0
+        y[index] = 0.0 if x[index] <= 0 else x[index]  # NaN stays NaN
     return y
 
 
