@@ -14,7 +14,7 @@ from tinyalex.devices.device import Array, Device
 from tinyalex.devices.parallel import spread
 from tinyalex.kernels.update import Flat
 from tinyalex.layers import Parameter
-from tinyalex.network.network import Network
+from tinyalex.network.network import Network, check_tensors
 
 
 class Optimizer:
@@ -75,7 +75,14 @@ class Optimizer:
             yield from ((name, device, view) for name, view in parameter.parts(v).items())
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Copy host arrays, a dict with the names of `tensors`, into every v."""
+        """Copy host arrays, a dict with the names and shapes of `tensors` and nothing else, into every v.
+
+        Raises
+        ------
+        CheckpointError
+            As from `Network.load`.
+        """
+        check_tensors(arrays, {name: v.shape for name, _, v in self.tensors()}, "momenta")
         for name, device, view in self.tensors():
             with device:
                 view[...] = device.put(arrays[name])

@@ -15,12 +15,12 @@ def _softmax(row: np.ndarray) -> list[float]:
 
 
 def softmax_loss(z: np.ndarray, labels: np.ndarray) -> float:
-    """Return the loss of logits z (n, c) and integer labels (n,), a float."""
+    """Return the loss of logits z (n, c) and integer labels (n,), a float; 0 without images."""
     total = 0.0
     for i, label in enumerate(labels):
         largest = max(z[i])
         total += math.log(sum(math.exp(value - largest) for value in z[i])) - (z[i, label] - largest)
-    return total / len(labels)
+    return total / max(1, len(labels))
 
 
 def softmax_loss_backward(z: np.ndarray, labels: np.ndarray) -> np.ndarray:
