@@ -74,7 +74,7 @@ class Linear(Layer):
         W = self.W.value
         y = self.device.empty((len(x), self.outputs), self.device.xp.result_type(x, W))
         for inputs, outputs in grouped(self.inputs[-1], self.outputs, self.groups):
-            self.device.matmul(x[..., inputs].reshape(len(x), -1), W[:, outputs], out=y[:, outputs])
+            self.device.matmul(x[..., inputs].reshape(len(x), len(W)), W[:, outputs], out=y[:, outputs])
         self.saved = x
         return y
 
@@ -85,8 +85,8 @@ class Linear(Layer):
         dx = self.device.empty(x.shape, dy.dtype)
         for inputs, outputs in grouped(self.inputs[-1], self.outputs, self.groups):
             part = x[..., inputs]
-            self.device.matmul(part.reshape(len(x), -1).T, dy[:, outputs], out=dW[:, outputs])
-            back = self.device.empty((len(x), W.shape[0]), dy.dtype)
+            self.device.matmul(part.reshape(len(x), len(W)).T, dy[:, outputs], out=dW[:, outputs])
+            back = self.device.empty((len(x), len(W)), dy.dtype)
             self.device.matmul(dy[:, outputs], W[:, outputs].T, out=back)
             dx[..., inputs] = back.reshape(part.shape)
         return dx

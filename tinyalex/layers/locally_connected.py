@@ -7,6 +7,7 @@ n images, h x w pixels, c channels, k x k kernels, o maps, s stride, p padding, 
 The nets of footnote 3 have two of them. Pixels beyond the image read as zero.
 """
 
+import math
 from typing import Any
 
 from tinyalex.devices.device import Array
@@ -98,4 +99,5 @@ class LocallyConnected(Layer):
     def _patches(self, x: Array) -> Array:
         # A matrix for each output position, its rows the images' patches there: (ho wo, n, k k c).
         ho, wo = self.output_size
-        return im2col(self.device, x, **self.geometry).reshape(len(x), ho * wo, -1).transpose(1, 0, 2)
+        length = math.prod(self.W.shape[2:5])
+        return im2col(self.device, x, **self.geometry).reshape(len(x), ho * wo, length).transpose(1, 0, 2)

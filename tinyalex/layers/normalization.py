@@ -104,7 +104,7 @@ class LRN(_ResponseNorm):
         padded = self.device.zeros((*a.shape[:-1], maps + self.size - 1), a.dtype)
         padded[..., before : before + maps] = a
         total = sum(padded[..., shift : shift + maps] for shift in range(self.size))
-        return total.reshape(*a.shape[:-2], -1)
+        return total.reshape(*a.shape[:-2], self.groups * maps)
 
 
 class SpatialNorm(_ResponseNorm):

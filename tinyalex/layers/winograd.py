@@ -28,7 +28,7 @@ class WinogradConv2d(Conv2d):
     """`Conv2d` by Winograd's algorithm: the same parameters and, up to rounding, the same results.
 
     A stride s is turned into stride 1 first: the pixels of an s x s block become channels, and r = ceil(k / s).
-    On a GPU it computes as `Conv2d` does.
+    On a GPU, and without images, it computes as `Conv2d` does.
 
     Raises
     ------
@@ -71,7 +71,7 @@ class WinogradConv2d(Conv2d):
         self.kept.clear()
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
-        if not self.device.on_host:
+        if not self.device.on_host or not len(x):
             return super().forward(x, training, step)
         (ho, wo, o), (m, th, tw), n = self.check_input(x), self.tiling(x.shape[1:]), len(x)
         xp, (A, _, B) = self.device.xp, self._transforms(m, x)
@@ -93,7 +93,7 @@ class WinogradConv2d(Conv2d):
     def backward(self, dy: Array) -> Array | None:
         # Y = A' (V * U) A with V = B' D B, U = G W G':
         # dM = A dY A',  dU = V' dM,  dW = G' dU G,  dV = dM U',  dD = B dV B'
-        if not self.device.on_host:
+        if not self.device.on_host or not len(dy):
             return super().backward(dy)
         x, (n, *_, o), xp = self.pop_saved(), dy.shape, self.device.xp
         m, th, tw = self.tiling(x.shape[1:])
