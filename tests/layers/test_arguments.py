@@ -9,6 +9,7 @@ from tests.support import shim
 from tests.support.layer_cases import CASES, noise
 from tinyalex import layers
 from tinyalex.errors import ShapeError, UsageError
+from tinyalex.layers import loops
 from tinyalex.layers.winograd import WinogradConv2d
 
 NAN, INF = math.nan, math.inf
@@ -96,6 +97,31 @@ def test_inputs_of_whole_numbers_are_refused(label, dtype, kind):
     with pytest.raises(ShapeError) as caught:
         layer.forward(np.full(case.shape, 200).astype(dtype), **case.options)
     assert str(caught.value) == f"layer: got x in {dtype}, wants float32 or float64: use x.astype('float32')"
+
+
+@pytest.mark.parametrize("label", CASES)
+def test_loops_compute_with_whole_numbers(label):
+    case = CASES[label]
+    x = (abs(case.x()) * 20 % 256).astype("uint8")
+    arguments = [noise(*p.shape, purpose=p.kind) for p in case.make().parameters]
+    y = case.forward(x, *arguments)
+    np.testing.assert_allclose(y, case.forward(x.astype(float), *arguments), rtol=1e-12)
+    dy = noise(*y.shape, purpose="dy")
+    for found, wanted in zip(case.backward(dy, x, *arguments), case.backward(dy, x * 1.0, *arguments), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-12)
+
+
+def test_loops_of_the_loss_compute_with_whole_numbers():
+    z, labels = np.array([[200, 1, 3], [0, 255, 254]], "uint8"), np.array([0, 2])
+    np.testing.assert_allclose(loops.softmax_loss(z, labels), loops.softmax_loss(z * 1.0, labels), rtol=1e-12)
+    found, wanted = (loops.softmax_loss_backward(logits, labels) for logits in (z, z * 1.0))
+    np.testing.assert_allclose(found, wanted, rtol=1e-12)
+
+
+@pytest.mark.parametrize("z", [np.array([[200, 1]], "uint8"), [[1.0, 2.0]], np.ones(3), np.ones((2, 3, 1))])
+def test_probabilities_of_no_logits_are_refused(z):
+    with pytest.raises(ShapeError, match="^SoftmaxLoss: got .*, wants "):
+        layers.SoftmaxLoss().probabilities(z)
 
 
 @pytest.mark.parametrize("label", CASES)

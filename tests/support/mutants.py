@@ -286,7 +286,7 @@ PLACES = {
     "layers.dropout:Dropout.forward": {
         "dropout: not scaled at test": ("return x * (1 - self.p)", "return x * 1"),
         "dropout: scaled by p at test": ("return x * (1 - self.p)", "return x * self.p"),
-        "dropout: scaled in training too": ("return xp.where(self.saved, x, 0)", "return xp.where(self.saved, x / (1 - self.p), 0)"),
+        "dropout: scaled in training too": ("(self.saved, x, 0)", "(self.saved, x / (1 - self.p), 0)"),
         "dropout: active at test": ("if not training:", "step = step or randomness.Step(0, 0)\n    if False:"),
         "dropout: inactive in training": ("if not training:", "if True:"),
         "dropout: same mask in both columns": (

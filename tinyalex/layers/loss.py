@@ -71,5 +71,6 @@ class SoftmaxLoss(Layer):
 
     def probabilities(self, z: Array) -> Array:
         """Return softmax(z), (n, c)."""
+        self.check_input(z)
         e = self.device.xp.exp(z - z.max(axis=1)[:, None])
         return e / e.sum(axis=1)[:, None]

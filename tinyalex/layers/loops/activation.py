@@ -34,6 +34,6 @@ def tanh_backward(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Return dx, from the derivative of tanh: 1 / cosh(x)^2."""
     dx = np.zeros(x.shape)
     for index in np.ndindex(x.shape):
-        e = math.exp(-abs(x[index]))  # cosh(x) = (1 / e + e) / 2 overflows, 1 / cosh(x) does not
+        e = math.exp(-abs(float(x[index])))  # cosh(x) = (1 / e + e) / 2 overflows, 1 / cosh(x) does not
         dx[index] = dy[index] * (2 * e / (1 + e * e)) ** 2
     return dx
