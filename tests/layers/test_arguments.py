@@ -30,7 +30,7 @@ REFUSED = {  # the layer, valid arguments, and invalid values of each
     layers.LocallyConnected: (
         {"inputs": (5, 6, 2), "maps": 3, "kernel": 3},
         GEOMETRY | {"maps": NOT_WHOLE, "kernel": [*NOT_WHOLE, 6],
-                    "inputs": [(5, 6), (), (5, 6, 0), (5, 6, 2.5), (5, 6, NAN), (-5, 6, 2)]},
+                    "inputs": [5, None, (5, 6), (), (5, 6, 0), (5, 6, 2.5), (5, 6, NAN), (-5, 6, 2)]},
     ),
     layers.Linear: (
         {"inputs": (2, 3, 4), "outputs": 6},

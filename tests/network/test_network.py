@@ -375,8 +375,9 @@ def test_a_net_that_cannot_compute_logits_is_refused(columns, message):
 
 def test_a_net_without_arrays_says_so():
     for call in (lambda net: net.forward(noise(1, 8, 8, 3)), lambda net: net.predict(noise(1, 8, 8, 3)),
-                 lambda net: net.loss_and_backward(noise(1, 8, 8, 3), np.array([0]))):  # fmt: skip
-        with pytest.raises(UsageError, match=r"^network: it has no arrays yet; use network.build\(\)"):
+                 lambda net: net.loss_and_backward(noise(1, 8, 8, 3), np.array([0])),
+                 Network.state, Network.gradients, lambda net: net.load({}), Optimizer):  # fmt: skip
+        with pytest.raises(UsageError, match=r"^network: it has no arrays yet; call network.build\(\) first$"):
             call(by_hand())
 
 
@@ -393,6 +394,29 @@ def test_images_that_do_not_fit_are_refused(images, message):
         with pytest.raises(ShapeError, match=f"^images: {message}") as caught:
             call(images)
         assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [8, (), None, (8.0, 8, 3), (8, 0, 3), (8, -8, 3), "883", (8, np.nan, 3)])
+def test_an_input_shape_that_is_none_is_refused(shape):
+    with pytest.raises(UsageError, match=r"^network: input_shape .*; give \(height, width, channels\), whole numbers$"):
+        Network(by_hand().stages, shape)
+
+
+@pytest.mark.parametrize("settings, message", [
+    ({"devices": "cpu"}, r"devices: 'cpu' is one name; give a list with a name for each column, \['cpu'\]"),
+    ({"devices": []}, r"devices: 0 given, this form of the net has 1 column\(s\)"),
+    ({"seed": 1.5}, "seed: 1.5; give a whole number, or None"), ({"seed": "a"}, "seed: 'a'; give a whole number"),
+    ({"dtype": "int32"}, "conv2d1: got parameters in int32, wants float32 or float64"),
+])  # fmt: skip
+def test_arguments_of_build_are_refused_by_name(settings, message):
+    with pytest.raises(UsageError, match=f"^{message}"):
+        by_hand().build(**settings)
+
+
+@pytest.mark.parametrize("arrays", [None, [1, 2], "weights"])
+def test_load_refuses_what_is_no_dict(arrays):
+    with pytest.raises(CheckpointError, match="^weights: a (NoneType|list|str) instead of a dict of arrays"):
+        by_hand().build().load(arrays)
 
 
 @pytest.mark.parametrize("batch_size", [0, -1, 2.5, "2", None, True])

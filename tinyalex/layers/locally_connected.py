@@ -55,7 +55,9 @@ class LocallyConnected(Layer):
         std: float | str = "he",
         bias: float = 0.0,
     ) -> None:
-        self.expect(len(inputs) == 3, f"inputs {inputs!r}", "(height, width, channels)")
+        self.expect(
+            isinstance(inputs, tuple | list) and len(inputs) == 3, f"inputs {inputs!r}", "(height, width, channels)"
+        )
         self.inputs = h, w, c = tuple(self.whole(inputs=side)[0] for side in inputs)
         (maps, kernel, stride), (pad,) = self.whole(maps=maps, kernel=kernel, stride=stride), self.whole(0, pad=pad)
         self.initial_values(std, bias)

@@ -6,6 +6,7 @@ their matrix products.
 """
 
 import contextlib
+import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral
@@ -50,6 +51,9 @@ class Network:
     executors: list[Stage | BlockedStage]
 
     def __init__(self, stages: list[Stage], input_shape: Sequence[int]) -> None:
+        sides = input_shape if isinstance(input_shape, tuple | list) else ()
+        if not sides or not all(_whole(side, 1) for side in sides):
+            raise UsageError(f"network: input_shape {input_shape!r}; give (height, width, channels), whole numbers")
         self.stages, self.input_shape, self.loss = stages, tuple(input_shape), SoftmaxLoss()
         heads = [i for i, s in enumerate(stages) if any(isinstance(layer, Linear) for layer in s.columns[0])]
         if not heads:
@@ -112,6 +116,12 @@ class Network:
             Whether layers may use the fast forms of `tinyalex.kernels`. False runs the readable layers one by one.
         """
         columns = len(self.stages[0].columns)
+        if isinstance(devices, str):
+            raise UsageError(
+                f"devices: '{devices}' is one name; give a list with a name for each column, ['{devices}']"
+            )
+        if seed is not None and not _whole(seed):
+            raise UsageError(f"seed: {seed!r}; give a whole number, or None to leave the weights 0")
         if len(devices) != columns:
             raise UsageError(f"devices: {len(devices)} given, this form of the net has {columns} column(s)")
         self.devices, self.dtype = of_one_kind([Device(name, kernels) for name in devices]), np.dtype(dtype)
@@ -129,8 +139,14 @@ class Network:
             self.executors = list(map(fuse, self.stages))
         return self
 
+    def require_arrays(self) -> None:
+        """Raise a UsageError unless `build` has been called."""
+        if not hasattr(self, "executors"):
+            raise UsageError("network: it has no arrays yet; call network.build() first")
+
     def tensors(self, kind: str = "value") -> Iterator[tuple[str, Device, Array]]:
         """Yield (name, device, view) of every parameter; ``kind`` "value" or "grad". Names are 2012's: ``conv1a/W``."""
+        self.require_arrays()
         for index, layer in self.layers():
             for parameter in layer.parameters:
                 for name, view in parameter.parts(getattr(parameter, kind)).items():
@@ -204,8 +220,7 @@ class Network:
         return xs[0]
 
     def _check_images(self, images: np.ndarray | DeviceBatch) -> None:
-        if not hasattr(self, "executors"):
-            raise UsageError("network: it has no arrays yet; use network.build().forward(images)")
+        self.require_arrays()
         if not hasattr(images, "shape"):
             kind = type(images).__name__
             raise ShapeError(f"images: a {kind} instead of an array; use numpy.array(images, '{self.dtype}')")
@@ -280,7 +295,7 @@ class Network:
         True
         """
         self._check_images(images)
-        if not isinstance(batch, Integral) or isinstance(batch, bool) or batch < 1:
+        if not _whole(batch, 1):
             raise UsageError(f"predict: a batch of {batch!r} images; give a whole number, 1 or more")
         rows = []
         for first in range(0, len(images), batch):
@@ -307,6 +322,8 @@ def check_tensors(
     what : str
         What the message begins with.
     """
+    if not isinstance(arrays, Mapping):
+        raise CheckpointError(f"{what}: a {type(arrays).__name__} instead of a dict of arrays, named as in state()")
     missing, surplus = shapes.keys() - arrays.keys(), arrays.keys() - shapes.keys()
     for names, problem in ((missing, "missing"), (surplus, "not in this net")):
         if names:
@@ -317,3 +334,7 @@ def check_tensors(
         if not isinstance(array, np.ndarray) or array.dtype.kind not in "fc" or array.shape != shape:
             seen = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else f"a {type(array).__name__}"
             raise CheckpointError(f"{what}: {name} is {seen}, this net needs floating numbers of shape {shape}")
+
+
+def _whole(value: object, least: float = -math.inf) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least

@@ -55,6 +55,7 @@ class Optimizer:
         weight_decay: float = 0.0005,
         layer_weight_decay: dict[str, float] | None = None,
     ) -> None:
+        network.require_arrays()
         self.momentum, self.weight_decay, self.layer_weight_decay = momentum, weight_decay, layer_weight_decay or {}
         self._rows: list[tuple[Device, Parameter, Array]] = []  # (device, parameter, v) of every parameter
         # On a GPU, the parameters of a column as one flat array, updated by a single kernel.
