@@ -7,7 +7,7 @@ import pytest
 
 from tinyalex.devices import parallel
 from tinyalex.errors import CheckpointError, DataError, ShapeError, UsageError
-from tinyalex.layers import Conv2d, Layer, Linear, ReLU
+from tinyalex.layers import Conv2d, Dropout, Layer, Linear, ReLU
 from tinyalex.network import alexnet, blocks
 from tinyalex.network.columns import Exchange, Stage
 from tinyalex.network.network import Network
@@ -352,6 +352,22 @@ def test_layers_without_a_name_are_numbered():
     two = by_hand(columns=2).build(["cpu", "cpu"])
     assert list(two.state())[:3] == ["conv2d1a/W", "conv2d1a/b", "conv2d2a/W"] and "linear2b/b" in two.state()
     assert len(two.state()) == 16
+
+
+def test_dropout_layers_without_a_name_drop_different_units(form):
+    """And in two columns each column has masks of its own."""
+    layers = [Linear((8, 8, 3), 64), Dropout(), Dropout(), Linear(64, 5)]
+    columns = [copy.deepcopy(layers) for _ in form]
+    network = Network([Stage("all", Exchange([[column] for column in range(len(form))]), columns)], (8, 8, 3))
+    drops = [layer for _, layer in network.build(form).layers() if isinstance(layer, Dropout)]
+    masks = []
+    for drop in drops:
+        with drop.device as device:
+            masks.append(device.get(drop.forward(device.put(np.ones((8, 64))), training=True, step=STEP)))
+    for i, mask in enumerate(masks):
+        for other in masks[:i]:
+            assert abs((mask == other).mean() - 0.5) < 0.15
+    assert len({drop.name for drop in drops}) == len(drops)
 
 
 def test_two_layers_of_one_name_are_refused():

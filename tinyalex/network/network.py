@@ -17,7 +17,7 @@ from tinyalex.devices.device import Array, Device, fitting, of_one_kind
 from tinyalex.devices.upload import DeviceBatch
 from tinyalex.errors import CheckpointError, ShapeError, UsageError
 from tinyalex.labels import check as check_labels
-from tinyalex.layers import Layer, Linear, Parameter, SoftmaxLoss
+from tinyalex.layers import Dropout, Layer, Linear, Parameter, SoftmaxLoss
 from tinyalex.network.blocks import BlockedStage
 from tinyalex.network.columns import Crossed, ForwardHook, Shape, Stage
 from tinyalex.network.fusion import fuse
@@ -30,9 +30,17 @@ class Network:
     Parameters
     ----------
     stages : list of Stage
-        The first reads the images; the last one's output on column a is the logits.
+        The first reads the images; the last one's output on column a is the logits. Layers without a name are numbered:
+        ``conv2d1``, ``linear2``.
     input_shape : tuple of int
         (h, w, c) of one image.
+
+    Raises
+    ------
+    UsageError
+        If the stages compute no logits, or two layers with parameters have the same name.
+    ShapeError
+        If a layer does not fit the one before it.
 
     Attributes
     ----------
@@ -63,21 +71,24 @@ class Network:
             if not column:
                 raise UsageError("network: a column of the first stage has no layer; add one, which reads the images")
             column[0].input_gradient = False
-        self._name_parameters()
+        self._name_layers()
         self.shapes: list[list[Shape]] = [[self.input_shape] * len(stages[0].columns)]
         for stage in stages:
             self.shapes.append(stage.output_shapes(self.shapes[-1]))
         if len(self.shapes[-1][0]) != 1:
             raise UsageError(f"network: its outputs are {self.shapes[-1][0]}; end it with a Linear layer on column a")
 
-    def _name_parameters(self) -> None:
-        # Layers with parameters and no name get one: conv2d1, linear2, with the column's letter if there are two.
+    def _name_layers(self) -> None:
+        # Layers without a name get one: conv2d1, relu2, with the column's letter if there are two. Parameters are
+        # loaded by their layer's name, and dropout's masks are drawn by it.
         counts: Counter[tuple[str, str]] = Counter()
         for index, layer in self.layers():
-            if layer.parameters and not layer.name:
+            if not layer.name:
                 kind, letter = type(layer).__name__.lower(), "ab"[index] if len(self.stages[0].columns) > 1 else ""
                 counts[kind, letter] += 1
                 layer.named(f"{kind}{counts[kind, letter]}{letter}")
+            if isinstance(layer, Dropout) and not layer.stream:
+                layer.stream = layer.name
         names = Counter(name for _, layer in self.layers() if layer.parameters for name in layer.names)
         for name in (name for name, count in names.items() if count > 1):
             raise UsageError(f"network: two layers with parameters are called '{name}'; give each a name of its own")
