@@ -31,13 +31,10 @@ TESTS = ROOT / "tests"
 PATIENCE = 90  # seconds; a mutant that takes longer is stuck and counts as noticed
 CONTROL = "as it is"  # the unchanged source, which all tests must pass
 CHECKS = "the quick checks"
-LAYER = (
-    *(CHECKS, "layers/test_layers.py", "layers/test_loops.py", "layers/test_arguments.py", "layers/test_labels.py"),
-    *("layers/test_not_finite.py", "layers/test_extremes.py", "network/test_alexnet.py"),
-)
+LAYER = (CHECKS, "layers/test_layers.py", "layers/test_loops.py", "network/test_alexnet.py")
 SUITES = {  # file: the tests to run, the quickest first
     "kernels/cpu/activation.py": LAYER,
-    "kernels/cpu/masks.py": LAYER,
+    "kernels/cpu/masks.py": (CHECKS, "layers/test_not_finite.py"),
     "kernels/cpu/patches.py": LAYER,
     "kernels/cpu/pooling.py": LAYER,
     "kernels/cpu/response.py": LAYER,
@@ -45,9 +42,9 @@ SUITES = {  # file: the tests to run, the quickest first
     "layers/activation.py": LAYER,
     "layers/convolution.py": LAYER,
     "layers/dropout.py": LAYER,
-    "layers/layer.py": (*LAYER, "network/test_network.py"),
+    "layers/layer.py": ("layers/test_arguments.py", *LAYER, "network/test_network.py"),
     "layers/linear.py": LAYER,
-    "layers/loss.py": LAYER,
+    "layers/loss.py": (*LAYER, "layers/test_labels.py"),
     "layers/normalization.py": LAYER,
     "layers/patches.py": LAYER,
     "layers/pooling.py": LAYER,
