@@ -10,6 +10,7 @@ _NO_CEIL = "every value but ceil means floor"
 _SPEED = "the same numbers: only speed changes"
 _FIRST_LETTER = "NumPy reads the first letter"
 _DECLARED = "every subclass has its own"
+_SCALE = "backward divides by it again"
 _TWICE = "it is applied along two axes, and the signs cancel"
 
 EQUIVALENT = {
@@ -34,6 +35,8 @@ EQUIVALENT = {
         "y[outputs] += x[pixels]  [y[outputs] += x[pixels] -> y[outputs] -= x[pixels]]": _TWICE,
     },
     "kernels/cpu/response.py": {
+        "SCALE = 2.0**40  # as in `tinyalex.layers.normalization`  [2.0 -> 3.5]": _SCALE,
+        "SCALE = 2.0**40  # as in `tinyalex.layers.normalization`  [40 -> 41]": _SCALE,
         "PIECE = 3 << 15  # numbers that are normalized at a time  [3 -> 4]": _SPEED,
         "PIECE = 3 << 15  # numbers that are normalized at a time  [15 -> 16]": _SPEED,
         "if beta != 0.75:  [0.75 -> 1.625]": "the power is that of the two square roots: only speed changes",
@@ -46,6 +49,9 @@ EQUIVALENT = {
         "a window's last map is then the next row's first number, which is zero too",
         "padded = device.zeros((n, h + size - 1, w + size - 1, c), a.dtype)  [h + size - 1 -> h + size + 1]": _MORE,
         "padded = device.zeros((n, h + size - 1, w + size - 1, c), a.dtype)  [w + size - 1 -> w + size + 1]": _MORE,
+    },
+    "labels.py": {
+        "for i in np.flatnonzero(outside)[:1]:  [1 -> 2]": "the first one raises",
     },
     "layers/convolution.py": {
         "self.b.grad[...] = dy.reshape(-1, self.maps).sum(axis=0)  [1 -> 2]": _MINUS,
@@ -66,20 +72,18 @@ EQUIVALENT = {
         "  [True -> False]": _STRICT,
         "return list(zip(ranges(inputs, groups), ranges(outputs, groups), strict=True))  [True -> False]": _STRICT,
     },
-    "layers/linear.py": {
-        "self.device.matmul(x[..., inputs].reshape(len(x), -1), W[:, outputs], out=y[:, outputs])  [1 -> 2]": _MINUS,
-        "self.device.matmul(part.reshape(len(x), -1).T, dy[:, outputs], out=dW[:, outputs])  [1 -> 2]": _MINUS,
-    },
     "layers/normalization.py": {
+        "SCALE = 2.0**40  # in float32 x d^(-beta - 1) would be less than the smallest number if x is 1e11 or more"
+        "  [2.0 -> 3.5]": _SCALE,
+        "SCALE = 2.0**40  # in float32 x d^(-beta - 1) would be less than the smallest number if x is 1e11 or more"
+        "  [40 -> 41]": _SCALE,
         "raise NotImplementedError  [raise NotImplementedError -> pass]": _DECLARED,
-        "raise NotImplementedError  [raise NotImplementedError -> pass] #2": _DECLARED,
         "padded = self.device.zeros((*a.shape[:-1], maps + self.size - 1), a.dtype)"
         "  [maps + self.size - 1 -> maps + self.size + 1]": _MORE,
         "padded = self.device.zeros((n, h + self.size - 1, w + self.size - 1, c), a.dtype)"
         "  [h + self.size - 1 -> h + self.size + 1]": _MORE,
         "padded = self.device.zeros((n, h + self.size - 1, w + self.size - 1, c), a.dtype)"
         "  [w + self.size - 1 -> w + self.size + 1]": _MORE,
-        "return total.reshape(*a.shape[:-2], -1)  [1 -> 2]": _MINUS,
     },
     "layers/patches.py": {
         "def im2col(device: Device, x: Array, kernel: int, stride: int = 1, pad: int = 0, rounding: str = \"floor\")"

@@ -130,23 +130,23 @@ PLACES = {
     },
     "kernels.cpu.activation:relu_backward": {
         "relu for NumPy: mask is >=": ("dy, y > 0,", "dy, y >= 0,"),
-        "relu for NumPy: no mask": ("dy, y > 0,", "dy, 1,"),
+        "relu for NumPy: no mask": ("dy, y > 0,", "dy, y == y,"),
     },
     "layers.activation:Tanh.backward": {
         "tanh: derivative of the sigmoid": ("(1 - y * y)", "(y - y * y)"),
     },
     "layers.normalization:_ResponseNorm.backward": {
-        "lrn: cross term dropped": ("return dy * d**-self.beta - 2 *", "return dy * d**-self.beta - 0 *"),
+        "lrn: cross term dropped": ("return dy * p - 2 *", "return dy * p - 0 *"),
         "lrn: sign of the cross term": ("- 2 * self.alpha", "+ 2 * self.alpha"),
         "lrn: cross term halved": ("- 2 * self.alpha", "- self.alpha"),
-        "lrn: beta forgotten in the cross term": ("self.alpha * self.beta * x", "self.alpha * x"),
+        "lrn: beta forgotten in the cross term": ("self.alpha * self.beta / SCALE", "self.alpha / SCALE"),
         "lrn: cross term without the neighbours": (
-            "self.window_sum(dy * x * d ** (-self.beta - 1), self.size - 1 - self.size // 2)",
-            "dy * x * d ** (-self.beta - 1)",
+            "self.window_sum(dy * (x / d * SCALE * p), self.size - 1 - self.size // 2)",
+            "dy * (x / d * SCALE * p)",
         ),
         "lrn: backward's window looks the wrong way": ("self.size - 1 - self.size // 2", "self.size // 2"),
-        "lrn: direct term lost": ("return dy * d**-self.beta -", "return -"),
-        "lrn: exponent of d one off": ("(-self.beta - 1)", "-self.beta"),
+        "lrn: direct term lost": ("return dy * p -", "return -"),
+        "lrn: exponent of d one off": ("x / d * SCALE", "x * SCALE"),
     },
     "layers.normalization:_ResponseNorm.forward": {
         "lrn: x not squared": ("(x * x,", "(0 * x + 1,"),
@@ -156,8 +156,8 @@ PLACES = {
     },
     "layers.normalization:LRN.__init__": {
         "lrn: k defaults to 1": ("k: float = K", "k: float = 1.0"),
-        "lrn: alpha not divided by n": ("alpha / size if average else alpha", "alpha"),
-        "lrn: alpha always divided by n": ("alpha / size if average else alpha", "alpha / size"),
+        "lrn: alpha not divided by n": ("self.size if average else 1", "1"),
+        "lrn: alpha always divided by n": ("self.size if average else 1", "self.size"),
     },
     "layers.normalization:LRN.window_sum": {
         "lrn: window of 4": ("in range(self.size))", "in range(self.size - 1))"),
@@ -171,34 +171,34 @@ PLACES = {
         ),
     },
     "layers.normalization:SpatialNorm.__init__": {
-        "spatial norm: alpha divided by the side": ("alpha / size**2", "alpha / size"),
+        "spatial norm: alpha divided by the side": ("self.size**2", "self.size"),
     },
     "layers.normalization:SpatialNorm.window_sum": {
         "spatial norm: window over rows only": ("rows[:, :, shift : shift + w]", "rows[:, :, before : before + w]"),
     },
     "kernels.cpu.response:backward": {
-        "lrn for NumPy: cross term dropped": ("cross *= -2 * alpha * beta", "cross *= 0"),
+        "lrn for NumPy: cross term dropped": ("dx[i] *= -2 * alpha * beta / SCALE", "dx[i] *= 0"),
         "lrn for NumPy: sign of the cross term": ("-2 * alpha", "2 * alpha"),
-        "lrn for NumPy: beta forgotten in the cross term": ("alpha * beta\n", "alpha\n"),
+        "lrn for NumPy: beta forgotten in the cross term": ("alpha * beta /", "alpha /"),
         "lrn for NumPy: cross term without the neighbours": (
             "window_sum(device, dy[i], q, size, after)",
             "(dy[i] * q, ...)",
         ),
         "lrn for NumPy: backward's window looks the wrong way": ("size - 1 - size // 2", "size // 2"),
         "lrn for NumPy: direct term lost": ("dx[i] += xp.multiply(dy[i], p, out=p)", "pass"),
-        "lrn for NumPy: exponent of d one off": ("q *= u[i]", "pass"),
+        "lrn for NumPy: exponent of d one off": ("xp.multiply(x[i], u[i], out=dx[i])", "dx[i]; q[...] = x[i]"),
     },
     "kernels.cpu.response:forward": {
         "lrn for NumPy: x not squared": ("device, x[i], x[i], size", "device, x[i], 0 * x[i] + 1, size"),
         "lrn for NumPy: k is 1": ("d += k", "d += 1"),
     },
     "kernels.cpu.response:_power": {
-        "lrn for NumPy: beta is 1/2 where it is 3/4": ("xp.multiply(xp.sqrt(u, out=out), u, out=out)", "u"),
+        "lrn for NumPy: beta is 1 where it is 3/4": ("xp.sqrt(root, out=", "xp.multiply(root, 1, out="),
         "lrn for NumPy: beta is always 3/4": ("beta != 0.75", "False"),
         "lrn for NumPy: other powers multiply": ("xp.power(u, beta", "xp.power(u, -beta"),
     },
     "kernels.cpu.response:_add": {
-        "lrn for NumPy: window of 4": ("terms[1:]", "terms[1:-1]"),
+        "lrn for NumPy: window of 4": ("others[1:]", "others[1:-1]"),
     },
     "kernels.cpu.response:_over_maps": {
         "lrn for NumPy: window begins one late": (
@@ -221,7 +221,7 @@ PLACES = {
     },
     "layers.pooling:MaxPool.backward": {
         "max pool: overlaps overwrite": ("dx[pixels] +=", "dx[pixels] ="),
-        "max pool: every pixel wins": ("(x[pixels] == y[units]) &", ""),
+        "max pool: every pixel wins": ("largest & ~found", "~found"),
         "max pool: all of several largest": ("found[units] |= first", "pass"),
         "max pool: to the last of several largest": (
             "in self.taps(x.shape):",
@@ -251,8 +251,10 @@ PLACES = {
     },
     "kernels.cpu.pooling:_largest": {
         "max pool for NumPy: smallest": ("xp.maximum(y[outputs]", "xp.minimum(y[outputs]"),
-        "max pool for NumPy: to the last of several largest": ("x[pixels] > y[outputs]", "x[pixels] >= y[outputs]"),
         "max pool for NumPy: a pixel of each window forgotten": ("enumerate(others, 1)", "enumerate(others[:-1], 1)"),
+    },
+    "kernels.cpu.pooling:max_pool": {
+        "max pool for NumPy: to the last of several largest": ("xp.greater,", "xp.greater_equal,"),
     },
     "kernels.cpu.pooling:average_pool": {
         "avg pool for NumPy: divided by the full window": ("return x / areas", "return x / window**2"),
@@ -267,8 +269,8 @@ PLACES = {
     },
     "layers.linear:Linear.product": {
         "linear: images read channel by channel": (
-            "x[..., inputs].reshape(len(x), -1)",
-            "(x if x.ndim < 4 else x.transpose(0, 3, 1, 2).reshape(x.shape))[..., inputs].reshape(len(x), -1)",
+            "x[..., inputs].reshape(",
+            "(x if x.ndim < 4 else x.transpose(0, 3, 1, 2).reshape(x.shape))[..., inputs].reshape(",
         ),
     },
     "layers.linear:Linear.backward": {
@@ -284,7 +286,7 @@ PLACES = {
     "layers.dropout:Dropout.forward": {
         "dropout: not scaled at test": ("return x * (1 - self.p)", "return x * 1"),
         "dropout: scaled by p at test": ("return x * (1 - self.p)", "return x * self.p"),
-        "dropout: scaled in training too": ("return x * self.saved", "return x * self.saved / (1 - self.p)"),
+        "dropout: scaled in training too": ("(self.saved, x, 0)", "(self.saved, x / (1 - self.p), 0)"),
         "dropout: active at test": ("if not training:", "step = step or randomness.Step(0, 0)\n    if False:"),
         "dropout: inactive in training": ("if not training:", "if True:"),
         "dropout: same mask in both columns": (
@@ -304,17 +306,17 @@ PLACES = {
         "dropout: same mask in both layers": ("\"dropout\", self.stream", "\"dropout\""),
     },
     "layers.dropout:Dropout.backward": {
-        "dropout: backward forgets the mask": ("dy * self.pop_saved()", "dy"),
+        "dropout: backward forgets the mask": ("self.device.xp.where(m, dy, 0)", "dy"),
     },
-    "layers.loss:SoftmaxLoss.forward": {
+    "layers.loss:SoftmaxLoss.forward_checked": {
         "loss: no shift": ("z - z.real.max(axis=1)[:, None]", "z - 0"),
         "loss: shift by the batch's maximum": ("z.real.max(axis=1)[:, None]", "z.real.max()"),
         "loss: summed over images": (".sum() / n", ".sum()"),
         "loss: label one off": ("labels[:, None]", "labels[:, None] + 1"),
     },
     "layers.loss:SoftmaxLoss.backward": {
-        "loss: gradient summed over images": ("/ len(right)", ""),
-        "loss: gradient averaged over classes": ("len(right)", "right.size"),
+        "loss: gradient summed over images": ("/ max(1, len(right))", ""),
+        "loss: gradient averaged over classes": ("max(1, len(right))", "right.size"),
         "loss: gradient of the wrong sign": ("/ total[:, None] - right)", "/ total[:, None] + right)"),
         "loss: gradient of logits, not of probabilities": ("self.device.xp.exp(shifted) / total[:, None]", "shifted"),
     },

@@ -22,6 +22,7 @@ class ReLU(Layer):
         return self
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
+        self.check_input(x)
         if kernels := self.kernels_for(x, cpu=cpu_kernels):
             self.saved = kernels.relu(self.device, x)
             return self.saved
@@ -33,7 +34,7 @@ class ReLU(Layer):
         y = self.pop_saved()
         if kernels := self.kernels_of_forward(dy):
             return kernels.relu_backward(self.device, dy, y)
-        return dy * (y > 0)
+        return self.device.xp.where(y > 0, dy, 0)
 
 
 class Tanh(Layer):
@@ -48,6 +49,7 @@ class Tanh(Layer):
     """
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
+        self.check_input(x)
         self.saved = self.device.xp.tanh(x, out=self.device.empty(x.shape, x.dtype))
         return self.saved
 

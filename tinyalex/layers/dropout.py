@@ -18,11 +18,17 @@ class Dropout(Layer):
 
     Parameters
     ----------
-    p : float, less than 1
+    p : float
+        0 or more, less than 1.
     stream : str
         Name of the layer whose units these are, without its column: ``fc6``.
     first_unit : int
         Index of this layer's first unit in the whole layer; the second column's units follow the first column's.
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range.
 
     Examples
     --------
@@ -34,9 +40,16 @@ class Dropout(Layer):
     """
 
     def __init__(self, p: float = 0.5, stream: str = "", first_unit: int = 0) -> None:
-        self.p, self.stream, self.first_unit = p, stream, first_unit
+        (self.p,), (self.first_unit,) = self.real(0, 1, p=p), self.whole(0, first_unit=first_unit)
+        self.expect(isinstance(stream, str), f"stream {stream!r}", "the layer's name, such as 'fc6'")
+        self.stream = stream
+
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        self.expect(len(shape) == 1, shape, "(units,)")
+        return shape
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
+        self.check_input(x)
         if not training:
             self.saved = 1 - self.p
             return x * (1 - self.p)
@@ -45,7 +58,7 @@ class Dropout(Layer):
         images = xp.arange(step.first, step.first + len(x))[:, None]
         units = xp.arange(self.first_unit, self.first_unit + x.shape[1])
         self.saved = randomness.bits(key, images, units, xp=xp) >= int(self.p * 2**32)  # (n, m)
-        return x * self.saved
+        return xp.where(self.saved, x, 0)
 
     def key(self, step: Step | None) -> int:
         """Return the key of a step's mask, for `randomness.bits`."""
@@ -58,4 +71,5 @@ class Dropout(Layer):
 
     def backward(self, dy: Array) -> Array:
         # y = m x with m fixed:  dx = m dy
-        return dy * self.pop_saved()
+        m = self.pop_saved()
+        return dy * m if isinstance(m, float) else self.device.xp.where(m, dy, 0)

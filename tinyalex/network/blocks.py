@@ -95,6 +95,8 @@ class BlockedStage:
 
     def shares(self, count):
         """Return a list of blocks for each worker, as slices of a batch of ``count`` images."""
+        if not count:
+            return [[slice(0, 0)]]  # an empty block, whose backward sets the gradients to 0
         shares = []
         for share in ranges(count, workers().count):
             blocks = ranges(share.stop - share.start, -(-(share.stop - share.start) // self.size))

@@ -14,7 +14,7 @@ from tinyalex.devices.device import Array, Device
 from tinyalex.devices.parallel import spread
 from tinyalex.kernels.update import Flat
 from tinyalex.layers import Parameter
-from tinyalex.network.network import Network
+from tinyalex.network.network import Network, check_tensors
 
 
 class Optimizer:
@@ -55,6 +55,7 @@ class Optimizer:
         weight_decay: float = 0.0005,
         layer_weight_decay: dict[str, float] | None = None,
     ) -> None:
+        network.require_arrays()
         self.momentum, self.weight_decay, self.layer_weight_decay = momentum, weight_decay, layer_weight_decay or {}
         self._rows: list[tuple[Device, Parameter, Array]] = []  # (device, parameter, v) of every parameter
         # On a GPU, the parameters of a column as one flat array, updated by a single kernel.
@@ -75,7 +76,14 @@ class Optimizer:
             yield from ((name, device, view) for name, view in parameter.parts(v).items())
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Copy host arrays, a dict with the names of `tensors`, into every v."""
+        """Copy host arrays, a dict with the names and shapes of `tensors` and nothing else, into every v.
+
+        Raises
+        ------
+        CheckpointError
+            As from `Network.load`.
+        """
+        check_tensors(arrays, {name: v.shape for name, _, v in self.tensors()}, "momenta")
         for name, device, view in self.tensors():
             with device:
                 view[...] = device.put(arrays[name])

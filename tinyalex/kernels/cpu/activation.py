@@ -1,5 +1,7 @@
 """ReLU for NumPy; the readable form is in `tinyalex.layers.activation`."""
 
+from tinyalex.kernels.cpu.masks import masked
+
 
 def relu(device, x):
     """Return max(0, x)."""
@@ -9,4 +11,4 @@ def relu(device, x):
 
 def relu_backward(device, dy, y):
     """Return dx, dy where y > 0 and 0 elsewhere."""
-    return device.xp.multiply(dy, y > 0, out=device.empty(dy.shape, dy.dtype))
+    return masked(device, dy, y > 0, out=device.empty(dy.shape, dy.dtype))

@@ -1,15 +1,24 @@
 """Pooling for NumPy; the readable forms are in `tinyalex.layers.pooling`.
 
 A window is pooled along its rows first, then along its columns: z + z passes over the image instead of z z. The first
-maximum of the first row that has one is the first maximum in row-major order.
+maximum of the first row that has one is the first maximum in row-major order. A NaN counts as the largest number.
 """
+
+from tinyalex.kernels.cpu.masks import masked
 
 
 def max_pool(device, x, shape, window, stride):
     """Pool x (n, h, w, c) to ``shape`` (n, ho, wo, c); return y and what backward needs."""
-    rows, across = _largest(device, x, 2, shape[2], window, stride)  # (n, h, wo, c)
-    y, down = _largest(device, rows, 1, shape[1], window, stride)  # (n, ho, wo, c)
+    for larger in (device.xp.greater, _larger_or_nan):
+        rows, across = _largest(device, x, 2, shape[2], window, stride, larger)  # (n, h, wo, c)
+        y, down = _largest(device, rows, 1, shape[1], window, stride, larger)  # (n, ho, wo, c)
+        if not device.xp.isnan(y.max()):  # else again, by the slower comparison, which finds the first NaN
+            break
     return y, (x.shape, rows.shape, across, down)
+
+
+def _larger_or_nan(a, b):
+    return (a > b) | ((a != a) & (b == b))
 
 
 def max_pool_backward(device, dy, saved, window, stride):
@@ -19,14 +28,18 @@ def max_pool_backward(device, dy, saved, window, stride):
     return _to_winners(device, dy, across, shape, 2, window, stride)
 
 
-def _largest(device, x, axis, units, window, stride):
+def _largest(device, x, axis, units, window, stride, larger):
     # The maximum along one axis and, in a byte (or two), the first maximum's index in the window.
     xp, ((_, first), *others) = device.xp, _taps(x.shape, axis, units, window, stride)
     y = device.empty(_pooled(x.shape, axis, units), x.dtype)
     winners = device.zeros(y.shape, "uint8" if window <= 256 else "uint16")
     y[...] = x[first]
     for index, (outputs, pixels) in enumerate(others, 1):
-        xp.maximum(winners[outputs], (x[pixels] > y[outputs]) * winners.dtype.type(index), out=winners[outputs])
+        found = larger(x[pixels], y[outputs])
+        if index == 1:
+            winners[outputs] = found
+        else:
+            xp.maximum(winners[outputs], found * winners.dtype.type(index), out=winners[outputs])
         xp.maximum(y[outputs], x[pixels], out=y[outputs])
     return y, winners
 
@@ -37,9 +50,9 @@ def _to_winners(device, dy, winners, shape, axis, window, stride):
     for index, (outputs, pixels) in enumerate(_taps(shape, axis, dy.shape[axis], window, stride)):
         won = winners[outputs] == index
         if index < stride:  # the first gradient that these pixels get
-            device.xp.multiply(dy[outputs], won, out=dx[pixels])
+            masked(device, dy[outputs], won, out=dx[pixels])
         else:
-            dx[pixels] += device.xp.multiply(dy[outputs], won, out=given[outputs])
+            dx[pixels] += masked(device, dy[outputs], won, out=given[outputs])
     return dx
 
 

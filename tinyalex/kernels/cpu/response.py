@@ -6,6 +6,7 @@ Both passes take so few rows (or images) at a time that all that is computed of 
 from tinyalex.devices.parallel import ranges
 
 PIECE = 3 << 15  # numbers that are normalized at a time
+SCALE = 2.0**40  # as in `tinyalex.layers.normalization`
 
 
 def forward(device, x, size, k, alpha, beta, groups):
@@ -39,11 +40,12 @@ def backward(device, dy, saved, size, k, alpha, beta, groups):
     dx, after = device.empty(dy.shape, dy.dtype), size - 1 - size // 2
     for i in _pieces(x):
         p = _power(device, u[i], beta)
-        q = xp.multiply(x[i], p, out=dx[i])
-        q *= u[i]
+        q = xp.multiply(x[i], u[i], out=dx[i])
+        q *= SCALE
+        q *= p
         cross, inside = window_sum(device, dy[i], q, size, after)
-        cross *= -2 * alpha * beta
         xp.multiply(x[i], cross[inside], out=dx[i])
+        dx[i] *= -2 * alpha * beta / SCALE
         dx[i] += xp.multiply(dy[i], p, out=p)  # reuse p's buffer
     return dx.reshape(shape)
 
@@ -58,11 +60,13 @@ def _pieces(x):
 
 
 def _power(device, u, beta):
-    # d^-beta of u = 1 / d. The paper's beta, 3/4, is two square roots, several times as fast as a power.
+    # d^-beta of u = 1 / d. The paper's beta, 3/4, is two square roots, several times as fast as a power: u^1/2 u^1/4.
+    # (The root of u^3/2 is the same, but u^3/2 is less than the smallest number where x is 1e16.)
     xp, out = device.xp, device.empty(u.shape, u.dtype)
     if beta != 0.75:
         return xp.power(u, beta, out=out)
-    return xp.sqrt(xp.multiply(xp.sqrt(u, out=out), u, out=out), out=out)
+    root = xp.sqrt(u, out=out)
+    return xp.multiply(root, xp.sqrt(root, out=device.empty(u.shape, u.dtype)), out=out)
 
 
 def _over_maps(device, a, b, size, before):
@@ -73,7 +77,7 @@ def _over_maps(device, a, b, size, before):
     total = device.empty((rows, padded.shape[1]), a.dtype)
     device.xp.multiply(a, b, out=padded[:rows, before : before + maps])
     padded, flat = padded.reshape(-1), total.reshape(-1)
-    _add([padded[shift : shift + flat.size] for shift in range(size)], flat)
+    _add(device, [padded[shift : shift + flat.size] for shift in range(size)], flat)
     return total, (slice(rows), slice(maps))
 
 
@@ -83,12 +87,16 @@ def _over_pixels(device, a, b, size, before):
     padded = device.zeros((n, h + size - 1, w + size - 1, c), a.dtype)
     device.xp.multiply(a, b, out=padded[:, before : before + h, before : before + w])
     rows, total = device.empty((n, h, *padded.shape[2:]), a.dtype), device.empty(a.shape, a.dtype)
-    _add([padded[:, shift : shift + h] for shift in range(size)], rows)
-    _add([rows[:, :, shift : shift + w] for shift in range(size)], total)
+    _add(device, [padded[:, shift : shift + h] for shift in range(size)], rows)
+    _add(device, [rows[:, :, shift : shift + w] for shift in range(size)], total)
     return total, ...
 
 
-def _add(terms, out):
-    out[...] = terms[0]
-    for term in terms[1:]:
+def _add(device, terms, out):
+    first, *others = terms
+    if not others:
+        out[...] = first
+        return
+    device.xp.add(first, others[0], out=out)
+    for term in others[1:]:
         out += term
