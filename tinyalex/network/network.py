@@ -13,7 +13,7 @@ import numpy as np
 from tinyalex.devices.device import Array, Device, fitting, of_one_kind
 from tinyalex.devices.upload import DeviceBatch
 from tinyalex.errors import ShapeError, UsageError
-from tinyalex.layers import Layer, Linear, Parameter, SoftmaxLoss
+from tinyalex.layers import Layer, Parameter, SoftmaxLoss
 from tinyalex.layers.loss import check_labels
 from tinyalex.network.blocks import BlockedStage
 from tinyalex.network.columns import Crossed, ForwardHook, Shape, Stage
@@ -30,12 +30,14 @@ class Network:
         The first reads the images; the last one's output on column a is the logits.
     input_shape : tuple of int
         (h, w, c) of one image.
+    gpus : list of int, optional
+        The GPU of each column, where one GPU has several: see `tinyalex.network.graph`. Default: each its own.
 
     Attributes
     ----------
     loss : SoftmaxLoss
     devices : list of Device
-        One for each column; set by `build`.
+        One for each column; set by `build`. Columns of one GPU have the same.
     executors : list
         What runs each of `stages` on these devices: the stage itself, a `BlockedStage` on the CPU, or its form with
         fused GPU kernels; set by `build`.
@@ -47,15 +49,18 @@ class Network:
     dtype: np.dtype
     executors: list[Stage | BlockedStage]
 
-    def __init__(self, stages: list[Stage], input_shape: Sequence[int]) -> None:
+    def __init__(self, stages: list[Stage], input_shape: Sequence[int], gpus: Sequence[int] | None = None) -> None:
         self.stages, self.input_shape, self.loss = stages, tuple(input_shape), SoftmaxLoss()
-        head = next(i for i, s in enumerate(stages) if any(isinstance(layer, Linear) for layer in s.columns[0]))
-        self.trunk, self.head = stages[:head], stages[head:]
+        self.gpus = list(range(len(stages[0].columns)) if gpus is None else gpus)
         for column in stages[0].columns:
-            column[0].input_gradient = False
+            for layer in column[:1]:
+                layer.input_gradient = False
         self.shapes: list[list[Shape]] = [[self.input_shape] * len(stages[0].columns)]
         for stage in stages:
             self.shapes.append(stage.output_shapes(self.shapes[-1]))
+        after = self.shapes[1:]
+        head = next(i for i, shapes in enumerate(after) if any(shape and len(shape) == 1 for shape in shapes))
+        self.trunk, self.head = stages[:head], stages[head:]
 
     @property
     def classes(self) -> int:
@@ -83,17 +88,18 @@ class Network:
         Parameters
         ----------
         devices : sequence of str
-            One name for each column; the same name may be given twice.
+            One name for each column (or GPU of several columns); the same name may be given twice.
         seed : int or None
             Of the first values; None leaves the weights 0, to be loaded.
         dtype : str or dtype
         kernels : bool
             Whether layers may use the fast forms of `tinyalex.kernels`. False runs the readable layers one by one.
         """
-        columns = len(self.stages[0].columns)
+        columns = max(self.gpus) + 1
         if len(devices) != columns:
             raise UsageError(f"devices: {len(devices)} given, this form of the net has {columns} column(s)")
-        self.devices, self.dtype = of_one_kind([Device(name, kernels) for name in devices]), np.dtype(dtype)
+        made, self.dtype = of_one_kind([Device(name, kernels) for name in devices]), np.dtype(dtype)
+        self.devices = [made[gpu] for gpu in self.gpus]
         for index, layer in self.layers():
             with self.devices[index]:
                 layer.build(self.devices[index], seed, self.dtype)
@@ -134,7 +140,7 @@ class Network:
         """In the block, allocate intermediate arrays from the devices' arenas, and do not warn of overflows."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(np.errstate(over="ignore", invalid="ignore"))
-            for device in self.devices:
+            for device in dict.fromkeys(self.devices):
                 stack.enter_context(device.step())
             yield self
 
@@ -165,7 +171,8 @@ class Network:
         """
         if images.shape[1:] != self.input_shape:
             raise ShapeError(f"images: got {images.shape[1:]}, this network reads {self.input_shape}")
-        xs = [device.to_device(images) for device in self.devices]
+        uploaded = {device: device.to_device(images) for device in dict.fromkeys(self.devices)}
+        xs = [uploaded[device] for device in self.devices]
         for stage in self.executors:
             xs = stage.forward(xs, self.devices, training=training, step=step, forward_hook=forward_hook)
         return xs[0]

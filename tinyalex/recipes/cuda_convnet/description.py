@@ -1,0 +1,264 @@
+"""A net of cuda-convnet as plain values: its layers with their inputs, settings, first values and learning rates.
+
+The 2012 code reads the files the same way: settings of an input that are not given have defaults, a layer's GPU is that
+of its first input unless it has its own, and the maps of a convolution are counted per group.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tinyalex.errors import UsageError
+from tinyalex.recipes.cuda_convnet import notes, sections
+from tinyalex.recipes.cuda_convnet.sections import Section, flag
+
+WEIGHTED = ("conv", "local", "fc")  # types of layers with weights
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How one tensor learns.
+
+    Attributes
+    ----------
+    rate, momentum : float
+        ``epsW`` and ``momW``, or ``epsB`` and ``momB``.
+    weight_decay : float
+        ``wc``; 0 for biases.
+    """
+
+    rate: float
+    momentum: float
+    weight_decay: float = 0.0
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a net.
+
+    Attributes
+    ----------
+    name, type : str
+    where : str
+        File and line of its section.
+    inputs : tuple of str
+        Names of the layers that it reads, in this order.
+    gpu : int
+    neuron : str
+        The nonlinearity that follows: ``relu``, ``tanh[1,1]``, ...; ``ident`` if there is none.
+    settings : dict
+        What its type has: whole numbers, numbers, or a list with one for each input. For a type that is not known, the
+        values as text.
+    lines : dict
+        Key to line of the file, for messages.
+    first_weights : tuple of float
+        Standard deviation of the first weights, for each input ("he" as in `tinyalex.layers`, not in the files).
+    first_bias : float
+    weights : tuple of Rates
+        For each input.
+    biases : Rates or None
+        None for layers without weights.
+    """
+
+    name: str
+    type: str
+    where: str
+    inputs: tuple[str, ...] = ()
+    gpu: int = 0
+    neuron: str = "ident"
+    settings: dict[str, Any] = field(default_factory=dict)
+    lines: dict[str, int] = field(default_factory=dict)
+    first_weights: tuple[float | str, ...] = ()
+    first_bias: float = 0.0
+    weights: tuple[Rates, ...] = ()
+    biases: Rates | None = None
+
+    def place(self, key: str) -> str:
+        """Return file and line of a key: ``layers-145.cfg, line 12``."""
+        return f"{self.where.rpartition(' ')[0]} {self.lines[key.lower()]}" if key.lower() in self.lines else self.where
+
+
+@dataclass(frozen=True)
+class Description:
+    """A net.
+
+    Attributes
+    ----------
+    name : str
+        Of the file of layers, without ``layers-`` and ``.cfg``.
+    layers : dict
+        Name to `Layer`, each after its inputs.
+    phases : tuple of notes.Change
+        The schedule in the notes at the foot of the file of rates.
+    remarks : tuple of str
+        What the files set that the description leaves out, such as first values from another run.
+    """
+
+    name: str
+    layers: dict[str, Layer]
+    phases: tuple[notes.Change, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def gpus(self) -> list[int]:
+        """The GPUs of all layers between the data and the cost, ascending."""
+        ends = ("data", "softmax", "cost.logreg")
+        return sorted({layer.gpu for layer in self.layers.values() if layer.type not in ends})
+
+    def readers(self, name: str) -> list[str]:
+        """Return the names of the layers that read a layer."""
+        return [layer.name for layer in self.layers.values() if name in layer.inputs]
+
+
+def read(layer_file: str | Path, rate_file: str | Path) -> Description:
+    """Read a pair of files.
+
+    Parameters
+    ----------
+    layer_file : str or Path
+        ``layers-145.cfg``.
+    rate_file : str or Path
+        ``layer-params-145.cfg``.
+
+    Returns
+    -------
+    Description
+
+    Raises
+    ------
+    UsageError
+        If a file cannot be read, a key is missing or not valid, or a layer reads one that is not above it. The message
+        names file and line.
+    """
+    layers: dict[str, Layer] = {}
+    remarks: list[str] = []
+    rates = sections.read(rate_file)
+    for name, section in sections.read(layer_file).items():
+        layers[name] = _layer(section, rates.get(name), layers, Path(rate_file).name)
+    remarks += _remarks(sections.read(layer_file).values(), rates)
+    name = Path(layer_file).stem.removeprefix("layers-").removeprefix("layers.")
+    return Description(name, layers, notes.schedule(sections.read_text(rate_file)), tuple(remarks))
+
+
+def _layer(section: Section, rates: Section | None, above: dict[str, Layer], rate_file: str) -> Layer:
+    type_ = section.text("type")
+    inputs = () if type_ == "data" else tuple(each.strip() for each in section.text("inputs").split(","))
+    for each in inputs:
+        if each not in above:
+            raise section.error(f"reads {each}, which no section above it defines", "inputs")
+    gpu = section.number("gpu", int, above[inputs[0]].gpu if inputs else 0)
+    if gpu < 0:
+        raise section.error(f"gpu={gpu} is not valid; give 0 or more", "gpu")
+    read = _SETTINGS.get(type_)
+    settings = read(section, rates or Section("", section.name, {}, {}), len(inputs)) if read else dict(section.values)
+    learned: dict[str, Any] = {}
+    if type_ in WEIGHTED:
+        if rates is None:
+            raise section.error(f"has no section in {rate_file}; add one with epsW, epsB, momW, momB and wc")
+        learned = _learned(section, rates, len(inputs))
+    neuron = section.text("neuron", "ident").replace(" ", "")
+    return Layer(type=type_, name=section.name, where=section.where(), inputs=inputs, gpu=gpu, neuron=neuron,
+                 settings=settings, lines=section.lines, **learned)  # fmt: skip
+
+
+def _learned(section: Section, rates: Section, count: int) -> dict[str, Any]:
+    columns = (rates.numbers(key, float, count) for key in ("epsW", "momW", "wc"))
+    return {
+        "first_weights": tuple(section.numbers("initW", float, count, 0.01)),
+        "first_bias": section.number("initB", float, 0.0),
+        "weights": tuple(Rates(*each) for each in zip(*columns, strict=True)),
+        "biases": Rates(rates.number("epsB", float), rates.number("momB", float)),
+    }
+
+
+def _convolution(section: Section, rates: Section, count: int) -> dict[str, Any]:
+    keys = {"channels": None, "filters": None, "filterSize": None, "padding": 0, "stride": 1, "groups": 1}
+    found = {key: section.numbers(key, int, count, default) for key, default in keys.items()}
+    for key, values in found.items():
+        for value in values:
+            if value < (key != "padding"):
+                raise section.error(
+                    f"{key}={section.text(key)} is not valid; give {int(key != 'padding')} or more", key
+                )
+    shares = [channels // groups for channels, groups in zip(found["channels"], found["groups"], strict=True)]
+    found["filterChannels"] = section.numbers("filterChannels", int, count, 0)
+    found["filterChannels"] = [given or share for given, share in zip(found["filterChannels"], shares, strict=True)]
+    found["randSparse"] = section.numbers("randSparse", flag, count, False)
+    return found | {"sharedBiases": section.number("sharedBiases", flag, True)}
+
+
+def _fully_connected(section: Section, rates: Section, count: int) -> dict[str, Any]:
+    return {"outputs": section.number("outputs", int)}
+
+
+def _pool(section: Section, rates: Section, count: int) -> dict[str, Any]:
+    found = {key: section.number(key, int) for key in ("sizeX", "stride")}
+    return found | {"pool": section.text("pool")} | {key: section.number(key, int, 0) for key in ("start", "outputsX")}
+
+
+def _norm(section: Section, rates: Section, count: int) -> dict[str, Any]:
+    # Older files have sizeX for size, and scale and pow beside it.
+    size = section.number("size" if "size" in section.values else "sizeX", int)
+    found = {key: (section if key in section.values else rates).number(key, float) for key in ("scale", "pow")}
+    return {"size": size, **found, "minDiv": rates.number("minDiv", float, 1.0)}
+
+
+def _dropout(section: Section, rates: Section, count: int) -> dict[str, Any]:
+    return {"keep": section.number("keep", float, 0.5), "enable": rates.number("enable", flag, True)}
+
+
+def _blur(section: Section, rates: Section, count: int) -> dict[str, Any]:
+    return {"stdev": section.number("stdev", float), "filterSize": section.number("filterSize", int)}
+
+
+def _nailbed(section: Section, rates: Section, count: int) -> dict[str, Any]:
+    return {"stride": section.number("stride", int), "start": section.number("start", int, 0)}
+
+
+_SETTINGS = {
+    "data": lambda section, rates, count: {"dataIdx": section.number("dataIdx", int)},
+    "conv": _convolution,
+    "local": _convolution,
+    "fc": _fully_connected,
+    "pool": _pool,
+    "rnorm": _norm,
+    "cnorm": _norm,
+    "cmrnorm": _norm,
+    "hs": _dropout,
+    "blur": _blur,
+    "nailbed": _nailbed,
+    "softmax": lambda section, rates, count: {},
+    "concat": lambda section, rates, count: {},
+    "eltsum": lambda section, rates, count: {"coeffs": section.numbers("coeffs", float, count, 1.0)},
+    "cost.logreg": lambda section, rates, count: {"coeff": rates.number("coeff", float, 1.0)},
+}
+
+
+def _remarks(layers: Iterable[Section], rates: dict[str, Section]) -> list[str]:
+    remarks = []
+    if copied := [section.name for section in layers if "initwfunc" in section.values]:
+        remarks.append(f"the first values of {', '.join(copied)} came from another net (initWFunc)")
+    for section in rates.values():
+        for key in ("wball", "wcnormmin", "wcnormmax"):
+            if any(float(value) for value in section.values.get(key, "0").split(",")):
+                remarks.append(f"{section.where(key)}: {key} of {section.name} limits weights, which is left out")
+    scheduled = [s for s in rates.values() if any(key in s.values for key in ("sched", "schedw", "schedb"))]
+    if scheduled:
+        remarks.append(f"{scheduled[0].file}: the rates follow sched=, schedW= and schedB=, which are left out")
+    return remarks
+
+
+def is_pair(names: Iterable[str]) -> bool:
+    """Whether names given to a command are a pair of files: two, both ending in ``.cfg``.
+
+    Raises
+    ------
+    UsageError
+        For one name or more than two of which some end in ``.cfg``.
+    """
+    found = list(names)
+    cfg = [name for name in found if str(name).endswith(".cfg")]
+    if cfg and (len(found) != 2 or len(cfg) != 2):
+        raise UsageError(f"{cfg[0]}: files of cuda-convnet come in pairs; give LAYERS.cfg and LAYER-PARAMS.cfg")
+    return bool(cfg)
