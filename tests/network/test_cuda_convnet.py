@@ -61,6 +61,7 @@ def test_64_of_the_72_nets_are_built_and_what_the_others_lack_is_named_with_its_
         except UsageError as error:
             found[name] = re.match(r"(layers-[\w-]+\.cfg), line (\d+): (\S+) of \[([\w-]+)\]", str(error)).groups()
     assert {name: what for name, (_, _, what, _) in found.items()} == MISSING
+    assert (len(pairs(cuda_convnet)), len(pairs(cuda_convnet)) - len(found)) == (72, 64), "as README says"
     for name, (file, line, what, layer) in found.items():
         lines = (cuda_convnet / f"{name}.cfg").read_text().splitlines()
         assert file == f"{name.split('/')[1]}.cfg" and lines[int(line) - 1].replace(" ", "") == what

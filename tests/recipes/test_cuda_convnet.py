@@ -117,6 +117,14 @@ def test_an_error_in_the_rates_names_file_and_line(tmp_path, old, new, message):
         written(tmp_path, rates=RATES.replace(old, new))
 
 
+def test_files_that_do_not_belong_together_are_named(cuda_convnet):
+    layers, _ = pairs(cuda_convnet)["layers/layers-145"]
+    with pytest.raises(UsageError, match=r"layer-params-148.cfg: \[rnorm1a\] has no scale; add scale="):
+        description.read(layers, layers.with_name("layer-params-148.cfg"))
+    with pytest.raises(UsageError, match=r"layer-params-145.cfg, line 1: \[conv1a\] has no type; add type="):
+        description.read(layers.with_name("layer-params-145.cfg"), layers)
+
+
 def test_a_file_that_is_not_there_is_one_line(tmp_path):
     with pytest.raises(UsageError, match=r"none.cfg: cannot be read \(No such file or directory\); give a file of"):
         description.read(tmp_path / "none.cfg", tmp_path / "none.cfg")

@@ -23,9 +23,10 @@ numbers: compare ``x.real``, and write ``x * x`` instead of ``abs(x) ** 2``. Cen
 `table` writes such results as text.
 """
 
+from tinyalex.gradcheck import cuda_convnet
 from tinyalex.gradcheck.cases import suite
 from tinyalex.gradcheck.compare import Result, table
 from tinyalex.gradcheck.layer import check
 from tinyalex.gradcheck.network import check_network
 
-__all__ = ["Result", "check", "check_network", "suite", "table"]
+__all__ = ["Result", "check", "check_network", "cuda_convnet", "suite", "table"]

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tinyalex.errors import UsageError
 from tinyalex.recipes.cuda_convnet import notes, sections
 from tinyalex.recipes.cuda_convnet.sections import Section, flag
 
@@ -150,8 +149,8 @@ def _layer(section: Section, rates: Section | None, above: dict[str, Layer], rat
     gpu = section.number("gpu", int, above[inputs[0]].gpu if inputs else 0)
     if gpu < 0:
         raise section.error(f"gpu={gpu} is not valid; give 0 or more", "gpu")
-    read = _SETTINGS.get(type_)
-    settings = read(section, rates or Section("", section.name, {}, {}), len(inputs)) if read else dict(section.values)
+    read, own = _SETTINGS.get(type_), rates or Section(rate_file, section.name, {}, {})
+    settings = read(section, own, len(inputs)) if read else dict(section.values)
     learned: dict[str, Any] = {}
     if type_ in WEIGHTED:
         if rates is None:
@@ -247,18 +246,3 @@ def _remarks(layers: Iterable[Section], rates: dict[str, Section]) -> list[str]:
     if scheduled:
         remarks.append(f"{scheduled[0].file}: the rates follow sched=, schedW= and schedB=, which are left out")
     return remarks
-
-
-def is_pair(names: Iterable[str]) -> bool:
-    """Whether names given to a command are a pair of files: two, both ending in ``.cfg``.
-
-    Raises
-    ------
-    UsageError
-        For one name or more than two of which some end in ``.cfg``.
-    """
-    found = list(names)
-    cfg = [name for name in found if str(name).endswith(".cfg")]
-    if cfg and (len(found) != 2 or len(cfg) != 2):
-        raise UsageError(f"{cfg[0]}: files of cuda-convnet come in pairs; give LAYERS.cfg and LAYER-PARAMS.cfg")
-    return bool(cfg)

@@ -20,7 +20,7 @@ class Section:
     values : dict
         Key, in lower case as cuda-convnet compares keys, to text.
     lines : dict
-        Key to line; "" is the section's own.
+        Key to line; "" is the section's own. Empty for a section that the file does not have.
     """
 
     def __init__(self, file: str, name: str, values: dict[str, str], lines: dict[str, int]) -> None:
@@ -28,7 +28,8 @@ class Section:
 
     def where(self, key: str = "") -> str:
         """Return the place of a key, or of the section: ``layers-145.cfg, line 12``."""
-        return f"{self.file}, line {self.lines.get(key.lower(), self.lines[''])}"
+        line = self.lines.get(key.lower(), self.lines.get(""))
+        return f"{self.file}, line {line}" if line else self.file
 
     def error(self, what: str, key: str = "") -> UsageError:
         """Make an error that names the place of a key."""
