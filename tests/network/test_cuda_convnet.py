@@ -1,6 +1,7 @@
 """The nets of cuda-convnet's files of 2012, unmodified: which of them are built, their counts, and their gradients."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -105,9 +106,9 @@ def test_gradients_and_a_step_of_every_net_at_a_reduced_size(kind, quick, cuda_c
             if "conv-local" in name or "example" in name:
                 images /= 60
             assert not wrong_gradients(net, images, labels, STEP), name
-            optimizer = Optimizer(net, weight_decay=0.0)
             before, _ = net.loss_and_backward(images, labels, training=False)
-            optimizer.update(1e-9)
+            rates = {key: replace(own, rate=1e-9, weight_decay=0.0) for key, own in nets.rates(made).items()}
+            Optimizer(net).update_each(rates)
             after, _ = net.loss_and_backward(images, labels, training=False)
             assert after < before, name
 
@@ -128,6 +129,23 @@ def test_reduced_nets_have_all_layers_and_connections(cuda_convnet):
         assert (twin.type, twin.inputs, twin.gpu, twin.neuron) == (layer.type, layer.inputs, layer.gpu, layer.neuron)
         for key in ("filterSize", "padding", "stride", "size", "scale", "pow", "keep", "sizeX"):
             assert twin.settings.get(key) == layer.settings.get(key)
+
+
+def test_a_step_gives_every_tensor_the_rates_of_the_files(cuda_convnet):
+    made = read(cuda_convnet, "example-layers/layers-example")
+    net = small_network(made)
+    before = {name: value.copy() for name, value in net.state().items()}
+    for _, _, gradient in net.tensors("grad"):
+        gradient[...] = 1.0
+    rates = nets.rates(made)
+    assert (rates["fc10.0/W"].rate, rates["fc10.0/W"].momentum) == (0.0001, 0.5)
+    assert (rates["fc10.1/W"].rate, rates["fc10.1/W"].momentum, rates["fc1024/b"].rate) == (0.001, 0.9, 0.00002)
+    optimizer = Optimizer(net)
+    for number in (1, 2):
+        optimizer.update_each(rates)
+        for name, value in net.state().items():
+            steps = 1.0 if number == 1 else 2.0 + rates[name].momentum
+            np.testing.assert_allclose(before[name] - value, steps * rates[name].rate, rtol=1e-9, atol=1e-13)
 
 
 @pytest.mark.parametrize("devices", [["fake:0", "fake:1"], ["fake:0", "fake:0"]])

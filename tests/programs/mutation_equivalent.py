@@ -92,9 +92,9 @@ EQUIVALENT = {
     },
     "training/optimizer.py": {
         "self._rows += zip([device] * len(vs), parameters, vs, strict=True)  [True -> False]": _STRICT,
-        "spread(sgd_update, tensors, *settings) if device.on_host else sgd_update(*tensors, *settings)"
-        "  [spread(sgd_update, tensors, *settings) if device.on_host else sgd_update(*tensors, -> "
-        "spread(sgd_update, tensors, *settings) if not device.on_host else sgd_update(*tens]": _SPEED,
+        "spread(sgd_update, tensors, *numbers) if device.on_host else sgd_update(*tensors, *numbers)"
+        "  [spread(sgd_update, tensors, *numbers) if device.on_host else sgd_update(*tensors, -> "
+        "spread(sgd_update, tensors, *numbers) if not device.on_host else sgd_update(*tens]": _SPEED,
     },
     "randomness.py": {
         "return np.argsort(bits(key, np.arange(size)), kind=\"stable\")  ['stable' -> 'stablex']": _FIRST_LETTER,

@@ -494,14 +494,21 @@ PLACES = {
     },
     "training.optimizer:Optimizer.update": {
         "update: biases decay": ("if parameter.kind == \"W\" else 0.0", ""),
-        "update: decay without the rate": ("return own, decay * own", "return own, decay"),
+        "update: decay without the rate": ("decay * own", "decay"),
         "update: layers have no decay of their own": (
             "self.layer_weight_decay.get(parameter.layer, self.weight_decay)",
             "self.weight_decay",
         ),
         "update: biases have the weights' rate": ("rate if bias_rate is None else bias_rate", "rate"),
         "update: lr_mult ignored": (".get(parameter.layer, 1.0)", ".get(\"\", 1.0)"),
-        "update: frozen layers decay": ("if own:", "own = own or rate\n        if own:"),
+    },
+    "training.optimizer:Optimizer.update_each": {
+        "update: every parameter has the net's momentum": ("own.momentum", "self.momentum"),
+        "update: weights and biases are one": ("/{parameter.kind}", "/W"),
+        "update: weight decay of its own without the rate": ("own.weight_decay * own.rate", "own.weight_decay"),
+    },
+    "training.optimizer:Optimizer._step": {
+        "update: frozen layers decay": ("if own:", "own = own or 1e-3\n        if own:"),
     },
     "layers.cook_toom:cook_toom": {
         "winograd: denominators forgotten": ("[[value / s for value", "[[value for value"),
