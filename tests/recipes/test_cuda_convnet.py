@@ -86,7 +86,7 @@ def test_a_pair_of_files_becomes_layers_with_inputs_first_values_and_rates(tmp_p
     assert fc.weights == (Rates(0.01, 0.9, 0.5), Rates(0.0, 0.5, 0.0)) and fc.biases == Rates(0.02, 0.9)
     assert fc.gpu == 1, "that of its first input"
     assert made.gpus == [1] and made.readers("data") == ["conv1", "fc"]
-    assert made.phases == (notes.Change(10.0, 0.0001, ("conv1",)), notes.Change(12.0, end=True))
+    assert made.phases == (notes.Change(10.0, 0.0001, 0.001, ("conv1",)), notes.Change(12.0, end=True))
 
 
 @pytest.mark.parametrize("old, new, message", [
@@ -149,7 +149,7 @@ def test_notes_of_rates(text, changes):
 ])  # fmt: skip
 def test_notes_of_colour_noise_on_the_same_or_the_next_line(text):
     slower, noise = notes.schedule(text)
-    assert slower == notes.Change(69.0, 1e-5, ("conv1",)) and noise == notes.Change(69.0, colour_noise=0.0)
+    assert slower == notes.Change(69.0, 1e-5, 1e-4, ("conv1",)) and noise == notes.Change(69.0, colour_noise=0.0)
 
 
 def test_all_72_pairs_are_read(cuda_convnet):

@@ -1,5 +1,7 @@
 """What commands share that take a pair of cuda-convnet's files, such as layers-145.cfg layer-params-145.cfg."""
 
+from dataclasses import replace
+
 from tinyalex.errors import UsageError
 
 
@@ -35,7 +37,8 @@ def pair(layers, rates):
 def side(description, overrides):
     """Return the pixels of an image, from ``--set net.input=N``, or for a net that names none what it was made for.
 
-    The files do not say the size. Nets with 10 classes read CIFAR-10's 32 pixels, all others ImageNet's 224.
+    The files do not say the size. Nets with 10 classes read CIFAR-10's 32 pixels, or with locally connected layers
+    crops of 24; all others ImageNet's crops of 224.
     """
     for override in overrides:
         key, _, value = override.partition("=")
@@ -45,4 +48,19 @@ def side(description, overrides):
             )
         return int(value)
     outputs = [layer.settings["outputs"] for layer in description.layers.values() if layer.type == "fc"]
-    return 32 if outputs and outputs[-1] == 10 else 224
+    local = any(layer.type == "local" for layer in description.layers.values())
+    return 224 if not outputs or outputs[-1] != 10 else 24 if local else 32
+
+
+def load_recipe(name, rates, overrides):
+    """Load a recipe, or convert a pair of files to one; the overrides are changes to the recipe."""
+    from tinyalex.network import conversion
+    from tinyalex.recipes import recipe as recipes
+
+    description = pair(name, rates)
+    if description is None:
+        return recipes.load(name, overrides)
+    size = [override for override in overrides if override.partition("=")[0].strip() == "net.input"]
+    made = conversion.to_recipe(description, side(description, size[-1:]))
+    changed = recipes.parse(recipes.to_toml(made), made.name, overrides)
+    return replace(changed, notes=(*made.notes, *changed.notes))

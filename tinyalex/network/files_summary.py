@@ -31,7 +31,8 @@ def text(description: Description, network: Network) -> str:
     notes = [f"epoch {change.epoch:g}: {_what(change)}" for change in description.phases]
     return "\n".join([
         head, *lines, "", *_values(description), *(["", "the authors' notes:", *notes] if notes else []),
-        *(["", *description.remarks] if description.remarks else []),
+        *(["", *description.left_out] if description.left_out else []),
+        *(["", f"first values from another net: {', '.join(description.copied)}"] if description.copied else []),
     ])  # fmt: skip
 
 

@@ -4,7 +4,7 @@ The 2012 code reads the files the same way: settings of an input that are not gi
 of its first input unless it has its own, and the maps of a convolution are counted per group.
 """
 
-from collections.abc import Iterable
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -84,20 +84,24 @@ class Description:
 
     Attributes
     ----------
-    name : str
-        Of the file of layers, without ``layers-`` and ``.cfg``.
+    name, run : str
+        Of the file of layers, and of that of rates, without ``layers-``, ``layer-params-`` and ``.cfg``.
     layers : dict
         Name to `Layer`, each after its inputs.
     phases : tuple of notes.Change
         The schedule in the notes at the foot of the file of rates.
-    remarks : tuple of str
-        What the files set that the description leaves out, such as first values from another run.
+    left_out : tuple of str
+        What the files say about learning that the description leaves out: limits of weights, schedules by a formula.
+    copied : tuple of str
+        The layers whose first values came from another net (``initWFunc``).
     """
 
     name: str
+    run: str
     layers: dict[str, Layer]
     phases: tuple[notes.Change, ...] = ()
-    remarks: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
+    copied: tuple[str, ...] = ()
 
     @property
     def gpus(self) -> list[int]:
@@ -131,13 +135,22 @@ def read(layer_file: str | Path, rate_file: str | Path) -> Description:
         names file and line.
     """
     layers: dict[str, Layer] = {}
-    remarks: list[str] = []
-    rates = sections.read(rate_file)
-    for name, section in sections.read(layer_file).items():
+    above, rates = sections.read(layer_file), sections.read(rate_file)
+    for name, section in above.items():
         layers[name] = _layer(section, rates.get(name), layers, Path(rate_file).name)
-    remarks += _remarks(sections.read(layer_file).values(), rates)
-    name = Path(layer_file).stem.removeprefix("layers-").removeprefix("layers.")
-    return Description(name, layers, notes.schedule(sections.read_text(rate_file)), tuple(remarks))
+    return Description(
+        _run(layer_file),
+        _run(rate_file),
+        layers,
+        notes.schedule(sections.read_text(rate_file)),
+        _left_out(rates),
+        tuple(section.name for section in above.values() if "initwfunc" in section.values),
+    )
+
+
+def _run(file: str | Path) -> str:
+    # 145-2010 of layer-params-145-2010.cfg, gc of layers.gc.cfg.
+    return re.sub(r"^layers?(-params)?[-.]", "", Path(file).stem)
 
 
 def _layer(section: Section, rates: Section | None, above: dict[str, Layer], rate_file: str) -> Layer:
@@ -234,15 +247,15 @@ _SETTINGS = {
 }
 
 
-def _remarks(layers: Iterable[Section], rates: dict[str, Section]) -> list[str]:
-    remarks = []
-    if copied := [section.name for section in layers if "initwfunc" in section.values]:
-        remarks.append(f"the first values of {', '.join(copied)} came from another net (initWFunc)")
+def _left_out(rates: dict[str, Section]) -> tuple[str, ...]:
+    found = []
     for section in rates.values():
         for key in ("wball", "wcnormmin", "wcnormmax"):
-            if any(float(value) for value in section.values.get(key, "0").split(",")):
-                remarks.append(f"{section.where(key)}: {key} of {section.name} limits weights, which is left out")
-    scheduled = [s for s in rates.values() if any(key in s.values for key in ("sched", "schedw", "schedb"))]
-    if scheduled:
-        remarks.append(f"{scheduled[0].file}: the rates follow sched=, schedW= and schedB=, which are left out")
-    return remarks
+            if any(section.numbers(key, float, section.values.get(key, "0").count(",") + 1, 0.0)):
+                found.append(f"{section.where(key)}: {key} of [{section.name}] limits weights, which is left out")
+    for section in rates.values():
+        for key in ("sched", "schedw", "schedb"):
+            if key in section.values and not section.values[key].startswith(("linear[1,1]", "default")):
+                found.append(f"{section.where(key)}: the rates follow {key}={section.values[key]}, which is left out")
+                return tuple(found)
+    return tuple(found)

@@ -17,6 +17,8 @@ class Change:
     epoch : float
     rate : float or None
         New learning rate of the weights (``epsW``).
+    before : float or None
+        The rate that it replaces, where the note says it.
     layers : tuple of str
         The layers whose rate it is, without the letter of their column; empty for all.
     colour_noise : float or None
@@ -27,6 +29,7 @@ class Change:
 
     epoch: float
     rate: float | None = None
+    before: float | None = None
     layers: tuple[str, ...] = ()
     colour_noise: float | None = None
     end: bool = False
@@ -34,7 +37,7 @@ class Change:
 
 _EPOCH = re.compile(r"#\s*epoch\s+([\d.]+):\s*(.*)")
 _RATE = re.compile(
-    r"set (?:(?P<before>\w+) )?eps?t?w(?: (?P<within>\w+))? (?:to|ot) (?P<rate>[\d.]+)(?: from [\d.]+)?"
+    r"set (?:(?P<before>\w+) )?eps?t?w(?: (?P<within>\w+))? (?:to|ot) (?P<rate>[\d.]+)(?: from (?P<old>[\d.]+))?"
     r"(?: on (?P<on>\w+(?:,\s*(?!set\b)[a-z]\w*)*))?"
 )
 _ELSEWHERE = re.compile(r", ([\d.]+) elsewhere")
@@ -74,7 +77,8 @@ def _changes(epoch: float, words: str) -> list[Change]:
     for match in _RATE.finditer(words):
         on = match["on"] or match["before"] or match["within"] or ""
         layers = tuple(each.strip() for each in on.split(",") if each.strip())
-        found.append(Change(epoch, rate=float(match["rate"]), layers=layers))
+        before = float(match["old"]) if match["old"] else None
+        found.append(Change(epoch, rate=float(match["rate"]), before=before, layers=layers))
     if noise := _NOISE.search(words):
         found.append(Change(epoch, colour_noise=float(noise[1])))
     return found
