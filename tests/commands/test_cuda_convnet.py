@@ -176,3 +176,37 @@ def test_usage_errors_are_one_line_and_say_what_to_type(command, pair, capsys):
         assert main([command, *arguments]) == 2
         error = capsys.readouterr().err
         assert message in error and error.count("\n") == 1
+
+
+def changed(pair, tmp_path, name, *replacements):
+    """Write a pair again with some text replaced in it; return the arguments."""
+    files = []
+    for path in map(Path, pair(name)):
+        text = path.read_text()
+        for old, new in replacements:
+            text = text.replace(old, new)
+        (tmp_path / path.name).write_text(text)
+        files.append(str(tmp_path / path.name))
+    return files
+
+
+@pytest.mark.parametrize("old, new, why", [
+    ("size=5", "size=9", "size of rnorm1a on GPU 0 is 9, in a recipe 5"),
+    ("keep=0.5\ninputs=fc2048b\n", "keep=0.7\ninputs=fc2048b\n", "p of hs1b on GPU 1 is 0.3"),
+    ("neuron=relu", "neuron=logistic", "net.activation: 'logistic' is not valid; give 'relu' or 'tanh'"),
+    ("momW=0.9\n", "momW=0.8\n", "momentum: 0.8, 0.9, in a recipe one"),
+    ("[conv1a]\nepsW=0.000", "[conv1a]\nwball=1\nepsW=0.000", "wball of [conv1a] limits weights"),
+])  # fmt: skip
+def test_convert_names_the_setting_that_a_recipe_lacks(old, new, why, pair, tmp_path, capsys):
+    files = changed(pair, tmp_path, "layers/layers-145", (old, new))
+    if "wball" in new:
+        text = Path(files[1]).read_text().replace("wball=0.00\n", "", 1)
+        Path(files[1]).write_text(text)
+    assert main(["convert", *files, str(tmp_path / "out.toml")]) == 2
+    assert why in capsys.readouterr().err and not (tmp_path / "out.toml").exists()
+
+
+def test_convert_of_rates_that_are_all_zero_is_one_line(pair, tmp_path, capsys):
+    files = changed(pair, tmp_path, "example-layers/layers-19pct", ("epsW=0.001", "epsW=0"))
+    assert main(["convert", *files, str(tmp_path / "out.toml")]) == 2
+    assert "no recipe can say this net: " in capsys.readouterr().err

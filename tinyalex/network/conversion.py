@@ -113,7 +113,7 @@ def _net(description: Description, layers: dict[str, Layer], side: int) -> Net:
         "stride": windows[0].settings["stride"][0],
         "classes": sum(head.settings.get("outputs", 0) for head in heads),
         "norm": "2012" if types["cmrnorm"] else "none",
-        "pool": next(layer.settings["sizeX"] for layer in every if layer.type == "pool"),
+        "pool": next((layer.settings["sizeX"] for layer in every if layer.type == "pool"), 3),
         "fc8": "split" if len(heads) > 1 else "a",
         "activation": " and ".join(units),
         "dropout": round(drops[0], 12) if drops else 0.0,
@@ -145,8 +145,13 @@ def _compare(ours: Network, theirs: Network, gpus: list[int]) -> None:
     for gpu, number in enumerate(gpus):
         mine, its = _column(ours, gpu), _column(theirs, gpu)
         for (here, _), (there, name) in zip(mine, its, strict=False):
-            if here != there:
+            if here[:2] != there[:2]:
                 raise UsageError(f"{name} on GPU {number} is {_shown(there)}, in a recipe {_shown(here)}")
+            for (key, recipes), (_, files) in zip(here[2:], there[2:], strict=True):
+                if recipes != files:
+                    raise UsageError(
+                        f"{key} of {name} on GPU {number} is {_plain(files)}, in a recipe {_plain(recipes)}"
+                    )
         if len(mine) != len(its):
             raise UsageError(f"{len(its)} layers and exchanges on GPU {number}, in a recipe {len(mine)}")
 
@@ -177,7 +182,7 @@ def _column(network: Network, gpu: int) -> list[tuple[tuple[Any, ...], str]]:
 
 def _settings(layer: Module) -> list[tuple[str, Any]]:
     found = []
-    for key, value in sorted(vars(layer).items()):
+    for key, value in sorted(vars(layer).items(), reverse=True):  # size before alpha, which it divides
         if isinstance(value, Parameter):
             found.append((key, (value.shape, value.init)))
         elif key == "geometry":  # the shape of the output shows how sizes are rounded
@@ -190,6 +195,10 @@ def _settings(layer: Module) -> list[tuple[str, Any]]:
 def _shown(entry: tuple[Any, ...]) -> str:
     kind, *rest = entry
     return f"{kind} of GPUs {rest[0]}" if kind == "reads" else f"{kind} {' x '.join(map(str, rest[0]))}"
+
+
+def _plain(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _learning(description: Description, net: Net) -> Learning:
@@ -241,7 +250,7 @@ def _phases(description: Description, names: dict[str, str]) -> tuple[tuple[Phas
     changes = [change for change in description.phases if not change.end]
     begun = next((change.before for change in changes if change.before and not change.layers), None)
     if not begun:
-        multiples = {names[name]: each / rate for name, each in weights.items() if each != rate}
+        multiples = {names[name]: _ratio(each, rate) for name, each in weights.items() if each != rate}
         for name, each in biases.items():
             if each != bias_rate * multiples.get(names[name], 1.0):
                 raise UsageError(f"rate of the biases of {name}: {each:g}, in a recipe a multiple as of its weights")
@@ -275,6 +284,8 @@ def _began(changes: list[Change], rate: float, names: dict[str, str]) -> dict[st
 
 
 def _ratio(rate: float, other: float) -> float:
+    if not other:
+        raise UsageError("the rate of most layers is 0, in a recipe above 0")
     return float(f"{rate / other:.9g}")
 
 
