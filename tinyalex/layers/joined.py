@@ -71,9 +71,12 @@ class SumOfInputs(Layer):
         self.shapes, self.layers = [tuple(shape) for shape in shapes], list(layers)
         outputs = {layer.output_shape(shape) for layer, shape in zip(layers, self.shapes, strict=True)}
         self.expect(len(outputs) == 1, f"outputs {' and '.join(map(str, sorted(outputs)))}", "outputs of one shape")
-        self.b = layers[0].b
-        if bias_at_each_position:
-            self.b = Parameter("b", outputs.pop(), layers[0].b.init)
+        self.b = Parameter("b", outputs.pop(), layers[0].b.init) if bias_at_each_position else layers[0].b
+        self._share_bias()
+
+    def _share_bias(self) -> None:
+        for layer in self.layers:
+            layer.b = self.b
 
     @property
     def parameters(self) -> list[Parameter]:
@@ -96,6 +99,7 @@ class SumOfInputs(Layer):
         """Return a layer that shares the parameter values and has its own saved state and gradients."""
         twin = copy.copy(self)
         twin.saved, twin.layers, twin.b = None, [layer.replica() for layer in self.layers], self.b.replica()
+        twin._share_bias()
         return twin
 
     def output_shape(self, shape: Shape) -> Shape:
