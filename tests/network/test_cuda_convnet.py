@@ -103,8 +103,6 @@ def test_gradients_and_a_step_of_every_net_at_a_reduced_size(kind, quick, cuda_c
             made = read(cuda_convnet, name)
             net = small_network(made)
             images, labels = batch(net)
-            if "conv-local" in name or "example" in name:
-                images /= 60
             assert not wrong_gradients(net, images, labels, STEP), name
             before, _ = net.loss_and_backward(images, labels, training=False)
             rates = {key: replace(own, rate=1e-9, weight_decay=0.0) for key, own in nets.rates(made).items()}

@@ -10,6 +10,7 @@ from tinyalex import randomness
 from tinyalex.errors import UsageError
 from tinyalex.gradcheck.compare import Result
 from tinyalex.gradcheck.network import check_network
+from tinyalex.layers import LRN
 from tinyalex.network import cuda_convnet
 from tinyalex.network.network import Network
 from tinyalex.randomness import Step
@@ -66,10 +67,12 @@ def small_network(description: Description, devices: Sequence[str] = ()) -> Netw
 
 
 def batch(network: Network) -> tuple[np.ndarray, np.ndarray]:
-    """Draw two images of the size that a net reads, of the magnitude of pixels, and their labels."""
+    """Draw two images of the size that a net reads, and their labels."""
     shape = (2, *network.input_shape)
     key = randomness.key(0, "gradcheck", "images")
-    images = 60 * randomness.normal(key, np.arange(int(np.prod(shape))).reshape(shape))
+    across_maps = any(isinstance(layer, LRN) for _, layer in network.layers())
+    size = 60 if across_maps else 1  # with that normalization, of the magnitude of pixels
+    images = size * randomness.normal(key, np.arange(int(np.prod(shape))).reshape(shape))
     return images, np.array([3, network.classes - 2])
 
 
