@@ -60,7 +60,8 @@ def test_64_of_the_72_nets_are_built_and_what_the_others_lack_is_named_with_its_
         try:
             nets.describe(read(cuda_convnet, name), side(name))
         except UsageError as error:
-            found[name] = re.match(r"(layers-[\w-]+\.cfg), line (\d+): (\S+) of \[([\w-]+)\]", str(error)).groups()
+            place = r"(layers-[\w-]+\.cfg), line (\d+): ((?:type|pool)=\S+) of \[([\w-]+)\]"
+            found[name] = re.search(place, str(error)).groups()
     assert {name: what for name, (_, _, what, _) in found.items()} == MISSING
     assert (len(pairs(cuda_convnet)), len(pairs(cuda_convnet)) - len(found)) == (72, 64), "as README says"
     for name, (file, line, what, layer) in found.items():
@@ -188,7 +189,7 @@ inputs=fc
 type=cost.logreg
 inputs=labels,probs
 """
-RATES = "".join(f"[{name}]\nepsW=1\nepsB=1\nmomW=0\nmomB=0\nwc=0\n" for name in ("conv", "fc"))
+RATES = "".join(f"[{name}]\nepsW=1\nepsB=1\nmomW=0\nmomB=0\nwc=0\n" for name in ("conv", "fc", "other"))
 
 
 def toy(tmp_path, type_, more, neuron="relu", rates=""):
@@ -246,10 +247,23 @@ def test_types_compute_what_the_2012_code_does(tmp_path, type_, more, rates, out
     ("pool", "pool=max\nsizeX=2\nstride=2\nstart=1", r"line \d+: start=1 of \[pool\]: not supported"),
     ("href", "", r"layers-toy.cfg, line 17: type=href of \[href\]: not supported; the types that are: blur, cmrnorm"),
     ("pool", "pool=max\nsizeX=2\nstride=3", r"layers-toy.cfg, line 16: MaxPool: got"),
+    ("pool", "pool=max\nsizeX=2\nstride=2\n[hs]\ntype=hs\ninputs=pool,conv\n[cut]\ntype=concat\ninputs=hs",
+     r"line 24: 2 inputs of \[hs\]"),
+    ("concat", "[other]\ntype=fc\ninputs=labels\noutputs=2\n[cut]\ntype=concat\ninputs=other",
+     r"line 21: input labels of \[other\]"),
 ])  # fmt: skip
 def test_what_is_not_supported_is_named_with_file_and_line(tmp_path, type_, more, message):
     with pytest.raises(UsageError, match=message):
         nets.describe(toy(tmp_path, type_, more), 9)
+
+
+def test_a_sum_of_inputs_of_other_shapes_is_named_with_file_and_line(tmp_path):
+    toy(tmp_path, "pool", "pool=max\nsizeX=2\nstride=2\n[sum]\ntype=eltsum\ninputs=pool,conv")
+    file = tmp_path / "layers-toy.cfg"
+    file.write_text(file.read_text().replace("type=fc\ninputs=pool", "type=fc\ninputs=sum"))
+    made = description.read(file, tmp_path / "layer-params-toy.cfg")
+    with pytest.raises(UsageError, match=r"layers-toy.cfg, line 24: the inputs of \[sum\] have shapes \(5, 5, 2\) and"):
+        nets.describe(made, 9)
 
 
 def test_wrong_channels_are_named_with_file_and_line(tmp_path):

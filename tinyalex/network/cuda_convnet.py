@@ -46,6 +46,7 @@ UNITS: dict[str, Callable[[], Module]] = {
     "softrelu": SoftReLU,
 }
 _TANH = re.compile(r"tanh(?:\[([-\d.e]+),([-\d.e]+)\])?$")
+_ONE_INPUT = ("pool", "cmrnorm", "rnorm", "cnorm", "hs", "blur", "nailbed", "softmax")
 _POOLS = {"max": MaxPool, "avg": AvgPool}
 
 
@@ -108,6 +109,11 @@ def unsupported(description: Description) -> list[str]:
         if layer.type not in (*_MAKERS, "data", "softmax", "cost.logreg"):
             refuse(f"type={layer.type}", "type")
             continue
+        if layer.type in _ONE_INPUT and len(layer.inputs) != 1:
+            refuse(f"{len(layer.inputs)} inputs", "inputs")
+        for source in (layers[name] for name in layer.inputs if layer.type in _MAKERS):
+            if source.type in ("softmax", "cost.logreg") or source.settings.get("dataIdx"):
+                refuse(f"input {source.name}", "inputs")
         if layer.neuron not in ("ident", *UNITS) and not _TANH.match(layer.neuron):
             refuse(f"neuron={layer.neuron}", "neuron")
         if layer.type == "pool":
@@ -247,6 +253,15 @@ def _dropout(layer: Layer, before: Sequence[Shape]) -> list[Module]:
     return _with_unit(layer, Dropout(p, layer.name).named(layer.name))
 
 
+def _sum(layer: Layer, before: Sequence[Shape]) -> list[Module]:
+    if len(set(before)) > 1:
+        raise UsageError(
+            f"{layer.place('inputs')}: the inputs of [{layer.name}] have shapes {' and '.join(map(str, before))}; "
+            "give inputs of one shape"
+        )
+    return _with_unit(layer, ElementwiseSum(layer.settings["coeffs"]).named(layer.name))
+
+
 _MAKERS: dict[str, Callable[[Layer, Sequence[Shape]], list[Module]]] = {
     "conv": _convolution,
     "local": _local,
@@ -257,7 +272,7 @@ _MAKERS: dict[str, Callable[[Layer, Sequence[Shape]], list[Module]]] = {
     "cnorm": _norm(ContrastNorm),
     "hs": _dropout,
     "concat": lambda layer, before: _with_unit(layer),
-    "eltsum": lambda layer, before: _with_unit(layer, ElementwiseSum(layer.settings["coeffs"]).named(layer.name)),
+    "eltsum": _sum,
     "blur": lambda layer, before: _with_unit(
         layer, GaussianBlur(layer.settings["stdev"], layer.settings["filterSize"]).named(layer.name)
     ),
