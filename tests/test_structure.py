@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "bench": ("training", "network", "layers", "devices", "recipes", "system", "figures"),
     "commands": (
         *("bench", "datasets", "devices", "experiments", "figures", "gallery", "gradcheck", "network", "prepare"),
-        *("recipes", "runs", "training"),
+        *("recipes", "runs", "system", "training"),
     ),
     "cli": ("commands", "devices"),
     "__main__": ("cli",),

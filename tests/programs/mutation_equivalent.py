@@ -94,17 +94,11 @@ EQUIVALENT = {
         "if pad == 0 and height <= h and width <= w:  [height <= h -> height < h]": "a copy where a view would do",
         "if pad == 0 and height <= h and width <= w:  [width <= w -> width < w]": "a copy where a view would do",
     },
-    "network/columns.py": {
-        "self._slices = _slices([0 if x is None else x.shape[-1] for x in xs], self.routes)  [0 -> 1]":
-        "nobody reads a column that has no output",
-        "slices.append({source: slice(end - widths[source], end) for source, end in zip(sources, ends, strict=True)})"
-        "  [True -> False]": _STRICT,
-    },
     "training/optimizer.py": {
         "self._rows += zip([device] * len(vs), parameters, vs, strict=True)  [True -> False]": _STRICT,
-        "spread(sgd_update, tensors, *settings) if device.on_host else sgd_update(*tensors, *settings)"
-        "  [spread(sgd_update, tensors, *settings) if device.on_host else sgd_update(*tensors, -> "
-        "spread(sgd_update, tensors, *settings) if not device.on_host else sgd_update(*tens]": _SPEED,
+        "spread(sgd_update, tensors, *numbers) if device.on_host else sgd_update(*tensors, *numbers)"
+        "  [spread(sgd_update, tensors, *numbers) if device.on_host else sgd_update(*tensors, -> "
+        "spread(sgd_update, tensors, *numbers) if not device.on_host else sgd_update(*tens]": _SPEED,
     },
     "randomness.py": {
         "return np.argsort(bits(key, np.arange(size)), kind=\"stable\")  ['stable' -> 'stablex']": _FIRST_LETTER,

@@ -3,6 +3,8 @@
 training:  y = m x,  with a new random mask m of 0 and 1 for every image and step        test:  y = (1 - p) x
 """
 
+import math
+
 from tinyalex import randomness
 from tinyalex.devices.device import Array
 from tinyalex.errors import UsageError
@@ -11,7 +13,7 @@ from tinyalex.randomness import Step
 
 
 class Dropout(Layer):
-    """Set units of (n, m) to zero with probability p.
+    """Set units of (n, m), or numbers of maps (n, h, w, c), to zero with probability p.
 
     The mask is a function of the seed, the layer's name, the step, the image's position in the batch and the unit's
     index in the whole layer, so it does not depend on columns, workers or devices.
@@ -45,7 +47,7 @@ class Dropout(Layer):
         self.stream = stream
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        self.expect(len(shape) == 1, shape, "(units,)")
+        self.expect(len(shape) in (1, 3), shape, "(units,) or (height, width, maps)")
         return shape
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
@@ -56,8 +58,9 @@ class Dropout(Layer):
         xp, key = self.device.xp, self.key(step)
         assert step is not None  # key has checked it
         images = xp.arange(step.first, step.first + len(x))[:, None]
-        units = xp.arange(self.first_unit, self.first_unit + x.shape[1])
-        self.saved = randomness.bits(key, images, units, xp=xp) >= int(self.p * 2**32)  # (n, m)
+        units = xp.arange(self.first_unit, self.first_unit + math.prod(x.shape[1:]))
+        mask = randomness.bits(key, images, units, xp=xp) >= int(self.p * 2**32)  # (n, m)
+        self.saved = mask.reshape(x.shape)
         return xp.where(self.saved, x, 0)
 
     def key(self, step: Step | None) -> int:

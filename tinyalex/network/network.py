@@ -7,6 +7,7 @@ their matrix products.
 
 import contextlib
 import math
+import string
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from numbers import Integral
@@ -17,7 +18,7 @@ from tinyalex.devices.device import Array, Device, fitting, of_one_kind
 from tinyalex.devices.upload import DeviceBatch
 from tinyalex.errors import CheckpointError, ShapeError, UsageError
 from tinyalex.labels import check as check_labels
-from tinyalex.layers import Dropout, Layer, Linear, Parameter, SoftmaxLoss
+from tinyalex.layers import Dropout, Layer, Parameter, SoftmaxLoss
 from tinyalex.network.blocks import BlockedStage
 from tinyalex.network.columns import Crossed, ForwardHook, Shape, Stage
 from tinyalex.network.fusion import fuse
@@ -34,6 +35,8 @@ class Network:
         ``conv2d1``, ``linear2``.
     input_shape : tuple of int
         (h, w, c) of one image.
+    gpus : list of int, optional
+        The GPU of each column, where one GPU has several: see `tinyalex.network.graph`. Default: each its own.
 
     Raises
     ------
@@ -46,7 +49,7 @@ class Network:
     ----------
     loss : SoftmaxLoss
     devices : list of Device
-        One for each column; set by `build`.
+        One for each column; set by `build`. Columns of one GPU have the same.
     executors : list
         What runs each of `stages` on these devices: the stage itself, a `BlockedStage` on the CPU, or its form with
         fused GPU kernels; set by `build`.
@@ -58,24 +61,27 @@ class Network:
     dtype: np.dtype
     executors: list[Stage | BlockedStage]
 
-    def __init__(self, stages: list[Stage], input_shape: Sequence[int]) -> None:
+    def __init__(self, stages: list[Stage], input_shape: Sequence[int], gpus: Sequence[int] | None = None) -> None:
         sides = input_shape if isinstance(input_shape, tuple | list) else ()
         if not sides or not all(_whole(side, 1) for side in sides):
             raise UsageError(f"network: input_shape {input_shape!r}; give (height, width, channels), whole numbers")
         self.stages, self.input_shape, self.loss = stages, tuple(input_shape), SoftmaxLoss()
-        heads = [i for i, s in enumerate(stages) if any(isinstance(layer, Linear) for layer in s.columns[0])]
-        if not heads:
-            raise UsageError("network: no stage has a Linear layer on column a; add one, whose outputs are the logits")
-        self.trunk, self.head = stages[: heads[0]], stages[heads[0] :]
+        self.gpus = list(range(len(stages[0].columns)) if gpus is None else gpus)
+        if not any(stages[0].columns):
+            raise UsageError("network: the first stage has no layer; add one, which reads the images")
         for column in stages[0].columns:
-            if not column:
-                raise UsageError("network: a column of the first stage has no layer; add one, which reads the images")
-            column[0].input_gradient = False
+            for layer in column[:1]:
+                layer.input_gradient = False
         self._name_layers()
         self.shapes: list[list[Shape]] = [[self.input_shape] * len(stages[0].columns)]
         for stage in stages:
             self.shapes.append(stage.output_shapes(self.shapes[-1]))
-        if len(self.shapes[-1][0]) != 1:
+        after = self.shapes[1:]
+        heads = [i for i, shapes in enumerate(after) if any(shape and len(shape) == 1 for shape in shapes)]
+        if not heads:
+            raise UsageError("network: no stage has a Linear layer; add one on column a, whose outputs are the logits")
+        self.trunk, self.head = stages[: heads[0]], stages[heads[0] :]
+        if self.shapes[-1][0] is None or len(self.shapes[-1][0]) != 1:
             raise UsageError(f"network: its outputs are {self.shapes[-1][0]}; end it with a Linear layer on column a")
 
     def _name_layers(self) -> None:
@@ -84,7 +90,8 @@ class Network:
         counts: Counter[tuple[str, str]] = Counter()
         for index, layer in self.layers():
             if not layer.name:
-                kind, letter = type(layer).__name__.lower(), "ab"[index] if len(self.stages[0].columns) > 1 else ""
+                letter = string.ascii_lowercase[index] if len(self.stages[0].columns) > 1 else ""
+                kind = type(layer).__name__.lower()
                 counts[kind, letter] += 1
                 layer.named(f"{kind}{counts[kind, letter]}{letter}")
             if isinstance(layer, Dropout) and not layer.stream:
@@ -119,14 +126,14 @@ class Network:
         Parameters
         ----------
         devices : sequence of str
-            One name for each column; the same name may be given twice.
+            One name for each column (or GPU of several columns); the same name may be given twice.
         seed : int or None
             Of the first values; None leaves the weights 0, to be loaded.
         dtype : str or dtype
         kernels : bool
             Whether layers may use the fast forms of `tinyalex.kernels`. False runs the readable layers one by one.
         """
-        columns = len(self.stages[0].columns)
+        columns = max(self.gpus) + 1
         if isinstance(devices, str):
             raise UsageError(
                 f"devices: '{devices}' is one name; give a list with a name for each column, ['{devices}']"
@@ -135,7 +142,8 @@ class Network:
             raise UsageError(f"seed: {seed!r}; give a whole number, or None to leave the weights 0")
         if len(devices) != columns:
             raise UsageError(f"devices: {len(devices)} given, this form of the net has {columns} column(s)")
-        self.devices, self.dtype = of_one_kind([Device(name, kernels) for name in devices]), np.dtype(dtype)
+        made, self.dtype = of_one_kind([Device(name, kernels) for name in devices]), np.dtype(dtype)
+        self.devices = [made[gpu] for gpu in self.gpus]
         for index, layer in self.layers():
             with self.devices[index]:
                 layer.build(self.devices[index], seed, self.dtype)
@@ -195,7 +203,7 @@ class Network:
         """In the block, allocate intermediate arrays from the devices' arenas, and do not warn of overflows."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(np.errstate(over="ignore", invalid="ignore"))
-            for device in self.devices:
+            for device in dict.fromkeys(self.devices):
                 stack.enter_context(device.step())
             yield self
 
@@ -225,7 +233,8 @@ class Network:
         array on column a's device, shape (n, classes)
         """
         self._check_images(images)
-        xs = [device.to_device(images) for device in self.devices]
+        uploaded = {device: device.to_device(images) for device in dict.fromkeys(self.devices)}
+        xs = [uploaded[device] for device in self.devices]
         for stage in self.executors:
             xs = stage.forward(xs, self.devices, training=training, step=step, forward_hook=forward_hook)
         return xs[0]

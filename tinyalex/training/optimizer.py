@@ -6,7 +6,7 @@ where the gradient is the mean over the batch. Biases have their own rate and no
 ``wc``).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from tinyalex.devices.parallel import spread
 from tinyalex.kernels.update import Flat
 from tinyalex.layers import Parameter
 from tinyalex.network.network import Network, check_tensors
+from tinyalex.recipes.cuda_convnet.description import Rates
 
 
 class Optimizer:
@@ -103,20 +104,39 @@ class Optimizer:
         """
         rates = {"W": rate, "b": rate if bias_rate is None else bias_rate}
 
-        def rate_and_decay(parameter: Parameter) -> tuple[float, float]:
+        def settings(parameter: Parameter) -> tuple[float, float, float]:
             own = rates[parameter.kind] * (lr_mult or {}).get(parameter.layer, 1.0)
             decay = self.layer_weight_decay.get(parameter.layer, self.weight_decay) if parameter.kind == "W" else 0.0
-            return own, decay * own
+            return self.momentum, own, decay * own
 
+        self._step(settings)
+
+    def update_each(self, rates: Mapping[str, Rates]) -> None:
+        """Update every parameter once, with a rate, a momentum and a weight decay of its own.
+
+        Parameters
+        ----------
+        rates : dict
+            By the names of `Network.state`: `tinyalex.network.cuda_convnet.rates` of the authors' files.
+        """
+
+        def settings(parameter: Parameter) -> tuple[float, float, float]:
+            own = rates[f"{parameter.names[0]}/{parameter.kind}"]
+            return own.momentum, own.rate, own.weight_decay * own.rate
+
+        self._step(settings)
+
+    def _step(self, settings: Callable[[Parameter], tuple[float, float, float]]) -> None:
+        # ``settings`` returns a parameter's momentum, rate, and weight decay times the rate.
         for flat in self._flats:
             with flat.device:
-                flat.update(self.momentum, [rate_and_decay(parameter) for parameter in flat.parameters])
+                flat.update([settings(parameter) for parameter in flat.parameters])
         for device, parameter, v in self._rows if not self._flats else ():
-            own, decay = rate_and_decay(parameter)
+            momentum, own, decay = settings(parameter)
             if own:
-                tensors, settings = (parameter.value, parameter.grad, v), (self.momentum, own, decay)
+                tensors, numbers = (parameter.value, parameter.grad, v), (momentum, own, decay)
                 with device:
-                    spread(sgd_update, tensors, *settings) if device.on_host else sgd_update(*tensors, *settings)
+                    spread(sgd_update, tensors, *numbers) if device.on_host else sgd_update(*tensors, *numbers)
 
 
 def sgd_update(w: Array, g: Array, v: Array, momentum: float, rate: float, decay: float) -> None:
