@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -191,7 +192,12 @@ def test_an_export_predicts_the_same(capsys, pictures):
 @pytest.mark.parametrize("name", ["original", "cifar10-11pct"])
 def test_a_recipe_that_a_run_kept_is_still_that_recipe(name):
     found = recipe.load(LEGACY / "recipes" / f"{name}.toml")
-    assert found == recipe.load(name, ["net.convolution=im2col"])  # then the default
+    wanted = recipe.load(name, ["net.convolution=im2col"])  # then the default
+    if name == "original":  # then the rate of the biases fell once, which the authors' file does not say
+        fallen = [replace(phase, bias_rate=0.002 if phase.epoch else 0.02) for phase in wanted.learning.phases]
+        assert fallen != list(wanted.learning.phases)
+        wanted = replace(wanted, learning=replace(wanted.learning, phases=tuple(fallen)))
+    assert found == wanted
     assert recipe.parse(recipe.to_toml(found)) == found
 
 

@@ -24,9 +24,11 @@ def module_name(path):
 
 TREES = {module_name(path): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(ROOT.rglob("*.py"))}
 
-# Each folder of the package, and the folders that it may import besides itself, `errors`, `randomness` and the version.
+# Each folder of the package, and the folders that it may import besides itself, the three modules that all may import,
+# and the version.
 MAY_IMPORT = {
     "errors": (),
+    "labels": (),
     "randomness": (),
     "recipes": (),
     "system": (),
@@ -45,12 +47,12 @@ MAY_IMPORT = {
     "bench": ("training", "network", "layers", "devices", "recipes", "system", "figures"),
     "commands": (
         *("bench", "datasets", "devices", "experiments", "figures", "gallery", "gradcheck", "network", "prepare"),
-        *("recipes", "runs", "training"),
+        *("recipes", "runs", "system", "training"),
     ),
     "cli": ("commands", "devices"),
     "__main__": ("cli",),
 }
-EVERYWHERE = {"", "errors", "randomness"}
+EVERYWHERE = {"", "errors", "labels", "randomness"}
 
 
 def folder(module):

@@ -338,10 +338,22 @@ def test_pixels_are_those_of_a_prepared_set():
 
 
 IMAGES = np.zeros((4, 3, 3, 3), np.uint8)
-WANTED = "labels have to be whole numbers from 0 to 2, one an image"
+WANTED = "labels have to be whole numbers from 0 {}, one an image"
 
 
-@pytest.mark.parametrize("labels, seen", [
+class Reader:
+    """A set of images without checks of its own."""
+
+    size = 3
+
+    def __init__(self, images, labels):
+        self.images, self.labels = images, labels
+
+    def __len__(self):
+        return len(self.images)
+
+
+WRONG_LABELS = pytest.mark.parametrize("labels, seen", [
     ([0, 1, 2], "3 labels for 4 images"),
     ([0, 1, 2, 0, 1], "5 labels for 4 images"),
     ([], "0 labels for 4 images"),
@@ -355,13 +367,47 @@ WANTED = "labels have to be whole numbers from 0 to 2, one an image"
     (["0", "1", "2", "0"], "labels of type <U1"),
     ([0, 1, 2, None], "labels of type object"),
 ])  # fmt: skip
+
+
+@WRONG_LABELS
+def test_image_set_with_wrong_labels_is_refused(labels, seen):
+    if "label 3" in seen:  # a class that only a data set can count
+        return
+    with pytest.raises(DataError) as caught:
+        datasets.ImageSet(IMAGES, np.array(labels))
+    assert str(caught.value) == f"labels: {seen}; {WANTED.format('on')}"
+
+
+def test_labels_as_a_list_are_refused():
+    with pytest.raises(DataError, match=r"^labels: a list instead of an array; .*: use numpy.array\(labels\)$"):
+        datasets.ImageSet(IMAGES, [0, 1, 2, 0])
+
+
+@pytest.mark.parametrize("images, message", [
+    (IMAGES / 255, r"numbers of type float64; give bytes from 0 to 255: of images from 0 to 1, \(255 \* images\)"),
+    (IMAGES.astype("float32") + np.nan, "numbers of type float32; give bytes from 0 to 255"),
+    (IMAGES.astype(int) - 1, "numbers of type int64; give bytes"),
+    (IMAGES.astype("uint16") + 300, "numbers of type uint16; give bytes"),
+    (IMAGES.astype(bool), "numbers of type bool; give bytes"),
+    (IMAGES.tolist(), "a list instead of an array; use"),
+    (IMAGES[0], r"an array of shape \(3, 3, 3\); give \(images, side, side, 3\)"),
+    (IMAGES[:, :2], r"an array of shape \(4, 2, 3, 3\)"),
+    (IMAGES[..., :1], r"an array of shape \(4, 3, 3, 1\)"),
+    (np.zeros((4, 0, 0, 3), "uint8"), r"an array of shape \(4, 0, 0, 3\)"),
+])  # fmt: skip
+def test_images_that_are_no_bytes_are_refused(images, message):
+    with pytest.raises(DataError, match=f"^images: {message}"):
+        datasets.ImageSet(images, np.array([0, 1, 2, 0]))
+
+
+@WRONG_LABELS
 @pytest.mark.parametrize("split", ["train", "test"])
 def test_a_data_set_with_wrong_labels_is_refused(split, labels, seen):
     sets = {name: datasets.ImageSet(IMAGES, np.array([0, 1, 2, 0])) for name in ("train", "test")}
-    sets[split] = datasets.ImageSet(IMAGES, np.array(labels))
+    sets[split] = Reader(IMAGES, np.array(labels))
     with pytest.raises(DataError) as caught:
         datasets.Dataset("pets", ["ant", "cat", "dog"], **sets)
-    assert str(caught.value) == f"pets: {split}: {seen}; {WANTED}"
+    assert str(caught.value) == f"pets: {split}: {seen}; {WANTED.format('to 2')}"
 
 
 @pytest.mark.parametrize("kind", ["uint8", "int32", "int64"])

@@ -111,6 +111,20 @@ def test_the_nets_of_a_comparison_differ_only_in_the_compared_keys(name, changed
     assert [arm.whole_images for arm in comparison.arms] == [True, name != "crops"]
 
 
+@pytest.mark.parametrize(
+    ("name", "points", "source"),
+    [
+        ("norm", (1.4, 1.2), "ILSVRC-2012, validation images"),
+        ("overlap", (0.4, 0.3), "ILSVRC-2012, validation images"),
+        ("columns", (1.7, 1.2), "ILSVRC-2010, test images"),
+        ("talk", (None, None), "run 150 is 1.2 and 1.1 points worse without the exchange, with conv2 and fc6 widened"),
+    ],
+)
+def test_the_papers_numbers_are_those_of_the_runs_in_the_authors_notes(name, points, source):
+    comparison = catalogue.COMPARISONS[name]
+    assert comparison.paper == points and source in comparison.source
+
+
 def test_depth_leaves_out_one_convolution_at_a_time():
     made, comparison = recipe.load("cifar10-columns"), catalogue.COMPARISONS["depth"]
     left_out = [arm.net(made)["maps"] for arm in comparison.arms[1:]]
@@ -262,7 +276,10 @@ def test_the_command_saves_results_and_refuses_another_recipe_in_the_same_folder
     options += ["--out", str(tmp_path), "--set", "net.maps=[4,4,4,4,4]", "--set", "net.hidden=8"]
     assert main(["experiment", "norm", *options]) == 0
     text = capsys.readouterr().out
-    assert "the paper: ILSVRC-2010" in text and "24 training and 12 test images of 32 x 32, 12 classes" in text
+    assert (
+        "the paper: ILSVRC-2012, validation images (runs 145 and 148" in text
+        and "24 training and 12 test images of 32 x 32, 12 classes" in text
+    )
     kept = json.loads((tmp_path / "norm" / "result.json").read_text())
     assert [len(arm["top1_error"]) for arm in kept["arms"]] == [2, 2]
     assert (tmp_path / "norm" / "result.png").read_bytes().startswith(b"\x89PNG")

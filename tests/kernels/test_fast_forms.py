@@ -155,6 +155,14 @@ def test_gradient_that_is_not_finite_stays_where_it_belongs(make, value):
     np.testing.assert_array_equal(dx[np.isfinite(dx)], finite[np.isfinite(dx)])
 
 
+def test_first_nan_of_a_window_gets_the_gradient():
+    x, dy = noise(2, 7, 6, 3), noise(2, 3, 3, 3)
+    x[0, 1:3, 2:5, 1] = x[1, 4, 4, 0] = np.nan
+    form, layer = InABlock(layers.MaxPool(3, 2).build(HOST)), layers.MaxPool(3, 2).build(HOST)
+    np.testing.assert_array_equal(form.forward(x), layer.forward(x))
+    np.testing.assert_allclose(form.backward(dy), layer.backward(dy), rtol=1e-12)
+
+
 def test_large_numbers_are_normalized():
     x = np.full((1, 1, 1, 5), 1e16, "float32")
     y = InABlock(layers.LRN(size=1, k=1.0, alpha=1.0).build(HOST)).forward(x)

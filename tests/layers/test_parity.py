@@ -107,6 +107,44 @@ def test_conv1_of_the_paper_from_224_and_from_227(dtype):
         )
 
 
+@pytest.mark.parametrize(
+    "layer, oracle",
+    [
+        (layers.Logistic, torch.sigmoid),
+        (layers.SoftReLU, F.softplus),
+        (layers.Abs, torch.abs),
+        (layers.Square, torch.square),
+        (lambda: layers.ScaledTanh(1.7, 0.6), lambda x: 1.7 * torch.tanh(0.6 * x)),
+    ],
+)
+def test_units_of_2012(dtype, layer, oracle):
+    compare(dtype, layer(), (3, 5, 4, 6), oracle)
+
+
+@pytest.mark.parametrize("size, k, alpha, beta", [(5, 1.0, 1e-3, 0.75), (3, 2.0, 9.0, 0.5), (7, 1.0, 0.5, 0.75)])
+def test_contrast_norm(dtype, size, k, alpha, beta):
+    def mean(x):
+        return F.avg_pool2d(x, size, 1, size // 2, count_include_pad=False)
+
+    def oracle(x):
+        energy = F.avg_pool2d(torch.square(x - mean(x)), size, 1, size // 2)  # divides by the full window
+        return x * (k + alpha * energy) ** -beta
+
+    compare(dtype, layers.ContrastNorm(size, k, alpha, beta), (2, 8, 9, 3), oracle)
+
+
+def test_blur_and_subsampling(dtype):
+    def oracle(x):
+        line = torch.exp(-(torch.arange(-4, 5, dtype=x.dtype) ** 2) / (2 * 4.0**2))
+        line = (line / line.sum()).expand(3, 1, 9)
+        return F.conv2d(
+            F.conv2d(x, line[..., None], padding=(4, 0), groups=3), line[:, :, None], padding=(0, 4), groups=3
+        )
+
+    compare(dtype, layers.GaussianBlur(4.0, 9), (2, 11, 13, 3), oracle)
+    compare(dtype, layers.Subsample(4), (2, 11, 13, 3), lambda x: x[:, :, ::4, ::4])
+
+
 def test_relu(dtype):
     compare(dtype, layers.ReLU(), (2, 5, 6, 3), torch.relu)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tinyalex import gradcheck
-from tinyalex.errors import UsageError
+from tinyalex.errors import ShapeError, UsageError
 from tinyalex.layers import Conv2d, loops
 from tinyalex.layers.cook_toom import POINTS, cook_toom
 from tinyalex.layers.winograd import WinogradConv2d
@@ -144,6 +144,14 @@ def test_winograd_keeps_its_arguments_and_takes_any_layout(device):
 )
 def test_when_winograd_is_supported(channels, kernel, stride, groups, supported):
     assert WinogradConv2d.supports(channels, kernel, stride, groups) is supported
+
+
+@pytest.mark.parametrize("kernel, stride, groups", [
+    (6, 2, 2), (5, 2, 2), (11, 4, 2), (1, 1, 1), (2, 1, 1), (4, 1, 1), (7, 1, 1), (3, 2, 1), (3, 3, 1), (11, 2, 1),
+])  # fmt: skip
+def test_winograd_without_transforms_is_refused(kernel, stride, groups):
+    with pytest.raises(ShapeError, match=f"^WinogradConv2d: got kernel {kernel}, stride {stride}, groups {groups}, "):
+        WinogradConv2d(4, 4, kernel, stride, groups=groups)
 
 
 @pytest.mark.parametrize("name, first", [("paper", WinogradConv2d), ("cifar10-relu", Conv2d)])

@@ -1,12 +1,16 @@
 """The network: blocks and workers, memory, loading, prediction, and errors."""
 
+import copy
+
 import numpy as np
 import pytest
 
 from tinyalex.devices import parallel
-from tinyalex.errors import DataError, ShapeError
-from tinyalex.layers import Layer
+from tinyalex.errors import CheckpointError, DataError, ShapeError, UsageError
+from tinyalex.layers import Conv2d, Dropout, Layer, Linear, ReLU
 from tinyalex.network import alexnet, blocks
+from tinyalex.network.columns import Exchange, Stage
+from tinyalex.network.network import Network
 from tinyalex.randomness import Step, key, normal
 from tinyalex.recipes.settings import Init, Net
 from tinyalex.training.health import first_not_finite
@@ -300,8 +304,142 @@ def test_load_needs_every_tensor():
     network = build()
     values = {name: host(value) for name, value in network.state().items()}
     del values["fc7b/W"]
-    with pytest.raises(KeyError, match="fc7b/W"):
+    with pytest.raises(CheckpointError, match="^weights: fc7b/W missing; give the tensors of the same net"):
         network.load(values)
+
+
+MISFITS = {
+    "another shape": ({"fc7b/b": np.ones(1)}, r"fc7b/b is float64 \(1,\), this net needs .* shape \(16,\)"),
+    "one number": ({"fc7b/b": np.array(0.0)}, r"fc7b/b is float64 \(\), this net needs"),
+    "whole numbers": ({"fc7b/b": np.zeros(16, int)}, r"fc7b/b is int64 \(16,\), this net needs floating numbers"),
+    "a list": ({"fc7b/b": [0.0] * 16}, "fc7b/b is a list, this net needs"),
+    "surplus": ({"fc9/W": np.ones(3)}, "fc9/W not in this net"),
+    "much": ({f"fc{i}/W": np.ones(3) for i in range(10, 16)}, "fc10/W, fc11/W, fc12/W, fc13/W and 2 more not in this"),
+}
+
+
+@pytest.mark.parametrize("name", MISFITS)
+def test_load_refuses_what_does_not_fit_and_copies_nothing(name, form):
+    network = build(form)
+    before = {name: host(value).copy() for name, value in network.state().items()}
+    misfit, message = MISFITS[name]
+    with pytest.raises(CheckpointError, match=f"^weights: {message}") as caught:
+        network.load({key: value + 1 for key, value in before.items()} | misfit)
+    assert "\n" not in str(caught.value)
+    agree({key: host(value) for key, value in network.state().items()}, before, 0)
+    momenta = {key: value * 0 for key, value in before.items()}
+    with pytest.raises(CheckpointError, match=f"^momenta: {message}"):
+        Optimizer(network).load(momenta | misfit)
+
+
+# A net built by hand.
+
+
+def by_hand(*more, columns=1, **names):
+    """Two convolutions and two linear layers without names."""
+    layers = [Conv2d(3, 4, 3), ReLU(), Conv2d(4, 4, 3), ReLU(), Linear((4, 4, 4), 6), ReLU(), Linear(6, 5), *more]
+    routes = [[column] for column in range(columns)]
+    return Network([Stage("all", Exchange(routes), [layers] + [copy.deepcopy(layers) for _ in routes[1:]])], (8, 8, 3))
+
+
+def test_layers_without_a_name_are_numbered():
+    network = by_hand().build()
+    kinds = [f"{kind}{number}/{tensor}" for kind in ("conv2d", "linear") for number in (1, 2) for tensor in "Wb"]
+    assert list(network.state()) == kinds
+    other = by_hand().build(seed=1)
+    other.load(network.state())
+    images = noise(2, 8, 8, 3).astype("float32")
+    np.testing.assert_array_equal(other.predict(images), network.predict(images))
+    two = by_hand(columns=2).build(["cpu", "cpu"])
+    assert list(two.state())[:3] == ["conv2d1a/W", "conv2d1a/b", "conv2d2a/W"] and "linear2b/b" in two.state()
+    assert len(two.state()) == 16
+
+
+def test_dropout_layers_without_a_name_drop_different_units(form):
+    """And in two columns each column has masks of its own."""
+    layers = [Linear((8, 8, 3), 64), Dropout(), Dropout(), Linear(64, 5)]
+    columns = [copy.deepcopy(layers) for _ in form]
+    network = Network([Stage("all", Exchange([[column] for column in range(len(form))]), columns)], (8, 8, 3))
+    drops = [layer for _, layer in network.build(form).layers() if isinstance(layer, Dropout)]
+    masks = []
+    for drop in drops:
+        with drop.device as device:
+            masks.append(device.get(drop.forward(device.put(np.ones((8, 64))), training=True, step=STEP)))
+    for i, mask in enumerate(masks):
+        for other in masks[:i]:
+            assert abs((mask == other).mean() - 0.5) < 0.15
+    assert len({drop.name for drop in drops}) == len(drops)
+
+
+def test_two_layers_of_one_name_are_refused():
+    layers = [Conv2d(3, 4, 3).named("one"), Linear((6, 6, 4), 5).named("one")]
+    with pytest.raises(UsageError, match="^network: two layers with parameters are called 'one'; give each a name"):
+        Network([Stage("all", Exchange([[0]]), [layers])], (8, 8, 3))
+    again = Linear(5, 5)
+    with pytest.raises(UsageError, match="called 'linear1'"):
+        Network([Stage("all", Exchange([[0]]), [[again, again]])], (5,))
+
+
+@pytest.mark.parametrize("columns, message", [
+    ([[Conv2d(3, 4, 3), ReLU()]], "no stage has a Linear layer on column a; add one, whose outputs are the logits"),
+    ([[Linear((8, 8, 3), 4)], []], "a column of the first stage has no layer; add one, which reads the images"),
+    ([[]], "no stage has a Linear layer on column a"),
+])  # fmt: skip
+def test_a_net_that_cannot_compute_logits_is_refused(columns, message):
+    with pytest.raises(UsageError, match=f"^network: {message}"):
+        Network([Stage("all", Exchange([[column] for column in range(len(columns))]), columns)], (8, 8, 3))
+
+
+def test_a_net_without_arrays_says_so():
+    for call in (lambda net: net.forward(noise(1, 8, 8, 3)), lambda net: net.predict(noise(1, 8, 8, 3)),
+                 lambda net: net.loss_and_backward(noise(1, 8, 8, 3), np.array([0])),
+                 Network.state, Network.gradients, lambda net: net.load({}), Optimizer):  # fmt: skip
+        with pytest.raises(UsageError, match=r"^network: it has no arrays yet; call network.build\(\) first$"):
+            call(by_hand())
+
+
+@pytest.mark.parametrize("images, message", [
+    (np.zeros((2, 8, 8, 3)).tolist(), r"a list instead of an array; use numpy.array\(images, 'float32'\)"),
+    (np.zeros((2, 8, 8, 3), "uint8"), r"got uint8, this network reads float32; use images.astype\('float32'\)"),
+    (np.zeros((2, 8, 8, 3), bool), "got bool, this network reads float32"),
+    (np.zeros((8, 8, 3), "f"), r"got \(8, 3\), this network reads \(8, 8, 3\)"),
+    (np.float32(1), r"got \(\), this network reads \(8, 8, 3\)"),
+])  # fmt: skip
+def test_images_that_do_not_fit_are_refused(images, message):
+    network = by_hand().build()
+    for call in (network.forward, network.predict, lambda x: network.loss_and_backward(x, np.array([0, 1]))):
+        with pytest.raises(ShapeError, match=f"^images: {message}") as caught:
+            call(images)
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [8, (), None, (8.0, 8, 3), (8, 0, 3), (8, -8, 3), "883", (8, np.nan, 3)])
+def test_an_input_shape_that_is_none_is_refused(shape):
+    with pytest.raises(UsageError, match=r"^network: input_shape .*; give \(height, width, channels\), whole numbers$"):
+        Network(by_hand().stages, shape)
+
+
+@pytest.mark.parametrize("settings, message", [
+    ({"devices": "cpu"}, r"devices: 'cpu' is one name; give a list with a name for each column, \['cpu'\]"),
+    ({"devices": []}, r"devices: 0 given, this form of the net has 1 column\(s\)"),
+    ({"seed": 1.5}, "seed: 1.5; give a whole number, or None"), ({"seed": "a"}, "seed: 'a'; give a whole number"),
+    ({"dtype": "int32"}, "conv2d1: got parameters in int32, wants float32 or float64"),
+])  # fmt: skip
+def test_arguments_of_build_are_refused_by_name(settings, message):
+    with pytest.raises(UsageError, match=f"^{message}"):
+        by_hand().build(**settings)
+
+
+@pytest.mark.parametrize("arrays", [None, [1, 2], "weights"])
+def test_load_refuses_what_is_no_dict(arrays):
+    with pytest.raises(CheckpointError, match="^weights: a (NoneType|list|str) instead of a dict of arrays"):
+        by_hand().build().load(arrays)
+
+
+@pytest.mark.parametrize("batch_size", [0, -1, 2.5, "2", None, True])
+def test_predict_refuses_a_batch_that_is_no_number_of_images(batch_size):
+    with pytest.raises(UsageError, match=f"^predict: a batch of {batch_size!r} images; give a whole number, 1 or more"):
+        by_hand().build().predict(noise(5, 8, 8, 3).astype("f"), batch_size)
 
 
 # Errors.
@@ -352,14 +490,14 @@ def test_backward_without_forward(form):
         network.backward(network.devices[0].put(noise(2, 10)))
 
 
-@pytest.mark.parametrize("wrong", [[0, 10], [-1, 0]])
-def test_a_label_outside_the_classes_is_refused(wrong):
-    with pytest.raises(DataError, match=f"labels: {wrong[0]} to {wrong[1]}, but the classes are 0 to 9"):
+@pytest.mark.parametrize("wrong, bad", [([0, 10], 10), ([-1, 0], -1)])
+def test_a_label_outside_the_classes_is_refused(wrong, bad):
+    with pytest.raises(DataError, match=f"^labels: image {wrong.index(bad)} has label {bad}; .* 0 to 9, one an image"):
         build().loss_and_backward(noise(2, 67, 67, 3), np.array(wrong))
 
 
 @pytest.mark.parametrize("labels", [[], [1], [1, 2, 3]])
 def test_another_number_of_labels_than_images_is_refused(labels):
     """A single label would be broadcast, and the gradient would be too large by the number of images."""
-    with pytest.raises(DataError, match=f"labels: {len(labels)} for 2 images"):
+    with pytest.raises(DataError, match=f"labels: {len(labels)} labels for 2 images"):
         build().loss_and_backward(noise(2, 67, 67, 3), np.array(labels, int))

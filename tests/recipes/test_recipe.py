@@ -33,11 +33,11 @@ def test_original_is_run_145_of_2012():
     original = recipe.load("original")
     assert [(p.epoch, p.rate, p.bias_rate, p.colour_noise, p.lr_mult) for p in original.learning.phases] == [
         (0, 1e-2, 0.02, None, {}),
-        (25, 1e-3, 0.002, None, {}),
-        (51, 1e-4, 0.002, None, {}),
-        (67, 1e-4, 0.002, 0.0, {"conv1": 0.1}),
-        (72, 1e-4, 0.002, 0.0, {"conv1": 0.0}),
-        (79, 1e-5, 0.002, 0.0, {"conv1": 0.0}),
+        (25, 1e-3, 0.02, None, {}),
+        (51, 1e-4, 0.02, None, {}),
+        (67, 1e-4, 0.02, 0.0, {"conv1": 0.1}),
+        (72, 1e-4, 0.02, 0.0, {"conv1": 0.0}),
+        (79, 1e-5, 0.02, 0.0, {"conv1": 0.0}),
     ]
     assert (original.learning.epochs, original.learning.batch, original.net.norm) == (91, 128, "2012")
     assert (original.data.shared_crop, original.data.mean, original.data.colour) == (32, "centre", "2012")
@@ -71,7 +71,7 @@ def test_another_number_of_epochs_scales_the_phases():
 def test_another_rate_scales_the_phases():
     fast = recipe.load("original", ["learning.rate=0.02"])
     assert [p.rate for p in fast.learning.phases] == pytest.approx([0.02, 2e-3, 2e-4, 2e-4, 2e-4, 2e-5])
-    assert fast.learning.phases[1].bias_rate == pytest.approx(0.004)
+    assert fast.learning.phases[1].bias_rate == pytest.approx(0.04)
 
 
 @pytest.mark.parametrize("rate", [0.01 / 3, 0.001234567891, 0.02])

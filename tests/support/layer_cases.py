@@ -1,6 +1,9 @@
 """Every layer in several settings with its reference implementation, and checks for all of them; used by the tests of
 the layers and by the mutants."""
 
+import math
+from functools import partial
+
 import numpy as np
 
 from tests.support.in_a_block import BlockCase
@@ -39,7 +42,8 @@ class Case:
         y = device.get(layer.forward(device.put(x), **self.options))
         dy = noise(*y.shape, purpose="dy").astype(y.dtype) if dy is None else dy
         dx = device.get(layer.backward(device.put(dy)))
-        return {"y": y, "dx": dx} | {"d" + p.kind: device.get(p.grad) for p in layer.parameters}, dy
+        names = [f"d{p.kind}{p.names[0][len(layer.name) :]}" for p in layer.parameters]  # dW, or dW.0, dW.1
+        return {"y": y, "dx": dx} | dict(zip(names, (device.get(p.grad) for p in layer.parameters), strict=True)), dy
 
 
 def _conv(shape, maps, kernel, **options):
@@ -76,6 +80,51 @@ def _plain(make, twin, shape, scale=1.0, **options):
         lambda: make(**options), shape, lambda x: forward(x, **options), lambda dy, x: (backward(dy, x, **options),),
         scale=scale,
     )  # fmt: skip
+
+
+def _deal(shape, dealt):
+    layer = layers.DealChannels(shape[-1], dealt).named("layer").build()
+    order = [int(channel) for pack, _ in layer.packs for channel in pack]
+    return Case(
+        lambda: layers.DealChannels(shape[-1], dealt), shape,
+        lambda x: loops.deal_channels(x, order), lambda dy, x: (loops.deal_channels_backward(dy, x, order),),
+    )  # fmt: skip
+
+
+def _sum(shapes, makers, forward, backward, joined, unshared=False):
+    # ``forward(x, W)`` and ``backward(dy, x, W)`` of each input alone, without its bias.
+    def inputs(x):
+        sizes = [shape[-1] if len(joined) > 2 else math.prod(shape) for shape in shapes]
+        return [
+            part.reshape(len(x), *shape)
+            for part, shape in zip(np.split(x, np.cumsum(sizes)[:-1], axis=-1), shapes, strict=True)
+        ]
+
+    def run(x, *parameters):
+        return sum(f(part, W) for f, part, W in zip(forward, inputs(x), parameters, strict=False)) + parameters[-1]
+
+    def run_backward(dy, x, *parameters):
+        parts = [f(dy, part, W) for f, part, W in zip(backward, inputs(x), parameters, strict=False)]
+        dx = np.concatenate([part[0].reshape(len(x), *([-1] if len(joined) == 2 else part[0].shape[1:]))
+                             for part in parts], axis=-1)  # fmt: skip
+        db = dy.sum(axis=0) if unshared else dy.reshape(-1, dy.shape[-1]).sum(axis=0)
+        return dx, *(part[1] for part in parts), db
+
+    return Case(lambda: layers.SumOfInputs(shapes, [make() for make in makers], unshared), joined, run, run_backward)
+
+
+def _sum_of_convs(shapes, joined, kernels, options, unshared=False):
+    return _sum(
+        shapes,
+        [
+            partial(layers.Conv2d, shape[-1], 4, kernel, **each)
+            for shape, kernel, each in zip(shapes, kernels, options, strict=True)
+        ],
+        [lambda x, W, each=each: loops.conv2d(x, W, np.zeros(4), **each) for each in options],
+        [lambda dy, x, W, each=each: loops.conv2d_backward(dy, x, W, **each) for each in options],
+        joined,
+        unshared,
+    )
 
 
 def _dropout(p, step):
@@ -118,6 +167,29 @@ CASES = {
     "spatial norm of 2012": _plain(layers.SpatialNorm, "spatial_norm", (2, 6, 7, 3), scale=100.0),
     "spatial norm n 4": _plain(layers.SpatialNorm, "spatial_norm", (2, 5, 6, 3), size=4, k=2.0, alpha=16.0),
     "spatial norm of 3x2": _plain(layers.SpatialNorm, "spatial_norm", (4, 3, 2, 5), alpha=25.0),
+    "logistic": _plain(layers.Logistic, "logistic", (2, 3, 4, 5)),
+    "soft relu": _plain(layers.SoftReLU, "soft_relu", (2, 3, 4, 5)),
+    "abs": _plain(layers.Abs, "absolute", (2, 3, 4, 5)),
+    "square": _plain(layers.Square, "square", (2, 3, 4, 5)),
+    "scaled tanh": _plain(layers.ScaledTanh, "scaled_tanh", (2, 3, 4, 5), a=1.5, b=0.5),
+    "contrast norm of 2012": _plain(layers.ContrastNorm, "contrast_norm", (2, 6, 7, 3), scale=30.0),
+    "contrast norm n 4": _plain(layers.ContrastNorm, "contrast_norm", (2, 5, 6, 3), size=4, k=2.0, alpha=16.0),
+    "contrast norm of 3x2": _plain(layers.ContrastNorm, "contrast_norm", (4, 3, 2, 5), alpha=25.0, beta=0.5),
+    "blur": _plain(layers.GaussianBlur, "gaussian_blur", (2, 5, 6, 3), deviation=1.5, size=3),
+    "blur wider than the image": _plain(layers.GaussianBlur, "gaussian_blur", (2, 3, 2, 2), deviation=4.0, size=9),
+    "subsample": _plain(layers.Subsample, "subsample", (2, 9, 6, 3), stride=4),
+    "deal channels": _deal((2, 3, 2, 8), 16),
+    "elementwise sum": _plain(layers.ElementwiseSum, "elementwise_sum", (2, 3, 2, 6), coefficients=(1.0, -1.0, 0.5)),
+    "sum of convs of one size": _sum_of_convs([(5, 6, 3), (5, 6, 2)], (2, 5, 6, 5), (3, 1), [{"pad": 1}, {}]),
+    "sum of convs of two sizes": _sum_of_convs([(9, 9, 3), (5, 5, 2)], (2, 293), (1, 3), [{"stride": 2}, {"pad": 1}]),
+    "sum with a bias at each position": _sum_of_convs([(5, 6, 4)], (2, 5, 6, 4), (3,), [{"groups": 2}], unshared=True),
+    "sum of linears": _sum(
+        [(2, 2, 3), (4,)],
+        [lambda: layers.Linear((2, 2, 3), 4), lambda: layers.Linear(4, 4)],
+        [lambda x, W: loops.linear(x, W, np.zeros(4))] * 2,
+        [lambda dy, x, W: loops.linear_backward(dy, x, W)] * 2,
+        (3, 16),
+    ),
     "linear": _linear((4, 7), 5),
     "linear of images": _linear((2, 3, 5, 4), 6),
     "linear groups 2": _linear((2, 3, 5, 4), 6, groups=2),

@@ -119,18 +119,84 @@ PLACES = {
     "layers.activation:Tanh.backward": {
         "tanh: derivative of the sigmoid": ("(1 - y * y)", "(y - y * y)"),
     },
+    "layers.units:_logistic": {
+        "units: tanh for the logistic unit": ("tanh(0.5 * x)", "tanh(x)"),
+    },
+    "layers.units:Logistic.backward": {
+        "units: logistic unit with the derivative of tanh": ("* y * (1 - y)", "* (1 - y * y)"),
+    },
+    "layers.units:SoftReLU.forward": {
+        "units: soft relu without its linear part": ("xp.where(positive, x, 0) +", "0 * x +"),
+    },
+    "layers.units:SoftReLU.backward": {
+        "units: soft relu with the derivative of relu": (
+            "_logistic(self.device.xp, self.pop_saved())",
+            "(self.pop_saved() > 0)",
+        ),
+    },
+    "layers.units:Abs.backward": {
+        "units: abs passes on its gradient as it is": ("dy * self.device.xp.sign(self.pop_saved())", "1 * dy"),
+    },
+    "layers.units:Square.backward": {
+        "units: square without the 2": ("2 * dy", "dy"),
+    },
+    "layers.units:ScaledTanh.backward": {
+        "units: scaled tanh without its inner slope": ("self.a * self.b", "self.a"),
+    },
+    "layers.contrast:ContrastNorm.forward": {
+        "contrast norm: mean over the full window": ("/ area", "/ self.size**2"),
+        "contrast norm: energy of the pixels, not of the deviations": ("e * e, before", "x * x, before"),
+    },
+    "layers.contrast:ContrastNorm.backward": {
+        "contrast norm: derivative of the mean left out, as in 2012": ("- self.window_sum(de / area, after)", "- 0"),
+        "contrast norm: windows look the wrong way": ("self.size - 1 - self.size // 2", "self.size // 2"),
+        "contrast norm: energy's gradient halved": ("de = 2 *", "de = 1 *"),
+    },
+    "layers.blur:GaussianBlur.__init__": {
+        "blur: taps do not sum to 1": ("tap / sum(taps)", "tap"),
+    },
+    "layers.blur:GaussianBlur._blur": {
+        "blur: edges are repeated": (
+            "padded[:, before : before + h, before : before + w] = x",
+            "padded[:] = self.device.xp.pad(x, ((0, 0), (before, before), (before, before), (0, 0)), 'edge')",
+        ),
+        "blur: rows only": ("rows[:, :, shift : shift + w]", "rows[:, :, before : before + w]"),
+    },
+    "layers.blur:Subsample.backward": {
+        "subsample: gradient at every pixel": ("dx[:, :: self.stride, :: self.stride] = dy", "dx += dy[:, :1, :1]"),
+    },
+    "layers.sparse:DealChannels.backward": {
+        "deal channels: order of forward used in backward": ("for n, (_, place)", "for n, (place, _)"),
+        "deal channels: the first pack only": ("in enumerate(self.packs)", "in enumerate(self.packs[:1])"),
+    },
+    "layers.joined:inputs_of": {
+        "joined: inputs in the other order": (
+            "zip(sizes, accumulate(sizes), strict=True)",
+            "[*zip(sizes, accumulate(sizes), strict=True)][::-1]",
+        ),
+    },
+    "layers.joined:SumOfInputs.forward": {
+        "joined: bias forgotten": ("start=self.b.value", "start=0 * self.b.value"),
+    },
+    "layers.joined:SumOfInputs.backward": {
+        "joined: bias gradient adds up": ("self.b.grad[...] =", "self.b.grad +="),
+        "joined: bias gradient averaged": (".sum(axis=0)", ".mean(axis=0)"),
+    },
+    "layers.joined:ElementwiseSum.backward": {
+        "elementwise sum: coefficients forgotten in backward": ("a * dy for a", "dy for a"),
+    },
     "layers.normalization:_ResponseNorm.backward": {
-        "lrn: cross term dropped": ("return dy * d**-self.beta - 2 *", "return dy * d**-self.beta - 0 *"),
+        "lrn: cross term dropped": ("return dy * p - 2 *", "return dy * p - 0 *"),
         "lrn: sign of the cross term": ("- 2 * self.alpha", "+ 2 * self.alpha"),
         "lrn: cross term halved": ("- 2 * self.alpha", "- self.alpha"),
-        "lrn: beta forgotten in the cross term": ("self.alpha * self.beta * x", "self.alpha * x"),
+        "lrn: beta forgotten in the cross term": ("self.alpha * self.beta / SCALE", "self.alpha / SCALE"),
         "lrn: cross term without the neighbours": (
-            "self.window_sum(dy * x * d ** (-self.beta - 1), self.size - 1 - self.size // 2)",
-            "dy * x * d ** (-self.beta - 1)",
+            "self.window_sum(dy * (x / d * SCALE * p), self.size - 1 - self.size // 2)",
+            "dy * (x / d * SCALE * p)",
         ),
         "lrn: backward's window looks the wrong way": ("self.size - 1 - self.size // 2", "self.size // 2"),
-        "lrn: direct term lost": ("return dy * d**-self.beta -", "return -"),
-        "lrn: exponent of d one off": ("(-self.beta - 1)", "-self.beta"),
+        "lrn: direct term lost": ("return dy * p -", "return -"),
+        "lrn: exponent of d one off": ("x / d * SCALE", "x * SCALE"),
     },
     "layers.normalization:_ResponseNorm.forward": {
         "lrn: x not squared": ("(x * x,", "(0 * x + 1,"),
@@ -140,8 +206,8 @@ PLACES = {
     },
     "layers.normalization:LRN.__init__": {
         "lrn: k defaults to 1": ("k: float = K", "k: float = 1.0"),
-        "lrn: alpha not divided by n": ("alpha / size if average else alpha", "alpha"),
-        "lrn: alpha always divided by n": ("alpha / size if average else alpha", "alpha / size"),
+        "lrn: alpha not divided by n": ("self.size if average else 1", "1"),
+        "lrn: alpha always divided by n": ("self.size if average else 1", "self.size"),
     },
     "layers.normalization:LRN.window_sum": {
         "lrn: window of 4": ("in range(self.size))", "in range(self.size - 1))"),
@@ -155,7 +221,7 @@ PLACES = {
         ),
     },
     "layers.normalization:SpatialNorm.__init__": {
-        "spatial norm: alpha divided by the side": ("alpha / size**2", "alpha / size"),
+        "spatial norm: alpha divided by the side": ("self.size**2", "self.size"),
     },
     "layers.normalization:SpatialNorm.window_sum": {
         "spatial norm: window over rows only": ("rows[:, :, shift : shift + w]", "rows[:, :, before : before + w]"),
@@ -166,7 +232,7 @@ PLACES = {
     },
     "layers.pooling:MaxPool.backward": {
         "max pool: overlaps overwrite": ("dx[pixels] +=", "dx[pixels] ="),
-        "max pool: every pixel wins": ("(x[pixels] == y[units]) &", ""),
+        "max pool: every pixel wins": ("largest & ~found", "~found"),
         "max pool: all of several largest": ("found[units] |= first", "pass"),
         "max pool: to the last of several largest": (
             "in self.taps(x.shape):",
@@ -213,7 +279,7 @@ PLACES = {
         ),
         "lrn for NumPy: backward's window looks the wrong way": ("self.size - 1 - self.before", "self.before"),
         "lrn for NumPy: direct term lost": ("yield np.add, out, power, out", "pass"),
-        "lrn for NumPy: exponent of d one off": ("q if self.beta == 0.75 else r, power, q", "1.0, power, q"),
+        "lrn for NumPy: exponent of d one off": ("yield np.multiply, q, power, q", "pass"),
     },
     "kernels.cpu.response:_ResponseNorm._power": {
         "lrn for NumPy: beta is 1/2 where it is 3/4": ("yield np.multiply, out, r, out", "pass"),
@@ -312,8 +378,8 @@ PLACES = {
     },
     "layers.linear:Linear.product": {
         "linear: images read channel by channel": (
-            "x[..., inputs].reshape(len(x), -1)",
-            "(x if x.ndim < 4 else x.transpose(0, 3, 1, 2).reshape(x.shape))[..., inputs].reshape(len(x), -1)",
+            "x[..., inputs].reshape(",
+            "(x if x.ndim < 4 else x.transpose(0, 3, 1, 2).reshape(x.shape))[..., inputs].reshape(",
         ),
     },
     "layers.linear:Linear.backward": {
@@ -329,12 +395,12 @@ PLACES = {
     "layers.dropout:Dropout.forward": {
         "dropout: not scaled at test": ("return x * (1 - self.p)", "return x * 1"),
         "dropout: scaled by p at test": ("return x * (1 - self.p)", "return x * self.p"),
-        "dropout: scaled in training too": ("return x * self.saved", "return x * self.saved / (1 - self.p)"),
+        "dropout: scaled in training too": ("(self.saved, x, 0)", "(self.saved, x / (1 - self.p), 0)"),
         "dropout: active at test": ("if not training:", "step = step or randomness.Step(0, 0)\n    if False:"),
         "dropout: inactive in training": ("if not training:", "if True:"),
         "dropout: same mask in both columns": (
-            "arange(self.first_unit, self.first_unit + x.shape[1])",
-            "arange(x.shape[1])",
+            "arange(self.first_unit, self.first_unit + math.prod(x.shape[1:]))",
+            "arange(math.prod(x.shape[1:]))",
         ),
         "dropout: same mask for all images": ("images, units, xp=xp", "images * 0, units, xp=xp"),
         "dropout: every block begins with the first mask": (
@@ -349,17 +415,17 @@ PLACES = {
         "dropout: same mask in both layers": ("\"dropout\", self.stream", "\"dropout\""),
     },
     "layers.dropout:Dropout.backward": {
-        "dropout: backward forgets the mask": ("dy * self.pop_saved()", "dy"),
+        "dropout: backward forgets the mask": ("self.device.xp.where(m, dy, 0)", "dy"),
     },
-    "layers.loss:SoftmaxLoss.forward": {
+    "layers.loss:SoftmaxLoss.forward_checked": {
         "loss: no shift": ("z - z.real.max(axis=1)[:, None]", "z - 0"),
         "loss: shift by the batch's maximum": ("z.real.max(axis=1)[:, None]", "z.real.max()"),
         "loss: summed over images": (".sum() / n", ".sum()"),
         "loss: label one off": ("labels[:, None]", "labels[:, None] + 1"),
     },
     "layers.loss:SoftmaxLoss.backward": {
-        "loss: gradient summed over images": ("/ len(right)", ""),
-        "loss: gradient averaged over classes": ("len(right)", "right.size"),
+        "loss: gradient summed over images": ("/ max(1, len(right))", ""),
+        "loss: gradient averaged over classes": ("max(1, len(right))", "right.size"),
         "loss: gradient of the wrong sign": ("/ total[:, None] - right)", "/ total[:, None] + right)"),
         "loss: gradient of logits, not of probabilities": ("self.device.xp.exp(shifted) / total[:, None]", "shifted"),
     },
@@ -370,12 +436,14 @@ PLACES = {
         "init: fan-out for fan-in": ("parameter.shape[:-1]", "parameter.shape[-1:]"),
     },
     "network.columns:Exchange.backward": {
-        "columns: gradient sent to the wrong home": (
-            "self._slices[reader][source]",
-            "self._slices[reader][len(dys) - 1 - source if len(self._slices[reader]) > 1 else source]",
-        ),
-        "columns: one column's gradient not sent home": ("if source in sources]", "if source in sources][:1]"),
+        "columns: one column's gradient not sent home": ("and dy is not None", "and dx is None"),
         "columns: gradient counted twice": ("else dx + dy", "else dx + 2 * dy"),
+    },
+    "network.columns:Exchange._part": {
+        "columns: gradient sent to the wrong home": (
+            "if each == source",
+            "if each == sources[::-1][sources.index(source)]",
+        ),
     },
     "network.columns:Exchange.forward": {
         "columns: exchange doubles": (
@@ -384,7 +452,7 @@ PLACES = {
         ),
     },
     "network.columns:Exchange._join": {
-        "columns: joined in the wrong order": ("slices[source]] =", "slices[sources[-1 - sources.index(source)]]] ="),
+        "columns: joined in the wrong order": ("inputs_of(joined, shapes)", "inputs_of(joined, shapes)[::-1]"),
         "columns: other column's maps not read": (
             "self._transfer(xs[source],",
             "self._transfer(xs[source] * (source == destination),",
@@ -396,7 +464,7 @@ PLACES = {
         "columns: backward bytes not counted": ("+= x.nbytes", "+= x.nbytes * (direction == 'forward')"),
     },
     "network.columns:Exchange.bytes_per_image": {
-        "columns: own maps counted as crossing": ("set(sources) - {destination}", "set(sources)"),
+        "columns: own maps counted as crossing": ("self.gpus[source] != self.gpus[destination]", "sources"),
     },
     "network.columns:Stage.backward": {
         "columns: layers run backward in forward order": ("in reversed(column)", "in column"),
@@ -471,14 +539,21 @@ PLACES = {
     },
     "training.optimizer:Optimizer.update": {
         "update: biases decay": ("if parameter.kind == \"W\" else 0.0", ""),
-        "update: decay without the rate": ("return own, decay * own", "return own, decay"),
+        "update: decay without the rate": ("decay * own", "decay"),
         "update: layers have no decay of their own": (
             "self.layer_weight_decay.get(parameter.layer, self.weight_decay)",
             "self.weight_decay",
         ),
         "update: biases have the weights' rate": ("rate if bias_rate is None else bias_rate", "rate"),
         "update: lr_mult ignored": (".get(parameter.layer, 1.0)", ".get(\"\", 1.0)"),
-        "update: frozen layers decay": ("if own:", "own = own or rate\n        if own:"),
+    },
+    "training.optimizer:Optimizer.update_each": {
+        "update: every parameter has the net's momentum": ("own.momentum", "self.momentum"),
+        "update: weights and biases are one": ("/{parameter.kind}", "/W"),
+        "update: weight decay of its own without the rate": ("own.weight_decay * own.rate", "own.weight_decay"),
+    },
+    "training.optimizer:Optimizer._step": {
+        "update: frozen layers decay": ("if own:", "own = own or 1e-3\n        if own:"),
     },
     "layers.cook_toom:cook_toom": {
         "winograd: denominators forgotten": ("[[value / s for value", "[[value for value"),

@@ -28,6 +28,7 @@ from tinyalex.network import alexnet
 from tinyalex.network.fast import FastStage, ReadableForm, form_of
 from tinyalex.randomness import Step
 from tinyalex.recipes import recipe
+from tinyalex.recipes.cuda_convnet.description import Rates
 from tinyalex.recipes.settings import Init, Learning, Net, Phase
 from tinyalex.training import schedule
 from tinyalex.training.optimizer import Optimizer
@@ -367,6 +368,26 @@ def update_is_the_papers():
         close(name, view, w[name], 1e-14)
 
 
+def update_of_the_files_is_each_tensors_own():
+    net = network(["cpu", "cpu"])
+    rates = {
+        name: Rates(0.01 / (1 + number), 0.1 * (number % 8), 0.3 if name.endswith("W") else 0.0)
+        for number, name in enumerate(net.state())
+    }
+    w = {name: view.copy() for name, view in net.state().items()}
+    v = {name: np.zeros_like(value) for name, value in w.items()}
+    optimizer = Optimizer(net)
+    for number in range(3):
+        for name, _, view in net.tensors("grad"):
+            view[...] = noise(*view.shape, purpose=f"{name} {number}")
+            own = rates[name]
+            v[name] = own.momentum * v[name] - own.weight_decay * own.rate * w[name] - own.rate * view
+            w[name] = w[name] + v[name]
+        optimizer.update_each(rates)
+    for name, _, view in net.tensors():
+        close(name, view, w[name], 1e-13)
+
+
 def slow_layers_are_slow():
     net = network(["cpu", "cpu"])
     before = {name: device.get(view) for name, device, view in net.tensors()}
@@ -429,6 +450,7 @@ CHECKS = [
     blocks_know_their_place,
     predictions_are_probabilities,
     update_is_the_papers,
+    update_of_the_files_is_each_tensors_own,
     slow_layers_are_slow,
     rates_follow_the_script,
     gradients_pass_the_checker,

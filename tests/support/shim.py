@@ -93,6 +93,11 @@ def library(text):
         shutil.rmtree(folder)
 
 
+def built(text):
+    """Compile a source's kernels, and what runs them."""
+    return library(SHIM + text + "".join(runner(*each) for each in kernels(text).items()))
+
+
 def run(text, name, grid, threads, arguments):
     """Check a kernel's arguments and run it on NumPy's memory."""
     types = kernels(text)[name]
@@ -112,8 +117,7 @@ def run(text, name, grid, threads, arguments):
             held.append(ctypes.c_void_p.from_buffer_copy(argument.tobytes().ljust(8, b"\0")))
     (rows, parts), pointers = grid, (ctypes.c_void_p * len(held))(*map(ctypes.addressof, held))
     assert 0 < rows < 1 << 31 and 0 < parts < 1 << 16 and 0 < threads <= 1024 and threads % 32 == 0
-    function = library(SHIM + text + "".join(runner(*each) for each in kernels(text).items()))[f"run_{name}"]
-    function(ctypes.c_uint(rows), ctypes.c_uint(parts), ctypes.c_uint(threads), pointers)
+    built(text)[f"run_{name}"](ctypes.c_uint(rows), ctypes.c_uint(parts), ctypes.c_uint(threads), pointers)
 
 
 DTYPES = {
@@ -145,6 +149,27 @@ class ShimDevice(Device):
     def _start(self, code, name, real, constants, grid, arguments):
         blocks, threads = grid
         run(launch.source(code, real, constants), name, blocks, threads, arguments)
+        self.started.append(name)
+
+
+class AnySize(ShimDevice):
+    """A `ShimDevice` that compiles each source once and sets the sizes before each start, for sweeps over many shapes.
+
+    On a GPU sizes are macros. Here all but ``PART``, which C++ needs as a constant, are variables.
+    """
+
+    def _start(self, code, name, real, constants, grid, arguments):
+        sizes = {key: value for key, value in constants.items() if key != "PART"}
+        if sizes:
+            names = list(sizes)
+            values = " ".join(f"{key} = values[{i}];" for i, key in enumerate(names))
+            setter = f'extern "C" void set_sizes(const int *values) {{ {values} }}\n'
+            code = f"static int {', '.join(names)};\n{setter}{code}"
+        text = launch.source(code, real, {key: constants[key] for key in constants.keys() - sizes.keys()})
+        if sizes:
+            built(text).set_sizes((ctypes.c_int * len(sizes))(*sizes.values()))
+        blocks, threads = grid
+        run(text, name, blocks, threads, arguments)
         self.started.append(name)
 
 

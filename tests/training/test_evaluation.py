@@ -3,8 +3,12 @@
 import numpy as np
 import pytest
 
-from tinyalex.errors import DataError
-from tinyalex.training import confusion
+from tinyalex.datasets import ImageSet
+from tinyalex.datasets.loading.batches import test_batches as batches_of
+from tinyalex.errors import DataError, UsageError
+from tinyalex.network import alexnet
+from tinyalex.recipes import recipe
+from tinyalex.training import confusion, evaluation
 from tinyalex.training.evaluation import ranks, score
 
 
@@ -92,5 +96,54 @@ def test_a_probability_of_zero_has_a_finite_loss():
 
 @pytest.mark.parametrize("label", [-1, 3])
 def test_label_outside_the_classes_is_refused(label):
-    with pytest.raises(DataError, match="but the classes are 0 to 2"):
+    with pytest.raises(
+        DataError, match=f"^labels: image 1 has label {label}; labels have to be whole numbers from 0 to 2, "
+    ):
         score(np.full((2, 3), 1 / 3), np.array([0, label]))
+
+
+WRONG_LABELS = [[0, 3], [-1, 0], [0.0, 1.0], [True, False], [[0], [1]], [0], [0, 1, 2], [[1, 0, 0], [0, 1, 0]]]
+
+
+@pytest.mark.parametrize("labels", WRONG_LABELS, ids=str)
+@pytest.mark.parametrize("function", [ranks, score, confusion.by_class, confusion.confused])
+def test_all_scores_refuse_wrong_labels(function, labels):
+    with pytest.raises(DataError, match="labels have to be whole numbers from 0 to 2, one an image"):
+        function(np.full((2, 3), 1 / 3), np.array(labels))
+    with pytest.raises(DataError, match="^labels: a list instead of an array"):
+        function(np.full((2, 3), 1 / 3), labels)
+
+
+def test_evaluation_of_an_empty_set():
+    settings = recipe.load("shapes", ["net.classes=3"])
+    network, mean = alexnet.build(settings.net, settings.init), np.zeros((64, 64, 3), "float32")
+    nothing = ImageSet(np.empty((0, 64, 64, 3), "uint8"), np.array([], int))
+    for views in (1, 10):
+        assert evaluation.probabilities(network, nothing, mean, settings, views).shape == (0, 3)
+        assert evaluation.evaluate(network, nothing, mean, settings, views).count == 0
+
+
+@pytest.mark.parametrize("views", [0, -1, 2, 2.5, "10", None, True])
+def test_another_number_of_views_is_refused(views):
+    settings = recipe.load("shapes", ["net.classes=3"])
+    network, mean = alexnet.build(settings.net, settings.init), np.zeros((64, 64, 3), "float32")
+    images = ImageSet(np.zeros((2, 64, 64, 3), "uint8"), np.array([0, 1]))
+    with pytest.raises(UsageError, match=f"^views: {views!r} is not supported; use 1, 9 or 10$"):
+        evaluation.evaluate(network, images, mean, settings, views)
+
+
+@pytest.mark.parametrize("batch", [0, -1, 2.5, "10", None, True])
+def test_test_batches_of_no_number_of_images_are_refused(batch):
+    settings = recipe.load("shapes", ["net.classes=3"])
+    images, mean = ImageSet(np.zeros((2, 64, 64, 3), "uint8"), np.array([0, 1])), np.zeros((64, 64, 3), "float32")
+    with pytest.raises(UsageError, match=f"^test batches of {batch!r} images; give a whole number, 1 or more$"):
+        batches_of(images, mean, settings, batch)
+
+
+@pytest.mark.parametrize("labels", [np.array([]), np.array([], int)])
+def test_scores_of_no_images(labels):
+    p = np.empty((0, 3))
+    assert ranks(p, labels).tolist() == [] and confusion.confused(p, labels) == []
+    found = score(p, labels)
+    assert found.count == 0 and np.isnan(found[1:]).all()
+    assert [(row.count, row.times) for row in confusion.by_class(p, labels)] == [(0, 0)] * 3

@@ -7,6 +7,7 @@ exit code. Errors are raised here and printed by `tinyalex.cli`.
 
 from tinyalex.commands import (  # fmt: skip
     bench,
+    convert,
     doctor,
     evaluate,
     experiment,
@@ -20,4 +21,6 @@ from tinyalex.commands import (  # fmt: skip
     verify,
 )
 
-ALL = (prepare, verify, train, evaluate, predict, summary, gradcheck, figures, experiment, export, bench, doctor)
+ALL = (
+    prepare, verify, train, evaluate, predict, summary, gradcheck, figures, experiment, export, convert, bench, doctor,
+)  # fmt: skip

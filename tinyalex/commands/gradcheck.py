@@ -1,7 +1,9 @@
 """Check the gradients that backward computes against numerical derivatives."""
 
 from tinyalex.commands.common import print_line
-from tinyalex.commands.options import changes, threads
+from tinyalex.commands.cuda_convnet import pair
+from tinyalex.commands.options import changes, rate_file, threads
+from tinyalex.errors import UsageError
 
 
 def options(command):
@@ -13,6 +15,7 @@ def options(command):
         help="a kind of layer (conv, lrn, maxpool, ...), or a recipe, whose net is checked at a reduced size "
         "(default: every kind of layer, and the two-column net of the recipe original)",
     )
+    rate_file(command)
     command.add_argument(
         "--method",
         choices=["complex", "central"],
@@ -28,6 +31,11 @@ def run(options):
     """Check gradients and print a table; return 1 if a gradient is wrong, or more than half of a tensor is excused."""
     from tinyalex import gradcheck as checker
 
-    results = checker.suite(options.what, options.method, options.set)
+    if description := pair(options.what, options.rates):
+        if options.set:
+            raise UsageError(f"--set {options.set[0]}: changes a recipe's net, not that of cuda-convnet's files")
+        results = checker.cuda_convnet.check(description, options.method)
+    else:
+        results = checker.suite(options.what, options.method, options.set)
     print_line(checker.table(results))
     return int(any(result.failed for result in results))

@@ -64,3 +64,13 @@ def kernels_note(options):
 def threads(command):
     """Add ``--threads``, which `tinyalex.cli` applies."""
     command.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: one per processor)")
+
+
+def rate_file(command):
+    """Add the second of a pair of cuda-convnet's files, which arrives as ``options.rates``."""
+    command.add_argument(
+        "rates",
+        nargs="?",
+        metavar="LAYER-PARAMS.cfg",
+        help="after a LAYERS.cfg of cuda-convnet, the authors' code of 2012: its file of learning rates",
+    )

@@ -4,7 +4,8 @@ import shlex
 from pathlib import Path
 
 from tinyalex.commands.common import describe_dataset, load_dataset, print_line, save_pictures, score_line, with_data
-from tinyalex.commands.options import DATA, RUN, kernels_note, machine, no_kernels, recipe
+from tinyalex.commands.cuda_convnet import load_recipe
+from tinyalex.commands.options import DATA, RUN, kernels_note, machine, no_kernels, rate_file, recipe
 from tinyalex.errors import StorageError, UsageError
 from tinyalex.recipes import recipe as recipes
 from tinyalex.runs.resume import SAVE_EVERY, ResumeOptions
@@ -14,6 +15,7 @@ from tinyalex.runs.runlog import quietly
 def options(command):
     """Add the command's options to its parser."""
     recipe(command, "shapes")
+    rate_file(command)
     command.add_argument("--data", metavar="DIR", help=f"{DATA} (default: the recipe's)")
     command.add_argument(
         "--out",
@@ -76,7 +78,7 @@ def run(options):
     from tinyalex.runs import train as runs_train
 
     overrides = list(options.set) + ([] if options.epochs is None else [f"learning.epochs={options.epochs}"])
-    recipe = with_data(recipes.load(options.recipe, overrides), options.data)
+    recipe = with_data(load_recipe(options.recipe, options.rates, overrides), options.data)
     for name in options.devices:
         Device(name, options.kernels)  # raises DeviceError now, before the data set is loaded
     out = Path(options.out or Path("runs") / recipe.name)

@@ -13,6 +13,7 @@ import numpy as np
 
 from tinyalex.datasets.statistics import mean_image, pixel_sums, principal_colours
 from tinyalex.errors import DataError
+from tinyalex.labels import check as check_labels
 
 _CHUNK = 512  # images read at once
 
@@ -40,11 +41,31 @@ class ImageSet:
     Attributes
     ----------
     images : uint8 (n, S, S, 3)
+        0 to 255.
     labels : int64 (n,)
+        0 or more.
+
+    Raises
+    ------
+    DataError
+        If the images are no such array, or the labels are not one whole number for each image.
     """
 
     images: np.ndarray
     labels: np.ndarray
+
+    def __post_init__(self) -> None:
+        x = self.images
+        if not isinstance(x, np.ndarray):
+            raise DataError(f"images: a {type(x).__name__} instead of an array; use numpy.array(images, 'uint8')")
+        if x.ndim != 4 or x.shape[1] != x.shape[2] or x.shape[3] != 3 or not x.shape[1]:
+            raise DataError(f"images: an array of shape {x.shape}; give (images, side, side, 3), squares of one size")
+        if x.dtype != np.uint8:
+            raise DataError(
+                f"images: numbers of type {x.dtype}; give bytes from 0 to 255: of images from 0 to 1, "
+                "(255 * images).round().astype('uint8')"
+            )
+        check_labels(self.labels, len(x))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -96,7 +117,7 @@ class Dataset:
     def __post_init__(self) -> None:
         for split in ("train", "test"):
             images = getattr(self, split)
-            _check_labels(f"{self.name}: {split}", np.asarray(images.labels), len(images), len(self.classes))
+            check_labels(images.labels, len(images), len(self.classes), f"{self.name}: {split}")
 
     @cached_property
     def identity(self) -> str:
@@ -143,18 +164,6 @@ class Dataset:
             return images
         what = "training images" if split == "train" else "test images"
         raise DataError(f"{self.name}: has no {what}; give a set that has a {split} split")
-
-
-def _check_labels(name: str, labels: np.ndarray, count: int, classes: int) -> None:
-    # Here, because a GPU would take a label out of range for no class at all, or for another one, without an error.
-    wanted = f"whole numbers from 0 to {classes - 1}, one an image"
-    if labels.shape != (count,):
-        seen = f"{len(labels):,} labels" if labels.ndim == 1 else f"labels of shape {labels.shape}"
-        raise DataError(f"{name}: {seen} for {count:,} images; labels have to be {wanted}")
-    if count and not np.issubdtype(labels.dtype, np.integer):
-        raise DataError(f"{name}: labels of type {labels.dtype}; labels have to be {wanted}")
-    for i in np.flatnonzero((labels < 0) | (labels >= classes))[:1]:
-        raise DataError(f"{name}: image {i} has label {labels[i]}; labels have to be {wanted}")
 
 
 def _chunks(images: Images) -> Iterator[np.ndarray]:

@@ -181,7 +181,9 @@ class Device:
     def matmul(self, a: Array, b: Array, out: Array) -> Array:
         """Write the product of two matrices to ``out`` and return it; on the CPU the workers split its longer side."""
         rows, columns = out.shape
-        if self.kind == "cuda" and gemm.supports(a, b, out):
+        if not a.size:  # no images: BLAS takes no empty matrices
+            out[...] = 0
+        elif self.kind == "cuda" and gemm.supports(a, b, out):
             a, b = (gemm.arranged(self.xp, matrix) for matrix in (a, b))
             gemm.gemm(self._cublas, self.cupy_device.cublas_handle, a, b, out, self.tf32)
         elif not self.on_host or rows * columns * a.shape[1] < 1 << 22 or workers().busy:
@@ -205,10 +207,10 @@ class Device:
         Returns
         -------
         module or None
-            None where the readable form is to be used: on the CPU, for types of arrays that have no kernels, and if the
-            device was made with ``kernels=False``.
+            None where the readable form is to be used: on the CPU, for types of arrays that have no kernels, for empty
+            arrays, and if the device was made with ``kernels=False``.
         """
-        return cuda if self.has_cuda_kernels(x.dtype) else None
+        return cuda if x.size and self.has_cuda_kernels(x.dtype) else None
 
     def has_cuda_kernels(self, dtype: DTypeLike) -> bool:
         """Whether this device runs CUDA kernels for arrays of this type."""

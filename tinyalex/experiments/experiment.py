@@ -52,7 +52,7 @@ def experiment(name, recipe, dataset, out, seeds, devices, search_epochs, show):
             return about | title | paper | race(recipe, dataset, out, seeds, devices, search_epochs, show)
         comparison, recipes = catalogue.find(name, recipe)
         title = {"title": comparison.title, "section": comparison.section}
-        paper = {"paper": list(comparison.paper), "source": comparison.source}
+        paper = {"paper": list(comparison.paper), "source": comparison.source, "found": comparison.found}
         return about | title | paper | compare(comparison, recipes, dataset, out, seeds, devices, show)
 
 

@@ -61,11 +61,11 @@ def _comparison(result):
 
 def _sentence(result, effect):
     # The paper's claim: the changed net has a higher error or, where the paper has no number, overfits more.
-    measure = "top1_error" if result["paper"][0] else "gap"
-    claim = "a higher top-1 error" if result["paper"][0] else "more overfitting"
+    by, measure = result.get("found") or ("the paper", "top1_error" if result["paper"][0] else "gap")
+    claim = "a higher top-1 error" if measure == "top1_error" else "more overfitting"
     if result["seeds"] < 2:
-        return f"the paper found {claim}; one seed cannot show a difference, use --seeds"
-    return f"the paper found {claim}; {_VERDICTS[effect[measure]['verdict']]}"
+        return f"{by} found {claim}; one seed cannot show a difference, use --seeds"
+    return f"{by} found {claim}; {_VERDICTS[effect[measure]['verdict']]}"
 
 
 def _race(result):

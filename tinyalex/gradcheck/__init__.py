@@ -28,9 +28,10 @@ excused; a tensor with more than half of its elements excused is "NOT CHECKED" a
 `table` writes such results as text.
 """
 
+from tinyalex.gradcheck import cuda_convnet
 from tinyalex.gradcheck.cases import suite
 from tinyalex.gradcheck.compare import Result, table
 from tinyalex.gradcheck.layer import check
 from tinyalex.gradcheck.network import check_network
 
-__all__ = ["Result", "check", "check_network", "suite", "table"]
+__all__ = ["Result", "check", "check_network", "cuda_convnet", "suite", "table"]

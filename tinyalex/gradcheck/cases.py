@@ -82,6 +82,20 @@ def _local(label: str, shape: tuple[int, ...], *arguments: Any, **options: Any) 
     return _Case(f"local {label}", lambda: layers.LocallyConnected(shape[1:], *arguments, **options), shape)
 
 
+def _joined(
+    label: str, shapes: Sequence[tuple[int, ...]], joined: tuple[int, ...], windows: Sequence[tuple[int, int, int]]
+) -> _Case:
+    # A convolution of several inputs, each with its own kernel size, stride and padding.
+    def make() -> layers.SumOfInputs:
+        convolutions = [
+            layers.Conv2d(shape[2], 3, kernel, stride, pad)
+            for shape, (kernel, stride, pad) in zip(shapes, windows, strict=True)
+        ]
+        return layers.SumOfInputs(shapes, convolutions)
+
+    return _Case(label, make, joined)
+
+
 def _pools(kind: str, make: Callable[..., Any]) -> list[_Case]:
     settings = [(3, 2, "ceil", 6), (3, 2, "floor", 6), (3, 2, "ceil", 7), (2, 2, "ceil", 5), (2, 2, "floor", 5)]
     return [
@@ -128,12 +142,31 @@ CASES = {
     ],
     "relu": [_Case("relu", layers.ReLU, (2, 4, 3, 5)), _Case("relu of units", layers.ReLU, (3, 7))],
     "tanh": [_Case("tanh", layers.Tanh, (2, 4, 3, 5)), _Case("tanh x 5", layers.Tanh, (3, 7), 5.0)],
+    "units": [
+        _Case("logistic", layers.Logistic, (2, 4, 3, 5)),
+        _Case("logistic x 5", layers.Logistic, (3, 7), 5.0),
+        _Case("soft relu x 5", layers.SoftReLU, (2, 4, 3, 5), 5.0),
+        _Case("abs", layers.Abs, (2, 4, 3, 5)),
+        _Case("square", layers.Square, (3, 7)),
+        _Case("1.5 tanh(x / 2)", lambda: layers.ScaledTanh(1.5, 0.5), (3, 7)),
+    ],
     "lrn": list(_norms()),
     "spatialnorm": [
         _Case("spatial norm", layers.SpatialNorm, (2, 6, 7, 2), 100.0),
         _Case("spatial norm alpha 9", lambda: layers.SpatialNorm(3, alpha=9.0), (2, 4, 5, 3)),
         _Case("spatial norm n 4", lambda: layers.SpatialNorm(4, alpha=16.0), (1, 5, 6, 2)),
         _Case("spatial norm of 3x2", lambda: layers.SpatialNorm(alpha=25.0), (2, 3, 2, 3)),
+    ],
+    "contrastnorm": [
+        _Case("contrast norm", layers.ContrastNorm, (2, 6, 7, 2), 100.0),
+        _Case("contrast norm alpha 9", lambda: layers.ContrastNorm(3, 2.0, alpha=9.0), (2, 4, 5, 3)),
+        _Case("contrast norm n 4", lambda: layers.ContrastNorm(4, alpha=16.0, beta=0.5), (1, 5, 6, 2)),
+        _Case("contrast norm of 3x2", lambda: layers.ContrastNorm(alpha=25.0), (2, 3, 2, 3)),
+    ],
+    "blur": [
+        _Case("blur", lambda: layers.GaussianBlur(1.5, 3), (2, 5, 6, 3)),
+        _Case("blur 9 of 3x2", lambda: layers.GaussianBlur(4.0, 9), (2, 3, 2, 3)),
+        _Case("every 4th pixel", lambda: layers.Subsample(4), (2, 9, 6, 3)),
     ],
     "maxpool": _pools("max pool", layers.MaxPool),
     "avgpool": _pools("avg pool", layers.AvgPool),
@@ -142,7 +175,19 @@ CASES = {
         _Case("linear of images", lambda: layers.Linear((2, 3, 4), 6), (2, 2, 3, 4)),
         _Case("linear groups 2", lambda: layers.Linear((2, 3, 4), 6, groups=2), (3, 2, 3, 4)),
     ],
+    "joined": [
+        _joined("joined channels", [(5, 6, 3), (5, 6, 2)], (2, 5, 6, 5), [(3, 1, 1), (1, 1, 0)]),
+        _joined("joined numbers", [(9, 9, 2), (5, 5, 3)], (2, 237), [(1, 2, 0), (3, 1, 1)]),
+        _Case(
+            "bias at each position",
+            lambda: layers.SumOfInputs([(5, 6, 4)], [layers.Conv2d(4, 2, 3, groups=2)], True),
+            (2, 5, 6, 4),
+        ),
+        _Case("sum of three inputs", lambda: layers.ElementwiseSum([1.0, -1.0, 0.5]), (2, 3, 2, 6)),
+        _Case("dealt channels", lambda: layers.DealChannels(6, 12).named("deal"), (2, 3, 2, 6)),
+    ],
     "dropout": [
+        _Case("dropout of maps", lambda: layers.Dropout(0.5, "c"), (3, 2, 4, 3), step=STEP, images_alone=False),
         _Case("dropout in training", lambda: layers.Dropout(stream="fc6"), (3, 9), step=STEP, images_alone=False),
         _Case("dropout 0.2, column b", lambda: layers.Dropout(0.2, "fc6", 9), (3, 9), step=STEP, images_alone=False),
         _Case("dropout in testing", lambda: layers.Dropout(0.3), (3, 9)),

@@ -194,7 +194,7 @@ class _Replay:
 
     def image_gradient(self) -> np.ndarray:
         """Return the gradient of the loss with respect to the images, computed by the stages' backward."""
-        firsts = [column[0] for column in self.stages[0].columns]
+        firsts = [column[0] for column in self.stages[0].columns if column]
         flags = [layer.input_gradient for layer in firsts]
         try:
             for layer in firsts:
@@ -210,7 +210,8 @@ class _Replay:
         finally:
             for layer, flag in zip(firsts, flags, strict=True):
                 layer.input_gradient = flag
-        return np.sum([device.get(dy) for device, dy in zip(self.devices, dys, strict=True)], axis=0)
+        given = [device.get(dy) for device, dy in zip(self.devices, dys, strict=True) if dy is not None]
+        return np.sum(given, axis=0)
 
     def _logits(self, xs: Sequence[Array], stage: int, step: Step | None, n: int) -> np.ndarray:
         # Compute the logits, on the host, from a stage's input; its rows are copies of n images.

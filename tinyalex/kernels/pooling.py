@@ -27,7 +27,8 @@ extern "C" __global__ void max_pool(const real *x, real *y, unsigned char *winne
         for (int v = 0; v < Z && left + v < W; ++v) {
             const Reals<PART> pixel = *(const Reals<PART> *)(corner + (u * W + v) * C);
             for (int e = 0; e < PART; ++e) {
-                if (pixel.at[e] > best.at[e] || pixel.at[e] != pixel.at[e]) {  // a NaN stays
+                const bool first_nan = pixel.at[e] != pixel.at[e] && best.at[e] == best.at[e];
+                if (pixel.at[e] > best.at[e] || first_nan) {
                     best.at[e] = pixel.at[e];
                     winner.at[e] = u * Z + v;
                 }

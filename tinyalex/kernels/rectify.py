@@ -77,6 +77,8 @@ def rectify(device, y, b, positive, scale=1.0, mask=None):
         Dropout in training: ``(p, key, first image, first unit)``, where `tinyalex.randomness.bits` of the key, the
         image and the unit decide. Of (n, outputs) only.
     """
+    if not y.size:
+        return
     outputs, part = y.shape[-1], width(y.shape[-1])
     rows = len(y) if y.ndim == 2 else y.size // (outputs * y.shape[-2])
     draw = [0] * 5
@@ -99,6 +101,9 @@ def rectify_backward(device, dy, y, db, positive, scale=1.0):
     positive, scale
         As in `rectify`.
     """
+    if not dy.size:
+        db[...] = 0
+        return dy
     dy = device.xp.ascontiguousarray(dy)
     dz = device.empty(dy.shape, dy.dtype) if positive else dy
     rows, outputs = dy.size // dy.shape[-1], dy.shape[-1]

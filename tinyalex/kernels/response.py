@@ -10,17 +10,15 @@ SOURCE = """
 #define BEFORE (SIZE / 2)
 #define AFTER (SIZE - 1 - BEFORE)
 
-// d^-beta and d^(-beta - 1). For the paper's 3/4 by square roots: d^-3/4 = d^-1 (d^-1/2)^-1/2.
-__device__ real powers(real d, real beta, real *next)
+// Backward sums x d^(-beta - 1), which in float is less than the smallest number if x is 1e11 or more, times this.
+#define SCALE ((real)1099511627776)
+
+// d^-beta and r = d^-1/2. For the paper's 3/4 by square roots: d^-3/4 = r r^1/2 = r (r r^-1/2), and 0 if d is infinite.
+__device__ real powers(real d, real beta, real *r)
 {
-    if (beta != (real)0.75) {
-        const real p = pow(d, -beta);
-        *next = p / d;
-        return p;
-    }
-    const real r = rsqrt(d), p = r * r * rsqrt(r);
-    *next = p * r * r;
-    return p;
+    *r = rsqrt(d);
+    if (beta != (real)0.75) return pow(d, -beta);
+    return *r * (*r * rsqrt(*r > 0 ? *r : 1));
 }
 
 extern "C" __global__ void across(const real *x, real *y, int count, real k, real alpha, real beta)
@@ -28,12 +26,12 @@ extern "C" __global__ void across(const real *x, real *y, int count, real k, rea
     EACH(row, t, count);
     const int map = t % MAPS;
     const size_t at = (size_t)row * count + t;
-    real sum = 0, next;
+    real sum = 0, r;
     for (int a = -BEFORE; a <= AFTER; ++a) {
         const real v = map + a >= 0 && map + a < MAPS ? x[at + a] : 0;
         sum += v * v;
     }
-    y[at] = x[at] * powers(k + alpha * sum, beta, &next);
+    y[at] = x[at] * powers(k + alpha * sum, beta, &r);
 }
 
 extern "C" __global__ void across_backward(const real *dy, const real *x, real *dx, int count,
@@ -50,13 +48,13 @@ extern "C" __global__ void across_backward(const real *dy, const real *x, real *
     real own = 0, cross = 0;
     for (int a = 0; a < SIZE; ++a) {  // the windows that contain this map; the middle of window a is v[BEFORE + a]
         const int other = map + a - AFTER;
-        real sum = 0, next;
+        real sum = 0, r;
         for (int b = 0; b < SIZE; ++b) sum += v[a + b] * v[a + b];
-        const real p = powers(k + alpha * sum, beta, &next);
-        if (other >= 0 && other < MAPS) cross += dy[at + a - AFTER] * v[BEFORE + a] * next;
+        const real p = powers(k + alpha * sum, beta, &r);
+        if (other >= 0 && other < MAPS) cross += dy[at + a - AFTER] * (v[BEFORE + a] * r * r * SCALE * p);
         if (a == AFTER) own = p;
     }
-    dx[at] = dy[at] * own - 2 * alpha * beta * v[SIZE - 1] * cross;
+    dx[at] = dy[at] * own - 2 * alpha * beta / SCALE * (v[SIZE - 1] * cross);
 }
 
 extern "C" __global__ void around(const real *x, real *y, real *p, real *q, int count, real k, real alpha, real beta)
@@ -64,7 +62,7 @@ extern "C" __global__ void around(const real *x, real *y, real *p, real *q, int 
     EACH(row, t, count);  // (n H, W MAPS)
     const int i = row % H, j = t / MAPS;
     const size_t at = (size_t)row * count + t;
-    real sum = 0, next;
+    real sum = 0, r;
     for (int u = -BEFORE; u <= AFTER; ++u) {
         for (int v = -BEFORE; v <= AFTER; ++v) {
             const bool inside = i + u >= 0 && i + u < H && j + v >= 0 && j + v < W;
@@ -72,9 +70,9 @@ extern "C" __global__ void around(const real *x, real *y, real *p, real *q, int 
             sum += other * other;
         }
     }
-    p[at] = powers(k + alpha * sum, beta, &next);
+    p[at] = powers(k + alpha * sum, beta, &r);
     y[at] = x[at] * p[at];
-    q[at] = x[at] * next;
+    q[at] = x[at] * r * r * SCALE * p[at];
 }
 
 extern "C" __global__ void around_backward(const real *dy, const real *x, const real *p, const real *q, real *dx,
@@ -90,7 +88,7 @@ extern "C" __global__ void around_backward(const real *dy, const real *x, const 
             if (inside) cross += dy[at + (u * W + v) * MAPS] * q[at + (u * W + v) * MAPS];
         }
     }
-    dx[at] = dy[at] * p[at] - 2 * alpha * beta * x[at] * cross;
+    dx[at] = dy[at] * p[at] - 2 * alpha * beta / SCALE * (x[at] * cross);
 }
 """
 

@@ -4,11 +4,11 @@ import numpy as np
 
 SOURCE = """
 // Parameters lie one after the other, each starting at a multiple of ROW: all numbers of a row have the same rates.
-extern "C" __global__ void update(real *w, const real *g, real *v, const int *owner, const real *rates,
-                                  const real *decays, int count, real momentum)
+extern "C" __global__ void update(real *w, const real *g, real *v, const int *owner, const real *momenta,
+                                  const real *rates, const real *decays, int count)
 {
     EACH(row, t, count);
-    const real rate = rates[owner[row]], decay = decays[owner[row]];
+    const real momentum = momenta[owner[row]], rate = rates[owner[row]], decay = decays[owner[row]];
     if (rate == 0) return;  // frozen: no weight decay and no momentum
     const size_t at = (size_t)row * count + t;
     real step = momentum * v[at];
@@ -54,18 +54,18 @@ class Flat:
             parameter.value, parameter.grad = w, g
             self.v.append(v)
 
-    def update(self, momentum, settings):
+    def update(self, settings):
         """Take one step.
 
         Parameters
         ----------
-        momentum : float
-        settings : list of (float, float)
-            Every parameter's rate and decay, the latter already times the rate.
+        settings : list of (float, float, float)
+            Every parameter's momentum, rate and decay, the latter already times the rate.
         """
         device, dtype = self.device, self._w.dtype
-        if settings != self._settings:  # changes a few times in a run
+        if settings != self._settings and settings:  # changes a few times in a run
             self._rates = [device.put(np.array(column, dtype)) for column in zip(*settings, strict=True)]
             self._settings = settings
-        arrays = self._w, self._g, self._v, self._owner, *self._rates
-        device.launch(SOURCE, "update", len(self._w) // ROW, ROW, *arrays, momentum)
+        if len(self._w):
+            arrays = self._w, self._g, self._v, self._owner, *self._rates
+            device.launch(SOURCE, "update", len(self._w) // ROW, ROW, *arrays)

@@ -21,13 +21,14 @@ class ReLU(Layer):
         return self
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
+        self.check_input(x)
         self.saved = self.device.xp.maximum(x, 0)
         return self.saved  # y > 0 where x > 0, and the next layer holds y anyway
 
     def backward(self, dy: Array) -> Array:
         # dx = dy where x > 0, and 0 elsewhere, at x = 0 too (2012: ``neuron.cuh``).
         y = self.pop_saved()
-        return dy * (y > 0)
+        return self.device.xp.where(y > 0, dy, 0)
 
 
 class Tanh(Layer):
@@ -42,6 +43,7 @@ class Tanh(Layer):
     """
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
+        self.check_input(x)
         self.saved = self.device.xp.tanh(x, out=self.device.empty(x.shape, x.dtype))
         return self.saved
 

@@ -32,6 +32,11 @@ class Conv2d(Layer):
     std, bias : float
         Initial values: the weights' standard deviation (or "he"), the biases' constant.
 
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range, or the groups do not divide the channels and the maps.
+
     Examples
     --------
     >>> import numpy as np
@@ -54,6 +59,10 @@ class Conv2d(Layer):
         std: float | str = "he",
         bias: float = 0.0,
     ) -> None:
+        channels, maps, kernel = self.whole(channels=channels, maps=maps, kernel=kernel)
+        (stride, groups), (pad,) = self.whole(stride=stride, groups=groups), self.whole(0, pad=pad)
+        rounding = self.rounding_of(rounding)
+        self.initial_values(std, bias)
         self.channels, self.maps, self.groups = channels, maps, groups
         self.geometry: dict[str, Any] = {"kernel": kernel, "stride": stride, "pad": pad, "rounding": rounding}
         self.expect(channels % groups == maps % groups == 0, (channels, maps), f"channels and maps in {groups} groups")
@@ -82,7 +91,7 @@ class Conv2d(Layer):
 
     def product(self, x: Array) -> Array:
         """Run forward without the bias."""
-        ho, wo, o = self.output_shape(x.shape[1:])
+        ho, wo, o = self.check_input(x)
         if kernels := self.kernels_for(x, cuda=cuda_kernels):
             self.saved = None  # free what a forward without a backward has left
             y, self.saved = kernels.product(self.device, x, self.W.value, ho, wo, *self._window())

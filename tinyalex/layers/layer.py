@@ -3,6 +3,7 @@
 import copy
 import math
 import re
+from numbers import Integral, Real
 from types import ModuleType
 from typing import Any, Self
 
@@ -122,7 +123,7 @@ class Layer:
         Raises
         ------
         ShapeError
-            If x's shape does not fit the layer.
+            If x is no array of floating numbers, its shape does not fit, or the layer has not been built.
         UsageError
             From `Dropout`, in training without a step.
         """
@@ -170,7 +171,18 @@ class Layer:
         return self
 
     def build(self, device: Device = _HOST, seed: int | None = 0, dtype: DTypeLike = "float32") -> Self:
-        """Put the layer on a device, draw its parameters' initial values, and return the layer."""
+        """Put the layer on a device, draw its parameters' initial values, and return the layer.
+
+        Parameters
+        ----------
+        device : Device
+        seed : int or None
+            Of the first values; None leaves the weights 0, to be loaded.
+        dtype : str or dtype
+            Of the parameters: float32 or float64.
+        """
+        given = _HOST.xp.dtype(dtype)
+        self.expect(given.kind in "fc", f"parameters in {given}", "float32 or float64")
         self.device = device
         for parameter in self.parameters:
             parameter.build(device, seed, dtype)
@@ -199,6 +211,21 @@ class Layer:
         """Return the multiply-adds of one image's forward pass."""
         return 0
 
+    def check_input(self, x: Array) -> tuple[int, ...]:
+        """Return the shape of one image's output, (ho, wo, o) or (o,), for the input of a forward.
+
+        Raises
+        ------
+        ShapeError
+            If x is no array of floating numbers, its shape does not fit, or the layer has not been built.
+        """
+        dtype = getattr(x, "dtype", None)
+        self.expect(dtype is not None, f"x as a {type(x).__name__}", "an array: use numpy.array(x, 'float32')")
+        self.expect(dtype.kind in "fc", f"x in {dtype}", "float32 or float64: use x.astype('float32')")  # type: ignore[union-attr]
+        for parameter in self.parameters:
+            self.expect(parameter.value is not None, "x before build()", "build() first: layer.build().forward(x)")
+        return self.output_shape(x.shape[1:])
+
     def pop_saved(self) -> Any:
         """Return what forward saved for backward, and release it."""
         if self.saved is None:
@@ -217,6 +244,37 @@ class Layer:
         fits = not kernels or self.device.on_host or dy.dtype == dtype
         self.expect(fits, f"dy in {dy.dtype}", f"{dtype}, which x was: use dy.astype('{dtype}')")
         return kernels
+
+    def whole(self, least: int = 1, **values: Any) -> list[int]:
+        """Return a constructor's arguments as ints; raise a ShapeError unless each is a whole number from ``least`` on.
+
+        >>> Layer().whole(kernel=3, stride=2)
+        [3, 2]
+        """
+        for name, value in values.items():
+            fits = isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least
+            self.expect(fits, f"{name} {value!r}", f"a whole number, {least} or more")
+        return [int(value) for value in values.values()]
+
+    def real(self, least: float = -math.inf, below: float = math.inf, **values: Any) -> list[float]:
+        """Return a constructor's arguments as floats; raise a ShapeError unless each is finite and in a range."""
+        limits = f", {least:g} or more" if least > -math.inf else ""
+        limits += f", below {below:g}" if below < math.inf else ""
+        for name, value in values.items():
+            number = isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+            self.expect(number and least <= value < below, f"{name} {value!r}", f"a finite number{limits}")
+        return [float(value) for value in values.values()]
+
+    def rounding_of(self, rounding: str) -> str:
+        """Return a constructor's argument; raise a ShapeError unless it is "floor" or "ceil"."""
+        self.expect(rounding in ("floor", "ceil"), f"rounding {rounding!r}", "'floor' or 'ceil'")
+        return rounding
+
+    def initial_values(self, std: float | str, bias: float) -> None:
+        """Raise a ShapeError unless a constructor's arguments are a standard deviation, or "he", and a number."""
+        if std != "he":
+            self.real(0, std=std)
+        self.real(bias=bias)
 
     def expect(self, condition: object, got: tuple[int, ...] | str, wanted: str) -> None:
         """Unless the condition holds, raise a ShapeError that names the layer, what it got and what it needs."""

@@ -25,6 +25,11 @@ class Linear(Layer):
     std, bias : float
         Initial values: the weights' standard deviation (or "he"), the biases' constant.
 
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range, or the groups do not divide the channels.
+
     Examples
     --------
     >>> import numpy as np
@@ -36,11 +41,15 @@ class Linear(Layer):
     def __init__(
         self, inputs: tuple[int, ...] | int, outputs: int, groups: int = 1, std: float | str = "he", bias: float = 0.0
     ) -> None:
-        self.inputs = (inputs,) if isinstance(inputs, int) else tuple(inputs)
-        self.outputs, self.groups = outputs, groups
+        sides = inputs if isinstance(inputs, tuple | list) else (inputs,)
+        self.expect(sides, "inputs ()", "one whole number or more")
+        self.inputs = tuple(self.whole(inputs=side)[0] for side in sides)
+        self.outputs, self.groups = self.whole(outputs=outputs, groups=groups)
+        self.initial_values(std, bias)
         self.expect(self.inputs[-1] % groups == 0, self.inputs, f"{groups} equal groups")
-        self.W = Parameter("W", (math.prod(self.inputs) // groups, outputs), std)
-        self.b = Parameter("b", (outputs,), bias)
+        self.expect(outputs >= groups, f"outputs {outputs}", f"an output or more for each of {groups} groups")
+        self.W = Parameter("W", (math.prod(self.inputs) // self.groups, self.outputs), std)
+        self.b = Parameter("b", (self.outputs,), bias)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         self.expect(tuple(shape) == self.inputs, shape, f"{self.inputs}")
@@ -61,11 +70,11 @@ class Linear(Layer):
 
     def product(self, x: Array) -> Array:
         """Run forward without the bias."""
-        self.output_shape(x.shape[1:])
+        self.check_input(x)
         W = self.W.value
         y = self.device.empty((len(x), self.outputs), self.device.xp.result_type(x, W))
         for inputs, outputs in grouped(self.inputs[-1], self.outputs, self.groups):
-            self.device.matmul(x[..., inputs].reshape(len(x), -1), W[:, outputs], out=y[:, outputs])
+            self.device.matmul(x[..., inputs].reshape(len(x), len(W)), W[:, outputs], out=y[:, outputs])
         self.saved = x
         return y
 
@@ -76,8 +85,8 @@ class Linear(Layer):
         dx = self.device.empty(x.shape, dy.dtype)
         for inputs, outputs in grouped(self.inputs[-1], self.outputs, self.groups):
             part = x[..., inputs]
-            self.device.matmul(part.reshape(len(x), -1).T, dy[:, outputs], out=dW[:, outputs])
-            back = self.device.empty((len(x), W.shape[0]), dy.dtype)
+            self.device.matmul(part.reshape(len(x), len(W)).T, dy[:, outputs], out=dW[:, outputs])
+            back = self.device.empty((len(x), len(W)), dy.dtype)
             self.device.matmul(dy[:, outputs], W[:, outputs].T, out=back)
             dx[..., inputs] = back.reshape(part.shape)
         return dx

@@ -7,6 +7,7 @@ n images, h x w pixels, c channels, k x k kernels, o maps, s stride, p padding, 
 The nets of footnote 3 have two of them. Pixels beyond the image read as zero.
 """
 
+import math
 from typing import Any
 
 from tinyalex.devices.device import Array
@@ -31,6 +32,11 @@ class LocallyConnected(Layer):
     std, bias : float
         Initial values: the weights' standard deviation (or "he"), the biases' constant.
 
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range, or the kernel is larger than the image.
+
     Examples
     --------
     >>> local = LocallyConnected((6, 6, 3), 4, kernel=3, pad=1)
@@ -49,9 +55,15 @@ class LocallyConnected(Layer):
         std: float | str = "he",
         bias: float = 0.0,
     ) -> None:
-        self.inputs, self.maps = tuple(inputs), maps
+        self.expect(
+            isinstance(inputs, tuple | list) and len(inputs) == 3, f"inputs {inputs!r}", "(height, width, channels)"
+        )
+        self.inputs = h, w, c = tuple(self.whole(inputs=side)[0] for side in inputs)
+        (maps, kernel, stride), (pad,) = self.whole(maps=maps, kernel=kernel, stride=stride), self.whole(0, pad=pad)
+        self.initial_values(std, bias)
+        self.expect(min(h, w) + 2 * pad >= kernel, self.inputs, f"{kernel - 2 * pad} pixels a side or more")
+        self.maps, rounding = maps, self.rounding_of(rounding)
         self.geometry: dict[str, Any] = {"kernel": kernel, "stride": stride, "pad": pad, "rounding": rounding}
-        h, w, c = self.inputs
         self.output_size = tuple(positions(side, *self.geometry.values()) for side in (h, w))
         std = (2.0 / (kernel * kernel * c)) ** 0.5 if std == "he" else std  # the fan-in is that of one output position
         self.W = Parameter("W", (*self.output_size, kernel, kernel, c, maps), std)
@@ -65,7 +77,7 @@ class LocallyConnected(Layer):
         return self.W.size
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
-        n, (ho, wo, o) = len(x), self.output_shape(x.shape[1:])
+        n, (ho, wo, o) = len(x), self.check_input(x)
         W = self.W.value.reshape(ho * wo, -1, o)
         y = self.device.empty((n, ho * wo, o), self.device.xp.result_type(x, W))
         self.device.xp.matmul(self._patches(x), W, out=y.transpose(1, 0, 2))  # one product for each output position
@@ -89,4 +101,5 @@ class LocallyConnected(Layer):
     def _patches(self, x: Array) -> Array:
         # A matrix for each output position, its rows the images' patches there: (ho wo, n, k k c).
         ho, wo = self.output_size
-        return im2col(self.device, x, **self.geometry).reshape(len(x), ho * wo, -1).transpose(1, 0, 2)
+        length = math.prod(self.W.shape[2:5])
+        return im2col(self.device, x, **self.geometry).reshape(len(x), ho * wo, length).transpose(1, 0, 2)

@@ -13,16 +13,18 @@ from tinyalex.layers.layer import Layer
 from tinyalex.randomness import Step
 
 K, SIZE, ALPHA, BETA = 2.0, 5, 1e-4, 0.75  # paper §3.3: k, n, alpha and beta
+SCALE = 2.0**40  # in float32 x d^(-beta - 1) would be less than the smallest number if x is 1e11 or more
 
 
 class _ResponseNorm(Layer):
     groups: int | None = None  # of maps; None where the windows are over pixels
 
     def __init__(self, size: int, k: float, alpha: float, beta: float) -> None:
-        self.size, (self.k, self.alpha, self.beta) = size, map(float, (k, alpha, beta))
+        (self.size,), (self.k, self.alpha, self.beta) = self.whole(size=size), self.real(0, k=k, alpha=alpha, beta=beta)
+        self.expect(self.k > 0, f"k {k!r}", "a finite number above 0, so that no response is divided by 0")
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
-        self.check(x.shape)
+        self.check_input(x)
         if kernels := self.kernels_for(x, cuda=cuda_kernels):
             y, self.saved = kernels.forward(self.device, x, *self._settings())
             return y
@@ -36,13 +38,10 @@ class _ResponseNorm(Layer):
         if kernels := self.kernels_of_forward(dy):
             return kernels.backward(self.device, dy, saved, *self._settings())
         x, d = saved
+        p = d**-self.beta
         # S' sums over the i whose windows contain j. If size is even, they lie the other way round.
-        cross = self.window_sum(dy * x * d ** (-self.beta - 1), self.size - 1 - self.size // 2)
-        return dy * d**-self.beta - 2 * self.alpha * self.beta * x * cross
-
-    def check(self, shape: tuple[int, ...]) -> None:
-        """Raise a ShapeError unless x's shape fits."""
-        raise NotImplementedError
+        cross = self.window_sum(dy * (x / d * SCALE * p), self.size - 1 - self.size // 2)
+        return dy * p - 2 * self.alpha * self.beta / SCALE * (x * cross)
 
     def window_sum(self, a: Array, before: int) -> Array:
         """Return, for every number of a, the sum over its window, which begins ``before`` numbers before it."""
@@ -65,6 +64,11 @@ class LRN(_ResponseNorm):
     groups : int
         Columns side by side in the last axis; a window stays inside its column, as each column had a GPU of its own.
 
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range: size and groups whole numbers from 1 on, k above 0, alpha and beta 0 or more.
+
     Examples
     --------
     >>> import numpy as np
@@ -83,11 +87,14 @@ class LRN(_ResponseNorm):
         average: bool = False,
         groups: int = 1,
     ) -> None:
-        super().__init__(size, k, alpha / size if average else alpha, beta)
-        self.groups = groups
+        super().__init__(size, k, alpha, beta)
+        self.alpha /= self.size if average else 1
+        (self.groups,) = self.whole(groups=groups)
 
-    def check(self, shape: tuple[int, ...]) -> None:
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        self.expect(shape, "an array of one dimension", "(images, ..., maps)")
         self.expect(shape[-1] % self.groups == 0, shape, f"maps in {self.groups} equal groups")
+        return shape
 
     def window_sum(self, a: Array, before: int) -> Array:
         """Return, for every map, the sum of a over ``size`` maps, from ``before`` maps before it on."""
@@ -96,7 +103,7 @@ class LRN(_ResponseNorm):
         padded = self.device.zeros((*a.shape[:-1], maps + self.size - 1), a.dtype)
         padded[..., before : before + maps] = a
         total = sum(padded[..., shift : shift + maps] for shift in range(self.size))
-        return total.reshape(*a.shape[:-2], -1)
+        return total.reshape(*a.shape[:-2], self.groups * maps)
 
 
 class SpatialNorm(_ResponseNorm):
@@ -117,10 +124,12 @@ class SpatialNorm(_ResponseNorm):
     """
 
     def __init__(self, size: int = 5, k: float = 1.0, alpha: float = 1e-3, beta: float = BETA) -> None:
-        super().__init__(size, k, alpha / size**2, beta)
+        super().__init__(size, k, alpha, beta)
+        self.alpha /= self.size**2
 
-    def check(self, shape: tuple[int, ...]) -> None:
-        self.expect(len(shape) == 4, shape, "(images, height, width, maps)")
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        self.expect(len(shape) == 3, shape, "(height, width, maps)")
+        return shape
 
     def window_sum(self, a: Array, before: int) -> Array:
         """Return, for every pixel, the sum of a over ``size`` x ``size`` pixels, from ``before`` above and left on."""

@@ -75,6 +75,6 @@ def _pad(device: Device, x: Array, height: int, width: int, pad: int) -> Array:
     if pad == 0 and height <= h and width <= w:
         return x[:, :height, :width]
     padded = device.zeros((n, height, width, c), x.dtype)
-    inside = x[:, : height - pad, : width - pad]
+    inside = x[:, : max(0, height - pad), : max(0, width - pad)]  # none where all windows lie in the padding
     padded[:, pad : pad + inside.shape[1], pad : pad + inside.shape[2]] = inside
     return padded

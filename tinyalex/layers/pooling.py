@@ -23,10 +23,16 @@ class _Pool(Layer):
     window, stride : int
         z and s.
     rounding : {"floor", "ceil"}
+
+    Raises
+    ------
+    ShapeError
+        If an argument is out of range, or the window is smaller than the stride.
     """
 
     def __init__(self, window: int = 3, stride: int = 2, rounding: str = "ceil") -> None:
-        self.window, self.stride, self.rounding = window, stride, rounding
+        self.window, self.stride = self.whole(window=window, stride=stride)
+        self.rounding = self.rounding_of(rounding)
         self.expect(window >= stride, (window,), f"a window of {stride} or more, to leave no pixel out")
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -51,6 +57,8 @@ class _Pool(Layer):
 class MaxPool(_Pool):
     """Take the largest; in backward the first of several largest, in row-major order, gets the gradient.
 
+    A NaN counts as the largest number.
+
     >>> import numpy as np
     >>> pool = MaxPool(window=2, stride=2)
     >>> pool.forward(np.arange(4.0).reshape(1, 2, 2, 1)).ravel()
@@ -60,7 +68,7 @@ class MaxPool(_Pool):
     """
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
-        shape = len(x), *self.output_shape(x.shape[1:])
+        shape = len(x), *self.check_input(x)
         if kernels := self.kernels_for(x, cuda=cuda_kernels):
             y, self.saved = kernels.max_pool(self.device, x, shape, self.window, self.stride)
             return y
@@ -80,8 +88,10 @@ class MaxPool(_Pool):
         x, y = saved
         dx, found = self.device.zeros(x.shape, dy.dtype), self.device.zeros(y.shape, bool)
         for units, pixels in self.taps(x.shape):
-            first = (x[pixels] == y[units]) & ~found[units]
-            dx[pixels] += dy[units] * first
+            # A NaN is the largest; it differs from itself.
+            largest = (x[pixels] == y[units]) | (x[pixels] != x[pixels])
+            first = largest & ~found[units]
+            dx[pixels] += self.device.xp.where(first, dy[units], 0)
             found[units] |= first
         return dx
 
@@ -98,7 +108,7 @@ class AvgPool(_Pool):
     """
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
-        shape = len(x), *self.output_shape(x.shape[1:])
+        shape = len(x), *self.check_input(x)
         if kernels := self.kernels_for(x, cuda=cuda_kernels):
             y, saved = kernels.average_pool(self.device, x, shape, self.window, self.stride)
             self.saved = x.shape, saved

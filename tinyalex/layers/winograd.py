@@ -28,18 +28,33 @@ class WinogradConv2d(Conv2d):
     """`Conv2d` by Winograd's algorithm: the same parameters and, up to rounding, the same results.
 
     A stride s is turned into stride 1 first: the pixels of an s x s block become channels, and r = ceil(k / s).
-    On a GPU it computes as `Conv2d` does.
+    On a GPU, and without images, it computes as `Conv2d` does.
+
+    Raises
+    ------
+    ShapeError
+        If there are no transforms for the kernel and stride (`computes`).
     """
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        k, s, *_ = self.geometry.values()
+        self.expect(
+            self.computes(k, s, self.groups),
+            f"kernel {k}, stride {s}, groups {self.groups}",
+            "ceil(kernel / stride) 3 or 5, and one group if the stride is 2 or more: use Conv2d",
+        )
         self.kept: dict[str, Array] = {}  # U while a batch is computed, shared with all replicas
 
     @staticmethod
-    def supports(channels: int, kernel: int, stride: int = 1, groups: int = 1) -> bool:
+    def computes(kernel: int, stride: int = 1, groups: int = 1) -> bool:
+        """Whether there are transforms for such a convolution."""
+        return -(-kernel // stride) in {r for _, r in POINTS} and (stride == 1 or groups == 1)
+
+    @classmethod
+    def supports(cls, channels: int, kernel: int, stride: int = 1, groups: int = 1) -> bool:
         """Whether there are transforms for such a convolution, and enough channels in each product to pay for them."""
-        enough = channels // groups * stride**2 >= FEW
-        return enough and -(-kernel // stride) in {r for _, r in POINTS} and (stride == 1 or groups == 1)
+        return channels // groups * stride**2 >= FEW and cls.computes(kernel, stride, groups)
 
     def tiling(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
         """Return a tile's outputs m, chosen for the fewest products, and the number of tiles down and across."""
@@ -61,9 +76,9 @@ class WinogradConv2d(Conv2d):
         self.kept.clear()
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
-        if not self.device.on_host:
+        if not self.device.on_host or not len(x):
             return super().forward(x, training, step)
-        (m, th, tw), n, (ho, wo, o) = self.tiling(x.shape[1:]), len(x), self.output_shape(x.shape[1:])
+        (ho, wo, o), (m, th, tw), n = self.check_input(x), self.tiling(x.shape[1:]), len(x)
         xp, (A, _, B) = self.device.xp, self._transforms(m, x)
         U, rows = self._kernels(m), self._rows(B.T, *self._blocks(x, m, th, tw), m, th, tw)
         t, dtype, one = len(A), xp.result_type(rows, U), self._one(m)
@@ -83,7 +98,7 @@ class WinogradConv2d(Conv2d):
     def backward(self, dy: Array) -> Array | None:
         # Y = A' (V * U) A with V = B' D B, U = G W G':
         # dM = A dY A',  dU = V' dM,  dW = G' dU G,  dV = dM U',  dD = B dV B'
-        if not self.device.on_host:
+        if not self.device.on_host or not len(dy):
             return super().backward(dy)
         x, (n, *_, o), xp = self.pop_saved(), dy.shape, self.device.xp
         m, th, tw = self.tiling(x.shape[1:])

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tinyalex.errors import UsageError
 from tinyalex.layers import SpatialNorm
 from tinyalex.network.cifar10 import cifar10, cifar10_local
 from tinyalex.network.layout import NetBuilder
@@ -111,6 +112,8 @@ def build(
     >>> network.state()["conv1b/W"].shape
     (11, 11, 3, 16)
     """
+    if not net.classes:
+        raise UsageError("net.classes: 0 means as many as the data has; give their number to build a net without data")
     count = min(len(devices), net.columns)
     network = describe(net, init, count).build(devices, seed, dtype, kernels)
     for device in network.devices:

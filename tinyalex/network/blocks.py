@@ -48,18 +48,23 @@ class BlockedStage:
 
         ``forward_hook(layer, y)`` is called for every layer and every block.
         """
-        self._shares = self.shares(len(xs[0]))
+        first = next(x for x in xs if x is not None)
+        self._shares = self.shares(len(first))
         workers().run(_prepare, self._layers)
-        dtype = np.result_type(xs[0].dtype, *(p.value.dtype for _, p in _parameters(self.stage)))
+        dtype = np.result_type(first.dtype, *(p.value.dtype for _, p in _parameters(self.stage)))
         shapes = self.stage.output_shapes(self.shapes)
-        ys = [device.empty((len(xs[0]), *shape), dtype) for device, shape in zip(devices, shapes, strict=True)]
+        ys = [
+            device.empty((len(first), *shape), dtype) if shape else None
+            for device, shape in zip(devices, shapes, strict=True)
+        ]
 
         def run(worker):
             for number, block in enumerate(self._shares[worker]):
                 block_step = step and Step(step.seed, step.number, step.first + block.start)
                 stage = self._replica(worker, number)
-                parts = [x[block] for x in xs]
-                outputs = stage.forward(parts, devices, training=training, step=block_step, forward_hook=forward_hook)
+                outputs = stage.forward(
+                    _cut(xs, block), devices, training=training, step=block_step, forward_hook=forward_hook
+                )
                 _fill(ys, block, outputs, devices)
 
         workers().run(run, range(len(self._shares)))
@@ -69,16 +74,16 @@ class BlockedStage:
 
     def backward(self, dys, devices):
         """Run `Stage.backward` on every block; sum the parameters' gradients over all blocks."""
-        first = self.stage.columns[0][0]
+        given = next(dy for dy in dys if dy is not None)
         dxs = [
-            device.empty((len(dy), *shape), dy.dtype) if first.input_gradient else None
-            for device, dy, shape in zip(devices, dys, self.shapes, strict=True)
+            device.empty((len(given), *shape), given.dtype) if self._wants_gradient(source) else None
+            for source, (device, shape) in enumerate(zip(devices, self.shapes, strict=True))
         ]
 
         def run(worker):
             for number, block in enumerate(self._shares[worker]):
                 stage = self._replica(worker, number)
-                _fill(dxs, block, stage.backward([dy[block] for dy in dys], devices), devices)
+                _fill(dxs, block, stage.backward(_cut(dys, block), devices), devices)
                 if number > 0:
                     _add_gradients(self._replica(worker, 0), stage)
 
@@ -95,11 +100,17 @@ class BlockedStage:
 
     def shares(self, count):
         """Return a list of blocks for each worker, as slices of a batch of ``count`` images."""
+        if not count:
+            return [[slice(0, 0)]]  # an empty block, whose backward sets the gradients to 0
         shares = []
         for share in ranges(count, workers().count):
             blocks = ranges(share.stop - share.start, -(-(share.stop - share.start) // self.size))
             shares.append([slice(share.start + block.start, share.start + block.stop) for block in blocks])
         return shares
+
+    def _wants_gradient(self, source):
+        readers = zip(self.stage.exchange.routes, self.stage.columns, strict=True)
+        return any(not column or column[0].input_gradient for sources, column in readers if source in sources)
 
     def _replica(self, worker, number):
         if (worker, number) not in self._replicas:
@@ -121,6 +132,10 @@ def _prepare(pair):
     layer, shape = pair
     with layer.device:
         layer.prepare(shape)
+
+
+def _cut(wholes, block):
+    return [None if whole is None else whole[block] for whole in wholes]
 
 
 def _fill(wholes, block, parts, devices):

@@ -19,7 +19,7 @@ def cifar10(net, init, devices=1):
         builder.activation(number)
         builder.pool(number, AvgPool)
     builder.stage("fc10")
-    builder.linear("fc10", net.classes)
+    builder.linear("fc10", builder.classes)
     return builder.network()
 
 
@@ -41,5 +41,5 @@ def cifar10_local(net, init, devices=1):
         builder.local(f"local{number}", maps, kernel, pad=kernel // 2)
         builder.activation(number)
     builder.stage("fc10")
-    builder.linear("fc10", net.classes)
+    builder.linear("fc10", builder.classes)
     return builder.network()

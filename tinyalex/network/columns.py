@@ -7,10 +7,10 @@ each stage an `Exchange` copies maps from column to column; nothing else passes 
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import accumulate
 from typing import TypeAlias
 
 from tinyalex.devices.device import Array, Device
+from tinyalex.layers.joined import inputs_of, joined_shape
 from tinyalex.layers.layer import Layer
 from tinyalex.randomness import Step
 
@@ -20,13 +20,17 @@ ForwardHook: TypeAlias = Callable[[Layer, Array], object]  # called with every l
 
 
 class Exchange:
-    """Concatenate, for each column, the maps of the columns that it reads, along the last axis.
+    """Join, for each column, the maps of the columns that it reads, along the last axis.
+
+    Columns of different height and width are joined as plain numbers: see `tinyalex.layers.joined`.
 
     Parameters
     ----------
     routes : list of list of int
-        For each destination the columns that it reads, ascending. With ``[[0], [1]]`` each column reads only itself,
-        with ``[[0, 1], [0, 1]]`` both read both, with ``[[0, 1], []]`` column a reads both and b has no input.
+        For each destination the columns that it reads, in this order. With ``[[0], [1]]`` each column reads only
+        itself, with ``[[0, 1], [0, 1]]`` both read both, with ``[[0, 1], []]`` column a reads both and b has no input.
+    gpus : list of int, optional
+        The GPU of each column. Nothing crosses between columns of one GPU. Default: each column has its own.
 
     Attributes
     ----------
@@ -34,65 +38,78 @@ class Exchange:
         Bytes copied between columns so far, by ``(direction, source, destination)``.
     """
 
-    def __init__(self, routes: list[list[int]]) -> None:
-        self.routes = routes
+    def __init__(self, routes: list[list[int]], gpus: Sequence[int] | None = None) -> None:
+        self.routes, self.gpus = routes, list(range(len(routes)) if gpus is None else gpus)
         self.crossed: Crossed = Counter()
 
     def replica(self) -> "Exchange":
         """Return an exchange with the same routes and its own byte count."""
-        return Exchange(self.routes)
+        return Exchange(self.routes, self.gpus)
 
     def output_shapes(self, shapes: Sequence[Shape]) -> list:
         """Return each column's shape after the exchange, None for a column without input, from the shapes before it."""
-        return [
-            (*shapes[sources[0]][:-1], sum(shapes[s][-1] for s in sources)) if sources else None
-            for sources in self.routes
-        ]
+        return [joined_shape([shapes[s] for s in sources]) if sources else None for sources in self.routes]
 
     def bytes_per_image(self, shapes: list[Shape], itemsize: int = 4) -> Crossed:
         """Predict the bytes that forward and backward of one image copy between columns, counted like `crossed`."""
         bytes_: Crossed = Counter()
         for destination, sources in enumerate(self.routes):
-            for source in set(sources) - {destination}:
-                size = itemsize * math.prod(shapes[source])
-                bytes_["forward", source, destination] += size
-                bytes_["backward", destination, source] += size
+            for source in set(sources):
+                if self.gpus[source] != self.gpus[destination]:
+                    size = itemsize * math.prod(shapes[source])
+                    bytes_["forward", source, destination] += size
+                    bytes_["backward", destination, source] += size
         return bytes_
 
     def forward(self, xs: Sequence[Array], devices: Sequence[Device]) -> list[Array]:
         """Return each column's input (n, ..., sum of c) from all columns' outputs (n, ..., c)."""
-        self._slices = _slices([0 if x is None else x.shape[-1] for x in xs], self.routes)
+        self._shapes: list[Shape] = [() if x is None else x.shape[1:] for x in xs]
         return [self._join(xs, destination, devices) for destination in range(len(self.routes))]
 
     def _join(self, xs: Sequence[Array], destination: int, devices: Sequence[Device]) -> Array:
         sources, device = self.routes[destination], devices[destination]
-        if sources in ([], [destination]):
-            return xs[destination] if sources else None
         with device:
-            first, slices = xs[sources[0]], self._slices[destination]
-            joined = device.empty((*first.shape[:-1], slices[sources[-1]].stop), first.dtype)
-            for source in sources:
-                joined[..., slices[source]] = self._transfer(xs[source], "forward", source, destination, devices)
+            read = {
+                source: self._transfer(xs[source], "forward", source, destination, devices)
+                for source in dict.fromkeys(sources)  # once, even if it is read twice
+            }
+            if len(sources) < 2:
+                return read[sources[0]] if sources else None
+            first, shapes = xs[sources[0]], [self._shapes[source] for source in sources]
+            joined = device.empty((len(first), *joined_shape(shapes)), first.dtype)
+            for part, source in zip(inputs_of(joined, shapes), sources, strict=True):
+                part[...] = read[source]
         return joined
 
     def backward(self, dys: Sequence[Array], devices: Sequence[Device]) -> list[Array]:
-        """Send each source its slice of every reader's gradient; the source adds them, column a's first."""
+        """Send each source its part of every reader's gradient; the source adds them, column a's first.
+
+        A reader whose backward returned None, because nothing below it learns, sends nothing.
+        """
         dxs = []
         for source in range(len(dys)):
-            readers = [reader for reader, sources in enumerate(self.routes) if source in sources]
-            with devices[source]:
-                dx = None
-                for reader in readers:
-                    dy = dys[reader]
-                    if self.routes[reader] != [source]:
-                        dy = dy[..., self._slices[reader][source]]
+            dx = None
+            for reader, dy in enumerate(dys):
+                if source in self.routes[reader] and dy is not None:
+                    with devices[reader]:
+                        dy = self._part(dy, source, reader)
                     dy = self._transfer(dy, "backward", reader, source, devices)
-                    dx = dy if dx is None else dx + dy
+                    with devices[source]:
+                        dx = dy if dx is None else dx + dy
             dxs.append(dx)
         return dxs
 
+    def _part(self, dy: Array, source: int, reader: int) -> Array:
+        # The gradient of one source in that of a reader's joined input: a view, or a sum if the reader reads it twice.
+        sources = self.routes[reader]
+        if sources == [source]:
+            return dy
+        parts = inputs_of(dy, [self._shapes[each] for each in sources])
+        first, *others = [part for part, each in zip(parts, sources, strict=True) if each == source]
+        return sum(others, start=first)
+
     def _transfer(self, x: Array, direction: str, source: int, destination: int, devices: Sequence[Device]) -> Array:
-        if source == destination:
+        if self.gpus[source] == self.gpus[destination]:
             return x
         with devices[source] as device:
             x = device.xp.ascontiguousarray(x)
@@ -159,12 +176,3 @@ class Stage:
                 for layer in reversed(column):
                     dys[index] = layer.backward(dys[index])
         return self.exchange.backward(dys, devices)
-
-
-def _slices(widths: list[int], routes: list[list[int]]) -> list[dict[int, slice]]:
-    # For each destination {source: slice}: where in its joined last axis each source's maps are.
-    slices = []
-    for sources in routes:
-        ends = accumulate(widths[source] for source in sources)
-        slices.append({source: slice(end - widths[source], end) for source, end in zip(sources, ends, strict=True)})
-    return slices

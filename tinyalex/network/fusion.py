@@ -50,7 +50,13 @@ def fuse(stage):
                 layers.append(FusedLayer(layer))
             elif isinstance(layer, ReLU) and last and not last.relu:
                 last.relu = layer
-            elif isinstance(layer, Dropout) and last and last.relu and not last.dropout:
+            elif (
+                isinstance(layer, Dropout)
+                and last
+                and last.relu
+                and not last.dropout
+                and isinstance(last.layer, Linear)
+            ):
                 last.dropout = layer
             else:
                 layers.append(layer)

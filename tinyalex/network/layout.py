@@ -24,6 +24,7 @@ class NetBuilder:
 
     def __init__(self, net, init, devices):
         self.net, self.init, self.devices = net, init, devices
+        self.classes = net.classes or net.columns  # until the data says how many there are, one for each column
         self.letters = ["a", "b"] if net.columns == 2 else [""]
         self.shapes = [(net.input, net.input, 3)] * devices
         self.stages = []
@@ -126,10 +127,10 @@ class NetBuilder:
         gather = [list(range(self.devices))] + [[]] * (self.devices - 1)
         if self.net.fc8 == "a":
             self.stage(name, gather)
-            self.add(lambda _, shape: Linear(shape, self.net.classes, **self.initial_values(name)).named(name))
+            self.add(lambda _, shape: Linear(shape, self.classes, **self.initial_values(name)).named(name))
         else:
             self.stage(name)
-            self.linear(name, self.net.classes)
+            self.linear(name, self.classes)
             self.stage("softmax", gather)
 
     def network(self):

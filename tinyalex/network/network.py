@@ -6,15 +6,19 @@ connected stages (the head) take the whole batch at once, and the workers share 
 """
 
 import contextlib
+import math
+import string
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from numbers import Integral
 
 import numpy as np
 
 from tinyalex.devices.device import Array, Device, fitting, of_one_kind
 from tinyalex.devices.upload import DeviceBatch
-from tinyalex.errors import ShapeError, UsageError
-from tinyalex.layers import Layer, Linear, Parameter, SoftmaxLoss
-from tinyalex.layers.loss import check_labels
+from tinyalex.errors import CheckpointError, ShapeError, UsageError
+from tinyalex.labels import check as check_labels
+from tinyalex.layers import Dropout, Layer, Parameter, SoftmaxLoss
 from tinyalex.network.blocks import BlockedStage
 from tinyalex.network.columns import Crossed, ForwardHook, Shape, Stage
 from tinyalex.network.fast import FastStage
@@ -28,15 +32,25 @@ class Network:
     Parameters
     ----------
     stages : list of Stage
-        The first reads the images; the last one's output on column a is the logits.
+        The first reads the images; the last one's output on column a is the logits. Layers without a name are numbered:
+        ``conv2d1``, ``linear2``.
     input_shape : tuple of int
         (h, w, c) of one image.
+    gpus : list of int, optional
+        The GPU of each column, where one GPU has several: see `tinyalex.network.graph`. Default: each its own.
+
+    Raises
+    ------
+    UsageError
+        If the stages compute no logits, or two layers with parameters have the same name.
+    ShapeError
+        If a layer does not fit the one before it.
 
     Attributes
     ----------
     loss : SoftmaxLoss
     devices : list of Device
-        One for each column; set by `build`.
+        One for each column; set by `build`. Columns of one GPU have the same.
     executors : list
         What runs each of `stages` on these devices: the stage itself; on the CPU a `FastStage`, or a `BlockedStage` of
         the readable layers; or its form with fused GPU kernels. Set by `build`.
@@ -48,15 +62,44 @@ class Network:
     dtype: np.dtype
     executors: list[Stage | BlockedStage | FastStage]
 
-    def __init__(self, stages: list[Stage], input_shape: Sequence[int]) -> None:
+    def __init__(self, stages: list[Stage], input_shape: Sequence[int], gpus: Sequence[int] | None = None) -> None:
+        sides = input_shape if isinstance(input_shape, tuple | list) else ()
+        if not sides or not all(_whole(side, 1) for side in sides):
+            raise UsageError(f"network: input_shape {input_shape!r}; give (height, width, channels), whole numbers")
         self.stages, self.input_shape, self.loss = stages, tuple(input_shape), SoftmaxLoss()
-        head = next(i for i, s in enumerate(stages) if any(isinstance(layer, Linear) for layer in s.columns[0]))
-        self.trunk, self.head = stages[:head], stages[head:]
+        self.gpus = list(range(len(stages[0].columns)) if gpus is None else gpus)
+        if not any(stages[0].columns):
+            raise UsageError("network: the first stage has no layer; add one, which reads the images")
         for column in stages[0].columns:
-            column[0].input_gradient = False
+            for layer in column[:1]:
+                layer.input_gradient = False
+        self._name_layers()
         self.shapes: list[list[Shape]] = [[self.input_shape] * len(stages[0].columns)]
         for stage in stages:
             self.shapes.append(stage.output_shapes(self.shapes[-1]))
+        after = self.shapes[1:]
+        heads = [i for i, shapes in enumerate(after) if any(shape and len(shape) == 1 for shape in shapes)]
+        if not heads:
+            raise UsageError("network: no stage has a Linear layer; add one on column a, whose outputs are the logits")
+        self.trunk, self.head = stages[: heads[0]], stages[heads[0] :]
+        if self.shapes[-1][0] is None or len(self.shapes[-1][0]) != 1:
+            raise UsageError(f"network: its outputs are {self.shapes[-1][0]}; end it with a Linear layer on column a")
+
+    def _name_layers(self) -> None:
+        # Layers without a name get one: conv2d1, relu2, with the column's letter if there are two. Parameters are
+        # loaded by their layer's name, and dropout's masks are drawn by it.
+        counts: Counter[tuple[str, str]] = Counter()
+        for index, layer in self.layers():
+            if not layer.name:
+                letter = string.ascii_lowercase[index] if len(self.stages[0].columns) > 1 else ""
+                kind = type(layer).__name__.lower()
+                counts[kind, letter] += 1
+                layer.named(f"{kind}{counts[kind, letter]}{letter}")
+            if isinstance(layer, Dropout) and not layer.stream:
+                layer.stream = layer.name
+        names = Counter(name for _, layer in self.layers() if layer.parameters for name in layer.names)
+        for name in (name for name, count in names.items() if count > 1):
+            raise UsageError(f"network: two layers with parameters are called '{name}'; give each a name of its own")
 
     @property
     def classes(self) -> int:
@@ -84,17 +127,24 @@ class Network:
         Parameters
         ----------
         devices : sequence of str
-            One name for each column; the same name may be given twice.
+            One name for each column (or GPU of several columns); the same name may be given twice.
         seed : int or None
             Of the first values; None leaves the weights 0, to be loaded.
         dtype : str or dtype
         kernels : bool
             Whether layers may use the fast forms of `tinyalex.kernels`. False runs the readable layers one by one.
         """
-        columns = len(self.stages[0].columns)
+        columns = max(self.gpus) + 1
+        if isinstance(devices, str):
+            raise UsageError(
+                f"devices: '{devices}' is one name; give a list with a name for each column, ['{devices}']"
+            )
+        if seed is not None and not _whole(seed):
+            raise UsageError(f"seed: {seed!r}; give a whole number, or None to leave the weights 0")
         if len(devices) != columns:
             raise UsageError(f"devices: {len(devices)} given, this form of the net has {columns} column(s)")
-        self.devices, self.dtype = of_one_kind([Device(name, kernels) for name in devices]), np.dtype(dtype)
+        made, self.dtype = of_one_kind([Device(name, kernels) for name in devices]), np.dtype(dtype)
+        self.devices = [made[gpu] for gpu in self.gpus]
         for index, layer in self.layers():
             with self.devices[index]:
                 layer.build(self.devices[index], seed, self.dtype)
@@ -111,8 +161,14 @@ class Network:
             self.executors = list(map(fuse, self.stages))
         return self
 
+    def require_arrays(self) -> None:
+        """Raise a UsageError unless `build` has been called."""
+        if not hasattr(self, "executors"):
+            raise UsageError("network: it has no arrays yet; call network.build() first")
+
     def tensors(self, kind: str = "value") -> Iterator[tuple[str, Device, Array]]:
         """Yield (name, device, view) of every parameter; ``kind`` "value" or "grad". Names are 2012's: ``conv1a/W``."""
+        self.require_arrays()
         for index, layer in self.layers():
             for parameter in layer.parameters:
                 for name, view in parameter.parts(getattr(parameter, kind)).items():
@@ -127,7 +183,20 @@ class Network:
         return {name: view for name, _, view in self.tensors("grad")}
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Copy host arrays, a dict named as in `state`, into the parameter values."""
+        """Copy host arrays into the parameter values, and convert them to the network's dtype.
+
+        Parameters
+        ----------
+        arrays : dict of str to ndarray
+            Named as in `state`, all of it and nothing else.
+
+        Raises
+        ------
+        CheckpointError
+            If a name is missing or unknown, or an array has another shape or no floating numbers. Nothing is copied
+            then.
+        """
+        check_tensors(arrays, {name: view.shape for name, _, view in self.tensors()})
         for name, device, view in self.tensors():
             with device:
                 view[...] = device.put(np.ascontiguousarray(arrays[name], self.dtype))
@@ -137,7 +206,7 @@ class Network:
         """In the block, allocate intermediate arrays from the devices' arenas, and do not warn of overflows."""
         with contextlib.ExitStack() as stack:
             stack.enter_context(np.errstate(over="ignore", invalid="ignore"))
-            for device in self.devices:
+            for device in dict.fromkeys(self.devices):
                 stack.enter_context(device.step())
             yield self
 
@@ -166,12 +235,23 @@ class Network:
         -------
         array on column a's device, shape (n, classes)
         """
-        if images.shape[1:] != self.input_shape:
-            raise ShapeError(f"images: got {images.shape[1:]}, this network reads {self.input_shape}")
-        xs = [device.to_device(images) for device in self.devices]
+        self._check_images(images)
+        uploaded = {device: device.to_device(images) for device in dict.fromkeys(self.devices)}
+        xs = [uploaded[device] for device in self.devices]
         for stage in self.executors:
             xs = stage.forward(xs, self.devices, training=training, step=step, forward_hook=forward_hook)
         return xs[0]
+
+    def _check_images(self, images: np.ndarray | DeviceBatch) -> None:
+        self.require_arrays()
+        if not hasattr(images, "shape"):
+            kind = type(images).__name__
+            raise ShapeError(f"images: a {kind} instead of an array; use numpy.array(images, '{self.dtype}')")
+        if images.shape[1:] != self.input_shape:
+            raise ShapeError(f"images: got {images.shape[1:]}, this network reads {self.input_shape}")
+        dtype = getattr(images, "dtype", self.dtype)  # a `DeviceBatch` is what a `Cropper` computed
+        if dtype.kind not in "fc":
+            raise ShapeError(f"images: got {dtype}, this network reads {self.dtype}; use images.astype('{self.dtype}')")
 
     def backward(self, dlogits: Array) -> None:
         """Compute every parameter's gradient from the loss's gradient with respect to the logits, (n, classes)."""
@@ -201,18 +281,28 @@ class Network:
 
         Raises
         ------
+        ShapeError
+            If the images are no array of floating numbers, or of another shape.
         DataError
-            If there are not as many labels as images, or a label is outside the classes.
+            If the labels are not one whole number from 0 to classes - 1 for each image.
         """
+        self._check_images(images)
         check_labels(labels, len(images), self.classes)
         with self.devices[0] as device, fitting(self.devices, len(images)):
             logits = self.forward(images, training=training, step=step)
-            loss = self.loss.forward(logits, device.put(labels))
+            loss = self.loss.forward_checked(logits, device.put(labels))
             self.backward(self.loss.backward())
         return loss, logits
 
     def predict(self, images: np.ndarray | DeviceBatch, batch: int = 128) -> np.ndarray:
         """Return class probabilities on the host, shape (n, classes), for n images, ``batch`` at a time.
+
+        Raises
+        ------
+        UsageError
+            If the batch is not a whole number from 1 on.
+        ShapeError
+            If the images are no array of floating numbers, or of another shape.
 
         Examples
         --------
@@ -227,6 +317,9 @@ class Network:
         >>> bool(np.allclose(probabilities.sum(axis=1), 1))
         True
         """
+        self._check_images(images)
+        if not _whole(batch, 1):
+            raise UsageError(f"predict: a batch of {batch!r} images; give a whole number, 1 or more")
         rows = []
         for first in range(0, len(images), batch):
             with self.step(), self.devices[0] as device:
@@ -238,3 +331,33 @@ class Network:
         """Return the bytes copied between columns so far: ``{stage: Counter((direction, source, destination))}``."""
         counts = {stage.name: run.crossed() for stage, run in zip(self.stages, self.executors, strict=True)}
         return {name: count for name, count in counts.items() if count}
+
+
+def check_tensors(
+    arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]], what: str = "weights"
+) -> None:
+    """Raise a CheckpointError unless arrays have exactly these names and shapes, and hold floating numbers.
+
+    Parameters
+    ----------
+    arrays : dict of str to ndarray
+    shapes : dict of str to tuple of int
+    what : str
+        What the message begins with.
+    """
+    if not isinstance(arrays, Mapping):
+        raise CheckpointError(f"{what}: a {type(arrays).__name__} instead of a dict of arrays, named as in state()")
+    missing, surplus = shapes.keys() - arrays.keys(), arrays.keys() - shapes.keys()
+    for names, problem in ((missing, "missing"), (surplus, "not in this net")):
+        if names:
+            shown = ", ".join(sorted(names)[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
+            raise CheckpointError(f"{what}: {shown} {problem}; give the tensors of the same net, all and no others")
+    for name, shape in shapes.items():
+        array = arrays[name]
+        if not isinstance(array, np.ndarray) or array.dtype.kind not in "fc" or array.shape != shape:
+            seen = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else f"a {type(array).__name__}"
+            raise CheckpointError(f"{what}: {name} is {seen}, this net needs floating numbers of shape {shape}")
+
+
+def _whole(value: object, least: float = -math.inf) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool) and int(value) >= least

@@ -43,7 +43,7 @@ class Row(NamedTuple):
 
 
 def rows(network: Network) -> dict[int, list[Row]]:
-    """Return ``{column index: [Row, ...]}`` of a network, which needs no arrays.
+    """Return ``{column index: [Row, ...]}`` of a network, which needs no arrays; columns of one GPU are together.
 
     Examples
     --------
@@ -53,7 +53,7 @@ def rows(network: Network) -> dict[int, list[Row]]:
     >>> conv1a.layer, conv1a.shape, conv1a.parameters
     ('conv1a', (55, 55, 48), 17472)
     """
-    table: dict[int, list[Row]] = {index: [] for index in range(len(network.stages[0].columns))}
+    table: dict[int, list[Row]] = {gpu: [] for gpu in sorted(network.gpus)}
     for stage, before in zip(network.stages, network.shapes, strict=False):
         crossing = stage.exchange.bytes_per_image(before)
         shapes = stage.exchange.output_shapes(before)
@@ -62,7 +62,7 @@ def rows(network: Network) -> dict[int, list[Row]]:
             for layer in column:
                 shape = layer.output_shape(shapes[index])
                 has_weights = bool(layer.parameters)
-                table[index].append(
+                table[network.gpus[index]].append(
                     Row(
                         layer.name,
                         type(layer).__name__,
@@ -114,13 +114,34 @@ def text(recipe: Recipe, network: Network) -> str:
     >>> print(summary.text(paper, alexnet.describe(paper.net, devices=2)).splitlines()[0])
     paper: 2 columns, exchange before conv3, fc6, fc7, fc8; 224 x 224 x 3 in, 1000 classes out
     """
-    lines, table, total = [f"{recipe.name}: {_headline(recipe)}"], rows(network), np.zeros(3, dtype=int)
-    batch = recipe.learning.batch
+    lines, table, total = columns(network, ["column a", "column b"][: recipe.net.columns], recipe.learning.batch)
+    return "\n".join([f"{recipe.name}: {_headline(recipe)}", *lines, *_paper(recipe.net, table, total)])
+
+
+def columns(network: Network, titles: Sequence[str], batch: int) -> tuple[list[str], dict[int, list[Row]], np.ndarray]:
+    """Format a network's layers column by column, and the sums below them.
+
+    Parameters
+    ----------
+    network : Network
+        It needs no arrays.
+    titles : sequence of str
+        What stands above each column of `rows`; with a single one it is not shown.
+    batch : int
+
+    Returns
+    -------
+    lines : list of str
+    table : dict
+        `rows` of the network.
+    total : ndarray
+        Neurons, parameters and multiply-adds in all.
+    """
+    lines, table, total = [], rows(network), np.zeros(3, dtype=int)
     wide, kind = (
         max(w, *(1 + len(str(row[i])) for rows in table.values() for row in rows)) for i, w in ((0, 8), (1, 13))
     )
-    for index, column in table.items():
-        title = f"column {'ab'[index]}" if len(table) > 1 else "layers"
+    for title, column in zip(titles if len(table) > 1 else ["layers"], table.values(), strict=True):
         lines += ["", f"{title:<{wide + kind}}{'output':>15}{'neurons':>10}{'parameters':>13}{'multiply-adds':>15}"
                   f"{'KiB out':>9}{'KiB crossed':>12}"]  # fmt: skip
         sums = np.zeros(5, dtype=int)
@@ -138,7 +159,7 @@ def text(recipe: Recipe, network: Network) -> str:
     ]
     if len(table) > 1:
         lines.append(f"        {crossing:,} bytes cross between the columns in a step of {batch} images")
-    return "\n".join(lines + _paper(recipe.net, table, total))
+    return lines, table, total
 
 
 def _numbers(row: Sequence[int] | np.ndarray) -> str:

@@ -313,7 +313,7 @@ def load(path: str | Path, devices: Sequence[str] = ("cpu",), kernels: bool = Tr
                 raise  # else a training process has removed it since: take the one that is newest now
     settings = recipe.parse(metadata["recipe"])
     network = alexnet.build(settings.net, settings.init, devices, seed=None, kernels=kernels)
-    network.load(tensors)
+    network.load({name: tensors[name] for name in network.state()})
     classes = list(metadata["classes"])
     words = list(metadata.get("words") or classes)
     return Run(network, settings, classes, words, tensors["data/mean"], metadata, rejected)

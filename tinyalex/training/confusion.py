@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tinyalex.labels import check as check_labels
 from tinyalex.training.evaluation import ranks
 
 
@@ -57,8 +58,14 @@ def by_class(probabilities: np.ndarray, labels: np.ndarray) -> list[ClassScore]:
     -------
     list of ClassScore
         One for each class, in the order of the labels.
+
+    Raises
+    ------
+    DataError
+        If the labels are not one whole number from 0 to classes - 1 for each image.
     """
     classes, rank, mistakes = probabilities.shape[1], ranks(probabilities, labels), _mistakes(probabilities, labels)
+    labels = labels.astype(np.int64)  # those of no images may have another type
     count, wrong1, wrong5 = (np.bincount(labels, weight, minlength=classes) for weight in (None, rank >= 1, rank >= 5))
     most: dict[int, tuple[int, int]] = {}
     for (label, prediction), times in mistakes.items():
@@ -85,6 +92,7 @@ def confused(probabilities: np.ndarray, labels: np.ndarray, most: int = 10) -> l
 
 def _mistakes(probabilities: np.ndarray, labels: np.ndarray) -> dict[tuple[int, int], int]:
     # {(label, prediction): count}, sorted; a full confusion matrix would be too large for 21,843 classes.
+    check_labels(labels, *probabilities.shape)
     predicted = predictions(probabilities)
     wrong = (predicted != labels) & (predicted >= 0)
     pairs, counts = np.unique(np.stack([labels[wrong], predicted[wrong]], axis=1), axis=0, return_counts=True)

@@ -10,20 +10,21 @@ Special cases:
 
 import contextlib
 from collections.abc import Callable
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
 
 from tinyalex.datasets.dataset import Images
 from tinyalex.datasets.loading.batches import test_batches
-from tinyalex.errors import DataError
-from tinyalex.layers.loss import check_labels
+from tinyalex.errors import DataError, UsageError
+from tinyalex.labels import check as check_labels
 from tinyalex.network.network import Network
 from tinyalex.recipes.recipe import Recipe
 
 
 class Score(NamedTuple):
-    """Mean loss and error rates over ``count`` images; errors are fractions."""
+    """Mean loss and error rates over ``count`` images; errors are fractions. All NaN without images."""
 
     count: int  # type: ignore[assignment]  # hides tuple.count; the log has it under this name
     loss: float
@@ -44,7 +45,14 @@ def ranks(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     ndarray of int, shape (n,)
         0 where the right class is the most probable one. Where a probability is not finite: the number of classes, but
         at least 5.
+
+    Raises
+    ------
+    DataError
+        If the labels are not one whole number from 0 to classes - 1 for each image.
     """
+    check_labels(labels, *probabilities.shape)
+    labels = labels.astype(np.int64)  # those of no images may have another type
     right = np.take_along_axis(probabilities, labels[:, None], axis=1)
     earlier = np.arange(probabilities.shape[1]) < labels[:, None]
     before = ((probabilities > right) | ((probabilities == right) & earlier)).sum(axis=1)
@@ -64,8 +72,9 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> Score:
     >>> score.count, round(score.loss, 4), score.top1_error, score.top5_error
     (2, 0.6365, 0.5, 0.0)
     """
-    check_labels(labels, *probabilities.shape)
     rank = ranks(probabilities, labels)
+    if not len(rank):
+        return Score(0, np.nan, np.nan, np.nan)
     right = np.take_along_axis(probabilities, labels[:, None], axis=1).astype(np.float64)
     loss = -np.log(np.where(np.isfinite(right), right, 0).clip(np.finfo(np.float32).tiny)).mean()
     return Score(len(labels), float(loss), float((rank >= 1).mean()), float((rank >= 5).mean()))
@@ -97,6 +106,8 @@ def probabilities(
     -------
     ndarray, shape (n, classes)
     """
+    if not isinstance(views, Integral) or isinstance(views, bool) or views not in (1, 9, 10):
+        raise UsageError(f"views: {views!r} is not supported; use 1, 9 or 10")
     if images.size != len(mean):
         raise DataError(
             f"images: {images.size} x {images.size}, but the network was trained on {len(mean)} x {len(mean)}; "
@@ -109,7 +120,7 @@ def probabilities(
             parts.append(network.predict(crops.images, batch).reshape(len(crops.labels), views, -1).mean(axis=1))
             if after_batch:
                 after_batch()
-    return np.concatenate(parts)
+    return np.concatenate(parts) if parts else np.empty((0, network.classes), network.dtype)
 
 
 def evaluate(

@@ -6,7 +6,7 @@ where the gradient is the mean over the batch. Biases have their own rate and no
 ``wc``).
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -14,7 +14,8 @@ from tinyalex.devices.device import Array, Device
 from tinyalex.devices.parallel import spread
 from tinyalex.kernels.update import Flat
 from tinyalex.layers import Parameter
-from tinyalex.network.network import Network
+from tinyalex.network.network import Network, check_tensors
+from tinyalex.recipes.cuda_convnet.description import Rates
 
 
 class Optimizer:
@@ -55,6 +56,7 @@ class Optimizer:
         weight_decay: float = 0.0005,
         layer_weight_decay: dict[str, float] | None = None,
     ) -> None:
+        network.require_arrays()
         self.momentum, self.weight_decay, self.layer_weight_decay = momentum, weight_decay, layer_weight_decay or {}
         self._rows: list[tuple[Device, Parameter, Array]] = []  # (device, parameter, v) of every parameter
         # On a GPU, the parameters of a column as one flat array, updated by a single kernel.
@@ -75,7 +77,14 @@ class Optimizer:
             yield from ((name, device, view) for name, view in parameter.parts(v).items())
 
     def load(self, arrays: Mapping[str, np.ndarray]) -> None:
-        """Copy host arrays, a dict with the names of `tensors`, into every v."""
+        """Copy host arrays, a dict with the names and shapes of `tensors` and nothing else, into every v.
+
+        Raises
+        ------
+        CheckpointError
+            As from `Network.load`.
+        """
+        check_tensors(arrays, {name: v.shape for name, _, v in self.tensors()}, "momenta")
         for name, device, view in self.tensors():
             with device:
                 view[...] = device.put(arrays[name])
@@ -95,20 +104,39 @@ class Optimizer:
         """
         rates = {"W": rate, "b": rate if bias_rate is None else bias_rate}
 
-        def rate_and_decay(parameter: Parameter) -> tuple[float, float]:
+        def settings(parameter: Parameter) -> tuple[float, float, float]:
             own = rates[parameter.kind] * (lr_mult or {}).get(parameter.layer, 1.0)
             decay = self.layer_weight_decay.get(parameter.layer, self.weight_decay) if parameter.kind == "W" else 0.0
-            return own, decay * own
+            return self.momentum, own, decay * own
 
+        self._step(settings)
+
+    def update_each(self, rates: Mapping[str, Rates]) -> None:
+        """Update every parameter once, with a rate, a momentum and a weight decay of its own.
+
+        Parameters
+        ----------
+        rates : dict
+            By the names of `Network.state`: `tinyalex.network.cuda_convnet.rates` of the authors' files.
+        """
+
+        def settings(parameter: Parameter) -> tuple[float, float, float]:
+            own = rates[f"{parameter.names[0]}/{parameter.kind}"]
+            return own.momentum, own.rate, own.weight_decay * own.rate
+
+        self._step(settings)
+
+    def _step(self, settings: Callable[[Parameter], tuple[float, float, float]]) -> None:
+        # ``settings`` returns a parameter's momentum, rate, and weight decay times the rate.
         for flat in self._flats:
             with flat.device:
-                flat.update(self.momentum, [rate_and_decay(parameter) for parameter in flat.parameters])
+                flat.update([settings(parameter) for parameter in flat.parameters])
         for device, parameter, v in self._rows if not self._flats else ():
-            own, decay = rate_and_decay(parameter)
+            momentum, own, decay = settings(parameter)
             if own:
-                tensors, settings = (parameter.value, parameter.grad, v), (self.momentum, own, decay)
+                tensors, numbers = (parameter.value, parameter.grad, v), (momentum, own, decay)
                 with device:
-                    spread(sgd_update, tensors, *settings) if device.on_host else sgd_update(*tensors, *settings)
+                    spread(sgd_update, tensors, *numbers) if device.on_host else sgd_update(*tensors, *numbers)
 
 
 def sgd_update(w: Array, g: Array, v: Array, momentum: float, rate: float, decay: float) -> None:

@@ -72,7 +72,8 @@ class StepMetrics:
             If the loss is not finite.
         """
         if self._values is None:
-            self._values = float(self._loss()), float(self._wrong().mean())
+            wrong = self._wrong()
+            self._values = float(self._loss()), float(wrong.mean()) if self.images else 0.0
             del self._loss, self._wrong  # release the host buffers
         if not np.isfinite(self._values[0]):
             raise DivergedError("loss: no longer finite")

@@ -6,6 +6,7 @@ The arrays of a batch stay valid for as long as anything refers to them; after t
 batches.
 """
 
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from tinyalex import randomness
 from tinyalex.datasets.loading import augment
 from tinyalex.datasets.loading.background import made_ahead
 from tinyalex.devices.arena import Arena
-from tinyalex.errors import DataError
+from tinyalex.errors import DataError, UsageError
 
 _CHUNK = 1 << 20  # bytes of images that are read before they are cropped: they are still in cache then
 
@@ -126,6 +127,8 @@ class Views:
     """
 
     def __init__(self, images, mean, recipe, batch, views=1):
+        if not isinstance(batch, Integral) or isinstance(batch, bool) or batch < 1:
+            raise UsageError(f"test batches of {batch!r} images; give a whole number, 1 or more")
         self.images, self.cropper, self.views, self._batch = images, _cropper(mean, recipe), views, batch
         self._offsets, self._flips = zip(*augment.views(images.size, self.cropper.crop, views), strict=True)
 

@@ -35,10 +35,11 @@ class MaxPool:
         return (masks,), masks
 
     def forward(self, scratch, images, x, y, masks):
-        """Yield the calls that compute y. The first of several largest, in row-major order, wins."""
+        """Yield the calls that compute y. Of several largest, or several NaN, the first in row-major order wins."""
         rows = scratch.get("pooled rows", (self.shape[0], *y.shape[1:]))
         yield from self._largest(1, x, rows, masks[1])
         yield from self._largest(0, rows, y, masks[0])
+        yield self._let_nan_win, x, rows, y, masks
 
     def backward(self, scratch, images, masks, dy, dx):
         """Yield the calls that compute dx: each window's gradient goes to its first maximum. They overwrite dy."""
@@ -59,6 +60,17 @@ class MaxPool:
             yield maximum, x[pixels], y[some], y[some]
         if not others:
             yield np.copyto, y, x[first]
+
+    def _let_nan_win(self, x, rows, y, masks):
+        # Comparisons with NaN are false: if there is one, correct the masks, so that the first of a window wins.
+        if not np.isnan(y.max()):
+            return
+        for axis, read in ((1, x), (0, rows)):
+            (_, first), *others = self._taps(axis)
+            best = read[first].copy()
+            for mask, (some, pixels) in zip(masks[axis], others, strict=True):
+                mask[some] = (read[pixels] > best[some]) | (np.isnan(read[pixels]) & ~np.isnan(best[some]))
+                maximum(best[some], read[pixels], best[some])
 
     def _to_winners(self, scratch, axis, dy, dx, masks):
         # From the last number of a window to the first, since a later winner has taken the gradient from an earlier

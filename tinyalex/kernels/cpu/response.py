@@ -46,12 +46,11 @@ class _ResponseNorm:
         for a, r, g, out in self.pieces(*saved, dy, dx):
             power, q = scratch.get("power", r.shape), scratch.get("quotient", r.shape)
             yield from self._power(r, power)
+            yield np.multiply, a, r, q  # x / d, in an order in which nothing vanishes early
             if self.beta == 0.75:
-                yield np.multiply, power, r, q  # r^4 = 1 / d
-            yield np.multiply, q if self.beta == 0.75 else r, power, q
-            yield np.multiply, g, q, q  # dy d^(-beta - 1)
+                yield np.multiply, q, power, q
             yield np.multiply, g, power, power  # dy d^-beta
-            total, inside = yield from self.window_sum(scratch, q, a, self.size - 1 - self.before)
+            total, inside = yield from self.window_sum(scratch, power, q, self.size - 1 - self.before)
             yield np.multiply, total, self.cross, total
             yield np.multiply, a, total[inside], out
             yield np.add, out, power, out

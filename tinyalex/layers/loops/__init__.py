@@ -15,35 +15,75 @@ array([9., 9.])
 """
 
 from tinyalex.layers.loops.activation import relu, relu_backward, tanh, tanh_backward
+from tinyalex.layers.loops.blur import gaussian_blur, gaussian_blur_backward, subsample, subsample_backward
+from tinyalex.layers.loops.contrast import contrast_norm, contrast_norm_backward
 from tinyalex.layers.loops.convolution import conv2d, conv2d_backward
 from tinyalex.layers.loops.dropout import dropout, dropout_backward
+from tinyalex.layers.loops.joined import (
+    deal_channels,
+    deal_channels_backward,
+    elementwise_sum,
+    elementwise_sum_backward,
+)
 from tinyalex.layers.loops.linear import linear, linear_backward
 from tinyalex.layers.loops.locally_connected import locally_connected, locally_connected_backward
 from tinyalex.layers.loops.loss import softmax_loss, softmax_loss_backward
 from tinyalex.layers.loops.normalization import lrn, lrn_backward, spatial_norm, spatial_norm_backward
 from tinyalex.layers.loops.pooling import avg_pool, avg_pool_backward, max_pool, max_pool_backward
+from tinyalex.layers.loops.units import (
+    absolute,
+    absolute_backward,
+    logistic,
+    logistic_backward,
+    scaled_tanh,
+    scaled_tanh_backward,
+    soft_relu,
+    soft_relu_backward,
+    square,
+    square_backward,
+)
 
 __all__ = [
+    "absolute",
+    "absolute_backward",
     "avg_pool",
     "avg_pool_backward",
+    "contrast_norm",
+    "contrast_norm_backward",
     "conv2d",
     "conv2d_backward",
+    "deal_channels",
+    "deal_channels_backward",
     "dropout",
     "dropout_backward",
+    "elementwise_sum",
+    "elementwise_sum_backward",
+    "gaussian_blur",
+    "gaussian_blur_backward",
     "linear",
     "linear_backward",
     "locally_connected",
     "locally_connected_backward",
+    "logistic",
+    "logistic_backward",
     "lrn",
     "lrn_backward",
     "max_pool",
     "max_pool_backward",
     "relu",
     "relu_backward",
+    "scaled_tanh",
+    "scaled_tanh_backward",
+    "soft_relu",
+    "soft_relu_backward",
     "softmax_loss",
     "softmax_loss_backward",
     "spatial_norm",
     "spatial_norm_backward",
+    "square",
+    "square_backward",
+    "subsample",
+    "subsample_backward",
     "tanh",
     "tanh_backward",
 ]

@@ -9,7 +9,7 @@ def relu(x: np.ndarray) -> np.ndarray:
     """Return max(0, x) of every number."""
     y = np.zeros(x.shape)
     for index in np.ndindex(x.shape):
-        y[index] = x[index] if x[index] > 0 else 0.0
+        y[index] = 0.0 if x[index] <= 0 else x[index]  # NaN stays NaN
     return y
 
 
@@ -34,5 +34,6 @@ def tanh_backward(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Return dx, from the derivative of tanh: 1 / cosh(x)^2."""
     dx = np.zeros(x.shape)
     for index in np.ndindex(x.shape):
-        dx[index] = dy[index] / math.cosh(x[index]) ** 2
+        e = math.exp(-abs(float(x[index])))  # cosh(x) = (1 / e + e) / 2 overflows, 1 / cosh(x) does not
+        dx[index] = dy[index] * (2 * e / (1 + e * e)) ** 2
     return dx

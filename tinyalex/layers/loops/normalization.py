@@ -42,7 +42,7 @@ def _norm(x: np.ndarray, window: Window, k: float, alpha: float, beta: float) ->
 def _energy(x: np.ndarray, window: Iterator[Index], k: float, alpha: float) -> float:
     d = k
     for neighbour in window:
-        d += alpha * x[neighbour] ** 2
+        d += alpha * x[neighbour] * x[neighbour]
     return d
 
 

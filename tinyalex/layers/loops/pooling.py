@@ -35,9 +35,10 @@ def _empty(x: np.ndarray, window: int, stride: int, rounding: str) -> np.ndarray
 
 
 def _first_largest(x: np.ndarray, pixels: list[Index]) -> Index:
+    # A NaN counts as the largest.
     winner = pixels[0]
     for pixel in pixels:
-        if x[pixel] > x[winner]:
+        if x[pixel] > x[winner] or (np.isnan(x[pixel]) and not np.isnan(x[winner])):
             winner = pixel
     return winner
 

@@ -1,0 +1,63 @@
+"""The other nonlinearities of the 2012 code, one number at a time."""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+
+def _each(x: np.ndarray, function: Callable[[float], float]) -> np.ndarray:
+    y = np.zeros(x.shape)
+    for index in np.ndindex(x.shape):
+        y[index] = function(float(x[index]))
+    return y
+
+
+def logistic(x: np.ndarray) -> np.ndarray:
+    """Return 1 / (1 + e^-x) of every number."""
+    return _each(x, lambda a: 1 / (1 + math.exp(-a)))
+
+
+def logistic_backward(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Return dx, from the derivative e^-x / (1 + e^-x)^2."""
+    return dy * _each(x, lambda a: math.exp(-a) / (1 + math.exp(-a)) ** 2)
+
+
+def soft_relu(x: np.ndarray) -> np.ndarray:
+    """Return log(1 + e^x) of every number."""
+    return _each(x, lambda a: math.log(1 + math.exp(a)))
+
+
+def soft_relu_backward(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Return dx, from the derivative e^x / (1 + e^x)."""
+    return dy * _each(x, lambda a: math.exp(a) / (1 + math.exp(a)))
+
+
+def absolute(x: np.ndarray) -> np.ndarray:
+    """Return |x| of every number."""
+    return _each(x, lambda a: a if a > 0 else -a)
+
+
+def absolute_backward(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Return dx: dy where x is above 0, -dy where it is below, 0 at x = 0."""
+    return dy * _each(x, lambda a: 1 if a > 0 else -1 if a < 0 else 0)
+
+
+def square(x: np.ndarray) -> np.ndarray:
+    """Return x^2 of every number."""
+    return _each(x, lambda a: a**2)
+
+
+def square_backward(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
+    """Return dx, from the derivative 2 x."""
+    return dy * _each(x, lambda a: 2 * a)
+
+
+def scaled_tanh(x: np.ndarray, a: float = 1.0, b: float = 1.0) -> np.ndarray:
+    """Return a tanh(b x) of every number x."""
+    return _each(x, lambda each: a * math.tanh(b * each))
+
+
+def scaled_tanh_backward(dy: np.ndarray, x: np.ndarray, a: float = 1.0, b: float = 1.0) -> np.ndarray:
+    """Return dx, from the derivative a b / cosh(b x)^2."""
+    return dy * _each(x, lambda each: a * b / math.cosh(b * each) ** 2)
