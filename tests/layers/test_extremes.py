@@ -86,6 +86,27 @@ def test_tanh_of_any_number(value, device):
     assert np.isfinite(loops.tanh(x)).all()
 
 
+UNITS = {  # the layer, its loops, and its value of a large and of a small number
+    "logistic": (layers.Logistic, loops.logistic, loops.logistic_backward, lambda x: float(x > 0)),
+    "soft relu": (layers.SoftReLU, loops.soft_relu, loops.soft_relu_backward, lambda x: max(x, 0.0)),
+    "scaled tanh": (layers.ScaledTanh, loops.scaled_tanh, loops.scaled_tanh_backward, np.sign),
+}
+
+
+@pytest.mark.parametrize("value", [-3e38, -1e4, -200.0, 200.0, 1e4, 3e38])
+@pytest.mark.parametrize("kind", UNITS)
+def test_saturating_units_of_large_numbers(kind, value, device):
+    make, forward, backward, limit = UNITS[kind]
+    x = np.full((2, 3), value, "float32")
+    layer, ones = make().build(device), np.ones((2, 3))
+    y = device.get(layer.forward(device.put(x)))
+    np.testing.assert_allclose(y, np.full(x.shape, limit(np.float64(x[0, 0]))), rtol=1e-6)
+    np.testing.assert_allclose(y, forward(np.float64(x)), rtol=1e-6, atol=1e-30)
+    dx = device.get(layer.backward(device.put(np.ones_like(x))))
+    np.testing.assert_allclose(dx, np.full(x.shape, float(kind == "soft relu" and value > 0)), rtol=1e-6)
+    np.testing.assert_allclose(dx, backward(ones, np.float64(x)), rtol=1e-6, atol=1e-30)
+
+
 EXTREME_LOGITS = [
     [0.0, 0.0, 0.0], [1e4, 0.0, -1e4], [88.0, 89.0, 90.0], [-88.0, -89.0, -1e30], [1e30, 1e30, 1e30],
     [-np.inf, 0.0, 1.0], [1e-40, 0.0, -1e-40],
