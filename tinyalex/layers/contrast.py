@@ -21,7 +21,7 @@ class ContrastNorm(SpatialNorm):
     """
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
-        self.expect(x.ndim == 4, x.shape, "(images, height, width, maps)")
+        self.check_input(x)
         before = self.size // 2
         area = self.window_sum(self.device.xp.ones((1, *x.shape[1:3], 1), x.real.dtype), before)
         e = x - self.window_sum(x, before) / area
