@@ -22,13 +22,14 @@ NORMS = {
 }
 
 
-@pytest.mark.parametrize("kind", NORMS)
+@pytest.mark.parametrize("kind", [*NORMS, "contrast norm"])
 @pytest.mark.parametrize("beta", [0.5, 0.75, 1.0])
 @pytest.mark.parametrize("exponent", [-30, 0, 8, 11, 14, 15, 16, 17, 18])
 def test_normalization_keeps_its_digits_until_the_squares_overflow(kind, beta, exponent, device):
     """The gradient of large responses is a difference of nearly equal terms, so it is compared with the larger one."""
-    make, forward, backward = NORMS[kind]
-    settings = {"size": 3, "k": 1.0, "alpha": 9.0 if kind == "spatial norm" else 1.0, "beta": beta}
+    contrast = layers.ContrastNorm, loops.contrast_norm, loops.contrast_norm_backward
+    make, forward, backward = NORMS.get(kind, contrast)
+    settings = {"size": 3, "k": 1.0, "alpha": 1.0 if kind == "lrn" else 9.0, "beta": beta}
     x = (10.0**exponent * (1 + noise(1, 3, 4, 5) ** 2)).astype("float32")
     dy = noise(1, 3, 4, 5, purpose="dy").astype("float32")
     layer = make(**settings).build(device)

@@ -8,7 +8,7 @@ here backward is exact.
 """
 
 from tinyalex.devices.device import Array
-from tinyalex.layers.normalization import SpatialNorm
+from tinyalex.layers.normalization import SCALE, SpatialNorm
 from tinyalex.randomness import Step
 
 
@@ -30,9 +30,9 @@ class ContrastNorm(SpatialNorm):
         return x * d**-self.beta
 
     def backward(self, dy: Array) -> Array:
-        # dd = -beta dy x d^(-beta - 1),  de = 2 alpha e S'dd,  dx = dy d^-beta + de - S'(de / area)
+        # de = -2 alpha beta e S'(dy x d^(-beta - 1)),  dx = dy d^-beta + de - S'(de / area)
         x, e, d, area = self.pop_saved()
         after = self.size - 1 - self.size // 2  # S' sums over the windows that contain a pixel
-        dd = -self.beta * dy * x * d ** (-self.beta - 1)
-        de = 2 * self.alpha * e * self.window_sum(dd, after)
-        return dy * d**-self.beta + de - self.window_sum(de / area, after)
+        p = d**-self.beta
+        de = -2 * self.alpha * self.beta / SCALE * (e * self.window_sum(dy * (x / d * SCALE * p), after))
+        return dy * p + de - self.window_sum(de / area, after)
