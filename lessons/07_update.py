@@ -21,8 +21,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 from shared import BLUE, GREEN, INK, MUTED, VERMILION, keep
 
-from tinyalex.devices.device import Device
 from tinyalex.layers import Linear
+from tinyalex.network.columns import Exchange, Stage
+from tinyalex.network.network import Network
 from tinyalex.randomness import key, normal
 from tinyalex.training.optimizer import Optimizer
 
@@ -32,24 +33,13 @@ def paper(w, v, g, rate, momentum=0.9, decay=0.0005):
     return w + v, v
 
 
-class OneLayer:
-    """The smallest network that the package's optimizer accepts."""
-
-    devices, dtype = [Device("cpu")], np.dtype("float64")
-
-    def __init__(self):
-        self.layer = Linear(4, 3, std=0.5).named("fc8").build(dtype="float64")
-
-    def layers(self):
-        return [(0, self.layer)]
-
-
-net = OneLayer()
-optimizer, W = Optimizer(net), net.layer.W
+fc8 = Linear(4, 3, std=0.5).named("fc8")
+net = Network([Stage("fc8", Exchange([[0]]), [[fc8]])], (4,)).build(dtype="float64")
+optimizer, W = Optimizer(net), fc8.W
 w, v = W.value.copy(), np.zeros_like(W.value)
 for number in range(20):
     W.grad[...] = g = normal(key(0, "lesson 7", number), np.arange(12)).reshape(4, 3)
-    net.layer.b.grad[...] = 0
+    fc8.b.grad[...] = 0
     optimizer.update(rate=0.1)
     w, v = paper(w, v, g, 0.1)
     assert np.allclose(W.value, w, rtol=1e-14)

@@ -41,6 +41,23 @@ REFUSED = {  # the layer, valid arguments, and invalid values of each
     layers.AvgPool: ({"window": 3, "stride": 2}, POOL),
     layers.LRN: ({}, NORM | {"groups": NOT_WHOLE}),
     layers.SpatialNorm: ({}, NORM),
+    layers.ContrastNorm: ({}, NORM),
+    layers.GaussianBlur: (
+        {"deviation": 1.0, "size": 3}, {"deviation": [*NOT_FINITE, 0, -1.0], "size": [*NOT_WHOLE, 2, 4]},
+    ),
+    layers.Subsample: ({"stride": 2}, {"stride": NOT_WHOLE}),
+    layers.DealChannels: (
+        {"channels": 3, "dealt": 6}, {"channels": [*NOT_WHOLE, 4, 12], "dealt": [*NOT_WHOLE, 4]},
+    ),
+    layers.ScaledTanh: ({"a": 1.5, "b": 0.5}, {"a": [*NOT_FINITE, INF], "b": [*NOT_FINITE, -INF]}),
+    layers.ElementwiseSum: (
+        {"coefficients": [1.0, -1]}, {"coefficients": [[], None, 2.0, "12", *([1.0, each] for each in NOT_FINITE)]},
+    ),
+    layers.SumOfInputs: (
+        {"shapes": [(4,), (2, 2, 3)], "layers": [layers.Linear(4, 5), layers.Linear((2, 2, 3), 5)]},
+        {"shapes": [[], None, 4, [4, (2, 2, 3)], [(4,), (2, 2.5, 3)]],
+         "layers": [[], None, 5, [layers.Linear(4, 5)], [layers.Linear(4, 5), layers.ReLU()], [None, None]]},
+    ),
     layers.Dropout: (
         {}, {"p": [1.0, 1, -0.5, 1.5, *NOT_FINITE], "first_unit": NOT_FROM_0, "stream": [None, 6]},
     ),
@@ -134,7 +151,8 @@ def test_an_input_that_is_no_array_is_refused(label):
 
 @pytest.mark.parametrize("make", [
     lambda: layers.Conv2d(3, 4, 3), lambda: layers.Linear((4, 4, 3), 5), lambda: WinogradConv2d(3, 4, 3),
-    lambda: layers.LocallyConnected((4, 4, 3), 5, 3),
+    lambda: layers.LocallyConnected((4, 4, 3), 5, 3), lambda: layers.DealChannels(3, 6),
+    lambda: layers.SumOfInputs([(4, 4, 3)], [layers.Conv2d(3, 4, 3)]),
 ])  # fmt: skip
 def test_a_layer_that_was_not_built_says_so(make):
     with pytest.raises(ShapeError, match=r"^conv1: got x before build\(\), wants build\(\) first: layer.build\(\)"):
@@ -145,7 +163,11 @@ def test_a_layer_that_was_not_built_says_so(make):
     (lambda: layers.Conv2d(3, 4, 3), (4, 4, 3)), (lambda: layers.Linear((4, 4, 3), 5), (4, 4, 3)),
     (lambda: layers.MaxPool(), (4, 4, 3)), (lambda: layers.AvgPool(), (2, 4)),
     (lambda: layers.SpatialNorm(), (4, 4, 3)), (lambda: layers.Dropout(), (5,)),
-    (lambda: layers.Dropout(), (2, 4, 4, 3)), (lambda: layers.LRN(), (5,)),
+    (lambda: layers.Dropout(), (2, 4, 3)), (lambda: layers.Dropout(), (2, 2, 4, 4, 3)), (lambda: layers.LRN(), (5,)),
+    (lambda: layers.ContrastNorm(), (4, 4, 3)), (lambda: layers.GaussianBlur(1.0, 3), (4, 4, 3)),
+    (lambda: layers.Subsample(2), (4, 4, 3)), (lambda: layers.DealChannels(3, 6), (3,)),
+    (lambda: layers.ElementwiseSum([1.0, 1.0]), (4,)),
+    (lambda: layers.SumOfInputs([(4, 4, 3)], [layers.Conv2d(3, 4, 3)]), (4, 4, 3)),
     (lambda: layers.LocallyConnected((4, 4, 3), 5, 3), (4, 4, 3)),
 ])  # fmt: skip
 def test_inputs_of_another_rank_are_refused(make, shape):

@@ -22,13 +22,14 @@ NORMS = {
 }
 
 
-@pytest.mark.parametrize("kind", NORMS)
+@pytest.mark.parametrize("kind", [*NORMS, "contrast norm"])
 @pytest.mark.parametrize("beta", [0.5, 0.75, 1.0])
 @pytest.mark.parametrize("exponent", [-30, 0, 8, 11, 14, 15, 16, 17, 18])
 def test_normalization_keeps_its_digits_until_the_squares_overflow(kind, beta, exponent, device):
     """The gradient of large responses is a difference of nearly equal terms, so it is compared with the larger one."""
-    make, forward, backward = NORMS[kind]
-    settings = {"size": 3, "k": 1.0, "alpha": 9.0 if kind == "spatial norm" else 1.0, "beta": beta}
+    contrast = layers.ContrastNorm, loops.contrast_norm, loops.contrast_norm_backward
+    make, forward, backward = NORMS.get(kind, contrast)
+    settings = {"size": 3, "k": 1.0, "alpha": 1.0 if kind == "lrn" else 9.0, "beta": beta}
     x = (10.0**exponent * (1 + noise(1, 3, 4, 5) ** 2)).astype("float32")
     dy = noise(1, 3, 4, 5, purpose="dy").astype("float32")
     layer = make(**settings).build(device)
@@ -84,6 +85,27 @@ def test_tanh_of_any_number(value, device):
     np.testing.assert_allclose(y, np.tanh(np.float64(x)), rtol=1e-6)
     np.testing.assert_allclose(dx, loops.tanh_backward(np.ones((2, 3)), np.float64(x)), rtol=1e-6, atol=1e-7)
     assert np.isfinite(loops.tanh(x)).all()
+
+
+UNITS = {  # the layer, its loops, and its value of a large and of a small number
+    "logistic": (layers.Logistic, loops.logistic, loops.logistic_backward, lambda x: float(x > 0)),
+    "soft relu": (layers.SoftReLU, loops.soft_relu, loops.soft_relu_backward, lambda x: max(x, 0.0)),
+    "scaled tanh": (layers.ScaledTanh, loops.scaled_tanh, loops.scaled_tanh_backward, np.sign),
+}
+
+
+@pytest.mark.parametrize("value", [-3e38, -1e4, -200.0, 200.0, 1e4, 3e38])
+@pytest.mark.parametrize("kind", UNITS)
+def test_saturating_units_of_large_numbers(kind, value, device):
+    make, forward, backward, limit = UNITS[kind]
+    x = np.full((2, 3), value, "float32")
+    layer, ones = make().build(device), np.ones((2, 3))
+    y = device.get(layer.forward(device.put(x)))
+    np.testing.assert_allclose(y, np.full(x.shape, limit(np.float64(x[0, 0]))), rtol=1e-6)
+    np.testing.assert_allclose(y, forward(np.float64(x)), rtol=1e-6, atol=1e-30)
+    dx = device.get(layer.backward(device.put(np.ones_like(x))))
+    np.testing.assert_allclose(dx, np.full(x.shape, float(kind == "soft relu" and value > 0)), rtol=1e-6)
+    np.testing.assert_allclose(dx, backward(ones, np.float64(x)), rtol=1e-6, atol=1e-30)
 
 
 EXTREME_LOGITS = [

@@ -107,6 +107,11 @@ def test_gpu_kernels_refuse_a_dy_of_another_type_than_x(label):
             mixed(CASES[label], device, "float32", "float64")
 
 
+def test_a_layer_in_a_sum_of_inputs_says_which_it_is():
+    with shim.device("kernels") as device, pytest.raises(ShapeError, match=r"^layer\.0: got dy in float64, wants"):
+        mixed(CASES["sum of convs of one size"], device, "float32", "float64")
+
+
 def test_replica_does_not_share_saved_state():
     layer = layers.ReLU()
     layer.forward(np.ones((2, 3)))

@@ -41,6 +41,15 @@ def test_relu_keeps_a_gradient_that_is_not_finite_in_place(device, value):
     np.testing.assert_array_equal(loops.relu_backward(dy, x), np.where(x > 0, value, 0))
 
 
+@pytest.mark.parametrize("value", NOT_FINITE)
+def test_abs_keeps_a_gradient_that_is_not_finite_in_place(device, value):
+    x = np.array([[-2.0, 0.0, 3.0]])
+    dy = np.full(x.shape, value)
+    _, dx = forward_backward(layers.Abs(), device, x, dy)
+    np.testing.assert_array_equal(dx, np.array([[-value, 0, value]], "float32"))
+    np.testing.assert_array_equal(loops.absolute_backward(dy, x), [[-value, 0, value]])
+
+
 @pytest.mark.parametrize("window, stride", [(3, 2), (2, 2), (3, 1), (1, 1)])
 @pytest.mark.parametrize("value", NOT_FINITE)
 def test_max_pool_keeps_a_gradient_that_is_not_finite_in_place(device, value, window, stride):
@@ -127,7 +136,11 @@ def test_pooling_by_the_last_nan_would_be_noticed(monkeypatch):
         test_first_nan_of_a_window_is_its_maximum(Device("cpu"), 3, 2, "all NaN")
 
 
-@pytest.mark.parametrize("make, twin", [(layers.ReLU, loops.relu), (layers.Tanh, loops.tanh)])
+@pytest.mark.parametrize("make, twin", [
+    (layers.ReLU, loops.relu), (layers.Tanh, loops.tanh), (layers.Logistic, loops.logistic),
+    (layers.SoftReLU, loops.soft_relu), (layers.Abs, loops.absolute), (layers.Square, loops.square),
+    (layers.ScaledTanh, loops.scaled_tanh),
+])  # fmt: skip
 def test_nonlinearities_propagate_nan(device, make, twin):
     x = np.array([[np.nan, 1.0, -1.0]])
     y, _ = forward_backward(make(), device, x, x)

@@ -7,7 +7,7 @@ import pytest
 
 from tinyalex.devices import parallel
 from tinyalex.errors import CheckpointError, DataError, ShapeError, UsageError
-from tinyalex.layers import Conv2d, Dropout, Layer, Linear, ReLU
+from tinyalex.layers import Conv2d, Dropout, Layer, Linear, MaxPool, ReLU
 from tinyalex.network import alexnet, blocks
 from tinyalex.network.columns import Exchange, Stage
 from tinyalex.network.network import Network
@@ -381,13 +381,32 @@ def test_two_layers_of_one_name_are_refused():
 
 
 @pytest.mark.parametrize("columns, message", [
-    ([[Conv2d(3, 4, 3), ReLU()]], "no stage has a Linear layer on column a; add one, whose outputs are the logits"),
-    ([[Linear((8, 8, 3), 4)], []], "a column of the first stage has no layer; add one, which reads the images"),
-    ([[]], "no stage has a Linear layer on column a"),
+    ([[Conv2d(3, 4, 3), ReLU()]], "no stage has a Linear layer; add one on column a, whose outputs are the logits$"),
+    ([[], [Linear((8, 8, 3), 4)]], r"its outputs are \(8, 8, 3\); end it with a Linear layer on column a$"),
+    ([[Conv2d(3, 4, 3)], [Linear((8, 8, 3), 4)]], r"its outputs are \(6, 6, 4\); end it with a Linear layer"),
+    ([[]], "the first stage has no layer; add one, which reads the images$"),
+    ([[], []], "the first stage has no layer; add one, which reads the images$"),
 ])  # fmt: skip
 def test_a_net_that_cannot_compute_logits_is_refused(columns, message):
     with pytest.raises(UsageError, match=f"^network: {message}"):
         Network([Stage("all", Exchange([[column] for column in range(len(columns))]), columns)], (8, 8, 3))
+
+
+def test_a_net_without_stages_is_refused():
+    with pytest.raises(UsageError, match="^network: the first stage has no layer; add one, which reads the images$"):
+        Network([], (8, 8, 3))
+
+
+def test_a_column_of_the_first_stage_may_hand_on_the_images():
+    stages = [
+        Stage("pool", Exchange([[0], [1]]), [[], [MaxPool(2, 2)]]),
+        Stage("all", Exchange([[0, 1], []]), [[Linear(8 * 8 * 3 + 4 * 4 * 3, 5)], []]),
+    ]
+    images = noise(2, 8, 8, 3).astype("float32")
+    network = Network(stages, (8, 8, 3)).build(["cpu", "cpu"])
+    joined = [images, MaxPool(2, 2).forward(images)]
+    x = np.concatenate([part.reshape(2, -1) for part in joined], axis=1)
+    np.testing.assert_allclose(network.forward(images), x @ network.state()["linear1a/W"], rtol=1e-5, atol=1e-6)
 
 
 def test_a_net_without_arrays_says_so():

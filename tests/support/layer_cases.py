@@ -105,7 +105,7 @@ def _sum(shapes, makers, forward, backward, joined, unshared=False):
 
     def run_backward(dy, x, *parameters):
         parts = [f(dy, part, W) for f, part, W in zip(backward, inputs(x), parameters, strict=False)]
-        dx = np.concatenate([part[0].reshape(len(x), *([-1] if len(joined) == 2 else part[0].shape[1:]))
+        dx = np.concatenate([part[0].reshape(len(x), *joined[1:-1], math.prod(part[0].shape[len(joined) - 1 :]))
                              for part in parts], axis=-1)  # fmt: skip
         db = dy.sum(axis=0) if unshared else dy.reshape(-1, dy.shape[-1]).sum(axis=0)
         return dx, *(part[1] for part in parts), db

@@ -21,6 +21,11 @@ class GaussianBlur(Layer):
     size : int, odd
         Number of taps in each direction; their sum is 1.
 
+    Raises
+    ------
+    ShapeError
+        If the deviation is not above 0, or the size not a whole, odd number.
+
     Examples
     --------
     >>> import numpy as np
@@ -29,12 +34,19 @@ class GaussianBlur(Layer):
     """
 
     def __init__(self, deviation: float, size: int) -> None:
-        self.expect(size % 2, (size,), "an odd number of taps")
-        taps = [math.exp(-((i - size // 2) ** 2) / (2 * deviation**2)) for i in range(size)]
+        (deviation,), (size,) = self.real(0, deviation=deviation), self.whole(size=size)
+        self.expect(deviation > 0, f"deviation {deviation}", "a finite number above 0")
+        self.expect(size % 2, f"size {size}", "an odd number of taps")
+        distances = [(i - size // 2) / deviation for i in range(size)]
+        taps = [math.exp(-distance * distance / 2) for distance in distances]
         self.taps = [tap / sum(taps) for tap in taps]
 
+    def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        self.expect(len(shape) == 3, shape, "(height, width, channels)")
+        return shape
+
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
-        self.expect(x.ndim == 4, x.shape, "(images, height, width, channels)")
+        self.check_input(x)
         self.saved = ()
         return self._blur(x)
 
@@ -55,6 +67,18 @@ class GaussianBlur(Layer):
 class Subsample(Layer):
     """Take every ``stride``-th pixel of (n, h, w, c), from the first on: (n, ceil(h / s), ceil(w / s), c).
 
+    Parameters
+    ----------
+    stride : int
+        s.
+
+    Raises
+    ------
+    ShapeError
+        If the stride is not a whole number from 1 on.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> nails = Subsample(2)
     >>> nails.forward(np.arange(9.0).reshape(1, 3, 3, 1)).ravel()
@@ -64,14 +88,14 @@ class Subsample(Layer):
     """
 
     def __init__(self, stride: int) -> None:
-        self.stride = stride
+        (self.stride,) = self.whole(stride=stride)
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         self.expect(len(shape) == 3, shape, "(height, width, channels)")
         return -(-shape[0] // self.stride), -(-shape[1] // self.stride), shape[2]
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
-        self.output_shape(x.shape[1:])
+        self.check_input(x)
         self.saved = x.shape
         return self.device.xp.ascontiguousarray(x[:, :: self.stride, :: self.stride])
 

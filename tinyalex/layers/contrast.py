@@ -8,7 +8,7 @@ here backward is exact.
 """
 
 from tinyalex.devices.device import Array
-from tinyalex.layers.normalization import SpatialNorm
+from tinyalex.layers.normalization import SCALE, SpatialNorm
 from tinyalex.randomness import Step
 
 
@@ -21,7 +21,7 @@ class ContrastNorm(SpatialNorm):
     """
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
-        self.expect(x.ndim == 4, x.shape, "(images, height, width, maps)")
+        self.check_input(x)
         before = self.size // 2
         area = self.window_sum(self.device.xp.ones((1, *x.shape[1:3], 1), x.real.dtype), before)
         e = x - self.window_sum(x, before) / area
@@ -30,9 +30,9 @@ class ContrastNorm(SpatialNorm):
         return x * d**-self.beta
 
     def backward(self, dy: Array) -> Array:
-        # dd = -beta dy x d^(-beta - 1),  de = 2 alpha e S'dd,  dx = dy d^-beta + de - S'(de / area)
+        # de = -2 alpha beta e S'(dy x d^(-beta - 1)),  dx = dy d^-beta + de - S'(de / area)
         x, e, d, area = self.pop_saved()
         after = self.size - 1 - self.size // 2  # S' sums over the windows that contain a pixel
-        dd = -self.beta * dy * x * d ** (-self.beta - 1)
-        de = 2 * self.alpha * e * self.window_sum(dd, after)
-        return dy * d**-self.beta + de - self.window_sum(de / area, after)
+        p = d**-self.beta
+        de = -2 * self.alpha * self.beta / SCALE * (e * self.window_sum(dy * (x / d * SCALE * p), after))
+        return dy * p + de - self.window_sum(de / area, after)

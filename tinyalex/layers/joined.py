@@ -57,6 +57,11 @@ class SumOfInputs(Layer):
     bias_at_each_position : bool
         Give each output position a bias of its own (2012: ``sharedBiases=0``).
 
+    Raises
+    ------
+    ShapeError
+        If there is not one layer for each shape, a layer does not fit its shape, or the outputs differ in shape.
+
     Examples
     --------
     >>> import numpy as np
@@ -68,7 +73,14 @@ class SumOfInputs(Layer):
     def __init__(
         self, shapes: Sequence[Shape], layers: Sequence[Conv2d | Linear], bias_at_each_position: bool = False
     ) -> None:
-        self.shapes, self.layers = [tuple(shape) for shape in shapes], list(layers)
+        listed = isinstance(shapes, tuple | list) and all(isinstance(shape, tuple | list) for shape in shapes)
+        self.expect(listed and shapes, f"shapes {shapes!r}", "a list of each input's shape, such as [(4,), (2, 2, 3)]")
+        self.shapes = [tuple(self.whole(shapes=side)[0] for side in shape) for shape in shapes]
+        wanted = f"a list of {len(shapes)}, a Conv2d or Linear for each input"
+        self.expect(isinstance(layers, tuple | list), f"layers {layers!r}", wanted)
+        fits = len(layers) == len(shapes) and all(isinstance(layer, Conv2d | Linear) for layer in layers)
+        self.expect(fits, f"layers {[type(layer).__name__ for layer in layers]}", wanted)
+        self.layers = list(layers)
         outputs = {layer.output_shape(shape) for layer, shape in zip(layers, self.shapes, strict=True)}
         self.expect(len(outputs) == 1, f"outputs {' and '.join(map(str, sorted(outputs)))}", "outputs of one shape")
         self.b = Parameter("b", outputs.pop(), layers[0].b.init) if bias_at_each_position else layers[0].b
@@ -84,9 +96,9 @@ class SumOfInputs(Layer):
 
     def named(self, *names: str) -> Self:
         """Set the name of the layer and its bias; the weights of input i are called ``conv2a.i``."""
-        super().named(*names)
         for number, layer in enumerate(self.layers):
-            layer.W.names = tuple(f"{name}.{number}" for name in names)
+            layer.named(*(f"{name}.{number}" for name in names))
+        self.names = self.b.names = names
         return self
 
     def build(self, device: Device | None = None, seed: int | None = 0, dtype: DTypeLike = "float32") -> Self:
@@ -110,7 +122,7 @@ class SumOfInputs(Layer):
         return sum(layer.multiply_adds(each) for layer, each in zip(self.layers, self.shapes, strict=True))
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
-        self.output_shape(x.shape[1:])
+        self.check_input(x)
         self.saved = x.shape
         return sum(
             (layer.product(part) for layer, part in zip(self.layers, inputs_of(x, self.shapes), strict=True)),
@@ -135,6 +147,11 @@ class ElementwiseSum(Layer):
     coefficients : list of float
         a_i.
 
+    Raises
+    ------
+    ShapeError
+        If there is no coefficient, or one is not a finite number.
+
     Examples
     --------
     >>> import numpy as np
@@ -146,15 +163,17 @@ class ElementwiseSum(Layer):
     """
 
     def __init__(self, coefficients: Sequence[float]) -> None:
-        self.coefficients = list(coefficients)
+        listed = isinstance(coefficients, tuple | list)
+        self.expect(listed and coefficients, f"coefficients {coefficients!r}", "a list of a number for each input")
+        self.coefficients = [self.real(coefficients=each)[0] for each in coefficients]
 
     def output_shape(self, shape: Shape) -> Shape:
         count = len(self.coefficients)
-        self.expect(shape[-1] % count == 0, shape, f"{count} inputs of one shape, joined along the last axis")
+        self.expect(shape and shape[-1] % count == 0, shape, f"{count} inputs of one shape, joined along the last axis")
         return *shape[:-1], shape[-1] // count
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
-        parts = inputs_of(x, [self.output_shape(x.shape[1:])] * len(self.coefficients))
+        parts = inputs_of(x, [self.check_input(x)] * len(self.coefficients))
         self.saved = ()
         return sum(a * part for a, part in zip(self.coefficients, parts, strict=True))
 

@@ -163,6 +163,11 @@ class Layer:
         """This layer's `Parameter` objects, weights first."""
         return [value for value in vars(self).values() if isinstance(value, Parameter)]
 
+    @property
+    def built(self) -> bool:
+        """Whether `build` has been called, for a layer that needs it."""
+        return all(parameter.value is not None for parameter in self.parameters)
+
     def named(self, *names: str) -> Self:
         """Set the name, or the columns' names, and return the layer."""
         self.names = names
@@ -222,8 +227,7 @@ class Layer:
         dtype = getattr(x, "dtype", None)
         self.expect(dtype is not None, f"x as a {type(x).__name__}", "an array: use numpy.array(x, 'float32')")
         self.expect(dtype.kind in "fc", f"x in {dtype}", "float32 or float64: use x.astype('float32')")  # type: ignore[union-attr]
-        for parameter in self.parameters:
-            self.expect(parameter.value is not None, "x before build()", "build() first: layer.build().forward(x)")
+        self.expect(self.built, "x before build()", "build() first: layer.build().forward(x)")
         return self.output_shape(x.shape[1:])
 
     def pop_saved(self) -> Any:

@@ -19,6 +19,11 @@ class DealChannels(Layer):
     channels, dealt : int
         c and m.
 
+    Raises
+    ------
+    ShapeError
+        If an argument is not a whole number from 1 on, or m not a multiple of c.
+
     Examples
     --------
     >>> import numpy as np
@@ -28,8 +33,13 @@ class DealChannels(Layer):
     """
 
     def __init__(self, channels: int, dealt: int) -> None:
+        self.channels, self.dealt = self.whole(channels=channels, dealt=dealt)
         self.expect(dealt % channels == 0, f"{dealt} channels to deal", f"a multiple of the {channels} channels")
-        self.channels, self.dealt = channels, dealt
+        self.packs: list[tuple[Array, Array]] = []
+
+    @property
+    def built(self) -> bool:
+        return bool(self.packs)
 
     def build(self, device: Device | None = None, seed: int | None = 0, dtype: DTypeLike = "float32") -> Self:
         super().build(device or self.device, seed, dtype)
@@ -40,11 +50,11 @@ class DealChannels(Layer):
         return self
 
     def output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        self.expect(shape[-1] == self.channels, shape, f"{self.channels} channels")
+        self.expect(shape[-1:] == (self.channels,), shape, f"{self.channels} channels")
         return *shape[:-1], self.dealt
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
-        self.output_shape(x.shape[1:])
+        self.check_input(x)
         self.saved = ()
         return self.device.xp.concatenate([x[..., order] for order, _ in self.packs], axis=-1)
 

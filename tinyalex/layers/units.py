@@ -19,6 +19,7 @@ class Logistic(Layer):
     """
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
+        self.check_input(x)
         self.saved = _logistic(self.device.xp, x)
         return self.saved
 
@@ -40,6 +41,7 @@ class SoftReLU(Layer):
     """
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
+        self.check_input(x)
         xp, self.saved = self.device.xp, x
         positive = x.real > 0
         return xp.where(positive, x, 0) + xp.log1p(xp.exp(xp.where(positive, -x, x)))  # no exponential overflows
@@ -61,12 +63,14 @@ class Abs(Layer):
     """
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
+        self.check_input(x)
         self.saved = x
         return self.device.xp.where(x.real < 0, -x, x)
 
     def backward(self, dy: Array) -> Array:
         # dy/dx is the sign of x, and 0 at x = 0
-        return dy * self.device.xp.sign(self.pop_saved())
+        xp, x = self.device.xp, self.pop_saved().real
+        return xp.where(x > 0, dy, xp.where(x < 0, -dy, 0))
 
 
 class Square(Layer):
@@ -81,6 +85,7 @@ class Square(Layer):
     """
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
+        self.check_input(x)
         self.saved = x
         return x * x
 
@@ -92,6 +97,17 @@ class Square(Layer):
 class ScaledTanh(Layer):
     """y = a tanh(b x); 2012: ``tanh[a,b]``.
 
+    Parameters
+    ----------
+    a, b : float
+
+    Raises
+    ------
+    ShapeError
+        If a or b is not a finite number.
+
+    Examples
+    --------
     >>> import numpy as np
     >>> tanh = ScaledTanh(2.0, 0.5)
     >>> tanh.forward(np.array([0.0, 1.0])).round(4)
@@ -101,9 +117,10 @@ class ScaledTanh(Layer):
     """
 
     def __init__(self, a: float = 1.0, b: float = 1.0) -> None:
-        self.a, self.b = a, b
+        self.a, self.b = self.real(a=a, b=b)
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
+        self.check_input(x)
         self.saved = self.device.xp.tanh(self.b * x)
         return self.a * self.saved
 

@@ -66,10 +66,10 @@ class Network:
         sides = input_shape if isinstance(input_shape, tuple | list) else ()
         if not sides or not all(_whole(side, 1) for side in sides):
             raise UsageError(f"network: input_shape {input_shape!r}; give (height, width, channels), whole numbers")
+        if not stages or not any(stages[0].columns):
+            raise UsageError("network: the first stage has no layer; add one, which reads the images")
         self.stages, self.input_shape, self.loss = stages, tuple(input_shape), SoftmaxLoss()
         self.gpus = list(range(len(stages[0].columns)) if gpus is None else gpus)
-        if not any(stages[0].columns):
-            raise UsageError("network: the first stage has no layer; add one, which reads the images")
         for column in stages[0].columns:
             for layer in column[:1]:
                 layer.input_gradient = False

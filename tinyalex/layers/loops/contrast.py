@@ -38,7 +38,7 @@ def _deviations(x: np.ndarray, size: int) -> np.ndarray:
     e = np.zeros(x.shape)
     for index in np.ndindex(x.shape):
         window = list(_pixels(x.shape, index, size))
-        e[index] = x[index] - sum(x[j] for j in window) / len(window)
+        e[index] = x[index] - sum(float(x[j]) for j in window) / len(window)
     return e
 
 
