@@ -163,6 +163,12 @@ def test_first_nan_of_a_window_gets_the_gradient():
     np.testing.assert_allclose(form.backward(dy), layer.backward(dy), rtol=1e-12)
 
 
+def test_pooling_by_another_nan_would_be_noticed(monkeypatch):
+    monkeypatch.setattr(pooling.MaxPool, "_let_nan_win", lambda *arguments: None)
+    with pytest.raises(AssertionError):
+        test_first_nan_of_a_window_gets_the_gradient()
+
+
 def test_large_numbers_are_normalized():
     x = np.full((1, 1, 1, 5), 1e16, "float32")
     y = InABlock(layers.LRN(size=1, k=1.0, alpha=1.0).build(HOST)).forward(x)

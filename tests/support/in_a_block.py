@@ -19,6 +19,10 @@ class InABlock:
         self.saved = None
 
     @property
+    def name(self):
+        return self.layer.name
+
+    @property
     def W(self):
         return self.layer.W
 

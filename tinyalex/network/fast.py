@@ -101,7 +101,7 @@ class ReadableForm:
 
     def gradients(self, scratch):
         """Return one worker's sums of the gradients over its blocks."""
-        return tuple(scratch.get((p.kind, id(self)), p.shape) for p in self.layer.parameters)
+        return tuple(scratch.get((number, id(self)), p.shape) for number, p in enumerate(self.layer.parameters))
 
     def finish(self, sums, *gradients):
         """Write the gradients of the parameters from all workers' sums."""
@@ -366,6 +366,11 @@ class FastStage:
     @functools.cached_property
     def _with_parameters(self):
         return [pair for column in self._columns for pair in column if pair[0].parameters]
+
+    @staticmethod
+    def supports(stage, shapes):
+        """Whether every column of a stage has something to read and a layer."""
+        return None not in shapes and all(stage.columns) and all(stage.exchange.routes)
 
     def forward(self, xs, devices, *, training=False, step=None, forward_hook=None):
         """Run forward on every block; return each column's output (n, ho, wo, o)."""

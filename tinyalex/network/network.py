@@ -155,8 +155,9 @@ class Network:
             readable = [BlockedStage(*pair, self.dtype.itemsize) for pair in zip(self.trunk, shapes, strict=True)]
             self.executors[: len(self.trunk)] = readable
             if all(device.kind == "cpu" and self.dtype in device.kernel_dtypes for device in self.devices):
-                stages = zip(self.trunk, shapes, readable, strict=True)
-                self.executors[: len(self.trunk)] = [FastStage(*stage, self.dtype) for stage in stages]
+                for number, run in enumerate(readable):
+                    if FastStage.supports(run.stage, run.shapes):
+                        self.executors[number] = FastStage(run.stage, run.shapes, run, self.dtype)
         elif self.devices[0].has_cuda_kernels(self.dtype):
             self.executors = list(map(fuse, self.stages))
         return self
