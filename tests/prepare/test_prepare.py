@@ -90,7 +90,7 @@ def test_the_set_holds_the_pictures(source, whole):
 
 
 def _index(source, folder, split):
-    from tinyalex.prepare.index.entries import Entry, Index
+    from tinyalex.datasets.index.entries import Entry, Index
 
     names = sorted(path.relative_to(source / folder).as_posix() for path in (source / folder).rglob("*.JPEG"))
     entries = [Entry(n, 0, str(source / folder / n), 0, (source / folder / n).stat().st_size) for n in names]
@@ -335,7 +335,7 @@ def test_stopped_while_the_sources_are_indexed(few, tmp_path, prepare, monkeypat
         raise KeyboardInterrupt
 
     for what in (interrupted, lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)):
-        monkeypatch.setattr("tinyalex.prepare.index.sources.index", what)
+        monkeypatch.setattr("tinyalex.datasets.index.sources.index", what)
         code, _, error = prepare(few, tmp_path / "set", *SMALL)
         assert code == 75 and not (tmp_path / "set").exists()
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL

@@ -69,8 +69,8 @@ def options(command):
 
 def run(options):
     """Prepare the set and print what it contains."""
+    from tinyalex.datasets.index import sources, subset
     from tinyalex.devices import parallel
-    from tinyalex.prepare.index import sources, subset
     from tinyalex.prepare.pipeline import Settings, start
 
     _check(options)

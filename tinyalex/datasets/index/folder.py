@@ -2,9 +2,9 @@
 
 import os
 
+from tinyalex.datasets.index.archives import is_archive
+from tinyalex.datasets.index.listing import is_image
 from tinyalex.errors import DataError
-from tinyalex.prepare.index.archives import is_archive
-from tinyalex.prepare.index.listing import is_image
 
 _DEEPEST = 8  # levels of folders below the source: ILSVRC/Data/CLS-LOC/train/n01440764 are five
 

@@ -12,9 +12,9 @@ import pytest
 from tests.support import folders, toy_imagenet
 from tests.support.toy_imagenet import CLASSES, WORDS, found, tar, tree
 from tinyalex.datasets import cifar
+from tinyalex.datasets.index import unpack
+from tinyalex.datasets.index.sources import index
 from tinyalex.errors import DataError, UsageError
-from tinyalex.prepare.index import unpack
-from tinyalex.prepare.index.sources import index
 
 
 @pytest.fixture(scope="module")

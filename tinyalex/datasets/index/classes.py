@@ -1,8 +1,8 @@
 """Find the classes of a set, in the order of their names' bytes, and turn numbers in lists of labels into names."""
 
+from tinyalex.datasets.index.labels import bare_name
+from tinyalex.datasets.index.layout import first_three
 from tinyalex.errors import DataError
-from tinyalex.prepare.index.labels import bare_name
-from tinyalex.prepare.index.layout import first_three
 
 # The classes of ILSVRC-2012's first validation images: labels 65, 970, 230, 809 and 516 of 1000.
 _KNOWN = {

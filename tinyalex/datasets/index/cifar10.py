@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from tinyalex.datasets import cifar
+from tinyalex.datasets.index.entries import Entry, Index
+from tinyalex.datasets.index.labels import read_span
 from tinyalex.errors import DataError
-from tinyalex.prepare.index.entries import Entry, Index
-from tinyalex.prepare.index.labels import read_span
 from tinyalex.system.storage import atomic_write
 
 _BYTES = 3 * 32 * 32

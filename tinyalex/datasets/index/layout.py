@@ -11,8 +11,8 @@ A tar, and a tar inside a tar, is treated as a folder.
 
 import re
 
+from tinyalex.datasets.index.labels import WNID
 from tinyalex.errors import DataError
-from tinyalex.prepare.index.labels import WNID
 
 SPLITS = {
     **{"train": "train", "training": "train", "test": "test", "testing": "test"},

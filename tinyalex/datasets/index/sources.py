@@ -11,12 +11,12 @@ import os
 from pathlib import Path
 
 from tinyalex.datasets import cifar
+from tinyalex.datasets.index import archives, cifar10, folder, layout, md5, numbered, splits, subset, unpack
+from tinyalex.datasets.index.classes import resolve
+from tinyalex.datasets.index.documents import Documents, is_document
+from tinyalex.datasets.index.entries import Entry, Index
+from tinyalex.datasets.index.listing import FileSpan, Listing, Skipped, is_image
 from tinyalex.errors import DataError, UsageError
-from tinyalex.prepare.index import archives, cifar10, folder, layout, md5, numbered, splits, subset, unpack
-from tinyalex.prepare.index.classes import resolve
-from tinyalex.prepare.index.documents import Documents, is_document
-from tinyalex.prepare.index.entries import Entry, Index
-from tinyalex.prepare.index.listing import FileSpan, Listing, Skipped, is_image
 
 MOST = 1_600_000  # images and folders in a source; ILSVRC-2012 has 1.43 million, test images included
 

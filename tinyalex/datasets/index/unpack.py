@@ -13,8 +13,8 @@ import zipfile
 from pathlib import Path
 
 from tinyalex.datasets import tars
+from tinyalex.datasets.index.archives import stem
 from tinyalex.datasets.streams import copy_blocks
-from tinyalex.prepare.index.archives import stem
 from tinyalex.system.storage import atomic_write
 
 _OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}

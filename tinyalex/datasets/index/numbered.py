@@ -1,7 +1,7 @@
 """Class folders named 0, 1, 2, ... 10, whose order as text (0, 1, 10, 2) is not that of the numbers."""
 
+from tinyalex.datasets.index.layout import first_three
 from tinyalex.errors import DataError, UsageError
-from tinyalex.prepare.index.layout import first_three
 
 
 def rename(groups, documents, allowed):

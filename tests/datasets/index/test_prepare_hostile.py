@@ -15,9 +15,9 @@ import pytest
 
 from tests.support import folders, toy_imagenet
 from tests.support.toy_imagenet import found, tar, tree
+from tinyalex.datasets.index import archives, folder, listing, md5, unpack
+from tinyalex.datasets.index.sources import MOST, check_output, index
 from tinyalex.errors import DataError, StorageError, TinyalexError, UsageError
-from tinyalex.prepare.index import archives, folder, listing, md5, unpack
-from tinyalex.prepare.index.sources import MOST, check_output, index
 
 
 @pytest.fixture(scope="module")

@@ -12,11 +12,11 @@ import scipy.io
 
 from tests.support import toy_imagenet
 from tests.support.toy_imagenet import CLASSES, found, tar, tree
+from tinyalex.datasets.index import devkit as devkit_table
+from tinyalex.datasets.index import matfile
+from tinyalex.datasets.index.listing import FileSpan
+from tinyalex.datasets.index.sources import index
 from tinyalex.errors import DataError, TinyalexError, UsageError
-from tinyalex.prepare.index import devkit as devkit_table
-from tinyalex.prepare.index import matfile
-from tinyalex.prepare.index.listing import FileSpan
-from tinyalex.prepare.index.sources import index
 
 TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 # The first labels of ILSVRC-2012's validation images: Caffe's label, the devkit's id.
