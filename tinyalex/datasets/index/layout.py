@@ -2,11 +2,12 @@
 
     train/n01440764/x.JPEG, val/n01440764/x.JPEG      class folders of a split
     train/n01440764/images/x.JPEG                     the same: Tiny ImageNet
+    train/birds/owl/x.JPEG                            a class folder inside another folder: the class birds/owl
     val/x.JPEG, val/images/x.JPEG                     flat images of a split; a list has their labels
     n01440764/x.JPEG                                  class folders without a split
     x.JPEG                                            flat images of a tar, or of a folder
 
-A tar, and a tar inside a tar, is treated as a folder.
+A tar, and a tar inside a tar, is treated as a folder. Folders without images, at any depth, have no meaning here.
 """
 
 import re
@@ -14,10 +15,15 @@ import re
 from tinyalex.datasets.index.labels import WNID
 from tinyalex.errors import DataError
 
-SPLITS = {
+_SPLITS = {
     **{"train": "train", "training": "train", "test": "test", "testing": "test"},
     **{"val": "val", "valid": "val", "validation": "val"},
 }
+# Inside a source also ILSVRC2012_img_train, seg_test, training_set, val-images, test1 and dev.
+_MORE_SPLITS = _SPLITS | {"trn": "train", "tst": "test", "dev": "val", "eval": "val", "evaluation": "val"}
+_SPLIT = re.compile(
+    rf"(?:ilsvrc2012_img_|seg_)?({'|'.join(_MORE_SPLITS)})(?:[-_. ]?(?:set|data|images|imgs|split|\d+))*"
+)
 
 
 class Group:
@@ -61,11 +67,14 @@ class Group:
 
 def root_name(name):
     """Return the name under which a source is listed: "val" for ILSVRC2012_img_val, as that gives its split."""
-    return SPLITS.get(re.split(r"[-_. ]", name.lower())[-1], name)
+    return _SPLITS.get(re.split(r"[-_. ]", name.lower())[-1], name)
 
 
 def group_images(listing):
     """Sort the folders of a listing into groups.
+
+    A folder that is named like a split is one if class folders are inside it, or if there is nothing beside it. Else it
+    is a group with flat images until `settle` decides.
 
     Returns
     -------
@@ -74,83 +83,183 @@ def group_images(listing):
     Raises
     ------
     DataError
-        If there are class folders in more than one folder, deeper than expected, or empty.
+        If there are splits or class folders in two unrelated folders, splits inside class folders, or empty class
+        folders.
     """
-    groups = {}
-    for folder, images in listing.images.items():
-        base, split, name = _base_split_class(folder)
-        group = groups.setdefault(base, Group(listing, base, split))
-        if name is None:
-            group.flat.extend(images)
-        elif group.classes.setdefault(name, images) is not images:
-            group.classes[name].extend(images)
-    _settle_names(groups)
-    groups = _check_one_folder(list(groups.values()))
+    if not listing.images:
+        return []
+    tree = _Tree(listing)
+    found = [folder for folder in tree.below if tree.holds_splits(folder)]
+    # A folder inside another one counts only if the outer one contains nothing else: train/train/cat, train/test/cat.
+    found = [each for each in found if not any(_inside(each, other) and len(tree.below[other]) > 1 for other in found)]
+    found = [each for each in found if not any(_inside(other, each) for other in found)]
+    if len(found) > 1:
+        raise _two_folders(listing, *found[:2])
+    groups = _splits(tree, found[0]) if found else _no_splits(tree)
     for group in groups:
-        _check_filled(group)
+        _check_filled(group, tree)
     return groups
 
 
-def _split(name):
-    return SPLITS.get(name.lower().removeprefix("ilsvrc2012_img_"), "")
+def settle(groups, show):
+    """Take flat images of a split that have no labels for a class, if they are beside class folders.
+
+    So test/1.jpg is in the class test if exam/1.jpg and quiz/1.jpg are beside it. Beside wnids it is not: ImageNet's
+    test images have no labels.
+
+    Parameters
+    ----------
+    groups : list of Group
+        Of all sources, after lists of labels were assigned. Groups that are classes are removed.
+    show : callable
+        Called with a line of text for each of them.
+    """
+    for group in [group for group in groups if group.split and group.flat and not group.classes]:
+        for beside in groups:
+            same = not beside.split and beside.listing is group.listing and beside.base == group.base[:-1]
+            if same and beside.classes and not all(map(WNID.fullmatch, beside.classes)):
+                beside.classes[group.base[-1]] = group.flat
+                groups.remove(group)
+                show(f"{group.name}: taken as a class, as are the folders beside it")
+                break
 
 
-def _base_split_class(folder):
-    """Return (base, split, class) of the images in a folder; the class is None for flat images."""
-    path = folder[:-1] if folder[-1] == "images" and len(folder) > 1 else folder
-    for i, name in enumerate(path):
-        if _split(name) and len(path) - i <= 2:
-            return path[: i + 1], _split(name), path[i + 1] if len(path) == i + 2 else None
-    if len(path) == 1 and not WNID.fullmatch(path[0]):
-        return path, "", None
-    return path[:-1], "", path[-1]
+class _Tree:
+    """The folders of a listing that contain images, at any depth.
+
+    Attributes
+    ----------
+    images : dict of tuple of str to list of FileSpan
+        The images of each folder. Those of n01440764/images, if no other folder is in n01440764, are in n01440764.
+    below : dict of tuple of str to list of str
+        The names of the folders in each folder that has some, and in (), which contains the source.
+    """
+
+    def __init__(self, listing):
+        self.listing, self.images = listing, {}
+        below = _names_below(listing.images)
+        for folder, images in listing.images.items():
+            alone = folder[-1] == "images" and folder not in below and below[folder[:-1]] == {"images"}
+            home = folder[:-1] if alone and len(folder) > 1 else folder
+            if self.images.setdefault(home, images) is not images:
+                self.images[home].extend(images)
+        self.below = {folder: sorted(names) for folder, names in _names_below(self.images).items()}
+
+    def holds_splits(self, folder):
+        """Return whether splits with class folders are in a folder."""
+        inside = [(*folder, name) for name in self.below[folder]]
+        splits = [each for each in inside if _split(each) and each in self.below]
+        others = [each for each in inside if not _split(each)]
+        return bool(splits) and (
+            len(splits) > 1
+            or _split(splits[0]) == "train"
+            or not any(each in self.below for each in others)
+            or any(each[-1] in self.below[splits[0]] for each in others)  # val/birds/owl beside birds/owl
+        )
+
+    def group(self, base, split):
+        """Return the group of all images below ``base``: each folder is a class, named by its path from there."""
+        group = Group(self.listing, base, split)
+        group.flat = self.images.get(base, [])
+        group.classes = {
+            "/".join(folder[len(base) :]): images for folder, images in self.images.items() if _inside(folder, base)
+        }
+        return group
+
+    def leave_out(self, folder, reason="an image beside the class folders"):
+        """Add the images directly in a folder to those skipped."""
+        Group(self.listing, folder, "").leave_out(reason, self.images.get(folder, ()))
+
+    def only_folder(self, folder):
+        """Return the folder that is alone in ``folder`` and contains folders; None if there is no such one."""
+        inside = [(*folder, name) for name in self.below.get(folder, ())]
+        return inside[0] if len(inside) == 1 and inside[0] in self.below else None
 
 
-def _settle_names(groups):
-    """Decide about folders whose meaning depends on the folders beside and below them."""
-    for base, group in list(groups.items()):
-        beside = groups.get(base[:-1])
-        if group.split == "train" and not group.classes and beside and beside.classes and not beside.split:
-            beside.classes[base[-1]] = group.flat  # train/1.jpg beside car/1.jpg: the class of railway trains
-            del groups[base]
-    for base, group in list(groups.items()):
-        for name in [] if group.split else sorted(group.classes):
-            inside = (*base, name)
-            if any(other[: len(inside)] == inside for other in groups):  # set/readme.png above set/cat/1.jpg
-                group.leave_out("an image beside the class folders", group.classes.pop(name))
-        if not group.classes and not group.flat:
-            del groups[base]
+def _names_below(folders):
+    below = {}
+    for folder in folders:
+        for depth, name in enumerate(folder):
+            below.setdefault(folder[:depth], set()).add(name)
+    return below
 
 
-def _check_one_folder(groups):
-    """Check that all class folders are in one folder, and leave out images elsewhere."""
-    split, loose = [group for group in groups if group.split], [group for group in groups if not group.split]
-    for group in loose:
-        if any(map(_split, group.base[1:])):
-            raise DataError(f"{group.name}: images deeper than class folders; expected {{train,val}}/CLASS/*.JPEG")
-    if any(group.split == "train" for group in split):
-        for group in loose:
-            group.leave_out("outside of the folders of the splits")
-        loose = []
-    parents = sorted({group.base[:-1] for group in split} | {group.base for group in loose if group.classes})
-    if len(parents) > 1:
-        source = groups[0].listing.source
-        first, second = ("/".join((source, *parent[1:])) for parent in parents[:2])
-        raise DataError(f"{source}: class folders in two folders, {first} and {second}; give one of them")
-    return split + loose
+def _split(folder):
+    """Return the split that a folder's name says, or ""; that of a source is as `root_name` gives it."""
+    if len(folder) == 1:
+        return _SPLITS.get(folder[0].lower(), "")
+    found = _SPLIT.fullmatch(folder[-1].lower())
+    return _MORE_SPLITS[found[1]] if found else ""
 
 
-def _check_filled(group):
+def _inside(folder, other):
+    return len(folder) > len(other) and folder[: len(other)] == other
+
+
+def _two_folders(listing, *folders):
+    first, second = ("/".join((listing.source, *folder[1:])) for folder in sorted(folders))
+    return DataError(f"{listing.source}: class folders in two folders, {first} and {second}; give one of them")
+
+
+def _splits(tree, place):
+    """Return the groups of a listing whose splits are in the folder ``place``."""
+    groups, rest = [], set(tree.images)
+    for name in tree.below[place]:
+        base = (*place, name)
+        if split := _split(base):
+            while (inner := tree.only_folder(base)) and (_split(inner) == split or inner[-1] == "images"):
+                tree.leave_out(base)
+                base = inner  # training_set/training_set/cat
+            groups.append(tree.group(base, split))
+            rest = {folder for folder in rest if folder[: len(place) + 1] != (*place, name)}
+    loose = Group(tree.listing, place, "")
+    trained = any(group.split == "train" for group in groups)
+    for folder in sorted(rest):
+        if trained or folder == place or _inside(place, folder):
+            tree.leave_out(folder, "outside of the folders of the splits")
+        elif _inside(folder, place):
+            loose.classes["/".join(folder[len(place) :])] = tree.images[folder]
+        else:
+            raise _two_folders(tree.listing, place, folder[:-1])
+    return [*groups, loose] if loose.classes else groups
+
+
+def _no_splits(tree):
+    """Return the groups of a listing without class folders in splits."""
+    base = (*tree.below[()],)
+    if base not in tree.below:  # the source is a folder without folders; the folder or the tar of a class, if a wnid
+        return [tree.group((), "") if WNID.fullmatch(base[0]) else tree.group(base, _split(base))]
+    while inner := tree.only_folder(base):
+        tree.leave_out(base)
+        base = inner
+    for folder, names in tree.below.items():
+        if _inside(folder, base) and all(_split((*folder, name)) for name in names):
+            where = "/".join((tree.listing.source, *folder[1:]))
+            raise DataError(f"{where}: a split in a class folder, {names[0]}; expected {names[0]}/{folder[-1]}")
+    parents = [(*base, name) for name in tree.below[base] if (*base, name) in tree.below]
+    if len(parents) > 1 and all(tree.below[parent] == tree.below[parents[0]] for parent in parents):
+        raise _two_folders(tree.listing, *parents[:2])  # parts of one set, rather than kinds of classes
+    group = tree.group(base, "")
+    splits = [(*base, name) for name in tree.below[base] if _split((*base, name))]
+    flat = [tree.group(each, _split(each)) for each in splits]
+    for each in splits:
+        del group.classes[each[-1]]
+    return [*flat, group] if group.classes or group.flat else flat
+
+
+def _check_filled(group, tree):
     """Refuse class folders without images, as images seem to be missing."""
-    folders, base = group.listing.folders, group.base
-    filled = {folder[: len(base) + 1] for folder, count in folders.items() if count}
+    folders, depth = group.listing.folders, len(group.base)
+    with_files = {folder[:k] for folder, count in folders.items() if count for k in range(len(folder) + 1)}
+    with_images = tree.images.keys() | tree.below.keys()
+    parents = {group.base + tuple(name.split("/")[:-1]) for name in group.classes}
     empty = []
-    for folder in sorted(folders) if group.classes else ():
-        beside = len(folder) == len(base) + 1 and folder[: len(base)] == base and folder[-1] not in group.classes
-        if beside and (group.split or folder not in filled):
-            empty.append(folder[-1])
-        elif beside and not _split(folder[-1]):
-            group.listing.skipped.add("/".join(folder), "a folder without images")
+    for folder in sorted(folders):
+        if len(folder) > depth and folder[:-1] in parents and folder not in with_images:
+            if group.split or folder not in with_files:
+                empty.append("/".join(folder[depth:]))
+            elif not _split(folder):
+                group.listing.skipped.add("/".join(folder), "a folder without images")
     if empty:
         raise DataError(
             f"{group.name}: no images in {first_three(empty)}; fill them, or remove those that are no classes"

@@ -1,66 +1,48 @@
-"""Class folders named 0, 1, 2, ... 10, whose order as text (0, 1, 10, 2) is not that of the numbers."""
+"""Class folders named by numbers: in the order of the numbers, 2 before 10, or renamed by a list of the classes."""
 
-from tinyalex.datasets.index.layout import first_three
 from tinyalex.errors import DataError, UsageError
 
 
-def rename(groups, documents, allowed):
-    """Rename classes that are numbers so that their order as text is that of the numbers.
+def is_number(name):
+    """Return whether a name is a whole number in decimal digits."""
+    return name.isascii() and name.isdigit()
+
+
+def ordered(names):
+    """Sort the names of classes: as numbers if all of them are, else by their bytes."""
+    if all(map(is_number, names)):
+        return sorted(names, key=lambda name: (int(name), name))
+    return sorted(names)
+
+
+def rename(groups, documents):
+    """Rename classes that are positions, from 0, in the list of classes that came with the images.
 
     Parameters
     ----------
     groups : list of Group
-        Their ``classes`` are renamed.
+        Their ``classes`` are renamed. Without a list of classes they stay as they are.
     documents : Documents
-    allowed : bool
-        Whether to treat the names as numbers. Then they are positions in the list of classes, from 0, if one came with
-        the images; else the names become 00, 01, ... 10.
 
     Raises
     ------
     DataError
-        If it is not allowed and the order as text is not that of the numbers, or if a number is missing.
+        If two class folders have the same number, or one is not in the list.
     UsageError
-        If it is allowed and a class folder's name is not a number.
+        If a class folder's name is not a number.
     """
     names = sorted({name for group in groups for name in group.classes})
-    others = [name for name in names if not (name.isascii() and name.isdigit())]
-    if not names or others and not allowed:
+    if not names:
         return
     source = groups[0].name
-    if not allowed:
-        if names != [str(number) for number in range(len(names))]:
-            raise DataError(
-                f"{source}: the names of the class folders, {first_three(names)}, are numbers; "
-                "rename them, or give --numeric-folders to sort them as numbers"
-            )
-        return
-    if others:
+    if others := [name for name in names if not is_number(name)]:
         raise UsageError(f"{source}: the class folder {others[0]} is not a number; leave --numeric-folders out")
-    numbers = {name: int(name) for name in names}
-    if len(set(numbers.values())) < len(names):
+    if len({int(name) for name in names}) < len(names):
         raise DataError(f"{source}: two class folders with the same number; rename one")
-    new_names = (
-        _listed(numbers, documents.classes_from_0(source), source) if documents.declared else _padded(numbers, source)
-    )
     if not documents.declared:
-        documents.words = {new_names[name]: str(number) for name, number in numbers.items()} | documents.words
-    for group in groups:
-        group.classes = {new_names[name]: images for name, images in group.classes.items()}
-
-
-def _listed(numbers, classes, source):
-    beyond = [name for name, number in numbers.items() if number >= len(classes)]
-    if beyond:
+        return
+    classes = documents.classes_from_0(source)
+    if beyond := [name for name in names if int(name) >= len(classes)]:
         raise DataError(f"{source}: the class folder {beyond[0]}, but the list of classes has 0 to {len(classes) - 1}")
-    return {name: classes[number] for name, number in numbers.items()}
-
-
-def _padded(numbers, source):
-    found, first = sorted(numbers.values()), min(1, *numbers.values())
-    missing = sorted(set(range(first, first + len(found))) - set(found))
-    if missing:
-        raise DataError(
-            f"{source}: class folders up to {found[-1]}, but none named {missing[0]}; add it, or a list of the classes"
-        )
-    return {name: f"{number:0{len(str(found[-1]))}}" for name, number in numbers.items()}
+    for group in groups:
+        group.classes = {classes[int(name)]: images for name, images in group.classes.items()}
