@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from tinyalex.commands.common import describe_dataset, load_dataset, print_line, save_pictures, score_line, with_data
-from tinyalex.commands.options import DATA, RUN, kernels_note, machine, no_kernels, recipe
+from tinyalex.commands.options import DATA, RUN, kernels_note, machine, no_kernels, recipe, test_share
 from tinyalex.errors import StorageError, UsageError
 from tinyalex.recipes import recipe as recipes
 from tinyalex.runs.resume import SAVE_EVERY, ResumeOptions
@@ -15,6 +15,7 @@ def options(command):
     """Add the command's options to its parser."""
     recipe(command, "shapes")
     command.add_argument("--data", metavar="DIR", help=f"{DATA} (default: the recipe's)")
+    test_share(command, "the recipe's data.test_share, or 0")
     command.add_argument(
         "--out",
         metavar="RUN",
@@ -76,7 +77,7 @@ def run(options):
     from tinyalex.runs import train as runs_train
 
     overrides = list(options.set) + ([] if options.epochs is None else [f"learning.epochs={options.epochs}"])
-    recipe = with_data(recipes.load(options.recipe, overrides), options.data)
+    recipe = with_data(recipes.load(options.recipe, overrides), options.data, options.test_share)
     for name in options.devices:
         Device(name, options.kernels)  # raises DeviceError now, before the data set is loaded
     out = Path(options.out or Path("runs") / recipe.name)
@@ -89,7 +90,7 @@ def run(options):
     first_run = out / footnote3.STAGES[0] if options.footnote_3 else out
     if options.init_from and not any(first_run.glob("checkpoint-*")):
         finetune.read(options.init_from)  # raises CheckpointError now, before the data set is loaded
-    dataset = load_dataset(recipe.data.set, options.seed)
+    dataset = load_dataset(recipe.data, options.seed)
     recipe = recipes.with_classes(recipe, len(dataset.classes))
     show = quietly(print_line)
     show(recipes.to_toml(recipe))
