@@ -316,8 +316,12 @@ REFUSED = {  # files, and the message without the path of the set
     ),
     "flat images": (
         "1.png 2.png",
-        ": contains 2 images at its top level, expected class folders or nXXXXXXXX.tar, or a list of their labels as "
-        "well: the devkit, or val.txt and synset_words.txt",
+        ": contains 2 images, but no class folders; put the images of each class into a folder of its own, or add a "
+        "list of their labels",
+    ),
+    "flat training images": (
+        "train/cat.1.png test1/1.png",
+        "/train: contains 1 image, but no class folders; put the images of each class into a folder of its own",
     ),
     "parts of a set": (
         "one/cat/1.png one/dog/2.png two/cat/3.png two/dog/4.png",
@@ -328,6 +332,13 @@ REFUSED = {  # files, and the message without the path of the set
         "/cat: a split in a class folder, test; expected test/cat",
     ),
 }  # fmt: skip
+
+
+def test_a_folder_called_test_has_test_images_and_a_line_says_so(tmp_path):
+    root = make(tmp_path / "flowers-test", Tree("cat/1.png dog/2.png", ""))
+    splits, _, lines = seen(root, tmp_path / "scratch")
+    assert not splits["train"] and len(splits["test"]) == 2
+    assert lines == [f"{root}: taken as test images, as its name says"]
 
 
 @pytest.mark.parametrize("name", REFUSED)

@@ -184,6 +184,8 @@ def index_images(listings, show, skipped, numeric_folders=False):
         )
     if nested := sorted(name for group in groups for name in group.classes if "/" in name):
         show(f"{groups[0].name}: folders inside folders; their classes are named by their paths, such as {nested[0]}")
+    if not train and any(group.classes and len(group.base) == 1 for group in test):
+        show(f"{test[0].name}: taken as test images, as its name says")
     kind = _kind(train, test)
     classes = resolve(train, test, documents, show)
     words = [documents.words.get(name, name) for name in classes]
