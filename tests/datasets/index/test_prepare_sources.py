@@ -217,7 +217,7 @@ def test_tiny_imagenet(toy, look, tmp_path, form):
     assert seen.kind == "Tiny ImageNet" and seen.classes == CLASSES
     assert seen.words == [CLASSES[0], "goldfish", CLASSES[2]]
     assert found(seen.splits["train"]) == names(toy, "train") and found(seen.splits["test"]) == names(toy, "test")
-    assert "1 images: without labels" in [reason for _, reason in seen.skipped]
+    assert "1 image: without labels" in [reason for _, reason in seen.skipped]
 
 
 def test_several_tars_are_one_set(toy, look, tmp_path):

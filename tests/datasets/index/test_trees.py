@@ -66,7 +66,7 @@ TREES = {
         SPLITS.format(a="train", b="val") + " test/5.png",
         "cat/1.png dog/2.png",
         "cat/3.png dog/4.png",
-        ("(1 images: without labels)",),
+        ("(1 image: without labels)",),
     ),
     "nested": Tree(
         "animals/cat/1.png animals/dog/2.png things/car/3.png",
@@ -89,6 +89,24 @@ TREES = {
     ),
     "classes called as two splits": Tree(
         "test/1.png train/2.png plane/3.png", "test/1.png train/2.png plane/3.png", lines=("train: taken as a class",)
+    ),
+    "test images beside class folders and labelled validation images": Tree(
+        "cat/1.png dog/2.png val/3.png test/4.png",
+        "cat/1.png dog/2.png",
+        "3.png=dog",
+        lines=("/test (1 image: without labels)",),
+        texts={"val.txt": "3.png dog\n"},
+    ),
+    "test images beside class folders and those of validation images": Tree(
+        "cat/1.png dog/2.png val/cat/3.png val/dog/4.png test/5.png",
+        "cat/1.png dog/2.png",
+        "cat/3.png dog/4.png",
+        lines=("/test (1 image: without labels)",),
+    ),
+    "test images beside wnids": Tree(
+        "n00000001/1.png n00000002/2.png test/3.png",
+        "n00000001/1.png n00000002/2.png",
+        lines=("/test (1 image: without labels)",),
     ),
     "classes called as splits in splits": Tree(
         "train/test/1.png train/exam/2.png val/test/3.png val/exam/4.png",

@@ -60,7 +60,7 @@ class Group:
         """Add images to those skipped: the given ones each by name, or all of the group in one line."""
         if images is None:
             count = len(self.flat) + len(self.values) + sum(map(len, self.classes.values()))
-            self.listing.skipped.add("/".join(self.base), f"{count:,} images: {reason}")
+            self.listing.skipped.add("/".join(self.base), f"{count:,} image{'s' * (count > 1)}: {reason}")
         for image in images or ():
             self.listing.skipped.add("/".join((*self.base, image.name)), reason)
 
@@ -104,8 +104,8 @@ def group_images(listing):
 def settle(groups, show):
     """Take flat images of a split that have no labels for a class, if they are beside class folders.
 
-    So test/1.jpg is in the class test if exam/1.jpg and quiz/1.jpg are beside it. Beside wnids it is not: ImageNet's
-    test images have no labels.
+    So test/1.jpg is in the class test if exam/1.jpg and quiz/1.jpg are beside it. It is not if another split is beside
+    it whose images have classes, or if the folders are wnids: ImageNet's test images have no labels.
 
     Parameters
     ----------
@@ -114,14 +114,15 @@ def settle(groups, show):
     show : callable
         Called with a line of text for each of them.
     """
-    for group in [group for group in groups if group.split and group.flat and not group.classes]:
-        for beside in groups:
-            same = not beside.split and beside.listing is group.listing and beside.base == group.base[:-1]
-            if same and beside.classes and not all(map(WNID.fullmatch, beside.classes)):
-                beside.classes[group.base[-1]] = group.flat
-                groups.remove(group)
-                show(f"{group.name}: taken as a class, as are the folders beside it")
-                break
+    for loose in [group for group in groups if group.classes and not group.split]:
+        splits = [group for group in groups if group.listing is loose.listing and group.base[:-1] == loose.base]
+        splits = [group for group in splits if group.split]
+        if any(group.classes or group.values for group in splits) or all(map(WNID.fullmatch, loose.classes)):
+            continue
+        for group in splits:
+            loose.classes[group.base[-1]] = group.flat
+            groups.remove(group)
+            show(f"{group.name}: taken as a class, as are the folders beside it")
 
 
 class _Tree:
