@@ -337,9 +337,10 @@ def test_train_refuses_a_wrong_number_of_classes(workspace, tmp_path, capsys):
 
 
 def test_train_names_an_unreadable_image(workspace, tmp_path, capsys):
-    home = tmp_path / "data" / "train" / "a"
-    home.mkdir(parents=True)
-    (home / "1.png").write_bytes(b"\x89PNG nothing")
+    for name in "ab":
+        home = tmp_path / "data" / "train" / name
+        home.mkdir(parents=True)
+        (home / "1.png").write_bytes(b"\x89PNG nothing")
     out = tmp_path / "run"
     assert main(["train", str(workspace / "tiny.toml"), "--data", str(tmp_path / "data"), "--out", str(out)]) == 3
     assert "1.png" in one_line(capsys)

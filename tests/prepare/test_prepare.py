@@ -90,7 +90,7 @@ def test_the_set_holds_the_pictures(source, whole):
 
 
 def _index(source, folder, split):
-    from tinyalex.prepare.index.entries import Entry, Index
+    from tinyalex.datasets.index.entries import Entry, Index
 
     names = sorted(path.relative_to(source / folder).as_posix() for path in (source / folder).rglob("*.JPEG"))
     entries = [Entry(n, 0, str(source / folder / n), 0, (source / folder / n).stat().st_size) for n in names]
@@ -260,8 +260,11 @@ def test_duplicates_are_reported(few, prepare, tmp_path):
     other.write_bytes(third.read_bytes())
     code, lines, _ = prepare(few, tmp_path / "set", *SMALL)
     assert code == 0
-    assert "duplicates: 2 images, 1 of them in both training and test; see the manifest" in lines
     names = [path.relative_to(few / "train").as_posix() for path in (one, other, third)]
+    assert (
+        "duplicates: 2 images, 1 of them in both training and test, 2 in several classes, such as "
+        f"test/class 1/copy.JPEG and train/{names[0]}; see the manifest"
+    ) in lines
     assert manifest.read(tmp_path / "set")["duplicates"] == sorted(
         [["test/class 1/copy.JPEG", f"train/{names[0]}"], [f"train/{names[1]}", f"train/{names[2]}"]]
     )
@@ -335,7 +338,7 @@ def test_stopped_while_the_sources_are_indexed(few, tmp_path, prepare, monkeypat
         raise KeyboardInterrupt
 
     for what in (interrupted, lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)):
-        monkeypatch.setattr("tinyalex.prepare.index.sources.index", what)
+        monkeypatch.setattr("tinyalex.datasets.index.sources.index", what)
         code, _, error = prepare(few, tmp_path / "set", *SMALL)
         assert code == 75 and not (tmp_path / "set").exists()
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
@@ -468,7 +471,8 @@ def test_other_settings(source, whole, prepare, tmp_path, finished):
     other = f"{out}: made from other images, or another part of them; give another folder"
     subset = prepare(source, out, "--size", 16, "--subset", "2x5")
     assert subset == (3, [], other if finished else f"{out}: made with subset all, requested 2x5{same}")
-    assert prepare(source / "train", out, "--size", 16) == (3, [], other)
+    hint = "no test images; --test-share 0.1 takes a tenth of every class"
+    assert prepare(source / "train", out, "--size", 16) == (3, [hint], other)
     assert contents(out) | {".lock": b""} == before | {".lock": b""}
 
 

@@ -12,30 +12,64 @@ def print_line(text):
     print(text, flush=True)
 
 
+def print_to_stderr(text):
+    """Print a line to stderr, where it is not mistaken for a result."""
+    print(text, file=sys.stderr, flush=True)
+
+
 def load_run(path, devices=("cpu",), kernels=True):
     """Load a run; warn on stderr about newer checkpoints that were skipped because they are damaged."""
     from tinyalex.runs import run_folder
 
     run = run_folder.load(path, devices, kernels)
     for line in run.passed_over:
-        print(f"tinyalex: warning: {line}; the checkpoint before it is used", file=sys.stderr, flush=True)
+        print_to_stderr(f"tinyalex: warning: {line}; the checkpoint before it is used")
     return run
 
 
-def load_dataset(path, seed):
-    """Load a data set."""
+def load_dataset(data, seed, show=print_line):
+    """Load the data set of a recipe's section ``data``."""
     from tinyalex import datasets
 
-    return datasets.load(path, seed)
+    return datasets.load(data.set, seed, data.test_share or 0.0, show)
 
 
-def with_data(recipe, path):
-    """Return the recipe with ``data.set`` filled in (from ``--data`` if given), as it is saved with a run."""
+def with_data(recipe, path, test_share=None):
+    """Return the recipe with ``data.set`` and ``data.test_share`` filled in, as it is saved with a run.
+
+    Parameters
+    ----------
+    recipe : Recipe
+    path : str or None
+        ``--data``; None: the recipe's.
+    test_share : float, optional
+        ``--test-share``; None: the recipe's.
+    """
     names = {"shapes", "cifar10"}
     path = path if path is None or path in names else str(Path(path).resolve())
     if not (path or recipe.data.set):
         raise UsageError(f"recipe {recipe.name}: names no data set; add --data with a folder or a tar of images")
-    return recipe if path is None else replace(recipe, data=replace(recipe.data, set=path))
+    given = {"set": path, "test_share": test_share}
+    return replace(
+        recipe, data=replace(recipe.data, **{key: value for key, value in given.items() if value is not None})
+    )
+
+
+def load_dataset_of_run(run, options, show=print_line):
+    """Load the data set for a command on a run: that of ``--data`` and ``--test-share``, else the run's.
+
+    For other data without test images the run's share is used, as they may be the run's data in another place.
+    """
+    data, lines = with_data(run.recipe, options.data, options.test_share).data, []
+    if options.data is None or options.test_share is not None or not data.test_share:
+        return load_dataset(data, run.metadata["seed"], show)
+    try:
+        dataset = load_dataset(data, run.metadata["seed"], lines.append)
+    except UsageError:  # it has test images
+        return load_dataset(replace(data, test_share=None), run.metadata["seed"], show)
+    for line in lines:
+        show(line)
+    return dataset
 
 
 def with_class_count(recipe):
@@ -51,15 +85,19 @@ def with_class_count(recipe):
 
 
 def check_classes(run, dataset):
-    """Return the data set if it has the run's classes; raise `DataError` otherwise."""
-    if list(dataset.classes) != list(run.classes):
-        differing = sorted(set(dataset.classes) ^ set(run.classes))
-        reason = f"{differing[0]!r} is only in one of the two" if differing else "they are in another order"
+    """Return the data set with its classes in the order of the run's; raise `DataError` if it has others.
+
+    Version 0.1.0 sorted numbers as text: 1, 10, 2.
+    """
+    from tinyalex.datasets import parts
+
+    if differing := sorted(set(dataset.classes) ^ set(run.classes)):
         raise DataError(
-            f"{dataset.name}: does not have the {len(run.classes)} classes of the run ({reason}); "
-            "give the data that the run was trained on"
+            f"{dataset.name}: does not have the {len(run.classes)} classes of the run ({differing[0]!r} is only in one "
+            "of the two); give the data that the run was trained on"
         )
-    return dataset
+    classes = list(run.classes)
+    return dataset if list(dataset.classes) == classes else parts.reordered(dataset, classes)
 
 
 def describe_dataset(dataset):

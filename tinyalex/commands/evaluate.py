@@ -7,13 +7,13 @@ import numpy as np
 from tinyalex.commands.common import (
     check_classes,
     describe_dataset,
-    load_dataset,
+    load_dataset_of_run,
     load_run,
     print_line,
+    print_to_stderr,
     score_line,
-    with_data,
 )
-from tinyalex.commands.options import DATA, RUN, kernels_note, machine, no_kernels
+from tinyalex.commands.options import DATA, RUN, kernels_note, machine, no_kernels, test_share
 
 
 def options(command):
@@ -22,6 +22,7 @@ def options(command):
         "runs", nargs="+", metavar="RUN", help=f"{RUN}; with several runs, their nets' probabilities are averaged"
     )
     command.add_argument("--data", metavar="DIR", help=f"{DATA} (default: the first run's)")
+    test_share(command, "the first run's")
     command.add_argument(
         "--views",
         type=int,
@@ -47,7 +48,8 @@ def run(options):
     scores, total, dataset, without_reflections = [], 0.0, None, []
     for path in options.runs:  # one at a time, because several nets may not fit into memory
         run = load_run(path, options.devices, options.kernels)
-        dataset = dataset or load_dataset(with_data(run.recipe, options.data).data.set, run.metadata["seed"])
+        show = print_to_stderr if options.json else print_line
+        dataset = dataset or load_dataset_of_run(run, options, show)
         images = check_classes(run, dataset).need("test")
         found = evaluation.probabilities(run.network, images, run.mean, run.recipe, options.views)
         scores.append((path, run.metadata["step"], evaluation.score(found, images.labels)))

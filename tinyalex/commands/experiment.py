@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tinyalex.commands.common import load_dataset, print_line, with_data
-from tinyalex.commands.options import DATA, changes, machine
+from tinyalex.commands.options import DATA, changes, machine, test_share
 from tinyalex.errors import UsageError
 from tinyalex.experiments.catalogue import COMPARISONS, RACE
 from tinyalex.recipes import recipe as recipes
@@ -19,6 +19,7 @@ def options(command):
         help=f"what to compare; {RACE}: epochs until 25 %% training error with each activation (Figure 1); {titles}",
     )
     command.add_argument("--data", default="shapes", metavar="DIR", help=f"{DATA} (default: shapes)")
+    test_share(command, "the recipe's data.test_share, or 0")
     command.add_argument(
         "--recipe",
         metavar="RECIPE",
@@ -79,9 +80,9 @@ def _images(recipe, train, test):
     from tinyalex.datasets import shapes
     from tinyalex.datasets.sample import sample
 
-    if recipe.data.set == "shapes":  # draw only as many as are used
+    if recipe.data.set == "shapes" and not recipe.data.test_share:  # draw only as many as are used
         return sample(shapes.load(0, min(train, shapes.TRAIN), min(test, shapes.TEST)), train, test, recipe.net.input)
-    return sample(load_dataset(recipe.data.set, 0), train, test, recipe.net.input)
+    return sample(load_dataset(recipe.data, 0), train, test, recipe.net.input)
 
 
 def _recipe(options):
@@ -91,4 +92,4 @@ def _recipe(options):
     epochs = 60 if race and options.epochs is None else options.epochs
     overrides += options.set + ([] if epochs is None else [f"learning.epochs={epochs}"])
     recipe = recipes.load(options.recipe or ("cifar10-relu" if race else "cifar10-columns"), overrides)
-    return with_data(recipe, options.data)
+    return with_data(recipe, options.data, options.test_share)

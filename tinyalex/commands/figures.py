@@ -2,8 +2,14 @@
 
 from pathlib import Path
 
-from tinyalex.commands.common import check_classes, load_dataset, print_line, save_pictures, with_class_count
-from tinyalex.commands.options import DATA, machine
+from tinyalex.commands.common import (
+    check_classes,
+    load_dataset_of_run,
+    print_line,
+    save_pictures,
+    with_class_count,
+)
+from tinyalex.commands.options import DATA, machine, test_share
 from tinyalex.errors import CheckpointError, DataError, UsageError
 from tinyalex.recipes import recipe as recipes
 
@@ -27,6 +33,7 @@ def options(command):
         help=f"pictures to draw: {', '.join(NAMES)} (default: all)",
     )
     command.add_argument("--data", metavar="DIR", help=f"{DATA} (default: the run's)")
+    test_share(command, "the run's")
     command.add_argument(
         "--among",
         type=int,
@@ -80,7 +87,7 @@ def _run(options, folder, out):
     if set(names) - set(WITHOUT_CHECKPOINT):
         path = options.data or gallery.run.recipe.data.set
         if path and set(names) & set(WITH_IMAGES):
-            gallery.dataset = check_classes(gallery.run, load_dataset(path, gallery.run.metadata["seed"]))
+            gallery.dataset = check_classes(gallery.run, load_dataset_of_run(gallery.run, options))
         elif not path:
             skipped = ", ".join(name for name in names if name in WITH_IMAGES)
             print_line(f"the run's recipe names no data set: add --data to draw {skipped}")

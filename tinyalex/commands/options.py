@@ -3,8 +3,8 @@
 from tinyalex.recipes.recipe import names
 
 DATA = (
-    "data set: shapes, cifar10, a folder made by tinyalex prepare, or a folder or tar with CIFAR-10's files or with "
-    "images as {train,test}/CLASS/*.jpg or *.png"
+    "data set: shapes, cifar10, a folder made by tinyalex prepare, or a folder, a tar or a zip with CIFAR-10's files "
+    "or with square images of one size as {train,test}/CLASS/*.jpg or in another layout that prepare knows"
 )
 RUN = "the folder of a run, one of its checkpoints, or a file written by tinyalex export"
 
@@ -29,6 +29,17 @@ def changes(command):
         default=[],
         metavar="KEY=VALUE",
         help="change a key of the recipe, for example --set learning.rate=0.02; may be repeated",
+    )
+
+
+def test_share(command, default):
+    """Add ``--test-share``; None, the default, stands for the given one."""
+    command.add_argument(
+        "--test-share",
+        type=float,
+        metavar="F",
+        help="if a folder or an archive of images has no test images: the fraction of every class to test on, from 0 "
+        f"to 1 (default: {default})",
     )
 
 

@@ -57,7 +57,7 @@ def options(command):
     command.add_argument(
         "--numeric-folders",
         action="store_true",
-        help="the names of the class folders are numbers: sort them 0, 1, 2, ... 10, not 0, 1, 10, 2",
+        help="the names of the class folders are positions, from 0, in the list of classes (synset_words.txt)",
     )
     command.add_argument(
         "--verify-md5",
@@ -69,8 +69,8 @@ def options(command):
 
 def run(options):
     """Prepare the set and print what it contains."""
+    from tinyalex.datasets.index import sources, subset
     from tinyalex.devices import parallel
-    from tinyalex.prepare.index import sources, subset
     from tinyalex.prepare.pipeline import Settings, start
 
     _check(options)
@@ -93,6 +93,8 @@ def run(options):
             verify_md5=options.verify_md5,
             most=options.most_files or sources.MOST,
         )
+        if not index.splits["test"]:
+            print_line("no test images; --test-share 0.1 takes a tenth of every class")
         made = preparation.make(index, names)
     for line in _summary(made, out):
         print_line(line)
@@ -106,6 +108,7 @@ def _check(options):
 
 
 def _summary(made, out):
+    from tinyalex.datasets import duplicates
     from tinyalex.prepare.complete import SKIPPED
     from tinyalex.prepare.sheet import NAME
 
@@ -121,9 +124,10 @@ def _summary(made, out):
         yield "unusual: " + ", ".join(f"{count:,} {name}" for name, count in made["odd"].items())
     if bad := [image for part in made["splits"].values() for image in part["skipped"]]:
         yield f"left out: {len(bad):,} images that cannot be decoded; they are listed in {out / SKIPPED}"
+    elif (out / SKIPPED).exists():
+        yield f"{out / SKIPPED} lists the files that were skipped"
     if groups := made["duplicates"]:
-        across = sum(len({name.split("/")[0] for name in group}) > 1 for group in groups)
-        yield f"duplicates: {len(groups):,} images, {across:,} of them in both training and test; see the manifest"
+        yield f"{duplicates.describe(groups, made['classes'])}; see the manifest"
     if made["statistics"]["from"] == "test":
         yield "warning: mean image and colours are computed from the test images; to use a training set's: --mean-from"
     for name, version in made["decoder"].items():

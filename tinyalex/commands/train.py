@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tinyalex.commands.common import describe_dataset, load_dataset, print_line, save_pictures, score_line, with_data
 from tinyalex.commands.cuda_convnet import load_recipe
-from tinyalex.commands.options import DATA, RUN, kernels_note, machine, no_kernels, rate_file, recipe
+from tinyalex.commands.options import DATA, RUN, kernels_note, machine, no_kernels, rate_file, recipe, test_share
 from tinyalex.errors import StorageError, UsageError
 from tinyalex.recipes import recipe as recipes
 from tinyalex.runs.resume import SAVE_EVERY, ResumeOptions
@@ -17,6 +17,7 @@ def options(command):
     recipe(command, "shapes")
     rate_file(command)
     command.add_argument("--data", metavar="DIR", help=f"{DATA} (default: the recipe's)")
+    test_share(command, "the recipe's data.test_share, or 0")
     command.add_argument(
         "--out",
         metavar="RUN",
@@ -78,7 +79,7 @@ def run(options):
     from tinyalex.runs import train as runs_train
 
     overrides = list(options.set) + ([] if options.epochs is None else [f"learning.epochs={options.epochs}"])
-    recipe = with_data(load_recipe(options.recipe, options.rates, overrides), options.data)
+    recipe = with_data(load_recipe(options.recipe, options.rates, overrides), options.data, options.test_share)
     for name in options.devices:
         Device(name, options.kernels)  # raises DeviceError now, before the data set is loaded
     out = Path(options.out or Path("runs") / recipe.name)
@@ -91,7 +92,7 @@ def run(options):
     first_run = out / footnote3.STAGES[0] if options.footnote_3 else out
     if options.init_from and not any(first_run.glob("checkpoint-*")):
         finetune.read(options.init_from)  # raises CheckpointError now, before the data set is loaded
-    dataset = load_dataset(recipe.data.set, options.seed)
+    dataset = load_dataset(recipe.data, options.seed)
     recipe = recipes.with_classes(recipe, len(dataset.classes))
     show = quietly(print_line)
     show(recipes.to_toml(recipe))

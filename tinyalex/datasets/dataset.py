@@ -163,7 +163,8 @@ class Dataset:
         if len(images):
             return images
         what = "training images" if split == "train" else "test images"
-        raise DataError(f"{self.name}: has no {what}; give a set that has a {split} split")
+        share = ", or a share of every class to test on: --test-share 0.1" if split == "test" else ""
+        raise DataError(f"{self.name}: has no {what}; give a set that has a {split} split{share}")
 
 
 def _chunks(images: Images) -> Iterator[np.ndarray]:

@@ -14,6 +14,8 @@ from PIL import Image, ImageChops, UnidentifiedImageError
 
 from tinyalex.errors import DataError
 
+# Endings of the names of image files.
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm")
 MOST_PIXELS = 89_478_485  # 256 MiB of RGB; a picture whose header claims more is refused before memory is allocated
 FILTER = "bicubic"  # of Pillow, whose width grows with the factor when a picture is made smaller
 _REACH = 2  # of the filter to either side, in pixels of the coarser grid
@@ -21,6 +23,11 @@ _FORMATS = {b"\xff\xd8\xff": "JPEG", b"\x89PNG\r\n\x1a\n": "PNG", b"BM": "BMP"}
 _FORMATS |= dict.fromkeys((b"P1", b"P2", b"P3", b"P4", b"P5", b"P6"), "PPM")
 _ORIENTATION = 0x0112  # EXIF: 1 is upright, 2 to 8 are turned or mirrored
 _ODD = {"1": "grey", "L": "grey", "LA": "grey", "I": "grey", "P": "palette", "PA": "palette", "CMYK": "cmyk"}
+
+
+def is_image(name):
+    """Return whether a file is an image, by its name."""
+    return name.lower().endswith(ENDINGS)
 
 
 def decode(content):

@@ -5,7 +5,7 @@ from collections import Counter
 
 import numpy as np
 
-from tinyalex.datasets import statistics
+from tinyalex.datasets import duplicates, statistics
 from tinyalex.datasets.shards import manifest, shards
 from tinyalex.errors import DataError, UsageError
 from tinyalex.prepare import records
@@ -134,13 +134,7 @@ class _Sums:
 
     def duplicates(self):
         """Return groups of images with equal pixels, each a sorted list of names such as "train/cat/1.png"."""
-        hashes = np.concatenate(self._hashes)
-        order = np.argsort(hashes, kind="stable")
-        same = np.diff(hashes[order]) == 0
-        inside = np.concatenate([[False], same, [False]])
-        begins, ends = np.flatnonzero(~inside[:-1] & inside[1:]), np.flatnonzero(inside[:-1] & ~inside[1:]) + 1
-        groups = [order[begin:end] for begin, end in zip(begins, ends, strict=True)]
-        return sorted(sorted("/".join(self._names[i]) for i in group) for group in groups)
+        return duplicates.find(np.concatenate(self._hashes), ["/".join(name) for name in self._names])
 
 
 def _check_bad(out, sums, text):

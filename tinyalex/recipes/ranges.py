@@ -105,6 +105,7 @@ RULES: dict[str, Rule] = {
     "init.weights": _by_layer(_or("he", _NOT_NEGATIVE), default=0.01),
     "init.biases": _by_layer(_number("of any size", lambda x: True), default=0.0),
     "data.set": _TEXT,
+    "data.test_share": _or(None, _BELOW_ONE),
     "data.flip": _YES_NO,
     "data.shared_crop": _whole(1),
     "data.mean": _choice("image", "centre"),

@@ -119,13 +119,15 @@ class Init(_Checked):
 class Data(_Checked):
     """Data and augmentation (paper sections 2 and 4.1).
 
-    `set` is the data set to use if none is given. `shared_crop` consecutive images share one crop and one flip. The
-    part of the mean image that is subtracted is that of the crop (`mean` "image") or always the central one ("centre",
-    2012); the difference is multiplied by `scale`. `colour_noise` is the strength of the colour augmentation.
+    `set` is the data set to use if none is given; `test_share` is the share of every class that becomes its test
+    images, if it is a folder or an archive without any. `shared_crop` consecutive images share one crop and one flip.
+    The part of the mean image that is subtracted is that of the crop (`mean` "image") or always the central one
+    ("centre", 2012); the difference is multiplied by `scale`. `colour_noise` is how strongly colours are augmented.
     """
 
     section = "data"
     set: str = ""
+    test_share: float | None = None
     flip: bool = True
     shared_crop: int = 1
     mean: str = "image"

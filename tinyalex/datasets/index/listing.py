@@ -1,13 +1,18 @@
 """The files of a source, by folder: names, sizes and where their bytes are; no file is opened."""
 
+import copy
 from typing import NamedTuple
 
-from tinyalex.datasets.folders import ENDINGS
+from tinyalex.datasets.picture import is_image
 from tinyalex.errors import DataError
 
 LARGEST = 64 << 20  # bytes of an image file: ILSVRC's largest has 15 MB
+_DEEPEST = 8  # levels of folders below the source: ILSVRC/Data/CLS-LOC/train/n01440764 are five
 _NAMED = 100  # skipped files that are named for each reason; the others are counted
-_IGNORED = {"lost+found", "__MACOSX", "@eaDir", "$RECYCLE.BIN"}  # folders that file systems and tools create
+# Folders and files that systems and tools leave in folders of images, in lower case; hidden ones besides.
+_TOOL_FOLDERS = {"lost+found", "__macosx", "@eadir", "#recycle", "@recycle", "#snapshot", "$recycle.bin", "recycler"}
+_TOOL_FOLDERS |= {"system volume information", "__pycache__"}
+_TOOL_FILES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"}
 
 
 class FileSpan(NamedTuple):
@@ -80,21 +85,30 @@ class Listing:
     def __init__(self, source, most, skipped, wanted, tick):
         self.source, self.skipped, self.tick = source, skipped, tick
         self.images, self.documents, self.folders, self.packed, self.nested = {}, {}, {}, {}, False
-        self._most, self._count, self._wanted = most, 0, wanted
+        self._most, self._count, self._wanted, self._left_out = most, 0, wanted, set()
 
     def add_folder(self, parts):
         """Add a folder."""
         if parts not in self.folders:
-            self._count_one()
+            self.count_one()
             self.folders[parts] = 0
 
-    def is_relevant(self, root, parts):
-        """Return whether a name below ``root`` is to be listed: not hidden, and not in a folder of a tool or system."""
-        for part in parts:
-            if part in _IGNORED:
-                self.skipped.add("/".join((*root, *parts)), "in a folder that does not belong to a data set")
-                return False
-            if part.startswith("."):
+    def is_relevant(self, root, parts, is_folder=False):
+        """Return whether a name below ``root`` is to be listed: not hidden, nor a system's or a tool's, nor too deep.
+
+        A folder that is not listed is added to those skipped.
+        """
+        for depth, part in enumerate(parts, 1):
+            in_folder, reason = is_folder or depth < len(parts), ""
+            if part.startswith(".") or part.lower() in (_TOOL_FOLDERS if in_folder else _TOOL_FILES):
+                reason = "hidden, or made by a system or a tool"
+            elif in_folder and len(root) + depth > _DEEPEST + 1:
+                reason = f"a folder more than {_DEEPEST} levels deep"
+            if reason and in_folder and (folder := (*root, *parts[:depth])) not in self._left_out:
+                self.count_one()
+                self._left_out.add(folder)
+                self.skipped.add("/".join(folder), reason)
+            if reason:
                 return False
         return True
 
@@ -111,21 +125,19 @@ class Listing:
         elif size > LARGEST:
             self.skipped.add("/".join(parts), f"larger than {LARGEST >> 20} MB")
         else:
-            self._count_one()
+            self.count_one()
             self.images.setdefault(folder, []).append(FileSpan(name, file, offset, size))
 
-    def is_wanted(self, name):
-        """Return whether a file of this name is an image or a document."""
-        return is_image(name) or self._wanted(name)
+    def with_documents(self, documents):
+        """Return a copy with other documents."""
+        other = copy.copy(self)
+        other.documents = documents
+        return other
 
-    def _count_one(self):
+    def count_one(self):
+        """Count an image, a folder or a link; raise DataError if there are too many."""
         self._count += 1
         if self._count > self._most:
             raise DataError(
                 f"{self.source}: more than {self._most:,} images and folders; if these are right, raise --most-files"
             )
-
-
-def is_image(name):
-    """Return whether a file is an image, by its name."""
-    return name.lower().endswith(ENDINGS)

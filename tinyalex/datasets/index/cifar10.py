@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from tinyalex.datasets import cifar
+from tinyalex.datasets.index.entries import Entry, Index
+from tinyalex.datasets.index.labels import read_span
 from tinyalex.errors import DataError
-from tinyalex.prepare.index.entries import Entry, Index
-from tinyalex.prepare.index.labels import read_span
 from tinyalex.system.storage import atomic_write
 
 _BYTES = 3 * 32 * 32
@@ -18,20 +18,17 @@ def is_cifar10(listing):
     return any(cifar.is_part(parts[-1:]) for parts in listing.documents)
 
 
-def index(listings, scratch, skipped):
-    """Index CIFAR-10.
+def read(listings):
+    """Read CIFAR-10 into memory.
 
     Parameters
     ----------
     listings : list of Listing
         Together they have the six files and no images.
-    scratch : Path
-    skipped : Skipped
 
     Returns
     -------
-    Index
-        Images are named train/00000 and so on, in the order of the files and their records.
+    Dataset
 
     Raises
     ------
@@ -47,7 +44,24 @@ def index(listings, scratch, skipped):
                 if span.name in files:
                     raise DataError(f"{listing.source}: a second {span.name}; give CIFAR-10 once")
                 files[span.name] = read_span(span)
-    dataset = cifar.assemble(listings[0].source, files)
+    return cifar.assemble(listings[0].source, files)
+
+
+def index(listings, scratch, skipped):
+    """Index CIFAR-10, which `read` reads.
+
+    Parameters
+    ----------
+    listings : list of Listing
+    scratch : Path
+    skipped : Skipped
+
+    Returns
+    -------
+    Index
+        Images are named train/00000 and so on, in the order of the files and their records.
+    """
+    dataset = read(listings)
     path = Path(scratch) / f"cifar10-{dataset.identity[:12]}.planes"
     sets = {"train": dataset.train, "test": dataset.test}
     if not path.exists():

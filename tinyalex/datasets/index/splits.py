@@ -44,9 +44,11 @@ def choose(groups):
 
 
 def _flat(group):
-    what = (
-        f"{group.name}: contains {len(group.flat):,} images at its top level, expected class folders or nXXXXXXXX.tar"
-    )
+    where = f"{group.name}: contains {len(group.flat):,} image{'s' * (len(group.flat) > 1)}"
+    if not group.flat[0].name.startswith("ILSVRC2012_"):
+        lists = ", or add a list of their labels" if group.split != "train" else ""
+        return f"{where}, but no class folders; put the images of each class into a folder of its own{lists}"
+    what = f"{where} at its top level, expected class folders or nXXXXXXXX.tar"
     if group.split == "train":
         return f"{what}; is it the validation archive?"
     return f"{what}, or a list of their labels as well: the devkit, or val.txt and synset_words.txt"

@@ -41,7 +41,7 @@ class Index:
     kind : str
         What the sources were recognised as: "ILSVRC-2012", "Tiny ImageNet", "CIFAR-10", "class folders"...
     classes : list of str
-        In the order of their bytes, whatever the locale; label k is ``classes[k]``.
+        In the order of their bytes, whatever the locale, or as numbers if all of them are; label k is ``classes[k]``.
     words : list of str
         Names of the classes to show to people; ``classes[k]`` where the sources have none.
     splits : dict of str to list of Entry

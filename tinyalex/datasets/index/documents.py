@@ -2,9 +2,9 @@
 
 import re
 
+from tinyalex.datasets.index import devkit, labels
+from tinyalex.datasets.index.layout import first_three
 from tinyalex.errors import DataError
-from tinyalex.prepare.index import devkit, labels
-from tinyalex.prepare.index.layout import first_three
 
 META = "meta.mat"
 _KNOWN = labels.LABELS | labels.NAMES | {META}

@@ -7,6 +7,7 @@ import os
 import tarfile
 
 from tinyalex.datasets import tars
+from tinyalex.datasets.index.links import Links
 from tinyalex.errors import DataError
 
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".zip")
@@ -50,31 +51,69 @@ def list_members(path, shown, root, listing):
 
 
 def _list(window, path, shown, root, listing, inner):
-    with tars.damage(shown), tarfile.open(fileobj=window, mode="r:") as archive:
-        for member in tars.walk(archive):
-            listing.tick()
-            below = tars.parts(member)
+    links = Links()
+    for member, below in _members(window, shown, listing.skipped):
+        listing.tick()
+        if member.issym() or member.islnk():
+            links.add(below, member)
+        elif listing.is_relevant(root, below, member.isdir()):
             parts = root + below
             if member.isdir():
-                if listing.is_relevant(root, below):
-                    listing.add_folder(parts)
-                continue
-            if reason := tars.refusal(member):
-                listing.skipped.add(member.name, reason)
-                continue
-            _check_complete(window, shown, member)
-            if not listing.is_relevant(root, below):
-                continue
-            offset = window.start + member.offset_data
-            if not is_archive(member.name):
-                listing.add_file(parts, path, offset, member.size)
+                listing.add_folder(parts)
+            elif not is_archive(member.name):
+                listing.add_file(parts, path, window.start + member.offset_data, member.size)
             elif inner or not member.name.lower().endswith(".tar"):
                 listing.skipped.add("/".join(parts), "an archive inside an archive")
             else:
                 listing.nested = True
                 listing.add_folder(stemmed := (*parts[:-1], stem(parts[-1])))
-                inside = _Window(window.descriptor, offset, member.size)
+                inside = _Window(window.descriptor, window.start + member.offset_data, member.size)
                 _list(inside, path, f"{shown}: {member.name}", stemmed, listing, inner=True)
+    if links:
+        _follow(links, window, path, shown, root, listing)
+
+
+def _follow(links, window, path, shown, root, listing):
+    """Add what the links of a tar lead to, under the links' names, to a listing."""
+    found, refused = links.resolve(listing.count_one)
+    found, refused = ([pair for pair in pairs if listing.is_relevant(root, pair[0])] for pairs in (found, refused))
+    for link, reason in refused:
+        listing.skipped.add("/".join((*root, *link)), reason)
+    by_target, dangling = {}, dict(found)
+    for link, target in found:
+        by_target.setdefault(target, []).append(link)
+    for member, below in _members(window, shown):
+        for depth in range(len(below) + 1):
+            for link in by_target.get(below[:depth], ()):
+                dangling.pop(link, None)
+                name = (*link, *below[depth:])
+                if not listing.is_relevant(root, name, member.isdir()):
+                    continue
+                if member.isdir():
+                    listing.add_folder(root + name)
+                elif member.isreg() and is_archive(name[-1]):
+                    listing.skipped.add("/".join(root + name), "a link to an archive inside an archive")
+                elif member.isreg():
+                    listing.add_file(root + name, path, window.start + member.offset_data, member.size)
+    for link in dangling:
+        listing.skipped.add("/".join((*root, *link)), "a dangling link")
+
+
+def _members(window, shown, skipped=None):
+    """Iterate over the members of a tar that can be used, with the parts of their names."""
+    window.seek(0)
+    with tars.damage(shown), tarfile.open(fileobj=window, mode="r:") as archive:
+        for member in tars.walk(archive):
+            below = tars.parts(member)
+            if member.isdir() and not below:
+                continue  # "./", the top itself
+            if reason := tars.refusal(member):
+                if skipped is not None:
+                    skipped.add(member.name, reason)
+                continue
+            if member.isreg():
+                _check_complete(window, shown, member)
+            yield member, below
 
 
 def _check_complete(window, shown, member):

@@ -1,8 +1,9 @@
-"""Find the classes of a set, in the order of their names' bytes, and turn numbers in lists of labels into names."""
+"""Find the classes of a set, in the order of their names, and turn numbers in lists of labels into names."""
 
+from tinyalex.datasets.index.labels import bare_name
+from tinyalex.datasets.index.layout import first_three
+from tinyalex.datasets.index.numbered import is_number, ordered
 from tinyalex.errors import DataError
-from tinyalex.prepare.index.labels import bare_name
-from tinyalex.prepare.index.layout import first_three
 
 # The classes of ILSVRC-2012's first validation images: labels 65, 970, 230, 809 and 516 of 1000.
 _KNOWN = {
@@ -28,7 +29,7 @@ def resolve(train, test, documents, show):
     Returns
     -------
     list of str
-        The classes, sorted by their bytes.
+        The classes, sorted by their bytes, or as numbers if all of them are.
 
     Raises
     ------
@@ -50,16 +51,21 @@ def resolve(train, test, documents, show):
     if len(classes) < 2:
         raise DataError(f"{source}: only one class, {min(classes)!r}; give images of at least two")
     _check_known(test, len(classes))
-    return sorted(classes)
+    return ordered(classes)
 
 
 def _names_of_numbers(labels, trained, documents, source, show):
     """Return the class of each number in a list, {number: class}.
 
-    Caffe numbers the sorted wnids from 0; the devkit numbers them from 1 in another order.
+    Numbers that are the names of class folders mean these. Caffe numbers the sorted wnids from 0; the devkit numbers
+    them from 1 in another order.
     """
+    if trained and all(map(is_number, trained)):
+        by_number = {int(name): name for name in sorted(trained)}
+        if by_number.keys() >= set(labels.values):
+            return by_number
     file, low, high = labels.file, min(labels.values), max(labels.values)
-    classes = documents.classes_from_0(file) if documents.declared else sorted(trained)
+    classes = documents.classes_from_0(file) if documents.declared else ordered(trained)
     if trained and documents.declared:
         _compare(source, trained, "the list of classes", set(classes))
     if labels.names is None:

@@ -36,7 +36,13 @@ def check(test_share, classes, per_class):
         raise UsageError(f"--subset: {per_class} images a class; give one or more")
 
 
-def split_off_test(index, share, seed):
+def check_no_test(share, count):
+    """Refuse a test share if there are ``count`` test images already."""
+    if share and count:
+        raise UsageError(f"--test-share {share:g}: there are {count:,} test images already; leave the option out")
+
+
+def split_off_test(index, share, seed, show):
     """Make a share of every class's training images the test split.
 
     Parameters
@@ -45,20 +51,22 @@ def split_off_test(index, share, seed):
     share : float
         Of every class; at least one image is taken and one is left, if the class has two.
     seed : int
+    show : callable
+        Called with a line of text that says how many images were taken.
 
     Returns
     -------
     Index
     """
+    check_no_test(share, len(index.splits["test"]))
     if not share:
         return index
-    if index.splits["test"]:
-        raise UsageError(f"--test-share {share}: the sources already have test images; leave the option out")
     test = set()
     for label, entries in _by_class(index.splits["train"]).items():
         count = min(max(1, round(share * len(entries))), len(entries) - 1)
         test |= set(_drawn(entries, count, seed, "test share", index.classes[label]))
     train = index.splits["train"]
+    show(f"test images: {len(test):,} of {len(train):,}, a share of {share:g} drawn from every class")
     kept, taken = ([entry for entry in train if (entry in test) == out] for out in (False, True))
     return dataclasses.replace(index, splits={"train": kept, "test": taken})
 

@@ -12,11 +12,11 @@ import scipy.io
 
 from tests.support import toy_imagenet
 from tests.support.toy_imagenet import CLASSES, found, tar, tree
+from tinyalex.datasets.index import devkit as devkit_table
+from tinyalex.datasets.index import matfile
+from tinyalex.datasets.index.listing import FileSpan
+from tinyalex.datasets.index.sources import index
 from tinyalex.errors import DataError, TinyalexError, UsageError
-from tinyalex.prepare.index import devkit as devkit_table
-from tinyalex.prepare.index import matfile
-from tinyalex.prepare.index.listing import FileSpan
-from tinyalex.prepare.index.sources import index
 
 TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 # The first labels of ILSVRC-2012's validation images: Caffe's label, the devkit's id.
@@ -375,7 +375,7 @@ def test_empty_and_superfluous_class_folders(look, refused, tmp_path):
     tree(path, {"train/.DS_Store": b"", "train/__MACOSX/n1/._n1.JPEG": b"x"})
     seen, _ = look(path)
     assert seen.classes == ["n1", "n2"]
-    assert ("set/train/lost+found", "in a folder that does not belong to a data set") in seen.skipped
+    assert ("set/train/lost+found", "hidden, or made by a system or a tool") in seen.skipped
     (path / "train/n3").mkdir()
     (path / "train/n4").mkdir()
     tree(path, {"train/n4/readme.txt": b""})
@@ -394,48 +394,40 @@ def test_a_single_class_is_refused(refused, tmp_path):
     assert refused(tmp_path / "flat").endswith("flat: only one class, 'data'; give images of at least two")
 
 
-def test_class_folders_in_two_folders_and_too_deep(refused, tmp_path):
+def test_class_folders_in_two_folders(refused, tmp_path):
     tree(tmp_path / "two", {f"{parent}/{name}/1.png": b"" for parent in ("a", "b") for name in ("cat", "dog")})
     two = tmp_path / "two"
     assert refused(two) == f"{two}: class folders in two folders, {two}/a and {two}/b; give one of them"
-    tree(tmp_path / "deep", {f"train/animals/{name}/1.png": b"" for name in ("cat", "dog")})
-    assert refused(tmp_path / "deep") == (
-        f"{tmp_path}/deep/train/animals: images deeper than class folders; expected {{train,val}}/CLASS/*.JPEG"
-    )
 
 
-def test_folders_that_are_numbers(look, refused, tmp_path):
-    path = tree(tmp_path / "set", {f"{number}/x.png": str(number).encode() for number in range(11)})
-    assert refused(path) == (
-        f"{path}: the names of the class folders, 0, 1, 10 and 8 more, are numbers; "
-        "rename them, or give --numeric-folders to sort them as numbers"
-    )
-    seen, _ = look(path, numeric_folders=True)
-    assert seen.classes == [f"{number:02d}" for number in range(11)] == sorted(seen.classes)
-    assert seen.words == [str(number) for number in range(11)]
-    assert [int(content) for _, (label, content) in sorted(found(seen.splits["train"]).items())] == list(range(11))
-    assert all(int(content) == label for label, content in found(seen.splits["train"]).values())
-    shutil.rmtree(path / "7")
-    assert (
-        refused(path, numeric_folders=True)
-        == f"{path}: class folders up to 10, but none named 7; add it, or a list of the classes"
-    )
-    (path / "9").rename(path / "01")
-    assert refused(path, numeric_folders=True) == f"{path}: two class folders with the same number; rename one"
-    shutil.rmtree(path / "01")
-    (path / "10").rename(path / "cat")
-    assert refused(path, numeric_folders=True, kind=UsageError) == (
-        f"{path}: the class folder cat is not a number; leave --numeric-folders out"
-    )
-    assert look(path)[0].classes == ["0", "1", "2", "3", "4", "5", "6", "8", "cat"], "sorted as text"
+@pytest.mark.parametrize("names", [
+    ["1", "2", "5", "10", "20", "50"],
+    [str(number) for number in range(11)],
+    ["1990", "2000", "2010"],
+    ["-1", "0", "1"],
+    ["00000", "00001", "00042"],
+    ["2", "007", "7", "10"],
+])  # fmt: skip
+def test_folders_whose_names_are_numbers_are_classes_in_the_order_of_the_numbers(look, tmp_path, names):
+    names = sorted(names, key=lambda name: (int(name), name))
+    seen, lines = look(tree(tmp_path / "set", {f"{name}/x.png": name.encode() for name in names}))
+    assert seen.classes == seen.words == names and lines == []
+    assert {names[label].encode() for label, _ in found(seen.splits["train"]).values()} == set(map(str.encode, names))
+    assert all(names[label].encode() == content for label, content in found(seen.splits["train"]).values())
 
 
-def test_numbers_whose_order_as_text_is_the_same(look, tmp_path):
-    path = tree(tmp_path / "digits", {f"{number}/x.png": b"" for number in range(10)})
-    assert look(path)[0].classes == [str(number) for number in range(10)]
-    path = tree(tmp_path / "one", {f"{number}/x.png": str(number).encode() for number in range(1, 13)})
-    seen, _ = look(path, numeric_folders=True)
-    assert all(int(content) == label + 1 for label, content in found(seen.splits["train"]).values())
+def test_names_of_which_some_are_numbers_are_sorted_as_text(look, tmp_path):
+    names = ["0", "1", "10", "2", "cat"]
+    assert look(tree(tmp_path / "set", {f"{name}/x.png": b"" for name in names}))[0].classes == names
+
+
+def test_a_list_whose_labels_are_the_numbers_of_the_folders(look, tmp_path):
+    """Labels 5 and 10 are the folders 5 and 10, not positions."""
+    path = tree(tmp_path / "set", {f"train/{name}/{name}.png": b"" for name in ("1", "5", "10")})
+    tree(path, {"val/a.png": b"", "val/b.png": b"", "val.txt": b"a.png 10\nb.png 5\n"})
+    seen, _ = look(path)
+    assert seen.classes == ["1", "5", "10"]
+    assert [(entry.name, entry.label) for entry in seen.splits["test"]] == [("a.png", 2), ("b.png", 1)]
 
 
 def test_numbers_that_are_positions_in_a_list_of_classes(look, refused, tmp_path):
@@ -448,6 +440,12 @@ def test_numbers_that_are_positions_in_a_list_of_classes(look, refused, tmp_path
     tree(path, {"3/x.jpeg": b""})
     assert refused(path, names, numeric_folders=True) == (
         f"{path}: the class folder 3, but the list of classes has 0 to 2"
+    )
+    (path / "3").rename(path / "02")
+    assert refused(path, names, numeric_folders=True) == f"{path}: two class folders with the same number; rename one"
+    (path / "02").rename(path / "cat")
+    assert refused(path, names, numeric_folders=True, kind=UsageError) == (
+        f"{path}: the class folder cat is not a number; leave --numeric-folders out"
     )
 
 

@@ -1,9 +1,12 @@
 """From image files in any layout to an `Index`: every image with its class and the file and bytes it is in.
 
+`tinyalex prepare` and `tinyalex.datasets.load` both use it.
+
 sources.py      `index`, which runs the others
-listing.py      `Listing`: the files of one source, filled by folder.py and archives.py (unpack.py for packed ones)
+listing.py      `Listing`: the files of one source, filled by folder.py and archives.py (unpack.py for packed ones,
+                links.py for links in them)
 layout.py       what the folders mean: groups of images with a split, in class folders or flat
-numbered.py     class folders named 0, 1, 2, ...
+numbered.py     class folders named by numbers
 documents.py    lists of labels and of classes (labels.py reads them) and the devkit's table (devkit.py, matfile.py)
 splits.py       which groups are training and which test images
 classes.py      the classes of the set, and the class of every labelled image

@@ -11,12 +11,13 @@ import os
 from pathlib import Path
 
 from tinyalex.datasets import cifar
+from tinyalex.datasets.index import archives, cifar10, folder, layout, md5, numbered, splits, subset, unpack
+from tinyalex.datasets.index.classes import resolve
+from tinyalex.datasets.index.documents import Documents, is_document
+from tinyalex.datasets.index.entries import Entry, Index
+from tinyalex.datasets.index.listing import FileSpan, Listing, Skipped
+from tinyalex.datasets.picture import is_image
 from tinyalex.errors import DataError, UsageError
-from tinyalex.prepare.index import archives, cifar10, folder, layout, md5, numbered, splits, subset, unpack
-from tinyalex.prepare.index.classes import resolve
-from tinyalex.prepare.index.documents import Documents, is_document
-from tinyalex.prepare.index.entries import Entry, Index
-from tinyalex.prepare.index.listing import FileSpan, Listing, Skipped, is_image
 
 MOST = 1_600_000  # images and folders in a source; ILSVRC-2012 has 1.43 million, test images included
 
@@ -51,7 +52,7 @@ def index(
     classes, per_class : int, optional
         To try things out: use only the first ``classes`` classes, and at most ``per_class`` images of each per split.
     numeric_folders : bool
-        Sort class folders named 0, 1, 2, ... 10 as numbers.
+        The class folders are named by their positions, from 0, in the list of classes.
     verify_md5 : bool
         Accept only archives with a published MD5 sum.
     most : int
@@ -70,11 +71,28 @@ def index(
     StorageError
         If the disk is too full for unpacking.
     """
-    from tqdm import tqdm
-
     subset.check(test_share, classes, per_class)
     check_output(sources, scratch)
     skipped = Skipped()
+    listings = list_files(sources, scratch, show, skipped, verify_md5, most)
+    if any(map(cifar10.is_cifar10, listings)):
+        found = cifar10.index(listings, scratch, skipped)
+    else:
+        found = index_images(listings, show, skipped, numeric_folders)
+    if skipped:
+        show(skipped.summary())
+    return subset.take(subset.split_off_test(found, test_share, seed, show), classes, per_class, seed)
+
+
+def list_files(sources, scratch, show, skipped, verify_md5=False, most=MOST):
+    """List the files of sources; the parameters are those of `index`.
+
+    Returns
+    -------
+    list of Listing
+        One for each source; files that are not used are added to ``skipped``, a `Skipped`.
+    """
+    from tqdm import tqdm
 
     def unpacked(path):
         if verify_md5:
@@ -85,13 +103,7 @@ def index(
         listings = [Listing(str(source), most, skipped, _wanted, bar.update) for source in sources]
         for listing in listings:
             _list(Path(listing.source), unpacked, listing)
-    if any(map(cifar10.is_cifar10, listings)):
-        found = cifar10.index(listings, scratch, skipped)
-    else:
-        found = _index(listings, skipped, numeric_folders, show)
-    if skipped:
-        show(f"{skipped.summary()}; skipped.tsv in the set will list them")
-    return subset.take(subset.split_off_test(found, test_share, seed), classes, per_class, seed)
+    return listings
 
 
 def check_output(sources, out):
@@ -150,11 +162,19 @@ def _list_archive(path, parts, unpacked, listing):
     archives.list_members(unpacked(path), str(path), below, listing)
 
 
-def _index(listings, skipped, numeric_folders, show):
+def index_images(listings, show, skipped, numeric_folders=False):
+    """Index the images of listings that are not of CIFAR-10's own files; the parameters are those of `index`.
+
+    Returns
+    -------
+    Index
+    """
     groups = [group for listing in listings for group in layout.group_images(listing)]
-    documents = Documents(listings)
-    numbered.rename(groups, documents, numeric_folders)
+    documents = _documents(listings, groups, skipped)
     documents.assign_labels(groups)
+    layout.settle(groups, show)
+    if numeric_folders:
+        numbered.rename(groups, documents)
     train, test = splits.choose(groups)
     if not train and not test:
         sources = " ".join(listing.source for listing in listings)
@@ -162,12 +182,35 @@ def _index(listings, skipped, numeric_folders, show):
         raise DataError(
             f"{sources}: no images found{passed}; expected class folders, ILSVRC's tars, or CIFAR-10's files"
         )
+    if nested := sorted(name for group in groups for name in group.classes if "/" in name):
+        show(f"{groups[0].name}: folders inside folders; their classes are named by their paths, such as {nested[0]}")
+    if not train and any(group.classes and len(group.base) == 1 for group in test):
+        show(f"{test[0].name}: taken as test images, as its name says")
     kind = _kind(train, test)
     classes = resolve(train, test, documents, show)
     words = [documents.words.get(name, name) for name in classes]
     labels = {name: label for label, name in enumerate(classes)}
     entries = {"train": _entries(train, labels), "test": _entries(test, labels)}
     return Index(kind, classes, words, entries, skipped.rows())
+
+
+def _documents(listings, groups, skipped):
+    """Return the lists of all sources. Beside complete class folders, those of labels and damaged ones are left out."""
+    tested = any(group.split == "val" and group.classes for group in groups)
+    complete = all(
+        group.classes and (group.split or len(group.classes) > 1) or group.split == "test" and tested
+        for group in groups
+    )  # fmt: skip
+    for listing in listings if complete else ():
+        for parts, span in list(listing.documents.items()) if listing.images else ():
+            try:
+                reason = "a list of labels" if Documents([listing.with_documents({parts: span})]).labels else ""
+            except DataError:
+                reason = "a list that cannot be read"
+            if reason:
+                skipped.add("/".join(parts), f"{reason}, which class folders do not need")
+                del listing.documents[parts]
+    return Documents(listings)
 
 
 def _kind(train, test):

@@ -3,9 +3,9 @@
 The ids are not in the order of the wnids, so an id is turned into a label by its wnid, never by its position.
 """
 
+from tinyalex.datasets.index import matfile
+from tinyalex.datasets.index.labels import WNID, read_span
 from tinyalex.errors import DataError
-from tinyalex.prepare.index import matfile
-from tinyalex.prepare.index.labels import WNID, read_span
 
 
 def read_synsets(span):

@@ -8,19 +8,21 @@ import gzip
 import hashlib
 import lzma
 import os
+import stat
 import tarfile
 import zipfile
 from pathlib import Path
 
 from tinyalex.datasets import tars
+from tinyalex.datasets.index.archives import stem
 from tinyalex.datasets.streams import copy_blocks
-from tinyalex.prepare.index.archives import stem
 from tinyalex.system.storage import atomic_write
 
 _OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _BLOCK = 1 << 18  # bytes
 _BOMB = 200  # largest ratio of unpacked to packed size: images hardly shrink
+_PATH = 4096  # bytes of a link's target, as Linux
 _HARMLESS = 1 << 30  # bytes, allowed at any ratio
 
 
@@ -102,6 +104,11 @@ def _tar_of_zip(packed):
             if info.is_dir():
                 member.type = tarfile.DIRTYPE
             member.size = left = info.file_size
+            if stat.S_ISLNK(info.external_attr >> 16) and left <= _PATH:  # the contents are the target's path
+                member.type, member.linkname = tarfile.SYMTYPE, os.fsdecode(archive.read(info))
+                member.size = left = 0
+                yield member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
+                continue
             yield member.tobuf(tarfile.PAX_FORMAT, "utf-8", "surrogateescape")
             with archive.open(info) as stream:
                 while block := stream.read(_BLOCK):

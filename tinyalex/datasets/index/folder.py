@@ -1,15 +1,13 @@
-"""List the files of a folder, in the order of their names; links are followed, loops are not."""
+"""List the files of a folder, in the order of their names. Links are followed, unless they dangle or make a loop."""
 
 import os
 
+from tinyalex.datasets.index.archives import is_archive
+from tinyalex.datasets.picture import is_image
 from tinyalex.errors import DataError
-from tinyalex.prepare.index.archives import is_archive
-from tinyalex.prepare.index.listing import is_image
-
-_DEEPEST = 8  # levels of folders below the source: ILSVRC/Data/CLS-LOC/train/n01440764 are five
 
 
-def list_files(path, root, listing):
+def list_files(path, root, listing, above=()):
     """Add the files below a folder to a listing.
 
     Parameters
@@ -18,49 +16,48 @@ def list_files(path, root, listing):
     root : tuple of str
         The folder's name in the listing.
     listing : Listing
+    above : tuple of str
+        The real paths of the folders that are being listed, outermost first.
 
     Raises
     ------
     DataError
         If a folder or an image cannot be read, or an image's name is not UTF-8.
     """
+    here = (*above, os.path.realpath(path))
     try:
         with os.scandir(path) as found:
             entries = sorted(found, key=lambda entry: os.fsencode(entry.name))
         for entry in entries:
-            _add(entry, (*root, entry.name), listing)
+            _add(entry, (*root, entry.name), listing, here)
     except OSError as error:
         raise DataError(
             f"{error.filename or path}: cannot be read ({error.strerror}); check its permissions"
         ) from error
 
 
-def _add(entry, parts, listing):
-    if not listing.is_relevant(parts[:1], parts[1:]):
+def _add(entry, parts, listing, above):
+    dangling = entry.is_symlink() and not os.path.exists(entry.path)
+    is_folder = not dangling and entry.is_dir()
+    if not listing.is_relevant(parts[:1], parts[1:], is_folder):
         return
     listing.tick()
-    wanted = is_archive(entry.name) or listing.is_wanted(entry.name)
-    if not wanted and entry.is_symlink() and not os.path.exists(entry.path):
+    if dangling:
         listing.skipped.add("/".join(parts), "a dangling link")
-        return
-    if entry.is_dir():
-        if is_image(entry.name):
-            listing.skipped.add("/".join(parts), "a folder")
-        elif len(parts) > _DEEPEST + 1 or _links_to_parent(entry):
-            listing.skipped.add("/".join(parts), "a folder that is too deep, or a link to a folder above it")
+    elif is_folder:
+        if entry.is_symlink() and os.path.realpath(entry.path) in above:
+            listing.skipped.add("/".join(parts), "a link to a folder above it")
         else:
             listing.add_folder(parts)
-            list_files(entry.path, parts, listing)
-        return
-    size = entry.stat().st_size  # raises for a dangling link
-    if not entry.is_file():
+            list_files(entry.path, parts, listing, above)
+    elif not entry.is_file():
         listing.skipped.add("/".join(parts), "not a regular file")
     elif is_archive(entry.name):
         listing.packed[parts] = entry.path
     else:
         if is_image(entry.name):
             _check_image(entry, parts[1:])
-        listing.add_file(parts, entry.path, 0, size)
+        listing.add_file(parts, entry.path, 0, entry.stat().st_size)
 
 
 def _check_image(entry, parts):
@@ -70,8 +67,3 @@ def _check_image(entry, parts):
         raise DataError(f"{os.fsencode(entry.path)!r}: a name that is not UTF-8; rename it") from error
     if not os.access(entry.path, os.R_OK):
         raise DataError(f"{entry.path}: cannot be read (Permission denied); check its permissions")
-
-
-def _links_to_parent(entry):
-    here, there = os.path.realpath(os.path.dirname(entry.path)), os.path.realpath(entry.path)
-    return entry.is_symlink() and f"{here}/".startswith(f"{there}/")
