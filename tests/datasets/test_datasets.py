@@ -301,16 +301,17 @@ def broken_cases(pictures):
     claims = bytearray(good)
     claims[16:24] = struct.pack(">II", 60_000, 60_000)  # a picture of 10 GB
     claims[29:33] = struct.pack(">I", zlib.crc32(bytes(claims[12:29])))
+    other, mend = "not a JPEG, PNG, BMP, PPM, GIF, TIFF, WebP or AVIF file", "repair, convert or remove it"
     return {
-        "cut off": (good[: len(good) // 2], ": a broken PNG file (image file is truncated); repair or remove it"),
-        "empty": (b"", ": not a JPEG, PNG, BMP or PPM file: it is empty; repair or remove it"),
-        "html": (b"<html>", ": not a JPEG, PNG, BMP or PPM file: it begins with b'<html>'; repair or remove it"),
+        "cut off": (good[: len(good) // 2], f": a broken PNG file (image file is truncated); {mend}"),
+        "empty": (b"", f": {other}: it is empty; {mend}"),
+        "html": (b"<html>", f": {other}: it begins with b'<html>'; {mend}"),
         "size": (large, ": 12 x 10 pixels, but it has to be 10 x 10 like the others; resize it"),
         "smaller": (
             png(np.zeros((9, 9, 3), np.uint8)),
             ": 9 x 9 pixels, but it has to be 10 x 10 like the others; resize it",
         ),
-        "bomb": (bytes(claims), ": more than 89,478,485 pixels; repair or remove it"),
+        "bomb": (bytes(claims), f": more than 89,478,485 pixels; {mend}"),
     }
 
 

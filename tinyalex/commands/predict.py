@@ -71,7 +71,7 @@ def _read(path):
             raise DataError(f"larger than {_LARGEST >> 20} MiB")
         return np.asarray(picture.decode(content)[0].convert("RGB"))
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; give a JPEG or PNG file") from error
+        raise DataError(f"{path}: {error.strerror}; give an image file") from error
     except DataError as error:
         raise DataError(f"{path}: {error}; give another file") from error
 

@@ -120,7 +120,8 @@ def _summary(made, out):
     if made["odd"]:
         yield "unusual: " + ", ".join(f"{count:,} {name}" for name, count in made["odd"].items())
     if bad := [image for part in made["splits"].values() for image in part["skipped"]]:
-        yield f"left out: {len(bad):,} images that cannot be decoded; they are listed in {out / SKIPPED}"
+        what = f"{len(bad):,} image{'s' * (len(bad) > 1)} that cannot be decoded"
+        yield f"left out: {what}, for example {bad[0]['name']}: {bad[0]['reason']}; {out / SKIPPED} lists them"
     if groups := made["duplicates"]:
         across = sum(len({name.split("/")[0] for name in group}) > 1 for group in groups)
         yield f"duplicates: {len(groups):,} images, {across:,} of them in both training and test; see the manifest"

@@ -2,10 +2,10 @@
 
 import numpy as np
 
+from tinyalex.datasets import picture
 from tinyalex.datasets.dataset import Dataset, ImageSet
 from tinyalex.errors import DataError
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm")
 _LARGEST = 512  # pixels a side, because all images are kept in memory
 
 
@@ -13,7 +13,7 @@ def image_key(parts):
     """Return (split, class, file name) of an image, or None for any other file."""
     split, *_ = key = parts[-3:]
     fits = len(parts) in (3, 4) and split in ("train", "test") and not parts[-1].startswith(".")
-    return key if fits and parts[-1].lower().endswith(ENDINGS) else None
+    return key if fits and picture.is_image(parts[-1]) else None
 
 
 def decode(content, file, size=None):
@@ -36,12 +36,10 @@ def decode(content, file, size=None):
     DataError
         If it is not an image, or has another size.
     """
-    from tinyalex.datasets import picture
-
     try:
         image, _ = picture.decode(content)
     except DataError as reason:
-        raise DataError(f"{file}: {reason}; repair or remove it") from reason
+        raise DataError(f"{file}: {reason}; repair, convert or remove it") from reason
     w, h = image.size
     if w == h == (size or w) and w <= _LARGEST:
         return np.array(image.convert("RGB"))

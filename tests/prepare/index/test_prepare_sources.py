@@ -247,20 +247,20 @@ def test_a_class_called_train(look, tmp_path):
 def test_a_stray_folder_of_images_is_no_tiny_imagenet(look, tmp_path, capsys):
     """And the files that are skipped are reported."""
     tree(tmp_path / "set", {f"{split}/{wnid}/{split}.JPEG": b"" for split in ("train", "val") for wnid in CLASSES})
-    tree(tmp_path / "set", dict.fromkeys(["images/1.JPEG", "docs/images/1.JPEG", "train/x.webp", "train/y.gif"], b""))
+    tree(tmp_path / "set", dict.fromkeys(["images/1.JPEG", "docs/images/1.JPEG", "train/x.psd", "train/y.mp4"], b""))
     seen = look(tmp_path / "set")
     assert seen.kind == "class folders" and seen.classes == CLASSES
     assert capsys.readouterr().out == (
-        "skipped: set/train/x.webp and 1 more (not an image by its name), set (2 images: outside of the folders of "
+        "skipped: set/train/x.psd and 1 more (not an image by its name), set (2 images: outside of the folders of "
         "the splits); skipped.tsv in the set will list them\n"
     )
 
 
 def test_without_images_the_skipped_files_are_reported(look, tmp_path):
-    tree(tmp_path / "set", {"cat/1.webp": b"", "dog/1.webp": b""})
+    tree(tmp_path / "set", {"cat/1.psd": b"", "dog/1.psd": b""})
     with pytest.raises(DataError) as caught:
         look(tmp_path / "set")
-    skipped = "skipped: set/cat/1.webp and 1 more (not an image by its name)"
+    skipped = "skipped: set/cat/1.psd and 1 more (not an image by its name)"
     assert str(caught.value).startswith(f"{tmp_path}/set: no images found ({skipped}); expected class folders, ")
 
 

@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from typing import NamedTuple
 
+from tinyalex.datasets.picture import is_image
 from tinyalex.errors import DataError
 
 LABELS = {
@@ -140,4 +141,5 @@ def read_labels(span, folder):
 
 def bare_name(name):
     """Return an image's name without folders and without its ending, in upper or lower case."""
-    return re.sub(r"\.(jpe?g|png|bmp|ppm)$", "", name.rsplit("/", 1)[-1], flags=re.IGNORECASE)
+    own = name.rsplit("/", 1)[-1]
+    return own.rpartition(".")[0] if is_image(own) else own

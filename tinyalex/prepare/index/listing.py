@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from tinyalex.datasets.folders import ENDINGS
+from tinyalex.datasets.picture import is_image
 from tinyalex.errors import DataError
 
 LARGEST = 64 << 20  # bytes of an image file: ILSVRC's largest has 15 MB
@@ -124,8 +124,3 @@ class Listing:
             raise DataError(
                 f"{self.source}: more than {self._most:,} images and folders; if these are right, raise --most-files"
             )
-
-
-def is_image(name):
-    """Return whether a file is an image, by its name."""
-    return name.lower().endswith(ENDINGS)
