@@ -39,12 +39,15 @@ class Labels(NamedTuple):
         The images' names without folder and ending; None: the values are those of all images, sorted by name.
     values : list of str, or list of int
         Class names or numbers.
+    from_table : bool
+        Whether it is a table, as `tables` reads them.
     """
 
     file: str
     folder: tuple
     names: list
     values: list
+    from_table: bool = False
 
     @property
     def has_numbers(self):

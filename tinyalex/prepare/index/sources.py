@@ -154,7 +154,7 @@ def _index(listings, skipped, numeric_folders, show):
     groups = [group for listing in listings for group in layout.group_images(listing)]
     documents = Documents(listings)
     numbered.rename(groups, documents, numeric_folders)
-    documents.assign_labels(groups)
+    documents.assign_labels(groups, show)
     train, test = splits.choose(groups)
     if not train and not test:
         sources = " ".join(listing.source for listing in listings)
