@@ -185,7 +185,7 @@ def test_all_forms_have_one_identity(records, tmp_path):
         ),
         (lambda c: c.update({"data_batch_1.bin": b""}), ": data_batch_1.bin: 0 bytes is not a whole"),
         (lambda c: c.update({"data_batch_2.bin": b"\x0a" + bytes(3072)}), ": data_batch_2.bin: label 10, but"),
-        (lambda c: c.update({"batches.meta.txt": b"cat\ndog"}), ": batches.meta does not name ten classes"),
+        (lambda c: c.update({"batches.meta.txt": b"cat\ndog"}), ": batches.meta.txt does not name ten classes"),
     ],
 )
 def test_damaged_binary(records, spoil, message, tmp_path):
@@ -390,7 +390,7 @@ def test_images_that_are_not_square_or_too_large(size, seen):
         (lambda name: "train/dog" not in name, ": train/dog has no images, test/dog has; both need the same classes"),
         (
             lambda name: False,
-            ": no images found; expected {train,test}/<class>/*.jpg or png, or CIFAR-10's data_batch files",
+            ": no images found; expected {train,test}/<class>/*.jpg or png, or CIFAR-10's or CIFAR-100's own files",
         ),
     ],
 )

@@ -3,7 +3,7 @@
 from tinyalex.recipes.recipe import names
 
 DATA = (
-    "data set: shapes, cifar10, a folder made by tinyalex prepare, or a folder or tar with CIFAR-10's files or with "
+    "data set: shapes, cifar10, a folder made by tinyalex prepare, or a folder or tar with CIFAR's files or with "
     "images as {train,test}/CLASS/*.jpg or *.png"
 )
 RUN = "the folder of a run, one of its checkpoints, or a file written by tinyalex export"

@@ -1,4 +1,4 @@
-"""Data sets: drawn shapes, CIFAR-10, class folders and prepared sets; `load` opens any of them."""
+"""Data sets: drawn shapes, CIFAR-10 and CIFAR-100, class folders and prepared sets; `load` opens any of them."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ def load(where: str | Path, seed: int = 0) -> Dataset:
     ----------
     where : str or Path
         "shapes": images drawn by tinyalex. "cifar10": CIFAR-10 from the folder ``data``, downloaded if it is not there.
-        A path: a prepared set; or, as a folder or a tar, CIFAR-10 in its binary or Python form or images as
+        A path: a prepared set; or, as a folder or a tar, CIFAR-10 or CIFAR-100, binary or Python, or images as
         ``{train,test}/<class>/*.jpg|png``.
     seed : int
         Seed of the drawn images.
@@ -63,10 +63,10 @@ def load(where: str | Path, seed: int = 0) -> Dataset:
                 raise DataError(f"{path}: {files_by_key[key]} and {file} have the same split, class and name; keep one")
             images[key] = image = folders.decode(content, f"{path}: {file}", size)
             size = len(image)
-    if batches:
+    if cifar.is_set(batches):
         return cifar.assemble(str(path), batches)
     if images:
         return folders.assemble(str(path), images)
     raise DataError(
-        f"{path}: no images found; expected {{train,test}}/<class>/*.jpg or png, or CIFAR-10's data_batch files"
+        f"{path}: no images found; expected {{train,test}}/<class>/*.jpg or png, or CIFAR-10's or CIFAR-100's own files"
     )

@@ -316,9 +316,9 @@ def test_cifar_10_in_both_forms(records, look, tmp_path, form):
 
 def test_cifar_10_and_something_else(records, toy, look, tmp_path):
     path = tree(tmp_path / "cifar", forms(records)[0])
-    with pytest.raises(DataError, match="image files as well as files of CIFAR-10; give one set at a time$"):
+    with pytest.raises(DataError, match="image files as well as files of CIFAR; give one set at a time$"):
         look(path, toy.folder)
-    with pytest.raises(DataError, match=r"cifar: a second data_batch_1.bin; give CIFAR-10 once$"):
+    with pytest.raises(DataError, match=r"cifar: a second data_batch_1.bin; give CIFAR once$"):
         look(path, path)
 
 

@@ -2,6 +2,7 @@
 
 import re
 
+from tinyalex.datasets import cifar
 from tinyalex.errors import DataError
 from tinyalex.prepare.index import devkit, labels, tables
 from tinyalex.prepare.index.layout import Group, first_three, root_name
@@ -37,7 +38,9 @@ class Documents:
         self.labels, self.words, self.declared, self.tables, self._meta = [], {}, None, [], None
         for listing in listings:
             for parts, span in listing.documents.items():
-                if _IGNORED_FOLDER not in parts:
+                if cifar.is_part(parts[-1:]):  # of CIFAR-100, which is indexed elsewhere
+                    listing.skipped.add("/".join(parts), "not an image by its name")
+                elif _IGNORED_FOLDER not in parts:
                     self._add(listing, parts, span)
         self.labels.sort(key=lambda pair: (pair[1].has_numbers, pair[1].names is None))
 

@@ -1,7 +1,7 @@
 """Index the images of folders, archives and lists; what they are is found out from their contents.
 
     ILSVRC-2012's tars and devkit       Kaggle's ILSVRC/Data/CLS-LOC        Tiny ImageNet, also in several tars
-    class folders, with or without train and val, as folders, tars or zips  CIFAR-10 in its published forms
+    class folders, with or without train and val, as folders, tars or zips  CIFAR-10 and CIFAR-100 as published
     flat validation images with a list of labels
 
 No image is read here, and no archive is extracted into files.
@@ -159,9 +159,7 @@ def _index(listings, skipped, numeric_folders, show):
     if not train and not test:
         sources = " ".join(listing.source for listing in listings)
         passed = f" ({skipped.summary()})" if skipped else ""
-        raise DataError(
-            f"{sources}: no images found{passed}; expected class folders, ILSVRC's tars, or CIFAR-10's files"
-        )
+        raise DataError(f"{sources}: no images found{passed}; expected class folders, ILSVRC's tars, or CIFAR's files")
     kind = _kind(train, test)
     classes = resolve(train, test, documents, show)
     words = [documents.words.get(name, name) for name in classes]
