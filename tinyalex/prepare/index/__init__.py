@@ -3,6 +3,7 @@
 sources.py      `index`, which runs the others
 listing.py      `Listing`: the files of one source, filled by folder.py and archives.py (unpack.py for packed ones)
 layout.py       what the folders mean: groups of images with a split, in class folders or flat
+named.py        images whose names end with their class
 numbered.py     class folders named 0, 1, 2, ...
 documents.py    lists of labels and of classes (labels.py reads them), tables of labels (tables.py), and the
                 devkit's table (devkit.py, matfile.py)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tinyalex.datasets import cifar
 from tinyalex.errors import DataError, UsageError
-from tinyalex.prepare.index import archives, cifar10, folder, layout, md5, numbered, splits, subset, unpack
+from tinyalex.prepare.index import archives, cifar10, folder, layout, md5, named, numbered, splits, subset, unpack
 from tinyalex.prepare.index.classes import resolve
 from tinyalex.prepare.index.documents import Documents, is_document
 from tinyalex.prepare.index.entries import Entry, Index
@@ -38,8 +38,8 @@ def index(
     Parameters
     ----------
     sources : list of str or Path
-        One or more: folders, archives (tar, plain or packed by gzip, bzip2 or xz; zip), lists of labels or of classes.
-        Together they make one set.
+        One or more: folders, archives (tar, plain or packed by gzip, bzip2, xz or zstd; zip), lists of labels or of
+        classes. Together they make one set.
     scratch : str or Path
         Folder for archives that have to be unpacked; it is needed until the images have been read. Files that an
         earlier call with the same sources left there are used again.
@@ -151,6 +151,8 @@ def _list_archive(path, parts, unpacked, listing):
 
 
 def _index(listings, skipped, numeric_folders, show):
+    for listing in listings:
+        named.sort_into_classes(listing)
     groups = [group for listing in listings for group in layout.group_images(listing)]
     documents = Documents(listings)
     numbered.rename(groups, documents, numeric_folders)
@@ -175,6 +177,8 @@ def _kind(train, test):
     if any((*group.base, name, "images") in group.listing.images for group in train for name in group.classes):
         return "Tiny ImageNet"
     listed = [image.name for group in test for image, _ in group.values]
+    if any(named.is_named(images[0].name) for group in groups for images in group.classes.values()):
+        return "ILSVRC-2012"
     if any(group.listing.nested for group in train) or any(name.startswith("ILSVRC2012_val_") for name in listed):
         return "ILSVRC-2012"
     return "class folders" if any(group.classes for group in groups) else "images with a list of labels"
