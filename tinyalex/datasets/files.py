@@ -3,11 +3,12 @@
 Archives are read as a stream: nothing is extracted, and only regular files with safe names are used.
 """
 
+import contextlib
 import os
 import tarfile
 from pathlib import Path
 
-from tinyalex.datasets import tars
+from tinyalex.datasets import tars, zstd
 from tinyalex.errors import DataError
 
 _LARGEST = 256 << 20  # bytes: CIFAR's own files have 30 MB
@@ -15,7 +16,7 @@ _DEEPEST = 3  # levels of folders: cifar10/train/cat
 
 
 def read_files(path, wanted):
-    """Read the wanted files below a folder or in a tar (plain, gz, bz2 or xz).
+    """Read the wanted files below a folder or in a tar (plain, gz, bz2, xz or zst).
 
     Parameters
     ----------
@@ -61,11 +62,21 @@ def _unreadable(error):
 
 
 def _read_tar(path, wanted):
-    with tars.damage(path), tarfile.open(path, "r|*") as archive:
+    with tars.damage(path), _open_tar(path) as archive:
         for member in tars.walk(archive):
             if not tars.refusal(member) and wanted(tars.parts(member)):
                 content = archive.extractfile(member).read() if member.size <= _LARGEST else b""
                 yield tars.parts(member), _checked(f"{path}: {member.name}", member.size, content)
+
+
+@contextlib.contextmanager
+def _open_tar(path):
+    with open(path, "rb") as file:
+        is_zstd = file.read(len(zstd.MAGIC)) == zstd.MAGIC
+        file.seek(0)
+        stream = zstd.open_stream(file) if is_zstd else file
+        with tarfile.open(fileobj=stream, mode="r|" if is_zstd else "r|*") as archive:
+            yield archive
 
 
 def _checked(name, size, content):

@@ -9,7 +9,7 @@ import tarfile
 from tinyalex.datasets import tars
 from tinyalex.errors import DataError
 
-ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".zip")
+ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst", ".zip")
 _HEADER = 1 << 20  # most bytes of a header, as some headers are read in one piece
 
 
