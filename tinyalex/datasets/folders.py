@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinyalex.datasets import picture
+from tinyalex.datasets import names, picture
 from tinyalex.datasets.dataset import Dataset, ImageSet
 from tinyalex.errors import DataError
 
@@ -11,9 +11,11 @@ _LARGEST = 512  # pixels a side, because all images are kept in memory
 
 def image_key(parts):
     """Return (split, class, file name) of an image, or None for any other file."""
-    split, *_ = key = parts[-3:]
-    fits = len(parts) in (3, 4) and split in ("train", "test") and not parts[-1].startswith(".")
-    return key if fits and picture.is_image(parts[-1]) else None
+    fits = len(parts) in (3, 4) and parts[-3] in ("train", "test") and not parts[-1].startswith(".")
+    if not fits or not picture.is_image(parts[-1]):
+        return None
+    split, folder, name = parts[-3:]
+    return split, names.class_name(folder), names.readable(name)
 
 
 def decode(content, file, size=None):

@@ -44,6 +44,12 @@ def _text(value: Any) -> str:
     return value
 
 
+def _path(value: Any) -> str:
+    if not isinstance(value, str) or "\x7f" in value or any("\ud800" <= char <= "\udfff" for char in value):
+        raise ValueError  # TOML has neither
+    return value
+
+
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError
@@ -79,6 +85,7 @@ _NOT_NEGATIVE = _number("0 or above", lambda x: x >= 0)
 _POSITIVE = _number("above 0", lambda x: x > 0)
 _BELOW_ONE = _number("from 0 to below 1", lambda x: 0 <= x < 1)
 _TEXT = ("text on one line", _text)
+_PATH = ("a path in UTF-8: rename what is not", _path)
 _YES_NO = ("true or false", _flag)
 
 RULES: dict[str, Rule] = {
@@ -102,7 +109,7 @@ RULES: dict[str, Rule] = {
     "net.dropout": _BELOW_ONE,
     "init.weights": _by_layer(_or("he", _NOT_NEGATIVE), default=0.01),
     "init.biases": _by_layer(_number("of any size", lambda x: True), default=0.0),
-    "data.set": _TEXT,
+    "data.set": _PATH,
     "data.flip": _YES_NO,
     "data.shared_crop": _whole(1),
     "data.mean": _choice("image", "centre"),

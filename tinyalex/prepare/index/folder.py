@@ -2,6 +2,7 @@
 
 import os
 
+from tinyalex.datasets import names
 from tinyalex.errors import DataError
 from tinyalex.prepare.index.archives import is_archive
 from tinyalex.prepare.index.listing import is_image
@@ -22,13 +23,13 @@ def list_files(path, root, listing):
     Raises
     ------
     DataError
-        If a folder or an image cannot be read, or an image's name is not UTF-8.
+        If a folder or an image cannot be read.
     """
     try:
         with os.scandir(path) as found:
             entries = sorted(found, key=lambda entry: os.fsencode(entry.name))
         for entry in entries:
-            _add(entry, (*root, entry.name), listing)
+            _add(entry, (*root, names.readable(entry.name)), listing)
     except OSError as error:
         raise DataError(
             f"{error.filename or path}: cannot be read ({error.strerror}); check its permissions"
@@ -49,6 +50,7 @@ def _add(entry, parts, listing):
         elif len(parts) > _DEEPEST + 1 or _links_to_parent(entry):
             listing.skipped.add("/".join(parts), "a folder that is too deep, or a link to a folder above it")
         else:
+            parts = (*parts[:-1], listing.class_name(entry.name))
             listing.add_folder(parts)
             list_files(entry.path, parts, listing)
         return
@@ -59,15 +61,11 @@ def _add(entry, parts, listing):
         listing.packed[parts] = entry.path
     else:
         if is_image(entry.name):
-            _check_image(entry, parts[1:])
+            _check_image(entry)
         listing.add_file(parts, entry.path, 0, size)
 
 
-def _check_image(entry, parts):
-    try:
-        "/".join(parts).encode()
-    except UnicodeEncodeError as error:
-        raise DataError(f"{os.fsencode(entry.path)!r}: a name that is not UTF-8; rename it") from error
+def _check_image(entry):
     if not os.access(entry.path, os.R_OK):
         raise DataError(f"{entry.path}: cannot be read (Permission denied); check its permissions")
 

@@ -10,7 +10,7 @@ No image is read here, and no archive is extracted into files.
 import os
 from pathlib import Path
 
-from tinyalex.datasets import cifar
+from tinyalex.datasets import cifar, names
 from tinyalex.errors import DataError, UsageError
 from tinyalex.prepare.index import archives, cifar10, folder, layout, md5, named, numbered, splits, subset, unpack
 from tinyalex.prepare.index.classes import resolve
@@ -122,9 +122,9 @@ def _wanted(name):
 def _list(path, unpacked, listing):
     """List the files of a source, of whatever kind it is."""
     try:
-        listing.source.encode()
         if path.is_dir():
-            folder.list_files(str(path), (layout.root_name(Path(os.path.abspath(path)).name),), listing)
+            root = layout.root_name(listing.class_name(Path(os.path.abspath(path)).name))
+            folder.list_files(str(path), (root,), listing)
             has_images = bool(listing.images)
             for parts, file in sorted(listing.packed.items()):
                 if has_images:
@@ -139,8 +139,6 @@ def _list(path, unpacked, listing):
             raise DataError(f"{path}: a single image; give the folder it is in")
         else:  # a list of labels or of classes
             listing.documents[path.name,] = FileSpan(path.name, str(path), 0, path.stat().st_size)
-    except UnicodeEncodeError as error:
-        raise DataError(f"{os.fsencode(path)!r}: a name that is not UTF-8; rename it") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
 
@@ -164,10 +162,20 @@ def _index(listings, skipped, numeric_folders, show):
         raise DataError(f"{sources}: no images found{passed}; expected class folders, ILSVRC's tars, or CIFAR's files")
     kind = _kind(train, test)
     classes = resolve(train, test, documents, show)
-    words = [documents.words.get(name, name) for name in classes]
+    for line in names.notes(classes, _spellings(listings)):
+        show(line)
+    words = [names.shown(documents.words.get(name, name)) for name in classes]
     labels = {name: label for label, name in enumerate(classes)}
     entries = {"train": _entries(train, labels), "test": _entries(test, labels)}
     return Index(kind, classes, words, entries, skipped.rows())
+
+
+def _spellings(listings):
+    found = {}
+    for listing in listings:
+        for name, spellings in listing.spellings.items():
+            found.setdefault(name, set()).update(spellings)
+    return found
 
 
 def _kind(train, test):
