@@ -6,7 +6,7 @@ ILSVRC's training images are a tar of tars, one for each class; a tar inside a t
 import os
 import tarfile
 
-from tinyalex.datasets import names, tars
+from tinyalex.datasets import tars
 from tinyalex.errors import DataError
 
 ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst", ".zip")
@@ -53,8 +53,7 @@ def _list(window, path, shown, root, listing, inner):
     with tars.damage(shown), tarfile.open(fileobj=window, mode="r:") as archive:
         for member in tars.walk(archive):
             listing.tick()
-            *above, name = tars.parts(member) or ("",)
-            below = (*map(listing.class_name, above), (listing.class_name if member.isdir() else names.readable)(name))
+            below = listing.readable(tars.parts(member), member.isdir())
             parts = root + below
             if member.isdir():
                 if listing.is_relevant(root, below):

@@ -19,6 +19,13 @@ def is_cifar10(listing):
     return cifar.is_set(parts[-1] for parts in listing.documents)
 
 
+def leave_out(listing):
+    """Take files with the usual names of CIFAR-100's, such as ``train``, from a listing that is not of that set."""
+    for parts in [parts for parts in listing.documents if cifar.is_part(parts[-1:])]:
+        listing.skipped.add("/".join(parts), "not an image by its name")
+        del listing.documents[parts]
+
+
 def index(listings, scratch, skipped):
     """Index CIFAR-10 or CIFAR-100.
 

@@ -2,7 +2,6 @@
 
 import re
 
-from tinyalex.datasets import cifar
 from tinyalex.errors import DataError
 from tinyalex.prepare.index import devkit, labels, tables
 from tinyalex.prepare.index.layout import Group, first_three, root_name
@@ -38,9 +37,7 @@ class Documents:
         self.labels, self.words, self.declared, self.tables, self._meta = [], {}, None, [], None
         for listing in listings:
             for parts, span in listing.documents.items():
-                if cifar.is_part(parts[-1:]):  # of CIFAR-100, which is indexed elsewhere
-                    listing.skipped.add("/".join(parts), "not an image by its name")
-                elif _IGNORED_FOLDER not in parts:
+                if _IGNORED_FOLDER not in parts:
                     self._add(listing, parts, span)
         self.labels.sort(key=lambda pair: (pair[1].has_numbers, pair[1].names is None))
 
@@ -119,7 +116,7 @@ class Documents:
                 _assign_table(span, folder, listing, groups, show)
             except DataError as error:
                 errors.append(error)
-                listing.skipped.add(span.name, str(error).removeprefix(f"{span.name}: "))
+                listing.skipped.add(_listed_name(span, folder), str(error).removeprefix(f"{span.name}: "))
         if errors and any(_flat(group) and group.split != "test" for group in groups):
             raise errors[0]
 
@@ -169,6 +166,10 @@ def _pair(found, groups):
         group.classes, group.flat = {}, []
 
 
+def _listed_name(span, folder):
+    return "/".join((*folder, span.name.rsplit("/", 1)[-1]))
+
+
 def _stem(span):
     return span.name.rsplit("/", 1)[-1].rpartition(".")[0]
 
@@ -185,7 +186,8 @@ def _assign_table(span, folder, listing, groups, show):
         items |= {"/".join((*group.base, *inside, image.name)): (group, image) for image in _flat(group)}
     found = tables.match(span, tables.Images(items)) if items else None
     if found is None:
-        listing.skipped.add(span.name, "a table that names none of the images without a class")
+        reason = "that names none of the images" if items else "of labels, which class folders do not need"
+        listing.skipped.add(_listed_name(span, folder), f"a table {reason}")
         return
     line, of_group = found.line, {}
     for (group, image), value, split in found.values:

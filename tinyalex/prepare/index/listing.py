@@ -95,6 +95,11 @@ class Listing:
         self.spellings.setdefault(names.class_name(name), set()).add(name)
         return names.class_name(name)
 
+    def readable(self, parts, is_folder):
+        """Return the parts of a member's path as they are listed: folders as classes, a file as a readable name."""
+        *above, name = parts or ("",)
+        return (*map(self.class_name, above), self.class_name(name) if is_folder else names.readable(name))
+
     def add_folder(self, parts):
         """Add a folder."""
         if parts not in self.folders:

@@ -150,6 +150,7 @@ def _list_archive(path, parts, unpacked, listing):
 
 def _index(listings, skipped, numeric_folders, show):
     for listing in listings:
+        cifar10.leave_out(listing)
         named.sort_into_classes(listing)
     groups = [group for listing in listings for group in layout.group_images(listing)]
     documents = Documents(listings)
