@@ -184,11 +184,12 @@ def _assign_table(span, folder, listing, groups, show):
     for group in below or same:
         inside = () if group.flat or not group.classes else tuple(group.classes)
         items |= {"/".join((*group.base, *inside, image.name)): (group, image) for image in _flat(group)}
-    found = tables.match(span, tables.Images(items)) if items else None
-    if found is None:
-        reason = "that names none of the images" if items else "of labels, which class folders do not need"
-        listing.skipped.add(_listed_name(span, folder), f"a table {reason}")
+    if not items:
+        listing.skipped.add(_listed_name(span, folder), "a table of labels, which class folders do not need")
         return
+    found = tables.match(span, tables.Images(items))
+    if found is None:
+        raise DataError(f"{span.name}: names none of the {len(items):,} images without a class, such as {min(items)}")
     line, of_group = found.line, {}
     for (group, image), value, split in found.values:
         of_group.setdefault(group, {}).setdefault(split, []).append((image, value))

@@ -161,9 +161,6 @@ def _by_column(text, sign, images):
         rows = [row for row in csv.reader(lines, delimiter=sign, skipinitialspace=True) if any(map(str.strip, row))]
     except csv.Error:
         return [], None
-    width = max((len(row) for row in rows), default=0)
-    if width < 2:
-        return rows, None
     counts = Counter(k for row in rows for k, cell in enumerate(row) if cell.strip() and images.find(cell))
     at, count = max(counts.items(), key=lambda pair: (pair[1], -pair[0]), default=(0, 0))
     return [row for row in rows if len(row) > at], (at, count)
