@@ -136,6 +136,7 @@ NONE = "names none of the 5 images without a class, such as photos/1.jpg"
         ("file,label\na.jpg,cat\n", NONE),
         (b"\x00\x01\x02", NONE),
         (b"", NONE),
+        (b"\xef\xbb\xbffile,label\n1.jpg,caf\xe9\n", "not UTF-8 at byte 23, though it begins as such"),
     ],
 )
 def test_tables_that_cannot_be_used(look, photos, table, message):

@@ -2,6 +2,7 @@
 
 import re
 
+from tinyalex.datasets.names import shown
 from tinyalex.errors import DataError
 from tinyalex.prepare.index import devkit, labels, tables
 from tinyalex.prepare.index.layout import Group, first_three, root_name
@@ -189,14 +190,15 @@ def _assign_table(span, folder, listing, groups, show):
         return
     found = tables.match(span, tables.Images(items))
     if found is None:
-        raise DataError(f"{span.name}: names none of the {len(items):,} images without a class, such as {min(items)}")
+        example = shown(min(items))
+        raise DataError(f"{span.name}: names none of the {len(items):,} images without a class, such as {example}")
     line, of_group = found.line, {}
     for (group, image), value, split in found.values:
         of_group.setdefault(group, {}).setdefault(split, []).append((image, value))
     for group, of_split in of_group.items():
         listed = {image for pairs in of_split.values() for image, _ in pairs}
         if others := [image for image in _flat(group) if image not in listed]:
-            line += f"; {len(others):,} of the images in {group.name} not in it, left out: {others[0].name}"
+            line += f"; {len(others):,} of the images in {group.name} not in it, left out: {shown(others[0].name)}"
             line += " and others" if others[1:] else ""
             group.leave_out(f"not in {span.name}", others)
         group.classes, group.flat = {}, []

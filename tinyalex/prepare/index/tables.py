@@ -7,12 +7,14 @@ Separated by commas, semicolons or tabs, with or without a heading, with any col
 the one that names most of the images; names may have folders, or no ending.
 """
 
+import codecs
 import csv
 import re
 import unicodedata
 from collections import Counter
 from typing import NamedTuple
 
+from tinyalex.datasets.names import shown
 from tinyalex.datasets.picture import is_image
 from tinyalex.errors import DataError
 from tinyalex.prepare.index.labels import read_span
@@ -112,22 +114,27 @@ def match(span, images):
         value = re.sub(r"^(\d+)\.0+$", r"\1", value)  # as pandas writes whole numbers
         found = images.find(name) if name else []
         if len(found) > 1:
-            raise DataError(f"{span.name}: {name} is the name of {len(found)} images; write their folders as well")
+            raise DataError(
+                f"{span.name}: {shown(name)} is the name of {len(found)} images; write their folders as well"
+            )
         if not value:
             without += 1
         elif not found:
             unknown.append(name)
         elif chosen.setdefault(found[0], value) != value:
-            raise DataError(f"{span.name}: {name} has two classes, {chosen[found[0]]} and {value}; keep one")
+            both = f"{shown(chosen[found[0]])} and {shown(value)}"
+            raise DataError(f"{span.name}: {shown(name)} has two classes, {both}; keep one")
         else:
             repeated += found[0] in splits
             splits[found[0]] = root_name(row[of_split].strip()) if of_split is not None else ""
-    title = [f"{heading[k].strip()!r}" if heading else str(k + 1) for k in (at, of_class)]
+    title = [repr(heading[k].strip()) if heading else str(k + 1) for k in (at, of_class)]
     line = f"{span.name}: the classes of {len(chosen):,} images, from the columns {title[0]} and {title[1]}{note}"
     line += f"; their splits from {heading[of_split].strip()!r}" if of_split is not None else ""
     line += f"; {repeated:,} {_lines(repeated)} repeated" if repeated else ""
     line += f"; {without:,} {_lines(without)} without a class" if without else ""
-    line += f"; {len(unknown):,} {_lines(len(unknown))} without an image, such as {unknown[0]}" if unknown else ""
+    line += (
+        f"; {len(unknown):,} {_lines(len(unknown))} without an image, such as {shown(unknown[0])}" if unknown else ""
+    )
     return Match([(item, value, splits[item]) for item, value in chosen.items()], line)
 
 
@@ -149,7 +156,9 @@ def _decoded(span):
         return content.decode("utf-16", "replace"), ""
     try:
         return content.decode("utf-8-sig"), ""
-    except UnicodeDecodeError:
+    except UnicodeDecodeError as error:
+        if content.startswith(codecs.BOM_UTF8):
+            raise DataError(f"{span.name}: not UTF-8 at byte {error.start + 3:,}, though it begins as such") from error
         return content.decode("cp1252", "replace"), " (not UTF-8, read as Windows-1252)"
 
 
@@ -194,7 +203,7 @@ def _class_column(file, heading, body, at):
         return min(filled, key=lambda k: (k < at, k))  # the next one after the images
     named = [k for k in sorted(filled) if k < len(heading) and _word(heading[k]) in _CLASS]
     if not named:
-        others = ", ".join(heading[k].strip() for k in sorted(filled) if k < len(heading))
+        others = ", ".join(shown(heading[k].strip()) for k in sorted(filled) if k < len(heading))
         raise DataError(f"{file}: none of the columns {others} is named label or class; rename the one of the classes")
     numbers = {k: all(re.fullmatch(r"-?[\d.]*", row[k].strip()) for row in body if len(row) > k) for k in named}
     return min(named, key=lambda k: (numbers[k], _CLASS.index(_word(heading[k]))))  # a name before a number
