@@ -197,4 +197,19 @@ def test_class_folders_go_before_a_table(tmp_path):
     lines = []
     seen = index([tmp_path / "set"], tmp_path / "work", lines.append)
     assert [entry.name for entry in seen.splits["train"]] == ["cat/cat.png", "dog/dog.png"]
-    assert "set/labels.csv (a table of labels, which class folders do not need)" in lines[0]
+    assert "set/labels.csv (a table of labels, which no image needs)" in lines[0]
+
+
+def test_a_table_that_contradicts_class_folders_is_refused(tmp_path):
+    """Folders of photographers are no classes; a table with other names for the same classes does no harm."""
+    images = {f"{folder}/{k}.jpg": b"" for folder in ("ann", "bob") for k in (1, 2)}
+    root = tree(tmp_path / "set", images)
+    tree(root, {"labels.csv": b"file,label\nann/1.jpg,cat\nann/2.jpg,dog\nbob/1.jpg,cat\nbob/2.jpg,dog\n"})
+    with pytest.raises(DataError) as caught:
+        index([root], tmp_path / "work", print)
+    assert str(caught.value) == (
+        f"{root}/labels.csv: gives other classes than the folders ann, bob; remove it if the folders are the classes, "
+        "or else put all images into one folder"
+    )
+    tree(root, {"labels.csv": b"file,label\nann/1.jpg,0\nann/2.jpg,0\nbob/1.jpg,1\nbob/2.jpg,1\n"})
+    assert index([root], tmp_path / "work", print).classes == ["ann", "bob"]

@@ -118,6 +118,8 @@ class Documents:
             except DataError as error:
                 errors.append(error)
                 listing.skipped.add(_listed_name(span, folder), str(error).removeprefix(f"{span.name}: "))
+            if "label" in _stem(span).lower():
+                _check_folders(span, groups)
         if errors and any(_flat(group) and group.split != "test" for group in groups):
             raise errors[0]
 
@@ -167,6 +169,27 @@ def _pair(found, groups):
         group.classes, group.flat = {}, []
 
 
+def _check_folders(span, groups):
+    """Refuse a table that gives images in class folders other classes than these, up to the classes' names."""
+    items = {
+        "/".join((*group.base, name, image.name)): (image, name)
+        for group in groups
+        for name, images in group.classes.items()
+        for image in images
+    }
+    try:
+        found = tables.match(span, tables.Images(items)) if items else None
+    except DataError:  # the table is of something else
+        return
+    pairs = {(name, value) for (_, name), value, _ in found.values} if found else set()
+    folders, values = ({pair[k] for pair in pairs} for k in (0, 1))
+    if len(pairs) > min(len(folders), len(values)):
+        raise DataError(
+            f"{span.name}: gives other classes than the folders {first_three(sorted(folders))}; remove it if the "
+            "folders are the classes, or else put all images into one folder"
+        )
+
+
 def _listed_name(span, folder):
     return "/".join((*folder, span.name.rsplit("/", 1)[-1]))
 
@@ -186,7 +209,7 @@ def _assign_table(span, folder, listing, groups, show):
         inside = () if group.flat or not group.classes else tuple(group.classes)
         items |= {"/".join((*group.base, *inside, image.name)): (group, image) for image in _flat(group)}
     if not items:
-        listing.skipped.add(_listed_name(span, folder), "a table of labels, which class folders do not need")
+        listing.skipped.add(_listed_name(span, folder), "a table of labels, which no image needs")
         return
     found = tables.match(span, tables.Images(items))
     if found is None:
