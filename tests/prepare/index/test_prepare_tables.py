@@ -173,14 +173,14 @@ def test_images_of_a_split_with_its_table(look, photos, tmp_path):
 
 def test_a_column_of_splits(look, tmp_path, photos):
     lines = []
-    of_split = {"1.jpg": "train", "2.jpg": "Train", "3.jpg": "valid", "4.jpg": "valid", "5.jpg": "test"}
+    of_split = {"1.jpg": "train", "2.jpg": "Train", "3.jpg": "valid", "4.jpg": "test", "5.jpg": "test"}
     table = "".join(f"{name},{EXPECTED[name]},{split}\n" for name, split in of_split.items())
     tree(photos, {"labels.csv": f"file,label,data set\n{table}".encode()})
     seen = index([photos], tmp_path / "work", lines.append)
     assert [entry.name for entry in seen.splits["train"]] == ["1.jpg", "2.jpg"]
-    assert [entry.name for entry in seen.splits["test"]] == ["3.jpg", "4.jpg"]  # as with folders, val goes before test
+    assert [entry.name for entry in seen.splits["test"]] == ["3.jpg"]  # as with folders, val goes before test
     assert lines[0].endswith("from the columns 'file' and 'label'; their splits from 'data set'")
-    assert ("photos", "1 images: a third split") in seen.skipped
+    assert ("photos", "2 images: a third split") in seen.skipped
 
 
 def test_validation_images_with_a_table(tmp_path):
