@@ -185,7 +185,7 @@ def test_all_forms_have_one_identity(records, tmp_path):
         ),
         (lambda c: c.update({"data_batch_1.bin": b""}), ": data_batch_1.bin: 0 bytes is not a whole"),
         (lambda c: c.update({"data_batch_2.bin": b"\x0a" + bytes(3072)}), ": data_batch_2.bin: label 10, but"),
-        (lambda c: c.update({"batches.meta.txt": b"cat\ndog"}), ": batches.meta does not name ten classes"),
+        (lambda c: c.update({"batches.meta.txt": b"cat\ndog"}), ": batches.meta.txt does not name ten classes"),
     ],
 )
 def test_damaged_binary(records, spoil, message, tmp_path):
@@ -308,10 +308,11 @@ def broken_cases(pictures):
     claims = bytearray(good)
     claims[16:24] = struct.pack(">II", 60_000, 60_000)  # a picture of 10 GB
     claims[29:33] = struct.pack(">I", zlib.crc32(bytes(claims[12:29])))
+    other, mend = "not a JPEG, PNG, BMP, PPM, GIF, TIFF, WebP or AVIF file", "repair, convert or remove it"
     return {
-        "cut off": (good[: len(good) // 2], ": a broken PNG file (image file is truncated); repair or remove it"),
-        "empty": (b"", ": not a JPEG, PNG, BMP or PPM file: it is empty; repair or remove it"),
-        "html": (b"<html>", ": not a JPEG, PNG, BMP or PPM file: it begins with b'<html>'; repair or remove it"),
+        "cut off": (good[: len(good) // 2], f": a broken PNG file (image file is truncated); {mend}"),
+        "empty": (b"", f": {other}: it is empty; {mend}"),
+        "html": (b"<html>", f": {other}: it begins with b'<html>'; {mend}"),
         "size": (
             large,
             ": 12 x 10 pixels, but it has to be 10 x 10 like the others; `tinyalex prepare` resizes images",
@@ -320,7 +321,7 @@ def broken_cases(pictures):
             png(np.zeros((9, 9, 3), np.uint8)),
             ": 9 x 9 pixels, but it has to be 10 x 10 like the others; `tinyalex prepare` resizes images",
         ),
-        "bomb": (bytes(claims), ": more than 89,478,485 pixels; repair or remove it"),
+        "bomb": (bytes(claims), f": more than 89,478,485 pixels; {mend}"),
     }
 
 
@@ -450,7 +451,7 @@ def test_images_that_are_not_square_or_too_large(size, seen):
         (
             lambda name: False,
             ": no images found (skipped: data/set/notes.txt (not an image by its name)); expected class folders, "
-            "ILSVRC's tars, or CIFAR-10's files",
+            "ILSVRC's tars, or CIFAR's files",
         ),
     ],
 )

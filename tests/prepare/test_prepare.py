@@ -21,7 +21,7 @@ from tests.support import folders, toy_imagenet
 from tinyalex import datasets, randomness
 from tinyalex.cli import main
 from tinyalex.datasets import picture
-from tinyalex.datasets.shards import manifest
+from tinyalex.datasets.shards import manifest, prepared
 from tinyalex.figures import page
 from tinyalex.prepare import complete, plan, records, shard
 from tinyalex.system import lock, ownership
@@ -197,6 +197,24 @@ def spoil(few):
     return [path.relative_to(few / "train").as_posix() for path in good[:3]]
 
 
+def test_images_of_every_format_are_prepared(prepare, tmp_path):
+    """And one that needs a plugin is left out with a hint."""
+    scene = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8))
+    for k, form in enumerate(("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM")):
+        path = tmp_path / "set" / ("cat", "dog")[k % 2] / f"{k}.{form.lower()}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scene.save(path, form)
+    (tmp_path / "set/cat/x.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    code, lines, _ = prepare(tmp_path / "set", tmp_path / "out", "--size", 16, "--workers", 1)
+    assert code == 0 and "unusual: 1 bmp, 1 gif, 1 palette, 1 png, 1 ppm, 1 tiff, 1 webp" in lines
+    left_out = next(line for line in lines if line.startswith("left out: "))
+    assert left_out.startswith("left out: 1 image that cannot be decoded, for example cat/x.heic: ")
+    made = prepared.load(tmp_path / "out")
+    files = (tmp_path / "set").glob("*/[0-9].*")
+    wanted = sorted(picture.square(picture.decode(path.read_bytes())[0], 16).tobytes() for path in files)
+    assert sorted(image.tobytes() for image in made.train.read(np.arange(7))) == wanted
+
+
 def test_too_many_pictures_that_cannot_be_decoded(few, prepare, tmp_path):
     bad, out = spoil(few), tmp_path / "set"
     (few / "train" / "class 1" / "folder.JPEG").mkdir()
@@ -209,7 +227,9 @@ def test_too_many_pictures_that_cannot_be_decoded(few, prepare, tmp_path):
     done = {path.name: path.stat().st_mtime_ns for path in out.glob("*.shard")}
     assert prepare(few, out, *SMALL, "--max-bad", "2")[0] == 3
     code, lines, _ = prepare(few, out, *SMALL, "--max-bad", "3")
-    assert code == 0 and f"left out: 3 images that cannot be decoded; they are listed in {out}/skipped.tsv" in lines
+    left_out = next(line for line in lines if line.startswith("left out: "))
+    assert code == 0 and left_out.startswith("left out: 3 images that cannot be decoded, for example class ")
+    assert left_out.endswith(f"; {out}/skipped.tsv lists them")
     assert {path.name: path.stat().st_mtime_ns for path in out.glob("*.shard")} == done
     made = manifest.read(out)
     assert sorted(each["name"] for each in made["splits"]["train"]["skipped"]) == sorted(bad)

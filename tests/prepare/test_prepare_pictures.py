@@ -204,10 +204,11 @@ def broken(scene):
     twisted = bytearray(good)
     twisted[60] ^= 255
     return {
-        "empty": (b"", "not a JPEG, PNG, BMP or PPM file: it is empty"),
-        "html": (b"<!DOCTYPE html><html>", "not a JPEG, PNG, BMP or PPM file: it begins with b'<!DOCTYPE ht'"),
-        "gif": (encoded(scene, "GIF"), "not a JPEG, PNG, BMP or PPM file: it begins with b'GIF87a"),
-        "tiff": (encoded(scene, "TIFF"), "not a JPEG, PNG, BMP or PPM file: it begins with"),
+        "empty": (b"", "not a JPEG, PNG, BMP, PPM, GIF, TIFF, WebP or AVIF file: it is empty"),
+        "html": (
+            b"<!DOCTYPE html><html>",
+            "not a JPEG, PNG, BMP, PPM, GIF, TIFF, WebP or AVIF file: it begins with b'<!DOCTYPE ht'",
+        ),
         "jpeg 60 %": (jpeg[: len(jpeg) * 6 // 10], "a broken JPEG file ("),
         "jpeg without end": (jpeg[:-2], "a broken JPEG file (image file is truncated"),
         "jpeg header": (jpeg[:30], "a broken JPEG file ("),

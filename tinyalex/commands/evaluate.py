@@ -95,15 +95,19 @@ def _as_json(options, scores, result, average, labels, classes):
 
 
 def _tables(average, labels, words):
+    from tinyalex.datasets.names import padded
+    from tinyalex.datasets.names import width as columns
     from tinyalex.training import confusion
 
-    names = [word.split(",")[0][:24] for word in words]
-    width = max(5, *map(len, names)) + 2
+    names = [(word.split(",")[0].strip() or word)[:24] for word in words]
+    width = max(5, *map(columns, names)) + 2
     yield f"{'class':<{width}}{'images':>8}{'top-1 error':>13}{'top-5 error':>13}  most often mistaken for"
     rows = [row for row in confusion.by_class(average, labels) if row.count]
     for row in sorted(rows, key=lambda row: (-row.top1_error, -row.top5_error, row.label)):
         mistake = f"{names[row.taken_for]} ({row.times:,})" if row.times else ""
-        line = f"{names[row.label]:<{width}}{row.count:>8,}{row.top1_error:>13.2%}{row.top5_error:>13.2%}  {mistake}"
+        line = (
+            f"{padded(names[row.label], width)}{row.count:>8,}{row.top1_error:>13.2%}{row.top5_error:>13.2%}  {mistake}"
+        )
         yield line.rstrip()
     pairs = confusion.confused(average, labels)
     if pairs:

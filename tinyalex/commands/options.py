@@ -3,8 +3,8 @@
 from tinyalex.recipes.recipe import names
 
 DATA = (
-    "data set: shapes, cifar10, a folder made by tinyalex prepare, or a folder, a tar or a zip with CIFAR-10's files "
-    "or with square images of one size as {train,test}/CLASS/*.jpg or in another layout that prepare knows"
+    "data set: shapes, cifar10, a folder made by tinyalex prepare, or a folder, a tar or a zip with CIFAR's files or "
+    "with square images of one size as {train,test}/CLASS/*.jpg or in another layout that prepare knows"
 )
 RUN = "the folder of a run, one of its checkpoints, or a file written by tinyalex export"
 

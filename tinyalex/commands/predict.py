@@ -26,6 +26,7 @@ def options(command):
 
 def run(options):
     """Classify images; one that cannot be read is reported after the others."""
+    from tinyalex.datasets import names
     from tinyalex.datasets.loading.loader import prepare_image
 
     run = load_run(options.run, options.devices, options.kernels)
@@ -50,7 +51,7 @@ def run(options):
         if not options.kernels:
             print_line(f"computed on {' and '.join(options.devices)}{kernels_note(options)}")
         for path, best in answers.items():
-            print_line("\n".join([path, *(f"  {p:6.1%}  {_bar(p)}  {run.words[i]}" for i, p in best)]))
+            print_line("\n".join([names.shown(path), *(f"  {p:6.1%}  {_bar(p)}  {run.words[i]}" for i, p in best)]))
     if options.picture and images:
         from tinyalex import figures
 
@@ -71,7 +72,7 @@ def _read(path):
             raise DataError(f"larger than {_LARGEST >> 20} MiB")
         return np.asarray(picture.decode(content)[0].convert("RGB"))
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; give a JPEG or PNG file") from error
+        raise DataError(f"{path}: {error.strerror}; give an image file") from error
     except DataError as error:
         raise DataError(f"{path}: {error}; give another file") from error
 

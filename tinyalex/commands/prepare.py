@@ -16,15 +16,15 @@ def options(command):
         nargs="+",
         metavar="SOURCE",
         help="folders, tar files and label lists that together make one set: ILSVRC-2012's tars and devkit, a folder "
-        "per class, a folder of validation images with a label list, Kaggle's folders, Tiny ImageNet, CIFAR-10; the "
-        "layout is detected",
+        "per class, a folder of validation images with a label list, Kaggle's folders, Tiny ImageNet, CIFAR-10 and "
+        "CIFAR-100; the layout is detected",
     )
     command.add_argument(
         "out", metavar="OUT", help="folder for the set; a preparation that was stopped there is resumed"
     )
     number = {"type": int, "metavar": "N"}
     command.add_argument(
-        "--size", help="side of the images in pixels (default: Tiny ImageNet 64, CIFAR-10 32, others 256)", **number
+        "--size", help="side of the images in pixels (default: Tiny ImageNet 64, CIFAR 32, others 256)", **number
     )
     command.add_argument("--workers", help="number of worker processes (default: one per processor)", **number)
     command.add_argument(
@@ -62,7 +62,7 @@ def options(command):
     command.add_argument(
         "--verify-md5",
         action="store_true",
-        help="accept only archives with a known MD5 sum: those of ILSVRC-2012, Tiny ImageNet and CIFAR-10",
+        help="accept only archives with a known MD5 sum: those of ILSVRC-2012, Tiny ImageNet and CIFAR",
     )
     command.add_argument("--most-files", help="stop if a source has more than N files (default: 1600000)", **number)
 
@@ -123,7 +123,8 @@ def _summary(made, out):
     if made["odd"]:
         yield "unusual: " + ", ".join(f"{count:,} {name}" for name, count in made["odd"].items())
     if bad := [image for part in made["splits"].values() for image in part["skipped"]]:
-        yield f"left out: {len(bad):,} images that cannot be decoded; they are listed in {out / SKIPPED}"
+        what = f"{len(bad):,} image{'s' * (len(bad) > 1)} that cannot be decoded"
+        yield f"left out: {what}, for example {bad[0]['name']}: {bad[0]['reason']}; {out / SKIPPED} lists them"
     elif (out / SKIPPED).exists():
         yield f"{out / SKIPPED} lists the files that were skipped"
     if groups := made["duplicates"]:

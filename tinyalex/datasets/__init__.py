@@ -1,4 +1,4 @@
-"""Data sets: drawn shapes, CIFAR-10, class folders and prepared sets; `load` opens any of them."""
+"""Data sets: drawn shapes, CIFAR-10 and CIFAR-100, class folders and prepared sets; `load` opens any of them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ def load(where: str | Path, seed: int = 0, test_share: float = 0.0, show: Callab
     ----------
     where : str or Path
         "shapes": images drawn by tinyalex. "cifar10": CIFAR-10 from the folder ``data``, downloaded if it is not there.
-        A path: a prepared set; or a folder, a tar or a zip with CIFAR-10 in its binary or Python form, or with images
+        A path: a prepared set; or a folder, a tar or a zip with CIFAR-10 or CIFAR-100, binary or Python, or with images
         in any layout that `tinyalex prepare` knows, such as ``{train,test}/<class>/*.jpg``.
     seed : int
         Seed of the drawn images.

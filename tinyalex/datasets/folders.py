@@ -39,7 +39,7 @@ def decode(content, file, size=None):
     try:
         image, _ = picture.decode(content)
     except DataError as reason:
-        raise DataError(f"{file}: {reason}; repair or remove it") from reason
+        raise DataError(f"{file}: {reason}; repair, convert or remove it") from reason
     w, h = image.size
     if w == h == (size or w) and w <= _LARGEST:
         return np.array(image.convert("RGB"))

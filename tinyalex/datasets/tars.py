@@ -50,10 +50,6 @@ def refusal(member):
         return "a name that is not a relative path"
     if ".." in parts(member):
         return "a name with .. in it"
-    try:
-        member.name.encode()
-    except UnicodeEncodeError:
-        return "a name that is not UTF-8"
     return ""
 
 

@@ -1,6 +1,8 @@
 """What all figures share: colours, a page measured in inches, drawing images and text, shortening names, saving."""
 
 import io
+import unicodedata
+from functools import cache
 from pathlib import Path
 
 from tinyalex.errors import StorageError
@@ -52,8 +54,47 @@ def draw_image(axes, picture, left, top, side):
 
 
 def write(axes, x, y, text, size=8.5, color=INK, **style):
-    """Write text on axes literally: a dollar sign in a class name does not start a formula."""
-    return axes.text(x, y, text, size=size, color=color, parse_math=False, **style)
+    """Write text on axes literally, as `drawable` gives it: a dollar sign in a class name does not start a formula."""
+    text, family = drawable(text)
+    return axes.text(x, y, text, size=size, color=color, parse_math=False, family=family, **style)
+
+
+def drawable(text):
+    """Return a text that can be drawn without a warning, and the fonts for it.
+
+    Returns
+    -------
+    text : str
+        With ``\\u732b`` for each character that no installed font has, except that formatting characters are left out.
+    family : list of str
+        Matplotlib's own font, and after it an installed one for each character that it lacks.
+    """
+    from matplotlib.font_manager import FontProperties
+
+    families, drawn = dict.fromkeys(FontProperties().get_family()), ""
+    for char in text:
+        family = "" if " " <= char <= "~" else _family(char)
+        if family is None:
+            drawn += "" if unicodedata.category(char) == "Cf" else char.encode("unicode_escape").decode()
+        else:
+            drawn += char
+            families |= {family: None} if family else {}
+    return drawn, list(families)
+
+
+@cache
+def _family(char):
+    # Return the font that has a character: "" for matplotlib's own, None if there is no such one.
+    from matplotlib import font_manager
+
+    own = font_manager.findfont(font_manager.FontProperties())
+    fonts = [font for font in font_manager.fontManager.ttflist if font.style == "normal"]
+    installed = {(font.name, font.fname) for font in fonts if not font.name.startswith("Last Resort")}  # boxes for all
+    for name, path in [("", own), *sorted(installed)]:
+        font = font_manager.get_font(path)
+        if font.scalable and font.get_char_index(ord(char)):
+            return name
+    return None
 
 
 def text_width(text, size, weight="normal"):
@@ -61,13 +102,14 @@ def text_width(text, size, weight="normal"):
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 
-    font = FontProperties(size=size, weight=weight)
+    text, family = drawable(text)
+    font = FontProperties(family=family, size=size, weight=weight)
     return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72 * 1.05
 
 
 def short_name(name, width, size, weight="normal"):
     """Cut a class name at the first comma (ImageNet lists synonyms) and shorten it to ``width`` inches."""
-    name = " ".join(name.split(",")[0].split())[:200]
+    name = " ".join((name.split(",")[0].strip() or name).split())[:200]
     shown = name
     while shown and text_width(shown, size, weight) > width:
         name = name[:-1].rstrip()

@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 
 from tinyalex.datasets import duplicates, statistics
+from tinyalex.datasets.names import shown
 from tinyalex.datasets.shards import manifest, shards
 from tinyalex.errors import DataError, UsageError
 from tinyalex.prepare import records
@@ -78,7 +79,7 @@ def write(out, index, names, tasks, settings, mean_from=None):
     rows = [("", *row) for row in index.skipped]
     rows += [(split, *row) for split in shards.SPLITS for row in sums.skipped[split]]
     if rows:
-        storage.write_text(out / SKIPPED, "".join("\t".join(map(_one_line, row)) + "\n" for row in rows))
+        storage.write_text(out / SKIPPED, "".join("\t".join(map(shown, row)) + "\n" for row in rows))
     _check_bad(out, sums, settings.max_bad)
     manifest.write(
         out,
@@ -174,7 +175,3 @@ def _own_statistics(out, sums):
 def _statistics_of(out, folder, other):
     mean = manifest.write_mean(out, manifest.read_mean(folder, other))
     return other["statistics"] | {"from": other["identity"], "mean": mean}
-
-
-def _one_line(text):
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -13,7 +13,7 @@ from tinyalex.prepare.shard import NEW, PER_SHARD, WORK, Task
 from tinyalex.system import lock, ownership, storage, tensorfile
 
 STATE = "plan.json"
-_SIZES = {"Tiny ImageNet": 64, "CIFAR-10": 32}
+_SIZES = {"Tiny ImageNet": 64, "CIFAR-10": 32, "CIFAR-100": 32}
 _LARGE = 256  # paper, section 2
 _OWN = "its own"
 # Names that earlier versions gave, in a set's folder and in its folder for scratch files.

@@ -46,6 +46,12 @@ def _text(value: Any) -> str:
     return value
 
 
+def _path(value: Any) -> str:
+    if not isinstance(value, str) or "\x7f" in value or any("\ud800" <= char <= "\udfff" for char in value):
+        raise ValueError  # TOML has neither
+    return value
+
+
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError
@@ -81,6 +87,7 @@ _NOT_NEGATIVE = _number("0 or above", lambda x: x >= 0)
 _POSITIVE = _number("above 0", lambda x: x > 0)
 _BELOW_ONE = _number("from 0 to below 1", lambda x: 0 <= x < 1)
 _TEXT = ("text on one line", _text)
+_PATH = ("a path in UTF-8: rename what is not", _path)
 _YES_NO = ("true or false", _flag)
 
 RULES: dict[str, Rule] = {
@@ -104,7 +111,7 @@ RULES: dict[str, Rule] = {
     "net.dropout": _BELOW_ONE,
     "init.weights": _by_layer(_or("he", _NOT_NEGATIVE), default=0.01),
     "init.biases": _by_layer(_number("of any size", lambda x: True), default=0.0),
-    "data.set": _TEXT,
+    "data.set": _PATH,
     "data.test_share": _or(None, _BELOW_ONE),
     "data.flip": _YES_NO,
     "data.shared_crop": _whole(1),

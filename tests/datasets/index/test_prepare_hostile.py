@@ -308,23 +308,24 @@ def test_any_damaged_byte_of_a_tar_gives_an_index_or_an_error(toy, tmp_path):
 # Folders and files
 
 
-def test_a_name_that_is_not_utf_8(toy, tmp_path):
-    bad = os.fsencode(tmp_path / "set/cat") + b"/caf\xe9.png"
-    tree(tmp_path / "set", {"cat/1.png": b"1", "dog/1.png": b"2"})
-    with open(bad, "wb"):
-        pass
-    assert refused(tmp_path, tmp_path / "set") == f"{bad!r}: a name that is not UTF-8; rename it"
-    os.rename(bad, bad[:-4] + b".txt")
-    seen = index([tmp_path / "set"], tmp_path / "out/work", print)
-    assert seen.skipped == [(r"set/cat/caf\udce9.txt", "not an image by its name")]
-    odd = os.fsencode(tmp_path) + b"/caf\xe9"
-    os.rename(tmp_path / "set", odd)
-    assert refused_at_once(tmp_path, os.fsdecode(odd)) == f"{odd!r}: a name that is not UTF-8; rename it"
+def test_names_that_are_not_utf_8_are_escaped(tmp_path):
+    """In a folder, in the name of the source, and in a tar; the files are found under their own names."""
+    folder = os.fsencode(tmp_path) + b"/s\xe9t"
+    for name, content in ((b"cat/1.png", b"1"), (b"caf\xe9/\xe8.png", b"2"), (b"caf\xe9/\xe8.md", b"")):
+        os.makedirs(os.path.dirname(folder + b"/" + name), exist_ok=True)
+        with open(folder + b"/" + name, "wb") as file:
+            file.write(content)
+    seen = index([os.fsdecode(folder)], tmp_path / "out/work", print)
+    assert seen.classes == ["caf\\xe9", "cat"] and found(seen.splits["train"]) == {
+        "caf\\xe9/\\xe8.png": (0, b"2"),
+        "cat/1.png": (1, b"1"),
+    }
+    assert seen.skipped == [("s\\xe9t/caf\\xe9/\\xe8.md", "not an image by its name")]
     with tarfile.open(tmp_path / "x.tar", "w", encoding="latin-1", format=tarfile.GNU_FORMAT) as archive:
-        for name in ("cat/1.png", "dog/1.png", "cat/café.png"):
+        for name in ("cat/1.png", "café/è.png"):
             archive.addfile(tarfile.TarInfo(name))
     seen = index([tmp_path / "x.tar"], tmp_path / "out/work", print)
-    assert seen.skipped == [(r"cat/caf\udce9.png", "a name that is not UTF-8")]
+    assert [entry.name for entry in seen.splits["train"]] == ["caf\\xe9/\\xe8.png", "cat/1.png"]
 
 
 def test_files_and_folders_that_cannot_be_read(tmp_path, monkeypatch):

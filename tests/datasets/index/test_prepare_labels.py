@@ -238,7 +238,52 @@ def test_ambiguous_numbers_are_taken_as_caffes_with_a_message(toy, look, tmp_pat
     labels = {name: max(1, label) for name, label in toy.labels["test"].items()}
     seen, lines = look(toy.val, listed(tmp_path, labels, names))
     assert {entry.name: entry.label for entry in seen.splits["test"]} == labels and seen.classes == names
-    assert lines == ["val.txt: labels from 1 to 2 are taken as numbers of 4 classes from 0"]
+    assert lines == [
+        "val.txt: labels from 1 to 2 for 4 classes are taken as Caffe's, from 0; if they are the devkit's ids, from 1, "
+        "give the devkit too"
+    ]
+
+
+def test_what_shows_how_numbers_are_read_is_said(toy, look, refused, tmp_path):
+    """0 or the number of classes decides; if neither occurs and both readings are possible, it is an error."""
+    labels = toy.labels["test"]
+    table = tree(tmp_path / "meta", {"meta.mat": toy_imagenet.devkit(toy)["data/meta.mat"]})
+    ids = {name: toy.ids[CLASSES[label]] for name, label in labels.items()}
+    seen, lines = look(toy.val, listed(tmp_path, ids, CLASSES), table)
+    assert lines == [
+        "val.txt: labels from 1 to 3 for 3 classes are the devkit's ids, from 1, as 3 occurs and 0 does not"
+    ]
+    assert {entry.name: entry.label for entry in seen.splits["test"]} == labels
+    shutil.rmtree(tmp_path / "lists")
+    seen, lines = look(toy.val, listed(tmp_path, labels), table)  # the devkit is a list of the classes, too
+    assert {entry.name: entry.label for entry in seen.splits["test"]} == labels and lines == []
+    either = listed(tmp_path, dict.fromkeys(labels, 1) | {min(labels): 2})
+    message = (
+        "val.txt: labels from 1 to 2 for 3 classes may be numbers from 0 or the devkit's ids, from 1, as neither 0 "
+    )
+    assert refused(toy.val, either, table) == f"{message}nor 3 occurs; give class names instead"
+    tree(either, {"synset_words.txt": "\n".join(CLASSES).encode()})
+    assert refused(toy.val, either, table) == (
+        f"{message}nor 3 occurs; give class names instead, or leave out the devkit if they are from 0"
+    )
+    assert look(toy.val, either)[0].splits["test"][0].label == 2
+
+
+def test_numbers_of_other_classes_than_wnids(look, refused, tmp_path):
+    tree(tmp_path / "set", {f"train/{name}/1.png": b"" for name in ("cat", "dog", "owl")})
+    tree(tmp_path / "set", {f"val/{k}.png": b"" for k in range(3)})
+
+    def labels(*numbers):
+        return tree(tmp_path / "set", {"val.txt": "".join(f"{k}.png {n}\n" for k, n in enumerate(numbers)).encode()})
+
+    assert [entry.label for entry in look(labels(0, 2, 1))[0].splits["test"]] == [0, 2, 1]
+    seen, lines = look(labels(1, 3, 2))
+    assert [entry.label for entry in seen.splits["test"]] == [0, 2, 1]
+    assert lines == ["val.txt: labels from 1 to 3 for 3 classes are numbers from 1, as 3 occurs and 0 does not"]
+    assert refused(labels(1, 2, 1)) == (
+        "val.txt: labels from 1 to 2 for 3 classes may be numbers from 0 or numbers from 1, as neither 0 nor 3 occurs; "
+        "give class names instead"
+    )
 
 
 @pytest.mark.parametrize("number", [-1, 4, 3])
@@ -253,7 +298,8 @@ def test_numbers_out_of_range(toy, refused, tmp_path, number):
 
 def test_numbers_without_a_usable_list_of_classes(toy, refused, tmp_path):
     assert refused(toy.val, listed(tmp_path, toy.labels["test"])) == (
-        "val.txt: has numbers, but there is no list of classes; give synset_words.txt too"
+        "val.txt: has labels from 0 to 2, but there is no list of classes; give synset_words.txt if they are Caffe's, "
+        "from 0, or the devkit if they are its ids, from 1"
     )
     assert refused(toy.val, listed(tmp_path, toy.labels["test"], CLASSES[::-1])) == (
         "val.txt: has numbers, but the list of classes is not sorted; use class names instead"
@@ -311,7 +357,10 @@ def test_real_validation_images(test_data, look):
         assert (seen.classes[label], seen.words[label]) == (wnid, words)
     labels = {entry.name: entry.label for entry in seen.splits["test"]}
     assert [labels[f"ILSVRC2012_val_{k:08d}.JPEG"] for k in (347, 556, 699, 890, 1133)] == [472, 625, 397, 25, 834]
-    assert lines == ["val.txt: labels from 1 to 997 are taken as numbers of 1,000 classes from 0"]
+    assert lines == [
+        "val.txt: labels from 1 to 997 for 1,000 classes are taken as Caffe's, from 0; if they are the devkit's ids, "
+        "from 1, give the devkit too"
+    ]
 
 
 def full(test_data, tmp_path):
@@ -340,6 +389,17 @@ def test_the_first_validation_labels(test_data, look, refused, tmp_path):
     names = [entry.name for entry in seen.splits["test"]]
     shifted = listed(tmp_path, {name: label + 1 for name, label in zip(names, labels, strict=True)}, wnids)
     (tmp_path / "devkit" / TRUTH).unlink()  # TensorFlow's lists number the classes from 1; 0 is the background
+    few = [(name, label) for name, label in zip(names, labels, strict=True) if label not in (0, 999)]
+    with tarfile.open(tmp_path / "few.tar", "w") as archive:
+        for name, _ in few:
+            archive.addfile(tarfile.TarInfo(name))
+    some = tree(tmp_path / "some", {"val.txt": "".join(f"{name} {label}\n" for name, label in few).encode()})
+    seen, lines = look(tmp_path / "few.tar", some, tmp_path / "devkit")  # known images decide
+    assert [entry.label for entry in seen.splits["test"]] == [label for _, label in few]
+    assert lines == [
+        "val.txt: labels from 1 to 998 for 1,000 classes are numbers from 0, as ILSVRC2012_val_00000001 has 65, and "
+        "shows n01751748"
+    ]
     message = refused(tmp_path / "ILSVRC2012_img_val.tar", shifted, tmp_path / "devkit")
     assert (
         message.startswith("val.txt: ILSVRC2012_val_00000001.JPEG has label n") and "but it shows n01751748" in message

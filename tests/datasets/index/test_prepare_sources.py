@@ -247,20 +247,20 @@ def test_a_class_called_train(look, tmp_path):
 def test_a_stray_folder_of_images_is_no_tiny_imagenet(look, tmp_path, capsys):
     """And the files that are skipped are reported."""
     tree(tmp_path / "set", {f"{split}/{wnid}/{split}.JPEG": b"" for split in ("train", "val") for wnid in CLASSES})
-    tree(tmp_path / "set", dict.fromkeys(["images/1.JPEG", "docs/images/1.JPEG", "train/x.webp", "train/y.gif"], b""))
+    tree(tmp_path / "set", dict.fromkeys(["images/1.JPEG", "docs/images/1.JPEG", "train/x.psd", "train/y.mp4"], b""))
     seen = look(tmp_path / "set")
     assert seen.kind == "class folders" and seen.classes == CLASSES
     assert capsys.readouterr().out == (
-        "skipped: set/train/x.webp and 1 more (not an image by its name), set/docs/1.JPEG and 1 more (outside of the "
+        "skipped: set/train/x.psd and 1 more (not an image by its name), set/docs/1.JPEG and 1 more (outside of the "
         "folders of the splits)\n"
     )
 
 
 def test_without_images_the_skipped_files_are_reported(look, tmp_path):
-    tree(tmp_path / "set", {"cat/1.webp": b"", "dog/1.webp": b""})
+    tree(tmp_path / "set", {"cat/1.psd": b"", "dog/1.psd": b""})
     with pytest.raises(DataError) as caught:
         look(tmp_path / "set")
-    skipped = "skipped: set/cat/1.webp and 1 more (not an image by its name)"
+    skipped = "skipped: set/cat/1.psd and 1 more (not an image by its name)"
     assert str(caught.value).startswith(f"{tmp_path}/set: no images found ({skipped}); expected class folders, ")
 
 
@@ -316,9 +316,9 @@ def test_cifar_10_in_both_forms(records, look, tmp_path, form):
 
 def test_cifar_10_and_something_else(records, toy, look, tmp_path):
     path = tree(tmp_path / "cifar", forms(records)[0])
-    with pytest.raises(DataError, match="image files as well as files of CIFAR-10; give one set at a time$"):
+    with pytest.raises(DataError, match="image files as well as files of CIFAR; give one set at a time$"):
         look(path, toy.folder)
-    with pytest.raises(DataError, match=r"cifar: a second data_batch_1.bin; give CIFAR-10 once$"):
+    with pytest.raises(DataError, match=r"cifar: a second data_batch_1.bin; give CIFAR once$"):
         look(path, path)
 
 
@@ -413,3 +413,55 @@ def test_real_cifar_10_as_jpeg(test_data, look):
     assert seen.classes == cifar.CLASSES
     for split, count in (("train", 5000), ("test", 1000)):
         assert np.bincount([entry.label for entry in seen.splits[split]]).tolist() == [count] * 10
+
+
+# As Hugging Face ships ImageNet: the class is the last part of an image's name.
+
+
+def hugging_face(toy):
+    """Files by archive: two of training images, one of validation and one of test images."""
+    made = {name: {} for name in ("train_images_0", "train_images_1", "val_images", "test_images")}
+    for k, name in enumerate(sorted(toy.labels["train"])):
+        wnid, file = name.split("/")
+        made[f"train_images_{k % 2}"][f"{file[:-5]}_{wnid}.JPEG"] = toy.content[name]
+    for name, label in toy.labels["test"].items():
+        made["val_images"][f"{name[:-5]}_{CLASSES[label]}.JPEG"] = toy.content[name]
+    made["test_images"] = {f"ILSVRC2012_test_{k:08d}.JPEG": b"x" for k in range(3)}
+    return made
+
+
+@pytest.mark.parametrize(
+    "form", ["archives", "folder of archives", "folders", "prefixed archives", "one folder", "train and val"]
+)
+def test_imagenet_as_hugging_face_ships_it(toy, look, tmp_path, form):
+    made, root = hugging_face(toy), tmp_path / "data"
+    root.mkdir()
+    if "archives" in form:
+        for name, contents in made.items():
+            inside = f"{name}/" if "prefixed" in form else ""
+            toy_imagenet.tar_gz(root / f"{name}.tar.gz", {f"{inside}{file}": each for file, each in contents.items()})
+        sources = [root] if "folder" in form else sorted(root.iterdir())
+    else:
+        for name, contents in made.items():
+            within = {"folders": name, "one folder": ".", "train and val": name.split("_")[0]}[form]
+            tree(root / within, contents)
+        sources = [root]
+    seen = look(*sources)
+    assert seen.kind == "ILSVRC-2012" and seen.classes == CLASSES
+    for split in ("train", "test"):
+        wanted = {content: label for label, content in names(toy, split).values()}
+        assert {content: label for label, content in found(seen.splits[split]).values()} == wanted
+        assert len(seen.splits[split]) == len(toy.labels[split])
+    assert any(reason == "3 images: without labels" for _, reason in seen.skipped)
+
+
+def test_class_folders_stay_class_folders_whatever_their_images_are_called(toy, look, tmp_path):
+    files = {
+        name: content
+        for part in ("train_images_0", "train_images_1")
+        for name, content in hugging_face(toy)[part].items()
+    }
+    tree(tmp_path / "data", {f"{name[-14:-5]}/{name}": content for name, content in files.items()})
+    assert {name: label for name, (label, _) in found(look(tmp_path / "data").splits["train"]).items()} == {
+        f"{name[-14:-5]}/{name}": CLASSES.index(name[-14:-5]) for name in files
+    }

@@ -132,7 +132,7 @@ TREES = {
         lines=(
             "/val.txt (a list of labels, which class folders do not need)",
             "/words.txt (a list that cannot be read, which class folders do not need)",
-            "and 1 more (not an image by its name)",
+            "/README.md (not an image by its name)",
         ),
         texts={"val.txt": "a.png 0\nb.png 1\n", "words.txt": "cat a\ncat b\n", "README.md": "x", "labels.csv": "a,b\n"},
     ),
@@ -330,7 +330,7 @@ REFUSED = {  # files, and the message without the path of the set
     "no images": (
         "cat/notes.txt dog/notes.txt",
         ": no images found (skipped: set/cat/notes.txt and 1 more (not an image by its name)); expected class "
-        "folders, ILSVRC's tars, or CIFAR-10's files",
+        "folders, ILSVRC's tars, or CIFAR's files",
     ),
     "flat images": (
         "1.png 2.png",

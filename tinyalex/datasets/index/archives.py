@@ -10,7 +10,7 @@ from tinyalex.datasets import tars
 from tinyalex.datasets.index.links import Links
 from tinyalex.errors import DataError
 
-ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".zip")
+ENDINGS = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst", ".tzst", ".zip")
 _HEADER = 1 << 20  # most bytes of a header, as some headers are read in one piece
 
 
@@ -56,7 +56,9 @@ def _list(window, path, shown, root, listing, inner):
         listing.tick()
         if member.issym() or member.islnk():
             links.add(below, member)
-        elif listing.is_relevant(root, below, member.isdir()):
+            continue
+        below = listing.readable(below, member.isdir())
+        if listing.is_relevant(root, below, member.isdir()):
             parts = root + below
             if member.isdir():
                 listing.add_folder(parts)
@@ -76,9 +78,8 @@ def _list(window, path, shown, root, listing, inner):
 def _follow(links, window, path, shown, root, listing):
     """Add what the links of a tar lead to, under the links' names, to a listing."""
     found, refused = links.resolve(listing.count_one)
-    found, refused = ([pair for pair in pairs if listing.is_relevant(root, pair[0])] for pairs in (found, refused))
     for link, reason in refused:
-        listing.skipped.add("/".join((*root, *link)), reason)
+        _skip_link(link, reason, root, listing)
     by_target, dangling = {}, dict(found)
     for link, target in found:
         by_target.setdefault(target, []).append(link)
@@ -86,7 +87,7 @@ def _follow(links, window, path, shown, root, listing):
         for depth in range(len(below) + 1):
             for link in by_target.get(below[:depth], ()):
                 dangling.pop(link, None)
-                name = (*link, *below[depth:])
+                name = listing.readable((*link, *below[depth:]), member.isdir())
                 if not listing.is_relevant(root, name, member.isdir()):
                     continue
                 if member.isdir():
@@ -96,7 +97,12 @@ def _follow(links, window, path, shown, root, listing):
                 elif member.isreg():
                     listing.add_file(root + name, path, window.start + member.offset_data, member.size)
     for link in dangling:
-        listing.skipped.add("/".join((*root, *link)), "a dangling link")
+        _skip_link(link, "a dangling link", root, listing)
+
+
+def _skip_link(link, reason, root, listing):
+    if listing.is_relevant(root, link):
+        listing.skipped.add("/".join((*root, *link)), reason)
 
 
 def _members(window, shown, skipped=None):

@@ -2,6 +2,7 @@
 
 import os
 
+from tinyalex.datasets import names
 from tinyalex.datasets.index.archives import is_archive
 from tinyalex.datasets.picture import is_image
 from tinyalex.errors import DataError
@@ -22,14 +23,14 @@ def list_files(path, root, listing, above=()):
     Raises
     ------
     DataError
-        If a folder or an image cannot be read, or an image's name is not UTF-8.
+        If a folder or an image cannot be read.
     """
     here = (*above, os.path.realpath(path))
     try:
         with os.scandir(path) as found:
             entries = sorted(found, key=lambda entry: os.fsencode(entry.name))
         for entry in entries:
-            _add(entry, (*root, entry.name), listing, here)
+            _add(entry, (*root, names.readable(entry.name)), listing, here)
     except OSError as error:
         raise DataError(
             f"{error.filename or path}: cannot be read ({error.strerror}); check its permissions"
@@ -48,6 +49,7 @@ def _add(entry, parts, listing, above):
         if entry.is_symlink() and os.path.realpath(entry.path) in above:
             listing.skipped.add("/".join(parts), "a link to a folder above it")
         else:
+            parts = (*parts[:-1], listing.class_name(entry.name))
             listing.add_folder(parts)
             list_files(entry.path, parts, listing, above)
     elif not entry.is_file():
@@ -56,14 +58,10 @@ def _add(entry, parts, listing, above):
         listing.packed[parts] = entry.path
     else:
         if is_image(entry.name):
-            _check_image(entry, parts[1:])
+            _check_image(entry)
         listing.add_file(parts, entry.path, 0, entry.stat().st_size)
 
 
-def _check_image(entry, parts):
-    try:
-        "/".join(parts).encode()
-    except UnicodeEncodeError as error:
-        raise DataError(f"{os.fsencode(entry.path)!r}: a name that is not UTF-8; rename it") from error
+def _check_image(entry):
     if not os.access(entry.path, os.R_OK):
         raise DataError(f"{entry.path}: cannot be read (Permission denied); check its permissions")

@@ -13,6 +13,7 @@ import re
 from collections import Counter
 from typing import NamedTuple
 
+from tinyalex.datasets.picture import is_image
 from tinyalex.errors import DataError
 
 LABELS = {
@@ -38,12 +39,15 @@ class Labels(NamedTuple):
         The images' names without folder and ending; None: the values are those of all images, sorted by name.
     values : list of str, or list of int
         Class names or numbers.
+    from_table : bool
+        Whether it is a table, as `tables` reads them.
     """
 
     file: str
     folder: tuple
     names: list
     values: list
+    from_table: bool = False
 
     @property
     def has_numbers(self):
@@ -140,4 +144,5 @@ def read_labels(span, folder):
 
 def bare_name(name):
     """Return an image's name without folders and without its ending, in upper or lower case."""
-    return re.sub(r"\.(jpe?g|png|bmp|ppm)$", "", name.rsplit("/", 1)[-1], flags=re.IGNORECASE)
+    own = name.rsplit("/", 1)[-1]
+    return own.rpartition(".")[0] if is_image(own) else own

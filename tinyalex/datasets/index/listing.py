@@ -3,6 +3,7 @@
 import copy
 from typing import NamedTuple
 
+from tinyalex.datasets import names
 from tinyalex.datasets.picture import is_image
 from tinyalex.errors import DataError
 
@@ -32,11 +33,11 @@ class Skipped:
 
     def add(self, name, reason):
         """Add a name; bytes in it that are not UTF-8 are escaped."""
-        name = name.encode("utf-8", "backslashreplace").decode()
-        names = self._names.setdefault(reason, [])
+        name = names.readable(name)
+        named = self._names.setdefault(reason, [])
         self._counts[reason] = self._counts.get(reason, 0) + 1
-        if len(names) < _NAMED:
-            names.append(name)
+        if len(named) < _NAMED:
+            named.append(name)
 
     def __bool__(self):
         return bool(self._counts)
@@ -44,11 +45,13 @@ class Skipped:
     def summary(self):
         """Return one line: for each reason the first name and the number of others."""
         more = {reason: f" and {count - 1:,} more" if count > 1 else "" for reason, count in self._counts.items()}
-        return "skipped: " + ", ".join(f"{names[0]}{more[reason]} ({reason})" for reason, names in self._names.items())
+        return "skipped: " + ", ".join(
+            f"{names.shown(first[0])}{more[reason]} ({names.shown(reason)})" for reason, first in self._names.items()
+        )
 
     def rows(self):
         """Return (name, reason) pairs."""
-        pairs = [(name, reason) for reason, names in self._names.items() for name in names]
+        pairs = [(name, reason) for reason, named in self._names.items() for name in named]
         more = {reason: count - _NAMED for reason, count in self._counts.items() if count > _NAMED}
         return pairs + [(f"and {count:,} more", reason) for reason, count in more.items()]
 
@@ -80,12 +83,27 @@ class Listing:
         Paths of archives that are in a folder.
     nested : bool
         Whether the source is a tar with tars inside.
+    spellings : dict of str to set of str
+        The names that folders with letters beyond ASCII have on the disk, by the class that they name.
     """
 
     def __init__(self, source, most, skipped, wanted, tick):
         self.source, self.skipped, self.tick = source, skipped, tick
         self.images, self.documents, self.folders, self.packed, self.nested = {}, {}, {}, {}, False
+        self.spellings = {}
         self._most, self._count, self._wanted, self._left_out = most, 0, wanted, set()
+
+    def class_name(self, name):
+        """Return the class that a folder's name stands for."""
+        if name.isascii():
+            return name
+        self.spellings.setdefault(names.class_name(name), set()).add(name)
+        return names.class_name(name)
+
+    def readable(self, parts, is_folder):
+        """Return the parts of a member's path as they are listed: folders as classes, a file as a readable name."""
+        *above, name = parts or ("",)
+        return (*map(self.class_name, above), self.class_name(name) if is_folder else names.readable(name))
 
     def add_folder(self, parts):
         """Add a folder."""

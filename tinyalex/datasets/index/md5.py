@@ -11,6 +11,8 @@ KNOWN = MD5 | {
     "ILSVRC2012_img_train_t3.tar": "ccaf1013018ac1037801578038d370da",
     "ILSVRC2012_img_val.tar": "29b22e2961454d5413ddabcf34fc5622",
     "ILSVRC2012_devkit_t12.tar.gz": "fa75699e90414af021442c21a62c3abf",
+    "cifar-100-binary.tar.gz": "03b5dce01913d631647c71ecec9e9cb8",
+    "cifar-100-python.tar.gz": "eb9058c3a382ffc7106e4002c42a8d85",
     "tiny-imagenet-200.zip": "90528d7ca1a48142e341f4ef8d21d0de",
 }
 

@@ -1,7 +1,7 @@
 """Index the images of folders, archives and lists; what they are is found out from their contents.
 
     ILSVRC-2012's tars and devkit       Kaggle's ILSVRC/Data/CLS-LOC        Tiny ImageNet, also in several tars
-    class folders, with or without train and val, as folders, tars or zips  CIFAR-10 in its published forms
+    class folders, with or without train and val, as folders, tars or zips  CIFAR-10 and CIFAR-100 as published
     flat validation images with a list of labels
 
 No image is read here, and no archive is extracted into files.
@@ -10,8 +10,8 @@ No image is read here, and no archive is extracted into files.
 import os
 from pathlib import Path
 
-from tinyalex.datasets import cifar
-from tinyalex.datasets.index import archives, cifar10, folder, layout, md5, numbered, splits, subset, unpack
+from tinyalex.datasets import cifar, names
+from tinyalex.datasets.index import archives, cifar10, folder, layout, md5, named, numbered, splits, subset, unpack
 from tinyalex.datasets.index.classes import resolve
 from tinyalex.datasets.index.documents import Documents, is_document
 from tinyalex.datasets.index.entries import Entry, Index
@@ -39,8 +39,8 @@ def index(
     Parameters
     ----------
     sources : list of str or Path
-        One or more: folders, archives (tar, plain or packed by gzip, bzip2 or xz; zip), lists of labels or of classes.
-        Together they make one set.
+        One or more: folders, archives (tar, plain or packed by gzip, bzip2, xz or zstd; zip), lists of labels or of
+        classes. Together they make one set.
     scratch : str or Path
         Folder for archives that have to be unpacked; it is needed until the images have been read. Files that an
         earlier call with the same sources left there are used again.
@@ -134,9 +134,9 @@ def _wanted(name):
 def _list(path, unpacked, listing):
     """List the files of a source, of whatever kind it is."""
     try:
-        listing.source.encode()
         if path.is_dir():
-            folder.list_files(str(path), (layout.root_name(Path(os.path.abspath(path)).name),), listing)
+            root = layout.root_name(listing.class_name(Path(os.path.abspath(path)).name))
+            folder.list_files(str(path), (root,), listing)
             has_images = bool(listing.images)
             for parts, file in sorted(listing.packed.items()):
                 if has_images:
@@ -151,8 +151,6 @@ def _list(path, unpacked, listing):
             raise DataError(f"{path}: a single image; give the folder it is in")
         else:  # a list of labels or of classes
             listing.documents[path.name,] = FileSpan(path.name, str(path), 0, path.stat().st_size)
-    except UnicodeEncodeError as error:
-        raise DataError(f"{os.fsencode(path)!r}: a name that is not UTF-8; rename it") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
 
@@ -163,15 +161,18 @@ def _list_archive(path, parts, unpacked, listing):
 
 
 def index_images(listings, show, skipped, numeric_folders=False):
-    """Index the images of listings that are not of CIFAR-10's own files; the parameters are those of `index`.
+    """Index the images of listings that are not of CIFAR's own files; the parameters are those of `index`.
 
     Returns
     -------
     Index
     """
+    for listing in listings:
+        cifar10.leave_out(listing)
+        named.sort_into_classes(listing)
     groups = [group for listing in listings for group in layout.group_images(listing)]
     documents = _documents(listings, groups, skipped)
-    documents.assign_labels(groups)
+    documents.assign_labels(groups, show)
     layout.settle(groups, show)
     if numeric_folders:
         numbered.rename(groups, documents)
@@ -179,16 +180,16 @@ def index_images(listings, show, skipped, numeric_folders=False):
     if not train and not test:
         sources = " ".join(listing.source for listing in listings)
         passed = f" ({skipped.summary()})" if skipped else ""
-        raise DataError(
-            f"{sources}: no images found{passed}; expected class folders, ILSVRC's tars, or CIFAR-10's files"
-        )
+        raise DataError(f"{sources}: no images found{passed}; expected class folders, ILSVRC's tars, or CIFAR's files")
     if nested := sorted(name for group in groups for name in group.classes if "/" in name):
         show(f"{groups[0].name}: folders inside folders; their classes are named by their paths, such as {nested[0]}")
     if not train and any(group.classes and len(group.base) == 1 for group in test):
         show(f"{test[0].name}: taken as test images, as its name says")
     kind = _kind(train, test)
     classes = resolve(train, test, documents, show)
-    words = [documents.words.get(name, name) for name in classes]
+    for line in names.notes(classes, _spellings(listings)):
+        show(line)
+    words = [names.shown(documents.words.get(name, name)) for name in classes]
     labels = {name: label for label, name in enumerate(classes)}
     entries = {"train": _entries(train, labels), "test": _entries(test, labels)}
     return Index(kind, classes, words, entries, skipped.rows())
@@ -213,6 +214,14 @@ def _documents(listings, groups, skipped):
     return Documents(listings)
 
 
+def _spellings(listings):
+    found = {}
+    for listing in listings:
+        for name, spellings in listing.spellings.items():
+            found.setdefault(name, set()).update(spellings)
+    return found
+
+
 def _kind(train, test):
     groups = train + test
     if any("CLS-LOC" in group.base for group in groups):
@@ -220,6 +229,8 @@ def _kind(train, test):
     if any((*group.base, name, "images") in group.listing.images for group in train for name in group.classes):
         return "Tiny ImageNet"
     listed = [image.name for group in test for image, _ in group.values]
+    if any(named.is_named(images[0].name) for group in groups for images in group.classes.values()):
+        return "ILSVRC-2012"
     if any(group.listing.nested for group in train) or any(name.startswith("ILSVRC2012_val_") for name in listed):
         return "ILSVRC-2012"
     return "class folders" if any(group.classes for group in groups) else "images with a list of labels"

@@ -34,13 +34,20 @@ def choose(groups):
                 "is it the training archive?"
             )
     train = [group for group in groups if group.classes and group.split in ("train", "")]
-    test = [group for group in groups if group.split == "val" or group.labels and not group.split]
+    train += [group for group in groups if group.labels and _is_training_table(group, train)]
+    others = [group for group in groups if group not in train]
+    test = [group for group in others if group.split == "val" or group.labels and not group.split]
     third = [group for group in groups if group.split == "test"]
     if not test:
         test, third = [group for group in third if not group.flat], [group for group in third if group.flat]
     for group in third:
         group.leave_out("without labels" if group.flat else "a third split")
     return train, test
+
+
+def _is_training_table(group, others):
+    # Images with a table are training images, unless a folder's name, or that of a list in an ILSVRC set, says else.
+    return group.labels.from_table and (group.split == "train" or not group.split and not others)
 
 
 def _flat(group):

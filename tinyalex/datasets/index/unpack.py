@@ -13,12 +13,12 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-from tinyalex.datasets import tars
+from tinyalex.datasets import tars, zstd
 from tinyalex.datasets.index.archives import stem
 from tinyalex.datasets.streams import copy_blocks
 from tinyalex.system.storage import atomic_write
 
-_OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open}
+_OPENERS = {b"\x1f\x8b": gzip.open, b"BZh": bz2.open, b"\xfd7zXZ\x00": lzma.open, zstd.MAGIC: zstd.open_stream}
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _BLOCK = 1 << 18  # bytes
 _BOMB = 200  # largest ratio of unpacked to packed size: images hardly shrink
@@ -39,7 +39,7 @@ def as_plain_tar(path, scratch, show):
     Parameters
     ----------
     path : Path
-        A tar, plain or packed by gzip, bzip2 or xz, or a zip.
+        A tar, plain or packed by gzip, bzip2, xz or zstd, or a zip.
     scratch : Path
         Folder for unpacked tars. One that was made there earlier from the same file is used again.
     show : callable
