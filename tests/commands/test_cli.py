@@ -307,7 +307,7 @@ def test_gradcheck_of_a_wrong_layer_fails(capsys, monkeypatch):
 
 @pytest.mark.parametrize("options, code, message", [
     (["trian"], 2, "trian"),
-    (["train", "nonsense"], 2, '"shapes"'),
+    (["train", "shape"], 2, 'did you mean "shapes"?'),
     (["train", "--set", "learning.rat=1"], 2, '"learning.rate"'),
     (["train", "--set", "net.dropout=1"], 2, "net.dropout"),
     (["train", "--epochs", "0"], 2, "learning.epochs"),

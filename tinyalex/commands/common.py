@@ -1,5 +1,6 @@
 """What commands share: printing, loading a run or a data set, completing a recipe, saving a run's pictures."""
 
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -31,11 +32,11 @@ def load_dataset(path, seed):
 
 def with_data(recipe, path):
     """Return the recipe with ``data.set`` filled in (from ``--data`` if given), as it is saved with a run."""
-    names = {"shapes", "cifar10"}
-    path = path if path is None or path in names else str(Path(path).resolve())
-    if not (path or recipe.data.set):
+    path = path or os.path.expanduser(recipe.data.set)
+    if not path:
         raise UsageError(f"recipe {recipe.name}: names no data set; add --data with a folder or a tar of images")
-    return recipe if path is None else replace(recipe, data=replace(recipe.data, set=path))
+    path = path if path in {"shapes", "cifar10"} else str(Path(path).resolve())
+    return replace(recipe, data=replace(recipe.data, set=path))
 
 
 def with_class_count(recipe):

@@ -13,15 +13,19 @@ from tinyalex.commands.common import (
     score_line,
     with_data,
 )
-from tinyalex.commands.options import DATA, RUN, kernels_note, machine, no_kernels
+from tinyalex.commands.options import DATA, RUN, kernels_note, machine, no_kernels, user_path
 
 
 def options(command):
     """Add the command's options to its parser."""
     command.add_argument(
-        "runs", nargs="+", metavar="RUN", help=f"{RUN}; with several runs, their nets' probabilities are averaged"
+        "runs",
+        nargs="+",
+        type=user_path,
+        metavar="RUN",
+        help=f"{RUN}; with several runs, their nets' probabilities are averaged",
     )
-    command.add_argument("--data", metavar="DIR", help=f"{DATA} (default: the first run's)")
+    command.add_argument("--data", type=user_path, metavar="DIR", help=f"{DATA} (default: the first run's)")
     command.add_argument(
         "--views",
         type=int,

@@ -3,14 +3,16 @@
 from pathlib import Path
 
 from tinyalex.commands.common import load_run, print_line
-from tinyalex.commands.options import RUN
+from tinyalex.commands.options import RUN, user_path
 from tinyalex.errors import StorageError, UsageError
 
 
 def options(command):
     """Add the command's options to its parser."""
-    command.add_argument("run", metavar="RUN", help=RUN)
-    command.add_argument("file", metavar="FILE", help="file to write; its name must end in .safetensors")
+    command.add_argument("run", type=user_path, metavar="RUN", help=RUN)
+    command.add_argument(
+        "file", type=user_path, metavar="FILE", help="file to write; its name must end in .safetensors"
+    )
 
 
 def run(options):

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tinyalex.commands.common import check_classes, load_dataset, print_line, save_pictures, with_class_count
-from tinyalex.commands.options import DATA, machine
+from tinyalex.commands.options import DATA, among, machine, several, user_path
 from tinyalex.errors import CheckpointError, DataError, UsageError
 from tinyalex.recipes import recipe as recipes
 
@@ -15,18 +15,19 @@ def options(command):
     command.add_argument(
         "runs",
         nargs="+",
+        type=user_path,
         metavar="RUN",
         help="the folder of a run; two folders to compare their training errors (Figure 1); or the name or file of a "
         "recipe to draw its architecture (Figure 2)",
     )
-    command.add_argument(
+    several(
+        command,
         "--only",
-        nargs="+",
-        choices=NAMES,
+        **among(NAMES, "picture"),
         metavar="PICTURE",
         help=f"pictures to draw: {', '.join(NAMES)} (default: all)",
     )
-    command.add_argument("--data", metavar="DIR", help=f"{DATA} (default: the run's)")
+    command.add_argument("--data", type=user_path, metavar="DIR", help=f"{DATA} (default: the run's)")
     command.add_argument(
         "--among",
         type=int,
@@ -36,6 +37,7 @@ def options(command):
     )
     command.add_argument(
         "--out",
+        type=user_path,
         metavar="DIR",
         help="folder for the pictures (default: the run's folder; for a recipe: the current one)",
     )

@@ -1,7 +1,7 @@
 """Check the gradients that backward computes against numerical derivatives."""
 
 from tinyalex.commands.common import print_line
-from tinyalex.commands.options import changes, threads
+from tinyalex.commands.options import changes, threads, user_path
 
 
 def options(command):
@@ -9,6 +9,7 @@ def options(command):
     command.add_argument(
         "what",
         nargs="?",
+        type=user_path,
         metavar="LAYER|RECIPE",
         help="a kind of layer (conv, lrn, maxpool, ...), or a recipe, whose net is checked at a reduced size "
         "(default: every kind of layer, and the two-column net of the recipe original)",

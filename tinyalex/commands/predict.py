@@ -6,7 +6,7 @@ import sys
 import numpy as np
 
 from tinyalex.commands.common import load_run, print_line
-from tinyalex.commands.options import RUN, kernels_note, machine, no_kernels
+from tinyalex.commands.options import RUN, kernels_note, machine, no_kernels, user_path
 from tinyalex.errors import DataError
 
 _LARGEST = 64 << 20  # bytes of a file
@@ -14,11 +14,11 @@ _LARGEST = 64 << 20  # bytes of a file
 
 def options(command):
     """Add the command's options to its parser."""
-    command.add_argument("images", nargs="+", metavar="IMAGE", help="an image file of any size")
-    command.add_argument("--run", required=True, metavar="RUN", help=RUN)
+    command.add_argument("images", nargs="+", type=user_path, metavar="IMAGE", help="an image file of any size")
+    command.add_argument("--run", type=user_path, required=True, metavar="RUN", help=RUN)
     command.add_argument("--json", action="store_true", help="print a JSON list with one object per image")
     command.add_argument(
-        "--picture", metavar="FILE", help="draw the images with their five classes into a new PNG file"
+        "--picture", type=user_path, metavar="FILE", help="draw the images with their five classes into a new PNG file"
     )
     machine(command)
     no_kernels(command)

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from tinyalex.commands.common import print_line
+from tinyalex.commands.options import user_path
 from tinyalex.errors import UsageError
 
 _ILSVRC_2012 = {"train": "1,281,167 training", "test": "50,000 validation"}  # images
@@ -14,13 +15,14 @@ def options(command):
     command.add_argument(
         "sources",
         nargs="+",
+        type=user_path,
         metavar="SOURCE",
         help="folders, tar files and label lists that together make one set: ILSVRC-2012's tars and devkit, a folder "
         "per class, a folder of validation images with a label list, Kaggle's folders, Tiny ImageNet, CIFAR-10; the "
         "layout is detected",
     )
     command.add_argument(
-        "out", metavar="OUT", help="folder for the set; a preparation that was stopped there is resumed"
+        "out", type=user_path, metavar="OUT", help="folder for the set; a preparation that was stopped there is resumed"
     )
     number = {"type": int, "metavar": "N"}
     command.add_argument(
@@ -46,7 +48,10 @@ def options(command):
         help="if the sources have no test images: the fraction of images to test on, from 0 to 1 (default: 0)",
     )
     command.add_argument(
-        "--mean-from", metavar="SET", help="use the mean image and colour statistics of another prepared set"
+        "--mean-from",
+        type=user_path,
+        metavar="SET",
+        help="use the mean image and colour statistics of another prepared set",
     )
     command.add_argument(
         "--max-bad",

@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 
 from tinyalex.commands.common import describe_dataset, load_dataset, print_line, save_pictures, score_line, with_data
-from tinyalex.commands.options import DATA, RUN, kernels_note, machine, no_kernels, recipe
+from tinyalex.commands.options import DATA, RUN, kernels_note, machine, no_kernels, recipe, user_path
 from tinyalex.errors import StorageError, UsageError
 from tinyalex.recipes import recipe as recipes
 from tinyalex.runs.resume import SAVE_EVERY, ResumeOptions
@@ -14,9 +14,10 @@ from tinyalex.runs.runlog import quietly
 def options(command):
     """Add the command's options to its parser."""
     recipe(command, "shapes")
-    command.add_argument("--data", metavar="DIR", help=f"{DATA} (default: the recipe's)")
+    command.add_argument("--data", type=user_path, metavar="DIR", help=f"{DATA} (default: the recipe's)")
     command.add_argument(
         "--out",
+        type=user_path,
         metavar="RUN",
         help="folder for the log, the checkpoints and the pictures; a run that was stopped there is resumed "
         "(default: runs/RECIPE)",
@@ -30,6 +31,7 @@ def options(command):
     )
     command.add_argument(
         "--init-from",
+        type=user_path,
         metavar="RUN",
         help=f"start with the weights of another run ({RUN}); layers whose shapes differ, for example because the "
         "classes do, start from random weights",
