@@ -1,10 +1,12 @@
 """What commands share: printing, loading a run or a data set, completing a recipe, saving a run's pictures."""
 
 import os
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+from tinyalex.commands import suggestion
 from tinyalex.errors import DataError, UsageError
 
 
@@ -24,10 +26,23 @@ def load_run(path, devices=("cpu",), kernels=True):
 
 
 def load_dataset(path, seed):
-    """Load a data set."""
+    """Load a data set; if it cannot be used as it is, the DataError names the `tinyalex prepare` that may help."""
     from tinyalex import datasets
+    from tinyalex.datasets import containers
 
-    return datasets.load(path, seed)
+    try:
+        return datasets.load(path, seed)
+    except DataError as error:
+        source = Path(path)
+        if source.is_file() and containers.refusal(source):
+            raise
+        if command := suggestion.prepare_command(source):
+            out = shlex.quote(command[-1])
+            remedy = f"prepare the images, which may have any size and layout: {shlex.join(command)}"
+            raise DataError(f"{error}; or {remedy}; then give --data {out}") from error
+        if source.is_dir() and (instead := containers.instead_of_images(source)):
+            raise DataError(f"{path}: no images found; {instead}") from error
+        raise
 
 
 def with_data(recipe, path):

@@ -142,7 +142,8 @@ class Dataset:
         if len(images):
             return images
         what = "training images" if split == "train" else "test images"
-        raise DataError(f"{self.name}: has no {what}; give a set that has a {split} split")
+        remedy = ", or prepare it with --test-share 0.1" if split == "test" else ""
+        raise DataError(f"{self.name}: has no {what}; give a set that has a {split} split{remedy}")
 
 
 def _check_labels(name: str, labels: np.ndarray, count: int, classes: int) -> None:

@@ -5,9 +5,10 @@ Archives are read as a stream: nothing is extracted, and only regular files with
 
 import os
 import tarfile
+import zipfile
 from pathlib import Path
 
-from tinyalex.datasets import tars
+from tinyalex.datasets import containers, tars
 from tinyalex.errors import DataError
 
 _LARGEST = 256 << 20  # bytes: CIFAR's own files have 30 MB
@@ -36,6 +37,12 @@ def read_files(path, wanted):
     if path.is_dir():
         return _read_folder(path, wanted)
     if path.is_file():
+        try:
+            reason = containers.refusal(path)
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
+        if reason or zipfile.is_zipfile(path):
+            raise DataError(f"{path}: {reason or 'is a zip, which training does not read'}")
         return _read_tar(path, wanted)
     raise DataError(f"{path}: no such folder or file; give a folder or tar of images, `shapes` or `cifar10`")
 

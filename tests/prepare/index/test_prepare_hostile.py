@@ -379,9 +379,7 @@ def test_sources_without_images(toy, tmp_path):
     )
     tree(tmp_path, {"1.png": b"x", "page.html": b"<html>404\nNot Found</html>", "none.tar": b""})
     assert refused(tmp_path, tmp_path / "1.png") == f"{tmp_path}/1.png: a single image; give the folder it is in"
-    assert refused(tmp_path, toy.folder, tmp_path / "page.html").startswith(
-        f"{tmp_path}/page.html: 'Not Found</html>' is neither"
-    )
+    assert refused(tmp_path, toy.folder, tmp_path / "page.html").startswith(f"{tmp_path}/page.html: is a web page; ")
     assert refused(tmp_path, tmp_path / "none.tar").startswith(f"{tmp_path}/none.tar: not a tar archive")
 
 

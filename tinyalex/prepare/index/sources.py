@@ -10,7 +10,7 @@ No image is read here, and no archive is extracted into files.
 import os
 from pathlib import Path
 
-from tinyalex.datasets import cifar
+from tinyalex.datasets import cifar, containers
 from tinyalex.errors import DataError, UsageError
 from tinyalex.prepare.index import archives, cifar10, folder, layout, md5, numbered, splits, subset, unpack
 from tinyalex.prepare.index.classes import resolve
@@ -133,6 +133,8 @@ def _list(path, unpacked, listing):
                     _list_archive(Path(file), parts, unpacked, listing)
         elif not path.is_file():
             raise DataError(f"{path}: no such folder or file; give images in a folder, a tar or a zip")
+        elif reason := containers.refusal(path):
+            raise DataError(f"{path}: {reason}")
         elif unpack.is_archive(path) or archives.is_archive(path.name):
             _list_archive(path, (path.name,), unpacked, listing)
         elif is_image(path.name):
@@ -159,6 +161,9 @@ def _index(listings, skipped, numeric_folders, show):
     if not train and not test:
         sources = " ".join(listing.source for listing in listings)
         passed = f" ({skipped.summary()})" if skipped else ""
+        for listing in listings:
+            if Path(listing.source).is_dir() and (instead := containers.instead_of_images(Path(listing.source))):
+                raise DataError(f"{listing.source}: no images found; {instead}")
         raise DataError(
             f"{sources}: no images found{passed}; expected class folders, ILSVRC's tars, or CIFAR-10's files"
         )
