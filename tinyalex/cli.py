@@ -88,6 +88,10 @@ def _message_and_code(error):
     """Return an error's message, one line, and its exit code."""
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS | _PATH_ERRORS:
         remedy = "give another path" if error.errno in _PATH_ERRORS else "free some space or check the permissions"
+        if error.errno == errno.EEXIST and error.filename:
+            target = os.readlink(error.filename) if os.path.islink(error.filename) else None
+            what = f"is a link to {target}, which does not exist" if target else "is a file, not a folder"
+            return f"{error.filename}: {what}; {remedy}", StorageError.exit_code
         return f"{error.filename or 'output'}: {error.strerror}; {remedy}", StorageError.exit_code
     if type(error).__module__.split(".")[0] in ("cupy", "cupy_backends") and not isinstance(error, MemoryError):
         line = f"{type(error).__name__}: {error}; the operation that failed may have been started earlier"

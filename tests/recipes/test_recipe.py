@@ -362,3 +362,10 @@ def test_a_folder_given_as_recipe_is_answered_with_the_option_that_takes_it(tmp_
         recipe.load(tmp_path / "my run")
     with pytest.raises(UsageError, match="to change a key, write --set learning.rate=1"):
         recipe.load("learning.rate=1")
+
+
+def test_an_error_in_a_file_names_the_file(tmp_path):
+    (tmp_path / "mine.toml").write_text("name 3")
+    with pytest.raises(UsageError) as caught:
+        recipe.load(tmp_path / "mine.toml")
+    assert str(caught.value).startswith(f"{tmp_path / 'mine.toml'}: Expected '='")

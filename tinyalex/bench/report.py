@@ -70,6 +70,7 @@ def check_files(out):
     A folder that an earlier version wrote to is recognised by the result in it.
     """
     out, old = Path(out), {}
+    out.mkdir(parents=True, exist_ok=True)  # raises an OSError now, not after the measurement
     if (out / FILES[0]).is_file() and not ownership.is_marked(out):
         with contextlib.suppress(ValueError):
             old = json.loads((out / FILES[0]).read_text(encoding="utf-8"))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tinyalex.commands.common import load_run, print_line
 from tinyalex.commands.options import RUN, user_path
-from tinyalex.errors import StorageError, UsageError
+from tinyalex.errors import UsageError
 
 
 def options(command):
@@ -22,8 +22,7 @@ def run(options):
     path = Path(options.file)
     if path.suffix != ".safetensors":
         raise UsageError(f"{path}: the name does not end in .safetensors; give one that does")
-    if path.exists():
-        raise StorageError(f"{path}: exists already; give another name")
+    run_folder.check_export(path)
     run = load_run(options.run)
     run_folder.export(run, path)
     size, step = path.stat().st_size, run.metadata["step"]

@@ -71,6 +71,7 @@ def _out(options, default):
 
 
 def _run(options, folder, out):
+    from tinyalex import figures
     from tinyalex.gallery.gallery import NAMES, WITH_IMAGES, WITHOUT_CHECKPOINT, Gallery
     from tinyalex.runs import run_folder
 
@@ -78,6 +79,7 @@ def _run(options, folder, out):
     if not any(folder.glob("checkpoint-*")) and (folder / run_folder.RECIPE).is_file() and not options.only:
         print_line(f"{folder}: has no checkpoint, so only {' and '.join(WITHOUT_CHECKPOINT)} can be drawn")
         names = WITHOUT_CHECKPOINT
+    figures.check_files(out / f"{name}.png" for name in names)  # before the first of them is drawn
     gallery = Gallery(folder, None, options.among, options.devices)
     if set(names) - set(WITHOUT_CHECKPOINT):
         path = options.data or gallery.run.recipe.data.set

@@ -48,8 +48,12 @@ def options(command):
 
 def run(options):
     """Classify images; one that cannot be read is reported after the others, and makes the exit code 3."""
+    from tinyalex import figures
+
     if options.picture and Path(options.picture).suffix.lower() != ".png":
         raise UsageError(f"--picture {options.picture}: a PNG file is written; give a name that ends in .png")
+    if options.picture:
+        figures.check_files([options.picture], marked=False)
     run = load_run(options.run, options.devices, options.kernels)
     report = (_Json if options.json else _Csv if options.csv else _Text)(run, options)
     errors, drawn, probabilities = [], [], []
@@ -69,9 +73,7 @@ def run(options):
                 drawn, probabilities = [*drawn, image], [*probabilities, p]
     report.end()
     if options.picture and drawn:
-        from tinyalex import figures
-
-        figures.save(figures.panel(drawn, None, np.array(probabilities), run.words), options.picture, new=True)
+        figures.save(figures.panel(drawn, None, np.array(probabilities), run.words), options.picture, marked=False)
     if errors:
         raise ExceptionGroup("images", errors)
 

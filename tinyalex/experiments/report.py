@@ -96,12 +96,9 @@ def check_files(out):
         known = {"settings.json": {"recipe", "data"}, FILES[0]: {"experiment", "made_with", "arms", "effects"}}
         found = [name for name, keys in known.items() if keys <= _json(out / name).keys()]
         if found:
-            ownership.adopt(
-                out,
-                [lock.NAME] if lock.is_lock(out / lock.NAME) else [],
-                [*found, *filter(lambda name: ownership.is_picture(out / name), FILES[1:])],
-            )
-    for name in FILES:
+            pictures = [name for name in FILES[1:] if ownership.is_picture(out / name)]
+            ownership.adopt(out, [], [*found, *pictures], [lock.NAME] if lock.is_lock(out / lock.NAME) else [])
+    for name in ("settings.json", *FILES):
         ownership.check(out / name)
 
 

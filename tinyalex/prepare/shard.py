@@ -149,7 +149,7 @@ def _write(task, path, reporter, write):
     temporary = Path(task.out) / WORK / NEW / f"{os.getpid()}-{path.name}"
     written = write(temporary)
     reporter.exit_if_orphaned()
-    ownership.claim([path])
+    ownership.claim(path, ownership.stamp(temporary))
     try:
         os.replace(temporary, path)
         storage.flush(path.parent)

@@ -67,7 +67,11 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         content = source.read_bytes()
     except OSError as error:
         raise UsageError(f"{name}: cannot be read ({error.strerror}); give a TOML file") from None
-    return parse(_decoded(content, name), Path(name).stem, overrides)
+    try:
+        tables = tomllib.loads(_decoded(content, name))
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{name}: {error}; correct the TOML") from None
+    return _built(tables, Path(name).stem, overrides)
 
 
 def _no_recipe(name: str) -> UsageError:
@@ -102,6 +106,10 @@ def parse(text: str, name: str = "unnamed", overrides: Sequence[str] = ()) -> Re
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"recipe {name}: {error}; correct the TOML") from None
+    return _built(tables, name, overrides)
+
+
+def _built(tables: dict[str, Any], name: str, overrides: Sequence[str]) -> Recipe:
     tables, notes = _renamed(tables)
     changes, change_notes = _renamed(dict(map(_split, overrides)))
     # Another number of epochs or another rate changes the phases in proportion, below, unless they are given as well.
