@@ -403,7 +403,10 @@ def test_damaged_shards_are_made_again(source, whole, prepare, tmp_path):
     unfinished(whole, out, ALL)
     os.truncate(out / "train-00000.shard", 5000)
     (out / "train-00001.shard").unlink()
-    (out / "work" / "train-00002.record").write_bytes(b"nonsense")
+    record = out / "work" / "train-00002.record"
+    status = record.stat()
+    record.write_bytes(bytes(status.st_size))
+    os.utime(record, ns=(status.st_atime_ns, status.st_mtime_ns))  # damaged, but not by somebody who wrote to it
     code, lines, _ = prepare(source, out, "--size", 16)
     assert code == 0 and sum(line.startswith("warning: ") and "makes the shard again" in line for line in lines) == 2
     assert contents(out) == contents(whole)

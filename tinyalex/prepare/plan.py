@@ -159,7 +159,8 @@ def _json(path):
 
 def begin(out, settings):
     """Record the settings that a folder is begun with."""
-    storage.write_text(out / WORK / STATE, json.dumps(settings))
+    with storage.atomic_write(out / WORK / STATE, identity=None) as file:  # `check` has read what is there
+        file.write(json.dumps(settings).encode())
 
 
 def _identity(index, size, seed):
