@@ -27,6 +27,7 @@ TREES = {module_name(path): ast.parse(path.read_text(encoding="utf-8")) for path
 # Each folder of the package, and the folders that it may import besides itself, `errors`, `randomness` and the version.
 MAY_IMPORT = {
     "errors": (),
+    "words": (),
     "randomness": (),
     "recipes": (),
     "system": (),
@@ -50,7 +51,7 @@ MAY_IMPORT = {
     "cli": ("commands", "devices"),
     "__main__": ("cli",),
 }
-EVERYWHERE = {"", "errors", "randomness"}
+EVERYWHERE = {"", "errors", "randomness", "words"}
 
 
 def folder(module):

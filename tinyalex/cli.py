@@ -14,7 +14,8 @@ import traceback
 
 from tinyalex import __version__
 from tinyalex.commands import ALL
-from tinyalex.errors import DeviceError, Interrupted, StorageError, TinyalexError, UsageError, did_you_mean
+from tinyalex.errors import DeviceError, Interrupted, StorageError, TinyalexError, UsageError
+from tinyalex.words import did_you_mean
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 _PATH_ERRORS = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG}
@@ -101,6 +102,11 @@ def _message_and_code(error):
         return f"memory: {error or 'not enough'}; use a smaller learning.batch or net", DeviceError.exit_code
     if isinstance(error, TinyalexError):
         return str(error), error.exit_code
+    if isinstance(error, ImportError):
+        package = error.name.split(".")[0] if error.name else ""
+        if package and package != "tinyalex":
+            line = f"{package}: cannot be imported ({error}); install tinyalex and what it needs again"
+            return f"{line}: {sys.executable} -m pip install --force-reinstall {package}", UsageError.exit_code
     return f"{type(error).__name__}: {error}; a bug in tinyalex: run it again with --debug and report the traceback", 1
 
 

@@ -3,11 +3,6 @@
 Only `tinyalex.cli` catches them, prints the message and exits.
 """
 
-import collections.abc
-import difflib
-
-_SIMILAR = 0.6  # ratio of difflib's SequenceMatcher from which a name is suggested
-
 
 class TinyalexError(Exception):
     """Base class; the message is one line for the user, ``exit_code`` is what the command returns."""
@@ -73,30 +68,3 @@ class Interrupted(TinyalexError):
     """Stopped on request after a checkpoint was saved; the run can be resumed."""
 
     exit_code = 75
-
-
-def did_you_mean(word: str, candidates: collections.abc.Iterable[str]) -> str:
-    """Return what to add to a message about an unknown word: the candidate that resembles it, or all of them.
-
-    Dotted words are compared by their last parts, so that ``learning.foo`` does not resemble ``learning.drops``.
-
-    Examples
-    --------
-    >>> did_you_mean("trian", ["train", "predict"])
-    '; did you mean "train"?'
-    >>> did_you_mean("vacation", ["train", "predict"])
-    '; give one of train, predict'
-    """
-
-    def similarity(one: str, other: str) -> float:
-        return difflib.SequenceMatcher(None, one.lower(), other.lower()).ratio()
-
-    def similarity_of_ends(candidate: str) -> float:
-        return similarity(word.rpartition(".")[2], candidate.rpartition(".")[2])
-
-    candidates = list(candidates)
-    best = max(candidates, key=lambda candidate: similarity(word, candidate) + similarity_of_ends(candidate))
-    if similarity_of_ends(best) >= _SIMILAR:
-        return f'; did you mean "{best}"?'
-    section = f"{word.rpartition('.')[0]}."
-    return f"; give one of {', '.join([name for name in candidates if name.startswith(section)] or candidates)}"

@@ -85,7 +85,7 @@ def test_train_prints_the_resolved_recipe_and_the_errors(workspace, tmp_path, ca
     assert main(["train", str(workspace / "tiny.toml"), *options]) == 0
     output = capsys.readouterr().out
     assert re.search(r"checkpoint-0000000\d.safetensors is kept: lowest test error, \d", output)
-    for line in ('norm = "2012"', "epochs = 1", "1 epochs instead of 2", "27 training and 9 test images", "test error"):
+    for line in ('norm = "2012"', "epochs = 1", "1 epoch instead of 2", "27 training and 9 test images", "test error"):
         assert line in output
     assert recipe.load(tmp_path / "recipe.toml").net.norm == "2012"
 

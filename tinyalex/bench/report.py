@@ -7,6 +7,7 @@ from pathlib import Path
 from tinyalex.bench import gpu_tables, tables
 from tinyalex.bench.hardware import describe
 from tinyalex.system import ownership, storage
+from tinyalex.words import counted
 
 FILES = ("bench.json", "bench.md", "bench.png")
 
@@ -23,7 +24,8 @@ def markdown(result):
     head = f"## `{result['recipe']}`, batch {result['batch']}, {versions['date']}"
     sentences = [
         f"{describe(result)}.",
-        f"Medians of {result['rounds']} rounds; in a round every contender runs one action, one after the other.",
+        f"Medians of {counted(result['rounds'], 'round')}; in a round every contender runs one action, one after the "
+        "other.",
         setup(result),
     ]
     notes = [f"- {note}." for note in result["notes"]]

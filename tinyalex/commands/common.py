@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tinyalex.commands import suggestion
 from tinyalex.errors import DataError, UsageError
+from tinyalex.words import counted
 
 
 def print_line(text):
@@ -72,7 +73,7 @@ def check_classes(run, dataset):
         differing = sorted(set(dataset.classes) ^ set(run.classes))
         reason = f"{differing[0]!r} is only in one of the two" if differing else "they are in another order"
         raise DataError(
-            f"{dataset.name}: does not have the {len(run.classes)} classes of the run ({reason}); "
+            f"{dataset.name}: does not have the {counted(len(run.classes), 'class')} of the run ({reason}); "
             "give the data that the run was trained on"
         )
     return dataset
@@ -81,14 +82,15 @@ def check_classes(run, dataset):
 def describe_dataset(dataset):
     """Return a line with the sizes of a data set."""
     return (
-        f"{dataset.name}: {len(dataset.train):,} training and {len(dataset.test):,} test images of "
-        f"{dataset.train.size} x {dataset.train.size}, {len(dataset.classes)} classes"
+        f"{dataset.name}: {len(dataset.train):,} training and {counted(len(dataset.test), 'test image')} of "
+        f"{dataset.train.size} x {dataset.train.size}, {counted(len(dataset.classes), 'class')}"
     )
 
 
-def score_line(score):
-    """Return a line with a network's errors and loss."""
-    return f"test error {score.top1_error:.2%}, top-5 error {score.top5_error:.2%}, loss {score.loss:.4f}"
+def score_line(score, classes):
+    """Return a line with a network's errors and loss. Of five classes or fewer, no top-5 error."""
+    top5 = f", top-5 error {score.top5_error:.2%}" if classes > 5 else ""
+    return f"test error {score.top1_error:.2%}{top5}, loss {score.loss:.4f}"
 
 
 def save_pictures(gallery, names, folder):

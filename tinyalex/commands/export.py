@@ -5,6 +5,7 @@ from pathlib import Path
 from tinyalex.commands.common import load_run, print_line
 from tinyalex.commands.options import RUN, user_path
 from tinyalex.errors import UsageError
+from tinyalex.words import counted
 
 
 def options(command):
@@ -26,4 +27,4 @@ def run(options):
     run = load_run(options.run)
     run_folder.export(run, path)
     size, step = path.stat().st_size, run.metadata["step"]
-    print_line(f"{path}: {size:,} bytes, weights after step {step}, {len(run.classes)} classes")
+    print_line(f"{path}: {size:,} bytes, weights after step {step}, {counted(len(run.classes), 'class')}")

@@ -4,8 +4,8 @@ import argparse
 import os
 import re
 
-from tinyalex.errors import did_you_mean
 from tinyalex.recipes.recipe import names
+from tinyalex.words import did_you_mean
 
 DATA = (
     "data set: shapes, cifar10, a folder made by tinyalex prepare, or a folder or tar with CIFAR-10's files or with "

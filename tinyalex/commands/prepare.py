@@ -6,6 +6,7 @@ from pathlib import Path
 from tinyalex.commands.common import print_line
 from tinyalex.commands.options import user_path
 from tinyalex.errors import UsageError
+from tinyalex.words import counted
 
 _ILSVRC_2012 = {"train": "1,281,167 training", "test": "50,000 validation"}  # images
 
@@ -116,22 +117,26 @@ def _summary(made, out):
 
     counts = {split: part["count"] for split, part in made["splits"].items()}
     yield (
-        f"{out}: {made['kind']}, {counts['train']:,} training and {counts['test']:,} test images of "
-        f"{made['size']} x {made['size']}, {len(made['classes']):,} classes; identity {made['identity'][:8]}"
+        f"{out}: {made['kind']}, {counts['train']:,} training and {counted(counts['test'], 'test image')} of "
+        f"{made['size']} x {made['size']}, {counted(len(made['classes']), 'class')}; identity {made['identity'][:8]}"
     )
     for split, complete in _ILSVRC_2012.items() if made["kind"] == "ILSVRC-2012" else ():
         if counts[split] and not complete.startswith(f"{counts[split]:,} "):
             yield f"not all of ILSVRC-2012, which has {complete} images"
     if made["odd"]:
-        yield "unusual: " + ", ".join(f"{count:,} {name}" for name, count in made["odd"].items())
+        kinds = {name: "with decoder warnings" if name == "warnings" else name for name in made["odd"]}
+        odd = ", ".join(f"{count:,} {kinds[name]}" for name, count in made["odd"].items())
+        yield f"not plain colour JPEGs, but used like the others: {odd}"
     if bad := [image for part in made["splits"].values() for image in part["skipped"]]:
-        yield f"left out: {len(bad):,} images that cannot be decoded; they are listed in {out / SKIPPED}"
+        yield f"left out: {counted(len(bad), 'image')} that cannot be decoded; they are listed in {out / SKIPPED}"
     if groups := made["duplicates"]:
         across = sum(len({name.split("/")[0] for name in group}) > 1 for group in groups)
-        yield f"duplicates: {len(groups):,} images, {across:,} of them in both training and test; see the manifest"
+        number = counted(len(groups), "image")
+        yield f"duplicates: {number}, {across:,} of them in both training and test; see the manifest"
     if made["statistics"]["from"] == "test":
         yield "warning: mean image and colours are computed from the test images; to use a training set's: --mean-from"
     for name, version in made["decoder"].items():
         if " and " in version:
             yield f"warning: some images were decoded with {name} {version}; their pixels may differ slightly"
-    yield f"look at {out / NAME} to check images and class names"
+    if (out / NAME).is_file():
+        yield f"look at {out / NAME} to check images and class names"

@@ -113,7 +113,7 @@ def run(options):
             show(f"warning: {str(error).split(', so it')[0]}; move it, and draw the picture: {draw}")
     for path, reason in retention.pinned(checkpoint.by_step(last_run)).items():
         show(f"{path} is kept: {reason}")
-    show(score_line(result))
+    show(score_line(result, len(dataset.classes)))
     show(f"pictures: {', '.join(map(str, pictures)) or 'none'}")
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from tinyalex.datasets.statistics import mean_image, pixel_sums, principal_colours
 from tinyalex.errors import DataError
+from tinyalex.words import counted
 
 _CHUNK = 512  # images read at once
 
@@ -150,8 +151,8 @@ def _check_labels(name: str, labels: np.ndarray, count: int, classes: int) -> No
     # Here, because a GPU would take a label out of range for no class at all, or for another one, without an error.
     wanted = f"whole numbers from 0 to {classes - 1}, one an image"
     if labels.shape != (count,):
-        seen = f"{len(labels):,} labels" if labels.ndim == 1 else f"labels of shape {labels.shape}"
-        raise DataError(f"{name}: {seen} for {count:,} images; labels have to be {wanted}")
+        seen = counted(len(labels), "label") if labels.ndim == 1 else f"labels of shape {labels.shape}"
+        raise DataError(f"{name}: {seen} for {counted(count, 'image')}; labels have to be {wanted}")
     if count and not np.issubdtype(labels.dtype, np.integer):
         raise DataError(f"{name}: labels of type {labels.dtype}; labels have to be {wanted}")
     for i in np.flatnonzero((labels < 0) | (labels >= classes))[:1]:

@@ -16,6 +16,7 @@ from tinyalex.datasets.shards import shards
 from tinyalex.errors import DataError, DeviceError, StorageError
 from tinyalex.prepare import records
 from tinyalex.system import ownership, storage
+from tinyalex.words import counted
 
 PER_SHARD = 512  # images; fewer in the last of a split, and where some could not be decoded
 WORK = "work"  # folder in the set's folder for files that are needed until the set is complete
@@ -84,7 +85,7 @@ def make(task, reporter):
     try:
         return _make(task, reporter)
     except MemoryError:
-        images = f"{len(task.entries)} images of {task.size} x {task.size}"
+        images = f"{counted(len(task.entries), 'image')} of {task.size} x {task.size}"
         raise DeviceError(f"{task.path}: no memory for {images}; use fewer workers or a smaller --size") from None
 
 

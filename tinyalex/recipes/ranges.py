@@ -4,7 +4,8 @@ import math
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
-from tinyalex.errors import UsageError, did_you_mean
+from tinyalex.errors import UsageError
+from tinyalex.words import did_you_mean
 
 Rule: TypeAlias = tuple[str, Callable[[Any], Any]]  # a description, and a function that checks and converts a value
 

@@ -21,6 +21,7 @@ from typing import Any
 from tinyalex.errors import UsageError
 from tinyalex.recipes.ranges import RULES, check, unknown
 from tinyalex.recipes.settings import LAYERS, Data, Init, Learning, Net, Phase, Recipe, build
+from tinyalex.words import counted
 
 __all__ = ["LAYERS", "Data", "Init", "Learning", "Net", "Phase", "Recipe"]
 __all__ += ["load", "names", "parse", "to_toml", "with_classes", "with_epochs", "with_rate"]
@@ -178,7 +179,7 @@ def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
     learning = replace(
         recipe.learning, epochs=epochs, phases=phases, warmup=_rounded(recipe.learning.warmup * epochs / old)
     )
-    note = f"{epochs} epochs instead of {old}: phases and warm-up changed in proportion"
+    note = f"{counted(epochs, 'epoch')} instead of {old}: phases and warm-up changed in proportion"
     return replace(recipe, learning=learning, notes=(*recipe.notes, note))
 
 

@@ -18,6 +18,7 @@ from tinyalex.runs.runlog import LOG, Log, is_log, read_log
 from tinyalex.system import lock, ownership, storage
 from tinyalex.training import health
 from tinyalex.training.loop import Training
+from tinyalex.words import counted
 
 __all__ = ["LOG", "RECIPE", "Log", "Run", "export", "hold", "load", "next_batch", "read", "read_log", "restore", "save"]
 __all__ += ["adopt", "check_files", "remove_partial_files", "snapshot", "tensors_of"]
@@ -261,7 +262,7 @@ def _shapes(path: Path) -> Callable[[dict[str, Any]], dict[str, tuple]]:
         except UsageError as error:
             raise CheckpointError(f"{path}: its recipe is not valid ({error}); use another file") from error
         if not len(classes) == len(words) == settings.net.classes:
-            counts = f"{len(classes)} classes with {len(words)} names, but the net has {settings.net.classes}"
+            counts = f"{counted(len(classes), 'class')} with {len(words)} names, but the net has {settings.net.classes}"
             raise CheckpointError(f"{path}: {counts}; use an older checkpoint or train again")
         wanted: dict[str, tuple] = {}
         for parameter in alexnet.describe(settings.net).parameters():

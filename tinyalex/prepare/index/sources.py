@@ -112,7 +112,8 @@ def check_output(sources, out):
     for source in sources:
         resolved = Path(os.path.realpath(source))
         if resolved in (target, *target.parents):
-            raise UsageError(f"{out}: is inside the source {source}; choose another folder")
+            where = "is the source itself" if resolved == target else f"is inside the source {source}"
+            raise UsageError(f"{out}: {where}; choose another folder")
 
 
 def _wanted(name):
