@@ -17,8 +17,12 @@ from tinyalex.commands import ALL
 from tinyalex.errors import DeviceError, Interrupted, StorageError, TinyalexError, UsageError
 from tinyalex.words import did_you_mean
 
-_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
-_PATH_ERRORS = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG}
+_REMEDIES = dict.fromkeys(
+    (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
+    "free some space or check the permissions",
+) | dict.fromkeys(
+    (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG), "give another path"
+)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -87,13 +91,13 @@ def _set_up_output():
 
 def _message_and_code(error):
     """Return an error's message, one line, and its exit code."""
-    if isinstance(error, OSError) and error.errno in _DISK_ERRORS | _PATH_ERRORS:
-        remedy = "give another path" if error.errno in _PATH_ERRORS else "free some space or check the permissions"
+    if isinstance(error, OSError) and error.errno:
+        remedy = _REMEDIES.get(error.errno, "check that path, and its disk")
+        what = error.strerror
         if error.errno == errno.EEXIST and error.filename:
-            target = os.readlink(error.filename) if os.path.islink(error.filename) else None
-            what = f"is a link to {target}, which does not exist" if target else "is a file, not a folder"
-            return f"{error.filename}: {what}; {remedy}", StorageError.exit_code
-        return f"{error.filename or 'output'}: {error.strerror}; {remedy}", StorageError.exit_code
+            link = os.readlink(error.filename) if os.path.islink(error.filename) else ""
+            what = f"is a link to {link}, which does not exist" if link else "is a file, not a folder"
+        return f"{error.filename or 'a file'}: {what}; {remedy}", StorageError.exit_code
     if type(error).__module__.split(".")[0] in ("cupy", "cupy_backends") and not isinstance(error, MemoryError):
         line = f"{type(error).__name__}: {error}; the operation that failed may have been started earlier"
         remedy = "set CUDA_LAUNCH_BLOCKING=1 to see which; saved checkpoints are not affected"

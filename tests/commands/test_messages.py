@@ -115,3 +115,20 @@ def test_the_contact_sheet_is_named_only_if_there_is_one(made, tmp_path, capsys,
 
 def test_a_note_counts_epochs():
     assert "1 epoch instead of" in recipe.load("shapes", ["learning.epochs=1"]).notes[0]
+
+
+@pytest.mark.parametrize("number", [5, 6, 22, 28, 39, 75, 116])
+def test_no_error_of_the_file_system_is_called_a_bug(number, capsys, monkeypatch):
+    def fail(options):
+        raise OSError(number, "what the system says", "run/x")
+
+    monkeypatch.setattr(summary, "run", fail)
+    assert main(["summary"]) == 7
+    error = capsys.readouterr().err
+    assert error.startswith("tinyalex: error: run/x: what the system says; ") and "bug" not in error
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/null"])
+def test_a_device_as_data_set_is_refused_at_once(device, capsys):
+    assert main(["train", "--data", device]) == 3
+    assert "no such folder or file" in capsys.readouterr().err

@@ -113,7 +113,7 @@ def reshape(name, shape):
     (lambda t, m: t.update({"data/mean": np.zeros((3, 4, 5), np.float32)}), "data/mean is (3, 4, 5), not a sq"),
     (lambda t, m: m.pop("recipe"), "recipe: None is not valid"),
     (lambda t, m: m.update(recipe="name = 3"), "its recipe is not valid (name: 3 is not valid; give text on one line)"),
-    (lambda t, m: m.update(classes=["a"]), "1 classes with 2 names, but the net has 2"),
+    (lambda t, m: m.update(classes=["a"]), "1 class with 2 names, but the net has 2"),
     (lambda t, m: m.update(words=["a"] * 3), "2 classes with 3 names, but the net has 2"),
     (lambda t, m: m.update(errors="0.5"), "errors: '0.5' is not valid"),
     (lambda t, m: m.update(seed=None), "seed: None is not valid"),

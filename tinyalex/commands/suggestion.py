@@ -35,7 +35,7 @@ def _some_names(source, most=20_000):
                 names += [(below / file).as_posix() for file in files]
                 if len(names) > most:
                     break
-        elif zipfile.is_zipfile(source):
+        elif source.is_file() and zipfile.is_zipfile(source):
             with zipfile.ZipFile(source) as archive:
                 names += archive.namelist()
         elif source.is_file():
