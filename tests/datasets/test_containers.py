@@ -1,7 +1,9 @@
 """Files that are no folder or archive of images are named as what they are, whatever their names."""
 
+import bz2
 import gzip
 import io
+import lzma
 import struct
 import zipfile
 
@@ -83,6 +85,16 @@ def test_a_file_is_named_by_its_contents(what, ending, tmp_path):
         assert message.startswith(f"{path}: is {what}; ") and "\n" not in message, message
     remedy = message.split("; ", 1)[1]
     assert str(path) not in remedy or ending == "tar" or f"'{path}'" in remedy  # quoted for the shell
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, bz2.compress, lzma.compress])
+def test_damaged_archives_are_left_to_their_reader(pack, tmp_path):
+    """Whatever byte is damaged, no error of a decompressor escapes."""
+    content = pack(bytes(range(256)) * 20)
+    for position in range(2, len(content)):
+        path = tmp_path / "a"
+        path.write_bytes(content[:position] + bytes([content[position] ^ 255]) + content[position + 1 :])
+        assert containers.refusal(path) == ""
 
 
 def test_a_tfrecord_is_known_by_its_checksum(tmp_path):
