@@ -15,12 +15,21 @@ import traceback
 from tinyalex import __version__
 from tinyalex.commands import ALL
 from tinyalex.errors import DeviceError, Interrupted, StorageError, TinyalexError, UsageError
+from tinyalex.words import did_you_mean
 
-_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
-_PATH_ERRORS = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG}
+_REMEDIES = dict.fromkeys(
+    (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
+    "free some space or check the permissions",
+) | dict.fromkeys(
+    (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG), "give another path"
+)
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.several = {}  # options that take several values: see `tinyalex.commands.options.several`
+
     def error(self, message):
         raise UsageError(f"{message}; see {self.prog} --help")
 
@@ -41,10 +50,8 @@ def main(argv=None):
     argv = sys.argv[1:] if argv is None else list(argv)
     _set_up_output()
     try:
-        parser = _parser()
-        options = parser.parse_args(argv)
-        if "run_command" not in options:
-            parser.print_help()
+        options = _parse(argv)
+        if options is None:
             return 2
         if getattr(options, "threads", None) is not None:
             from tinyalex.devices import parallel
@@ -84,9 +91,13 @@ def _set_up_output():
 
 def _message_and_code(error):
     """Return an error's message, one line, and its exit code."""
-    if isinstance(error, OSError) and error.errno in _DISK_ERRORS | _PATH_ERRORS:
-        remedy = "give another path" if error.errno in _PATH_ERRORS else "free some space or check the permissions"
-        return f"{error.filename or 'output'}: {error.strerror}; {remedy}", StorageError.exit_code
+    if isinstance(error, OSError) and error.errno:
+        remedy = _REMEDIES.get(error.errno, "check that path, and its disk")
+        what = error.strerror
+        if error.errno == errno.EEXIST and error.filename:
+            link = os.readlink(error.filename) if os.path.islink(error.filename) else ""
+            what = f"is a link to {link}, which does not exist" if link else "is a file, not a folder"
+        return f"{error.filename or 'a file'}: {what}; {remedy}", StorageError.exit_code
     if type(error).__module__.split(".")[0] in ("cupy", "cupy_backends") and not isinstance(error, MemoryError):
         line = f"{type(error).__name__}: {error}; the operation that failed may have been started earlier"
         remedy = "set CUDA_LAUNCH_BLOCKING=1 to see which; saved checkpoints are not affected"
@@ -95,6 +106,11 @@ def _message_and_code(error):
         return f"memory: {error or 'not enough'}; use a smaller learning.batch or net", DeviceError.exit_code
     if isinstance(error, TinyalexError):
         return str(error), error.exit_code
+    if isinstance(error, ImportError):
+        package = error.name.split(".")[0] if error.name else ""
+        if package and package != "tinyalex":
+            line = f"{package}: cannot be imported ({error}); install tinyalex and what it needs again"
+            return f"{line}: {sys.executable} -m pip install --force-reinstall {package}", UsageError.exit_code
     return f"{type(error).__name__}: {error}; a bug in tinyalex: run it again with --debug and report the traceback", 1
 
 
@@ -104,13 +120,49 @@ def _report(line, code, prefix="tinyalex: error:"):
     return code
 
 
-def _parser():
+def _parse(argv):
+    # The options of a command, or None after printing the help if there is no command.
+    parser, commands = _parsers()
+    begin = next((number for number, word in enumerate(argv) if not word.startswith("-")), len(argv))
+    options = parser.parse_args(argv[:begin])
+    if begin == len(argv):
+        parser.print_help()
+        return None
+    name, words = argv[begin], argv[begin + 1 :]
+    if name not in commands:
+        parser.error(f"{name}: no such command{did_you_mean(name, commands)}")
+    command = commands[name]
+    words = _one_value_each(words, command.several)
+    if {"-h", "--help", "--"} & set(words):  # which Python 3.11 does not handle below
+        return command.parse_args(words, options)
+    # Options may stand between the positional arguments, and before them.
+    return command.parse_intermixed_args(words, options)
+
+
+def _one_value_each(words, several):
+    # Repeat an option that takes several values before each of them, so that a positional argument may follow the last.
+    separated, option = [], None  # the option whose values may follow
+    for number, word in enumerate(words):
+        if word == "--":
+            return separated + words[number:]
+        alone = bool(option) and separated[-1] == option  # it has no value yet
+        if option and not word.startswith("-") and (alone or several[option](word)):
+            separated[len(separated) - alone :] = [f"{option}={word}"]
+        else:
+            option = word.partition("=")[0] if word.partition("=")[0] in several else None
+            separated.append(word)
+    return separated
+
+
+def _parsers():
     parser = _Parser(
         prog="tinyalex",
         description="AlexNet (2012) from scratch: train it, evaluate it, draw its figures, check its gradients.",
         epilog="To start, run tinyalex train: it trains a two-column net on images that tinyalex draws itself.",
     )
     parser.add_argument("--version", action="version", version=f"tinyalex {__version__}")
+    debug = {"action": "store_true", "help": "print the traceback if there is an error"}
+    parser.add_argument("--debug", **debug)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     for module in ALL:
@@ -118,6 +170,6 @@ def _parser():
         text = (module.__doc__ or name).split(".\n")[0].rstrip(".")  # python -OO removes docstrings
         command = commands.add_parser(name, help=text[0].lower() + text[1:], description=f"{text}.", allow_abbrev=False)
         command.set_defaults(run_command=module)
-        command.add_argument("--debug", action="store_true", help="print the traceback if there is an error")
+        command.add_argument("--debug", **debug)
         module.options(command)
-    return parser
+    return parser, commands.choices

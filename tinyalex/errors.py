@@ -54,6 +54,10 @@ class StorageError(TinyalexError):
     exit_code = 7
 
 
+class ForeignFileError(StorageError):
+    """A file that tinyalex did not make is where it would write."""
+
+
 class DeviceError(TinyalexError):
     """A device that does not exist or has no memory left."""
 

@@ -315,11 +315,11 @@ def broken_cases(pictures):
         "html": (b"<html>", f": {other}: it begins with b'<html>'; {mend}"),
         "size": (
             large,
-            ": 12 x 10 pixels, but it has to be 10 x 10 like the others; `tinyalex prepare` resizes images",
+            ": 12 x 10 pixels, but it has to be 10 x 10 like the others; resize it",
         ),
         "smaller": (
             png(np.zeros((9, 9, 3), np.uint8)),
-            ": 9 x 9 pixels, but it has to be 10 x 10 like the others; `tinyalex prepare` resizes images",
+            ": 9 x 9 pixels, but it has to be 10 x 10 like the others; resize it",
         ),
         "bomb": (bytes(claims), f": more than 89,478,485 pixels; {mend}"),
     }
@@ -431,7 +431,7 @@ def test_labels_of_any_integer_type_are_accepted(kind):
 
 @pytest.mark.parametrize(("size", "seen"), [((10, 12), "12 x 10"), ((600, 600), "600 x 600")])
 def test_images_that_are_not_square_or_too_large(size, seen):
-    wanted = "square and at most 512 a side; `tinyalex prepare` resizes images"
+    wanted = "square and at most 512 a side; resize it"
     with pytest.raises(DataError, match=f"^a.png: {seen} pixels, but it has to be {wanted}$"):
         folders.decode(png(np.zeros((*size, 3), np.uint8)), "a.png")
 

@@ -126,7 +126,7 @@ def test_killed_between_a_test_and_its_checkpoint(data, whole, tmp_path, monkeyp
     """The log has a test that the checkpoint does not know: its record is removed and the test repeated."""
     save = run_folder.save
 
-    def killed(training, folder, origin=None, tested=False):
+    def killed(training, folder, origin=None, tested=False, say=None):
         if tested and training.step == 12:
             raise KeyboardInterrupt
         return save(training, folder, origin, tested)

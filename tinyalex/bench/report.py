@@ -7,6 +7,7 @@ from pathlib import Path
 from tinyalex.bench import gpu_tables, tables
 from tinyalex.bench.hardware import describe
 from tinyalex.system import ownership, storage
+from tinyalex.words import counted
 
 FILES = ("bench.json", "bench.md", "bench.png")
 
@@ -23,7 +24,8 @@ def markdown(result):
     head = f"## `{result['recipe']}`, batch {result['batch']}, {versions['date']}"
     sentences = [
         f"{describe(result)}.",
-        f"Medians of {result['rounds']} rounds; in a round every contender runs one action, one after the other.",
+        f"Medians of {counted(result['rounds'], 'round')}; in a round every contender runs one action, one after the "
+        "other.",
         setup(result),
     ]
     notes = [f"- {note}." for note in result["notes"]]
@@ -70,6 +72,7 @@ def check_files(out):
     A folder that an earlier version wrote to is recognised by the result in it.
     """
     out, old = Path(out), {}
+    out.mkdir(parents=True, exist_ok=True)  # raises an OSError now, not after the measurement
     if (out / FILES[0]).is_file() and not ownership.is_marked(out):
         with contextlib.suppress(ValueError):
             old = json.loads((out / FILES[0]).read_text(encoding="utf-8"))

@@ -1,10 +1,14 @@
 """What commands share: printing, loading a run or a data set, completing a recipe, saving a run's pictures."""
 
+import os
+import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+from tinyalex.commands import suggestion
 from tinyalex.errors import DataError, UsageError
+from tinyalex.words import counted
 
 
 def print_line(text):
@@ -28,10 +32,26 @@ def load_run(path, devices=("cpu",), kernels=True):
 
 
 def load_dataset(data, seed, show=print_line):
-    """Load the data set of a recipe's section ``data``."""
-    from tinyalex import datasets
+    """Load the data set of a recipe's section ``data``.
 
-    return datasets.load(data.set, seed, data.test_share or 0.0, show)
+    If it cannot be used as it is, the DataError names the `tinyalex prepare` that may help.
+    """
+    from tinyalex import datasets
+    from tinyalex.datasets import containers
+
+    try:
+        return datasets.load(data.set, seed, data.test_share or 0.0, show)
+    except DataError as error:
+        source = Path(data.set)
+        if source.is_file() and containers.refusal(source):
+            raise
+        if command := suggestion.prepare_command(source):
+            out = shlex.quote(command[-1])
+            remedy = f"prepare the images, which may have any size and layout: {shlex.join(command)}"
+            raise DataError(f"{error}; or {remedy}; then give --data {out}") from error
+        if source.is_dir() and (instead := containers.instead_of_images(source)):
+            raise DataError(f"{source}: no images found; {instead}") from error
+        raise
 
 
 def with_data(recipe, path, test_share=None):
@@ -45,14 +65,12 @@ def with_data(recipe, path, test_share=None):
     test_share : float, optional
         ``--test-share``; None: the recipe's.
     """
-    names = {"shapes", "cifar10"}
-    path = path if path is None or path in names else str(Path(path).resolve())
-    if not (path or recipe.data.set):
+    path = path or os.path.expanduser(recipe.data.set)
+    if not path:
         raise UsageError(f"recipe {recipe.name}: names no data set; add --data with a folder or a tar of images")
-    given = {"set": path, "test_share": test_share}
-    return replace(
-        recipe, data=replace(recipe.data, **{key: value for key, value in given.items() if value is not None})
-    )
+    path = path if path in {"shapes", "cifar10"} else str(Path(path).resolve())
+    share = recipe.data.test_share if test_share is None else test_share
+    return replace(recipe, data=replace(recipe.data, set=path, test_share=share))
 
 
 def load_dataset_of_run(run, options, show=print_line):
@@ -93,8 +111,8 @@ def check_classes(run, dataset):
 
     if differing := sorted(set(dataset.classes) ^ set(run.classes)):
         raise DataError(
-            f"{dataset.name}: does not have the {len(run.classes)} classes of the run ({differing[0]!r} is only in one "
-            "of the two); give the data that the run was trained on"
+            f"{dataset.name}: does not have the {counted(len(run.classes), 'class')} of the run ({differing[0]!r} is "
+            "only in one of the two); give the data that the run was trained on"
         )
     classes = list(run.classes)
     return dataset if list(dataset.classes) == classes else parts.reordered(dataset, classes)
@@ -103,14 +121,15 @@ def check_classes(run, dataset):
 def describe_dataset(dataset):
     """Return a line with the sizes of a data set."""
     return (
-        f"{dataset.name}: {len(dataset.train):,} training and {len(dataset.test):,} test images of "
-        f"{dataset.train.size} x {dataset.train.size}, {len(dataset.classes)} classes"
+        f"{dataset.name}: {len(dataset.train):,} training and {counted(len(dataset.test), 'test image')} of "
+        f"{dataset.train.size} x {dataset.train.size}, {counted(len(dataset.classes), 'class')}"
     )
 
 
-def score_line(score):
-    """Return a line with a network's errors and loss."""
-    return f"test error {score.top1_error:.2%}, top-5 error {score.top5_error:.2%}, loss {score.loss:.4f}"
+def score_line(score, classes):
+    """Return a line with a network's errors and loss. Of five classes or fewer, no top-5 error."""
+    top5 = f", top-5 error {score.top5_error:.2%}" if classes > 5 else ""
+    return f"test error {score.top1_error:.2%}{top5}, loss {score.loss:.4f}"
 
 
 def save_pictures(gallery, names, folder):

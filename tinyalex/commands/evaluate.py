@@ -13,15 +13,19 @@ from tinyalex.commands.common import (
     print_to_stderr,
     score_line,
 )
-from tinyalex.commands.options import DATA, RUN, kernels_note, machine, no_kernels, test_share
+from tinyalex.commands.options import DATA, RUN, kernels_note, machine, no_kernels, test_share, user_path
 
 
 def options(command):
     """Add the command's options to its parser."""
     command.add_argument(
-        "runs", nargs="+", metavar="RUN", help=f"{RUN}; with several runs, their nets' probabilities are averaged"
+        "runs",
+        nargs="+",
+        type=user_path,
+        metavar="RUN",
+        help=f"{RUN}; with several runs, their nets' probabilities are averaged",
     )
-    command.add_argument("--data", metavar="DIR", help=f"{DATA} (default: the first run's)")
+    command.add_argument("--data", type=user_path, metavar="DIR", help=f"{DATA} (default: the first run's)")
     test_share(command, "the first run's")
     command.add_argument(
         "--views",
@@ -62,16 +66,17 @@ def run(options):
     if options.json:
         print_line(json.dumps(_as_json(options, scores, result, average, labels, dataset.classes)))
         return
+    classes = len(dataset.classes)
     views = f"; {options.views} views" if options.views > 1 else ""
     print_line(f"{describe_dataset(dataset)}{views}{kernels_note(options)}")
     for path in without_reflections:
         print_line(f"{path} was trained without reflections, but half of these views are reflected; --views 9 has none")
     for path, step, score in scores:
-        print_line(f"{path}, step {step}: {score_line(score)}")
+        print_line(f"{path}, step {step}: {score_line(score, classes)}")
     if len(scores) > 1:
         means = np.mean([score for _, _, score in scores], axis=0)
-        print_line(f"mean of these {len(scores)} errors: {score_line(result._make(means))}")
-        print_line(f"average of these {len(scores)} nets: {score_line(result)}")
+        print_line(f"mean of these {len(scores)} errors: {score_line(result._make(means), classes)}")
+        print_line(f"average of these {len(scores)} nets: {score_line(result, classes)}")
     if options.classes:
         print_line("\n".join(["", *_tables(average, labels, words)]))
 
@@ -101,14 +106,14 @@ def _tables(average, labels, words):
 
     names = [(word.split(",")[0].strip() or word)[:24] for word in words]
     width = max(5, *map(columns, names)) + 2
-    yield f"{'class':<{width}}{'images':>8}{'top-1 error':>13}{'top-5 error':>13}  most often mistaken for"
+    with_top5 = len(names) > 5
+    top5 = f"{'top-5 error':>13}" if with_top5 else ""
+    yield f"{'class':<{width}}{'images':>8}{'top-1 error':>13}{top5}  most often mistaken for"
     rows = [row for row in confusion.by_class(average, labels) if row.count]
     for row in sorted(rows, key=lambda row: (-row.top1_error, -row.top5_error, row.label)):
         mistake = f"{names[row.taken_for]} ({row.times:,})" if row.times else ""
-        line = (
-            f"{padded(names[row.label], width)}{row.count:>8,}{row.top1_error:>13.2%}{row.top5_error:>13.2%}  {mistake}"
-        )
-        yield line.rstrip()
+        top5 = f"{row.top5_error:>13.2%}" if with_top5 else ""
+        yield f"{padded(names[row.label], width)}{row.count:>8,}{row.top1_error:>13.2%}{top5}  {mistake}".rstrip()
     pairs = confusion.confused(average, labels)
     if pairs:
         yield from ("", "most often confused")

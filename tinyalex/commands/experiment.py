@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tinyalex.commands.common import load_dataset, print_line, with_data
-from tinyalex.commands.options import DATA, changes, machine, test_share
+from tinyalex.commands.options import DATA, changes, machine, test_share, user_path
 from tinyalex.errors import UsageError
 from tinyalex.experiments.catalogue import COMPARISONS, RACE
 from tinyalex.recipes import recipe as recipes
@@ -18,10 +18,11 @@ def options(command):
         metavar="NAME",
         help=f"what to compare; {RACE}: epochs until 25 %% training error with each activation (Figure 1); {titles}",
     )
-    command.add_argument("--data", default="shapes", metavar="DIR", help=f"{DATA} (default: shapes)")
+    command.add_argument("--data", type=user_path, default="shapes", metavar="DIR", help=f"{DATA} (default: shapes)")
     test_share(command, "the recipe's data.test_share, or 0")
     command.add_argument(
         "--recipe",
+        type=user_path,
         metavar="RECIPE",
         help=f"recipe whose net is varied (default: cifar10-columns; for {RACE}: cifar10-relu)",
     )
@@ -45,6 +46,7 @@ def options(command):
     )
     command.add_argument(
         "--out",
+        type=user_path,
         default="experiments",
         metavar="DIR",
         help="save everything in DIR/NAME; an experiment that was stopped there is resumed (default: experiments)",

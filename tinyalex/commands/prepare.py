@@ -4,7 +4,9 @@ import os
 from pathlib import Path
 
 from tinyalex.commands.common import print_line
+from tinyalex.commands.options import user_path
 from tinyalex.errors import UsageError
+from tinyalex.words import counted
 
 _ILSVRC_2012 = {"train": "1,281,167 training", "test": "50,000 validation"}  # images
 
@@ -14,13 +16,14 @@ def options(command):
     command.add_argument(
         "sources",
         nargs="+",
+        type=user_path,
         metavar="SOURCE",
         help="folders, tar files and label lists that together make one set: ILSVRC-2012's tars and devkit, a folder "
         "per class, a folder of validation images with a label list, Kaggle's folders, Tiny ImageNet, CIFAR-10 and "
         "CIFAR-100; the layout is detected",
     )
     command.add_argument(
-        "out", metavar="OUT", help="folder for the set; a preparation that was stopped there is resumed"
+        "out", type=user_path, metavar="OUT", help="folder for the set; a preparation that was stopped there is resumed"
     )
     number = {"type": int, "metavar": "N"}
     command.add_argument(
@@ -46,7 +49,10 @@ def options(command):
         help="if the sources have no test images: the fraction of images to test on, from 0 to 1 (default: 0)",
     )
     command.add_argument(
-        "--mean-from", metavar="SET", help="use the mean image and colour statistics of another prepared set"
+        "--mean-from",
+        type=user_path,
+        metavar="SET",
+        help="use the mean image and colour statistics of another prepared set",
     )
     command.add_argument(
         "--max-bad",
@@ -114,16 +120,18 @@ def _summary(made, out):
 
     counts = {split: part["count"] for split, part in made["splits"].items()}
     yield (
-        f"{out}: {made['kind']}, {counts['train']:,} training and {counts['test']:,} test images of "
-        f"{made['size']} x {made['size']}, {len(made['classes']):,} classes; identity {made['identity'][:8]}"
+        f"{out}: {made['kind']}, {counts['train']:,} training and {counted(counts['test'], 'test image')} of "
+        f"{made['size']} x {made['size']}, {counted(len(made['classes']), 'class')}; identity {made['identity'][:8]}"
     )
     for split, complete in _ILSVRC_2012.items() if made["kind"] == "ILSVRC-2012" else ():
         if counts[split] and not complete.startswith(f"{counts[split]:,} "):
             yield f"not all of ILSVRC-2012, which has {complete} images"
     if made["odd"]:
-        yield "unusual: " + ", ".join(f"{count:,} {name}" for name, count in made["odd"].items())
+        kinds = {name: "with decoder warnings" if name == "warnings" else name for name in made["odd"]}
+        odd = ", ".join(f"{count:,} {kinds[name]}" for name, count in made["odd"].items())
+        yield f"not plain colour JPEGs, but used like the others: {odd}"
     if bad := [image for part in made["splits"].values() for image in part["skipped"]]:
-        what = f"{len(bad):,} image{'s' * (len(bad) > 1)} that cannot be decoded"
+        what = f"{counted(len(bad), 'image')} that cannot be decoded"
         yield f"left out: {what}, for example {bad[0]['name']}: {bad[0]['reason']}; {out / SKIPPED} lists them"
     elif (out / SKIPPED).exists():
         yield f"{out / SKIPPED} lists the files that were skipped"
@@ -134,4 +142,5 @@ def _summary(made, out):
     for name, version in made["decoder"].items():
         if " and " in version:
             yield f"warning: some images were decoded with {name} {version}; their pixels may differ slightly"
-    yield f"look at {out / NAME} to check images and class names"
+    if (out / NAME).is_file():
+        yield f"look at {out / NAME} to check images and class names"

@@ -5,8 +5,18 @@ from pathlib import Path
 
 from tinyalex.commands.common import describe_dataset, load_dataset, print_line, save_pictures, score_line, with_data
 from tinyalex.commands.cuda_convnet import load_recipe
-from tinyalex.commands.options import DATA, RUN, kernels_note, machine, no_kernels, rate_file, recipe, test_share
-from tinyalex.errors import StorageError, UsageError
+from tinyalex.commands.options import (
+    DATA,
+    RUN,
+    kernels_note,
+    machine,
+    no_kernels,
+    rate_file,
+    recipe,
+    test_share,
+    user_path,
+)
+from tinyalex.errors import ForeignFileError, StorageError, UsageError
 from tinyalex.recipes import recipe as recipes
 from tinyalex.runs.resume import SAVE_EVERY, ResumeOptions
 from tinyalex.runs.runlog import quietly
@@ -16,10 +26,11 @@ def options(command):
     """Add the command's options to its parser."""
     recipe(command, "shapes")
     rate_file(command)
-    command.add_argument("--data", metavar="DIR", help=f"{DATA} (default: the recipe's)")
+    command.add_argument("--data", type=user_path, metavar="DIR", help=f"{DATA} (default: the recipe's)")
     test_share(command, "the recipe's data.test_share, or 0")
     command.add_argument(
         "--out",
+        type=user_path,
         metavar="RUN",
         help="folder for the log, the checkpoints and the pictures; a run that was stopped there is resumed "
         "(default: runs/RECIPE)",
@@ -33,6 +44,7 @@ def options(command):
     )
     command.add_argument(
         "--init-from",
+        type=user_path,
         metavar="RUN",
         help=f"start with the weights of another run ({RUN}); layers whose shapes differ, for example because the "
         "classes do, start from random weights",
@@ -105,11 +117,17 @@ def run(options):
     train = footnote3.train if options.footnote_3 else runs_train.train
     result = train(recipe, dataset, out, options.devices, options.seed, show, resume_options, kernels=options.kernels)
     last_run = out / footnote3.STAGES[-1] if options.footnote_3 else out
-    pictures = [path for path, _ in save_pictures(Gallery(last_run, dataset), QUICK, last_run)]
+    gallery, pictures = Gallery(last_run, dataset), []
+    for name in QUICK:
+        try:
+            pictures += [path for path, _ in save_pictures(gallery, [name], last_run)]
+        except ForeignFileError as error:  # it appeared during the run
+            draw = shlex.join(["tinyalex", "figures", str(last_run), "--only", name])
+            show(f"warning: {str(error).split(', so it')[0]}; move it, and draw the picture: {draw}")
     for path, reason in retention.pinned(checkpoint.by_step(last_run)).items():
         show(f"{path} is kept: {reason}")
-    show(score_line(result))
-    show(f"pictures: {', '.join(map(str, pictures))}")
+    show(score_line(result, len(dataset.classes)))
+    show(f"pictures: {', '.join(map(str, pictures)) or 'none'}")
 
 
 def _command(options):

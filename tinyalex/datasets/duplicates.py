@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from tinyalex.words import counted
+
 
 def find(hashes, names):
     """Group images with equal pixels.
@@ -42,8 +44,7 @@ def describe(groups, classes):
     """
     across = sum(len({name.split("/")[0] for name in group}) > 1 for group in groups)
     mixed = [group for group in groups if len({_class(name) for name in group} & set(classes)) > 1]
-    images = f"{len(groups):,} image{'s' * (len(groups) > 1)}"
-    line = f"duplicates: {images}, {across:,} of them in both training and test"
+    line = f"duplicates: {counted(len(groups), 'image')}, {across:,} of them in both training and test"
     if not mixed:
         return line
     first, second = mixed[0][0], next(name for name in mixed[0] if _class(name) != _class(mixed[0][0]))

@@ -44,7 +44,7 @@ def decode(content, file, size=None):
     if w == h == (size or w) and w <= _LARGEST:
         return np.array(image.convert("RGB"))
     wanted = f"{size} x {size} like the others" if size else f"square and at most {_LARGEST} a side"
-    raise DataError(f"{file}: {w} x {h} pixels, but it has to be {wanted}; `tinyalex prepare` resizes images")
+    raise DataError(f"{file}: {w} x {h} pixels, but it has to be {wanted}; resize it")
 
 
 def load(path, test_share=0.0, show=print):

@@ -10,13 +10,14 @@ from tinyalex.figures.contact_sheet import mosaic
 from tinyalex.figures.kernel_grid import kernels
 from tinyalex.figures.learning_curves import curves
 from tinyalex.figures.neighbours import neighbours
-from tinyalex.figures.page import save
+from tinyalex.figures.page import check_files, save
 from tinyalex.figures.race import race
 from tinyalex.figures.seeds import seeds
 from tinyalex.figures.top_five import panel
 
 __all__ = [
     "architecture",
+    "check_files",
     "colourfulness",
     "curves",
     "kernels",

@@ -2,13 +2,15 @@
 
 import io
 import unicodedata
+import zlib
 from functools import cache
 from pathlib import Path
 
 from tinyalex.errors import StorageError
-from tinyalex.system import storage
+from tinyalex.system import ownership, storage
 
 DPI = 150
+_KEYWORD = b"tinyalex\0"
 INK, MUTED, PALE, FAINT = "#24292f", "#6e7781", "#b4bac1", "#e9ebee"
 BLUE, VERMILION = "#0072b2", "#d55e00"  # Okabe and Ito's palette, which colour-blind readers can tell apart
 LIGHT_BLUE, PINK = "#b5d3ea", "#f29ca3"
@@ -117,7 +119,13 @@ def short_name(name, width, size, weight="normal"):
     return shown
 
 
-def save(figure, path, new=False):
+def check_files(paths, marked=True):
+    """Raise ForeignFileError if `save` would have to replace a file that tinyalex did not make."""
+    for path in map(Path, paths):
+        storage.check(path, None if marked else _is_signed)
+
+
+def save(figure, path, marked=True):
     """Write a figure as a PNG file, atomically; the same figure always gives the same bytes.
 
     Parameters
@@ -125,8 +133,9 @@ def save(figure, path, new=False):
     figure : matplotlib.figure.Figure
     path : str or Path
         In an existing folder. A file of this name is replaced if tinyalex made it.
-    new : bool
-        Never replace a file, and leave no marker in the folder; a file that has these bytes already is no error.
+    marked : bool
+        Whether the folder's marker lists the file. If not, for a single file that a user names, the picture carries a
+        hash of itself, and only such a picture is replaced, if it was not changed.
 
     Raises
     ------
@@ -142,4 +151,17 @@ def save(figure, path, new=False):
     )  # without matplotlib's version, which would change the bytes
     if not path.parent.is_dir():
         raise StorageError(f"{path}: cannot be written (no such folder); check that the folder exists")
-    storage.write_bytes(path, png.getvalue(), new)
+    storage.write_bytes(path, *((png.getvalue(),) if marked else (_signed(png.getvalue()), _is_signed)))
+
+
+def _signed(png):
+    # Insert a text with a hash of the rest, before the last chunk, which has 12 bytes.
+    text = _KEYWORD + ownership.digest(png).encode()
+    chunk = b"tEXt" + text
+    return png[:-12] + len(text).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big") + png[-12:]
+
+
+def _is_signed(path):
+    content = path.read_bytes()
+    rest = content[: -(len(_signed(b"")) + 12)] + content[-12:]
+    return len(rest) > 12 and content == _signed(rest)

@@ -3,6 +3,7 @@
 import numpy as np
 
 from tinyalex.figures.page import BLUE, FAINT, INK, MUTED, PALE, VERMILION, drawable, new_figure, short_name, write
+from tinyalex.words import counted
 
 LEFT_PANEL, RIGHT_PANEL, ROW = 3.6, 2.7, 0.62  # inches; one row per net
 NAMES, GAP, EDGE, TOP, BOTTOM = 1.45, 0.45, 0.35, 0.95, 0.62
@@ -89,4 +90,4 @@ def _heading(result):
 
 
 def _subheading(result):
-    return f"{result['data']['shown']}; {result['epochs']} epochs; seeds: {result['seeds']}"
+    return f"{result['data']['shown']}; {counted(result['epochs'], 'epoch')}; seeds: {result['seeds']}"

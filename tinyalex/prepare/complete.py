@@ -152,7 +152,7 @@ def _check_bad(out, sums, text):
         ):  # none of its few images could be decoded
             path = out / sums.shards[split].pop()["file"]
             if ownership.is_ours(path):
-                storage.remove(path)
+                ownership.remove(path)
         for shard in sums.shards[split]:
             if not shard["count"]:
                 raise DataError(f"{out}: {shard['file']}: none of its images can be decoded; see {out / SKIPPED}")

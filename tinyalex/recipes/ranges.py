@@ -1,11 +1,11 @@
 """The type and range of each key of a recipe, with a description for error messages."""
 
-import difflib
 import math
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 from tinyalex.errors import UsageError
+from tinyalex.words import did_you_mean
 
 Rule: TypeAlias = tuple[str, Callable[[Any], Any]]  # a description, and a function that checks and converts a value
 
@@ -155,11 +155,8 @@ def check(key: str, value: Any) -> Any:
 
 
 def unknown(key: str, candidates: Iterable[str] = RULES, what: str = "key") -> UsageError:
-    """Make the UsageError for a name that is not among the candidates; its message names the most similar one."""
-
-    def similarity(candidate: str) -> float:
-        whole = difflib.SequenceMatcher(None, key, candidate).ratio()
-        last = difflib.SequenceMatcher(None, key.rpartition(".")[2], candidate.rpartition(".")[2]).ratio()
-        return whole + last
-
-    return UsageError(f'{key}: no such {what}; did you mean "{max(candidates, key=similarity)}"?')
+    """Make the UsageError for a name that is not among the candidates; its message names a similar one, or all."""
+    remedy = did_you_mean(key, candidates)
+    if candidates is RULES and remedy.count(",") > 20:  # no such section either
+        remedy = "; give a key of net, init, data or learning, such as learning.rate"
+    return UsageError(f"{key}: no such {what}{remedy}")

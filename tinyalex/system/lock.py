@@ -44,8 +44,8 @@ def hold(folder, doing, other):
     Path(folder).mkdir(parents=True, exist_ok=True)
     path = Path(folder) / NAME
     if is_lock(path):  # of an earlier version; if it is not, nothing is lost: an empty file is left empty
-        ownership.adopt(Path(folder), [NAME])
-    ownership.claim([path])
+        ownership.adopt(Path(folder), [], growing=[NAME])
+    ownership.claim(path)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
     try:
         if not _fits(os.pread(descriptor, 1000, 0)):
@@ -54,6 +54,9 @@ def hold(folder, doing, other):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             who = os.pread(descriptor, 1000, 0).decode("utf-8", "replace") or "it has just started"
+            if os.fstat(descriptor).st_nlink > 1:
+                what = f"is a hard link, and another process is {doing} in the folder of the same file ({who})"
+                raise BusyError(f"{path}: {what}; copy the folder without hard links, or wait for it") from None
             raise BusyError(
                 f"{folder}: another process is {doing} here ({who}); wait for it or give another {other}"
             ) from None

@@ -6,6 +6,7 @@ from tinyalex.datasets.index import devkit, labels, tables
 from tinyalex.datasets.index.layout import Group, first_three, root_name
 from tinyalex.datasets.names import shown
 from tinyalex.errors import DataError
+from tinyalex.words import counted
 
 META = "meta.mat"
 _KNOWN = labels.LABELS | labels.NAMES | {META}
@@ -149,7 +150,7 @@ def _pair(found, groups):
     images = {labels.bare_name(image.name): (group, image) for group in groups for image in _flat(group)}
     count = sum(len(_flat(group)) for group in groups)
     where = first_three([group.name for group in groups])
-    what = f"{found.file}: {len(found.values):,} labels for {count:,} images in {where}"
+    what = f"{found.file}: {counted(len(found.values), 'label')} for {counted(count, 'image')} in {where}"
     if len(images) < count:
         raise DataError(f"{what}, but several have the same name; keep one of each")
     names = sorted(images) if found.names is None else found.names

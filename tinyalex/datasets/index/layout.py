@@ -14,6 +14,7 @@ import re
 
 from tinyalex.datasets.index.labels import WNID
 from tinyalex.errors import DataError
+from tinyalex.words import counted
 
 _SPLITS = {
     **{"train": "train", "training": "train", "test": "test", "testing": "test"},
@@ -60,7 +61,7 @@ class Group:
         """Add images to those skipped: the given ones each by name, or all of the group in one line."""
         if images is None:
             count = len(self.flat) + len(self.values) + sum(map(len, self.classes.values()))
-            self.listing.skipped.add("/".join(self.base), f"{count:,} image{'s' * (count > 1)}: {reason}")
+            self.listing.skipped.add("/".join(self.base), f"{counted(count, 'image')}: {reason}")
         for image in images or ():
             self.listing.skipped.add("/".join((*self.base, image.name)), reason)
 

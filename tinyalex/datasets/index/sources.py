@@ -10,7 +10,7 @@ No image is read here, and no archive is extracted into files.
 import os
 from pathlib import Path
 
-from tinyalex.datasets import cifar, names
+from tinyalex.datasets import cifar, containers, names
 from tinyalex.datasets.index import archives, cifar10, folder, layout, md5, named, numbered, splits, subset, unpack
 from tinyalex.datasets.index.classes import resolve
 from tinyalex.datasets.index.documents import Documents, is_document
@@ -124,7 +124,8 @@ def check_output(sources, out):
     for source in sources:
         resolved = Path(os.path.realpath(source))
         if resolved in (target, *target.parents):
-            raise UsageError(f"{out}: is inside the source {source}; choose another folder")
+            where = "is the source itself" if resolved == target else f"is inside the source {source}"
+            raise UsageError(f"{out}: {where}; choose another folder")
 
 
 def _wanted(name):
@@ -145,6 +146,8 @@ def _list(path, unpacked, listing):
                     _list_archive(Path(file), parts, unpacked, listing)
         elif not path.is_file():
             raise DataError(f"{path}: no such folder or file; give images in a folder, a tar or a zip")
+        elif reason := containers.refusal(path):
+            raise DataError(f"{path}: {reason}")
         elif unpack.is_archive(path) or archives.is_archive(path.name):
             _list_archive(path, (path.name,), unpacked, listing)
         elif is_image(path.name):
@@ -180,6 +183,9 @@ def index_images(listings, show, skipped, numeric_folders=False):
     if not train and not test:
         sources = " ".join(listing.source for listing in listings)
         passed = f" ({skipped.summary()})" if skipped else ""
+        for listing in listings:
+            if Path(listing.source).is_dir() and (instead := containers.instead_of_images(Path(listing.source))):
+                raise DataError(f"{listing.source}: no images found; {instead}")
         raise DataError(f"{sources}: no images found{passed}; expected class folders, ILSVRC's tars, or CIFAR's files")
     if nested := sorted(name for group in groups for name in group.classes if "/" in name):
         show(f"{groups[0].name}: folders inside folders; their classes are named by their paths, such as {nested[0]}")

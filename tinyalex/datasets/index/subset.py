@@ -5,6 +5,7 @@ import re
 
 from tinyalex import randomness
 from tinyalex.errors import UsageError
+from tinyalex.words import counted
 
 
 def parse(text):
@@ -74,7 +75,9 @@ def split_off_test(index, share, seed, show):
 def take(index, classes, per_class, seed):
     """Keep the first ``classes`` classes, and at most ``per_class`` images of each in either split; None: all."""
     if classes is not None and classes > len(index.classes):
-        raise UsageError(f"--subset {classes}: the set has {len(index.classes):,} classes; give a smaller number")
+        raise UsageError(
+            f"--subset {classes}: the set has {counted(len(index.classes), 'class')}; give a smaller number"
+        )
     names, splits = index.classes[:classes], {}
     for split, entries in index.splits.items():
         chosen = [entry for entry in entries if entry.label < len(names)]
