@@ -12,6 +12,10 @@ import os
 import sys
 import traceback
 
+# Before NumPy is imported: its BLAS would start a thread for each processor of the machine, of which we use none
+# (`tinyalex.devices.parallel`), and end the process where a container does not allow so many.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from tinyalex import __version__
 from tinyalex.commands import ALL
 from tinyalex.errors import DeviceError, Interrupted, StorageError, TinyalexError, UsageError
@@ -46,10 +50,8 @@ def main(argv=None):
         if "run_command" not in options:
             parser.print_help()
             return 2
-        if getattr(options, "threads", None) is not None:
-            from tinyalex.devices import parallel
-
-            parallel.set_threads(options.threads)
+        if "threads" in options:
+            _start_threads(options.threads)
         options.argv = argv
         code = options.run_command.run(options) or 0
         sys.stdout.flush()
@@ -71,6 +73,17 @@ def main(argv=None):
         return _report(*_message_and_code(error))
 
 
+def _start_threads(count):
+    from tinyalex.devices import container, parallel
+
+    if count is not None:
+        parallel.set_threads(count)
+    workers = parallel.workers()
+    if workers.count < workers.wanted:
+        warning = f"only {workers.count} of {workers.wanted} threads can be started ({container.limit_of_processes()})"
+        _report(f"{warning}; the command continues with these", 0, "tinyalex: warning:")
+
+
 def _set_up_output():
     # Replace a missing stream by the null device and escape characters that the encoding lacks: printing must not end
     # a run.
@@ -84,6 +97,11 @@ def _set_up_output():
 
 def _message_and_code(error):
     """Return an error's message, one line, and its exit code."""
+    if _no_more_processes(error):
+        from tinyalex.devices import container
+
+        why = f"no thread or process can be started ({container.limit_of_processes()})"
+        return f"{why}; allow more of them, or use --threads 1 or --workers 1", DeviceError.exit_code
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS | _PATH_ERRORS:
         remedy = "give another path" if error.errno in _PATH_ERRORS else "free some space or check the permissions"
         return f"{error.filename or 'output'}: {error.strerror}; {remedy}", StorageError.exit_code
@@ -96,6 +114,12 @@ def _message_and_code(error):
     if isinstance(error, TinyalexError):
         return str(error), error.exit_code
     return f"{type(error).__name__}: {error}; a bug in tinyalex: run it again with --debug and report the traceback", 1
+
+
+def _no_more_processes(error):
+    if isinstance(error, BlockingIOError):  # from fork; from a pipe that is full it says how much was written
+        return error.errno == errno.EAGAIN and not hasattr(error, "characters_written")
+    return isinstance(error, RuntimeError) and str(error) == "can't start new thread"
 
 
 def _report(line, code, prefix="tinyalex: error:"):

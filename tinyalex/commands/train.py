@@ -72,13 +72,13 @@ def run(options):
     from tinyalex.devices.device import Device
     from tinyalex.experiments import footnote3
     from tinyalex.gallery.gallery import QUICK, Gallery
+    from tinyalex.network import alexnet, memory
     from tinyalex.runs import checkpoint, finetune, retention, run_folder
     from tinyalex.runs import train as runs_train
 
     overrides = list(options.set) + ([] if options.epochs is None else [f"learning.epochs={options.epochs}"])
     recipe = with_data(recipes.load(options.recipe, overrides), options.data)
-    for name in options.devices:
-        Device(name, options.kernels)  # raises DeviceError now, before the data set is loaded
+    on_host = [Device(name, options.kernels).on_host for name in options.devices]  # DeviceError now, not after the data
     out = Path(options.out or Path("runs") / recipe.name)
     if not options.save_every > 0:
         raise UsageError(f"--save-every {options.save_every:g}: give a number of minutes above 0")
@@ -95,6 +95,8 @@ def run(options):
     show(recipes.to_toml(recipe))
     devices = f"devices {' '.join(options.devices)}{kernels_note(options)}"
     show(f"{describe_dataset(dataset)}; results go to {out}; {devices}, seed {options.seed}")
+    if all(on_host) and (line := memory.warning(alexnet.describe(recipe.net, recipe.init), recipe.learning.batch)):
+        show(f"warning: {line}")
     resume_options = ResumeOptions(
         options.fresh, options.change, options.exact, options.weak_signal, 60 * options.save_every, _command(options),
         options.init_from,

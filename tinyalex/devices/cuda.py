@@ -5,6 +5,18 @@ import os
 
 from tinyalex.errors import DeviceError
 
+_in_use = False  # whether this process has found a GPU
+_lost = False  # whether it was forked from one that had
+
+
+def _after_fork():
+    global _lost
+    _lost = _in_use
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
 
 def find(name, index):
     """Return CuPy, CuPy's wrapper of cuBLAS, and CuPy's device object of a GPU.
@@ -18,8 +30,15 @@ def find(name, index):
     Raises
     ------
     DeviceError
-        If CuPy, its libraries, the driver or the GPU is missing.
+        If CuPy, its libraries, the driver or the GPU is missing, or if this process was forked from one that used a
+        GPU: CUDA does not work then (CUDA C++ Programming Guide, "Interprocess Communication").
     """
+    global _in_use
+    if _lost:
+        raise DeviceError(
+            f"{name}: CUDA does not work in a process that was forked from one that used it; "
+            "start processes with multiprocessing.get_context('spawn')"
+        )
     # With this, cuBLAS is reproducible bit by bit even if two streams share a handle.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     try:
@@ -38,6 +57,7 @@ def find(name, index):
     except ImportError as error:
         extra = f"cuda{runtime.runtimeGetVersion() // 1000}"
         raise DeviceError(f"{name}: CuPy finds no cuBLAS ({error}); pip install 'tinyalex[{extra}]'") from error
+    _in_use = True
     return cupy, cublas, cupy.cuda.Device(index)
 
 

@@ -17,6 +17,7 @@ from tinyalex.prepare.index.classes import resolve
 from tinyalex.prepare.index.documents import Documents, is_document
 from tinyalex.prepare.index.entries import Entry, Index
 from tinyalex.prepare.index.listing import FileSpan, Listing, Skipped, is_image
+from tinyalex.system import bars
 
 MOST = 1_600_000  # images and folders in a source; ILSVRC-2012 has 1.43 million, test images included
 
@@ -70,8 +71,6 @@ def index(
     StorageError
         If the disk is too full for unpacking.
     """
-    from tqdm import tqdm
-
     subset.check(test_share, classes, per_class)
     check_output(sources, scratch)
     skipped = Skipped()
@@ -81,7 +80,7 @@ def index(
             md5.verify(path, show)
         return unpack.as_plain_tar(path, scratch, show)
 
-    with tqdm(desc="listing", unit=" files", disable=None, leave=False) as bar:
+    with bars.bar(desc="listing", unit=" files") as bar:
         listings = [Listing(str(source), most, skipped, _wanted, bar.update) for source in sources]
         for listing in listings:
             _list(Path(listing.source), unpacked, listing)
