@@ -1,12 +1,11 @@
 """The command line: parse the options, run one module of `tinyalex.commands`, and print errors.
 
-Only this module prints errors and returns exit codes: 0 done; 1 a bug in tinyalex, or a check that failed; 2 usage;
-3 data; 4 weights or checkpoint; 5 diverged; 6 folder in use; 7 disk or permission; 8 device; 75 stopped and saved, can
-be resumed; 130 interrupted by Ctrl-C; 141 the reader of a pipe closed it.
+Only this module prints errors and returns exit codes: 0 done; 1 a bug in tinyalex, a check that failed, or matplotlib
+that cannot be used; 2 usage; 3 data; 4 weights or checkpoint; 5 diverged; 6 folder in use; 7 disk or permission; 8
+device; 75 stopped and saved, can be resumed; 130 interrupted by Ctrl-C; 141 the reader of a pipe closed it.
 """
 
 import argparse
-import contextlib
 import errno
 import os
 import sys
@@ -18,6 +17,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from tinyalex import __version__
 from tinyalex.commands import ALL
+from tinyalex.commands.common import print_warning, silence
 from tinyalex.errors import DeviceError, Interrupted, StorageError, TinyalexError, UsageError
 
 _DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
@@ -44,6 +44,21 @@ def main(argv=None):
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     _set_up_output()
+    code = _run(argv)
+    # Python would change the exit code if it could not write what is left in the buffers.
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        silence(sys.stdout)
+        code = code or (141 if isinstance(error, BrokenPipeError) else _report(*_message_and_code(error)))
+    try:
+        sys.stderr.flush()
+    except OSError:
+        silence(sys.stderr)
+    return code
+
+
+def _run(argv):
     try:
         parser = _parser()
         options = parser.parse_args(argv)
@@ -53,13 +68,11 @@ def main(argv=None):
         if "threads" in options:
             _start_threads(options.threads)
         options.argv = argv
-        code = options.run_command.run(options) or 0
-        sys.stdout.flush()
-        return code
+        return options.run_command.run(options) or 0
     except SystemExit as stop:  # --help and --version
-        return stop.code
+        return stop.code or 0
     except BrokenPipeError:  # the reader of our output, such as head, has closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence(sys.stdout)
         return 141
     except KeyboardInterrupt:
         return _report("interrupted", 130)
@@ -81,17 +94,18 @@ def _start_threads(count):
     workers = parallel.workers()
     if workers.count < workers.wanted:
         warning = f"only {workers.count} of {workers.wanted} threads can be started ({container.limit_of_processes()})"
-        _report(f"{warning}; the command continues with these", 0, "tinyalex: warning:")
+        print_warning(f"{warning}; the command continues with these")
 
 
 def _set_up_output():
     # Replace a missing stream by the null device and escape characters that the encoding lacks: printing must not end
-    # a run.
-    for name in ("stdout", "stderr"):
+    # a run. In this order each gets its own number back: else the next file that is opened would get it, and with it
+    # what libraries print.
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
-        elif hasattr(stream, "reconfigure"):
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+        elif name != "stdin" and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
 
@@ -123,8 +137,10 @@ def _no_more_processes(error):
 
 
 def _report(line, code, prefix="tinyalex: error:"):
-    with contextlib.suppress(OSError):  # stderr is closed
+    try:
         print(prefix, " ".join(line.splitlines()), file=sys.stderr, flush=True)
+    except OSError:
+        silence(sys.stderr)
     return code
 
 

@@ -1,5 +1,7 @@
-"""What commands share: printing, loading a run or a data set, completing a recipe, saving a run's pictures."""
+"""What commands share: printing, loading a run or a data set, completing a recipe."""
 
+import contextlib
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +14,37 @@ def print_line(text):
     print(text, flush=True)
 
 
+def print_if_possible(text):
+    """Print; if the output is closed or full, print no more from then on: that does not end work of hours."""
+    try:
+        print_line(text)
+    except OSError:
+        silence(sys.stdout)
+
+
+def print_warning(line):
+    """Print a warning to stderr, if that is possible."""
+    try:
+        print(f"tinyalex: warning: {line}", file=sys.stderr, flush=True)
+    except OSError:
+        silence(sys.stderr)
+
+
+def silence(stream):
+    """Let a stream that is closed, or whose disk is full, drop what is and will be written to it."""
+    with contextlib.suppress(OSError):  # if it is no file
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
+
+
 def load_run(path, devices=("cpu",), kernels=True):
     """Load a run; warn on stderr about newer checkpoints that were skipped because they are damaged."""
     from tinyalex.runs import run_folder
 
     run = run_folder.load(path, devices, kernels)
     for line in run.passed_over:
-        print(f"tinyalex: warning: {line}; the checkpoint before it is used", file=sys.stderr, flush=True)
+        print_warning(f"{line}; the checkpoint before it is used")
     return run
 
 
@@ -73,13 +99,3 @@ def describe_dataset(dataset):
 def score_line(score):
     """Return a line with a network's errors and loss."""
     return f"test error {score.top1_error:.2%}, top-5 error {score.top5_error:.2%}, loss {score.loss:.4f}"
-
-
-def save_pictures(gallery, names, folder):
-    """Draw pictures of a `tinyalex.gallery.gallery.Gallery`; yield each file's path and a line about its contents."""
-    from tinyalex import figures
-
-    for name in names:
-        figure, line = gallery.draw(name)
-        figures.save(figure, folder / f"{name}.png")
-        yield folder / f"{name}.png", line

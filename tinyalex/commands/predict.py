@@ -7,7 +7,7 @@ import numpy as np
 
 from tinyalex.commands.common import load_run, print_line
 from tinyalex.commands.options import RUN, kernels_note, machine, no_kernels
-from tinyalex.errors import DataError
+from tinyalex.errors import DataError, TinyalexError
 
 _LARGEST = 64 << 20  # bytes of a file
 
@@ -54,8 +54,11 @@ def run(options):
     if options.picture and images:
         from tinyalex import figures
 
-        figure = figures.panel(list(images.values()), None, np.array(list(found.values())), run.words)
-        figures.save(figure, options.picture, new=True)
+        try:
+            figure = figures.panel(list(images.values()), None, np.array(list(found.values())), run.words)
+            figures.save(figure, options.picture, new=True)
+        except TinyalexError as error:
+            errors[options.picture] = error
     if errors:
         raise ExceptionGroup("images", list(errors.values()))
 

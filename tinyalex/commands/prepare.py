@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from tinyalex.commands.common import print_line
+from tinyalex.commands.common import print_if_possible, print_line
 from tinyalex.errors import UsageError
 
 _ILSVRC_2012 = {"train": "1,281,167 training", "test": "50,000 validation"}  # images
@@ -80,11 +80,11 @@ def run(options):
     chosen = {name: getattr(options, name) for name in Settings._fields}
     chosen["workers"] = options.workers or parallel.processors()
     out = Path(options.out)
-    with start(out, Settings(**chosen), print_line) as preparation:
+    with start(out, Settings(**chosen), print_if_possible) as preparation:
         index = sources.index(
             options.sources,
             preparation.scratch,
-            print_line,
+            print_if_possible,
             test_share=options.test_share,
             seed=options.seed,
             classes=classes,
@@ -129,4 +129,5 @@ def _summary(made, out):
     for name, version in made["decoder"].items():
         if " and " in version:
             yield f"warning: some images were decoded with {name} {version}; their pixels may differ slightly"
-    yield f"look at {out / NAME} to check images and class names"
+    if (out / NAME).exists():
+        yield f"look at {out / NAME} to check images and class names"

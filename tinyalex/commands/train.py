@@ -3,12 +3,11 @@
 import shlex
 from pathlib import Path
 
-from tinyalex.commands.common import describe_dataset, load_dataset, print_line, save_pictures, score_line, with_data
+from tinyalex.commands.common import describe_dataset, load_dataset, print_if_possible, score_line, with_data
 from tinyalex.commands.options import DATA, RUN, kernels_note, machine, no_kernels, recipe
 from tinyalex.errors import StorageError, UsageError
 from tinyalex.recipes import recipe as recipes
 from tinyalex.runs.resume import SAVE_EVERY, ResumeOptions
-from tinyalex.runs.runlog import quietly
 
 
 def options(command):
@@ -91,7 +90,7 @@ def run(options):
         finetune.read(options.init_from)  # raises CheckpointError now, before the data set is loaded
     dataset = load_dataset(recipe.data.set, options.seed)
     recipe = recipes.with_classes(recipe, len(dataset.classes))
-    show = quietly(print_line)
+    show = print_if_possible
     show(recipes.to_toml(recipe))
     devices = f"devices {' '.join(options.devices)}{kernels_note(options)}"
     show(f"{describe_dataset(dataset)}; results go to {out}; {devices}, seed {options.seed}")
@@ -104,11 +103,27 @@ def run(options):
     train = footnote3.train if options.footnote_3 else runs_train.train
     result = train(recipe, dataset, out, options.devices, options.seed, show, resume_options, kernels=options.kernels)
     last_run = out / footnote3.STAGES[-1] if options.footnote_3 else out
-    pictures = [path for path, _ in save_pictures(Gallery(last_run, dataset), QUICK, last_run)]
+    pictures, missing = _draw(Gallery(last_run, dataset), QUICK, last_run)
     for path, reason in retention.pinned(checkpoint.by_step(last_run)).items():
         show(f"{path} is kept: {reason}")
     show(score_line(result))
-    show(f"pictures: {', '.join(map(str, pictures))}")
+    if pictures:
+        show(f"pictures: {', '.join(map(str, pictures))}")
+    for reason, paths in missing.items():
+        again = shlex.join(["tinyalex", "figures", str(last_run)])
+        show(f"warning: not drawn: {', '.join(map(str, paths))} ({reason}); to draw them later: {again}")
+
+
+def _draw(gallery, names, folder):
+    # Return the paths of the pictures, and of those that cannot be drawn, by the reason; the run is complete without.
+    from tinyalex import figures
+
+    paths, missing = [], {}
+    for name in names:
+        path = folder / f"{name}.png"
+        reason = figures.attempt(lambda name=name: gallery.draw(name)[0], path)
+        (paths if reason is None else missing.setdefault(reason, [])).append(path)
+    return paths, missing
 
 
 def _command(options):

@@ -69,7 +69,7 @@ def parse(text: str, name: str = "unnamed", overrides: Sequence[str] = ()) -> Re
     """Build a recipe from TOML text, as `load` does from a file; `name` is used if the text has none."""
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"recipe {name}: {error}; correct the TOML") from None
     tables, notes = _renamed(tables)
     changes, change_notes = _renamed(dict(map(_split, overrides)))
@@ -191,7 +191,7 @@ def _split(override: str) -> tuple[str, Any]:
         raise UsageError(f"--set {override}: no value; write section.key=value")
     try:
         return key.strip(), tomllib.loads(f"x = {text}")["x"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         return key.strip(), text.strip()
 
 
