@@ -99,12 +99,13 @@ def _start_threads(count):
 
 def _set_up_output():
     # Replace a missing stream by the null device and escape characters that the encoding lacks: printing must not end
-    # a run. In this order each gets its own number back: else the next file that is opened would get it, and with it
-    # what libraries print.
+    # a run. The null device gets numbers 0 to 2, as far as they are free: the next file that is opened would get them
+    # otherwise, and with them what libraries print.
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
+            null = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, open(null, mode, encoding="utf-8"))  # noqa: SIM115
         elif name != "stdin" and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
