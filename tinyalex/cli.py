@@ -117,6 +117,8 @@ def _message_and_code(error):
 
         why = f"no thread or process can be started ({container.limit_of_processes()})"
         return f"{why}; allow more of them, or use --threads 1 or --workers 1", DeviceError.exit_code
+    if isinstance(error, FileNotFoundError) and "No usable temporary directory" in str(error):
+        return f"{error.strerror}; set TMPDIR to a folder that can be written", StorageError.exit_code
     if isinstance(error, OSError) and error.errno in _DISK_ERRORS | _PATH_ERRORS:
         remedy = "give another path" if error.errno in _PATH_ERRORS else "free some space or check the permissions"
         return f"{error.filename or 'output'}: {error.strerror}; {remedy}", StorageError.exit_code

@@ -251,6 +251,9 @@ def test_other_commands_where_nothing_but_one_folder_can_be_written(folder, read
     left_out(done.stdout, "set MPLCONFIGDIR to one", "contact_sheet.png")
     done = read_only("figures", "original", "--out", tmp_path)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1) and "set MPLCONFIGDIR to one" in done.stderr
+    done = read_only("bench", "shapes", "--batch", "2", "--rounds", "1", "--contenders", "im2col", "--threads", "1")
+    assert (done.returncode, done.stderr.count("\n")) == (7, 1)
+    assert done.stderr.endswith("; set TMPDIR to a folder that can be written\n")
     done = read_only(*train(folder, "/run"))
     assert done.returncode == 7 and done.stderr.startswith("tinyalex: error: /run") and done.stderr.count("\n") == 1
 

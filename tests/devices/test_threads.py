@@ -4,6 +4,7 @@ import concurrent.futures.thread
 import multiprocessing
 import os
 import sys
+import tempfile
 import threading
 import time
 import types
@@ -18,9 +19,11 @@ from tinyalex.datasets.loading import background, batches
 from tinyalex.datasets.loading.background import made_ahead
 from tinyalex.devices import cuda, happens_before, parallel
 from tinyalex.devices.device import Device
-from tinyalex.errors import DeviceError
+from tinyalex.errors import BusyError, DeviceError
 from tinyalex.network import alexnet
 from tinyalex.recipes import recipe as recipes
+from tinyalex.runs.train import train
+from tinyalex.system import lock
 from tinyalex.training.evaluation import evaluate
 from tinyalex.training.loop import Training
 
@@ -123,12 +126,12 @@ def test_locks_that_other_threads_hold_at_the_fork_do_not_matter():
     held, go = threading.Barrier(2), threading.Event()
 
     def hold():
-        for lock in locks:
-            lock.acquire()
+        for each in locks:
+            each.acquire()
         held.wait()
         go.wait()
-        for lock in locks:
-            lock.release()
+        for each in locks:
+            each.release()
 
     holder = threading.Thread(target=hold)
     holder.start()
@@ -189,6 +192,59 @@ def test_what_the_loader_made_ahead_in_the_parent_is_made_again():
     while len(made) < 4:
         time.sleep(0.001)
     assert forked(lambda: (made.clear(), list(going), sorted(made))[1:]) == ([1, 2, 3, 4, 5], [1, 2, 3, 4, 5])
+
+
+def test_a_whole_run_in_a_forked_process(tmp_path):
+    wanted = train(small(epochs=1), stripes(), tmp_path / "parent", show=print)
+    assert forked(lambda: train(small(epochs=1), stripes(), tmp_path / "child", show=str)) == wanted
+
+
+def test_a_forked_process_does_not_keep_the_lock_of_its_parent(tmp_path):
+    with lock.hold(tmp_path, "training", "--out"):
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.read(reading, 1)
+            os._exit(0)
+    try:
+        with lock.hold(tmp_path, "training", "--out"):  # while the child lives
+
+            def refused():
+                with pytest.raises(BusyError), lock.hold(tmp_path, "training", "--out"):
+                    pass
+
+            forked(refused)
+            refused()  # the child's end did not release it
+    finally:
+        os.write(writing, b".")
+        os.waitpid(child, 0)
+
+
+def test_a_block_that_a_forked_process_leaves_keeps_the_parents_lock(tmp_path):
+    def leave(held):
+        held.__exit__(None, None, None)
+
+    held = lock.hold(tmp_path, "training", "--out")
+    with held:
+        forked(lambda: leave(held))
+        with pytest.raises(BusyError, match=f"process {os.getpid()} "), lock.hold(tmp_path, "training", "--out"):
+            pass
+
+
+@pytest.mark.parametrize("wrong", ["CUPY_CACHE_DIR", "HOME", "TMPDIR", None])
+def test_cupy_keeps_its_kernels_in_memory_where_it_cannot_write(monkeypatch, tmp_path, wrong):
+    (tmp_path / "file").touch()
+    for name in ("CUPY_CACHE_DIR", "CUPY_CACHE_IN_MEMORY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    if wrong == "TMPDIR":
+        monkeypatch.setattr(tempfile, "gettempdir", lambda: (_ for _ in ()).throw(FileNotFoundError("no folder")))
+    elif wrong:
+        monkeypatch.setenv(wrong, str(tmp_path / "file"))
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(DeviceError):
+        cuda.find("cuda:0", 0)
+    assert os.environ.get("CUPY_CACHE_IN_MEMORY") == ("1" if wrong else None)
 
 
 def test_cuda_is_refused_in_a_process_that_was_forked_after_it_was_used(monkeypatch):

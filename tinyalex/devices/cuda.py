@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import tempfile
 
 from tinyalex.errors import DeviceError
 
@@ -41,6 +42,8 @@ def find(name, index):
         )
     # With this, cuBLAS is reproducible bit by bit even if two streams share a handle.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if not _can_keep_kernels():
+        os.environ.setdefault("CUPY_CACHE_IN_MEMORY", "1")
     try:
         cupy = importlib.import_module("cupy")
     except ImportError as error:
@@ -59,6 +62,17 @@ def find(name, index):
         raise DeviceError(f"{name}: CuPy finds no cuBLAS ({error}); pip install 'tinyalex[{extra}]'") from error
     _in_use = True
     return cupy, cublas, cupy.cuda.Device(index)
+
+
+def _can_keep_kernels():
+    # Whether CuPy can write the kernels that it compiles to its folder; if not, compiling would end with an error.
+    folder = os.path.expanduser(os.environ.get("CUPY_CACHE_DIR") or "~/.cupy/kernel_cache")
+    try:
+        tempfile.gettempdir()
+        os.makedirs(folder, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
 
 
 def _why_unavailable(runtime, error):
