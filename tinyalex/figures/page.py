@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import warnings
 from pathlib import Path
 
 from tinyalex.errors import PictureError, StorageError, TinyalexError
@@ -37,6 +38,14 @@ def importing():
     except Exception as error:
         why = f"{type(error).__name__}: {error}"
         raise PictureError(f"matplotlib cannot be used ({why}); try python -c 'import matplotlib.figure'") from error
+
+
+@contextlib.contextmanager
+def _any_characters():
+    # Characters that the font does not have are drawn as boxes, without a warning for each.
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph \d+", UserWarning)
+        yield
 
 
 def new_figure(width, height):
@@ -96,7 +105,8 @@ def text_width(text, size, weight="normal"):
         from matplotlib.textpath import text_to_path
 
     font = FontProperties(size=size, weight=weight)
-    return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72 * 1.05
+    with _any_characters():
+        return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72 * 1.05
 
 
 def short_name(name, width, size, weight="normal"):
@@ -130,9 +140,8 @@ def save(figure, path, new=False):
 
     path = Path(path)
     png = io.BytesIO()
-    FigureCanvasAgg(figure).print_png(
-        png, metadata={"Software": None}
-    )  # without matplotlib's version, which would change the bytes
+    with _any_characters():  # without matplotlib's version in the file, which would change the bytes
+        FigureCanvasAgg(figure).print_png(png, metadata={"Software": None})
     if not path.parent.is_dir():
         raise StorageError(f"{path}: cannot be written (no such folder); check that the folder exists")
     storage.write_bytes(path, png.getvalue(), new)
