@@ -103,10 +103,10 @@ def run(options):
     train = footnote3.train if options.footnote_3 else runs_train.train
     result = train(recipe, dataset, out, options.devices, options.seed, show, resume_options, kernels=options.kernels)
     last_run = out / footnote3.STAGES[-1] if options.footnote_3 else out
-    pictures, missing = _draw(Gallery(last_run, dataset), QUICK, last_run)
     for path, reason in retention.pinned(checkpoint.by_step(last_run)).items():
         show(f"{path} is kept: {reason}")
     show(score_line(result))
+    pictures, missing = _draw(Gallery(last_run, dataset), QUICK, last_run)
     if pictures:
         show(f"pictures: {', '.join(map(str, pictures))}")
     for reason, paths in missing.items():
