@@ -6,6 +6,7 @@ device; 75 stopped and saved, can be resumed; 130 interrupted by Ctrl-C; 141 the
 """
 
 import argparse
+import contextlib
 import errno
 import os
 import sys
@@ -80,7 +81,8 @@ def _run(argv):
         return _report(str(stop), stop.exit_code, "tinyalex:")
     except Exception as error:
         if "--debug" in argv:
-            traceback.print_exc()
+            with contextlib.suppress(OSError):
+                traceback.print_exc()
         if isinstance(error, ExceptionGroup):
             return max(_report(*_message_and_code(member)) for member in error.exceptions)
         return _report(*_message_and_code(error))

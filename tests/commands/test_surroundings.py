@@ -283,7 +283,7 @@ FULL = "tinyalex: error: output: No space left on device; free some space or che
         ("T summary shapes 2> /dev/full > /dev/null", 0, ""),
         ("T summary shapes > /dev/full 2>&1", 7, ""),
         ("T summary nothing 2> /dev/full", 2, ""),
-        ("T summary nothing > /dev/full 2>&1", 2, ""),
+        ("T summary nothing --debug > /dev/full 2>&1", 2, ""),
         ("T summary nothing >&-", 2, None),
         ("T summary nothing <&- 2>&-", 2, ""),
         ("T summary shapes <&- >&- 2>&-", 0, ""),
