@@ -200,12 +200,14 @@ def test_a_whole_run_in_a_forked_process(tmp_path):
 
 
 def test_a_forked_process_does_not_keep_the_lock_of_its_parent(tmp_path):
+    begun, stop = os.pipe(), os.pipe()
     with lock.hold(tmp_path, "training", "--out"):
-        reading, writing = os.pipe()
         child = os.fork()
         if child == 0:
-            os.read(reading, 1)
+            os.write(begun[1], b".")
+            os.read(stop[0], 1)
             os._exit(0)
+        os.read(begun[0], 1)
     try:
         with lock.hold(tmp_path, "training", "--out"):  # while the child lives
 
@@ -216,8 +218,10 @@ def test_a_forked_process_does_not_keep_the_lock_of_its_parent(tmp_path):
             forked(refused)
             refused()  # the child's end did not release it
     finally:
-        os.write(writing, b".")
+        os.write(stop[1], b".")
         os.waitpid(child, 0)
+        for end in (*begun, *stop):
+            os.close(end)
 
 
 def test_a_block_that_a_forked_process_leaves_keeps_the_parents_lock(tmp_path):
