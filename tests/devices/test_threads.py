@@ -259,6 +259,7 @@ def test_cuda_is_refused_in_a_process_that_was_forked_after_it_was_used(monkeypa
 
     monkeypatch.setitem(sys.modules, "cupy", None)
     monkeypatch.setattr(cuda, "_lost", False)
+    monkeypatch.setattr(cuda, "_in_use", False)
     assert "not installed" in forked(error)  # not used before: whatever else is wrong is reported
     monkeypatch.setattr(cuda, "_in_use", True)
     assert forked(error).startswith("cuda:0: CUDA does not work in a process that was forked")
