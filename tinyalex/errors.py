@@ -10,6 +10,10 @@ class TinyalexError(Exception):
     exit_code = 1
 
 
+class PictureError(TinyalexError):
+    """A picture that cannot be drawn, because matplotlib cannot be used here."""
+
+
 class UsageError(TinyalexError):
     """An invalid option, recipe key or value."""
 

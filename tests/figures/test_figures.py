@@ -251,3 +251,10 @@ def test_a_name_that_begins_with_a_comma_is_not_lost():
     from tinyalex.figures import page
 
     assert page.short_name(", cat", 2, 9) == ", cat" and page.short_name("tench, Tinca tinca", 2, 9) == "tench"
+
+
+def test_names_in_any_writing_are_drawn_without_warnings(tmp_path):
+    words = ["\u732b", "\u72ac, hund", "\u0e41\u0e21\u0e27", "\U0001f408", "\u0642\u0637"]
+    p = np.full((2, 5), 0.2)
+    figures.save(figures.panel(pictures(2, 16), np.array([0, 1]), p, words), tmp_path / "panel.png")
+    assert (tmp_path / "panel.png").stat().st_size > 1000

@@ -265,10 +265,13 @@ def test_both_names_of_a_key_are_refused(text, overrides, old, new):
 
 
 def test_deeply_nested_tables_are_refused():
-    with pytest.raises(UsageError, match="learning.a: no such key"):
+    # Python 3.14 has a limit of its own.
+    with pytest.raises(UsageError, match="learning.a: no such key|more than the allowed"):
         recipe.parse(f"learning.{'.'.join('a' * 5000)} = 1")
-    with pytest.raises(UsageError, match="a: no such key"):
+    with pytest.raises(UsageError, match="a: no such key|more than the allowed"):
         recipe.parse(f"{'.'.join('a' * 5000)} = 1")
+    with pytest.raises(UsageError, match="correct the TOML"):
+        recipe.parse(f"a = {'[' * 5000}")
 
 
 def test_another_number_of_classes_is_refused():

@@ -121,7 +121,7 @@ def test_t18_closed_pipe_does_not_end_training(folder, tmp_path):
     process.stdout.close()
     process.stderr.close()
     process.wait(timeout=60)
-    assert process.returncode in (0, 141)  # 141: the last lines could not be written
+    assert process.returncode == 0
     assert checkpoint.inspect(checkpoint.newest(tmp_path / "run"))["step"] == 8
 
 

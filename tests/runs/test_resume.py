@@ -386,8 +386,8 @@ def test_t6_stop_request_while_a_finished_run_is_evaluated(data, tmp_path, monke
 
 def test_t5_second_signal_stops_at_once(data, tmp_path, monkeypatch):
     def twice(run):
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
     after(monkeypatch, 8, twice)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

@@ -155,7 +155,7 @@ def test_training_ends_well_although_files_appear_in_its_folder(made, tmp_path, 
     monkeypatch.setattr(train, "evaluate", disturbed)
     assert main(other_files.command(made, tmp_path, "train", {})) == 0
     printed = capsys.readouterr().out
-    assert "curves.png: exists and was not made by tinyalex; move it, and draw the picture: tinyalex figures" in printed
+    assert f"not drawn: {folder / 'curves.png'} (exists and was not made by tinyalex, so it is not replaced" in printed
     assert "test error" in printed and (folder / "kernels.png").exists() and "the checkpoint is saved as" in printed
     after = state(folder)
     assert len(before) > 30 and all(after[name] == before[name] for name in ("curves.png", *before) if name[0] == "c")
@@ -297,9 +297,11 @@ def test_a_link_to_nowhere_as_output_is_named(made, tmp_path, name):
     assert not (tmp_path / "nowhere").exists()
 
 
-def test_pictures_are_not_left_out_silently_if_the_disk_is_full(made, tmp_path, monkeypatch):
+def test_pictures_are_not_left_out_silently_if_the_disk_is_full(made, tmp_path, monkeypatch, capsys):
     def full(*arguments):
         raise OSError(28, "No space left on device", "curves.png")
 
-    monkeypatch.setattr("tinyalex.commands.train.save_pictures", full)
-    assert run(made, "train", tmp_path)[0] == 7
+    monkeypatch.setattr("tinyalex.figures.page.save", full)
+    assert main(other_files.command(made, tmp_path, "train", {})) == 0
+    printed = capsys.readouterr().out
+    assert "warning: not drawn: " in printed and "No space left on device" in printed

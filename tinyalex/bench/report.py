@@ -86,12 +86,20 @@ def check_files(out):
 
 
 def write(result, out):
-    """Write ``bench.json``, ``bench.md`` and ``bench.png`` into a folder; return the paths."""
+    """Write ``bench.json``, ``bench.md`` and ``bench.png`` into a folder.
+
+    Returns
+    -------
+    paths : list of Path
+        Of the files.
+    reason : str or None
+        Why there is no picture.
+    """
     from tinyalex import figures
     from tinyalex.bench.picture import bars
 
     out = Path(out)
     storage.write_text(out / "bench.json", json.dumps(result, indent=1) + "\n")
     storage.write_text(out / "bench.md", markdown(result))
-    figures.save(bars(result), out / "bench.png")
-    return [out / name for name in FILES]
+    reason = figures.attempt(lambda: bars(result), out / "bench.png")
+    return [out / name for name in FILES[: 2 if reason else 3]], reason

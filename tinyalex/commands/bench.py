@@ -81,8 +81,11 @@ def run(options):
     result["notes"][:0] = notes
     result["command"] = command_line(options, [contender.name for contender in chosen])
     print_line("\n" + report.text(result))
-    for path in report.write(result, options.out) if options.out else []:
-        print_line(path)
+    if options.out:
+        paths, reason = report.write(result, options.out)
+        print_line("\n".join(map(str, paths)))
+        if reason:
+            print_line(f"warning: bench.png is not drawn ({reason})")
 
 
 def command_line(options, names):

@@ -1,5 +1,6 @@
-"""What commands share: printing, loading a run or a data set, completing a recipe, saving a run's pictures."""
+"""What commands share: printing, loading a run or a data set, completing a recipe."""
 
+import contextlib
 import os
 import shlex
 import sys
@@ -16,9 +17,33 @@ def print_line(text):
     print(text, flush=True)
 
 
+def print_if_possible(text):
+    """Print; if the output is closed or full, print no more from then on: that does not end work of hours."""
+    try:
+        print_line(text)
+    except OSError:
+        silence(sys.stdout)
+
+
 def print_to_stderr(text):
-    """Print a line to stderr, where it is not mistaken for a result."""
-    print(text, file=sys.stderr, flush=True)
+    """Print a line to stderr, where it is not mistaken for a result, if that is possible."""
+    try:
+        print(text, file=sys.stderr, flush=True)
+    except OSError:
+        silence(sys.stderr)
+
+
+def print_warning(line):
+    """Print a warning to stderr, if that is possible."""
+    print_to_stderr(f"tinyalex: warning: {line}")
+
+
+def silence(stream):
+    """Let a stream that is closed, or whose disk is full, drop what is and will be written to it."""
+    with contextlib.suppress(OSError):  # if it is no file
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
 
 
 def load_run(path, devices=("cpu",), kernels=True):
@@ -27,7 +52,7 @@ def load_run(path, devices=("cpu",), kernels=True):
 
     run = run_folder.load(path, devices, kernels)
     for line in run.passed_over:
-        print_to_stderr(f"tinyalex: warning: {line}; the checkpoint before it is used")
+        print_warning(f"{line}; the checkpoint before it is used")
     return run
 
 
@@ -130,13 +155,3 @@ def score_line(score, classes):
     """Return a line with a network's errors and loss. Of five classes or fewer, no top-5 error."""
     top5 = f", top-5 error {score.top5_error:.2%}" if classes > 5 else ""
     return f"test error {score.top1_error:.2%}{top5}, loss {score.loss:.4f}"
-
-
-def save_pictures(gallery, names, folder):
-    """Draw pictures of a `tinyalex.gallery.gallery.Gallery`; yield each file's path and a line about its contents."""
-    from tinyalex import figures
-
-    for name in names:
-        figure, line = gallery.draw(name)
-        figures.save(figure, folder / f"{name}.png")
-        yield folder / f"{name}.png", line

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tinyalex.commands.common import load_dataset, print_line, with_data
+from tinyalex.commands.common import load_dataset, print_if_possible, print_line, with_data
 from tinyalex.commands.options import DATA, changes, machine, test_share, user_path
 from tinyalex.errors import UsageError
 from tinyalex.experiments.catalogue import COMPARISONS, RACE
@@ -73,9 +73,14 @@ def run(options):
     recipe = recipes.with_classes(recipe, len(dataset.classes))
     out = Path(options.out) / options.name
     print_line(f"{options.name}: seeds {list(range(seeds))}, devices {' '.join(options.devices)}; results go to {out}")
-    result = experiment(options.name, recipe, dataset, out, seeds, options.devices, options.search_epochs, print_line)
+    result = experiment(
+        options.name, recipe, dataset, out, seeds, options.devices, options.search_epochs, print_if_possible
+    )
     print_line("\n" + report.text(result))
-    print_line(f"saved {', '.join(str(path) for path in report.write(result, out))}")
+    paths, reason = report.write(result, out)
+    print_line(f"saved {', '.join(map(str, paths))}")
+    if reason:
+        print_line(f"warning: the picture is not drawn ({reason}); the same command draws it from what is saved")
 
 
 def _images(recipe, train, test):

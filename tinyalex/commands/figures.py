@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tinyalex.commands.common import check_classes, load_dataset_of_run, print_line, save_pictures, with_class_count
+from tinyalex.commands.common import check_classes, load_dataset_of_run, print_line, with_class_count
 from tinyalex.commands.options import DATA, among, machine, several, test_share, user_path
 from tinyalex.errors import CheckpointError, DataError, UsageError
 from tinyalex.recipes import recipe as recipes
@@ -90,7 +90,10 @@ def _run(options, folder, out):
             skipped = ", ".join(name for name in names if name in WITH_IMAGES)
             print_line(f"the run's recipe names no data set: add --data to draw {skipped}")
             names = [name for name in names if name not in WITH_IMAGES]
-    yield from save_pictures(gallery, names, out)
+    for name in names:
+        figure, line = gallery.draw(name)
+        figures.save(figure, out / f"{name}.png")
+        yield out / f"{name}.png", line
 
 
 def _race(folders, out):

@@ -10,7 +10,7 @@ import numpy as np
 
 from tinyalex.commands.common import load_run, print_line
 from tinyalex.commands.options import RUN, kernels_note, machine, no_kernels, user_path
-from tinyalex.errors import DataError, UsageError
+from tinyalex.errors import DataError, TinyalexError, UsageError
 
 _LARGEST = 64 << 20  # bytes of a file
 _AT_ONCE = 128  # images in memory
@@ -73,7 +73,10 @@ def run(options):
                 drawn, probabilities = [*drawn, image], [*probabilities, p]
     report.end()
     if options.picture and drawn:
-        figures.save(figures.panel(drawn, None, np.array(probabilities), run.words), options.picture, marked=False)
+        try:
+            figures.save(figures.panel(drawn, None, np.array(probabilities), run.words), options.picture, marked=False)
+        except TinyalexError as error:
+            errors.append(error)
     if errors:
         raise ExceptionGroup("images", errors)
 

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from tinyalex.commands.common import print_line
+from tinyalex.commands.common import print_if_possible, print_line
 from tinyalex.commands.options import user_path
 from tinyalex.errors import UsageError
 from tinyalex.words import counted
@@ -86,11 +86,11 @@ def run(options):
     chosen = {name: getattr(options, name) for name in Settings._fields}
     chosen["workers"] = options.workers or parallel.processors()
     out = Path(options.out)
-    with start(out, Settings(**chosen), print_line) as preparation:
+    with start(out, Settings(**chosen), print_if_possible) as preparation:
         index = sources.index(
             options.sources,
             preparation.scratch,
-            print_line,
+            print_if_possible,
             test_share=options.test_share,
             seed=options.seed,
             classes=classes,

@@ -132,13 +132,15 @@ def write(result, out):
 
     Returns
     -------
-    list of Path
-        Of the two files.
+    paths : list of Path
+        Of the files.
+    reason : str or None
+        Why there is no picture.
     """
     paths = [Path(out) / name for name in FILES]
     storage.write_text(paths[0], json.dumps(result, indent=1) + "\n")
-    figures.save(picture(result), paths[1])
-    return paths
+    reason = figures.attempt(lambda: picture(result), paths[1])
+    return paths[: 1 if reason else 2], reason
 
 
 def picture(result):

@@ -1,12 +1,14 @@
 """What all figures share: colours, a page measured in inches, drawing images and text, shortening names, saving."""
 
+import contextlib
 import io
+import logging
 import unicodedata
 import zlib
 from functools import cache
 from pathlib import Path
 
-from tinyalex.errors import StorageError
+from tinyalex.errors import PictureError, StorageError, TinyalexError
 from tinyalex.system import ownership, storage
 
 DPI = 150
@@ -16,14 +18,45 @@ BLUE, VERMILION = "#0072b2", "#d55e00"  # Okabe and Ito's palette, which colour-
 LIGHT_BLUE, PINK = "#b5d3ea", "#f29ca3"
 
 
+@contextlib.contextmanager
+def importing():
+    """Import parts of matplotlib in the block, without its messages about folders and fonts.
+
+    Raises
+    ------
+    PictureError
+        If it is missing or broken, or finds no folder in which it can write its list of fonts.
+    """
+    logger = logging.getLogger("matplotlib")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    except ImportError as error:
+        raise PictureError(f"matplotlib cannot be imported ({error}); pip install matplotlib") from error
+    except OSError as error:  # the file system is read-only
+        raise PictureError("matplotlib needs a folder for its list of fonts; set MPLCONFIGDIR to one") from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        raise PictureError(f"matplotlib cannot be used ({why}); try python -c 'import matplotlib.figure'") from error
+
+
 def new_figure(width, height):
     """Make a white figure of ``width`` x ``height`` inches.
 
     Returns
     -------
     matplotlib.figure.Figure
+
+    Raises
+    ------
+    PictureError
+        See `importing`.
     """
-    from matplotlib.figure import Figure
+    with importing():
+        from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=DPI, facecolor="white")
 
@@ -101,8 +134,9 @@ def _family(char):
 
 def text_width(text, size, weight="normal"):
     """Return the width in inches of a line of text of ``size`` points, 5 % more than computed, to allow for hinting."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import text_to_path
+    with importing():
+        from matplotlib.font_manager import FontProperties
+        from matplotlib.textpath import text_to_path
 
     text, family = drawable(text)
     font = FontProperties(family=family, size=size, weight=weight)
@@ -142,7 +176,8 @@ def save(figure, path, marked=True):
     StorageError
         If the file cannot be written, or tinyalex did not make the one that is there; no partial file is left behind.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    with importing():
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     path = Path(path)
     png = io.BytesIO()
@@ -165,3 +200,28 @@ def _is_signed(path):
     content = path.read_bytes()
     rest = content[: -(len(_signed(b"")) + 12)] + content[-12:]
     return len(rest) > 12 and content == _signed(rest)
+
+
+def attempt(draw, path):
+    """Draw a picture and save it; whatever fails in that is no error, because the work whose result it shows is done.
+
+    Parameters
+    ----------
+    draw : callable
+        Returns a matplotlib ``Figure``.
+    path : Path
+
+    Returns
+    -------
+    str or None
+        Why there is no picture, in one line; None if there is one.
+    """
+    try:
+        save(draw(), path)
+    except MemoryError:
+        return "there is not enough memory"
+    except TinyalexError as error:
+        return " ".join(str(error).removeprefix(f"{path}: ").split())
+    except Exception as error:
+        return " ".join(f"{type(error).__name__}: {error}".split())
+    return None

@@ -137,7 +137,8 @@ class Preparation:
         else:
             self._repair(tasks)
         made = prepared.load(self._out)
-        sheet.draw(self._out, made)
+        if reason := sheet.draw(self._out, made):
+            self._show(f"warning: {self._out / sheet.NAME} is not drawn ({reason}); to draw it later, {_AGAIN}")
         for folder in (self.scratch / shard.NEW, self.scratch):
             ownership.remove_made(folder)
         return made.manifest

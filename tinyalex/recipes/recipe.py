@@ -105,7 +105,7 @@ def parse(text: str, name: str = "unnamed", overrides: Sequence[str] = ()) -> Re
     """Build a recipe from TOML text, as `load` does from a file; `name` is used if the text has none."""
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"recipe {name}: {error}; correct the TOML") from None
     return _built(tables, name, overrides)
 
@@ -280,7 +280,7 @@ def _readings(text: str) -> Iterator[Any]:
         with_zeros = f"[{with_zeros[1:-1]}]"
     quoted = with_zeros if '"' in text else re.sub(r"(?<=[\[=,\s])([A-Za-z]\w*)(?=\s*[,\]}])", r'"\1"', with_zeros)
     for written in (text, with_zeros, quoted):
-        with contextlib.suppress(tomllib.TOMLDecodeError):
+        with contextlib.suppress(tomllib.TOMLDecodeError, RecursionError):
             value = tomllib.loads(f"x = {written}")["x"]
             yield value
             if isinstance(value, float) and value.is_integer():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyalex.system import storage
+from tinyalex.system import bars, storage
 
 LOG = "log.jsonl"
 _BEGIN = b'{"event": "'  # of every record
@@ -53,8 +53,6 @@ class Log:
     """
 
     def __init__(self, folder, steps, done=0, show=print, tests=None):
-        from tqdm import tqdm
-
         path = Path(folder) / LOG
         if path.is_file() and any(_foreign_lines(path)):
             show(f"warning: {path}: holds lines that tinyalex did not write; a copy is kept as {_keep_copy(path)}")
@@ -63,7 +61,7 @@ class Log:
             file.write("".join(_kept(read_log(folder), done, tests)).encode())
         self._file = path.open("ab", buffering=0)
         self._show, self._waiting, self._warned = show, b"", False
-        self._bar = tqdm(total=steps, initial=done, unit="step", disable=None, leave=False, dynamic_ncols=True)
+        self._bar = bars.bar(total=steps, initial=done, unit="step")
 
     def write(self, event, **fields):
         """Add a record; numbers that are not finite become null, since JSON has none."""

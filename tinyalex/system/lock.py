@@ -11,6 +11,17 @@ from tinyalex.errors import BusyError, StorageError
 from tinyalex.system import ownership
 
 NAME = ".lock"
+_held: set[int] = set()  # descriptors of the locks that this process holds
+
+
+def _after_fork():
+    # The locks are the parent's; with a copy of its descriptors, a forked process would keep them when it has ended.
+    for descriptor in _held:
+        os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def is_lock(path):
@@ -47,6 +58,7 @@ def hold(folder, doing, other):
         ownership.adopt(Path(folder), [], growing=[NAME])
     ownership.claim(path)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    _held.add(descriptor)
     try:
         if not _fits(os.pread(descriptor, 1000, 0)):
             raise StorageError(f"{path}: was not made by tinyalex; move it, or give another {other}")
@@ -71,6 +83,9 @@ def hold(folder, doing, other):
             yield
         finally:
             with contextlib.suppress(OSError):
-                os.ftruncate(descriptor, 0)
+                if descriptor in _held:  # else this is a forked process
+                    os.ftruncate(descriptor, 0)
     finally:
-        os.close(descriptor)
+        if descriptor in _held:
+            _held.remove(descriptor)
+            os.close(descriptor)

@@ -18,6 +18,7 @@ from tinyalex.datasets.index.entries import Entry, Index
 from tinyalex.datasets.index.listing import FileSpan, Listing, Skipped
 from tinyalex.datasets.picture import is_image
 from tinyalex.errors import DataError, UsageError
+from tinyalex.system import bars
 
 MOST = 1_600_000  # images and folders in a source; ILSVRC-2012 has 1.43 million, test images included
 
@@ -92,14 +93,13 @@ def list_files(sources, scratch, show, skipped, verify_md5=False, most=MOST):
     list of Listing
         One for each source; files that are not used are added to ``skipped``, a `Skipped`.
     """
-    from tqdm import tqdm
 
     def unpacked(path):
         if verify_md5:
             md5.verify(path, show)
         return unpack.as_plain_tar(path, scratch, show)
 
-    with tqdm(desc="listing", unit=" files", disable=None, leave=False) as bar:
+    with bars.bar(desc="listing", unit=" files") as bar:
         listings = [Listing(str(source), most, skipped, _wanted, bar.update) for source in sources]
         for listing in listings:
             _list(Path(listing.source), unpacked, listing)

@@ -11,6 +11,7 @@ from tinyalex.datasets.shards.shards import SPLITS, Shard
 from tinyalex.datasets.statistics import mean_image, pixel_sums
 from tinyalex.devices import parallel
 from tinyalex.errors import DataError
+from tinyalex.system import bars
 from tinyalex.words import counted
 
 _BYTES = 8 << 20  # read at a time by each thread
@@ -99,12 +100,10 @@ class _Reader:
     # Reads shards in several threads; adds up pixels and collects faults under a lock.
 
     def __init__(self, size, count, faults):
-        from tqdm import tqdm
-
         self._size, self._faults, self.count, self._summed = size, faults, 0, 0
         self._total, self._products = np.zeros((size, size, 3), np.int64), np.zeros((3, 3), np.int64)
         self._lock, self._stopped = threading.Lock(), False
-        self._bar = tqdm(total=count, unit=" images", disable=None, leave=False, dynamic_ncols=True)
+        self._bar = bars.bar(total=count, unit=" images")
 
     def __enter__(self):
         return self
