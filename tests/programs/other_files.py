@@ -39,8 +39,28 @@ def prepare(root):
     """Make a folder with a small data set "data", a run "run" of one epoch on it, a set "set" and an image."""
     kill_train.prepare(root)
     Image.new("RGB", (24, 20), "red").save(root / "image.png")
+    write_pair(root / "layers-toy.cfg", root / "layer-params-toy.cfg")
     for name, place in (("train", "run"), ("prepare", "set")):
         assert run(command(root, root, name, {"--out": str(root / place), "out": str(root / place)}))[0] == 0
+
+
+def write_pair(layers, rates):
+    """Write a small net in two files of cuda-convnet, which `tinyalex convert` can say as a recipe."""
+    above, channels = "data", 3
+    text = ["[data]\ntype=data\ndataIdx=0", "[labels]\ntype=data\ndataIdx=1"]
+    for number, pool in enumerate(("max", "avg", "avg"), 1):
+        conv = (
+            f"type=conv\ninputs={above}\nchannels={channels}\nfilters=4\npadding=2\nstride=1\nfilterSize=5\nneuron=relu"
+        )
+        text.append(f"[conv{number}]\n{conv}\ninitW=0.01\nsharedBiases=1")
+        text.append(f"[pool{number}]\ntype=pool\npool={pool}\ninputs=conv{number}\nsizeX=3\nstride=2\nchannels=4")
+        above, channels = f"pool{number}", 4
+    text.append("[fc10]\ntype=fc\noutputs=10\ninputs=pool3\ninitW=0.01")
+    text.append("[probs]\ntype=softmax\ninputs=fc10\n\n[logprob]\ntype=cost.logreg\ninputs=labels,probs")
+    layers.write_text("\n\n".join(text) + "\n")
+    rate = "epsW=0.001\nepsB=0.002\nmomW=0.9\nmomB=0.9\nwc=0.004"
+    parts = [f"[{name}]\n{rate}" for name in ("conv1", "conv2", "conv3", "fc10")]
+    rates.write_text("\n\n".join([*parts, "[logprob]\ncoeff=1"]) + "\n")
 
 
 def command(root, scratch, name, values, extra=()):
@@ -61,6 +81,11 @@ def command(root, scratch, name, values, extra=()):
     usual = {
         "prepare": {"sources": data, "out": f"{scratch}/set", "--size": "8", "--workers": "1"},
         "verify": {"data": str(root / "set")},
+        "convert": {
+            "layers": str(root / "layers-toy.cfg"),
+            "rates": str(root / "layer-params-toy.cfg"),
+            "file": f"{scratch}/toy.toml",
+        },
         "train": {"recipe": str(root / "killed.toml"), "--data": data, "--epochs": "1", "--out": f"{scratch}/run"},
         "evaluate": {"runs": run, "--data": data},
         "predict": {"images": str(root / "image.png"), "--run": run, "--picture": f"{scratch}/photo.png"},
