@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 
 import numpy as np
 import pytest
@@ -206,6 +207,7 @@ def test_after_ctrl_c_the_threads_stop_reading(folder, monkeypatch):
         seen.append(self.path.name)
         if len(seen) == 1:
             raise KeyboardInterrupt
+        time.sleep(0.01)  # longer than the caller needs to notice, also on a busy machine
         read(self, first, rows)
 
     make(folder, train=200, per_shard=1)
