@@ -1,5 +1,6 @@
 """Data sets from files: CIFAR-10 in three forms and class folders, as folders and tars, and what is refused, how."""
 
+import errno
 import hashlib
 import http.client
 import io
@@ -636,3 +637,19 @@ def test_real_cifar(test_data):
     assert np.bincount(dataset.train.labels).tolist() == [5000] * 10
     assert np.bincount(dataset.test.labels).tolist() == [1000] * 10
     np.testing.assert_allclose(dataset.mean.mean(axis=(0, 1)), [125.3, 123.0, 113.9], atol=0.5)  # published values
+
+
+def test_class_folders_need_no_temporary_folder_and_packed_ones_name_what_to_set(tmp_path, monkeypatch):
+    for name in ("train/a", "train/b", "test/a", "test/b"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8), (len(name), ord(name[-1]), 0)).save(tmp_path / "set" / name / "1.png")
+    with tarfile.open(tmp_path / "set.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "set", "set")
+
+    def none(**options):
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(folders.tempfile, "TemporaryDirectory", none)
+    assert datasets.load(tmp_path / "set").classes == ["a", "b"]
+    with pytest.raises(StorageError, match="set TMPDIR to a folder that can be written"):
+        datasets.load(tmp_path / "set.tar.gz")

@@ -11,7 +11,7 @@ from tinyalex.datasets import duplicates, picture
 from tinyalex.datasets.dataset import Dataset, ImageSet
 from tinyalex.datasets.index import cifar10, sources, subset
 from tinyalex.datasets.index.listing import Skipped
-from tinyalex.errors import DataError
+from tinyalex.errors import DataError, StorageError
 
 _LARGEST = 512  # pixels a side, because all images are kept in memory
 
@@ -77,7 +77,7 @@ def load(path, test_share=0.0, show=print):
         raise DataError(f"{path}: no such folder or file; give a folder or tar of images, `shapes` or `cifar10`")
     subset.check(test_share, None, None)
     skipped = Skipped()
-    with tempfile.TemporaryDirectory(prefix="tinyalex-") as scratch:
+    with _Scratch() as scratch:
         listings = sources.list_files([path], scratch, show, skipped)
         own_files = cifar10.is_cifar10(listings[0])
         found = cifar10.read(listings) if own_files else sources.index_images(listings, show, skipped)
@@ -87,6 +87,27 @@ def load(path, test_share=0.0, show=print):
             subset.check_no_test(test_share, len(found.test))
             return found
         return _read(path, subset.split_off_test(found, test_share, 0, show), show)
+
+
+class _Scratch:
+    # A temporary folder, made when its path is first asked for: only packed archives need one.
+
+    def __init__(self):
+        self._made = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        if self._made:
+            self._made.cleanup()
+
+    def __fspath__(self):
+        try:
+            self._made = self._made or tempfile.TemporaryDirectory(prefix="tinyalex-")
+        except FileNotFoundError as error:
+            raise StorageError(f"{error.strerror}; set TMPDIR to a folder that can be written") from error
+        return self._made.name
 
 
 def _read(path, index, show):
