@@ -13,7 +13,7 @@ from tinyalex.bench.cpu_floor import without_column
 from tinyalex.devices.device import Device
 from tinyalex.devices.parallel import workers
 
-_DIRECTIONS = {"prepare": "forward", "forward": "forward", "backward": "backward"}
+_DIRECTIONS = {"prepare": "forward", "forward": "forward", "forward_checked": "forward", "backward": "backward"}
 _HOST = Device("cpu")
 
 
@@ -61,9 +61,9 @@ def timed_layers(network):
     network.loss.names = ("loss",)
     run = [layer for stage in network.executors for column in getattr(stage, "columns", ()) for layer in column]
     for kind in {type(layer) for layer in [*(layer for _, layer in network.layers()), *run, network.loss]}:
-        for method, direction in _DIRECTIONS.items():
+        for method in _DIRECTIONS.keys() & dir(kind):
             before.append((kind, method, vars(kind).get(method)))
-            setattr(kind, method, _timed(getattr(kind, method), direction, timer))
+            setattr(kind, method, _timed(getattr(kind, method), _DIRECTIONS[method], timer))
     try:
         yield timer
     finally:
