@@ -1,5 +1,6 @@
 """Every claim of README.md, compared with the code, the recorded runs and BENCHMARKS.md."""
 
+import configparser
 import json
 import re
 from dataclasses import fields, replace
@@ -27,6 +28,18 @@ CODE = re.findall(r"`([^`]+)`", TEXT)
 
 def section(title):
     return TEXT.split(f"## {title}\n")[1].split("\n## ")[0]
+
+
+def test_supported_versions():
+    """README and setup.cfg name the same oldest Python, and every package has an oldest version."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    oldest = config["options"]["python_requires"].removeprefix(">=")
+    assert f"Python {oldest} or later" in LINE
+    versions = re.findall(r"Python :: (3\.\d+)", config["metadata"]["classifiers"])
+    assert versions == [f"3.{minor}" for minor in range(int(oldest[2:]), int(oldest[2:]) + len(versions))]
+    for requirement in config["options"]["install_requires"].split():
+        assert re.fullmatch(r"\w+>=[\d.]+", requirement), requirement
 
 
 def test_there_are_names_to_check():

@@ -24,11 +24,12 @@ def module_name(path):
 
 TREES = {module_name(path): ast.parse(path.read_text(encoding="utf-8")) for path in sorted(ROOT.rglob("*.py"))}
 
-# Each folder of the package, and the folders that it may import besides itself, the three modules that all may import,
+# Each folder of the package, and the folders that it may import besides itself, the four modules that all may import,
 # and the version.
 MAY_IMPORT = {
     "errors": (),
     "labels": (),
+    "words": (),
     "randomness": (),
     "recipes": (),
     "system": (),
@@ -52,7 +53,7 @@ MAY_IMPORT = {
     "cli": ("commands", "devices"),
     "__main__": ("cli",),
 }
-EVERYWHERE = {"", "errors", "labels", "randomness"}
+EVERYWHERE = {"", "errors", "labels", "randomness", "words"}
 
 
 def folder(module):
@@ -170,7 +171,7 @@ def test_dependencies_are_the_declared_ones():
         "threadpoolctl",
         "safetensors",
     } | sys.stdlib_module_names
-    more = {"tinyalex.devices.cuda": CUPY} | dict.fromkeys(TORCH, {"torch"})
+    more = {"tinyalex.datasets.zstd": {"zstandard"}, "tinyalex.devices.cuda": CUPY} | dict.fromkeys(TORCH, {"torch"})
     others = {name: set(top_level_imports(tree)) - allowed - more.get(name, set()) for name, tree in TREES.items()}
     assert {name: found for name, found in others.items() if found} == {}
 

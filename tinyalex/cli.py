@@ -1,8 +1,8 @@
 """The command line: parse the options, run one module of `tinyalex.commands`, and print errors.
 
-Only this module prints errors and returns exit codes: 0 done; 1 a bug in tinyalex, or a check that failed; 2 usage;
-3 data; 4 weights or checkpoint; 5 diverged; 6 folder in use; 7 disk or permission; 8 device; 75 stopped and saved, can
-be resumed; 130 interrupted by Ctrl-C; 141 the reader of a pipe closed it.
+Only this module prints errors and returns exit codes: 0 done; 1 a bug in tinyalex, a check that failed, or matplotlib
+that cannot be used; 2 usage; 3 data; 4 weights or checkpoint; 5 diverged; 6 folder in use; 7 disk or permission; 8
+device; 75 stopped and saved, can be resumed; 130 interrupted by Ctrl-C; 141 the reader of a pipe closed it.
 """
 
 import argparse
@@ -12,15 +12,29 @@ import os
 import sys
 import traceback
 
+# Before NumPy is imported: its BLAS would start a thread for each processor of the machine, of which we use none
+# (`tinyalex.devices.parallel`), and end the process where a container does not allow so many.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 from tinyalex import __version__
 from tinyalex.commands import ALL
+from tinyalex.commands.common import print_warning, silence
 from tinyalex.errors import DeviceError, Interrupted, StorageError, TinyalexError, UsageError
+from tinyalex.words import did_you_mean
 
-_DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
-_PATH_ERRORS = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG}
+_REMEDIES = dict.fromkeys(
+    (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
+    "free some space or check the permissions",
+) | dict.fromkeys(
+    (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP, errno.ENAMETOOLONG), "give another path"
+)
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.several = {}  # options that take several values: see `tinyalex.commands.options.several`
+
     def error(self, message):
         raise UsageError(f"{message}; see {self.prog} --help")
 
@@ -40,24 +54,33 @@ def main(argv=None):
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     _set_up_output()
+    code = _run(argv)
+    # Python would change the exit code if it could not write what is left in the buffers.
     try:
-        parser = _parser()
-        options = parser.parse_args(argv)
-        if "run_command" not in options:
-            parser.print_help()
-            return 2
-        if getattr(options, "threads", None) is not None:
-            from tinyalex.devices import parallel
-
-            parallel.set_threads(options.threads)
-        options.argv = argv
-        code = options.run_command.run(options) or 0
         sys.stdout.flush()
-        return code
+    except OSError as error:
+        silence(sys.stdout)
+        code = code or (141 if isinstance(error, BrokenPipeError) else _report(*_message_and_code(error)))
+    try:
+        sys.stderr.flush()
+    except OSError:
+        silence(sys.stderr)
+    return code
+
+
+def _run(argv):
+    try:
+        options = _parse(argv)
+        if options is None:
+            return 2
+        if "threads" in options:
+            _start_threads(options.threads)
+        options.argv = argv
+        return options.run_command.run(options) or 0
     except SystemExit as stop:  # --help and --version
-        return stop.code
+        return stop.code or 0
     except BrokenPipeError:  # the reader of our output, such as head, has closed the pipe
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        silence(sys.stdout)
         return 141
     except KeyboardInterrupt:
         return _report("interrupted", 130)
@@ -65,28 +88,53 @@ def main(argv=None):
         return _report(str(stop), stop.exit_code, "tinyalex:")
     except Exception as error:
         if "--debug" in argv:
-            traceback.print_exc()
+            with contextlib.suppress(OSError):
+                traceback.print_exc()
         if isinstance(error, ExceptionGroup):
             return max(_report(*_message_and_code(member)) for member in error.exceptions)
         return _report(*_message_and_code(error))
 
 
+def _start_threads(count):
+    from tinyalex.devices import container, parallel
+
+    if count is not None:
+        parallel.set_threads(count)
+    workers = parallel.workers()
+    if workers.count < workers.wanted:
+        warning = f"only {workers.count} of {workers.wanted} threads can be started ({container.limit_of_processes()})"
+        print_warning(f"{warning}; the command continues with these")
+
+
 def _set_up_output():
     # Replace a missing stream by the null device and escape characters that the encoding lacks: printing must not end
-    # a run.
-    for name in ("stdout", "stderr"):
+    # a run. The null device gets numbers 0 to 2, as far as they are free: the next file that is opened would get them
+    # otherwise, and with them what libraries print.
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
-        elif hasattr(stream, "reconfigure"):
+            null = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, open(null, mode, encoding="utf-8"))  # noqa: SIM115
+        elif name != "stdin" and hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
 
 
 def _message_and_code(error):
     """Return an error's message, one line, and its exit code."""
-    if isinstance(error, OSError) and error.errno in _DISK_ERRORS | _PATH_ERRORS:
-        remedy = "give another path" if error.errno in _PATH_ERRORS else "free some space or check the permissions"
-        return f"{error.filename or 'output'}: {error.strerror}; {remedy}", StorageError.exit_code
+    if _no_more_processes(error):
+        from tinyalex.devices import container
+
+        why = f"no thread or process can be started ({container.limit_of_processes()})"
+        return f"{why}; allow more of them, or use --threads 1 or --workers 1", DeviceError.exit_code
+    if isinstance(error, FileNotFoundError) and "No usable temporary directory" in str(error):
+        return f"{error.strerror}; set TMPDIR to a folder that can be written", StorageError.exit_code
+    if isinstance(error, OSError) and error.errno:
+        remedy = _REMEDIES.get(error.errno, "check that path, and its disk")
+        what = error.strerror
+        if error.errno == errno.EEXIST and error.filename:
+            link = os.readlink(error.filename) if os.path.islink(error.filename) else ""
+            what = f"is a link to {link}, which does not exist" if link else "is a file, not a folder"
+        return f"{error.filename or 'output'}: {what}; {remedy}", StorageError.exit_code
     if type(error).__module__.split(".")[0] in ("cupy", "cupy_backends") and not isinstance(error, MemoryError):
         line = f"{type(error).__name__}: {error}; the operation that failed may have been started earlier"
         remedy = "set CUDA_LAUNCH_BLOCKING=1 to see which; saved checkpoints are not affected"
@@ -95,22 +143,71 @@ def _message_and_code(error):
         return f"memory: {error or 'not enough'}; use a smaller learning.batch or net", DeviceError.exit_code
     if isinstance(error, TinyalexError):
         return str(error), error.exit_code
+    if isinstance(error, ImportError):
+        package = error.name.split(".")[0] if error.name else ""
+        if package and package != "tinyalex":
+            line = f"{package}: cannot be imported ({error}); install tinyalex and what it needs again"
+            return f"{line}: {sys.executable} -m pip install --force-reinstall {package}", UsageError.exit_code
     return f"{type(error).__name__}: {error}; a bug in tinyalex: run it again with --debug and report the traceback", 1
 
 
+def _no_more_processes(error):
+    if isinstance(error, BlockingIOError):  # from fork; from a pipe that is full it says how much was written
+        return error.errno == errno.EAGAIN and not hasattr(error, "characters_written")
+    return isinstance(error, RuntimeError) and str(error) == "can't start new thread"
+
+
 def _report(line, code, prefix="tinyalex: error:"):
-    with contextlib.suppress(OSError):  # stderr is closed
+    try:
         print(prefix, " ".join(line.splitlines()), file=sys.stderr, flush=True)
+    except OSError:
+        silence(sys.stderr)
     return code
 
 
-def _parser():
+def _parse(argv):
+    # The options of a command, or None after printing the help if there is no command.
+    parser, commands = _parsers()
+    begin = next((number for number, word in enumerate(argv) if not word.startswith("-")), len(argv))
+    options = parser.parse_args(argv[:begin])
+    if begin == len(argv):
+        parser.print_help()
+        return None
+    name, words = argv[begin], argv[begin + 1 :]
+    if name not in commands:
+        parser.error(f"{name}: no such command{did_you_mean(name, commands)}")
+    command = commands[name]
+    words = _one_value_each(words, command.several)
+    if {"-h", "--help", "--"} & set(words):  # which Python 3.11 does not handle below
+        return command.parse_args(words, options)
+    # Options may stand between the positional arguments, and before them.
+    return command.parse_intermixed_args(words, options)
+
+
+def _one_value_each(words, several):
+    # Repeat an option that takes several values before each of them, so that a positional argument may follow the last.
+    separated, option = [], None  # the option whose values may follow
+    for number, word in enumerate(words):
+        if word == "--":
+            return separated + words[number:]
+        alone = bool(option) and separated[-1] == option  # it has no value yet
+        if option and not word.startswith("-") and (alone or several[option](word)):
+            separated[len(separated) - alone :] = [f"{option}={word}"]
+        else:
+            option = word.partition("=")[0] if word.partition("=")[0] in several else None
+            separated.append(word)
+    return separated
+
+
+def _parsers():
     parser = _Parser(
         prog="tinyalex",
         description="AlexNet (2012) from scratch: train it, evaluate it, draw its figures, check its gradients.",
         epilog="To start, run tinyalex train: it trains a two-column net on images that tinyalex draws itself.",
     )
     parser.add_argument("--version", action="version", version=f"tinyalex {__version__}")
+    debug = {"action": "store_true", "help": "print the traceback if there is an error"}
+    parser.add_argument("--debug", **debug)
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     for module in ALL:
@@ -118,6 +215,6 @@ def _parser():
         text = (module.__doc__ or name).split(".\n")[0].rstrip(".")  # python -OO removes docstrings
         command = commands.add_parser(name, help=text[0].lower() + text[1:], description=f"{text}.", allow_abbrev=False)
         command.set_defaults(run_command=module)
-        command.add_argument("--debug", action="store_true", help="print the traceback if there is an error")
+        command.add_argument("--debug", **debug)
         module.options(command)
-    return parser
+    return parser, commands.choices

@@ -10,6 +10,10 @@ class TinyalexError(Exception):
     exit_code = 1
 
 
+class PictureError(TinyalexError):
+    """A picture that cannot be drawn, because matplotlib cannot be used here."""
+
+
 class UsageError(TinyalexError):
     """An invalid option, recipe key or value."""
 
@@ -52,6 +56,10 @@ class StorageError(TinyalexError):
     """No space or no permission to write a file."""
 
     exit_code = 7
+
+
+class ForeignFileError(StorageError):
+    """A file that tinyalex did not make is where it would write."""
 
 
 class DeviceError(TinyalexError):

@@ -1,5 +1,7 @@
 """The commands as a user runs them: the files they write, the lines they print, and their exit codes."""
 
+import csv
+import io
 import json
 import os
 import re
@@ -83,7 +85,7 @@ def test_train_prints_the_resolved_recipe_and_the_errors(workspace, tmp_path, ca
     assert main(["train", str(workspace / "tiny.toml"), *options]) == 0
     output = capsys.readouterr().out
     assert re.search(r"checkpoint-0000000\d.safetensors is kept: lowest test error, \d", output)
-    for line in ('norm = "2012"', "epochs = 1", "1 epochs instead of 2", "27 training and 9 test images", "test error"):
+    for line in ('norm = "2012"', "epochs = 1", "1 epoch instead of 2", "27 training and 9 test images", "test error"):
         assert line in output
     assert recipe.load(tmp_path / "recipe.toml").net.norm == "2012"
 
@@ -210,13 +212,73 @@ def test_predict_reports_unreadable_images_after_the_others(workspace, tmp_path,
     broken, missing = tmp_path / "broken.jpg", tmp_path / "missing.png"
     broken.write_bytes(b"\xff\xd8 no picture")
     good = next((workspace / "data" / "test" / "a").iterdir())
-    files = [str(broken), str(good), str(missing), str(tmp_path)]
+    (tmp_path / "empty").mkdir()
+    files = [str(broken), str(good), str(missing), str(tmp_path / "empty")]
     assert main(["predict", *files, "--run", str(workspace / "run"), "--json"]) == 3
     output = capsys.readouterr()
     answers = json.loads(output.out)
     assert [answer["image"] for answer in answers] == files
     assert ["error" in answer for answer in answers] == [True, False, True, True]
     assert output.err.count("tinyalex: error: ") == output.err.count("\n") == 3
+
+
+def predict(workspace, *words):
+    return main(["predict", *map(str, words), "--run", str(workspace / "run"), "--threads", "1"])
+
+
+def test_predict_takes_a_folder_as_prepare_lists_it(workspace, tmp_path, capsys):
+    shutil.copytree(workspace / "data" / "test", tmp_path / "pictures")
+    good = sorted(str(path) for path in (tmp_path / "pictures").glob("*/*.png"))
+    for name in ("notes.txt", ".hidden.png", "__MACOSX/1.png", "a/._1.png"):
+        (tmp_path / "pictures" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "pictures" / name).write_bytes(b"no image")
+    assert predict(workspace, tmp_path / "pictures", "--json") == 0
+    answers = json.loads(capsys.readouterr().out)
+    assert sorted(answer["image"] for answer in answers) == good
+    (tmp_path / "empty").mkdir()
+    assert predict(workspace, tmp_path / "empty", good[0], "--json") == 3
+    output = capsys.readouterr()
+    assert "empty: a folder without images; give an image file" in output.err and len(json.loads(output.out)) == 2
+
+
+@pytest.mark.parametrize("form", ["--json", "--csv", None])
+def test_predict_answers_a_file_as_often_as_it_is_given(workspace, form, capsys):
+    [file] = pictures(workspace)
+    assert predict(workspace, file, file, *([form] if form else [])) == 0
+    output = capsys.readouterr().out
+    assert output.count(file) == 2
+
+
+def test_predict_prints_a_table_with_a_row_for_each_file(workspace, tmp_path, capsys):
+    good, broken = tmp_path / 'a, "red" cat.png', tmp_path / "broken.png"
+    shutil.copy(pictures(workspace)[0], good)
+    broken.write_bytes(good.read_bytes()[:-30])
+    assert predict(workspace, broken, good, good, "--csv") == 3
+    output = capsys.readouterr()
+    assert output.err.startswith(f"tinyalex: error: {broken}: ") and output.err.count("\n") == 1
+    rows = list(csv.DictReader(io.StringIO(output.out)))
+    assert list(rows[0]) == ["file", *(f"{key}_{n}" for n in (1, 2, 3) for key in ("class", "probability")), "error"]
+    assert [row["file"] for row in rows] == [str(broken), str(good), str(good)]
+    assert rows[0]["error"].startswith(f"{broken}: ") and rows[0]["class_1"] == rows[1]["error"] == ""
+    assert rows[1] == rows[2] and {rows[1][f"class_{n}"] for n in (1, 2, 3)} == set("abc")
+    found = [float(rows[1][f"probability_{n}"]) for n in (1, 2, 3)]
+    assert found == sorted(found, reverse=True) and sum(found) == pytest.approx(1, abs=1e-5)
+
+
+def test_predict_answers_in_parts_as_in_one(workspace, capsys, monkeypatch):
+    folder, outputs = workspace / "data" / "train", []
+    for count in (128, 5):
+        monkeypatch.setattr("tinyalex.commands.predict._AT_ONCE", count)
+        assert predict(workspace, folder, "--csv") == 0
+        outputs.append(list(csv.reader(io.StringIO(capsys.readouterr().out))))
+    assert [row[:2] for row in outputs[0]] == [row[:2] for row in outputs[1]] and len(outputs[0]) == 28
+
+
+@pytest.mark.parametrize("name", ["p.jpg", "p", "p.png.jpeg"])
+def test_predict_draws_only_into_names_of_png_files(workspace, tmp_path, name, capsys):
+    assert predict(workspace, *pictures(workspace), "--picture", tmp_path / name) == 2
+    assert "a PNG file is written; give a name that ends in .png" in one_line(capsys)
+    assert names(tmp_path) == []
 
 
 def test_predict_agrees_with_evaluate(workspace, capsys):
@@ -307,7 +369,7 @@ def test_gradcheck_of_a_wrong_layer_fails(capsys, monkeypatch):
 
 @pytest.mark.parametrize("options, code, message", [
     (["trian"], 2, "trian"),
-    (["train", "nonsense"], 2, '"shapes"'),
+    (["train", "shape"], 2, 'did you mean "shapes"?'),
     (["train", "--set", "learning.rat=1"], 2, '"learning.rate"'),
     (["train", "--set", "net.dropout=1"], 2, "net.dropout"),
     (["train", "--epochs", "0"], 2, "learning.epochs"),
@@ -337,9 +399,10 @@ def test_train_refuses_a_wrong_number_of_classes(workspace, tmp_path, capsys):
 
 
 def test_train_names_an_unreadable_image(workspace, tmp_path, capsys):
-    home = tmp_path / "data" / "train" / "a"
-    home.mkdir(parents=True)
-    (home / "1.png").write_bytes(b"\x89PNG nothing")
+    for name in "ab":
+        home = tmp_path / "data" / "train" / name
+        home.mkdir(parents=True)
+        (home / "1.png").write_bytes(b"\x89PNG nothing")
     out = tmp_path / "run"
     assert main(["train", str(workspace / "tiny.toml"), "--data", str(tmp_path / "data"), "--out", str(out)]) == 3
     assert "1.png" in one_line(capsys)

@@ -122,11 +122,23 @@ def test_which_recipes_fit(with_cupy):
     assert line(doctor.text(report() | {"memory": {"total": None, "free": None}}), "memory") == "? of ? GiB free"
 
 
+def test_limits_of_a_container_are_named(with_cupy):
+    with_cupy(None)
+    limits = {"cpus": 1.5, "memory": 24 * GIB, "processes": 99}
+    text = doctor.text(report() | {"processors": 64, "usable": 2, "container": limits})
+    assert line(text, "CPU").endswith(", 64 processors, of which the container may use 1.5")
+    assert line(text, "memory") == "20.0 of 24.0 GiB free, the container's limit"
+    text = doctor.text(report() | {"processors": 64, "usable": 2, "container": {"cpus": None, "memory": None}})
+    assert line(text, "CPU").endswith(", 64 processors, of which this process may use 2")
+    assert line(text, "memory") == "20.0 of 24.0 GiB free"
+
+
 def test_json_output(with_cupy, capsys):
     with_cupy(stub())
     assert main(["doctor", "--json"]) == 0
     output = json.loads(capsys.readouterr().out)
     assert output["cuda"]["gpus"][0]["name"] == "NVIDIA H200"
+    assert output["container"].keys() == {"cpus", "memory", "processes"} and output["usable"] >= 1
     assert {entry["name"] for entry in output["recipes"]} == set(recipe.names())
     assert output["recipes"][0].keys() == {"name", "batch", "bytes", "columns"}
 

@@ -1,5 +1,6 @@
 """Data sets from files: CIFAR-10 in three forms and class folders, as folders and tars, and what is refused, how."""
 
+import errno
 import hashlib
 import http.client
 import io
@@ -17,7 +18,7 @@ import pytest
 from PIL import Image
 
 from tinyalex import datasets
-from tinyalex.datasets import cifar, download, files, folders, pickled
+from tinyalex.datasets import cifar, download, folders, pickled
 from tinyalex.errors import DataError, StorageError
 
 PARTS = [f"data_batch_{k}" for k in range(1, 6)] + ["test_batch"]
@@ -185,7 +186,7 @@ def test_all_forms_have_one_identity(records, tmp_path):
         ),
         (lambda c: c.update({"data_batch_1.bin": b""}), ": data_batch_1.bin: 0 bytes is not a whole"),
         (lambda c: c.update({"data_batch_2.bin": b"\x0a" + bytes(3072)}), ": data_batch_2.bin: label 10, but"),
-        (lambda c: c.update({"batches.meta.txt": b"cat\ndog"}), ": batches.meta does not name ten classes"),
+        (lambda c: c.update({"batches.meta.txt": b"cat\ndog"}), ": batches.meta.txt does not name ten classes"),
     ],
 )
 def test_damaged_binary(records, spoil, message, tmp_path):
@@ -274,10 +275,17 @@ def test_class_folders(pictures, form, inside, tmp_path):
         assert found.labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3 and found.labels.dtype == np.int64
 
 
-def test_two_images_of_one_name_are_refused(pictures, tmp_path):
+def test_two_sets_in_one_folder_are_refused(pictures, tmp_path):
     contents = {f"{home}/{name}": png(image) for home in "xy" for name, image in pictures.items()}
-    with pytest.raises(DataError, match=r": x/(\S+) and y/\1 have the same split, class and name; keep one$"):
-        datasets.load(store(contents, "folder", tmp_path, "."))
+    path = store(contents, "folder", tmp_path, ".")
+    assert refused(path) == f": class folders in two folders, {path}/x and {path}/y; give one of them"
+
+
+def test_two_images_of_one_name_are_refused(pictures, tmp_path):
+    contents = {f"{split}/{name[6:]}": png(image) for split in ("train1", "train2") for name, image in pictures.items()}
+    path = store(contents, "folder", tmp_path, ".")
+    with pytest.raises(DataError, match="^(ant/1.png): occurs twice, in .*train1/\\1 and in .*train2/\\1; give every"):
+        datasets.load(path)
 
 
 def test_all_kinds_of_pictures_become_rgb(pictures, tmp_path):
@@ -301,16 +309,20 @@ def broken_cases(pictures):
     claims = bytearray(good)
     claims[16:24] = struct.pack(">II", 60_000, 60_000)  # a picture of 10 GB
     claims[29:33] = struct.pack(">I", zlib.crc32(bytes(claims[12:29])))
+    other, mend = "not a JPEG, PNG, BMP, PPM, GIF, TIFF, WebP or AVIF file", "repair, convert or remove it"
     return {
-        "cut off": (good[: len(good) // 2], ": a broken PNG file (image file is truncated); repair or remove it"),
-        "empty": (b"", ": not a JPEG, PNG, BMP or PPM file: it is empty; repair or remove it"),
-        "html": (b"<html>", ": not a JPEG, PNG, BMP or PPM file: it begins with b'<html>'; repair or remove it"),
-        "size": (large, ": 12 x 10 pixels, but it has to be 10 x 10 like the others; resize it"),
+        "cut off": (good[: len(good) // 2], f": a broken PNG file (image file is truncated); {mend}"),
+        "empty": (b"", f": {other}: it is empty; {mend}"),
+        "html": (b"<html>", f": {other}: it begins with b'<html>'; {mend}"),
+        "size": (
+            large,
+            ": 12 x 10 pixels, but it has to be 10 x 10 like the others; resize it",
+        ),
         "smaller": (
             png(np.zeros((9, 9, 3), np.uint8)),
             ": 9 x 9 pixels, but it has to be 10 x 10 like the others; resize it",
         ),
-        "bomb": (bytes(claims), ": more than 89,478,485 pixels; repair or remove it"),
+        "bomb": (bytes(claims), f": more than 89,478,485 pixels; {mend}"),
     }
 
 
@@ -319,7 +331,8 @@ def broken_cases(pictures):
 def test_broken_images(pictures, form, case, tmp_path):
     content, message = broken_cases(pictures)[case]
     contents = {name: png(image) for name, image in pictures.items()} | {"train/dog/10.png": content}
-    assert refused(store(contents, form, tmp_path)) == f": set/train/dog/10.png{message}"
+    where = "/set/train/dog/10.png" if form == "folder" else ": dog/10.png"
+    assert refused(store(contents, form, tmp_path)) == f"{where}{message}"
 
 
 def test_pixels_are_those_of_a_prepared_set():
@@ -419,29 +432,43 @@ def test_labels_of_any_integer_type_are_accepted(kind):
 
 @pytest.mark.parametrize(("size", "seen"), [((10, 12), "12 x 10"), ((600, 600), "600 x 600")])
 def test_images_that_are_not_square_or_too_large(size, seen):
-    with pytest.raises(
-        DataError, match=f"^a.png: {seen} pixels, but it has to be square and at most 512 a side; resize it$"
-    ):
+    wanted = "square and at most 512 a side; resize it"
+    with pytest.raises(DataError, match=f"^a.png: {seen} pixels, but it has to be {wanted}$"):
         folders.decode(png(np.zeros((*size, 3), np.uint8)), "a.png")
 
 
 @pytest.mark.parametrize(
     ("keep", "message"),
     [
-        (lambda name: "ant" in name, ": only one class, 'ant'; give images of at least two"),
-        (lambda name: name.startswith("train"), ": test/ant has no images, train/ant has; both need the same classes"),
-        (lambda name: name.startswith("test"), ": train/ant has no images, test/ant has; both need the same classes"),
-        (lambda name: "test/cat" not in name, ": test/cat has no images, train/cat has; both need the same classes"),
-        (lambda name: "train/dog" not in name, ": train/dog has no images, test/dog has; both need the same classes"),
+        (lambda name: "ant" in name, "/set/train: only one class, 'ant'; give images of at least two"),
+        (
+            lambda name: "test/cat" not in name,
+            "/set/test: not the same classes as {}/set/train, cat missing; both need the same",
+        ),
+        (
+            lambda name: "train/dog" not in name,
+            "/set/test: not the same classes as {}/set/train, dog too many; both need the same",
+        ),
         (
             lambda name: False,
-            ": no images found; expected {train,test}/<class>/*.jpg or png, or CIFAR-10's data_batch files",
+            ": no images found (skipped: data/set/notes.txt (not an image by its name)); expected class folders, "
+            "ILSVRC's tars, or CIFAR's files",
         ),
     ],
 )
 def test_incomplete_class_folders(pictures, keep, message, tmp_path):
     contents = {name: png(image) for name, image in pictures.items() if keep(name)} | {"notes.txt": b""}
-    assert refused(store(contents, "folder", tmp_path)) == message
+    path = store(contents, "folder", tmp_path)
+    assert refused(path) == message.format(path)
+
+
+@pytest.mark.parametrize("split, other", [("train", "test"), ("test", "train")])
+def test_a_set_without_training_or_test_images_has_the_other_ones(pictures, split, other, tmp_path):
+    contents = {name: png(image) for name, image in pictures.items() if name.startswith(split)}
+    dataset = datasets.load(store(contents, "folder", tmp_path))
+    assert len(dataset.need(split)) == 9 and getattr(dataset, other).images.shape == (0, 10, 10, 3)
+    with pytest.raises(DataError, match=f": has no {other}"):
+        dataset.need(other)
 
 
 def test_nothing_there(tmp_path):
@@ -461,7 +488,9 @@ def test_archives_cut_off(pictures, form, cut, tmp_path):
     keep = int(len(whole) * cut) if 0 < cut < 1 else cut if cut >= 0 else len(whole) + cut
     path.write_bytes(whole[: max(0, keep)])
     message = refused(path)
-    assert message.startswith(": not a tar archive, or a damaged one (") and message.endswith("); fetch it again")
+    assert message.endswith("; fetch it again") and (
+        message.startswith(": not a tar archive, or a damaged one (") or "but the archive ends after" in message
+    )
 
 
 def test_a_tar_cut_off_between_two_files(pictures, tmp_path):
@@ -502,25 +531,10 @@ def test_a_member_that_claims_a_terabyte(tmp_path):
     member = tarfile.TarInfo("train/cat/1.png")
     member.size = 1 << 40
     path.write_bytes(member.tobuf(tarfile.GNU_FORMAT) + bytes(1024))
-    assert (
-        refused(path)
-        == ": train/cat/1.png: 1,099,511,627,776 bytes is larger than any file of these data sets; remove it"
+    assert refused(path) == (
+        ": train/cat/1.png should have 1,099,511,627,776 bytes from byte 512 on, but the archive ends after 1,024 of "
+        "them; fetch it again"
     )
-
-
-def test_deep_folders_are_not_searched(tmp_path, monkeypatch):
-    (tmp_path / "a/b/c/d/e").mkdir(parents=True)
-    (tmp_path / "loop").symlink_to(tmp_path)
-    walked, walk = [], os.walk
-
-    def noted(*args, **rest):
-        for step in walk(*args, **rest):
-            walked.append(step[0])
-            yield step
-
-    monkeypatch.setattr(os, "walk", noted)
-    assert list(files.read_files(tmp_path, lambda parts: True)) == []
-    assert str(tmp_path / "a/b/c") in walked and str(tmp_path / "a/b/c/d") not in walked
 
 
 @pytest.fixture
@@ -623,3 +637,19 @@ def test_real_cifar(test_data):
     assert np.bincount(dataset.train.labels).tolist() == [5000] * 10
     assert np.bincount(dataset.test.labels).tolist() == [1000] * 10
     np.testing.assert_allclose(dataset.mean.mean(axis=(0, 1)), [125.3, 123.0, 113.9], atol=0.5)  # published values
+
+
+def test_class_folders_need_no_temporary_folder_and_packed_ones_name_what_to_set(tmp_path, monkeypatch):
+    for name in ("train/a", "train/b", "test/a", "test/b"):
+        (tmp_path / "set" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8), (len(name), ord(name[-1]), 0)).save(tmp_path / "set" / name / "1.png")
+    with tarfile.open(tmp_path / "set.tar.gz", "w:gz") as archive:
+        archive.add(tmp_path / "set", "set")
+
+    def none(**options):
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']")
+
+    monkeypatch.setattr(folders.tempfile, "TemporaryDirectory", none)
+    assert datasets.load(tmp_path / "set").classes == ["a", "b"]
+    with pytest.raises(StorageError, match="set TMPDIR to a folder that can be written"):
+        datasets.load(tmp_path / "set.tar.gz")

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -216,3 +217,44 @@ def test_importing_figures_does_not_import_matplotlib_nor_drawing_pyplot(tmp_pat
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_names_in_any_script_are_drawn_without_a_warning(tmp_path):
+    """What no installed font has is drawn as its number; formatting characters are left out."""
+    from tinyalex.figures import page
+
+    text, family = page.drawable("\U0010fffd cat\U000e0041\x1b")
+    assert text == "\\U0010fffd cat\\x1b" and len(family) >= 1
+    for name in ("\u732b", "\u05d7\u05ea\u05d5\u05dc", "\U0001f469\u200d\U0001f467", "$a_b$", "\ue000", "caf\xe9"):
+        figure, axes = page.page(2, 1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            page.write(axes, 0.1, 0.5, page.short_name(name, 1.5, 9))
+            page.save(figure, tmp_path / "name.png")
+
+
+def test_an_installed_font_is_used_for_characters_that_the_usual_one_lacks():
+    from matplotlib import font_manager
+
+    from tinyalex.figures import page
+
+    usual = set(font_manager.get_font(font_manager.findfont(font_manager.FontProperties())).get_charmap())
+    stix = set(font_manager.get_font(font_manager.findfont("STIXGeneral")).get_charmap())
+    char = chr(min(code for code in stix - usual if code > 0xA0 and chr(code).isprintable()))
+    text, family = page.drawable(f"a {char}")
+    assert text == f"a {char}" and len(family) == 2
+    fonts = [font.fname for font in font_manager.fontManager.ttflist if font.name == family[1]]
+    assert any(font_manager.get_font(path).get_char_index(ord(char)) for path in fonts)
+
+
+def test_a_name_that_begins_with_a_comma_is_not_lost():
+    from tinyalex.figures import page
+
+    assert page.short_name(", cat", 2, 9) == ", cat" and page.short_name("tench, Tinca tinca", 2, 9) == "tench"
+
+
+def test_names_in_any_writing_are_drawn_without_warnings(tmp_path):
+    words = ["\u732b", "\u72ac, hund", "\u0e41\u0e21\u0e27", "\U0001f408", "\u0642\u0637"]
+    p = np.full((2, 5), 0.2)
+    figures.save(figures.panel(pictures(2, 16), np.array([0, 1]), p, words), tmp_path / "panel.png")
+    assert (tmp_path / "panel.png").stat().st_size > 1000

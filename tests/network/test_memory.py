@@ -23,10 +23,11 @@ def test_two_columns_divide_the_memory():
     assert one[0] < 3 * GIB
 
 
-def test_host_memory_respects_the_limit_of_a_container(monkeypatch):
-    total, free = memory.host()
+def test_memory_of_the_machine(monkeypatch):
+    total, free = memory.machine()
     assert total is None or (total > 2**27 and (free is None or 0 < free <= total))
-    texts = {"meminfo": "MemTotal: 2000 kB\nMemAvailable: 1500 kB\nHugePages_Total: 0\n", "memory.max": "max"}
+    assert memory.host()[0] is None or memory.host()[0] <= total
+    texts = {"meminfo": "MemTotal: 2000 kB\nMemAvailable: 1500 kB\nHugePages_Total: 0\n"}
 
     def read(path, encoding):
         if path.name not in texts:
@@ -34,11 +35,24 @@ def test_host_memory_respects_the_limit_of_a_container(monkeypatch):
         return texts[path.name]
 
     monkeypatch.setattr(memory.Path, "read_text", read)
-    assert memory.host() == (2000 * 1024, 1500 * 1024)
-    texts |= {"memory.max": "1000000\n", "memory.current": "400000\n"}
-    assert memory.host() == (1_000_000, 600_000)
-    texts["memory.max"] = "9000000000"  # a limit above the memory that there is
-    assert memory.host() == (2000 * 1024, 1500 * 1024)
+    assert memory.machine() == (2000 * 1024, 1500 * 1024)
     texts.clear()
     monkeypatch.setattr(memory.os, "sysconf", lambda name: 4096, raising=False)
-    assert memory.host() == (4096 * 4096, None)
+    assert memory.machine() == (4096 * 4096, None)
+
+
+def test_a_batch_that_may_not_fit_is_reported_with_one_that_fits(monkeypatch):
+    net, machine = alexnet.describe(recipe.load("paper").net), [2 * GIB, GIB]
+    monkeypatch.setattr(memory, "host", lambda: tuple(machine))
+    line = memory.warning(net, 128)
+    batch = int(line.rpartition("learning.batch=")[2])
+    assert sum(memory.needed(net, batch)) <= GIB < sum(memory.needed(net, batch + 1))
+    assert memory.warning(net, batch) is None and "but 1.0 of 2.0 GiB are free" in line
+    monkeypatch.setattr(memory.container, "memory", lambda: (2 * GIB, GIB))
+    assert "but 1.0 of 2.0 GiB, the limit of this container, are free" in memory.warning(net, 128)
+    machine[1] = GIB // 2  # less than the weights with their gradients and momenta
+    assert memory.warning(net, 1).endswith("use a smaller net")
+    machine[:] = GIB, None  # not Linux
+    assert "but 1.0 of 1.0 GiB" in memory.warning(net, 128)
+    machine[:] = None, None
+    assert memory.warning(net, 128) is None

@@ -21,7 +21,7 @@ from tests.support import folders, toy_imagenet
 from tinyalex import datasets, randomness
 from tinyalex.cli import main
 from tinyalex.datasets import picture
-from tinyalex.datasets.shards import manifest
+from tinyalex.datasets.shards import manifest, prepared
 from tinyalex.figures import page
 from tinyalex.prepare import complete, plan, records, shard
 from tinyalex.system import lock, ownership
@@ -90,7 +90,7 @@ def test_the_set_holds_the_pictures(source, whole):
 
 
 def _index(source, folder, split):
-    from tinyalex.prepare.index.entries import Entry, Index
+    from tinyalex.datasets.index.entries import Entry, Index
 
     names = sorted(path.relative_to(source / folder).as_posix() for path in (source / folder).rglob("*.JPEG"))
     entries = [Entry(n, 0, str(source / folder / n), 0, (source / folder / n).stat().st_size) for n in names]
@@ -181,7 +181,8 @@ def test_unusual_pictures_are_used_and_counted(few, prepare, tmp_path):
         (few / "train" / "class 0" / f"{name}.JPEG").write_bytes(content)
     code, lines, _ = prepare(few, tmp_path / "set", *SMALL)
     assert code == 0
-    assert lines[1] == ("unusual: 1 16-bit, 1 alpha, 1 cmyk, 1 exif orientation, 2 grey, 1 palette, 4 png, 1 warnings")
+    kinds = "1 16-bit, 1 alpha, 1 cmyk, 1 exif orientation, 2 grey, 1 palette, 4 png, 1 with decoder warnings"
+    assert lines[1] == f"not plain colour JPEGs, but used like the others: {kinds}"
     found = datasets.load(tmp_path / "set")
     got = {tuple(image[8, 8]) for image in found.train.read(np.arange(len(found.train))).astype(int)}
     for wanted in ((200, 100, 50), (124, 124, 124), (156, 156, 156), (228, 178, 153), (0, 0, 0)):
@@ -197,6 +198,25 @@ def spoil(few):
     return [path.relative_to(few / "train").as_posix() for path in good[:3]]
 
 
+def test_images_of_every_format_are_prepared(prepare, tmp_path):
+    """And one that needs a plugin is left out with a hint."""
+    scene = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 24, 3), dtype=np.uint8))
+    for k, form in enumerate(("JPEG", "PNG", "GIF", "WEBP", "TIFF", "BMP", "PPM")):
+        path = tmp_path / "set" / ("cat", "dog")[k % 2] / f"{k}.{form.lower()}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scene.save(path, form)
+    (tmp_path / "set/cat/x.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    code, lines, _ = prepare(tmp_path / "set", tmp_path / "out", "--size", 16, "--workers", 1)
+    unusual = "not plain colour JPEGs, but used like the others: 1 bmp, 1 gif, 1 palette, 1 png, 1 ppm, 1 tiff, 1 webp"
+    assert code == 0 and unusual in lines
+    left_out = next(line for line in lines if line.startswith("left out: "))
+    assert left_out.startswith("left out: 1 image that cannot be decoded, for example cat/x.heic: ")
+    made = prepared.load(tmp_path / "out")
+    files = (tmp_path / "set").glob("*/[0-9].*")
+    wanted = sorted(picture.square(picture.decode(path.read_bytes())[0], 16).tobytes() for path in files)
+    assert sorted(image.tobytes() for image in made.train.read(np.arange(7))) == wanted
+
+
 def test_too_many_pictures_that_cannot_be_decoded(few, prepare, tmp_path):
     bad, out = spoil(few), tmp_path / "set"
     (few / "train" / "class 1" / "folder.JPEG").mkdir()
@@ -209,7 +229,9 @@ def test_too_many_pictures_that_cannot_be_decoded(few, prepare, tmp_path):
     done = {path.name: path.stat().st_mtime_ns for path in out.glob("*.shard")}
     assert prepare(few, out, *SMALL, "--max-bad", "2")[0] == 3
     code, lines, _ = prepare(few, out, *SMALL, "--max-bad", "3")
-    assert code == 0 and f"left out: 3 images that cannot be decoded; they are listed in {out}/skipped.tsv" in lines
+    left_out = next(line for line in lines if line.startswith("left out: "))
+    assert code == 0 and left_out.startswith("left out: 3 images that cannot be decoded, for example class ")
+    assert left_out.endswith(f"; {out}/skipped.tsv lists them")
     assert {path.name: path.stat().st_mtime_ns for path in out.glob("*.shard")} == done
     made = manifest.read(out)
     assert sorted(each["name"] for each in made["splits"]["train"]["skipped"]) == sorted(bad)
@@ -244,7 +266,7 @@ def test_a_last_shard_without_any_decodable_picture_is_left_out(prepare, tmp_pat
     train[order[0]].write_bytes(b"no image")  # the first one of its shard
     train[order[5]].write_bytes(train[order[1]].read_bytes())
     code, lines, _ = prepare(tmp_path / "few", tmp_path / "set", *SMALL, "--max-bad", "2")
-    assert code == 0 and "unusual: 8 png" in lines
+    assert code == 0 and "not plain colour JPEGs, but used like the others: 8 png" in lines
     found = datasets.load(tmp_path / "set")
     assert len(found.train) == 5 and not (tmp_path / "set/train-00002.shard").exists()
     wanted = sorted(f"train/{path.parent.name}/{path.name}" for path in (train[order[1]], train[order[5]]))
@@ -260,8 +282,11 @@ def test_duplicates_are_reported(few, prepare, tmp_path):
     other.write_bytes(third.read_bytes())
     code, lines, _ = prepare(few, tmp_path / "set", *SMALL)
     assert code == 0
-    assert "duplicates: 2 images, 1 of them in both training and test; see the manifest" in lines
     names = [path.relative_to(few / "train").as_posix() for path in (one, other, third)]
+    assert (
+        "duplicates: 2 images, 1 of them in both training and test, 2 in several classes, such as "
+        f"test/class 1/copy.JPEG and train/{names[0]}; see the manifest"
+    ) in lines
     assert manifest.read(tmp_path / "set")["duplicates"] == sorted(
         [["test/class 1/copy.JPEG", f"train/{names[0]}"], [f"train/{names[1]}", f"train/{names[2]}"]]
     )
@@ -335,7 +360,7 @@ def test_stopped_while_the_sources_are_indexed(few, tmp_path, prepare, monkeypat
         raise KeyboardInterrupt
 
     for what in (interrupted, lambda *_, **__: os.kill(os.getpid(), signal.SIGTERM)):
-        monkeypatch.setattr("tinyalex.prepare.index.sources.index", what)
+        monkeypatch.setattr("tinyalex.datasets.index.sources.index", what)
         code, _, error = prepare(few, tmp_path / "set", *SMALL)
         assert code == 75 and not (tmp_path / "set").exists()
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
@@ -403,7 +428,10 @@ def test_damaged_shards_are_made_again(source, whole, prepare, tmp_path):
     unfinished(whole, out, ALL)
     os.truncate(out / "train-00000.shard", 5000)
     (out / "train-00001.shard").unlink()
-    (out / "work" / "train-00002.record").write_bytes(b"nonsense")
+    record = out / "work" / "train-00002.record"
+    status = record.stat()
+    record.write_bytes(bytes(status.st_size))
+    os.utime(record, ns=(status.st_atime_ns, status.st_mtime_ns))  # damaged, but not by somebody who wrote to it
     code, lines, _ = prepare(source, out, "--size", 16)
     assert code == 0 and sum(line.startswith("warning: ") and "makes the shard again" in line for line in lines) == 2
     assert contents(out) == contents(whole)
@@ -446,7 +474,7 @@ def test_another_decoder_version_is_reported_and_recorded(source, whole, prepare
     path = out / "work" / "train-00000.record"
     records.write(path, records.read(path, 16)._replace(decoder=shard.decoder() | {"pillow": "11.0.0"}))
     code, lines, _ = prepare(source, out, "--size", 16)
-    both = f"11.0.0 and {shard.decoder()['pillow']}"
+    both = " and ".join(sorted(["11.0.0", shard.decoder()["pillow"]]))
     assert (
         code == 0 and f"warning: some images were decoded with pillow {both}; their pixels may differ slightly" in lines
     )
@@ -468,7 +496,8 @@ def test_other_settings(source, whole, prepare, tmp_path, finished):
     other = f"{out}: made from other images, or another part of them; give another folder"
     subset = prepare(source, out, "--size", 16, "--subset", "2x5")
     assert subset == (3, [], other if finished else f"{out}: made with subset all, requested 2x5{same}")
-    assert prepare(source / "train", out, "--size", 16) == (3, [], other)
+    hint = "no test images; --test-share 0.1 takes a tenth of every class"
+    assert prepare(source / "train", out, "--size", 16) == (3, [hint], other)
     assert contents(out) | {".lock": b""} == before | {".lock": b""}
 
 

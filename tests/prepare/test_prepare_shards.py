@@ -12,10 +12,10 @@ from PIL import Image
 from tests.support import folders
 from tinyalex import randomness
 from tinyalex.datasets import picture
+from tinyalex.datasets.index.entries import Entry, Index
 from tinyalex.datasets.shards import shards
 from tinyalex.errors import DataError, DeviceError, StorageError, UsageError
 from tinyalex.prepare import complete, plan, progress, records, shard
-from tinyalex.prepare.index.entries import Entry, Index
 from tinyalex.prepare.sheet import choose
 
 

@@ -1,10 +1,12 @@
 """Worker processes: tasks, results, progress, and how each process ends."""
 
+import errno
 import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import types
 from pathlib import Path
@@ -128,6 +130,38 @@ def test_a_worker_that_dies_is_noticed_and_its_task_named():
         run(leave, ["x"])
 
 
+@pytest.mark.parametrize(("allowed", "processes"), [(1, 1), (2, 2), (9, 4)])
+def test_fewer_processes_work_if_the_system_allows_no_more(monkeypatch, allowed, processes):
+    started = []
+
+    class Limited(workers._Worker):
+        def __init__(self, job):
+            if len(started) >= allowed:
+                raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+            super().__init__(job)
+            started.append(self)
+
+    monkeypatch.setattr(workers, "_Worker", Limited)
+    answers = run(square, list(range(5)), count=3)
+    assert {task: answer for task, (answer, _) in answers.items()} == {task: task * task for task in range(5)}
+    assert len(started) == processes
+    allowed = 0
+    started.clear()
+    with pytest.raises(BlockingIOError):
+        run(square, [1], count=3)
+
+
+def test_workers_need_no_temporary_folder(monkeypatch):
+    """As in a container whose file system is read-only."""
+
+    def refuse(*arguments, **options):
+        raise FileNotFoundError(errno.ENOENT, "No usable temporary directory found")
+
+    for module, name in ((tempfile, "mkstemp"), (tempfile, "mkdtemp"), (tempfile, "gettempdir")):
+        monkeypatch.setattr(module, name, refuse)
+    assert run(square, [3])[3][0] == 9
+
+
 def test_progress_and_a_stop_request():
     seen = []
     with StopRequests() as stop, pytest.raises(Interrupted):
@@ -146,7 +180,7 @@ def test_worker_exits_if_its_caller_was_killed_before_the_worker_began(monkeypat
     ended = []
     monkeypatch.setattr(workers.multiprocessing, "parent_process", lambda: types.SimpleNamespace(pid=-1))
     monkeypatch.setattr(workers.os, "_exit", ended.append)
-    workers.Reporter(types.SimpleNamespace(value=0), None).begin(3)
+    workers.Reporter(types.SimpleNamespace(send=lambda part: None)).begin(3)
     assert ended == [1]
 
 

@@ -1,4 +1,4 @@
-"""Mutated images, tars, checkpoints, weights, recipes and manifests, given to the commands that read them.
+"""Mutated images, label tables, tars, checkpoints, weights, recipes and manifests, for the commands that read them.
 
     python -m tests.programs.fuzz 10000
 
@@ -63,6 +63,9 @@ class Payload:
         return (exec, ("open('EXECUTED', 'w')",))
 
 
+FORMATS = {"bmp": {}, "gif": {}, "webp": {}, "ppm": {}, "tif": {}, "tiff": {"compression": "tiff_lzw"}}
+
+
 def samples(root):
     """Write a run and one valid input of each kind to a folder."""
     from tinyalex.cli import main
@@ -81,7 +84,13 @@ def samples(root):
         tar.add(root / "data", ".")
     for name, options in (("good.png", {}), ("good.jpg", {"quality": 90})):
         Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)).save(root / name, **options)
-    Image.fromarray(rng.integers(0, 256, (9, 7), dtype=np.uint8)).save(root / "good.bmp")
+    for ending, options in FORMATS.items():
+        Image.fromarray(rng.integers(0, 256, (9, 7, 3), dtype=np.uint8)).save(root / f"good.{ending}", **options)
+    (root / "photos").mkdir()
+    for number in range(6):
+        shutil.copy(root / "good.bmp", root / "photos" / f"{number}.bmp")
+    lines = [f'"{number}.bmp";{"abc"[number % 3]};{number}' for number in range(6)]
+    (root / "good.csv").write_text("\n".join(["file;label;more", *lines]), encoding="utf-8-sig")
     for command in (
         ["train", root / "good.toml", "--data", root / "data", "--out", root / "run", "--threads", "1"],
         ["export", root / "run", root / "weights.safetensors"],
@@ -162,10 +171,14 @@ def mutant(rng, root, kind, folder):
     """Write a mutated input of a kind to a folder; return the command that reads it."""
     run = str(root / "run")
     if kind == "image":
-        name = str(rng.choice(["good.png", "good.jpg", "good.bmp"]))
+        name = str(rng.choice(["good.png", "good.jpg", *(f"good.{ending}" for ending in FORMATS)]))
         path = folder / name
         path.write_bytes(scrambled(rng, (root / name).read_bytes(), (root / "good.png").read_bytes()))
         return ["predict", str(path), str(root / "good.jpg"), "--run", run, "--json"]
+    if kind == "table":
+        shutil.copytree(root / "photos", folder / "photos")
+        (folder / "photos" / "labels.csv").write_bytes(scrambled(rng, (root / "good.csv").read_bytes(), b'";\t,\n\r\0'))
+        return ["prepare", str(folder / "photos"), str(folder / "out"), "--size", "8", "--workers", "1"]
     if kind == "tar":
         name = str(rng.choice(["good.tar", "good.tar.gz"]))
         path = folder / name
@@ -218,7 +231,7 @@ def _resealed_manifest(rng, content):
     return manifest._text(fields).encode()
 
 
-KINDS = ("image", "tar", "checkpoint", "weights", "recipe", "manifest")
+KINDS = ("image", "tar", "checkpoint", "weights", "recipe", "manifest", "table")
 
 
 def child(root, first, count, seed):

@@ -23,8 +23,8 @@ from statistics import median
 
 from PIL import Image
 
+from tinyalex.datasets.index import sources
 from tinyalex.prepare import plan, shard, workers
-from tinyalex.prepare.index import sources
 
 PROCESSES, SIZE = 2, 256
 BICUBIC = Image.Resampling.BICUBIC

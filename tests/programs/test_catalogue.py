@@ -89,6 +89,7 @@ FAULTS = {
     "B6 error of an earlier step": "runs/test_faults::test_t16_b6_gpu_errors_are_reported_in_one_line",
     "B7 TF32": "runs/test_resume::test_b7_fingerprint_has_the_gpu_and_its_settings",
     "B8 fork": "runs/test_faults::test_b8_nothing_forks",
+    "B8 forked by others": "devices/test_threads::test_predict_in_a_forked_process_after_predict_in_the_parent",
     "B9 threads of BLAS": "prepare/test_prepare_workers::test_each_worker_has_one_blas_thread_and_blocks_signals",
     "B9 threads of BLAS in training": "devices/test_device::test_blas_gets_one_thread_a_worker",
     "B10 sums in any order": "runs/test_faults::test_b10_no_sum_in_an_undefined_order",

@@ -94,6 +94,7 @@ def edited(path, change):
     tensors, metadata = checkpoint.read(path)
     change(tensors, metadata)
     metadata = {key: metadata[key] for key in metadata if key not in ("format", "tinyalex")}
+    path.unlink()  # else it would have to be the file that this run wrote, and this is a copy
     checkpoint.write(path, tensors, metadata)
 
 
@@ -112,7 +113,7 @@ def reshape(name, shape):
     (lambda t, m: t.update({"data/mean": np.zeros((3, 4, 5), np.float32)}), "data/mean is (3, 4, 5), not a sq"),
     (lambda t, m: m.pop("recipe"), "recipe: None is not valid"),
     (lambda t, m: m.update(recipe="name = 3"), "its recipe is not valid (name: 3 is not valid; give text on one line)"),
-    (lambda t, m: m.update(classes=["a"]), "1 classes with 2 names, but the net has 2"),
+    (lambda t, m: m.update(classes=["a"]), "1 class with 2 names, but the net has 2"),
     (lambda t, m: m.update(words=["a"] * 3), "2 classes with 3 names, but the net has 2"),
     (lambda t, m: m.update(errors="0.5"), "errors: '0.5' is not valid"),
     (lambda t, m: m.update(seed=None), "seed: None is not valid"),
@@ -155,6 +156,7 @@ def test_c9_newer_format_names_the_version_that_wrote_it(copy, monkeypatch):
     path = checkpoint.newest(copy)
     monkeypatch.setattr(checkpoint, "FORMAT", 2)
     monkeypatch.setattr(checkpoint, "__version__", "0.9.0")
+    path.unlink()
     checkpoint.write(path, {"a": np.zeros(2)}, {"step": 3})
     monkeypatch.undo()
     with pytest.raises(CheckpointError, match=r"format 2, not 1; use the tinyalex that wrote it \(0.9.0\)"):
@@ -248,10 +250,21 @@ def test_c16_weights_are_not_a_run_folder(weights, capsys):
     assert "is a file; give a folder as --out" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("name, code, message", [("net.pth", 2, "end in .safetensors"), ("", 7, "exists already")])
-def test_export_refuses_bad_targets(run, weights, tmp_path, capsys, name, code, message):
-    assert main(["export", str(run), str(tmp_path / name if name else weights)]) == code
-    assert message in capsys.readouterr().err
+def test_export_refuses_names_of_other_formats(run, tmp_path, capsys):
+    assert main(["export", str(run), str(tmp_path / "net.pth")]) == 2
+    assert "end in .safetensors" in capsys.readouterr().err
+
+
+def test_export_replaces_its_own_file_only(run, tmp_path, capsys):
+    path = tmp_path / "net.safetensors"
+    command = ["export", str(run), str(path)]
+    assert main(command) == 0 and main(command) == 0
+    assert os.listdir(tmp_path) == [path.name] and run_folder.load(path)
+    whole = path.read_bytes()
+    for content in (whole[:-1] + bytes([whole[-1] ^ 1]), whole[:-7], b"mine", checkpoint.newest(run).read_bytes()):
+        path.write_bytes(content)
+        assert main(command) == 7 and path.read_bytes() == content
+        assert "exists already, and is not a file that tinyalex made; give another name" in capsys.readouterr().err
 
 
 # W1, W2: files of other programs, and inconsistent files.

@@ -121,7 +121,7 @@ def test_t18_closed_pipe_does_not_end_training(folder, tmp_path):
     process.stdout.close()
     process.stderr.close()
     process.wait(timeout=60)
-    assert process.returncode in (0, 141)  # 141: the last lines could not be written
+    assert process.returncode == 0
     assert checkpoint.inspect(checkpoint.newest(tmp_path / "run"))["step"] == 8
 
 
@@ -138,9 +138,9 @@ def test_t14_second_process_in_a_folder_is_refused(folder, tmp_path, capsys):
 def test_c1_killed_between_the_rename_and_the_pruning(tmp_path):
     script = (
         "import os, signal, sys\nimport numpy as np\nfrom tinyalex.runs import checkpoint\n"
-        "from tinyalex.system import storage\n"
+        "from tinyalex.system import ownership\n"
         "for step in (1, 2): checkpoint.save(sys.argv[1], {'a': np.zeros(9)}, {'step': step})\n"
-        "storage.remove = lambda path: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "ownership.remove = lambda path: os.kill(os.getpid(), signal.SIGKILL)\n"
         "checkpoint.save(sys.argv[1], {'a': np.zeros(9)}, {'step': 3})"
     )
     done = subprocess.run([sys.executable, "-c", script, tmp_path])
@@ -274,8 +274,9 @@ def test_p1_files_that_are_not_images(folder, tmp_path, monkeypatch, capsys):
     (tmp_path / "large.png").write_bytes(_png(10_000, 10_000))
     Image.new("P", (30, 30)).save(tmp_path / "moving.gif", save_all=True, append_images=[Image.new("P", (30, 30), 1)])
     Image.new("RGB", (30, 30)).save(tmp_path / "good.png")
-    bad = ["missing.png", ".", "text.txt", "nothing.png", "large.png", "moving.gif", "http://nowhere/x.png", "-"]
-    order = [*bad[:4], "good.png", *bad[4:]]
+    (tmp_path / "folder").mkdir()
+    bad = ["missing.png", "folder", "text.txt", "nothing.png", "large.png", "http://nowhere/x.png", "-"]
+    order = [*bad[:4], "good.png", "moving.gif", *bad[4:]]  # of the GIF the first frame
     assert main(["predict", *order, "--run", str(folder / "run"), "--json"]) == 3
     printed = capsys.readouterr()
     results = json.loads(printed.out)

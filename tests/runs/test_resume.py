@@ -126,7 +126,7 @@ def test_killed_between_a_test_and_its_checkpoint(data, whole, tmp_path, monkeyp
     """The log has a test that the checkpoint does not know: its record is removed and the test repeated."""
     save = run_folder.save
 
-    def killed(training, folder, origin=None, tested=False):
+    def killed(training, folder, origin=None, tested=False, say=None):
         if tested and training.step == 12:
             raise KeyboardInterrupt
         return save(training, folder, origin, tested)
@@ -386,8 +386,8 @@ def test_t6_stop_request_while_a_finished_run_is_evaluated(data, tmp_path, monke
 
 def test_t5_second_signal_stops_at_once(data, tmp_path, monkeypatch):
     def twice(run):
-        os.kill(os.getpid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
 
     after(monkeypatch, 8, twice)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):

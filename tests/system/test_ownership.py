@@ -1,6 +1,5 @@
 """No command deletes, truncates or replaces a file that tinyalex did not make: see `tinyalex.system.ownership`."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -8,33 +7,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from tests.programs import kill_train
+from tests.programs import other_files
+from tests.programs.other_files import fill, state
 from tinyalex.cli import main
 from tinyalex.errors import StorageError
 from tinyalex.runs import checkpoint, run_folder
 from tinyalex.system import lock, ownership, storage
 
 LEGACY = Path(__file__).parents[1] / "legacy"
-NAMES = [  # what any command writes somewhere, and what people have in their folders
-    *("recipe.toml", "log.jsonl", ".lock", "checkpoint-00000003.part", "log.jsonl.part", "recipe.toml.part"),
-    *("curves.png", "kernels.png", "panel.png", "architecture.png", "neighbours.png", "codes.png", "race.png"),
-    *("settings.json", "result.json", "result.png", "diverged.txt", "bench.json", "bench.md", "bench.png"),
-    *("manifest.json", "mean.f32", "skipped.tsv", "contact_sheet.png", "train-00000.shard", "test-00000.shard"),
-    *("film.mkv.part", "Unconfirmed 1.crdownload", "x.tar.part", "shapes.png", "work/thesis.tex", "work/plan.json"),
-    *("work/new/notes.txt", "work/train-00000.record", "dropout/settings.json", "dropout/result.json"),
-    *("1-four-fifths/recipe.toml", "1-four-fifths/curves.png", "photo.png", "weights.safetensors"),
-]
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """A folder with a small data set "data", a run "run" of one epoch on it, and an image "image.png"."""
+    """A folder with a small data set "data", a run "run" of one epoch on it, a set "set" and an image "image.png"."""
     root = tmp_path_factory.mktemp("made")
-    kill_train.prepare(root)
-    Image.new("RGB", (24, 20), "red").save(root / "image.png")
-    assert main(train(root, root / "run")) == 0
+    other_files.prepare(root)
     return root
 
 
@@ -44,86 +32,36 @@ def train(root, out, *options):
     return [*map(str, words), "--out", str(out)]
 
 
-def fill(folder, names=NAMES):
-    """Write files of somebody else; return what `state` finds then."""
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_bytes(f"mine: {name}".encode())
-    return state(folder)
+# The sweep: every option that names a path, pointed into a folder full of other people's files.
+
+FILES = {"--picture": "photo.png", "file": "weights.safetensors", "recipe": "recipe.toml", "images": "photo.png"}
 
 
-def state(folder):
-    """Return {path: hash, or where a link points to} of everything below a folder."""
-    paths = [path for path in sorted(folder.rglob("*")) if path.is_symlink() or path.is_file()]
-    return {str(path.relative_to(folder)): os.readlink(path) if path.is_symlink() else digest(path) for path in paths}
+@pytest.mark.parametrize("links", [False, True], ids=["files", "links"])
+@pytest.mark.parametrize("command, option", other_files.path_options())
+def test_no_option_changes_a_folder_full_of_other_peoples_files(made, tmp_path, command, option, links):
+    assert other_files.faults(made, tmp_path, command, option, FILES.get(option, ""), links=links) == []
 
 
-def digest(path):
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def test_three_stages_of_training_do_not_change_other_peoples_files(made, tmp_path):
+    assert other_files.faults(made, tmp_path, "train", "--out", extra=["--footnote-3"]) == []
 
 
-def commands(root, out):
-    """Every command with an option or argument that names a path to write to, pointed into ``out``."""
-    run, data, image = (str(root / name) for name in ("run", "data", "image.png"))
-    bench = [
-        "bench",
-        "cifar10-relu",
-        "--batch",
-        "2",
-        "--rounds",
-        "1",
-        "--least",
-        "0",
-        "--contenders",
-        "im2col",
-        "--out",
-        out,
-    ]
-    return {
-        "train": train(root, out),
-        "train, three stages": train(root, out, "--footnote-3"),
-        "prepare": ["prepare", data, out, "--size", "8", "--workers", "1"],
-        "figures of a run": ["figures", run, "--only", "curves", "architecture", "--out", out],
-        "figures of two runs": ["figures", run, run, "--out", out],
-        "figures of a recipe": ["figures", "shapes", "--out", out],
-        "predict": ["predict", image, "--run", run, "--picture", f"{out}/photo.png"],
-        "export": ["export", run, f"{out}/weights.safetensors"],
-        "experiment": ["experiment", "dropout", "--data", data, "--seeds", "1", "--epochs", "1", "--out", out],
-        "bench": bench,
-    }  # fmt: skip
+WRITERS = [("figures", "--out", "", "curves.png"), ("predict", "--picture", "photo.png", "photo.png")]
+WRITERS += [("export", "file", "weights.safetensors", "weights.safetensors"), ("train", "--out", "", "recipe.toml")]
 
 
-COMMANDS = list(commands(Path(), ""))
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_no_command_changes_a_folder_full_of_other_peoples_files(made, tmp_path, command, capsys):
-    before = fill(tmp_path)
-    code = main(commands(made, str(tmp_path))[command])
-    error = capsys.readouterr().err
-    assert code in (2, 7) and error.count("\n") == 1 and error.startswith("tinyalex: error: "), (code, error)
-    assert before.items() <= state(tmp_path).items(), "a file of somebody else was changed or removed"
-
-
-@pytest.mark.parametrize("command", COMMANDS)
-def test_links_are_not_written_through_or_replaced(made, tmp_path, command, capsys):
-    """Every name is a symbolic link to a file elsewhere; every second one a link to nowhere."""
-    there, folder = tmp_path / "there", tmp_path / "folder"
-    elsewhere = fill(there)
-    for number, name in enumerate(NAMES):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).symlink_to(there / name if number % 2 else tmp_path / "nowhere" / str(number))
-    before = state(folder)
-    assert main(commands(made, str(folder))[command]) in (2, 7)
-    assert before.items() <= state(folder).items() and state(there) == elsewhere
-    assert not (tmp_path / "nowhere").exists()
-
-
-def test_the_sweep_notices_a_writer_that_does_not_check(made, tmp_path, monkeypatch):
+@pytest.mark.parametrize("command, option, below, name", WRITERS, ids=lambda word: word)
+def test_the_sweep_notices_a_writer_that_does_not_check(made, tmp_path, monkeypatch, command, option, below, name):
     monkeypatch.setattr(ownership, "check", lambda path: None)
-    before = fill(tmp_path, ["curves.png"])
-    assert main(commands(made, str(tmp_path))["figures of a run"]) == 0
-    assert not before.items() <= state(tmp_path).items()
+    monkeypatch.setattr(storage, "check", lambda path, may_replace=None: None)
+    (line,) = other_files.faults(made, tmp_path, command, option, below, [name])
+    assert line.endswith(f"{name} is changed")
+
+
+def test_the_sweep_fills_the_names_that_commands_write(made):
+    found = {*os.listdir(made / "run"), *os.listdir(made / "set")} - {ownership.MARKER}
+    assert {name for name in found if not name.startswith("checkpoint-")} <= set(other_files.NAMES)
 
 
 # The cases that were found.

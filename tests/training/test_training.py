@@ -55,7 +55,7 @@ def test_training_learns_and_writes_a_run_folder(stripes, tmp_path):
     records = run_folder.read_log(tmp_path / "run")
     tests = [r for r in records if r["event"] == "test"]
     assert [r["epoch"] for r in tests] == [1, 2, 3, 4, 5, 6]
-    assert tests[-1]["top1_error"] == result.top1_error and tests[-1]["top5_error"] == 0
+    assert tests[-1]["top1_error"] == result.top1_error and "top5_error" not in tests[-1]
     epochs = [r for r in records if r["event"] == "epoch"]
     assert [r["step"] for r in epochs] == [6, 12, 18, 24, 30, 36]  # 88 images are six batches
     assert epochs[0]["loss"] > epochs[-1]["loss"] > 0

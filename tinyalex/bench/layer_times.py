@@ -14,7 +14,7 @@ from tinyalex.devices.device import Device
 from tinyalex.devices.parallel import workers
 from tinyalex.network.fast import LayerCalls
 
-_DIRECTIONS = {"prepare": "forward", "forward": "forward", "backward": "backward"}
+_DIRECTIONS = {"prepare": "forward", "forward": "forward", "forward_checked": "forward", "backward": "backward"}
 _HOST = Device("cpu")
 
 
@@ -64,9 +64,9 @@ def timed_layers(network):
     before.append((LayerCalls, "run", LayerCalls.run))
     LayerCalls.run = _timed_calls(LayerCalls.run, timer)
     for kind in {type(layer) for layer in [*(layer for _, layer in network.layers()), *run, network.loss]}:
-        for method, direction in _DIRECTIONS.items():
+        for method in _DIRECTIONS.keys() & dir(kind):
             before.append((kind, method, vars(kind).get(method)))
-            setattr(kind, method, _timed(getattr(kind, method), direction, timer))
+            setattr(kind, method, _timed(getattr(kind, method), _DIRECTIONS[method], timer))
     try:
         yield timer
     finally:

@@ -2,6 +2,7 @@
 
 from tinyalex.bench.hardware import describe
 from tinyalex.figures.page import BLUE, MUTED, PALE, VERMILION, new_figure, text_width, write
+from tinyalex.words import counted
 
 SIZE = 9
 NAMES, PANEL, NUMBER, GAP, BAR, TOP, BOTTOM = 1.75, 2.4, 0.55, 0.9, 0.34, 0.65, 0.55  # inches
@@ -43,7 +44,10 @@ def _panels(result):
     # (action, title, images in one action, {label of a limit: images a second})
     batch, titles = (
         result["batch"],
-        (f"Training, {result['batch']} images a step", f"Forward alone, {result['batch']} images"),
+        (
+            f"Training, {counted(result['batch'], 'image')} a step",
+            f"Forward alone, {counted(result['batch'], 'image')}",
+        ),
     )
     if result["device"] == "cpu":
         floor = result["floor"]

@@ -48,8 +48,12 @@ def start_process(name, task, environment=()):
 
 
 def child_environment(environment):
-    """Return this process's environment variables without those of malloc, and those given."""
-    return {key: value for key, value in os.environ.items() if not key.startswith("MALLOC_")} | dict(environment)
+    """Return this process's environment variables, without malloc's and OpenBLAS's number of threads, and those given.
+
+    Every contender sets its own number of threads.
+    """
+    left_out = "MALLOC_", "OPENBLAS_NUM_THREADS"
+    return {key: value for key, value in os.environ.items() if not key.startswith(left_out)} | dict(environment)
 
 
 class ContenderProcess:

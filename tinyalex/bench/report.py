@@ -7,6 +7,7 @@ from pathlib import Path
 from tinyalex.bench import gpu_tables, tables
 from tinyalex.bench.hardware import describe
 from tinyalex.system import ownership, storage
+from tinyalex.words import counted
 
 FILES = ("bench.json", "bench.md", "bench.png")
 
@@ -23,7 +24,8 @@ def markdown(result):
     head = f"## `{result['recipe']}`, batch {result['batch']}, {versions['date']}"
     sentences = [
         f"{describe(result)}.",
-        f"Medians of {result['rounds']} rounds; in a round every contender runs one action, one after the other.",
+        f"Medians of {counted(result['rounds'], 'round')}; in a round every contender runs one action, one after the "
+        "other.",
         setup(result),
     ]
     notes = [f"- {note}." for note in result["notes"]]
@@ -70,6 +72,7 @@ def check_files(out):
     A folder that an earlier version wrote to is recognised by the result in it.
     """
     out, old = Path(out), {}
+    out.mkdir(parents=True, exist_ok=True)  # raises an OSError now, not after the measurement
     if (out / FILES[0]).is_file() and not ownership.is_marked(out):
         with contextlib.suppress(ValueError):
             old = json.loads((out / FILES[0]).read_text(encoding="utf-8"))
@@ -83,12 +86,20 @@ def check_files(out):
 
 
 def write(result, out):
-    """Write ``bench.json``, ``bench.md`` and ``bench.png`` into a folder; return the paths."""
+    """Write ``bench.json``, ``bench.md`` and ``bench.png`` into a folder.
+
+    Returns
+    -------
+    paths : list of Path
+        Of the files.
+    reason : str or None
+        Why there is no picture.
+    """
     from tinyalex import figures
     from tinyalex.bench.picture import bars
 
     out = Path(out)
     storage.write_text(out / "bench.json", json.dumps(result, indent=1) + "\n")
     storage.write_text(out / "bench.md", markdown(result))
-    figures.save(bars(result), out / "bench.png")
-    return [out / name for name in FILES]
+    reason = figures.attempt(lambda: bars(result), out / "bench.png")
+    return [out / name for name in FILES[: 2 if reason else 3]], reason

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 from tinyalex.bench.contenders import SHIPPED
+from tinyalex.words import counted
 
 EPOCHS = {"cifar10": 50_000}  # training images of data sets with a fixed size
 
@@ -33,10 +34,12 @@ def tables(result):
     epoch = EPOCHS.get(result["data"])
     if epoch:
         more["s/epoch"] = lambda each: f"{each['step']['seconds'] / batch * epoch:.1f}"
-    step = _speeds(result, "step", f"Training step, {batch} images", batch, floor["step"], more)
+    step = _speeds(result, "step", f"Training step, {counted(batch, 'image')}", batch, floor["step"], more)
     if epoch:
-        step.notes.append(f"s/epoch: the steps of {epoch:,} images, without the time to read them.")
-    forward = _speeds(result, "forward", f"Forward alone, as in testing, {batch} images", batch, floor["forward"])
+        step.notes.append(f"s/epoch: the steps of {counted(epoch, 'image')}, without the time to read them.")
+    forward = _speeds(
+        result, "forward", f"Forward alone, as in testing, {counted(batch, 'image')}", batch, floor["forward"]
+    )
     return [step, forward, _speeds(result, "predict", "One image, in a warm process", 1), _layers(result)]
 
 

@@ -4,7 +4,7 @@ import math
 import shlex
 
 from tinyalex.commands.common import print_line, with_class_count
-from tinyalex.commands.options import kernels_note, no_kernels, recipe, threads
+from tinyalex.commands.options import among, kernels_note, no_kernels, recipe, several, threads, user_path
 from tinyalex.errors import UsageError
 from tinyalex.recipes import recipe as recipes
 
@@ -28,10 +28,10 @@ def options(command):
         metavar="D",
         help="device to measure: cpu or cuda:0; fake:0 simulates a GPU on the CPU, to try the command (default: cpu)",
     )
-    command.add_argument(
+    several(
+        command,
         "--contenders",
-        nargs="+",
-        choices=[*ON_CPU, *ON_GPU],
+        **among([*ON_CPU, *ON_GPU], "contender"),
         metavar="C",
         help=f"what to measure; on the CPU: {', '.join(ON_CPU)} (default: {' '.join(DEFAULT)}); "
         f"on a GPU: {', '.join(ON_GPU)} (default: all)",
@@ -44,7 +44,10 @@ def options(command):
         help="repeat a step until a sample takes S seconds, on a GPU at least 20 times (default: 0.5)",
     )
     command.add_argument(
-        "--out", metavar="DIR", help="folder in which to save bench.json, bench.md and bench.png (default: do not save)"
+        "--out",
+        type=user_path,
+        metavar="DIR",
+        help="folder in which to save bench.json, bench.md and bench.png (default: do not save)",
     )
     no_kernels(command)
     threads(command)
@@ -78,8 +81,11 @@ def run(options):
     result["notes"][:0] = notes
     result["command"] = command_line(options, [contender.name for contender in chosen])
     print_line("\n" + report.text(result))
-    for path in report.write(result, options.out) if options.out else []:
-        print_line(path)
+    if options.out:
+        paths, reason = report.write(result, options.out)
+        print_line("\n".join(map(str, paths)))
+        if reason:
+            print_line(f"warning: bench.png is not drawn ({reason})")
 
 
 def command_line(options, names):

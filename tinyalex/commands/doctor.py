@@ -36,10 +36,12 @@ def inspect_machine():
     Returns
     -------
     dict
-        "cpu", "processors", "blas", "numpy", "python", "threads"; "memory", with "total" and "free" bytes; "cuda", from
+        "cpu"; "processors", those of the machine; "usable", those that this process may use; "blas", "numpy", "python",
+        "threads"; "memory", with "total" and "free" bytes; "container",
+        its limits of "cpus", "memory" in bytes, and "processes", each None if there is none; "cuda", from
         `tinyalex.devices.cuda.look`; "torch", PyTorch's version or None; "recipes", from `memory_of`.
     """
-    from tinyalex.devices import cuda
+    from tinyalex.devices import container, cuda, parallel
     from tinyalex.devices.machine import versions
     from tinyalex.network import memory
     from tinyalex.recipes import recipe
@@ -48,11 +50,17 @@ def inspect_machine():
     return {
         "cpu": found["CPU"],
         "processors": found["processors"],
+        "usable": parallel.processors(),
         "blas": found["BLAS"],
         "numpy": found["NumPy"],
         "python": found["Python"],
         "threads": found["threads"],
         "memory": {"total": total, "free": free},
+        "container": {
+            "cpus": container.cpus(),
+            "memory": container.memory()[0],
+            "processes": container.processes(),
+        },
         "cuda": cuda.look(),
         "torch": _version("torch"),
         "recipes": [memory_of(name) for name in recipe.names()],
@@ -89,10 +97,10 @@ def text(report):
     driver = f"supports CUDA {cuda['driver']}" if cuda["driver"] else "none" if cuda["cupy"] else "unknown without CuPy"
     gpus = "; ".join(map(_gpu, cuda["gpus"], range(len(cuda["gpus"]))))
     lines = {
-        "CPU": f"{report['cpu']}, {report['processors']} processors",
+        "CPU": f"{report['cpu']}, {report['processors']} processors{_share(report)}",
         "BLAS": f"{report['blas']}, in NumPy {report['numpy']}",
         "threads": f"{report['threads']} for training on the CPU (--threads or TINYALEX_THREADS changes it)",
-        "memory": f"{_gib(host['free'])} of {_gib(host['total'])} GiB free",
+        "memory": f"{_gib(host['free'])} of {_gib(host['total'])} GiB free{_limit(report)}",
         "CuPy": cupy,
         "driver": driver,
         "GPUs": gpus or (cuda["missing"] if cuda["cupy"] else "unknown without CuPy"),
@@ -101,6 +109,18 @@ def text(report):
         "recipes": _fits(report),
     }
     return "\n".join(f"{name:<9}{line}" for name, line in lines.items())
+
+
+def _share(report):
+    cpus = report["container"]["cpus"]
+    if cpus is not None and cpus <= report["usable"]:
+        return f", of which the container may use {cpus:g}"
+    return f", of which this process may use {report['usable']}" if report["usable"] < report["processors"] else ""
+
+
+def _limit(report):
+    limit = report["container"]["memory"]
+    return ", the container's limit" if limit is not None and limit == report["memory"]["total"] else ""
 
 
 def _gpu(gpu, number):

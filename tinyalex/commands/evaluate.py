@@ -7,21 +7,26 @@ import numpy as np
 from tinyalex.commands.common import (
     check_classes,
     describe_dataset,
-    load_dataset,
+    load_dataset_of_run,
     load_run,
     print_line,
+    print_to_stderr,
     score_line,
-    with_data,
 )
-from tinyalex.commands.options import DATA, RUN, kernels_note, machine, no_kernels
+from tinyalex.commands.options import DATA, RUN, kernels_note, machine, no_kernels, test_share, user_path
 
 
 def options(command):
     """Add the command's options to its parser."""
     command.add_argument(
-        "runs", nargs="+", metavar="RUN", help=f"{RUN}; with several runs, their nets' probabilities are averaged"
+        "runs",
+        nargs="+",
+        type=user_path,
+        metavar="RUN",
+        help=f"{RUN}; with several runs, their nets' probabilities are averaged",
     )
-    command.add_argument("--data", metavar="DIR", help=f"{DATA} (default: the first run's)")
+    command.add_argument("--data", type=user_path, metavar="DIR", help=f"{DATA} (default: the first run's)")
+    test_share(command, "the first run's")
     command.add_argument(
         "--views",
         type=int,
@@ -47,7 +52,8 @@ def run(options):
     scores, total, dataset, without_reflections = [], 0.0, None, []
     for path in options.runs:  # one at a time, because several nets may not fit into memory
         run = load_run(path, options.devices, options.kernels)
-        dataset = dataset or load_dataset(with_data(run.recipe, options.data).data.set, run.metadata["seed"])
+        show = print_to_stderr if options.json else print_line
+        dataset = dataset or load_dataset_of_run(run, options, show)
         images = check_classes(run, dataset).need("test")
         found = evaluation.probabilities(run.network, images, run.mean, run.recipe, options.views)
         scores.append((path, run.metadata["step"], evaluation.score(found, images.labels)))
@@ -60,16 +66,17 @@ def run(options):
     if options.json:
         print_line(json.dumps(_as_json(options, scores, result, average, labels, dataset.classes)))
         return
+    classes = len(dataset.classes)
     views = f"; {options.views} views" if options.views > 1 else ""
     print_line(f"{describe_dataset(dataset)}{views}{kernels_note(options)}")
     for path in without_reflections:
         print_line(f"{path} was trained without reflections, but half of these views are reflected; --views 9 has none")
     for path, step, score in scores:
-        print_line(f"{path}, step {step}: {score_line(score)}")
+        print_line(f"{path}, step {step}: {score_line(score, classes)}")
     if len(scores) > 1:
         means = np.mean([score for _, _, score in scores], axis=0)
-        print_line(f"mean of these {len(scores)} errors: {score_line(result._make(means))}")
-        print_line(f"average of these {len(scores)} nets: {score_line(result)}")
+        print_line(f"mean of these {len(scores)} errors: {score_line(result._make(means), classes)}")
+        print_line(f"average of these {len(scores)} nets: {score_line(result, classes)}")
     if options.classes:
         print_line("\n".join(["", *_tables(average, labels, words)]))
 
@@ -93,16 +100,20 @@ def _as_json(options, scores, result, average, labels, classes):
 
 
 def _tables(average, labels, words):
+    from tinyalex.datasets.names import padded
+    from tinyalex.datasets.names import width as columns
     from tinyalex.training import confusion
 
-    names = [word.split(",")[0][:24] for word in words]
-    width = max(5, *map(len, names)) + 2
-    yield f"{'class':<{width}}{'images':>8}{'top-1 error':>13}{'top-5 error':>13}  most often mistaken for"
+    names = [(word.split(",")[0].strip() or word)[:24] for word in words]
+    width = max(5, *map(columns, names)) + 2
+    with_top5 = len(names) > 5
+    top5 = f"{'top-5 error':>13}" if with_top5 else ""
+    yield f"{'class':<{width}}{'images':>8}{'top-1 error':>13}{top5}  most often mistaken for"
     rows = [row for row in confusion.by_class(average, labels) if row.count]
     for row in sorted(rows, key=lambda row: (-row.top1_error, -row.top5_error, row.label)):
         mistake = f"{names[row.taken_for]} ({row.times:,})" if row.times else ""
-        line = f"{names[row.label]:<{width}}{row.count:>8,}{row.top1_error:>13.2%}{row.top5_error:>13.2%}  {mistake}"
-        yield line.rstrip()
+        top5 = f"{row.top5_error:>13.2%}" if with_top5 else ""
+        yield f"{padded(names[row.label], width)}{row.count:>8,}{row.top1_error:>13.2%}{top5}  {mistake}".rstrip()
     pairs = confusion.confused(average, labels)
     if pairs:
         yield from ("", "most often confused")

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tinyalex.commands.common import load_dataset, print_line, with_data
-from tinyalex.commands.options import DATA, changes, machine
+from tinyalex.commands.common import load_dataset, print_if_possible, print_line, with_data
+from tinyalex.commands.options import DATA, changes, machine, test_share, user_path
 from tinyalex.errors import UsageError
 from tinyalex.experiments.catalogue import COMPARISONS, RACE
 from tinyalex.recipes import recipe as recipes
@@ -18,9 +18,11 @@ def options(command):
         metavar="NAME",
         help=f"what to compare; {RACE}: epochs until 25 %% training error with each activation (Figure 1); {titles}",
     )
-    command.add_argument("--data", default="shapes", metavar="DIR", help=f"{DATA} (default: shapes)")
+    command.add_argument("--data", type=user_path, default="shapes", metavar="DIR", help=f"{DATA} (default: shapes)")
+    test_share(command, "the recipe's data.test_share, or 0")
     command.add_argument(
         "--recipe",
+        type=user_path,
         metavar="RECIPE",
         help=f"recipe whose net is varied (default: cifar10-columns; for {RACE}: cifar10-relu)",
     )
@@ -44,6 +46,7 @@ def options(command):
     )
     command.add_argument(
         "--out",
+        type=user_path,
         default="experiments",
         metavar="DIR",
         help="save everything in DIR/NAME; an experiment that was stopped there is resumed (default: experiments)",
@@ -70,18 +73,23 @@ def run(options):
     recipe = recipes.with_classes(recipe, len(dataset.classes))
     out = Path(options.out) / options.name
     print_line(f"{options.name}: seeds {list(range(seeds))}, devices {' '.join(options.devices)}; results go to {out}")
-    result = experiment(options.name, recipe, dataset, out, seeds, options.devices, options.search_epochs, print_line)
+    result = experiment(
+        options.name, recipe, dataset, out, seeds, options.devices, options.search_epochs, print_if_possible
+    )
     print_line("\n" + report.text(result))
-    print_line(f"saved {', '.join(str(path) for path in report.write(result, out))}")
+    paths, reason = report.write(result, out)
+    print_line(f"saved {', '.join(map(str, paths))}")
+    if reason:
+        print_line(f"warning: the picture is not drawn ({reason}); the same command draws it from what is saved")
 
 
 def _images(recipe, train, test):
     from tinyalex.datasets import shapes
     from tinyalex.datasets.sample import sample
 
-    if recipe.data.set == "shapes":  # draw only as many as are used
+    if recipe.data.set == "shapes" and not recipe.data.test_share:  # draw only as many as are used
         return sample(shapes.load(0, min(train, shapes.TRAIN), min(test, shapes.TEST)), train, test, recipe.net.input)
-    return sample(load_dataset(recipe.data.set, 0), train, test, recipe.net.input)
+    return sample(load_dataset(recipe.data, 0), train, test, recipe.net.input)
 
 
 def _recipe(options):
@@ -91,4 +99,4 @@ def _recipe(options):
     epochs = 60 if race and options.epochs is None else options.epochs
     overrides += options.set + ([] if epochs is None else [f"learning.epochs={epochs}"])
     recipe = recipes.load(options.recipe or ("cifar10-relu" if race else "cifar10-columns"), overrides)
-    return with_data(recipe, options.data)
+    return with_data(recipe, options.data, options.test_share)

@@ -3,14 +3,17 @@
 from pathlib import Path
 
 from tinyalex.commands.common import load_run, print_line
-from tinyalex.commands.options import RUN
-from tinyalex.errors import StorageError, UsageError
+from tinyalex.commands.options import RUN, user_path
+from tinyalex.errors import UsageError
+from tinyalex.words import counted
 
 
 def options(command):
     """Add the command's options to its parser."""
-    command.add_argument("run", metavar="RUN", help=RUN)
-    command.add_argument("file", metavar="FILE", help="file to write; its name must end in .safetensors")
+    command.add_argument("run", type=user_path, metavar="RUN", help=RUN)
+    command.add_argument(
+        "file", type=user_path, metavar="FILE", help="file to write; its name must end in .safetensors"
+    )
 
 
 def run(options):
@@ -20,9 +23,8 @@ def run(options):
     path = Path(options.file)
     if path.suffix != ".safetensors":
         raise UsageError(f"{path}: the name does not end in .safetensors; give one that does")
-    if path.exists():
-        raise StorageError(f"{path}: exists already; give another name")
+    run_folder.check_export(path)
     run = load_run(options.run)
     run_folder.export(run, path)
     size, step = path.stat().st_size, run.metadata["step"]
-    print_line(f"{path}: {size:,} bytes, weights after step {step}, {len(run.classes)} classes")
+    print_line(f"{path}: {size:,} bytes, weights after step {step}, {counted(len(run.classes), 'class')}")

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tinyalex.commands.common import check_classes, load_dataset, print_line, save_pictures, with_class_count
-from tinyalex.commands.options import DATA, machine
+from tinyalex.commands.common import check_classes, load_dataset_of_run, print_line, with_class_count
+from tinyalex.commands.options import DATA, among, machine, several, test_share, user_path
 from tinyalex.errors import CheckpointError, DataError, UsageError
 from tinyalex.recipes import recipe as recipes
 
@@ -15,18 +15,20 @@ def options(command):
     command.add_argument(
         "runs",
         nargs="+",
+        type=user_path,
         metavar="RUN",
         help="the folder of a run; two folders to compare their training errors (Figure 1); or the name or file of a "
         "recipe to draw its architecture (Figure 2)",
     )
-    command.add_argument(
+    several(
+        command,
         "--only",
-        nargs="+",
-        choices=NAMES,
+        **among(NAMES, "picture"),
         metavar="PICTURE",
         help=f"pictures to draw: {', '.join(NAMES)} (default: all)",
     )
-    command.add_argument("--data", metavar="DIR", help=f"{DATA} (default: the run's)")
+    command.add_argument("--data", type=user_path, metavar="DIR", help=f"{DATA} (default: the run's)")
+    test_share(command, "the run's")
     command.add_argument(
         "--among",
         type=int,
@@ -36,6 +38,7 @@ def options(command):
     )
     command.add_argument(
         "--out",
+        type=user_path,
         metavar="DIR",
         help="folder for the pictures (default: the run's folder; for a recipe: the current one)",
     )
@@ -69,6 +72,7 @@ def _out(options, default):
 
 
 def _run(options, folder, out):
+    from tinyalex import figures
     from tinyalex.gallery.gallery import NAMES, WITH_IMAGES, WITHOUT_CHECKPOINT, Gallery
     from tinyalex.runs import run_folder
 
@@ -76,16 +80,20 @@ def _run(options, folder, out):
     if not any(folder.glob("checkpoint-*")) and (folder / run_folder.RECIPE).is_file() and not options.only:
         print_line(f"{folder}: has no checkpoint, so only {' and '.join(WITHOUT_CHECKPOINT)} can be drawn")
         names = WITHOUT_CHECKPOINT
+    figures.check_files(out / f"{name}.png" for name in names)  # before the first of them is drawn
     gallery = Gallery(folder, None, options.among, options.devices)
     if set(names) - set(WITHOUT_CHECKPOINT):
         path = options.data or gallery.run.recipe.data.set
         if path and set(names) & set(WITH_IMAGES):
-            gallery.dataset = check_classes(gallery.run, load_dataset(path, gallery.run.metadata["seed"]))
+            gallery.dataset = check_classes(gallery.run, load_dataset_of_run(gallery.run, options))
         elif not path:
             skipped = ", ".join(name for name in names if name in WITH_IMAGES)
             print_line(f"the run's recipe names no data set: add --data to draw {skipped}")
             names = [name for name in names if name not in WITH_IMAGES]
-    yield from save_pictures(gallery, names, out)
+    for name in names:
+        figure, line = gallery.draw(name)
+        figures.save(figure, out / f"{name}.png")
+        yield out / f"{name}.png", line
 
 
 def _race(folders, out):

@@ -2,7 +2,7 @@
 
 from tinyalex.commands.common import print_line
 from tinyalex.commands.cuda_convnet import pair
-from tinyalex.commands.options import changes, rate_file, threads
+from tinyalex.commands.options import changes, rate_file, threads, user_path
 from tinyalex.errors import UsageError
 
 
@@ -11,6 +11,7 @@ def options(command):
     command.add_argument(
         "what",
         nargs="?",
+        type=user_path,
         metavar="LAYER|RECIPE",
         help="a kind of layer (conv, lrn, maxpool, ...), or a recipe, whose net is checked at a reduced size "
         "(default: every kind of layer, and the two-column net of the recipe original)",

@@ -1,12 +1,71 @@
-"""Options that several commands share."""
+"""Options that several commands share, and the kinds of values that options take: paths, and several words."""
+
+import argparse
+import os
+import re
 
 from tinyalex.recipes.recipe import names
+from tinyalex.words import did_you_mean
 
 DATA = (
-    "data set: shapes, cifar10, a folder made by tinyalex prepare, or a folder or tar with CIFAR-10's files or with "
-    "images as {train,test}/CLASS/*.jpg or *.png"
+    "data set: shapes, cifar10, a folder made by tinyalex prepare, or a folder, a tar or a zip with CIFAR's files or "
+    "with square images of one size as {train,test}/CLASS/*.jpg or in another layout that prepare knows"
 )
 RUN = "the folder of a run, one of its checkpoints, or a file written by tinyalex export"
+
+
+def user_path(text):
+    """Return a path that was given on the command line, with ~ replaced by the user's home; "" is refused.
+
+    Every option or argument that names a file or folder has this type: the shell replaces ~ only at the beginning of a
+    word, not in ``--out=~/run``.
+    """
+    if not text.strip():
+        raise argparse.ArgumentTypeError("the path is empty; give one")
+    return os.path.expanduser(text)
+
+
+def several(command, flag, fits, values=None, **about):
+    """Add an option that takes several values: ``--devices cpu cpu``, ``--devices cpu,cpu`` or given twice.
+
+    A word that does not fit ends the values, so that a positional argument may follow them.
+
+    Parameters
+    ----------
+    command : argparse.ArgumentParser
+    flag : str
+        "--devices".
+    fits : function of str
+        Whether a word after the first value is another one.
+    values : function of str
+        Returns the list of values in a word (default: those between commas).
+    **about
+        For `add_argument`.
+    """
+    command.several[flag] = fits
+    command.add_argument(flag, action=_Several, type=values or _split, **about)
+
+
+class _Several(argparse.Action):
+    def __call__(self, parser, namespace, values, option_string=None):
+        before = getattr(namespace, self.dest)
+        setattr(namespace, self.dest, [*(before if before is not self.default else []), *values])
+
+
+def _split(text):
+    return [value for value in map(str.strip, text.split(",")) if value] or [text]
+
+
+def among(known, what):
+    """Return ``fits`` and ``values`` of `several` for an option whose values are some of ``known``."""
+
+    def values(text):
+        for value in _split(text):
+            if value not in known:
+                raise argparse.ArgumentTypeError(f"{value}: no such {what}{did_you_mean(value, known)}")
+        return _split(text)
+
+    return {"fits": lambda word: _split(word)[0] in known, "values": values}
 
 
 def recipe(command, default):
@@ -14,6 +73,7 @@ def recipe(command, default):
     command.add_argument(
         "recipe",
         nargs="?",
+        type=user_path,
         default=default,
         metavar="RECIPE",
         help=f"one of {', '.join(names())}, or the path of a TOML file (default: {default})",
@@ -23,20 +83,34 @@ def recipe(command, default):
 
 def changes(command):
     """Add ``--set``."""
-    command.add_argument(
+    several(
+        command,
         "--set",
-        action="append",
+        fits=re.compile(r"\w[\w.]*=").match,
+        values=lambda text: [text],
         default=[],
         metavar="KEY=VALUE",
         help="change a key of the recipe, for example --set learning.rate=0.02; may be repeated",
     )
 
 
+def test_share(command, default):
+    """Add ``--test-share``; None, the default, stands for the given one."""
+    command.add_argument(
+        "--test-share",
+        type=float,
+        metavar="F",
+        help="if a folder or an archive of images has no test images: the fraction of every class to test on, from 0 "
+        f"to 1 (default: {default})",
+    )
+
+
 def machine(command):
     """Add ``--devices`` and ``--threads``."""
-    command.add_argument(
+    several(
+        command,
         "--devices",
-        nargs="+",
+        fits=re.compile(r"(cpu|cuda|fake|gpu|mps)[:\d,]*").match,
         default=["cpu"],
         metavar="D",
         help="devices to compute on: cpu, cuda:0, cuda:1, ..., or fake:0, a simulated GPU; with two devices each takes "
@@ -71,6 +145,7 @@ def rate_file(command):
     command.add_argument(
         "rates",
         nargs="?",
+        type=user_path,
         metavar="LAYER-PARAMS.cfg",
         help="after a LAYERS.cfg of cuda-convnet, the authors' code of 2012: its file of learning rates",
     )

@@ -1,69 +1,115 @@
 """Show the five most probable classes of images."""
 
+import csv
 import json
+import os
 import sys
+from pathlib import Path
 
 import numpy as np
 
 from tinyalex.commands.common import load_run, print_line
-from tinyalex.commands.options import RUN, kernels_note, machine, no_kernels
-from tinyalex.errors import DataError
+from tinyalex.commands.options import RUN, kernels_note, machine, no_kernels, user_path
+from tinyalex.errors import DataError, TinyalexError, UsageError
 
 _LARGEST = 64 << 20  # bytes of a file
+_AT_ONCE = 128  # images in memory
+_DRAWN = 80  # images in the picture
+_SHOWN = 5  # classes
 
 
 def options(command):
     """Add the command's options to its parser."""
-    command.add_argument("images", nargs="+", metavar="IMAGE", help="an image file of any size")
-    command.add_argument("--run", required=True, metavar="RUN", help=RUN)
-    command.add_argument("--json", action="store_true", help="print a JSON list with one object per image")
     command.add_argument(
-        "--picture", metavar="FILE", help="draw the images with their five classes into a new PNG file"
+        "images",
+        nargs="+",
+        type=user_path,
+        metavar="IMAGE",
+        help="an image file of any size, or a folder: then all image files in it, and in folders in it",
+    )
+    command.add_argument("--run", type=user_path, required=True, metavar="RUN", help=RUN)
+    form = command.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print a JSON list with one object per image")
+    form.add_argument(
+        "--csv",
+        action="store_true",
+        help="print a table with one row per image: the file, the classes and their probabilities, and what is wrong "
+        "with an image that cannot be read",
+    )
+    command.add_argument(
+        "--picture",
+        type=user_path,
+        metavar="FILE",
+        help=f"draw the images, at most {_DRAWN}, with their five classes into a new PNG file",
     )
     machine(command)
     no_kernels(command)
 
 
 def run(options):
-    """Classify images; one that cannot be read is reported after the others."""
+    """Classify images; one that cannot be read is reported after the others, and makes the exit code 3."""
+    from tinyalex import figures
+
+    if options.picture and Path(options.picture).suffix.lower() != ".png":
+        raise UsageError(f"--picture {options.picture}: a PNG file is written; give a name that ends in .png")
+    if options.picture:
+        figures.check_files([options.picture], marked=False)
+    run = load_run(options.run, options.devices, options.kernels)
+    report = (_Json if options.json else _Csv if options.csv else _Text)(run, options)
+    errors, drawn, probabilities = [], [], []
+    paths = [path for given in options.images for path in _files(given)]
+    for begin in range(0, len(paths), _AT_ONCE):
+        part = paths[begin : begin + _AT_ONCE]
+        images = [_read(path) for path in part]
+        found = iter(_classify(run, [image for image in images if not isinstance(image, DataError)]))
+        for path, image in zip(part, images, strict=True):
+            if isinstance(image, DataError):
+                errors.append(image)
+                report.add(path, error=image)
+                continue
+            p = next(found)
+            report.add(path, best=[(i, float(p[i])) for i in np.argsort(-p, kind="stable")[:_SHOWN]])
+            if len(drawn) < _DRAWN:
+                drawn, probabilities = [*drawn, image], [*probabilities, p]
+    report.end()
+    if options.picture and drawn:
+        try:
+            figures.save(figures.panel(drawn, None, np.array(probabilities), run.words), options.picture, marked=False)
+        except TinyalexError as error:
+            errors.append(error)
+    if errors:
+        raise ExceptionGroup("images", errors)
+
+
+def _files(given):
+    # A file, or the images of a folder as `tinyalex prepare` lists them.
+    from tinyalex.datasets.index import folder
+    from tinyalex.datasets.index.listing import Listing, Skipped
+    from tinyalex.datasets.index.sources import MOST
+
+    if not os.path.isdir(given):
+        return [given]
+    listing = Listing(given, MOST, Skipped(), lambda name: False, lambda: None)
+    folder.list_files(given, (given,), listing)
+    return [span.file for spans in listing.images.values() for span in spans] or [given]
+
+
+def _classify(run, images):
     from tinyalex.datasets.loading.loader import prepare_image
 
-    run = load_run(options.run, options.devices, options.kernels)
-    images, errors = {}, {}
-    for path in options.images:
-        try:
-            images[path] = _read(path)
-        except DataError as error:
-            errors[path] = error
-    inputs = [prepare_image(image, run.mean, run.recipe) for image in images.values()]
-    shape = (-1, *run.network.input_shape)
-    found = dict(zip(images, run.network.predict(np.array(inputs, np.float32).reshape(shape)), strict=True))
-    answers = {path: [(i, float(p[i])) for i in np.argsort(-p, kind="stable")[:5]] for path, p in found.items()}
-    if options.json:
-        items = [{"image": path, "error": str(error)} for path, error in errors.items()]
-        for path, best in answers.items():
-            top5 = [{"class": run.classes[i], "words": run.words[i], "probability": p} for i, p in best]
-            items.append({"image": path, "top5": top5})
-        items.sort(key=lambda item: options.images.index(item["image"]))
-        print_line(json.dumps(items, indent=2, ensure_ascii=False))
-    else:
-        if not options.kernels:
-            print_line(f"computed on {' and '.join(options.devices)}{kernels_note(options)}")
-        for path, best in answers.items():
-            print_line("\n".join([path, *(f"  {p:6.1%}  {_bar(p)}  {run.words[i]}" for i, p in best)]))
-    if options.picture and images:
-        from tinyalex import figures
-
-        figure = figures.panel(list(images.values()), None, np.array(list(found.values())), run.words)
-        figures.save(figure, options.picture, new=True)
-    if errors:
-        raise ExceptionGroup("images", list(errors.values()))
+    inputs = [prepare_image(image, run.mean, run.recipe) for image in images]
+    return run.network.predict(np.array(inputs, np.float32).reshape(-1, *run.network.input_shape))
 
 
 def _read(path):
-    """Read an image file of any size and format as RGB, uint8 (h, w, 3), as `tinyalex prepare` does."""
+    """Read an image file of any size and format as RGB, uint8 (h, w, 3), as `tinyalex prepare` does.
+
+    Returns a DataError if that is not possible.
+    """
     from tinyalex.datasets import picture
 
+    if os.path.isdir(path):
+        return DataError(f"{path}: a folder without images; give an image file, or a folder that holds some")
     try:
         with open(path, "rb") as file:
             content = file.read(_LARGEST + 1)
@@ -71,9 +117,53 @@ def _read(path):
             raise DataError(f"larger than {_LARGEST >> 20} MiB")
         return np.asarray(picture.decode(content)[0].convert("RGB"))
     except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; give a JPEG or PNG file") from error
+        return DataError(f"{path}: {error.strerror}; give an image file")
     except DataError as error:
-        raise DataError(f"{path}: {error}; give another file") from error
+        return DataError(f"{path}: {error}; give another file")
+
+
+class _Text:
+    def __init__(self, run, options):
+        self._words = run.words
+        if not options.kernels:
+            print_line(f"computed on {' and '.join(options.devices)}{kernels_note(options)}")
+
+    def add(self, path, best=(), error=None):
+        from tinyalex.datasets import names
+
+        if best:
+            print_line("\n".join([names.shown(path), *(f"  {p:6.1%}  {_bar(p)}  {self._words[i]}" for i, p in best)]))
+
+    def end(self):
+        pass
+
+
+class _Json:
+    def __init__(self, run, options):
+        self._run, self._items = run, []
+
+    def add(self, path, best=(), error=None):
+        classes, words = self._run.classes, self._run.words
+        top5 = [{"class": classes[i], "words": words[i], "probability": p} for i, p in best]
+        self._items.append({"image": path, "error": str(error)} if error else {"image": path, "top5": top5})
+
+    def end(self):
+        print_line(json.dumps(self._items, indent=2, ensure_ascii=False))
+
+
+class _Csv:
+    def __init__(self, run, options):
+        self._classes, self._ranks = run.classes, min(_SHOWN, len(run.classes))
+        self._table = csv.writer(sys.stdout, lineterminator="\n")
+        pairs = [(f"class_{rank}", f"probability_{rank}") for rank in range(1, self._ranks + 1)]
+        self._table.writerow(["file", *sum(pairs, ()), "error"])
+
+    def add(self, path, best=(), error=None):
+        cells = [cell for i, p in best for cell in (self._classes[i], f"{p:.6g}")] or [""] * (2 * self._ranks)
+        self._table.writerow([path, *cells, error or ""])
+
+    def end(self):
+        sys.stdout.flush()
 
 
 def _bar(probability, width=24):

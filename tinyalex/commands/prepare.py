@@ -3,8 +3,10 @@
 import os
 from pathlib import Path
 
-from tinyalex.commands.common import print_line
+from tinyalex.commands.common import print_if_possible, print_line
+from tinyalex.commands.options import user_path
 from tinyalex.errors import UsageError
+from tinyalex.words import counted
 
 _ILSVRC_2012 = {"train": "1,281,167 training", "test": "50,000 validation"}  # images
 
@@ -14,17 +16,18 @@ def options(command):
     command.add_argument(
         "sources",
         nargs="+",
+        type=user_path,
         metavar="SOURCE",
         help="folders, tar files and label lists that together make one set: ILSVRC-2012's tars and devkit, a folder "
-        "per class, a folder of validation images with a label list, Kaggle's folders, Tiny ImageNet, CIFAR-10; the "
-        "layout is detected",
+        "per class, a folder of validation images with a label list, Kaggle's folders, Tiny ImageNet, CIFAR-10 and "
+        "CIFAR-100; the layout is detected",
     )
     command.add_argument(
-        "out", metavar="OUT", help="folder for the set; a preparation that was stopped there is resumed"
+        "out", type=user_path, metavar="OUT", help="folder for the set; a preparation that was stopped there is resumed"
     )
     number = {"type": int, "metavar": "N"}
     command.add_argument(
-        "--size", help="side of the images in pixels (default: Tiny ImageNet 64, CIFAR-10 32, others 256)", **number
+        "--size", help="side of the images in pixels (default: Tiny ImageNet 64, CIFAR 32, others 256)", **number
     )
     command.add_argument("--workers", help="number of worker processes (default: one per processor)", **number)
     command.add_argument(
@@ -46,7 +49,10 @@ def options(command):
         help="if the sources have no test images: the fraction of images to test on, from 0 to 1 (default: 0)",
     )
     command.add_argument(
-        "--mean-from", metavar="SET", help="use the mean image and colour statistics of another prepared set"
+        "--mean-from",
+        type=user_path,
+        metavar="SET",
+        help="use the mean image and colour statistics of another prepared set",
     )
     command.add_argument(
         "--max-bad",
@@ -57,20 +63,20 @@ def options(command):
     command.add_argument(
         "--numeric-folders",
         action="store_true",
-        help="the names of the class folders are numbers: sort them 0, 1, 2, ... 10, not 0, 1, 10, 2",
+        help="the names of the class folders are positions, from 0, in the list of classes (synset_words.txt)",
     )
     command.add_argument(
         "--verify-md5",
         action="store_true",
-        help="accept only archives with a known MD5 sum: those of ILSVRC-2012, Tiny ImageNet and CIFAR-10",
+        help="accept only archives with a known MD5 sum: those of ILSVRC-2012, Tiny ImageNet and CIFAR",
     )
     command.add_argument("--most-files", help="stop if a source has more than N files (default: 1600000)", **number)
 
 
 def run(options):
     """Prepare the set and print what it contains."""
+    from tinyalex.datasets.index import sources, subset
     from tinyalex.devices import parallel
-    from tinyalex.prepare.index import sources, subset
     from tinyalex.prepare.pipeline import Settings, start
 
     _check(options)
@@ -80,11 +86,11 @@ def run(options):
     chosen = {name: getattr(options, name) for name in Settings._fields}
     chosen["workers"] = options.workers or parallel.processors()
     out = Path(options.out)
-    with start(out, Settings(**chosen), print_line) as preparation:
+    with start(out, Settings(**chosen), print_if_possible) as preparation:
         index = sources.index(
             options.sources,
             preparation.scratch,
-            print_line,
+            print_if_possible,
             test_share=options.test_share,
             seed=options.seed,
             classes=classes,
@@ -93,6 +99,8 @@ def run(options):
             verify_md5=options.verify_md5,
             most=options.most_files or sources.MOST,
         )
+        if not index.splits["test"]:
+            print_line("no test images; --test-share 0.1 takes a tenth of every class")
         made = preparation.make(index, names)
     for line in _summary(made, out):
         print_line(line)
@@ -106,27 +114,33 @@ def _check(options):
 
 
 def _summary(made, out):
+    from tinyalex.datasets import duplicates
     from tinyalex.prepare.complete import SKIPPED
     from tinyalex.prepare.sheet import NAME
 
     counts = {split: part["count"] for split, part in made["splits"].items()}
     yield (
-        f"{out}: {made['kind']}, {counts['train']:,} training and {counts['test']:,} test images of "
-        f"{made['size']} x {made['size']}, {len(made['classes']):,} classes; identity {made['identity'][:8]}"
+        f"{out}: {made['kind']}, {counts['train']:,} training and {counted(counts['test'], 'test image')} of "
+        f"{made['size']} x {made['size']}, {counted(len(made['classes']), 'class')}; identity {made['identity'][:8]}"
     )
     for split, complete in _ILSVRC_2012.items() if made["kind"] == "ILSVRC-2012" else ():
         if counts[split] and not complete.startswith(f"{counts[split]:,} "):
             yield f"not all of ILSVRC-2012, which has {complete} images"
     if made["odd"]:
-        yield "unusual: " + ", ".join(f"{count:,} {name}" for name, count in made["odd"].items())
+        kinds = {name: "with decoder warnings" if name == "warnings" else name for name in made["odd"]}
+        odd = ", ".join(f"{count:,} {kinds[name]}" for name, count in made["odd"].items())
+        yield f"not plain colour JPEGs, but used like the others: {odd}"
     if bad := [image for part in made["splits"].values() for image in part["skipped"]]:
-        yield f"left out: {len(bad):,} images that cannot be decoded; they are listed in {out / SKIPPED}"
+        what = f"{counted(len(bad), 'image')} that cannot be decoded"
+        yield f"left out: {what}, for example {bad[0]['name']}: {bad[0]['reason']}; {out / SKIPPED} lists them"
+    elif (out / SKIPPED).exists():
+        yield f"{out / SKIPPED} lists the files that were skipped"
     if groups := made["duplicates"]:
-        across = sum(len({name.split("/")[0] for name in group}) > 1 for group in groups)
-        yield f"duplicates: {len(groups):,} images, {across:,} of them in both training and test; see the manifest"
+        yield f"{duplicates.describe(groups, made['classes'])}; see the manifest"
     if made["statistics"]["from"] == "test":
         yield "warning: mean image and colours are computed from the test images; to use a training set's: --mean-from"
     for name, version in made["decoder"].items():
         if " and " in version:
             yield f"warning: some images were decoded with {name} {version}; their pixels may differ slightly"
-    yield f"look at {out / NAME} to check images and class names"
+    if (out / NAME).is_file():
+        yield f"look at {out / NAME} to check images and class names"

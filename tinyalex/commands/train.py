@@ -3,22 +3,33 @@
 import shlex
 from pathlib import Path
 
-from tinyalex.commands.common import describe_dataset, load_dataset, print_line, save_pictures, score_line, with_data
+from tinyalex.commands.common import describe_dataset, load_dataset, print_if_possible, score_line, with_data
 from tinyalex.commands.cuda_convnet import load_recipe
-from tinyalex.commands.options import DATA, RUN, kernels_note, machine, no_kernels, rate_file, recipe
+from tinyalex.commands.options import (
+    DATA,
+    RUN,
+    kernels_note,
+    machine,
+    no_kernels,
+    rate_file,
+    recipe,
+    test_share,
+    user_path,
+)
 from tinyalex.errors import StorageError, UsageError
 from tinyalex.recipes import recipe as recipes
 from tinyalex.runs.resume import SAVE_EVERY, ResumeOptions
-from tinyalex.runs.runlog import quietly
 
 
 def options(command):
     """Add the command's options to its parser."""
     recipe(command, "shapes")
     rate_file(command)
-    command.add_argument("--data", metavar="DIR", help=f"{DATA} (default: the recipe's)")
+    command.add_argument("--data", type=user_path, metavar="DIR", help=f"{DATA} (default: the recipe's)")
+    test_share(command, "the recipe's data.test_share, or 0")
     command.add_argument(
         "--out",
+        type=user_path,
         metavar="RUN",
         help="folder for the log, the checkpoints and the pictures; a run that was stopped there is resumed "
         "(default: runs/RECIPE)",
@@ -32,6 +43,7 @@ def options(command):
     )
     command.add_argument(
         "--init-from",
+        type=user_path,
         metavar="RUN",
         help=f"start with the weights of another run ({RUN}); layers whose shapes differ, for example because the "
         "classes do, start from random weights",
@@ -74,13 +86,13 @@ def run(options):
     from tinyalex.devices.device import Device
     from tinyalex.experiments import footnote3
     from tinyalex.gallery.gallery import QUICK, Gallery
+    from tinyalex.network import alexnet, memory
     from tinyalex.runs import checkpoint, finetune, retention, run_folder
     from tinyalex.runs import train as runs_train
 
     overrides = list(options.set) + ([] if options.epochs is None else [f"learning.epochs={options.epochs}"])
-    recipe = with_data(load_recipe(options.recipe, options.rates, overrides), options.data)
-    for name in options.devices:
-        Device(name, options.kernels)  # raises DeviceError now, before the data set is loaded
+    recipe = with_data(load_recipe(options.recipe, options.rates, overrides), options.data, options.test_share)
+    on_host = [Device(name, options.kernels).on_host for name in options.devices]  # DeviceError now, not after the data
     out = Path(options.out or Path("runs") / recipe.name)
     if not options.save_every > 0:
         raise UsageError(f"--save-every {options.save_every:g}: give a number of minutes above 0")
@@ -91,12 +103,14 @@ def run(options):
     first_run = out / footnote3.STAGES[0] if options.footnote_3 else out
     if options.init_from and not any(first_run.glob("checkpoint-*")):
         finetune.read(options.init_from)  # raises CheckpointError now, before the data set is loaded
-    dataset = load_dataset(recipe.data.set, options.seed)
+    dataset = load_dataset(recipe.data, options.seed)
     recipe = recipes.with_classes(recipe, len(dataset.classes))
-    show = quietly(print_line)
+    show = print_if_possible
     show(recipes.to_toml(recipe))
     devices = f"devices {' '.join(options.devices)}{kernels_note(options)}"
     show(f"{describe_dataset(dataset)}; results go to {out}; {devices}, seed {options.seed}")
+    if all(on_host) and (line := memory.warning(alexnet.describe(recipe.net, recipe.init), recipe.learning.batch)):
+        show(f"warning: {line}")
     resume_options = ResumeOptions(
         options.fresh, options.change, options.exact, options.weak_signal, 60 * options.save_every, _command(options),
         options.init_from,
@@ -104,11 +118,27 @@ def run(options):
     train = footnote3.train if options.footnote_3 else runs_train.train
     result = train(recipe, dataset, out, options.devices, options.seed, show, resume_options, kernels=options.kernels)
     last_run = out / footnote3.STAGES[-1] if options.footnote_3 else out
-    pictures = [path for path, _ in save_pictures(Gallery(last_run, dataset), QUICK, last_run)]
     for path, reason in retention.pinned(checkpoint.by_step(last_run)).items():
         show(f"{path} is kept: {reason}")
-    show(score_line(result))
-    show(f"pictures: {', '.join(map(str, pictures))}")
+    show(score_line(result, len(dataset.classes)))
+    pictures, missing = _draw(Gallery(last_run, dataset), QUICK, last_run)
+    if pictures:
+        show(f"pictures: {', '.join(map(str, pictures))}")
+    for reason, paths in missing.items():
+        again = shlex.join(["tinyalex", "figures", str(last_run)])
+        show(f"warning: not drawn: {', '.join(map(str, paths))} ({reason}); to draw them later: {again}")
+
+
+def _draw(gallery, names, folder):
+    # Return the paths of the pictures, and of those that cannot be drawn, by the reason; the run is complete without.
+    from tinyalex import figures
+
+    paths, missing = [], {}
+    for name in names:
+        path = folder / f"{name}.png"
+        reason = figures.attempt(lambda name=name: gallery.draw(name)[0], path)
+        (paths if reason is None else missing.setdefault(reason, [])).append(path)
+    return paths, missing
 
 
 def _command(options):

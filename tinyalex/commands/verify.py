@@ -1,12 +1,12 @@
 """Check that a prepared set is unchanged since tinyalex prepare made it."""
 
 from tinyalex.commands.common import print_line
-from tinyalex.commands.options import threads
+from tinyalex.commands.options import threads, user_path
 
 
 def options(command):
     """Add the command's options to its parser."""
-    command.add_argument("data", metavar="DATA", help="a folder made by tinyalex prepare")
+    command.add_argument("data", type=user_path, metavar="DATA", help="a folder made by tinyalex prepare")
     command.add_argument(
         "--full",
         action="store_true",

@@ -1,24 +1,29 @@
-"""Data sets: drawn shapes, CIFAR-10, class folders and prepared sets; `load` opens any of them."""
+"""Data sets: drawn shapes, CIFAR-10 and CIFAR-100, class folders and prepared sets; `load` opens any of them."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from tinyalex.datasets.dataset import Dataset, Images, ImageSet
-from tinyalex.errors import DataError
+from tinyalex.errors import UsageError
 
 __all__ = ["Dataset", "ImageSet", "Images", "load"]
 
 
-def load(where: str | Path, seed: int = 0) -> Dataset:
+def load(where: str | Path, seed: int = 0, test_share: float = 0.0, show: Callable[[str], object] = print) -> Dataset:
     """Load a data set.
 
     Parameters
     ----------
     where : str or Path
         "shapes": images drawn by tinyalex. "cifar10": CIFAR-10 from the folder ``data``, downloaded if it is not there.
-        A path: a prepared set; or, as a folder or a tar, CIFAR-10 in its binary or Python form or images as
-        ``{train,test}/<class>/*.jpg|png``.
+        A path: a prepared set; or a folder, a tar or a zip with CIFAR-10 or CIFAR-100, binary or Python, or with images
+        in any layout that `tinyalex prepare` knows, such as ``{train,test}/<class>/*.jpg``.
     seed : int
         Seed of the drawn images.
+    test_share : float
+        Of images in class folders without test images: the share of every class that becomes the test images.
+    show : function of str
+        Called with lines of text, for example about files that are skipped.
 
     Returns
     -------
@@ -28,6 +33,8 @@ def load(where: str | Path, seed: int = 0) -> Dataset:
     ------
     DataError
         If there is nothing at the path, or what is there cannot be used.
+    UsageError
+        If there are test images and ``test_share`` is not 0.
 
     Examples
     --------
@@ -41,32 +48,20 @@ def load(where: str | Path, seed: int = 0) -> Dataset:
     ...         path.mkdir(parents=True)
     ...         Image.new("RGB", (32, 32), path.name).save(path / "1.png")
     ...     dataset = datasets.load(folder)
+    duplicates: 2 images, 2 of them in both training and test
     >>> dataset.classes, dataset.train.labels, dataset.train.size
     (['black', 'white'], array([0, 1]), 32)
     """
-    from tinyalex.datasets import cifar, download, files, folders, shapes
+    from tinyalex.datasets import download, folders, shapes
     from tinyalex.datasets.shards import prepared
 
-    if where == "shapes":
-        return shapes.load(seed)
     path = download.cifar10() if where == "cifar10" else Path(where)
-    if prepared.is_prepared(path):
-        return prepared.load(path)
-    batches, images, size = {}, {}, None
-    files_by_key: dict[tuple, str] = {}
-    for parts, content in files.read_files(path, lambda parts: cifar.is_part(parts) or folders.image_key(parts)):
-        if cifar.is_part(parts):
-            batches[parts[-1]] = content
-        else:
-            key, file = folders.image_key(parts), "/".join(parts)
-            if files_by_key.setdefault(key, file) != file:
-                raise DataError(f"{path}: {files_by_key[key]} and {file} have the same split, class and name; keep one")
-            images[key] = image = folders.decode(content, f"{path}: {file}", size)
-            size = len(image)
-    if batches:
-        return cifar.assemble(str(path), batches)
-    if images:
-        return folders.assemble(str(path), images)
-    raise DataError(
-        f"{path}: no images found; expected {{train,test}}/<class>/*.jpg or png, or CIFAR-10's data_batch files"
-    )
+    made = where == "shapes" or prepared.is_prepared(path)
+    if made and test_share:
+        raise UsageError(
+            f"--test-share {test_share:g}: {where} is not a set of image files; leave the option out, or give it to "
+            "`tinyalex prepare`"
+        )
+    if made:
+        return shapes.load(seed) if where == "shapes" else prepared.load(path)
+    return folders.load(path, test_share, show)

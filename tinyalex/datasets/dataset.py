@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from tinyalex.datasets import names
 from tinyalex.datasets.statistics import mean_image, pixel_sums, principal_colours
 from tinyalex.errors import DataError
 from tinyalex.labels import check as check_labels
@@ -133,8 +134,8 @@ class Dataset:
 
     @property
     def words(self) -> list[str]:
-        """Names of the classes to show to people; the same as ``classes`` unless the set has others."""
-        return self.classes
+        """Names of the classes to show to people; ``classes``, on one line each, unless the set has others."""
+        return [names.shown(str(name)) for name in self.classes]
 
     @cached_property
     def mean(self) -> np.ndarray:
@@ -163,7 +164,8 @@ class Dataset:
         if len(images):
             return images
         what = "training images" if split == "train" else "test images"
-        raise DataError(f"{self.name}: has no {what}; give a set that has a {split} split")
+        share = ", or a share of every class to test on: --test-share 0.1" if split == "test" else ""
+        raise DataError(f"{self.name}: has no {what}; give a set that has a {split} split{share}")
 
 
 def _chunks(images: Images) -> Iterator[np.ndarray]:

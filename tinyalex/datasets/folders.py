@@ -1,19 +1,19 @@
-"""Images in class folders: ``{train,test}/<class>/*.jpg``, at the root or one folder down."""
+"""Images in class folders, or with a list of labels, in a folder or an archive: read into memory."""
+
+import hashlib
+import itertools
+import tempfile
+from pathlib import Path
 
 import numpy as np
 
+from tinyalex.datasets import duplicates, picture
 from tinyalex.datasets.dataset import Dataset, ImageSet
-from tinyalex.errors import DataError
+from tinyalex.datasets.index import cifar10, sources, subset
+from tinyalex.datasets.index.listing import Skipped
+from tinyalex.errors import DataError, StorageError
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".ppm")
 _LARGEST = 512  # pixels a side, because all images are kept in memory
-
-
-def image_key(parts):
-    """Return (split, class, file name) of an image, or None for any other file."""
-    split, *_ = key = parts[-3:]
-    fits = len(parts) in (3, 4) and split in ("train", "test") and not parts[-1].startswith(".")
-    return key if fits and parts[-1].lower().endswith(ENDINGS) else None
 
 
 def decode(content, file, size=None):
@@ -36,12 +36,10 @@ def decode(content, file, size=None):
     DataError
         If it is not an image, or has another size.
     """
-    from tinyalex.datasets import picture
-
     try:
         image, _ = picture.decode(content)
     except DataError as reason:
-        raise DataError(f"{file}: {reason}; repair or remove it") from reason
+        raise DataError(f"{file}: {reason}; repair, convert or remove it") from reason
     w, h = image.size
     if w == h == (size or w) and w <= _LARGEST:
         return np.array(image.convert("RGB"))
@@ -49,37 +47,101 @@ def decode(content, file, size=None):
     raise DataError(f"{file}: {w} x {h} pixels, but it has to be {wanted}; resize it")
 
 
-def assemble(name, images):
-    """Make the data set from decoded images.
+def load(path, test_share=0.0, show=print):
+    """Read the images of a folder or an archive into memory, or CIFAR-10 from its own files.
+
+    Which files are images, and of which class and split, is found out as `tinyalex prepare` does.
 
     Parameters
     ----------
-    name : str
-        Where the images are from, for messages.
-    images : dict of (split, class, file) to uint8 (S, S, 3)
+    path : Path
+        Of anything that `tinyalex.datasets.index.sources.index` takes.
+    test_share : float
+        The share of every class that becomes the test images, if there are none. The same images are taken each time.
+    show : callable
+        Called with lines of text, for example about files that are skipped.
 
     Returns
     -------
     Dataset
-        Classes are in the order of their names, and so are the images of a class.
+        Classes are in the order of the index; images are sorted by class, then by name.
 
     Raises
     ------
     DataError
-        If there are fewer than two classes, or one without training or test images.
+        If there is nothing at the path, or what is there cannot be used; if images are not square or differ in size.
+    UsageError
+        If ``test_share`` is out of range, or there are test images.
     """
-    classes = {split: sorted({key[1] for key in images if key[0] == split}) for split in ("train", "test")}
-    for split, other in (("train", "test"), ("test", "train")):
-        missing = sorted(set(classes[other]) - set(classes[split]))
-        if missing:
-            raise DataError(
-                f"{name}: {split}/{missing[0]} has no images, {other}/{missing[0]} has; both need the same classes"
-            )
-    if len(classes["train"]) < 2:
-        raise DataError(f"{name}: only one class, {classes['train'][0]!r}; give images of at least two")
-    labels = {name: label for label, name in enumerate(classes["train"])}
-    sets = []
-    for split in ("train", "test"):
-        keys = sorted(key for key in images if key[0] == split)
-        sets.append(ImageSet(np.stack([images[key] for key in keys]), np.array([labels[key[1]] for key in keys])))
-    return Dataset(name, classes["train"], *sets)
+    if not path.exists():
+        raise DataError(f"{path}: no such folder or file; give a folder or tar of images, `shapes` or `cifar10`")
+    subset.check(test_share, None, None)
+    skipped = Skipped()
+    with _Scratch() as scratch:
+        listings = sources.list_files([path], scratch, show, skipped)
+        own_files = cifar10.is_cifar10(listings[0])
+        found = cifar10.read(listings) if own_files else sources.index_images(listings, show, skipped)
+        if skipped:
+            show(skipped.summary())
+        if own_files:
+            subset.check_no_test(test_share, len(found.test))
+            return found
+        return _read(path, subset.split_off_test(found, test_share, 0, show), show)
+
+
+class _Scratch:
+    # A temporary folder, made when its path is first asked for: only packed archives need one.
+
+    def __init__(self):
+        self._made = None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        if self._made:
+            self._made.cleanup()
+
+    def __fspath__(self):
+        try:
+            self._made = self._made or tempfile.TemporaryDirectory(prefix="tinyalex-")
+        except FileNotFoundError as error:
+            raise StorageError(f"{error.strerror}; set TMPDIR to a folder that can be written") from error
+        return self._made.name
+
+
+def _read(path, index, show):
+    splits = {
+        split: sorted(entries, key=lambda entry: (entry.label, entry.name)) for split, entries in index.splits.items()
+    }
+    images, names, size = {"train": [], "test": []}, [], None
+    for split, entries in splits.items():
+        for entry, content in zip(entries, _contents(entries), strict=True):
+            is_own_file = Path(entry.file).name == Path(entry.name).name
+            image = decode(content, entry.file if is_own_file else f"{path}: {entry.name}", size)
+            size = len(image)
+            images[split].append(image)
+            names.append(f"{split}/{entry.name}")
+    hashes = [hashlib.blake2b(image, digest_size=8).digest() for each in images.values() for image in each]
+    if groups := duplicates.find(np.array(list(map(int.from_bytes, hashes)), np.uint64), names):
+        show(duplicates.describe(groups, index.classes))
+    none = np.empty((0, size, size, 3), np.uint8)
+    sets = {
+        split: ImageSet(
+            np.stack(images[split]) if entries else none, np.array([entry.label for entry in entries], np.int64)
+        )
+        for split, entries in splits.items()
+    }
+    return Dataset(str(path), index.classes, **sets)
+
+
+def _contents(entries):
+    """Iterate over the bytes of entries; a file is opened once for consecutive entries."""
+    for name, group in itertools.groupby(entries, key=lambda entry: entry.file):
+        try:
+            with open(name, "rb") as file:
+                for entry in group:
+                    file.seek(entry.offset)
+                    yield file.read(entry.size)
+        except OSError as error:
+            raise DataError(f"{name}: cannot be read ({error.strerror}); check its permissions") from error

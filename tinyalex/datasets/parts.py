@@ -1,4 +1,4 @@
-"""Subsets of a data set: train on some of its images and test on others."""
+"""A data set from another one: with some of its images, or with its classes in another order."""
 
 from dataclasses import dataclass
 
@@ -28,6 +28,15 @@ class Subset:
         return self.images.read(self.indices[indices], out=out)
 
 
+class _Renumbered:
+    # Images with the label numbers[k] instead of k.
+    def __init__(self, images, numbers):
+        self.read, self.size, self.labels = images.read, images.size, numbers[np.asarray(images.labels)]
+
+    def __len__(self):
+        return len(self.labels)
+
+
 @dataclass(frozen=True, eq=False)
 class Part(Dataset):
     """Training and test images from a data set, with the mean and colours of the whole set.
@@ -41,7 +50,8 @@ class Part(Dataset):
 
     @property
     def words(self):
-        return self.whole.words
+        words = dict(zip(self.whole.classes, self.whole.words, strict=True))
+        return [words[name] for name in self.classes]
 
     @property
     def mean(self):
@@ -55,6 +65,12 @@ class Part(Dataset):
 def part(whole, train, test):
     """Make a `Part` of a data set from two sets of images."""
     return Part(whole.name, whole.classes, train, test, whole)
+
+
+def reordered(whole, classes):
+    """Make a `Part` with all images of a data set and its classes in another order."""
+    numbers = np.array([classes.index(name) for name in whole.classes])
+    return Part(whole.name, classes, _Renumbered(whole.train, numbers), _Renumbered(whole.test, numbers), whole)
 
 
 def fifths(dataset):

@@ -1,5 +1,7 @@
 """Copy a long stream block by block, with a progress bar on a terminal."""
 
+from tinyalex.system import bars
+
 _BLOCK = 1 << 18  # bytes
 
 
@@ -19,9 +21,7 @@ def copy_blocks(read, sinks, name, total=None, done=None):
     done : function, optional
         Returns the progress in bytes, where it is not the bytes read so far: in a compressed file.
     """
-    from tqdm import tqdm
-
-    with tqdm(total=total, unit="B", unit_scale=True, desc=name, disable=None, leave=False) as bar:
+    with bars.bar(total=total, unit="B", unit_scale=True, desc=name) as bar:
         while block := read(_BLOCK):
             for sink in sinks:
                 sink(block)

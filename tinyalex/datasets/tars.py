@@ -43,17 +43,13 @@ def parts(member):
 
 
 def refusal(member):
-    """Return why a member is not used as a file; "" if it is."""
-    if not member.isreg() or member.issparse():
+    """Return why a member is not used; "" if it is a file, a folder or a link with a name that can be used."""
+    if not (member.isreg() or member.isdir() or member.islnk() or member.issym()) or member.issparse():
         return "not a regular file"
     if member.name.startswith("/") or not parts(member) or any(sign in member.name for sign in ("\\", "\0")):
         return "a name that is not a relative path"
     if ".." in parts(member):
         return "a name with .. in it"
-    try:
-        member.name.encode()
-    except UnicodeEncodeError:
-        return "a name that is not UTF-8"
     return ""
 
 

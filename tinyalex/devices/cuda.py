@@ -2,8 +2,21 @@
 
 import importlib
 import os
+import tempfile
 
 from tinyalex.errors import DeviceError
+
+_in_use = False  # whether this process has found a GPU
+_lost = False  # whether it was forked from one that had
+
+
+def _after_fork():
+    global _lost
+    _lost = _in_use
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def find(name, index):
@@ -18,10 +31,19 @@ def find(name, index):
     Raises
     ------
     DeviceError
-        If CuPy, its libraries, the driver or the GPU is missing.
+        If CuPy, its libraries, the driver or the GPU is missing, or if this process was forked from one that used a
+        GPU: CUDA does not work then (CUDA C++ Programming Guide, "Interprocess Communication").
     """
+    global _in_use
+    if _lost:
+        raise DeviceError(
+            f"{name}: CUDA does not work in a process that was forked from one that used it; "
+            "start processes with multiprocessing.get_context('spawn')"
+        )
     # With this, cuBLAS is reproducible bit by bit even if two streams share a handle.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if not _can_keep_kernels():
+        os.environ.setdefault("CUPY_CACHE_IN_MEMORY", "1")
     try:
         cupy = importlib.import_module("cupy")
     except ImportError as error:
@@ -38,7 +60,19 @@ def find(name, index):
     except ImportError as error:
         extra = f"cuda{runtime.runtimeGetVersion() // 1000}"
         raise DeviceError(f"{name}: CuPy finds no cuBLAS ({error}); pip install 'tinyalex[{extra}]'") from error
+    _in_use = True
     return cupy, cublas, cupy.cuda.Device(index)
+
+
+def _can_keep_kernels():
+    # Whether CuPy can write the kernels that it compiles to its folder; if not, compiling would end with an error.
+    folder = os.path.expanduser(os.environ.get("CUPY_CACHE_DIR") or "~/.cupy/kernel_cache")
+    try:
+        tempfile.gettempdir()
+        os.makedirs(folder, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
 
 
 def _why_unavailable(runtime, error):

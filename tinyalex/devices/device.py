@@ -20,6 +20,7 @@ from tinyalex.devices.fake import FakeArray, FakeNumPy
 from tinyalex.devices.parallel import ranges, workers
 from tinyalex.devices.upload import DeviceBatch
 from tinyalex.errors import DeviceError, UsageError
+from tinyalex.words import counted
 
 Array: TypeAlias = Any  # an array of a device: NumPy's, CuPy's or a pretend device's
 
@@ -309,6 +310,6 @@ def fitting(devices: Sequence[Device], images: int) -> Iterator[None]:
             raise
         names, more = " ".join(device.name for device in devices), ", or two devices" if len(devices) == 1 else ""
         raise DeviceError(
-            f"{names}: {str(error).rstrip('.')}, for a batch of {images} images; "
+            f"{names}: {str(error).rstrip('.')}, for a batch of {counted(images, 'image')}; "
             f"use --set learning.batch={max(1, images // 2)}{more}"
         ) from error

@@ -11,6 +11,7 @@ raised.
 
 import contextvars
 import itertools
+import os
 import threading
 import types
 import weakref
@@ -25,6 +26,15 @@ _Here = tuple[str, dict[str, "Stream"], Any]
 _here: contextvars.ContextVar[_Here] = contextvars.ContextVar(
     "here", default=("fake:0", {}, None)
 )  # current device, streams by device, the context before
+
+
+def _after_fork() -> None:
+    global _lock
+    _lock = threading.Lock()  # another thread of the parent may have held the old one, and does not exist here
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 class DeviceMismatch(TypeError):

@@ -1,5 +1,6 @@
 """The CPU's worker threads, and how a step's work is split among them."""
 
+import math
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -7,6 +8,7 @@ from contextvars import copy_context
 
 import numpy as np
 
+from tinyalex.devices import container
 from tinyalex.errors import UsageError
 
 _CHUNK = 1 << 15  # elements: three float32 arrays of this length stay in a core's cache
@@ -16,6 +18,17 @@ class Workers:
     """Threads that share a step's work on the CPU, each with a BLAS that uses one thread.
 
     This way the operations between the matrix products run in parallel too.
+
+    Parameters
+    ----------
+    count : int
+
+    Attributes
+    ----------
+    wanted : int
+        As given.
+    count : int
+        How many threads compute. Fewer than wanted if the system does not allow so many.
     """
 
     def __init__(self, count):
@@ -23,8 +36,8 @@ class Workers:
 
         # Before the first product: once a BLAS thread pool has run, its threads keep spinning beside ours.
         threadpool_limits(limits=1, user_api="blas")
-        self.count = count
-        self._pool = ThreadPoolExecutor(count, thread_name_prefix="tinyalex")
+        self.wanted = count
+        self._pool, self.count = _started(count)
         self._here = threading.local()
 
     def run(self, function, arguments):
@@ -51,14 +64,35 @@ class Workers:
             return function(argument)
 
 
+def _started(count):
+    # A pool of threads that are all running, and their number; at 1 the caller computes, and there is no pool. All are
+    # started now, because a step's work is divided by their number.
+    while count > 1:
+        pool, gate, running = ThreadPoolExecutor(count, thread_name_prefix="tinyalex"), threading.Event(), 0
+        try:
+            while running < count:
+                pool.submit(gate.wait)  # a thread that waits takes no second task, so each task starts a thread
+                running += 1
+            return pool, count
+        except RuntimeError:  # the system allows no more threads
+            count = running
+        finally:
+            gate.set()
+        pool.shutdown()
+    return None, 1
+
+
 _workers = None
+_forked_with = None  # in a forked process: how many threads its parent had asked for
 
 
 def workers():
-    """Return the process's workers: ``TINYALEX_THREADS`` of them, or one for each processor it may run on."""
-    global _workers
+    """Return the process's workers: ``TINYALEX_THREADS`` of them, or one for each processor that it may use.
+
+    A forked process gets threads of its own, as many as its parent used, when it asks for them.
+    """
     if _workers is None:
-        wanted = os.environ.get("TINYALEX_THREADS") or str(processors())
+        wanted = str(_forked_with or os.environ.get("TINYALEX_THREADS") or processors())
         if not wanted.isdecimal():
             raise UsageError(f"TINYALEX_THREADS: {wanted!r} is not a number of threads; use 1 or more")
         set_threads(int(wanted))
@@ -66,8 +100,9 @@ def workers():
 
 
 def processors():
-    """Count the processors that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Count the processors that this process may use: those that it may run on, or its container's share of time."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(count, math.ceil(container.cpus() or count))
 
 
 def set_threads(count):
@@ -75,8 +110,18 @@ def set_threads(count):
     global _workers
     if count < 1:
         raise UsageError(f"threads: {count} is not a number of threads; use 1 or more")
-    if _workers is None or _workers.count != count:
+    if _workers is None or _workers.wanted != count:
         _workers = Workers(count)
+
+
+def _after_fork():
+    global _workers, _forked_with
+    if _workers is not None:  # its threads are in the parent only
+        _workers, _forked_with = None, _workers.wanted
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def ranges(size, parts):

@@ -6,6 +6,7 @@ from tinyalex.experiments.compare import compare
 from tinyalex.experiments.race import race
 from tinyalex.experiments.trial import check_settings
 from tinyalex.system import lock, ownership
+from tinyalex.words import counted
 
 
 def experiment(name, recipe, dataset, out, seeds, devices, search_epochs, show):
@@ -39,7 +40,7 @@ def experiment(name, recipe, dataset, out, seeds, devices, search_epochs, show):
         "epochs": recipe.learning.epochs,
         "seeds": seeds,
         "devices": list(devices),
-        "data": {"identity": dataset.identity, "shown": _shown(dataset)},
+        "data": {"identity": dataset.identity, "shown": _shown(dataset), "classes": len(dataset.classes)},
         "made_with": f"tinyalex {__version__}",
     }
     report.check_files(out)
@@ -58,5 +59,5 @@ def experiment(name, recipe, dataset, out, seeds, devices, search_epochs, show):
 
 def _shown(dataset):
     side = dataset.train.size
-    images = f"{len(dataset.train):,} training and {len(dataset.test):,} test images of {side} x {side}"
-    return f"{dataset.name}: {images}, {len(dataset.classes)} classes"
+    images = f"{len(dataset.train):,} training and {counted(len(dataset.test), 'test image')} of {side} x {side}"
+    return f"{dataset.name}: {images}, {counted(len(dataset.classes), 'class')}"

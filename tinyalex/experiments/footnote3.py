@@ -18,6 +18,7 @@ from tinyalex.runs import run_folder
 from tinyalex.runs.resume import ResumeOptions
 from tinyalex.runs.train import train as train_run
 from tinyalex.training import evaluation
+from tinyalex.words import counted
 
 STAGES = ("1-four-fifths", "2-all", "3-lower-rates")
 EPOCHS = 10  # at each of the two lower rates of stage 3
@@ -38,12 +39,12 @@ def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, options=No
     four, fifth = (Subset(dataset.train, indices) for indices in fifths(dataset))
     common, options = {"devices": devices, "seed": seed, "show": show, "kernels": kernels}, options or ResumeOptions()
 
-    show(f"{folders[0]}: {len(four):,} images, until the error on {len(fifth):,} others stops improving")
+    show(f"{folders[0]}: {counted(len(four), 'image')}, until the error on {len(fifth):,} others stops improving")
     validated = part(dataset, four, fifth)
     train_run(_with(recipe, schedule="plateau", drops=0), validated, folders[0], **common, options=options)
     noted = _loss(run_folder.load(folders[0], devices, kernels).network, part(dataset, four, fifth), recipe, seed)
 
-    show(f"{folders[1]}: all {len(dataset.train):,} images, until the loss on the last fifth is {noted:.4f}")
+    show(f"{folders[1]}: all {counted(len(dataset.train), 'image')}, until the loss on the last fifth is {noted:.4f}")
     last_fifth = part(dataset, fifth, fifth)
 
     def loss_reached(training):

@@ -18,6 +18,7 @@ from tinyalex.recipes import recipe as recipes
 from tinyalex.runs import run_folder
 from tinyalex.runs.train import train
 from tinyalex.system import storage
+from tinyalex.words import counted
 
 GOAL = 0.25  # training error
 ACTIVATIONS = ("relu", "tanh")
@@ -106,7 +107,8 @@ def search(make, start, epochs, show):
         rate = float(f"{rate:.9g}")
         if rate not in runners:
             runners[rate] = make(rate)
-            show(f"rate {rate:g}: training error {_percent(runners[rate].run_until(epochs)[1])} after {epochs} epochs")
+            error = _percent(runners[rate].run_until(epochs)[1])
+            show(f"rate {rate:g}: training error {error} after {counted(epochs, 'epoch')}")
         return runners[rate].run_until(epochs)
 
     best = start
@@ -117,7 +119,7 @@ def search(make, start, epochs, show):
     for count, times in ((3, 3), (2, 6)):
         best_rates = sorted(order[:count], key=lambda rate: slowness(rate, times * epochs))
         show(
-            f"after {times * epochs} epochs: "
+            f"after {counted(times * epochs, 'epoch')}: "
             + ", ".join(f"{rate:g} {_percent(runners[rate].errors[-1])}" for rate in best_rates)
         )
         order[:count] = best_rates
@@ -188,7 +190,7 @@ def _percent(error):
 
 def _reached(runner):
     if runner.epochs_to_goal is None:
-        return f"{GOAL:.0%} training error not reached after {len(runner.errors)} epochs"
+        return f"{GOAL:.0%} training error not reached after {counted(len(runner.errors), 'epoch')}"
     return f"{GOAL:.0%} training error after {runner.epochs_to_goal:.1f} epochs"
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from tinyalex import figures
 from tinyalex.experiments.race import GOAL
 from tinyalex.system import lock, ownership, storage
+from tinyalex.words import counted
 
 FILES = ("result.json", "result.png")
 
@@ -39,9 +40,12 @@ def text(result):
 
 
 def _comparison(result):
-    lines = [f"{'':<22}{'top-1 error':>18}{'top-5 error':>18}{'training error':>18}"]
+    columns = {"top1_error": "top-1 error", "top5_error": "top-5 error", "train_error": "training error"}
+    if not _has_top5(result):
+        del columns["top5_error"]
+    lines = [" " * 22 + "".join(f"{column:>18}" for column in columns.values())]
     for arm in result["arms"]:
-        cells = "".join(f"{_spread(arm[m]):>18}" for m in ("top1_error", "top5_error", "train_error"))
+        cells = "".join(f"{_spread(arm[m]):>18}" for m in columns)
         lines.append(f"{arm['name']:<22}{cells}")
     lines += [
         "",
@@ -54,9 +58,16 @@ def _comparison(result):
             ("top5_error", "top-5 error", result["paper"][1]),
             ("gap", "test minus training error", None),
         ):
+            if measure == "top5_error" and not _has_top5(result):
+                continue
             lines.append(f"  {name:<26}{_difference(effect[measure])}" + (f"; paper +{paper} points" if paper else ""))
         lines.append(f"  {_sentence(result, effect)}")
     return [*lines, f"the paper: {result['source']}"]
+
+
+def _has_top5(result):
+    # With five classes or fewer the top-5 error says nothing; earlier versions did not save their number.
+    return result["data"].get("classes", 6) > 5
 
 
 def _sentence(result, effect):
@@ -80,7 +91,7 @@ def _race(result):
     if not ratios:
         return [
             *lines,
-            f"no ratio: a net did not reach {GOAL:.0%} within {result['epochs']} epochs; the paper: 6 times",
+            f"no ratio: a net did not reach {GOAL:.0%} within {counted(result['epochs'], 'epoch')}; the paper: 6 times",
         ]
     spread = f", ± {np.std(ratios, ddof=1):.2f} over {len(ratios)} seeds" if len(ratios) > 1 else ", one seed"
     return [*lines, f"tanh takes {np.mean(ratios):.2f} times as many epochs as relu{spread}; the paper: 6 times"]
@@ -96,12 +107,9 @@ def check_files(out):
         known = {"settings.json": {"recipe", "data"}, FILES[0]: {"experiment", "made_with", "arms", "effects"}}
         found = [name for name, keys in known.items() if keys <= _json(out / name).keys()]
         if found:
-            ownership.adopt(
-                out,
-                [lock.NAME] if lock.is_lock(out / lock.NAME) else [],
-                [*found, *filter(lambda name: ownership.is_picture(out / name), FILES[1:])],
-            )
-    for name in FILES:
+            pictures = [name for name in FILES[1:] if ownership.is_picture(out / name)]
+            ownership.adopt(out, [], [*found, *pictures], [lock.NAME] if lock.is_lock(out / lock.NAME) else [])
+    for name in ("settings.json", *FILES):
         ownership.check(out / name)
 
 
@@ -124,13 +132,15 @@ def write(result, out):
 
     Returns
     -------
-    list of Path
-        Of the two files.
+    paths : list of Path
+        Of the files.
+    reason : str or None
+        Why there is no picture.
     """
     paths = [Path(out) / name for name in FILES]
     storage.write_text(paths[0], json.dumps(result, indent=1) + "\n")
-    figures.save(picture(result), paths[1])
-    return paths
+    reason = figures.attempt(lambda: picture(result), paths[1])
+    return paths[: 1 if reason else 2], reason
 
 
 def picture(result):

@@ -42,16 +42,16 @@ def trial(recipe, dataset, folder, devices, seed, show):
         on_training = evaluation.evaluate(run.network, dataset.train, run.mean, run.recipe)
         found = {"top1_error": score.top1_error, "top5_error": score.top5_error, "train_error": on_training.top1_error}
         storage.write_text(path, json.dumps(found | {"gap": score.top1_error - on_training.top1_error}) + "\n")
-    return _read(path, ("top1_error", "top5_error", "train_error", "gap"))
+    return _read(path, ("top1_error", "top5_error", "train_error", "gap"), float)
 
 
-def _read(path, keys):
+def _read(path, keys, kind):
     # A file of an experiment, whatever version wrote it.
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
-    if not isinstance(found, dict) or not found.keys() >= set(keys):
+    if not isinstance(found, dict) or not all(type(found.get(key)) in (kind, {float: int}.get(kind)) for key in keys):
         raise StorageError(f"{path}: was not made by tinyalex, or is damaged; move it, or give another --out")
     return found
 
@@ -77,9 +77,13 @@ def check_settings(folder, recipe, dataset):
     if not path.is_file():
         current = {"recipe": recipes.to_toml(recipe), "data": dataset.identity}
         storage.write_text(path, json.dumps(current, indent=1) + "\n")
-    saved = _read(path, ("recipe", "data"))
+    saved = _read(path, ("recipe", "data"), str)
+    try:
+        recipe_then = recipes.parse(saved["recipe"])
+    except UsageError as error:
+        raise StorageError(f"{path}: its recipe is not valid ({error}); move it, or give another --out") from error
     changed = [
-        *recipes.differences(recipes.parse(saved["recipe"]), recipe),
+        *recipes.differences(recipe_then, recipe),
         *([] if saved["data"] == dataset.identity else [("data set", saved["data"][:8], dataset.identity[:8])]),
     ]
     if changed:

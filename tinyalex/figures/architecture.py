@@ -7,6 +7,7 @@ the next layer's kernel, to scale with the maps that it reads.
 
 from tinyalex.figures.page import BLUE, INK, MUTED, VERMILION, page, write
 from tinyalex.figures.wiring import levels
+from tinyalex.words import counted
 
 HIGH, WIDE, BAR = 1.35, 0.62, 0.15  # inches: highest block, widest block, width of a fully connected layer
 DEEP = (0.40, -0.26)  # offset of the back face of a block of height 1: to the right, and up
@@ -147,7 +148,7 @@ def _draw_connection(axes, source, block, kernel, before, order):
 def _caption(level):
     count = sum(part.shape[-1] for part in level.parts.values())
     if level.kernel is None:
-        return [level.name, f"{count:,} units", *level.after]
+        return [level.name, counted(count, "unit"), *level.after]
     stride = [f"stride {level.stride}"] if level.stride > 1 else []
     return [level.name, f"{count} of {' × '.join(map(str, level.kernel))}", *stride, *level.after]
 

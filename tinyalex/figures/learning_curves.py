@@ -45,8 +45,9 @@ def curves(records):
     lines = [
         _line(error, records, main, "top1_error", "train top-1", 100, **train),
         _line(error, records, "test", "top1_error", "test top-1", 100, **test),
-        _line(error, records, "test", "top5_error", "test top-5", 100, linestyle=(0, (4, 2)), **test),
     ]
+    if any("top5_error" in record for record in records):  # not with five classes or fewer
+        lines.append(_line(error, records, "test", "top5_error", "test top-5", 100, linestyle=(0, (4, 2)), **test))
     _running(error, records, main, "top1_error", 100)
     highest = np.nanmax([0.0, *(y for line in error.lines for y in line.get_ydata())])
     error.set_ylim(0, min(1.06 * highest, 101) or 1)

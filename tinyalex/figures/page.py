@@ -1,15 +1,46 @@
 """What all figures share: colours, a page measured in inches, drawing images and text, shortening names, saving."""
 
+import contextlib
 import io
+import logging
+import unicodedata
+import zlib
+from functools import cache
 from pathlib import Path
 
-from tinyalex.errors import StorageError
-from tinyalex.system import storage
+from tinyalex.errors import PictureError, StorageError, TinyalexError
+from tinyalex.system import ownership, storage
 
 DPI = 150
+_KEYWORD = b"tinyalex\0"
 INK, MUTED, PALE, FAINT = "#24292f", "#6e7781", "#b4bac1", "#e9ebee"
 BLUE, VERMILION = "#0072b2", "#d55e00"  # Okabe and Ito's palette, which colour-blind readers can tell apart
 LIGHT_BLUE, PINK = "#b5d3ea", "#f29ca3"
+
+
+@contextlib.contextmanager
+def importing():
+    """Import parts of matplotlib in the block, without its messages about folders and fonts.
+
+    Raises
+    ------
+    PictureError
+        If it is missing or broken, or finds no folder in which it can write its list of fonts.
+    """
+    logger = logging.getLogger("matplotlib")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    except ImportError as error:
+        raise PictureError(f"matplotlib cannot be imported ({error}); pip install matplotlib") from error
+    except OSError as error:  # the file system is read-only
+        raise PictureError("matplotlib needs a folder for its list of fonts; set MPLCONFIGDIR to one") from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        why = f"{type(error).__name__}: {error}"
+        raise PictureError(f"matplotlib cannot be used ({why}); try python -c 'import matplotlib.figure'") from error
 
 
 def new_figure(width, height):
@@ -18,8 +49,14 @@ def new_figure(width, height):
     Returns
     -------
     matplotlib.figure.Figure
+
+    Raises
+    ------
+    PictureError
+        See `importing`.
     """
-    from matplotlib.figure import Figure
+    with importing():
+        from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=DPI, facecolor="white")
 
@@ -52,22 +89,63 @@ def draw_image(axes, picture, left, top, side):
 
 
 def write(axes, x, y, text, size=8.5, color=INK, **style):
-    """Write text on axes literally: a dollar sign in a class name does not start a formula."""
-    return axes.text(x, y, text, size=size, color=color, parse_math=False, **style)
+    """Write text on axes literally, as `drawable` gives it: a dollar sign in a class name does not start a formula."""
+    text, family = drawable(text)
+    return axes.text(x, y, text, size=size, color=color, parse_math=False, family=family, **style)
+
+
+def drawable(text):
+    """Return a text that can be drawn without a warning, and the fonts for it.
+
+    Returns
+    -------
+    text : str
+        With ``\\u732b`` for each character that no installed font has, except that formatting characters are left out.
+    family : list of str
+        Matplotlib's own font, and after it an installed one for each character that it lacks.
+    """
+    from matplotlib.font_manager import FontProperties
+
+    families, drawn = dict.fromkeys(FontProperties().get_family()), ""
+    for char in text:
+        family = "" if " " <= char <= "~" else _family(char)
+        if family is None:
+            drawn += "" if unicodedata.category(char) == "Cf" else char.encode("unicode_escape").decode()
+        else:
+            drawn += char
+            families |= {family: None} if family else {}
+    return drawn, list(families)
+
+
+@cache
+def _family(char):
+    # Return the font that has a character: "" for matplotlib's own, None if there is no such one.
+    from matplotlib import font_manager
+
+    own = font_manager.findfont(font_manager.FontProperties())
+    fonts = [font for font in font_manager.fontManager.ttflist if font.style == "normal"]
+    installed = {(font.name, font.fname) for font in fonts if not font.name.startswith("Last Resort")}  # boxes for all
+    for name, path in [("", own), *sorted(installed)]:
+        font = font_manager.get_font(path)
+        if font.scalable and font.get_char_index(ord(char)):
+            return name
+    return None
 
 
 def text_width(text, size, weight="normal"):
     """Return the width in inches of a line of text of ``size`` points, 5 % more than computed, to allow for hinting."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import text_to_path
+    with importing():
+        from matplotlib.font_manager import FontProperties
+        from matplotlib.textpath import text_to_path
 
-    font = FontProperties(size=size, weight=weight)
+    text, family = drawable(text)
+    font = FontProperties(family=family, size=size, weight=weight)
     return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72 * 1.05
 
 
 def short_name(name, width, size, weight="normal"):
     """Cut a class name at the first comma (ImageNet lists synonyms) and shorten it to ``width`` inches."""
-    name = " ".join(name.split(",")[0].split())[:200]
+    name = " ".join((name.split(",")[0].strip() or name).split())[:200]
     shown = name
     while shown and text_width(shown, size, weight) > width:
         name = name[:-1].rstrip()
@@ -75,7 +153,13 @@ def short_name(name, width, size, weight="normal"):
     return shown
 
 
-def save(figure, path, new=False):
+def check_files(paths, marked=True):
+    """Raise ForeignFileError if `save` would have to replace a file that tinyalex did not make."""
+    for path in map(Path, paths):
+        storage.check(path, None if marked else _is_signed)
+
+
+def save(figure, path, marked=True):
     """Write a figure as a PNG file, atomically; the same figure always gives the same bytes.
 
     Parameters
@@ -83,15 +167,17 @@ def save(figure, path, new=False):
     figure : matplotlib.figure.Figure
     path : str or Path
         In an existing folder. A file of this name is replaced if tinyalex made it.
-    new : bool
-        Never replace a file, and leave no marker in the folder; a file that has these bytes already is no error.
+    marked : bool
+        Whether the folder's marker lists the file. If not, for a single file that a user names, the picture carries a
+        hash of itself, and only such a picture is replaced, if it was not changed.
 
     Raises
     ------
     StorageError
         If the file cannot be written, or tinyalex did not make the one that is there; no partial file is left behind.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    with importing():
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     path = Path(path)
     png = io.BytesIO()
@@ -100,4 +186,42 @@ def save(figure, path, new=False):
     )  # without matplotlib's version, which would change the bytes
     if not path.parent.is_dir():
         raise StorageError(f"{path}: cannot be written (no such folder); check that the folder exists")
-    storage.write_bytes(path, png.getvalue(), new)
+    storage.write_bytes(path, *((png.getvalue(),) if marked else (_signed(png.getvalue()), _is_signed)))
+
+
+def _signed(png):
+    # Insert a text with a hash of the rest, before the last chunk, which has 12 bytes.
+    text = _KEYWORD + ownership.digest(png).encode()
+    chunk = b"tEXt" + text
+    return png[:-12] + len(text).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big") + png[-12:]
+
+
+def _is_signed(path):
+    content = path.read_bytes()
+    rest = content[: -(len(_signed(b"")) + 12)] + content[-12:]
+    return len(rest) > 12 and content == _signed(rest)
+
+
+def attempt(draw, path):
+    """Draw a picture and save it; whatever fails in that is no error, because the work whose result it shows is done.
+
+    Parameters
+    ----------
+    draw : callable
+        Returns a matplotlib ``Figure``.
+    path : Path
+
+    Returns
+    -------
+    str or None
+        Why there is no picture, in one line; None if there is one.
+    """
+    try:
+        save(draw(), path)
+    except MemoryError:
+        return "there is not enough memory"
+    except TinyalexError as error:
+        return " ".join(str(error).removeprefix(f"{path}: ").split())
+    except Exception as error:
+        return " ".join(f"{type(error).__name__}: {error}".split())
+    return None

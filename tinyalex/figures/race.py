@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tinyalex.figures.page import BLUE, FAINT, INK, MUTED, VERMILION, new_figure, write
+from tinyalex.figures.page import BLUE, FAINT, INK, MUTED, VERMILION, drawable, new_figure, write
 
 WIDTH, HEIGHT = 6.2, 4.3  # inches
 LEFT, BOTTOM, RIGHT, TOP = 0.75, 0.6, 0.35, 0.5  # margins, inches
@@ -41,7 +41,7 @@ def race(runs, goal=0.25, others=()):
     crossings = []
     for (name, errors), style in zip(runs, _STYLES, strict=False):
         epochs = np.arange(1, len(errors) + 1)
-        axes.plot(epochs, 100 * np.array(errors), linewidth=2.2, label=name, zorder=3, **style)
+        axes.plot(epochs, 100 * np.array(errors), linewidth=2.2, label=drawable(name)[0], zorder=3, **style)
         crossings.append(crossing(errors, goal))
         if crossings[-1] is not None:
             axes.plot(crossings[-1], 100 * goal, "o", color=style["color"], markersize=6, zorder=4)
@@ -50,7 +50,10 @@ def race(runs, goal=0.25, others=()):
             right = crossings[-1] > 0.8 * axes.get_xlim()[1]
             x = crossings[-1] + (-1 if right else 1) * 0.012 * axes.get_xlim()[1]
             write(axes, x, 0.03 * axes.get_ylim()[1], text, SIZE, style["color"], ha="right" if right else "left")
-    axes.legend(loc="upper right", fontsize=SIZE, frameon=False, labelcolor=INK, handlelength=2.6)
+    legend = {"size": SIZE, "family": drawable("".join(name for name, _ in runs))[1]}
+    names = axes.legend(loc="upper right", prop=legend, frameon=False, labelcolor=INK, handlelength=2.6).get_texts()
+    for name in names:
+        name.set_parse_math(False)
     write(axes, 0, 1.045, _title(crossings, runs, goal), SIZE + 1.5, weight="bold", transform=axes.transAxes)
     return figure
 

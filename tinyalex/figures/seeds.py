@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from tinyalex.figures.page import BLUE, FAINT, INK, MUTED, PALE, VERMILION, new_figure, short_name, write
+from tinyalex.figures.page import BLUE, FAINT, INK, MUTED, PALE, VERMILION, drawable, new_figure, short_name, write
+from tinyalex.words import counted
 
 LEFT_PANEL, RIGHT_PANEL, ROW = 3.6, 2.7, 0.62  # inches; one row per net
 NAMES, GAP, EDGE, TOP, BOTTOM = 1.45, 0.45, 0.35, 0.95, 0.62
@@ -60,7 +61,8 @@ def seeds(result):
     _draw_differences(differences, result, rows)
     left = EDGE / width
     figure.text(left, 1 - 0.36 / height, _heading(result), size=SIZE + 3, weight="bold", color=INK, parse_math=False)
-    figure.text(left, 1 - 0.62 / height, _subheading(result), size=SIZE, color=MUTED, parse_math=False)
+    text, family = drawable(_subheading(result))  # with the name of the data set
+    figure.text(left, 1 - 0.62 / height, text, size=SIZE, color=MUTED, parse_math=False, family=family)
     return figure
 
 
@@ -88,4 +90,4 @@ def _heading(result):
 
 
 def _subheading(result):
-    return f"{result['data']['shown']}; {result['epochs']} epochs; seeds: {result['seeds']}"
+    return f"{result['data']['shown']}; {counted(result['epochs'], 'epoch')}; seeds: {result['seeds']}"

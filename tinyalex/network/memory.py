@@ -1,14 +1,16 @@
-"""How much memory training needs, from a net's description, and how much the machine has."""
+"""How much memory training needs, from a net's description, and how much there is."""
 
 import os
 from pathlib import Path
 
 import numpy as np
 
+from tinyalex.devices import container
 from tinyalex.layers import Conv2d
 from tinyalex.network import summary
 
 COPIES = 3  # of every parameter: value, gradient, momentum
+GIB = 2**30
 
 
 def needed(network, batch):
@@ -42,26 +44,43 @@ def needed(network, batch):
     ]
 
 
+def warning(network, batch):
+    """Return a line if training on the CPU may take more memory than there is, with a batch that fits; else None."""
+    total, free = host()
+    room = total if free is None else free
+    size = sum(needed(network, batch))
+    if room is None or size <= room:
+        return None
+    fixed, image = (sum(needed(network, count)) for count in (0, 1))
+    fitting = (room - fixed) // (image - fixed)
+    remedy = f"use --set learning.batch={fitting}" if fitting > 0 else "use a smaller net"
+    limit = ", the limit of this container," if total == container.memory()[0] else ""
+    return (
+        f"training with batches of {batch} takes about {size / GIB:.1f} GiB, but {room / GIB:.1f} of "
+        f"{total / GIB:.1f} GiB{limit} are free; if the system ends it, {remedy}"
+    )
+
+
 def host():
-    """Return the bytes of memory that this process may use, and those that are free; None if unknown."""
+    """Return the bytes of memory that this process may use, and those that are free; None if unknown.
+
+    Those of the machine, or of the container if it allows less.
+    """
+    total, free = machine()
+    limit, left = container.memory()
+    if limit is not None and (total is None or limit < total):
+        total, free = limit, min((each for each in (free, left) if each is not None), default=None)
+    return total, free
+
+
+def machine():
+    """Return the bytes of memory that this machine has, and those that are free; None if unknown."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         sizes = {line.split(":")[0]: 1024 * int(line.split()[1]) for line in lines if line.endswith("kB")}
-        total, free = sizes["MemTotal"], sizes["MemAvailable"]
+        return sizes["MemTotal"], sizes["MemAvailable"]
     except (OSError, ValueError, KeyError):  # not Linux
         try:
             return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"), None
         except (ValueError, OSError, AttributeError):
             return None, None
-    limit, used = (_group(name) for name in ("memory.max", "memory.current"))
-    if limit and used is not None and limit < total:
-        total, free = limit, min(free, limit - used)
-    return total, free
-
-
-def _group(name):
-    # A memory figure of this process's container (Linux cgroup), in bytes.
-    try:
-        return int((Path("/sys/fs/cgroup") / name).read_text(encoding="ascii"))
-    except (OSError, ValueError):  # there is no such file, or it says "max"
-        return None

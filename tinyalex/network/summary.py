@@ -8,6 +8,7 @@ import numpy as np
 from tinyalex.network.columns import Crossed, Shape
 from tinyalex.network.network import Network
 from tinyalex.recipes.recipe import Net, Recipe
+from tinyalex.words import counted
 
 # Neurons of each layer, both columns together: Figure 2's caption and §3.5.
 _PAPER_NEURONS = {"conv1": 253_440, "conv2": 186_624, "conv3": 64_896, "conv4": 64_896, "conv5": 43_264,
@@ -112,7 +113,7 @@ def text(recipe: Recipe, network: Network) -> str:
     >>> from tinyalex import alexnet, recipe, summary
     >>> paper = recipe.load("paper")
     >>> print(summary.text(paper, alexnet.describe(paper.net, devices=2)).splitlines()[0])
-    paper: 2 columns, exchange before conv3, fc6, fc7, fc8; 224 x 224 x 3 in, 1000 classes out
+    paper: 2 columns, exchange before conv3, fc6, fc7, fc8; 224 x 224 x 3 in, 1,000 classes out
     """
     lines, table, total = columns(network, ["column a", "column b"][: recipe.net.columns], recipe.learning.batch)
     return "\n".join([f"{recipe.name}: {_headline(recipe)}", *lines, *_paper(recipe.net, table, total)])
@@ -158,7 +159,7 @@ def columns(network: Network, titles: Sequence[str], batch: int) -> tuple[list[s
         f"        {4 * total[1] / 2**20:,.1f} MiB of weights, as much again for momenta, and again for gradients",
     ]
     if len(table) > 1:
-        lines.append(f"        {crossing:,} bytes cross between the columns in a step of {batch} images")
+        lines.append(f"        {crossing:,} bytes cross between the columns in a step of {counted(batch, 'image')}")
     return lines, table, total
 
 
@@ -173,7 +174,7 @@ def _headline(recipe: Recipe) -> str:
     net = recipe.net
     columns = f"{net.columns} columns" if net.columns > 1 else "1 column"
     exchanges = f", exchange before {', '.join(net.exchanges)}" if net.columns > 1 and net.exchanges else ""
-    return f"{columns}{exchanges}; {net.input} x {net.input} x 3 in, {net.classes} classes out"
+    return f"{columns}{exchanges}; {net.input} x {net.input} x 3 in, {counted(net.classes, 'class')} out"
 
 
 def _paper(net: Net, table: dict[int, list[Row]], total: np.ndarray) -> list[str]:

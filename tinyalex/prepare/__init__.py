@@ -1,6 +1,5 @@
-"""`tinyalex prepare`: from image files in any layout to the shards of a prepared set.
+"""`tinyalex prepare`: from the images that `tinyalex.datasets.index` finds to the shards of a prepared set.
 
-index/          finds images and their labels (`index.sources`)
 pipeline.py     the whole preparation, once there is an index
 plan.py         which image goes to which shard; whether a folder can be continued
 shard.py        one worker's job: one shard

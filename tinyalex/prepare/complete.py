@@ -5,7 +5,8 @@ from collections import Counter
 
 import numpy as np
 
-from tinyalex.datasets import statistics
+from tinyalex.datasets import duplicates, statistics
+from tinyalex.datasets.names import shown
 from tinyalex.datasets.shards import manifest, shards
 from tinyalex.errors import DataError, UsageError
 from tinyalex.prepare import records
@@ -78,7 +79,7 @@ def write(out, index, names, tasks, settings, mean_from=None):
     rows = [("", *row) for row in index.skipped]
     rows += [(split, *row) for split in shards.SPLITS for row in sums.skipped[split]]
     if rows:
-        storage.write_text(out / SKIPPED, "".join("\t".join(map(_one_line, row)) + "\n" for row in rows))
+        storage.write_text(out / SKIPPED, "".join("\t".join(map(shown, row)) + "\n" for row in rows))
     _check_bad(out, sums, settings.max_bad)
     manifest.write(
         out,
@@ -134,13 +135,7 @@ class _Sums:
 
     def duplicates(self):
         """Return groups of images with equal pixels, each a sorted list of names such as "train/cat/1.png"."""
-        hashes = np.concatenate(self._hashes)
-        order = np.argsort(hashes, kind="stable")
-        same = np.diff(hashes[order]) == 0
-        inside = np.concatenate([[False], same, [False]])
-        begins, ends = np.flatnonzero(~inside[:-1] & inside[1:]), np.flatnonzero(inside[:-1] & ~inside[1:]) + 1
-        groups = [order[begin:end] for begin, end in zip(begins, ends, strict=True)]
-        return sorted(sorted("/".join(self._names[i]) for i in group) for group in groups)
+        return duplicates.find(np.concatenate(self._hashes), ["/".join(name) for name in self._names])
 
 
 def _check_bad(out, sums, text):
@@ -157,7 +152,7 @@ def _check_bad(out, sums, text):
         ):  # none of its few images could be decoded
             path = out / sums.shards[split].pop()["file"]
             if ownership.is_ours(path):
-                storage.remove(path)
+                ownership.remove(path)
         for shard in sums.shards[split]:
             if not shard["count"]:
                 raise DataError(f"{out}: {shard['file']}: none of its images can be decoded; see {out / SKIPPED}")
@@ -180,7 +175,3 @@ def _own_statistics(out, sums):
 def _statistics_of(out, folder, other):
     mean = manifest.write_mean(out, manifest.read_mean(folder, other))
     return other["statistics"] | {"from": other["identity"], "mean": mean}
-
-
-def _one_line(text):
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

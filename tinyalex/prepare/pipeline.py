@@ -137,7 +137,8 @@ class Preparation:
         else:
             self._repair(tasks)
         made = prepared.load(self._out)
-        sheet.draw(self._out, made)
+        if reason := sheet.draw(self._out, made):
+            self._show(f"warning: {self._out / sheet.NAME} is not drawn ({reason}); to draw it later, {_AGAIN}")
         for folder in (self.scratch / shard.NEW, self.scratch):
             ownership.remove_made(folder)
         return made.manifest
@@ -151,6 +152,7 @@ class Preparation:
         try:
             shards.Shard(self._out, header, task.split, task.number)
         except DataError as error:
+            self._check_replaceable(task)
             self._show(f"warning: {error}; this run makes the shard again")
             return False
         return True
@@ -174,9 +176,18 @@ class Preparation:
                 ownership.remove_partial_files(folder)
         if waiting:
             ownership.remove_made(self.scratch / shard.NEW)
-            ownership.claim([task.path for task in waiting])
+            for task in waiting:
+                self._check_replaceable(task)
             self._check_free_space(waiting)
             self._run_workers(tasks, waiting)
+
+    def _check_replaceable(self, task):
+        # A shard that is made again may be a copy of ours, or be damaged, but not somebody else's file.
+        ours = ownership.is_ours(task.path)
+        if not ours and shards.is_shard_of(task.path, task.plan, task.split, task.number):
+            ownership.recognise(task.path)
+        ownership.check(task.path)
+        ownership.check(task.record)
 
     def _check_free_space(self, tasks):
         size = tasks[0].size
@@ -195,7 +206,6 @@ class Preparation:
             self._show(f"continuing: {done:,} of {images:,} images are done")
         with StopRequests() as stop, contextlib.closing(Progress(images, done, self._show)) as progress:
             plan.begin(self._out, self._requested)
-            ownership.claim([task.record for task in waiting])
 
             def on_done(task, bad):
                 nonlocal done

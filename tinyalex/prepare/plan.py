@@ -13,7 +13,7 @@ from tinyalex.prepare.shard import NEW, PER_SHARD, WORK, Task
 from tinyalex.system import lock, ownership, storage, tensorfile
 
 STATE = "plan.json"
-_SIZES = {"Tiny ImageNet": 64, "CIFAR-10": 32}
+_SIZES = {"Tiny ImageNet": 64, "CIFAR-10": 32, "CIFAR-100": 32}
 _LARGE = 256  # paper, section 2
 _OWN = "its own"
 # Names that earlier versions gave, in a set's folder and in its folder for scratch files.
@@ -132,10 +132,9 @@ def adopt(out):
     others = [path for path in out.iterdir() if path.name not in (lock.NAME, WORK)]
     complete, begun = _is_manifest(out / manifest.NAME), _is_plan(work / STATE)
     if complete or begun or not others:
-        names = [lock.NAME] if lock.is_lock(out / lock.NAME) else []
-        names += [path.name for path in there if _OLD_SHARD.fullmatch(path.name) and shards.is_shard(path)]
-        names += [manifest.NAME] if complete else []
-        ownership.adopt(out, names, [manifest.MEAN, "skipped.tsv", "contact_sheet.png"] if complete else [])
+        names = [path.name for path in there if _OLD_SHARD.fullmatch(path.name) and shards.is_shard(path)]
+        fixed = [manifest.NAME, manifest.MEAN, "skipped.tsv", "contact_sheet.png"] if complete else []
+        ownership.adopt(out, names, fixed, [lock.NAME] if lock.is_lock(out / lock.NAME) else [])
     if begun:
         for folder in (work, new):
             if folder.is_dir() and not folder.is_symlink():
@@ -160,7 +159,7 @@ def _json(path):
 
 def begin(out, settings):
     """Record the settings that a folder is begun with."""
-    with storage.atomic_write(out / WORK / STATE) as file:
+    with storage.atomic_write(out / WORK / STATE, identity=None) as file:  # `check` has read what is there
         file.write(json.dumps(settings).encode())
 
 

@@ -2,6 +2,8 @@
 
 import time
 
+from tinyalex.system import bars
+
 _EVERY = 10.0  # seconds between two lines
 
 
@@ -17,9 +19,7 @@ class Progress:
     """
 
     def __init__(self, total, done, show):
-        from tqdm import tqdm
-
-        self._bar = tqdm(total=total, initial=done, unit="image", disable=None, leave=False, dynamic_ncols=True)
+        self._bar = bars.bar(total=total, initial=done, unit="image")
         self._total, self._first, self._show = total, done, show
         self._begun = self._shown = time.monotonic()
 

@@ -16,6 +16,7 @@ from tinyalex.datasets.shards import shards
 from tinyalex.errors import DataError, DeviceError, StorageError
 from tinyalex.prepare import records
 from tinyalex.system import ownership, storage
+from tinyalex.words import counted
 
 PER_SHARD = 512  # images; fewer in the last of a split, and where some could not be decoded
 WORK = "work"  # folder in the set's folder for files that are needed until the set is complete
@@ -84,7 +85,7 @@ def make(task, reporter):
     try:
         return _make(task, reporter)
     except MemoryError:
-        images = f"{len(task.entries)} images of {task.size} x {task.size}"
+        images = f"{counted(len(task.entries), 'image')} of {task.size} x {task.size}"
         raise DeviceError(f"{task.path}: no memory for {images}; use fewer workers or a smaller --size") from None
 
 
@@ -149,7 +150,7 @@ def _write(task, path, reporter, write):
     temporary = Path(task.out) / WORK / NEW / f"{os.getpid()}-{path.name}"
     written = write(temporary)
     reporter.exit_if_orphaned()
-    ownership.claim([path])
+    ownership.claim(path, ownership.stamp(temporary))
     try:
         os.replace(temporary, path)
         storage.flush(path.parent)

@@ -15,15 +15,20 @@ def draw(folder, dataset):
     ----------
     folder : Path
     dataset : PreparedSet
-    """
-    from tinyalex.figures import contact_sheet, page
 
-    if (folder / NAME).exists():
-        return
-    images = dataset.train if len(dataset.train) else dataset.test
-    chosen = choose(images.labels, _IMAGES)
-    figure = contact_sheet.mosaic(images.read(chosen), images.labels[chosen], dataset.words)
-    page.save(figure, folder / NAME)
+    Returns
+    -------
+    str or None
+        Why it cannot be drawn.
+    """
+    from tinyalex import figures
+
+    def mosaic():
+        images = dataset.train if len(dataset.train) else dataset.test
+        chosen = choose(images.labels, _IMAGES)
+        return figures.mosaic(images.read(chosen), images.labels[chosen], dataset.words)
+
+    return None if (folder / NAME).exists() else figures.attempt(mosaic, folder / NAME)
 
 
 def choose(labels, most):

@@ -5,7 +5,6 @@ whose caller was killed exits at its next step.
 """
 
 import contextlib
-import ctypes
 import multiprocessing
 import os
 import signal
@@ -24,21 +23,19 @@ class Reporter:
 
     Parameters
     ----------
-    part : ctypes value
-        In memory shared with the caller's process.
     pipe : Connection
         To the caller's process.
     """
 
-    def __init__(self, part, pipe):
-        self._part, self._pipe = part, pipe
+    def __init__(self, pipe):
+        self._pipe = pipe
         # As noted when this process was started: `os.getppid` may be another by now, if the parent has been killed.
         self._parent = multiprocessing.parent_process().pid
 
     def begin(self, part):
         """Report that part number ``part`` of the task is begun."""
-        self._part.value = part
         self.exit_if_orphaned()
+        self._pipe.send(part)
 
     def computed(self):
         """Report that this task has only to be written, so that another process may start computing."""
@@ -59,7 +56,8 @@ def run(job, tasks, count, stop, on_done, on_tick, describe):
         It, tasks and results have to be picklable.
     tasks : list
     count : int
-        Processes that compute at the same time. One more is started, to compute while another writes.
+        Processes that compute at the same time. One more is started, to compute while another writes. Fewer if the
+        system does not allow so many.
     stop : StopRequests
         Checked several times a second.
     on_done : function of a task and its result
@@ -83,7 +81,12 @@ def run(job, tasks, count, stop, on_done, on_tick, describe):
         stack.callback(_kill_all, workers)
         spare = len(tasks) > count + 1  # with no task left to compute meanwhile, no extra process is needed
         for _ in range(min(count + spare, len(tasks))):
-            workers.append(_Worker(job))
+            try:
+                workers.append(_Worker(job))
+            except BlockingIOError:  # the system allows no more processes
+                if not workers:
+                    raise
+                break
         while waiting or any(worker.busy for worker in workers):
             for worker in workers:
                 if waiting and not worker.busy and sum(worker.computes for worker in workers) < count:
@@ -103,9 +106,9 @@ class _Worker:
     def __init__(self, job):
         context = multiprocessing.get_context("spawn")
         self.busy = self.computes = False
-        self._task, self._part = None, context.RawValue(ctypes.c_long)
+        self._task, self.part = None, 0
         self.pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_work, args=(job, theirs, self._part), daemon=True)
+        self._process = context.Process(target=_work, args=(job, theirs), daemon=True)
         resource_tracker.ensure_running()  # else the first process would start it, and unblock the signals
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # the process inherits the blocked signals
         try:
@@ -114,19 +117,14 @@ class _Worker:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
 
-    @property
-    def part(self):
-        return self._part.value
-
     def assign(self, task):
-        self._task, self._part.value = task, 0
+        self._task, self.part = task, 0
         self.busy = self.computes = True
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died: `receive` raises
             self.pipe.send(task)
 
     def receive(self, describe):
-        # Return (task, result) of a finished task, or None for a report that only writing is left.
-        self.computes = False
+        # Return (task, result) of a finished task, or None for a report: a part is begun, or only writing is left.
         try:
             message = self.pipe.recv()
         except (EOFError, OSError):
@@ -138,6 +136,10 @@ class _Worker:
                 f"{where}: the worker process died on it ({how}); run the same command again, with fewer --workers if "
                 "memory is short; if it dies on the same image again, remove that image"
             ) from None
+        if isinstance(message, int):
+            self.part = message
+            return None
+        self.computes = False
         if message is None:
             return None
         self.busy = False
@@ -161,11 +163,11 @@ def _kill_all(workers):
         worker.kill()
 
 
-def _work(job, pipe, part):
+def _work(job, pipe):
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(limits=1)
-    reporter = Reporter(part, pipe)
+    reporter = Reporter(pipe)
     with contextlib.suppress(
         EOFError, BrokenPipeError, ConnectionResetError
     ):  # the caller is gone or has closed the pipe

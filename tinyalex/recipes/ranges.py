@@ -1,11 +1,11 @@
 """The type and range of each key of a recipe, with a description for error messages."""
 
-import difflib
 import math
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 from tinyalex.errors import UsageError
+from tinyalex.words import did_you_mean
 
 Rule: TypeAlias = tuple[str, Callable[[Any], Any]]  # a description, and a function that checks and converts a value
 
@@ -46,6 +46,12 @@ def _text(value: Any) -> str:
     return value
 
 
+def _path(value: Any) -> str:
+    if not isinstance(value, str) or "\x7f" in value or any("\ud800" <= char <= "\udfff" for char in value):
+        raise ValueError  # TOML has neither
+    return value
+
+
 def _flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError
@@ -81,6 +87,7 @@ _NOT_NEGATIVE = _number("0 or above", lambda x: x >= 0)
 _POSITIVE = _number("above 0", lambda x: x > 0)
 _BELOW_ONE = _number("from 0 to below 1", lambda x: 0 <= x < 1)
 _TEXT = ("text on one line", _text)
+_PATH = ("a path in UTF-8: rename what is not", _path)
 _YES_NO = ("true or false", _flag)
 
 RULES: dict[str, Rule] = {
@@ -104,7 +111,8 @@ RULES: dict[str, Rule] = {
     "net.dropout": _BELOW_ONE,
     "init.weights": _by_layer(_or("he", _NOT_NEGATIVE), default=0.01),
     "init.biases": _by_layer(_number("of any size", lambda x: True), default=0.0),
-    "data.set": _TEXT,
+    "data.set": _PATH,
+    "data.test_share": _or(None, _BELOW_ONE),
     "data.flip": _YES_NO,
     "data.shared_crop": _whole(1),
     "data.mean": _choice("image", "centre"),
@@ -147,11 +155,8 @@ def check(key: str, value: Any) -> Any:
 
 
 def unknown(key: str, candidates: Iterable[str] = RULES, what: str = "key") -> UsageError:
-    """Make the UsageError for a name that is not among the candidates; its message names the most similar one."""
-
-    def similarity(candidate: str) -> float:
-        whole = difflib.SequenceMatcher(None, key, candidate).ratio()
-        last = difflib.SequenceMatcher(None, key.rpartition(".")[2], candidate.rpartition(".")[2]).ratio()
-        return whole + last
-
-    return UsageError(f'{key}: no such {what}; did you mean "{max(candidates, key=similarity)}"?')
+    """Make the UsageError for a name that is not among the candidates; its message names a similar one, or all."""
+    remedy = did_you_mean(key, candidates)
+    if candidates is RULES and remedy.count(",") > 20:  # no such section either
+        remedy = "; give a key of net, init, data or learning, such as learning.rate"
+    return UsageError(f"{key}: no such {what}{remedy}")

@@ -5,9 +5,13 @@ or anywhere else. `load` reads one, checks every key, and returns frozen datacla
 recipe, with all overrides, to the run folder.
 """
 
+import codecs
+import contextlib
 import json
+import re
+import shlex
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, fields, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
@@ -15,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from tinyalex.errors import UsageError
-from tinyalex.recipes.ranges import check, unknown
+from tinyalex.recipes.ranges import RULES, check, unknown
 from tinyalex.recipes.settings import LAYERS, Data, Init, Learning, Net, Phase, Recipe, build
+from tinyalex.words import counted
 
 __all__ = ["LAYERS", "Data", "Init", "Learning", "Net", "Phase", "Recipe"]
 __all__ += ["load", "names", "parse", "to_toml", "with_classes", "with_epochs", "with_rate"]
@@ -35,7 +40,8 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     name_or_path : str or Path
         One of `names`, or the path of a TOML file.
     overrides : sequence of str
-        ``"section.key=value"``, the value as in TOML (a bare word is text). With another ``learning.epochs`` or
+        ``"section.key=value"``, the value as in TOML, where quotes may be missing, and ``.5``, ``yes`` and ``1,2,3``
+        are read as well. With another ``learning.epochs`` or
         ``learning.rate`` the phases change in proportion.
 
     Raises
@@ -57,20 +63,54 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     name = str(name_or_path)
     source = _folder() / f"{name}.toml" if name in names() else Path(name)
     if not source.is_file():
-        raise unknown(name, names(), "recipe or file")
+        raise _no_recipe(name)
     try:
-        text = source.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{name}: cannot be read as text ({error}); give a TOML file") from None
-    return parse(text, Path(name).stem, overrides)
+        content = source.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{name}: cannot be read ({error.strerror}); give a TOML file") from None
+    try:
+        tables = tomllib.loads(_decoded(content, name))
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{name}: {error}; correct the TOML") from None
+    return _built(tables, Path(name).stem, overrides)
+
+
+def _no_recipe(name: str) -> UsageError:
+    if Path(name).is_dir():
+        data = f"to use its images, add --data {shlex.quote(name)}"
+        if (Path(name) / "recipe.toml").is_file():
+            data = f"for the recipe of a run, give {shlex.quote(str(Path(name) / 'recipe.toml'))}"
+        return UsageError(f"{name}: is a folder, not a recipe; {data}")
+    if re.fullmatch(r"[\w.]+=.*", name):
+        return UsageError(f"{name}: is not a recipe; to change a key, write --set {shlex.quote(name)}")
+    if "/" in name or name.endswith(".toml"):
+        return UsageError(f"{name}: no such file; give the path of a TOML file, or one of {', '.join(names())}")
+    return unknown(name, names(), "recipe or file")
+
+
+def _decoded(content: bytes, name: str) -> str:
+    # Editors may put a byte order mark before UTF-8, and write lines that end with CR and LF, as TOML allows.
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise UsageError(f"{name}: is written in UTF-16; save it as UTF-8")
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{name}: is not text in UTF-8 (byte {error.start + 1:,}); give a TOML file") from None
+    if "\0" in text:
+        raise UsageError(f"{name}: holds bytes of 0, as UTF-16 does; save it as UTF-8, or give a TOML file")
+    return text
 
 
 def parse(text: str, name: str = "unnamed", overrides: Sequence[str] = ()) -> Recipe:
     """Build a recipe from TOML text, as `load` does from a file; `name` is used if the text has none."""
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise UsageError(f"recipe {name}: {error}; correct the TOML") from None
+    return _built(tables, name, overrides)
+
+
+def _built(tables: dict[str, Any], name: str, overrides: Sequence[str]) -> Recipe:
     tables, notes = _renamed(tables)
     changes, change_notes = _renamed(dict(map(_split, overrides)))
     # Another number of epochs or another rate changes the phases in proportion, below, unless they are given as well.
@@ -82,7 +122,7 @@ def parse(text: str, name: str = "unnamed", overrides: Sequence[str] = ()) -> Re
     parts = {"name": tables.pop("name", name)}
     for section, table in tables.items():
         if section not in sections:
-            raise unknown(section)
+            raise unknown(f"{section}.{next(iter(table))}" if isinstance(table, dict) and table else section)
         parts[section] = build(sections[section], table)
     recipe = Recipe(**parts, notes=tuple(dict.fromkeys(notes + change_notes)))
     if "learning.rate" in rescale:
@@ -139,7 +179,7 @@ def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
     learning = replace(
         recipe.learning, epochs=epochs, phases=phases, warmup=_rounded(recipe.learning.warmup * epochs / old)
     )
-    note = f"{epochs} epochs instead of {old}: phases and warm-up changed in proportion"
+    note = f"{counted(epochs, 'epoch')} instead of {old}: phases and warm-up changed in proportion"
     return replace(recipe, learning=learning, notes=(*recipe.notes, note))
 
 
@@ -215,12 +255,40 @@ def _folder() -> Traversable:
 
 def _split(override: str) -> tuple[str, Any]:
     key, equals, text = override.partition("=")
-    if not equals:
-        raise UsageError(f"--set {override}: no value; write section.key=value")
-    try:
-        return key.strip(), tomllib.loads(f"x = {text}")["x"]
-    except tomllib.TOMLDecodeError:
-        return key.strip(), text.strip()
+    key, text = key.strip(), text.strip()
+    if not equals or not key:
+        raise UsageError(f"--set {override}: no value; write --set section.key=value, without spaces")
+    if not text:
+        raise UsageError(f"--set {override}: no value; write --set {key}=value")
+    for value in _readings(text) if key in RULES else ():
+        with contextlib.suppress(UsageError):
+            check(key, value)
+            return key, value
+    return key, next(_readings(text))
+
+
+_FLAGS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
+def _readings(text: str) -> Iterator[Any]:
+    """Yield what a value on the command line may mean, the most likely meaning first.
+
+    As TOML it may lack zeros (``.01``, ``1.``), quotes, which the shell removes, and the brackets of a list.
+    """
+    with_zeros = re.sub(r"(?<![\w.])\.(?=\d)", "0.", re.sub(r"(?<=\d)\.(?![\d.])", ".0", text))
+    if re.fullmatch(r"\(.*\)", with_zeros):
+        with_zeros = f"[{with_zeros[1:-1]}]"
+    quoted = with_zeros if '"' in text else re.sub(r"(?<=[\[=,\s])([A-Za-z]\w*)(?=\s*[,\]}])", r'"\1"', with_zeros)
+    for written in (text, with_zeros, quoted):
+        with contextlib.suppress(tomllib.TOMLDecodeError, RecursionError):
+            value = tomllib.loads(f"x = {written}")["x"]
+            yield value
+            if isinstance(value, float) and value.is_integer():
+                yield int(value)
+    if text.lower() in _FLAGS:
+        yield _FLAGS[text.lower()]
+    yield text
+    yield [next(_readings(item.strip())) for item in text.split(",")]
 
 
 def _put(tables: dict[str, Any], key: str, value: Any) -> None:

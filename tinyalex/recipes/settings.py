@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 from tinyalex.errors import UsageError
 from tinyalex.recipes.ranges import check, unknown
+from tinyalex.words import counted
 
 LAYERS = {  # all layers with weights that a kind of net can have, first to last
     "alexnet": ("conv1", "conv2", "conv3", "conv4", "conv5", "conv6", "fc6", "fc7", "bottleneck7", "fc8"),
@@ -65,9 +66,11 @@ class Net(_Checked):
             given = len(getattr(self, key))
             if given not in wanted:
                 which = " or ".join(map(str, wanted))
-                raise UsageError(f"net.{key}: {given} numbers; give {which}, one for each convolution")
+                raise UsageError(f"net.{key}: {counted(given, 'number')}; give {which}, one for each convolution")
         if len(self.kernels) != len(self.maps):
-            raise UsageError(f"net.kernels: {len(self.kernels)} numbers for {len(self.maps)} of net.maps; give as many")
+            raise UsageError(
+                f"net.kernels: {counted(len(self.kernels), 'number')} for {len(self.maps)} of net.maps; give as many"
+            )
         for layer, maps in zip(LAYERS[self.kind], self.maps, strict=False):
             if not maps and (self.kind != "alexnet" or layer not in _OMISSIBLE):
                 raise UsageError(f"net.maps: 0 for {layer}; only {', '.join(_OMISSIBLE)} can be left out of an alexnet")
@@ -119,13 +122,15 @@ class Init(_Checked):
 class Data(_Checked):
     """Data and augmentation (paper sections 2 and 4.1).
 
-    `set` is the data set to use if none is given. `shared_crop` consecutive images share one crop and one flip. The
-    part of the mean image that is subtracted is that of the crop (`mean` "image") or always the central one ("centre",
-    2012); the difference is multiplied by `scale`. `colour_noise` is the strength of the colour augmentation.
+    `set` is the data set to use if none is given; `test_share` is the share of every class that becomes its test
+    images, if it is a folder or an archive without any. `shared_crop` consecutive images share one crop and one flip.
+    The part of the mean image that is subtracted is that of the crop (`mean` "image") or always the central one
+    ("centre", 2012); the difference is multiplied by `scale`. `colour_noise` is how strongly colours are augmented.
     """
 
     section = "data"
     set: str = ""
+    test_share: float | None = None
     flip: bool = True
     shared_crop: int = 1
     mean: str = "image"
@@ -185,7 +190,7 @@ class Learning(_Checked):
         if phases and not math.isclose(self.rate, phases[0].rate, rel_tol=1e-6):
             raise UsageError(f"learning.rate: {self.rate} is not the first phase's {phases[0].rate}; make them equal")
         if self.warmup >= self.epochs:
-            raise UsageError(f"learning.warmup: {self.warmup} of {self.epochs} epochs; give fewer")
+            raise UsageError(f"learning.warmup: {self.warmup} of {counted(self.epochs, 'epoch')}; give fewer")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ older ones are removed (`tinyalex.runs.retention`). A reader checks the header b
 hashes before it uses the tensors.
 """
 
+import functools
 import json
 from pathlib import Path
 
@@ -14,18 +15,22 @@ import numpy as np
 
 from tinyalex import __version__
 from tinyalex.devices.parallel import workers
-from tinyalex.errors import CheckpointError, StorageError
+from tinyalex.errors import CheckpointError, ForeignFileError, StorageError
 from tinyalex.runs import retention
 from tinyalex.system import hashes, ownership, storage, tensorfile
 
 FORMAT = 1
 _HEADER = 1 << 20  # largest allowance for the header when checking for free space, bytes
-# Checkpoints that this process has written and verified: path to inode, size and time of change.
+# Checkpoints that this process has written and verified, with their `ownership.stamp`.
 _verified: dict[Path, tuple[int, int, int]] = {}
+_left: set[Path] = set()  # checkpoints of somebody else of which the user has read that they are kept
 
 
-def save(folder, tensors, metadata):
+def save(folder, tensors, metadata, say=None):
     """Write a checkpoint, verify it, and remove older ones that are no longer needed.
+
+    If there is a file of somebody else under its name, the checkpoint gets another name; an older checkpoint that
+    somebody else put there is not removed.
 
     Parameters
     ----------
@@ -35,6 +40,8 @@ def save(folder, tensors, metadata):
     metadata : dict
         Anything that JSON can hold. ``metadata["step"]``, the updates made so far, is required; `retention.pinned` uses
         other keys.
+    say : callable, optional
+        Called with a line of text about such a file.
 
     Returns
     -------
@@ -45,14 +52,31 @@ def save(folder, tensors, metadata):
     StorageError
         No space, no permission, or a disk that returns other bytes than were written; older checkpoints stay.
     """
-    path = Path(folder) / f"checkpoint-{metadata['step']:08d}.safetensors"
-    write(path, tensors, metadata)
-    _prune(path, metadata["step"])
+    say = say or (lambda line: None)
+    path = name = Path(folder) / f"checkpoint-{metadata['step']:08d}.safetensors"
+    number = 1
+    while True:
+        try:
+            write(path, tensors, metadata)
+            break
+        except ForeignFileError as error:
+            number += 1
+            path = name.with_stem(f"{name.stem}-{number}")
+            say(f"warning: {str(error).split(', so it')[0]}; the checkpoint is saved as {path.name}")
+    _prune(path, metadata["step"], say)
     return path
 
 
-def write(path, tensors, metadata, new=False):
-    """Write tensors and metadata to a file, verified and atomically: see `save`; for ``new``, `storage.replacing`."""
+def is_export(path):
+    """Return whether a file holds weights that tinyalex wrote, and was not changed since."""
+    try:
+        return verify(path).get("kind") == "weights"
+    except CheckpointError:
+        return False
+
+
+def write(path, tensors, metadata, may_replace=None):
+    """Write tensors and metadata to a file, verified and atomically: see `save` and `storage.replacing`."""
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
@@ -65,7 +89,8 @@ def write(path, tensors, metadata, new=False):
     header = {"tinyalex": text, "tinyalex.blake2b": hashes.text(text), "tensors.blake2b": json.dumps(digests)}
     try:
         storage.need_room(path, sum(array.nbytes for array in tensors.values()) + min(_HEADER, 4 * len(text) + 65536))
-        with storage.replacing(path, verify=lambda temporary: _compare_with(temporary, tensors), new=new) as temporary:
+        compare = functools.partial(_compare_with, tensors=tensors)
+        with storage.replacing(path, verify=compare, may_replace=may_replace) as temporary:
             mode = temporary.stat().st_mode  # what the user's umask allows; safetensors would allow only the owner
             save_file(tensors, temporary, metadata=header)
             temporary.chmod(mode)
@@ -74,7 +99,7 @@ def write(path, tensors, metadata, new=False):
             f"{path}: the checkpoint could not be written ({error}); make room and check the "
             "permissions, older checkpoints are as they were"
         ) from error
-    _verified[path] = _stamp(path)
+    _verified[path] = ownership.stamp(path)
 
 
 def newest(folder, rejected=None):
@@ -214,22 +239,20 @@ def _compare(path, found, wanted):
         raise _bad(path, f"tensor {wrong[0]} is not as it was written")
 
 
-def _prune(path, step):
+def _prune(path, step, say):
     found = [(other, metadata) for other, metadata in by_step(path.parent) if metadata["step"] <= step]
     pinned, verified = retention.pinned(found), 0
     for other, _ in found:
         if verified < retention.NEWEST:
             try:
-                verified += _verified.get(other) == _stamp(other) or bool(verify(other))
+                verified += _verified.get(other) == ownership.stamp(other) or bool(verify(other))
             except CheckpointError:
                 continue
-        elif other not in pinned and ownership.is_ours(other):  # a copy that a user put here stays
-            storage.remove(other)
-
-
-def _stamp(path):
-    status = path.stat()
-    return status.st_ino, status.st_size, status.st_mtime_ns
+        elif other not in pinned and ownership.is_ours(other):
+            ownership.remove(other)
+        elif other not in pinned and other not in _left:  # a copy that a user put here
+            _left.add(other)
+            say(f"{other} is not the file that this run wrote; it is kept")
 
 
 def _bad(path, problem):

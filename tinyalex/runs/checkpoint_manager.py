@@ -50,7 +50,7 @@ class CheckpointManager:
             Whether the last entry of `Training.errors` is the test error of these weights.
         """
         training = self._training
-        path = run_folder.save(training, self._folder, self._origin, tested)
+        path = run_folder.save(training, self._folder, self._origin, tested, self._log.say)
         if not tested:
             self._log.write("saved", time=time.time(), epoch=training.epoch, step=training.step, path=path.name)
         self._saved_at, self._stop.save_requested, self._drops = time.monotonic(), False, training.rates.drops
@@ -95,7 +95,7 @@ class CheckpointManager:
         except DataError as error:
             if not self._training.step:
                 raise
-            path = run_folder.save(self._training, self._folder, self._origin)
+            path = run_folder.save(self._training, self._folder, self._origin, say=self._log.say)
             raise DataError(
                 f"{error}; stopped at step {self._training.step}, saved in {path}; repair the data, then the same "
                 "command resumes the run"

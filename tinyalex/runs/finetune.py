@@ -14,6 +14,7 @@ from tinyalex.errors import CheckpointError
 from tinyalex.network.network import Network
 from tinyalex.recipes import recipe
 from tinyalex.runs import checkpoint, run_folder
+from tinyalex.words import counted
 
 
 def start_from(network: Network, source: str | Path, classes: Sequence[str]) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def start_from(network: Network, source: str | Path, classes: Sequence[str]) -> 
 def _class_change(old: Sequence[str], new: Sequence[str]) -> str:
     if list(old) == list(new):
         return ""
-    return "other classes" if len(old) == len(new) else f"{len(new)} classes, not {len(old)} as in that run"
+    return "other classes" if len(old) == len(new) else f"{counted(len(new), 'class')}, not {len(old)} as in that run"
 
 
 def _last_layers(network: Network) -> list[Any]:

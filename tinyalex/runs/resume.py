@@ -112,7 +112,7 @@ def start(
     size = 2 * sum(view.nbytes for _, _, view in training.network.tensors()) + training.dataset.mean.nbytes
     storage.need_room(folder / "checkpoints", size * max(1, retention.NEWEST + 1 - len(found)))
     if origin and not found:
-        run_folder.save(training, folder, origin)  # from now on the other run is no longer needed
+        run_folder.save(training, folder, origin, say=show)  # from now on the other run is no longer needed
     return origin
 
 

@@ -15,15 +15,16 @@ from tinyalex.recipes import recipe
 from tinyalex.recipes.recipe import Recipe
 from tinyalex.runs import checkpoint, fingerprint
 from tinyalex.runs.runlog import LOG, Log, is_log, read_log
-from tinyalex.system import lock, ownership
+from tinyalex.system import lock, ownership, storage
 from tinyalex.training import health
 from tinyalex.training.loop import Training
+from tinyalex.words import counted
 
 __all__ = ["LOG", "RECIPE", "Log", "Run", "export", "hold", "load", "next_batch", "read", "read_log", "restore", "save"]
 __all__ += ["adopt", "check_files", "remove_partial_files", "snapshot", "tensors_of"]
 
 RECIPE = "recipe.toml"
-_CHECKPOINT = re.compile(r"checkpoint-(\d{8,})\.safetensors")
+_CHECKPOINT = re.compile(r"checkpoint-(\d{8,})(?:-\d+)?\.safetensors")
 # Pictures of earlier versions, which kept no list of what they made.
 _OLD_PICTURES = ("curves", "architecture", "kernels", "panel", "neighbours", "codes", "race")
 
@@ -116,9 +117,15 @@ def snapshot(
     return tensors | {"data/mean": training.dataset.mean, "epoch/seen": state["epoch_metrics"]}, metadata
 
 
-def save(training: Training, folder: str | Path, origin: dict[str, Any] | None = None, tested: bool = False) -> Path:
+def save(
+    training: Training,
+    folder: str | Path,
+    origin: dict[str, Any] | None = None,
+    tested: bool = False,
+    say: Callable[[str], object] | None = None,
+) -> Path:
     """Write a checkpoint from which a training run can resume, and return its path; see `snapshot`."""
-    return checkpoint.save(folder, *snapshot(training, origin, tested))
+    return checkpoint.save(folder, *snapshot(training, origin, tested), say=say)
 
 
 def restore(training: Training, tensors: dict[str, np.ndarray], metadata: dict[str, Any]) -> None:
@@ -185,11 +192,11 @@ def adopt(folder: str | Path) -> None:
     logged = is_log(folder / LOG)
     if not (checkpoints or begun or (logged and read_log(folder))):
         return
-    names = [lock.NAME] if lock.is_lock(folder / lock.NAME) else []
-    names += [LOG] if logged else []
+    growing = [lock.NAME] if lock.is_lock(folder / lock.NAME) else []
+    growing += [LOG] if logged else []
     recipes = [RECIPE] if _is_resolved(folder / RECIPE, checkpoints.values()) else []
     pictures = [f"{name}.png" for name in _OLD_PICTURES if ownership.is_picture(folder / f"{name}.png")]
-    ownership.adopt(folder, [*checkpoints, *names], [*recipes, *pictures])
+    ownership.adopt(folder, checkpoints, [*recipes, *pictures], growing)
 
 
 def _is_empty(path: Path) -> bool:
@@ -255,7 +262,7 @@ def _shapes(path: Path) -> Callable[[dict[str, Any]], dict[str, tuple]]:
         except UsageError as error:
             raise CheckpointError(f"{path}: its recipe is not valid ({error}); use another file") from error
         if not len(classes) == len(words) == settings.net.classes:
-            counts = f"{len(classes)} classes with {len(words)} names, but the net has {settings.net.classes}"
+            counts = f"{counted(len(classes), 'class')} with {len(words)} names, but the net has {settings.net.classes}"
             raise CheckpointError(f"{path}: {counts}; use an older checkpoint or train again")
         wanted: dict[str, tuple] = {}
         for parameter in alexnet.describe(settings.net).parameters():
@@ -319,8 +326,15 @@ def load(path: str | Path, devices: Sequence[str] = ("cpu",), kernels: bool = Tr
     return Run(network, settings, classes, words, tensors["data/mean"], metadata, rejected)
 
 
+def check_export(path: str | Path) -> None:
+    """Raise ForeignFileError if `export` would have to replace a file that is not an unchanged one of its own."""
+    storage.check(Path(path), checkpoint.is_export)
+
+
 def export(run: Run, path: str | Path) -> Path:
     """Write a `Run` to a file of weights: what `load` needs, without what a run needs to resume.
+
+    A file of weights that `export` wrote and nobody has changed is replaced, any other file is not.
 
     Returns
     -------
@@ -329,5 +343,5 @@ def export(run: Run, path: str | Path) -> Path:
     tensors = {name: device.get(view) for name, device, view in run.network.tensors()}
     kept = ("step", "epoch", "errors", "tested", "seed", "recipe", "classes", "words", "dataset", "fingerprint")
     metadata = {"kind": "weights"} | {key: run.metadata[key] for key in kept if key in run.metadata}
-    checkpoint.write(Path(path), tensors | {"data/mean": run.mean}, metadata, new=True)
+    checkpoint.write(Path(path), tensors | {"data/mean": run.mean}, metadata, may_replace=checkpoint.is_export)
     return Path(path)

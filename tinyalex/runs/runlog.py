@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyalex.system import storage
+from tinyalex.system import bars, storage
 
 LOG = "log.jsonl"
+_BEGIN = b'{"event": "'  # of every record
 EVENTS = {"begin", "train", "epoch", "test", "saved", "diverged"}
 
 
@@ -52,17 +53,15 @@ class Log:
     """
 
     def __init__(self, folder, steps, done=0, show=print, tests=None):
-        from tqdm import tqdm
-
         path = Path(folder) / LOG
         if path.is_file() and any(_foreign_lines(path)):
             show(f"warning: {path}: holds lines that tinyalex did not write; a copy is kept as {_keep_copy(path)}")
         # Written atomically: if the process is killed here, the old log or the new one is there.
-        with storage.atomic_write(path) as file:
+        with storage.atomic_write(path, identity=None) as file:
             file.write("".join(_kept(read_log(folder), done, tests)).encode())
         self._file = path.open("ab", buffering=0)
         self._show, self._waiting, self._warned = show, b"", False
-        self._bar = tqdm(total=steps, initial=done, unit="step", disable=None, leave=False, dynamic_ncols=True)
+        self._bar = bars.bar(total=steps, initial=done, unit="step")
 
     def write(self, event, **fields):
         """Add a record; numbers that are not finite become null, since JSON has none."""
@@ -104,11 +103,14 @@ def is_log(path):
 
 
 def _foreign_lines(path):
-    # Complete lines that no version of tinyalex writes into a log.
-    for line in path.read_bytes().split(b"\n")[:-1]:
+    # Lines that no version of tinyalex writes into a log; a killed process leaves the last one incomplete.
+    *lines, last = path.read_bytes().split(b"\n")
+    for line in lines:
         record = _record(line)
         if record is None or not (record["event"] in EVENTS and {"time", "epoch"} <= record.keys()):
             yield line
+    if last[: len(_BEGIN)] != _BEGIN[: len(last)]:
+        yield last
 
 
 def _keep_copy(path):

@@ -79,8 +79,12 @@ def train(
             training.errors.append(result.top1_error)
             dead = health.dead_relu_fraction(training.network, run_folder.next_batch(training).images)
             now = {"time": time.time(), "epoch": training.epoch, "step": training.step}
-            log.write("test", **now, **result._asdict(), dead_relu=dead)
-            log.say(f"epoch {training.epoch:.0f}  test error {result.top1_error:.2%}  top-5 {result.top5_error:.2%}")
+            scores, top5 = result._asdict(), f"  top-5 {result.top5_error:.2%}"
+            if len(training.dataset.classes) <= 5:  # then the right class is always among the first five
+                del scores["top5_error"]
+                top5 = ""
+            log.write("test", **now, **scores, dead_relu=dead)
+            log.say(f"epoch {training.epoch:.0f}  test error {result.top1_error:.2%}{top5}")
             checkpoints.monitor.dead_relus(dead)
             checkpoints.save(tested=True)
         result = result or evaluate(

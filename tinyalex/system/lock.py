@@ -11,6 +11,17 @@ from tinyalex.errors import BusyError, StorageError
 from tinyalex.system import ownership
 
 NAME = ".lock"
+_held: set[int] = set()  # descriptors of the locks that this process holds
+
+
+def _after_fork():
+    # The locks are the parent's; with a copy of its descriptors, a forked process would keep them when it has ended.
+    for descriptor in _held:
+        os.close(descriptor)
+    _held.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def is_lock(path):
@@ -44,9 +55,10 @@ def hold(folder, doing, other):
     Path(folder).mkdir(parents=True, exist_ok=True)
     path = Path(folder) / NAME
     if is_lock(path):  # of an earlier version; if it is not, nothing is lost: an empty file is left empty
-        ownership.adopt(Path(folder), [NAME])
-    ownership.claim([path])
+        ownership.adopt(Path(folder), [], growing=[NAME])
+    ownership.claim(path)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    _held.add(descriptor)
     try:
         if not _fits(os.pread(descriptor, 1000, 0)):
             raise StorageError(f"{path}: was not made by tinyalex; move it, or give another {other}")
@@ -54,6 +66,9 @@ def hold(folder, doing, other):
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             who = os.pread(descriptor, 1000, 0).decode("utf-8", "replace") or "it has just started"
+            if os.fstat(descriptor).st_nlink > 1:
+                what = f"is a hard link, and another process is {doing} in the folder of the same file ({who})"
+                raise BusyError(f"{path}: {what}; copy the folder without hard links, or wait for it") from None
             raise BusyError(
                 f"{folder}: another process is {doing} here ({who}); wait for it or give another {other}"
             ) from None
@@ -68,6 +83,9 @@ def hold(folder, doing, other):
             yield
         finally:
             with contextlib.suppress(OSError):
-                os.ftruncate(descriptor, 0)
+                if descriptor in _held:  # else this is a forked process
+                    os.ftruncate(descriptor, 0)
     finally:
-        os.close(descriptor)
+        if descriptor in _held:
+            _held.remove(descriptor)
+            os.close(descriptor)

@@ -4,8 +4,13 @@ The marker, ``.tinyalex.jsonl``, has one JSON object a line: a name is listed be
 only ever appended to, one line in one write, so that several processes may add to it and a killed one leaves it valid.
 
 {"tinyalex": ..., "format": 1}          the first line, by which the marker itself is recognised
-{"file": "curves.png", "hash": "..."}   made here; the hash of its contents, null for files that grow or are large
-{"token": "3f2a9c1b5d7e8a60"}           partial files of one process are named ".NAME.TOKEN.part"
+{"file": "curves.png", "hash": "..."}   made here; the hash of its contents, null for files that grow: logs and locks
+{"file": "a.shard", "stamp": [9, 8, 7]} made here, and large: its size, time of change in nanoseconds, and inode
+{"gone": "a.shard"}                     removed here: what appears under this name later is somebody else's
+
+A file with other contents, or another stamp, is not the one that was made here: somebody put it there. While a file is
+being written it is called ".NAME.TOKEN.part"; the token says which process of which machine writes it, and carries a
+check, by which the partial files of killed processes are told from other people's.
 """
 
 import contextlib
@@ -13,24 +18,25 @@ import errno
 import hashlib
 import json
 import os
+import platform
 import re
 import stat
 from pathlib import Path
 
-from tinyalex.errors import StorageError
+from tinyalex.errors import ForeignFileError, StorageError
 
 MARKER = ".tinyalex.jsonl"
 _HEADER = b'{"tinyalex": "the files that tinyalex made here; it replaces and removes no others", "format": 1}\n'
 _PNG, _RESOLUTION = b"\x89PNG\r\n\x1a\n", b"\x00\x00\x17\x12\x00\x00\x17\x12\x01"  # 5906 pixels a metre
-_PARTIAL = re.compile(r"\..*\.([0-9a-f]{16})\.part", re.DOTALL)
-_tokens: dict[tuple[int, str], str] = {}  # process and folder: the token of this process's partial files there
+_PARTIAL = re.compile(r"\.(.*)\.([0-9a-f]{16})\.part", re.DOTALL)
+writing: set[str] = set()  # the partial files that this process is writing
 # Marker: its inode, size and time of change when it was read, and what it lists.
 _read: dict[str, tuple[tuple[int, int, int], "_Listed"]] = {}
 
 
 class _Listed:
     def __init__(self):
-        self.files, self.tokens = {}, set()  # names, each with the hashes of what was written; None: any contents
+        self.files = {}  # names, each with the identities of what was written: a hash, a stamp, or None for any
 
 
 def is_marked(folder):
@@ -51,46 +57,75 @@ def is_ours(path):
     listed = _listed(path.parent)
     if not stat.S_ISREG(status.st_mode) or listed is None or path.name not in listed.files:
         return False
-    hashes = listed.files[path.name]
-    return None in hashes or digest(path.read_bytes()) in hashes
+    identities = listed.files[path.name]
+    if None in identities or _stamp(status) in identities:
+        return True
+    return any(isinstance(each, str) for each in identities) and digest(path.read_bytes()) in identities
 
 
 def check(path):
-    """Raise StorageError if there is something at a path that tinyalex did not make, or that was changed since."""
+    """Raise ForeignFileError if there is something at a path that tinyalex did not make, or that was changed since."""
     path = Path(path)
     if os.path.lexists(path) and not is_ours(path):
         listed = _listed(path.parent)
         what = "was not made by tinyalex"
-        if listed is not None and path.name in listed.files and path.is_file() and not path.is_symlink():
+        if path.is_symlink():
+            what = "is a link, which tinyalex does not make"
+        elif listed is not None and path.name in listed.files and path.is_file():
             what = "was changed after tinyalex wrote it"
-        raise StorageError(f"{path}: exists and {what}, so it is not replaced; move it, or write to another folder")
+        raise ForeignFileError(f"{path}: exists and {what}, so it is not replaced; move it, or write to another folder")
 
 
-def claim(paths, contents_hash=None):
-    """List files of one folder as ours, before they appear under these names.
+def stamp(path):
+    """Return the size, the time of change and the inode of a file, by which a large file is recognised."""
+    return _stamp(os.lstat(path))
+
+
+def _stamp(status):
+    return status.st_size, status.st_mtime_ns, status.st_ino
+
+
+def claim(path, identity=None):
+    """List a file as ours, before it appears under its name.
 
     Parameters
     ----------
-    paths : list of Path
-        In one folder, which exists.
-    contents_hash : str, optional
-        `digest` of what is about to be written; None: any contents count as ours.
+    path : Path
+        Its folder exists.
+    identity : str or tuple, optional
+        What is about to be written: the `digest` of its contents, or, for large files, its `stamp`; None: any contents
+        count as ours, for files that grow.
 
     Raises
     ------
-    StorageError
-        If there is a file of such a name that is not ours; then none is listed.
+    ForeignFileError
+        If there is a file of this name that is not ours; then nothing is listed.
     OSError
         If the marker cannot be written.
     """
-    for path in paths:
-        check(path)
-    listed = _listed(paths[0].parent) or _Listed()
-    new = [path.name for path in paths if not listed.files.get(path.name, set()) & {None, contents_hash}]
-    _append(paths[0].parent, [{"file": name, "hash": contents_hash} for name in new])
+    check(path)
+    listed = _listed(path.parent) or _Listed()
+    if not listed.files.get(path.name, set()) & {None, identity}:
+        _append(path.parent, [_entry(path.name, identity)])
 
 
-def adopt(folder, names, fixed=()):
+def recognise(path):
+    """List a file that exists as ours, because its caller has recognised it by its contents."""
+    _append(path.parent, [_entry(path.name, stamp(path))])
+
+
+def _entry(name, identity):
+    return {"file": name, "stamp": identity} if isinstance(identity, tuple) else {"file": name, "hash": identity}
+
+
+def remove(path):
+    """Remove a file that is ours, and list that it is gone; no error if it cannot be removed."""
+    _append(path.parent, [{"gone": path.name}])
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+
+
+def adopt(folder, names, fixed=(), growing=()):
     """Write the marker of a folder that an earlier version made: list those of its files that exist.
 
     Parameters
@@ -98,16 +133,23 @@ def adopt(folder, names, fixed=()):
     folder : Path
         Recognised by its contents as made by tinyalex. If it has a marker, nothing is done.
     names : iterable of str
-        Files that may change, such as logs.
+        Large files, which are listed by their stamps.
     fixed : iterable of str
-        Files that count as ours only as long as their contents stay as they are now.
+        Small files, which are listed by their contents.
+    growing : iterable of str
+        Files that may change, such as logs.
     """
     if is_marked(folder):
         return
-    found = [(name, folder / name) for name in (*names, *fixed)]
-    found = [(name, path) for name, path in found if path.is_file() and not path.is_symlink()]
-    hashed = {name: digest(path.read_bytes()) for name, path in found if name in fixed}
-    _append(folder, [{"file": name, "hash": hashed.get(name)} for name, _ in found])
+    entries = []
+    for kind, identity in (
+        (names, stamp),
+        (fixed, lambda path: digest(path.read_bytes())),
+        (growing, lambda path: None),
+    ):
+        paths = [folder / name for name in kind]
+        entries += [_entry(path.name, identity(path)) for path in paths if path.is_file() and not path.is_symlink()]
+    _append(folder, entries)
 
 
 def is_picture(path):
@@ -129,30 +171,58 @@ def is_picture(path):
 
 
 def partial(path):
-    """Return the path of a partial file for ``path``, in its folder, whose name the marker lists."""
+    """Return the path of the partial file for ``path``, in its folder, while this process writes it."""
     path = Path(path)
-    key = os.getpid(), os.path.abspath(path.parent)
-    listed = _listed(path.parent) or _Listed()
-    if _tokens.get(key) not in listed.tokens:
-        token = os.urandom(8).hex()
-        _append(path.parent, [{"token": token}])
-        _tokens[key] = token
-    return _partial(path, _tokens[key])
+    name = path.name[:40]
+    return path.with_name(f".{name}.{_token(name, _machine(), os.getpid())}.part")
 
 
-def unlisted_partial(path):
-    """Return the path of a partial file with a name that no other process uses; the folder gets no marker."""
-    return _partial(Path(path), os.urandom(8).hex())
+def _machine():
+    return hashlib.blake2b(platform.node().encode()).hexdigest()[:3]
 
 
-def remove_partial_files(folder):
-    """Remove the partial files that killed processes left in a folder; no other process may be writing there."""
+def _token(name, machine, process):
+    check = hashlib.blake2b(f"tinyalex {name} {machine} {process}".encode()).hexdigest()[:7]
+    return f"{machine}{process:06x}{check}"
+
+
+def remove_partial_files(folder, of=None):
+    """Remove the partial files that killed processes left in a folder.
+
+    Those of this machine whose process is still running stay. Whether a process of another machine is running cannot be
+    found out: its files are removed only if ``of`` is None, when the caller holds the folder's lock.
+
+    Parameters
+    ----------
+    folder : Path
+    of : Path, optional
+        Remove only the partial files for this path.
+    """
     listed = _listed(folder)
-    for name in os.listdir(folder) if listed else ():
-        match = _PARTIAL.fullmatch(name)
-        if (match and match[1] in listed.tokens) or (name.endswith(".part") and name in listed.files):
+    for name in os.listdir(folder):
+        path, match = Path(folder) / name, _PARTIAL.fullmatch(name)
+        if match and _token(match[1], match[2][:3], int(match[2][3:9], 16)) == match[2]:
+            wanted = match[1] == of.name[:40] and match[2][:3] == _machine() if of else True
+            ours = wanted and not (match[2][:3] == _machine() and _is_running(int(match[2][3:9], 16), path))
+        else:  # of an earlier version
+            ours = of is None and name.endswith(".part") and listed is not None and is_ours(path)
+        if ours and stat.S_ISREG(os.lstat(path).st_mode):
             with contextlib.suppress(OSError):
-                os.unlink(Path(folder) / name)
+                os.unlink(path)
+
+
+def _is_running(process, path):
+    # Whether a partial file is still being written. This process may have the number of one that was killed, as the
+    # first process of a container has.
+    if process == os.getpid():
+        return os.path.abspath(path) in writing
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        pass
+    return True
 
 
 def remove_made(folder):
@@ -167,7 +237,7 @@ def remove_made(folder):
             return
         remove_partial_files(folder)
         for name in os.listdir(folder):
-            if name in listed.files and is_ours(folder / name):
+            if is_ours(folder / name):
                 os.unlink(folder / name)
         if os.listdir(folder) == [MARKER]:
             os.unlink(folder / MARKER)
@@ -177,10 +247,6 @@ def remove_made(folder):
 def digest(content):
     """Return the hash of a file's contents, bytes, as the marker holds it."""
     return hashlib.blake2b(content, digest_size=16).hexdigest()
-
-
-def _partial(path, token):
-    return path.with_name(f".{path.name[:40]}.{token}.part")
 
 
 def _listed(folder):
@@ -215,9 +281,11 @@ def _parse(marker, content):
     listed = _Listed()
     for record in map(_record, lines):
         if isinstance(record.get("file"), str):
-            listed.files.setdefault(record["file"], set()).add(record.get("hash"))
-        if isinstance(record.get("token"), str):
-            listed.tokens.add(record["token"])
+            stamp = record.get("stamp")
+            identity = tuple(stamp) if isinstance(stamp, list) else record.get("hash")
+            listed.files.setdefault(record["file"], set()).add(identity)
+        if isinstance(record.get("gone"), str):
+            listed.files.pop(record["gone"], None)
     return listed
 
 

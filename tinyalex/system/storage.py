@@ -9,12 +9,14 @@ import os
 import shutil
 from pathlib import Path
 
-from tinyalex.errors import StorageError
+from tinyalex.errors import ForeignFileError, StorageError
 from tinyalex.system import ownership
+
+_STAMP = object()  # a file is recognised by its stamp
 
 
 @contextlib.contextmanager
-def replacing(path, verify=None, contents_hash=None, new=False):
+def replacing(path, verify=None, identity=_STAMP, may_replace=None):
     """In the block the caller fills a temporary file; after it, this flushes the file and renames it to `path`.
 
     If anything fails, in the block or after it, the temporary file is removed and a file at `path` stays as it was.
@@ -26,10 +28,12 @@ def replacing(path, verify=None, contents_hash=None, new=False):
     verify : callable, optional
         Called with the temporary file between the flush and the renaming, to check what is on the disk; it raises an
         error to stop there.
-    contents_hash : str, optional
-        `ownership.digest` of what is written; None for large files and files that grow.
-    new : bool
-        Refuse any file that is at `path`, and leave no marker in its folder: for single files that a user names.
+    identity : str or None, optional
+        How the file is recognised later: by `ownership.digest` of what is written; None, for a file that grows, by its
+        name; default: by its `ownership.stamp`.
+    may_replace : callable, optional
+        For single files that a user names: leave no marker in the folder, and replace a file only if
+        ``may_replace(path)``, which recognises it by its contents.
 
     Yields
     ------
@@ -38,31 +42,59 @@ def replacing(path, verify=None, contents_hash=None, new=False):
 
     Raises
     ------
-    StorageError
+    ForeignFileError
         If there is a file at `path` that tinyalex did not make.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    _check(path, new)
-    temporary = ownership.unlisted_partial(path) if new else ownership.partial(path)
+    check(path, may_replace)
+    ownership.remove_partial_files(path.parent, of=path)
+    temporary = ownership.partial(path)
     os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
+    ownership.writing.add(os.path.abspath(temporary))
     try:
         yield temporary
         flush(temporary)
         if verify:
             verify(temporary)
-        if new:
-            _check(path, new)
+        if may_replace is None:
+            ownership.claim(path, ownership.stamp(temporary) if identity is _STAMP else identity)
+            os.replace(temporary, path)
         else:
-            ownership.claim([path], contents_hash)
-        os.replace(temporary, path)
+            _rename(temporary, path, may_replace)
         flush(path.parent)
     except BaseException:  # Ctrl-C included
         remove(temporary)
         raise
+    finally:
+        ownership.writing.discard(os.path.abspath(temporary))
+
+
+def _rename(temporary, path, may_replace):
+    # A file that appears under the name at this moment is not replaced: a new hard link never replaces a file.
+    check(path, may_replace)
+    if not os.path.lexists(path):
+        try:
+            os.link(temporary, path, follow_symlinks=False)
+        except FileExistsError:
+            check(path, may_replace)
+        except OSError:  # the file system has no hard links
+            pass
+        else:
+            os.unlink(temporary)
+            return
+    os.replace(temporary, path)
+
+
+def check(path, may_replace=None):
+    """Raise ForeignFileError if `replacing` would have to replace a file of somebody else."""
+    if may_replace is None:
+        ownership.check(path)
+    elif os.path.lexists(path) and not (path.is_file() and not path.is_symlink() and may_replace(path)):
+        raise ForeignFileError(f"{path}: exists already, and is not a file that tinyalex made; give another name")
 
 
 @contextlib.contextmanager
-def atomic_write(path, contents_hash=None, new=False):
+def atomic_write(path, identity=_STAMP, may_replace=None):
     """Open a binary file for writing; it gets its name when the block ends and all of it is on the disk.
 
     Parameters
@@ -70,7 +102,7 @@ def atomic_write(path, contents_hash=None, new=False):
     path : str or Path
         Its folder is created if missing; a file of this name that tinyalex made is replaced. Only one process may
         write it at a time.
-    contents_hash, new
+    identity, may_replace
         See `replacing`.
 
     Yields
@@ -85,7 +117,7 @@ def atomic_write(path, contents_hash=None, new=False):
     """
     path = Path(path)
     try:
-        with replacing(path, None, contents_hash, new) as temporary, open(temporary, "wb") as file:
+        with replacing(path, None, identity, may_replace) as temporary, open(temporary, "wb") as file:
             yield file
     except OSError as error:
         raise StorageError(
@@ -93,26 +125,19 @@ def atomic_write(path, contents_hash=None, new=False):
         ) from error
 
 
-def write_bytes(path, content, new=False):
+def write_bytes(path, content, may_replace=None):
     """Write a small file atomically, unless a file of this name has these contents already; see `atomic_write`."""
     if os.path.isfile(path) and not os.path.islink(path):
         with contextlib.suppress(OSError), open(path, "rb") as file:
             if file.read(len(content) + 1) == content:
                 return
-    with atomic_write(path, ownership.digest(content), new) as file:
+    with atomic_write(path, ownership.digest(content), may_replace) as file:
         file.write(content)
 
 
 def write_text(path, text):
     """Write a small text file: see `write_bytes`."""
     write_bytes(path, text.encode())
-
-
-def _check(path, new):
-    if not new:
-        ownership.check(path)
-    elif os.path.lexists(path):
-        raise StorageError(f"{path}: exists already; give another name")
 
 
 def flush(path):

@@ -3,7 +3,7 @@
 Special cases:
 
 - Among equally probable classes, the one with the lower label ranks first. (2012 shared the credit among them.)
-- With five classes or fewer the right one is always among the first five: the top-5 error is 0.
+- With five classes or fewer the right one is always among the first five: the top-5 error is 0, and is not shown.
 - An image with a probability that is NaN or infinite counts as wrong, in the top-5 error too, whatever the number of
   classes. An average over views or nets is NaN if one of them is.
 """

@@ -13,6 +13,7 @@ from tinyalex.layers import Layer
 from tinyalex.network.network import Network
 from tinyalex.randomness import Step
 from tinyalex.training.step_metrics import StepMetrics
+from tinyalex.words import counted
 
 WEAK = 0.02  # with a signal below this, training is likely to stall: see `signal`
 STALL_WARNING, STALL_END = 2000 * 256, 10000 * 256  # images after which the loss should be below the level of guessing
@@ -184,7 +185,7 @@ class TrainingMonitor:
         for limit in (STALL_WARNING, STALL_END):
             if before < limit <= self._seen and np.mean(self._recent) > self._guessing - _STALLED:
                 line = (
-                    f"loss: {np.mean(self._recent):.3f} after {self._seen:,} images, the level of guessing "
+                    f"loss: {np.mean(self._recent):.3f} after {counted(self._seen, 'image')}, the level of guessing "
                     f"({self._guessing:.3f})"
                 )
                 if limit == STALL_END:

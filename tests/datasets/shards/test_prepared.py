@@ -9,11 +9,12 @@ import sys
 import numpy as np
 import pytest
 
-from tests.support.prepared_sets import in_memory, make, pictures, rewrite
+from tests.support.prepared_sets import in_memory, make, pictures
 from tests.support.small_runs import final, quiet, same, small
 from tinyalex import datasets
 from tinyalex.cli import main
-from tinyalex.datasets import Dataset
+from tinyalex.commands.common import check_classes
+from tinyalex.datasets import Dataset, ImageSet
 from tinyalex.datasets.shards import shards
 from tinyalex.errors import DataError
 from tinyalex.runs import checkpoint, run_folder
@@ -128,7 +129,8 @@ def test_a_set_of_test_images_is_evaluated_with_the_mean_of_the_run(trained, tmp
 
 
 @pytest.mark.parametrize("made, what", [
-    ({"test": 0}, "set: has no test images; give a set that has a test split"),
+    ({"test": 0}, "set: has no test images; give a set that has a test split, or a share of every class to test on: "
+     "--test-share 0.1"),
     ({"classes": 4}, "set: does not have the 3 classes of the run ('n00000003' is only in one of the two); give the "
      "data that the run was trained on"),
     ({"size": 32}, "images: 32 x 32, but the network was trained on 24 x 24; prepare them in that size"),
@@ -139,10 +141,23 @@ def test_sets_that_a_run_cannot_be_evaluated_with(trained, tmp_path, capsys, mad
     assert said(capsys).removeprefix(f"{tmp_path}/") == what
 
 
-def test_the_same_classes_in_another_order_are_others(trained, folder, capsys):
-    rewrite(folder, classes=["n00000000", "n00000002", "n00000001"])
-    assert main(["evaluate", str(trained / "run"), "--data", str(folder)]) == 3
-    assert "does not have the 3 classes of the run (they are in another order)" in said(capsys)
+def test_the_same_classes_in_another_order_are_matched_by_name(trained, folder, tmp_path, capsys):
+    """Version 0.1.0 sorted classes that are numbers as text, 1 10 2, which are now 1 2 10."""
+    assert main(["evaluate", str(trained / "run"), "--data", str(folder), "--json"]) == 0
+    wanted = json.loads(capsys.readouterr().out)["loss"]
+    dataset = datasets.load(folder)
+    order = [0, 2, 1]
+    dataset = Dataset(
+        "set",
+        [dataset.classes[k] for k in order],
+        *(ImageSet(images.read(np.arange(len(images))), np.argsort(order)[images.labels]) for images in
+          (dataset.train, dataset.test)),
+    )  # fmt: skip
+    run = run_folder.load(trained / "run")
+    matched = check_classes(run, dataset)
+    assert matched.classes == matched.words == run.classes != dataset.classes and len(matched.test) == 12
+    found = evaluation.evaluate(run.network, matched.test, run.mean, run.recipe)
+    assert found.loss == wanted != evaluation.evaluate(run.network, dataset.test, run.mean, run.recipe).loss
 
 
 # S6: a set that was prepared again.
@@ -298,7 +313,8 @@ def test_s11_batches_that_do_not_divide_the_set(folder, tmp_path, batch, steps):
 
 @pytest.mark.parametrize("made, what", [
     ({"train": 0}, "has no training images; give a set that has a train split"),
-    ({"test": 0}, "has no test images; give a set that has a test split"),
+    ({"test": 0}, "has no test images; give a set that has a test split, or a share of every class to test on: "
+     "--test-share 0.1"),
 ])  # fmt: skip
 def test_s11_no_training_images_or_no_test_images(tmp_path, capsys, made, what):
     folder = make(tmp_path / "set", **SHAPE | made)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import time
 
 import numpy as np
 import pytest
@@ -40,7 +41,7 @@ def test_a_whole_set(folder, capsys):
     assert capsys.readouterr().out.splitlines() == [
         f"{folder}: drawn, 3 classes, 8 x 8 pixels",
         "made with pillow 12.0, libjpeg 9.5, filter bicubic",
-        "unusual images: 1 png",
+        "notes on the images: 1 png",
         f"manifest.json  right: fields, counts and hash; identity {manifest.read(folder)['identity'][:8]}",
         "mean.f32       right: numbers and hash",
         "train          right: 20 images in 4 shards: sizes, headers, labels, lists of hashes; 6 to 7 images a class",
@@ -64,7 +65,7 @@ def test_images_left_out_are_listed(tmp_path, capsys):
     (tmp_path / "test-00017.shard").touch()
     assert main(["verify", str(tmp_path), "--full"]) == 0
     said = capsys.readouterr().out.splitlines()
-    assert "unusual images: 1 left out, 22 cmyk, 1,234 grey, 2 duplicates" in said
+    assert "notes on the images: 1 left out, 22 cmyk, 1,234 grey, 2 duplicates" in said
     assert "test-00017.shard not part of the set" in said
     assert "train          right: 0 images in 0 shards: sizes, headers, labels, lists of hashes" in said
     assert "statistics     taken from another set, ffffffff; not computed again" in said
@@ -206,6 +207,7 @@ def test_after_ctrl_c_the_threads_stop_reading(folder, monkeypatch):
         seen.append(self.path.name)
         if len(seen) == 1:
             raise KeyboardInterrupt
+        time.sleep(0.01)  # longer than the caller needs to notice, also on a busy machine
         read(self, first, rows)
 
     make(folder, train=200, per_shard=1)

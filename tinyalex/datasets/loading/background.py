@@ -1,5 +1,6 @@
 """Run a function in background threads, ahead of the caller, and yield the results in order."""
 
+import os
 import threading
 import time
 from collections import deque
@@ -13,6 +14,9 @@ def made_ahead(make, numbers, threads=1):
     The results come in the same order whatever the number of threads and their timing. At most ``threads + 1`` results
     are made, or being made, ahead of the caller. An error in ``make`` is raised when its number is due. Closing or
     dropping the generator starts no more calls and waits at most two seconds for those that are running.
+
+    If the system allows fewer threads, there are fewer. A forked process that goes on with the generator starts threads
+    of its own, which make what was made ahead in its parent once more.
 
     Parameters
     ----------
@@ -28,22 +32,29 @@ def made_ahead(make, numbers, threads=1):
     numbers = list(numbers)
     pool = _Pool(make, numbers, threads)
     try:
-        for number in numbers:
+        for at, number in enumerate(numbers):
+            if pool.process != os.getpid():
+                pool = _Pool(make, numbers[at:], threads)
             yield pool.take(number)
     finally:
-        pool.close()
+        if pool.process == os.getpid():
+            pool.close()
 
 
 class _Pool:
     # The state that the threads and the caller share, under one lock. The threads are daemons, so that one that hangs
     # in a read from a dead disk does not keep the process alive.
     def __init__(self, make, numbers, threads):
+        self.process = os.getpid()  # a forked process has this state, but none of the threads
         self._make, self._todo, self._slots, self._open = make, deque(numbers), threads + 1, True
-        self._done, self._changed = {}, threading.Condition()
-        names = [f"tinyalex-loader-{number}" for number in range(min(threads, len(numbers)))]
-        self._threads = [threading.Thread(target=self._work, name=name, daemon=True) for name in names]
-        for thread in self._threads:
-            thread.start()
+        self._done, self._changed, self._threads = {}, threading.Condition(), []
+        for number in range(min(threads, len(numbers))):
+            thread = threading.Thread(target=self._work, name=f"tinyalex-loader-{number}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the system allows no more threads
+                break
+            self._threads.append(thread)
 
     def _work(self):
         while (number := self._next()) is not None:
@@ -65,6 +76,8 @@ class _Pool:
             return self._todo.popleft()
 
     def take(self, number):
+        if not self._threads:  # none could be started
+            return self._make(number)
         with self._changed:
             while number not in self._done:
                 # Look again after the wait: the result may have come, and its thread ended, in between.

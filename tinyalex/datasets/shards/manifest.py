@@ -74,8 +74,7 @@ def write(folder, fields):
     made = {"format": FORMAT, "identity": _identity(fields)} | fields
     made["check"] = _digest(_text(made))
     _check_all(Path(folder) / NAME, made)
-    with storage.atomic_write(Path(folder) / NAME) as file:
-        file.write(_text(made).encode())
+    storage.write_text(Path(folder) / NAME, _text(made))
     return made
 
 

@@ -76,6 +76,15 @@ def is_shard(path):
         return file.read(len(_MAGIC)) == _MAGIC
 
 
+def is_shard_of(path, plan, split, number):
+    """Return whether there is a file, not a link, that begins as a certain shard of a plan does."""
+    begin = struct.pack("<16s16s2I", _MAGIC, bytes.fromhex(plan), SPLITS.index(split), number)
+    if not path.is_file() or path.is_symlink():
+        return False
+    with open(path, "rb") as file:
+        return file.read(len(begin)) == begin
+
+
 class Shard:
     """A shard, open for reading; several threads may read at a time.
 

@@ -11,6 +11,8 @@ from tinyalex.datasets.shards.shards import SPLITS, Shard
 from tinyalex.datasets.statistics import mean_image, pixel_sums
 from tinyalex.devices import parallel
 from tinyalex.errors import DataError
+from tinyalex.system import bars
+from tinyalex.words import counted
 
 _BYTES = 8 << 20  # read at a time by each thread
 _LISTED = 20  # faults that are listed one by one; the others are counted
@@ -56,11 +58,12 @@ def verify(folder, full=False, show=print):
 
 
 def _describe(folder, found, show):
-    show(f"{folder}: {found['kind']}, {len(found['classes'])} classes, {found['size']} x {found['size']} pixels")
+    classes = counted(len(found["classes"]), "class")
+    show(f"{folder}: {found['kind']}, {classes}, {found['size']} x {found['size']} pixels")
     show("made with " + ", ".join(f"{what} {version}" for what, version in found["decoder"].items()))
     notes = {"left out": sum(len(found["splits"][split]["skipped"]) for split in SPLITS)} | found["odd"]
     notes["duplicates"] = len(found["duplicates"])
-    show("unusual images: " + (", ".join(f"{n:,} {what}" for what, n in notes.items() if n) or "none"))
+    show("notes on the images: " + (", ".join(f"{n:,} {what}" for what, n in notes.items() if n) or "none"))
     show(_line(manifest.NAME, True, f"fields, counts and hash; identity {found['identity'][:8]}"))
 
 
@@ -69,10 +72,10 @@ def _open(folder, found, split, faults, show):
     count, images = len(found["splits"][split]["shards"]), found["splits"][split]["count"]
     shards = [_attempt(faults, Shard, folder, found, split, number) for number in range(count)]
     good = [shard for shard in shards if shard is not None]
-    text = f"{images:,} images in {count:,} shards: sizes, headers, labels, lists of hashes"
+    text = f"{counted(images, 'image')} in {counted(count, 'shard')}: sizes, headers, labels, lists of hashes"
     if len(good) == count > 0:
         per_class = np.bincount(np.concatenate([shard.labels for shard in good]), minlength=len(found["classes"]))
-        text += f"; {per_class.min():,} to {per_class.max():,} images a class"
+        text += f"; {per_class.min():,} to {counted(per_class.max(), 'image')} a class"
     show(_line(split, len(good) == count, text))
     return good
 
@@ -82,7 +85,7 @@ def _read_all(path, found, shards, mean, faults, show):
     jobs = [(shard, split == source) for split in SPLITS for shard in shards[split]]
     with _Reader(found["size"], sum(len(shard) for shard, _ in jobs), faults) as reader:
         parallel.workers().run(reader.read, jobs)
-    show(_line("pixels", len(faults) == known, f"{reader.count:,} images, each compared with its hash"))
+    show(_line("pixels", len(faults) == known, f"{counted(reader.count, 'image')}, each compared with its hash"))
     if source not in SPLITS:
         show(f"{'statistics':<14} taken from another set, {source[:8]}; not computed again")
     elif faults:
@@ -97,12 +100,10 @@ class _Reader:
     # Reads shards in several threads; adds up pixels and collects faults under a lock.
 
     def __init__(self, size, count, faults):
-        from tqdm import tqdm
-
         self._size, self._faults, self.count, self._summed = size, faults, 0, 0
         self._total, self._products = np.zeros((size, size, 3), np.int64), np.zeros((3, 3), np.int64)
         self._lock, self._stopped = threading.Lock(), False
-        self._bar = tqdm(total=count, unit=" images", disable=None, leave=False, dynamic_ncols=True)
+        self._bar = bars.bar(total=count, unit=" images")
 
     def __enter__(self):
         return self

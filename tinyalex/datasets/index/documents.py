@@ -1,0 +1,247 @@
+"""Lists of labels and classes, and the devkit's table, that came with the images; which list is for which images."""
+
+import re
+
+from tinyalex.datasets.index import devkit, labels, tables
+from tinyalex.datasets.index.layout import Group, first_three, root_name
+from tinyalex.datasets.names import shown
+from tinyalex.errors import DataError
+from tinyalex.words import counted
+
+META = "meta.mat"
+_KNOWN = labels.LABELS | labels.NAMES | {META}
+_VALIDATION = re.compile(r"ILSVRC2012_val_\d{8}")
+_SPLITS = ("train", "val", "test")
+_IGNORED_FOLDER = "ImageSets"  # a folder of other lists on Kaggle, whose val.txt numbers the images
+
+
+def is_document(name):
+    """Return whether a file's name is that of a table of labels, of a known list or of the devkit's table."""
+    return name.lower() in _KNOWN or tables.is_table(name)
+
+
+class Documents:
+    """All lists of all sources.
+
+    Attributes
+    ----------
+    labels : list of (Listing, Labels)
+        Lists of labels, in the order in which they are tried: class names before numbers, by name before by position.
+    words : dict of str to str
+        Names of the classes to show to people.
+    declared : list of str or None
+        The classes of the set in the order of their list, if there is one.
+    tables : list of (Listing, tuple of str, FileSpan)
+        Tables of labels, each with the folder it is in.
+    """
+
+    def __init__(self, listings):
+        self.labels, self.words, self.declared, self.tables, self._meta = [], {}, None, [], None
+        for listing in listings:
+            for parts, span in listing.documents.items():
+                if _IGNORED_FOLDER not in parts:
+                    self._add(listing, parts, span)
+        self.labels.sort(key=lambda pair: (pair[1].has_numbers, pair[1].names is None))
+
+    def _add(self, listing, parts, span):
+        name, span = span.name.lower(), span._replace(name="/".join((listing.source, *parts[1:])))  # for messages
+        if name == META:
+            self._meta = span
+        elif tables.is_table(name) and name not in _KNOWN:
+            self.tables.append((listing, parts[:-1], span))
+        elif name in labels.NAMES or name not in labels.LABELS and labels.is_list_of_names(span):
+            found = labels.read_names(span)
+            self.words |= {name: words for name, words in found.items() if words}
+            if name != labels.ALL_OF_WORDNET:
+                self.declared = _joined(self.declared, list(found))
+        else:
+            self.labels.append((listing, labels.read_labels(span, parts[:-1])))
+
+    def classes_from_0(self, file):
+        """Return the declared classes in the order in which ``file``, a list or a folder, numbers them from 0."""
+        self.check_sorted(file)
+        return self.declared
+
+    def check_sorted(self, file):
+        """Refuse a list of classes that is not sorted: the numbers in ``file`` may be those of another order."""
+        if self.declared and self.declared != sorted(self.declared):
+            raise DataError(f"{file}: has numbers, but the list of classes is not sorted; use class names instead")
+
+    @property
+    def has_ids(self):
+        """Whether the devkit came with the images."""
+        return self._meta is not None
+
+    def wnids(self, file):
+        """Return the wnid of every id of the devkit, {id: wnid}.
+
+        Parameters
+        ----------
+        file : str
+            Name of the list that uses the ids, for the message if there is no devkit.
+        """
+        if self._meta is None:
+            raise DataError(
+                f"{file}: its labels are ids from 1, which are not in the order of the class names; "
+                f"give the devkit too, or its data/{META}"
+            )
+        ids, words = devkit.read_synsets(self._meta)
+        self.words |= words
+        self.declared = self.declared or sorted(ids.values())
+        return ids
+
+    def assign_labels(self, groups, show):
+        """Find the list or the table for each group with flat images, and set the images' labels.
+
+        Parameters
+        ----------
+        groups : list of Group
+        show : callable
+            Called with a line of text about each table that is used.
+
+        Raises
+        ------
+        DataError
+            If a list names other images than there are.
+        """
+        for listing, found in self.labels:
+            fitting = [
+                group for group in groups if group.labels is None and group.split != "train" and _fits(found, group)
+            ]
+            same_source = [group for group in fitting if group.listing is listing]
+            below = [group for group in same_source if group.base[: len(found.folder)] == found.folder]
+            if chosen := below or same_source or fitting:
+                _pair(found, chosen)
+        errors = []
+        for listing, folder, span in sorted(self.tables, key=lambda table: root_name(_stem(table[2])) not in _SPLITS):
+            try:
+                _assign_table(span, folder, listing, groups, show)
+            except DataError as error:
+                errors.append(error)
+                listing.skipped.add(_listed_name(span, folder), str(error).removeprefix(f"{span.name}: "))
+            if "label" in _stem(span).lower():
+                _check_folders(span, groups)
+        if errors and any(_flat(group) and group.split != "test" for group in groups):
+            raise errors[0]
+
+
+def _joined(declared, names):
+    if declared is None or declared == names:
+        return names
+    return sorted({*declared, *names})
+
+
+def _flat(group):
+    # A single folder may not be a class: ilsvrc/images/x.JPEG with a list beside it.
+    is_alone = not group.split and len(group.classes) == 1 and not group.flat
+    beside = group.flat if not group.classes else []
+    return next(iter(group.classes.values())) if is_alone else beside
+
+
+def _fits(found, group):
+    if found.names is None:
+        images = _flat(group)
+        return bool(images) and (group.split == "val" or bool(_VALIDATION.match(images[0].name)))
+    names = set(found.names)
+    return any(labels.bare_name(image.name) in names for image in _flat(group))
+
+
+def _pair(found, groups):
+    images = {labels.bare_name(image.name): (group, image) for group in groups for image in _flat(group)}
+    count = sum(len(_flat(group)) for group in groups)
+    where = first_three([group.name for group in groups])
+    what = f"{found.file}: {counted(len(found.values), 'label')} for {counted(count, 'image')} in {where}"
+    if len(images) < count:
+        raise DataError(f"{what}, but several have the same name; keep one of each")
+    names = sorted(images) if found.names is None else found.names
+    if odd := sorted(set(names) ^ set(images)):
+        raise DataError(
+            f"{what}; {odd[0]} has no {'label' if odd[0] in images else 'image'}; every image needs one label"
+        )
+    if len(names) != len(found.values):
+        raise DataError(f"{what}; every image needs one label")
+    if found.names is None:
+        _check_positions(names, what)
+    for name, value in zip(names, found.values, strict=True):
+        group, image = images[name]
+        group.labels = found
+        group.values.append((image, value))
+    for group in groups:
+        group.classes, group.flat = {}, []
+
+
+def _check_folders(span, groups):
+    """Refuse a table that gives images in class folders other classes than these, up to the classes' names."""
+    items = {
+        "/".join((*group.base, name, image.name)): (image, name)
+        for group in groups
+        for name, images in group.classes.items()
+        for image in images
+    }
+    try:
+        found = tables.match(span, tables.Images(items)) if items else None
+    except DataError:  # the table is of something else
+        return
+    pairs = {(name, value) for (_, name), value, _ in found.values} if found else set()
+    folders, values = ({pair[k] for pair in pairs} for k in (0, 1))
+    if len(pairs) > min(len(folders), len(values)):
+        raise DataError(
+            f"{span.name}: gives other classes than the folders {first_three(sorted(folders))}; remove it if the "
+            "folders are the classes, or else put all images into one folder"
+        )
+
+
+def _listed_name(span, folder):
+    return "/".join((*folder, span.name.rsplit("/", 1)[-1]))
+
+
+def _stem(span):
+    return span.name.rsplit("/", 1)[-1].rpartition(".")[0]
+
+
+def _assign_table(span, folder, listing, groups, show):
+    # Give images the classes of a table; those that it does not name are left out.
+    unlabelled = [group for group in groups if group.labels is None and _flat(group)]
+    split = root_name(_stem(span))  # train.csv is about train/
+    same = [group for group in unlabelled if group.split == split] or unlabelled
+    below = [group for group in same if group.listing is listing and group.base[: len(folder)] == folder]
+    items = {}
+    for group in below or same:
+        inside = () if group.flat or not group.classes else tuple(group.classes)
+        items |= {"/".join((*group.base, *inside, image.name)): (group, image) for image in _flat(group)}
+    if not items:
+        listing.skipped.add(_listed_name(span, folder), "a table of labels, which no image needs")
+        return
+    found = tables.match(span, tables.Images(items))
+    if found is None:
+        example = shown(min(items))
+        raise DataError(f"{span.name}: names none of the {len(items):,} images without a class, such as {example}")
+    line, of_group = found.line, {}
+    for (group, image), value, split in found.values:
+        of_group.setdefault(group, {}).setdefault(split, []).append((image, value))
+    for group, of_split in of_group.items():
+        listed = {image for pairs in of_split.values() for image, _ in pairs}
+        if others := [image for image in _flat(group) if image not in listed]:
+            line += f"; {len(others):,} of the images in {group.name} not in it, left out: {shown(others[0].name)}"
+            line += " and others" if others[1:] else ""
+            group.leave_out(f"not in {span.name}", others)
+        group.classes, group.flat = {}, []
+        for split, pairs in of_split.items():
+            values = [value for _, value in pairs]
+            if all(value.isascii() and value.isdigit() for value in values):
+                values = list(map(int, values))
+            if group.values:  # the table has a column of splits
+                groups.append(group := Group(group.listing, group.base, split))
+            group.split = split or group.split
+            group.labels = labels.Labels(span.name, folder, [image.name for image, _ in pairs], values, True)
+            group.values = [(image, value) for (image, _), value in zip(pairs, values, strict=True)]
+    show(line)
+
+
+def _check_positions(names, what):
+    for position, name in enumerate(names, 1):
+        number = re.search(r"\d+$", name)
+        if number and int(number[0]) != position:
+            raise DataError(
+                f"{what}, but {name} is number {position:,} of them; one is missing and there is another one too many"
+            )
