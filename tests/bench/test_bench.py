@@ -165,6 +165,19 @@ def test_choosing_contenders(monkeypatch):
         contenders.choose(["torch", "torch-tuned"], 2)
 
 
+def test_default_contenders_have_pytorch_at_its_best(monkeypatch):
+    monkeypatch.setattr(contenders, "torch_installed", lambda: True)
+    monkeypatch.setattr(contenders, "compiler_installed", lambda: True)
+    chosen, notes = contenders.choose(None, 2)
+    titles = [each.title for each in chosen if each.kind == "torch"]
+    assert titles[2:] == ["PyTorch, channels_last", "PyTorch, compiled", "PyTorch, compiled, channels_last"]
+    assert all(each.environment == contenders.MALLOC for each in chosen if "," in each.title and each.kind == "torch")
+    assert not notes
+    monkeypatch.setattr(contenders, "compiler_installed", lambda: False)
+    chosen, notes = contenders.choose(None, 2)
+    assert not any(each.compiled for each in chosen) and "install g++" in notes[0]
+
+
 def test_only_tuned_processes_have_malloc_settings(monkeypatch):
     monkeypatch.setenv("MALLOC_TOP_PAD_", "1")
     monkeypatch.setenv("OTHER", "2")
@@ -315,7 +328,8 @@ def made_up(names=("im2col", "winograd", "torch", "torch-tuned"), name="paper"):
     for seconds, each in enumerate(chosen, 1):
         found[each.name, "step"] = taken((seconds, 0.0), loss=1.0)
         found[each.name, "forward"] = found[each.name, "predict"] = taken((seconds / 10, 0.0))
-        found[each.name, "layers"] = taken((seconds, 0.0), **values)
+        if not each.compiled:
+            found[each.name, "layers"] = taken((seconds, 0.0), **values)
     found |= {("machine", rate): taken((1.0, 0.0)) for rate in measure.CPU_RATES}
     work = {"sgemm_one": 1e11, "sgemm_all": 2e11, "copy": 26e9}
     versions = {"date": "2026-11-22", "CPU": "CPU of 2 words, and 3", "processors": 2, "threads": 2}
@@ -327,11 +341,12 @@ def made_up(names=("im2col", "winograd", "torch", "torch-tuned"), name="paper"):
 
 def test_table_of_steps():
     step, forward, predict, layers = tables.tables(made_up())
-    assert step.heads == ["", "ms", "images/s", "x tuned", "x shipped", "time/floor", "peak GiB"]
+    assert step.heads == ["", "ms", "images/s", "x best", "x shipped", "time/floor", "peak GiB"]
     floor = 128 * (2 * (3 * 724_406_816 - 105_415_200) / 2e11 + 16 * 60_965_224 / 26e9 / 128)
-    assert step.rows[1] == ["tinyalex, Winograd", "2,000.0", "64.0", "2.00", "1.50", f"{2 / floor:.2f}", "2.00"]
-    assert forward.rows[0][:5] == ["tinyalex, im2col", "100.0", "1,280.0", "4.00", "3.00"]
-    assert predict.rows[3] == ["PyTorch, malloc tuned", "400.0", "2.5", "1.00", "0.75"]
+    assert step.rows[1] == ["tinyalex, Winograd", "2,000.0", "64.0", "1.50", "1.50", f"{2 / floor:.2f}", "2.00"]
+    assert forward.rows[0][:5] == ["tinyalex, im2col", "100.0", "1,280.0", "3.00", "3.00"]
+    assert predict.rows[3] == ["PyTorch, malloc tuned", "400.0", "2.5", "0.75", "0.75"]
+    assert step.notes[0] == "x best: times as fast as the fastest PyTorch here, PyTorch as shipped."
     assert layers.rows[0][1] == "0.078 / 0.078"  # 10 ms of 128 images
     assert [row[0] for row in layers.rows][-4:] == ["loss", "update", "rest", "all"]
     assert [row[0] for row in layers.rows][:4] == ["conv1", "relu1", "norm1", "pool1"]
@@ -339,6 +354,13 @@ def test_table_of_steps():
     assert layers.rows[-2][1] == f"{1000 * rest / 128:.3f}"
     text = tables.text(step).splitlines()
     assert len({len(line) for line in text[1:6]}) == 1
+
+
+def test_ratio_is_to_the_fastest_pytorch():
+    step, *_, layers = tables.tables(made_up(["torch-compiled", "torch-channels-last", "winograd"]))
+    assert [row[3] for row in step.rows] == ["1.00", "0.50", "0.33"] and step.heads[3] == "x best"
+    assert step.notes[0].endswith("PyTorch, compiled.") and "x shipped" not in step.heads
+    assert layers.heads == ["", "PyTorch, channels_last", "tinyalex, Winograd", "floor"]  # compiled layers are one
 
 
 def test_tables_without_pytorch_and_with_a_known_epoch():

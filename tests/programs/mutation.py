@@ -32,12 +32,13 @@ PATIENCE = 90  # seconds; a mutant that takes longer is stuck and counts as noti
 CONTROL = "as it is"  # the unchanged source, which all tests must pass
 CHECKS = "the quick checks"
 LAYER = (CHECKS, "layers/test_layers.py", "layers/test_loops.py", "network/test_alexnet.py")
+FAST = (CHECKS, "kernels/test_fast_forms.py")
 SUITES = {  # file: the tests to run, the quickest first
-    "kernels/cpu/activation.py": LAYER,
-    "kernels/cpu/masks.py": (CHECKS, "layers/test_not_finite.py"),
-    "kernels/cpu/patches.py": LAYER,
-    "kernels/cpu/pooling.py": LAYER,
-    "kernels/cpu/response.py": LAYER,
+    "kernels/cpu/activation.py": FAST,
+    "kernels/cpu/first_convolution.py": FAST,
+    "kernels/cpu/pooling.py": FAST,
+    "kernels/cpu/response.py": FAST,
+    "kernels/cpu/winograd.py": FAST,
     "labels.py": ("layers/test_labels.py", "datasets/test_datasets.py"),
     "layers/activation.py": LAYER,
     "layers/convolution.py": LAYER,

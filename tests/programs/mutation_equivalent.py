@@ -14,42 +14,6 @@ _SCALE = "backward divides by it again"
 _TWICE = "it is applied along two axes, and the signs cancel"
 
 EQUIVALENT = {
-    "kernels/cpu/activation.py": {
-        "zeros = device.zeros(x.shape[-2:], x.dtype)  # with an array of zeros maximum is twice as fast as with the"
-        " number 0"
-        "  [-2 -> 2]": _SPREAD,
-        "zeros = device.zeros(x.shape[-2:], x.dtype)  # with an array of zeros maximum is twice as fast as with the"
-        " number 0"
-        "  [2 -> 3]": _SPREAD,
-    },
-    "kernels/cpu/patches.py": {
-        "apart = -(-kernel // stride)  [-kernel // stride -> -kernel * stride]":
-        "so far apart they share no pixel either: only speed changes",
-        "height, width, span = (ho - 1) * stride + kernel, (wo - 1 + apart) * stride, apart * stride"
-        "  [ho - 1 -> ho + 1]": _MORE,
-        "height, width, span = (ho - 1) * stride + kernel, (wo - 1 + apart) * stride, apart * stride"
-        "  [wo - 1 -> wo + 1]": _MORE,
-    },
-    "kernels/cpu/pooling.py": {
-        "dx[pixels] += share[outputs]  [dx[pixels] += share[outputs] -> dx[pixels] -= share[outputs]]": _TWICE,
-        "y[outputs] += x[pixels]  [y[outputs] += x[pixels] -> y[outputs] -= x[pixels]]": _TWICE,
-    },
-    "kernels/cpu/response.py": {
-        "SCALE = 2.0**40  # as in `tinyalex.layers.normalization`  [2.0 -> 3.5]": _SCALE,
-        "SCALE = 2.0**40  # as in `tinyalex.layers.normalization`  [40 -> 41]": _SCALE,
-        "PIECE = 3 << 15  # numbers that are normalized at a time  [3 -> 4]": _SPEED,
-        "PIECE = 3 << 15  # numbers that are normalized at a time  [15 -> 16]": _SPEED,
-        "if beta != 0.75:  [0.75 -> 1.625]": "the power is that of the two square roots: only speed changes",
-        "return x if groups is None else x.reshape(-1, x.shape[-1] // groups)  [1 -> 2]": _MINUS,
-        "padded, flat = padded.reshape(-1), total.reshape(-1)  [1 -> 2]": _MINUS,
-        "padded, flat = padded.reshape(-1), total.reshape(-1)  [1 -> 2] #2": _MINUS,
-        "padded = device.zeros((rows + 1, maps + size - 1), a.dtype)  [1 -> 2]": _MORE,
-        "padded = device.zeros((rows + 1, maps + size - 1), a.dtype)  [maps + size - 1 -> maps + size + 1]": _MORE,
-        "padded = device.zeros((rows + 1, maps + size - 1), a.dtype)  [1 -> 2] #2":
-        "a window's last map is then the next row's first number, which is zero too",
-        "padded = device.zeros((n, h + size - 1, w + size - 1, c), a.dtype)  [h + size - 1 -> h + size + 1]": _MORE,
-        "padded = device.zeros((n, h + size - 1, w + size - 1, c), a.dtype)  [w + size - 1 -> w + size + 1]": _MORE,
-    },
     "labels.py": {
         "for i in np.flatnonzero(outside)[:1]:  [1 -> 2]": "the first one raises",
     },

@@ -10,7 +10,8 @@ from tinyalex.devices import parallel
 # Which checks run first, by the beginning of a mutant's name; this only saves time.
 FIRST = {
     "update": ("update", "lr_mult"), "schedule": ("rates",), "columns": ("columns", "bytes"), "init": ("weights",),
-    "net": ("net", "columns"), "network": ("blocks", "predictions"), "loss": ("loss",), "winograd": ("winograd",),
+    "net": ("net", "columns"), "network": ("blocks", "predictions", "fast"), "loss": ("loss",),
+    "winograd": ("winograd", "convolutions", "fast"), "first conv": ("convolutions",),
 }  # fmt: skip
 
 

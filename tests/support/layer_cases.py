@@ -6,6 +6,7 @@ from functools import partial
 
 import numpy as np
 
+from tests.support.in_a_block import BlockCase
 from tinyalex import layers
 from tinyalex.devices.device import Device
 from tinyalex.layers import loops
@@ -160,6 +161,7 @@ CASES = {
     "lrn of 2012": _plain(layers.LRN, "lrn", (2, 3, 4, 7), scale=100.0, average=True),
     "lrn groups 2": _plain(layers.LRN, "lrn", (2, 3, 4, 10), alpha=1.0, groups=2),
     "lrn n 4, k 1": _plain(layers.LRN, "lrn", (2, 3, 4, 7), size=4, k=1.0, alpha=1.0),
+    "lrn n 3, beta 1": _plain(layers.LRN, "lrn", (2, 3, 4, 6), size=3, alpha=1.0, beta=1.0),
     "lrn of units": _plain(layers.LRN, "lrn", (3, 7), alpha=1.0, beta=0.5),
     "lrn n 5 of 3 maps": _plain(layers.LRN, "lrn", (2, 4, 5, 3), alpha=1.0),
     "spatial norm of 2012": _plain(layers.SpatialNorm, "spatial_norm", (2, 6, 7, 3), scale=100.0),
@@ -255,11 +257,9 @@ def close(name, got, expected, tolerance):
 
 def every_layer(check, *arguments):
     """Apply one of the checks above to all cases on the CPU, with the readable layers and with NumPy's fast forms."""
-    fast = Device("cpu")
-    fast.kernel_dtypes.add(np.dtype("float64"))
     for label, case in CASES.items():
-        for device in (Device("cpu", kernels=False), fast):
+        for form in (case, BlockCase(case)) if len(case.shape) == 4 and not label.startswith("linear") else (case,):
             try:
-                check(case, device, *arguments)
+                check(form, Device("cpu", kernels=False), *arguments)
             except AssertionError as error:
-                raise AssertionError(f"{label} on {device}: {error}") from error
+                raise AssertionError(f"{label}, {type(form).__name__}: {error}") from error

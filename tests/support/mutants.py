@@ -108,14 +108,6 @@ PLACES = {
         "col2im: a tap lost": ("for u in range(kernel):", "for u in range(max(1, kernel - 1)):"),
         "col2im: the kernel's rows and columns swapped": ("patches[:, :, :, u, v]", "patches[:, :, :, v, u]"),
     },
-    "kernels.cpu.patches:col2im": {
-        "col2im for NumPy: overwrites": ("] += some[", "] = some["),
-        "col2im for NumPy: pad off by one": (
-            "return x[:, pad : pad + h,",
-            "return x[:, max(pad - 1, 0) : max(pad - 1, 0) + h,",
-        ),
-        "col2im for NumPy: a tap lost": ("for u in range(kernel):", "for u in range(max(1, kernel - 1)):"),
-    },
     "layers.activation:ReLU.backward": {
         "relu: mask is >=": ("y > 0", "y >= 0"),
         "relu: no mask": ("y > 0", "1"),
@@ -123,14 +115,6 @@ PLACES = {
     "layers.activation:ReLU.forward": {
         "relu: leaks": ("maximum(x, 0)", "maximum(x, 0.01 * x)"),
         "relu: works in place": ("maximum(x, 0)", "maximum(x, 0, out=x)"),
-    },
-    "kernels.cpu.activation:relu": {
-        "relu for NumPy: leaks": ("maximum(x, zeros,", "maximum(x, 0.01 * x,"),
-        "relu for NumPy: works in place": ("out=device.empty(x.shape, x.dtype)", "out=x"),
-    },
-    "kernels.cpu.activation:relu_backward": {
-        "relu for NumPy: mask is >=": ("dy, y > 0,", "dy, y >= 0,"),
-        "relu for NumPy: no mask": ("dy, y > 0,", "dy, y == y,"),
     },
     "layers.activation:Tanh.backward": {
         "tanh: derivative of the sigmoid": ("(1 - y * y)", "(y - y * y)"),
@@ -151,7 +135,7 @@ PLACES = {
         ),
     },
     "layers.units:Abs.backward": {
-        "units: abs passes on its gradient as it is": ("dy * self.device.xp.sign(self.pop_saved())", "1 * dy"),
+        "units: abs passes on its gradient as it is": ("xp.where(x < 0, -dy, 0)", "dy"),
     },
     "layers.units:Square.backward": {
         "units: square without the 2": ("2 * dy", "dy"),
@@ -242,45 +226,6 @@ PLACES = {
     "layers.normalization:SpatialNorm.window_sum": {
         "spatial norm: window over rows only": ("rows[:, :, shift : shift + w]", "rows[:, :, before : before + w]"),
     },
-    "kernels.cpu.response:backward": {
-        "lrn for NumPy: cross term dropped": ("dx[i] *= -2 * alpha * beta / SCALE", "dx[i] *= 0"),
-        "lrn for NumPy: sign of the cross term": ("-2 * alpha", "2 * alpha"),
-        "lrn for NumPy: beta forgotten in the cross term": ("alpha * beta /", "alpha /"),
-        "lrn for NumPy: cross term without the neighbours": (
-            "window_sum(device, dy[i], q, size, after)",
-            "(dy[i] * q, ...)",
-        ),
-        "lrn for NumPy: backward's window looks the wrong way": ("size - 1 - size // 2", "size // 2"),
-        "lrn for NumPy: direct term lost": ("dx[i] += xp.multiply(dy[i], p, out=p)", "pass"),
-        "lrn for NumPy: exponent of d one off": ("xp.multiply(x[i], u[i], out=dx[i])", "dx[i]; q[...] = x[i]"),
-    },
-    "kernels.cpu.response:forward": {
-        "lrn for NumPy: x not squared": ("device, x[i], x[i], size", "device, x[i], 0 * x[i] + 1, size"),
-        "lrn for NumPy: k is 1": ("d += k", "d += 1"),
-    },
-    "kernels.cpu.response:_power": {
-        "lrn for NumPy: beta is 1 where it is 3/4": ("xp.sqrt(root, out=", "xp.multiply(root, 1, out="),
-        "lrn for NumPy: beta is always 3/4": ("beta != 0.75", "False"),
-        "lrn for NumPy: other powers multiply": ("xp.power(u, beta", "xp.power(u, -beta"),
-    },
-    "kernels.cpu.response:_add": {
-        "lrn for NumPy: window of 4": ("others[1:]", "others[1:-1]"),
-    },
-    "kernels.cpu.response:_over_maps": {
-        "lrn for NumPy: window begins one late": (
-            "padded[:rows, before : before + maps]",
-            "padded[:rows, before - 1 : before - 1 + maps]",
-        ),
-    },
-    "kernels.cpu.response:_rows": {
-        "lrn for NumPy: window crosses the columns": ("x.shape[-1] // groups", "x.shape[-1]"),
-    },
-    "kernels.cpu.response:_over_pixels": {
-        "spatial norm for NumPy: window over rows only": (
-            "rows[:, :, shift : shift + w]",
-            "rows[:, :, before : before + w]",
-        ),
-    },
     "layers.pooling:MaxPool.forward": {
         "max pool: smallest": ("xp.maximum(y[units]", "xp.minimum(y[units]"),
         "max pool: a pixel of each window forgotten": ("in others:", "in others[:-1]:"),
@@ -308,27 +253,125 @@ PLACES = {
         "avg pool: backward not divided": ("share, dx = dy / area", "share, dx = dy"),
         "avg pool: overlaps overwrite": ("dx[pixels] += share", "dx[pixels] = share"),
     },
-    "kernels.cpu.pooling:_to_winners": {
-        "max pool for NumPy: overlaps overwrite": ("dx[pixels] +=", "dx[pixels] ="),
-        "max pool for NumPy: every pixel wins": ("winners[outputs] == index", "winners[outputs] >= 0"),
+    "kernels.cpu.activation:ReLU.forward": {
+        "relu for NumPy: leaks": ("maximum, x, scratch.get(\"zeros\", x.shape[1:]), y", "np.multiply, x, 1.0, y"),
     },
-    "kernels.cpu.pooling:_taps": {
-        "max pool for NumPy: window of 2": ("range(window)", "range(min(2, window))"),
+    "kernels.cpu.activation:ReLU.backward": {
+        "relu for NumPy: no mask": ("dy[rows], positive, dx[rows]", "dy[rows], scratch.ones(y.shape[1:]), dx[rows]"),
+        "relu for NumPy: some rows forgotten": ("ranges(len(y), -(-y.size // PIECE))", "[slice(len(y) - 1)]"),
     },
-    "kernels.cpu.pooling:_largest": {
-        "max pool for NumPy: smallest": ("xp.maximum(y[outputs]", "xp.minimum(y[outputs]"),
-        "max pool for NumPy: a pixel of each window forgotten": ("enumerate(others, 1)", "enumerate(others[:-1], 1)"),
+    "kernels.cpu.activation:Tanh.backward": {
+        "tanh for NumPy: derivative of the sigmoid": ("np.subtract, 1.0, slope", "np.subtract, y, slope"),
     },
-    "kernels.cpu.pooling:max_pool": {
-        "max pool for NumPy: to the last of several largest": ("xp.greater,", "xp.greater_equal,"),
+    "kernels.cpu.response:_ResponseNorm.__init__": {
+        "lrn for NumPy: sign of the cross term": ("-2 * alpha * beta", "2 * alpha * beta"),
+        "lrn for NumPy: beta forgotten in the cross term": ("-2 * alpha * beta", "-2 * alpha"),
+        "lrn for NumPy: k is 1": ("self.cross = k,", "self.cross = 1.0,"),
     },
-    "kernels.cpu.pooling:average_pool": {
-        "avg pool for NumPy: divided by the full window": ("return x / areas", "return x / window**2"),
-        "avg pool for NumPy: float32 promoted": ("1), x.dtype)", "1), 'float64')"),
+    "kernels.cpu.response:_ResponseNorm.forward": {
+        "lrn for NumPy: x not squared": ("scratch, a, a, self.before", "scratch, a, a * 0 + 1, self.before"),
+        "lrn for NumPy: d doubled": ("np.divide, 1.0, d[inside]", "np.divide, 0.5, d[inside]"),
     },
-    "kernels.cpu.pooling:average_pool_backward": {
-        "avg pool for NumPy: backward not divided": ("dx = dy / areas", "dx = dy"),
-        "avg pool for NumPy: overlaps overwrite": ("dx[pixels] += share", "dx[pixels] = share"),
+    "kernels.cpu.response:_ResponseNorm.backward": {
+        "lrn for NumPy: cross term dropped": (
+            "yield np.multiply, a, total[inside], out",
+            "yield np.multiply, a, 0.0, out",
+        ),
+        "lrn for NumPy: backward's window looks the wrong way": ("self.size - 1 - self.before", "self.before"),
+        "lrn for NumPy: direct term lost": ("yield np.add, out, power, out", "pass"),
+        "lrn for NumPy: exponent of d one off": ("yield np.multiply, q, power, q", "pass"),
+    },
+    "kernels.cpu.response:_ResponseNorm._power": {
+        "lrn for NumPy: beta is 1/2 where it is 3/4": ("yield np.multiply, out, r, out", "pass"),
+        "lrn for NumPy: other powers multiply": ("r, self.beta, out", "r, -self.beta, out"),
+    },
+    "kernels.cpu.response:_add": {
+        "lrn for NumPy: window of 4": ("terms[2:]", "terms[2:-1]"),
+    },
+    "kernels.cpu.response:LRN.window_sum": {
+        "lrn for NumPy: window begins one late": (
+            "[..., before : before + maps]",
+            "[..., max(0, before - 1) : max(0, before - 1) + maps]",
+        ),
+    },
+    "kernels.cpu.response:LRN.__init__": {
+        "lrn for NumPy: window crosses the columns": ("maps // groups", "maps"),
+    },
+    "kernels.cpu.response:SpatialNorm.window_sum": {
+        "spatial norm for NumPy: window over rows only": ("rows[:, shift : shift + w]", "rows[:, before : before + w]"),
+    },
+    "kernels.cpu.pooling:MaxPool._to_winners": {
+        "max pool for NumPy: overlaps overwrite": ("yield np.add, pixels, won, pixels", "yield np.copyto, pixels, won"),
+        "max pool for NumPy: every pixel wins": ("mask[some].view(np.uint8)", "1"),
+        "max pool for NumPy: pixels beyond the windows keep what was there": ("if dx[beyond].size:", "if False:"),
+    },
+    "kernels.cpu.pooling:MaxPool._largest": {
+        "max pool for NumPy: to the last of several largest": (
+            "yield np.greater, x[pixels], x[first], mask",
+            "yield np.greater_equal, x[pixels], x[first], mask",
+        ),
+        "max pool for NumPy: smallest": (
+            "yield maximum, x[pixels], y[some], y[some]",
+            "yield np.add, -x[pixels], y[some], y[some]",
+        ),
+    },
+    "kernels.cpu.pooling:MaxPool._taps": {
+        "max pool for NumPy: window of 2": ("range(self.window)", "range(min(2, self.window))"),
+    },
+    "kernels.cpu.pooling:_means": {
+        "avg pool for NumPy: divided by the full window": ("1 / (inside.stop - inside.start)", "1 / window"),
+    },
+    "kernels.cpu.pooling:AvgPool.backward": {
+        "avg pool for NumPy: backward not divided": ("self._across.T, dy", "np.sign(self._across.T), dy"),
+    },
+    "kernels.cpu.first_convolution:FirstConvolution._patches": {
+        "first conv for NumPy: bias forgotten": ("patches[:, -1] = 1", "patches[:, -1] = 0"),
+        "first conv for NumPy: rows and columns of the kernel swapped": (
+            "numbers[:, :, phase::s]",
+            "numbers[:, phase::s]",
+        ),
+    },
+    "kernels.cpu.first_convolution:FirstConvolution.backward": {
+        "first conv for NumPy: a row's gradient lost": ("first and rows.start == 0", "first"),
+    },
+    "kernels.cpu.winograd:Winograd.prepare": {
+        "winograd for NumPy: kernels not turned around": ("W[::-1, ::-1]", "W"),
+        "winograd for NumPy: kernels not transposed": (
+            "group.swapaxes(2, 3)",
+            "group.reshape(*group.shape[:2], -1, group.shape[2])",
+        ),
+    },
+    "kernels.cpu.winograd:Winograd.finish": {
+        "winograd for NumPy: a worker's gradients lost": ("for first, _ in sums[1:]", "for first, _ in sums[:0]"),
+    },
+    "kernels.cpu.winograd:Tiles.calls": {
+        "winograd for NumPy: bias forgotten": ("i == self.one and b is not None", "False"),
+        "winograd for NumPy: bias at another position": ("i == self.one", "i == self.one - 1"),
+    },
+    "kernels.cpu.winograd:Tiles.kernel_gradient": {
+        "winograd for NumPy: kernel gradients of chunks and blocks overwrite": (
+            "new = first and tiles.start == 0",
+            "new = True",
+        ),
+    },
+    "network.fast:FastStage.shares": {
+        "network: an image lost at the end of a fast share": (
+            "min(low + size, share.stop)",
+            "min(low + size, share.stop - 1)",
+        ),
+    },
+    "network.fast:FastStage._run": {
+        "network: every fast block is the first": ("number == 0", "True"),
+        "network: fast blocks forget where they begin": ("step.first + part.start", "step.first"),
+    },
+    "network.fast:_Worker.block": {
+        "network: fast blocks overwrite the gradients": ("number == 0) for", "True) for"),
+    },
+    "network.fast:load": {
+        "network: images of the batch before in a fast block": (
+            "array.transpose(1, 2, 0, 3), 0",
+            "array.transpose(1, 2, 0, 3), pixels[:, :, count:]",
+        ),
     },
     "layers.linear:Linear.forward": {
         "linear: bias forgotten": ("y += self.b.value", "pass"),

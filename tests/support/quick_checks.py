@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from tests.support.in_a_block import InABlock
 from tests.support.layer_cases import (
     STEP,
     agrees_with_its_twin,
@@ -24,6 +25,7 @@ from tinyalex.devices.device import Device
 from tinyalex.layers import loops
 from tinyalex.layers.winograd import WinogradConv2d
 from tinyalex.network import alexnet
+from tinyalex.network.fast import FastStage, ReadableForm, form_of
 from tinyalex.randomness import Step
 from tinyalex.recipes import recipe
 from tinyalex.recipes.cuda_convnet.description import Rates
@@ -91,9 +93,9 @@ def first_of_equals_wins():
     x, dy, layer = np.round(noise(2, 7, 6, 3)), noise(2, 3, 3, 3), layers.MaxPool(3, 2).build(Device("cpu"))
     layer.forward(x)
     close("dx", layer.backward(dy), loops.max_pool_backward(dy, x), 1e-14)
-    layer.device.kernel_dtypes.add(x.dtype)
-    layer.forward(x)
-    close("dx of the fast form", layer.backward(dy), loops.max_pool_backward(dy, x), 1e-14)
+    fast = InABlock(layer)
+    fast.forward(x)
+    close("dx of the fast form", fast.backward(dy), loops.max_pool_backward(dy, x), 1e-14)
 
 
 def masks_are_drawn_anew():
@@ -229,6 +231,45 @@ def winograd_is_im2col():
         close("db", mine.b.grad, its.b.grad, 1e-12)
 
 
+def convolutions_in_blocks_are_im2col():
+    for c, o, k, s, p, groups in ((3, 4, 5, 2, 2, 1), (3, 5, 3, 1, 1, 1), (4, 6, 5, 1, 2, 2), (4, 2, 3, 1, 0, 1)):
+        layer = layers.Conv2d(c, o, k, s, p, groups, rounding="ceil", bias=0.5).named("conv").build(dtype="float64")
+        x = noise(3, 17, 130, c, purpose="blocks")  # so wide that patches are made in several pieces
+        y = layer.forward(x)
+        dy = noise(*y.shape, purpose="blocks dy")
+        wanted = {"y": y, "dx": layer.backward(dy), "dW": layer.W.grad.copy(), "db": layer.b.grad.copy()}
+        twins = (
+            [layers.Conv2d, WinogradConv2d] if c == 3 and s == 2 else [WinogradConv2d] if c == 4 else [layers.Conv2d]
+        )
+        for kind in twins:
+            twin = kind(c, o, k, s, p, groups, rounding="ceil", bias=0.5).named("conv").build(dtype="float64")
+            twin.input_gradient = c == 4
+            fast = InABlock(twin, more=2)
+            assert type(form_of(twin, x.shape[1:])) is not ReadableForm
+            found = {"y": fast.forward(x), "dx": fast.backward(dy), "dW": twin.W.grad, "db": twin.b.grad}
+            for name in found.keys() - ({"dx"} if c == 3 else set()):
+                close(f"{kind.__name__} {name}", found[name], wanted[name], 1e-12)
+
+
+def fast_stages_sum_all_blocks():
+    images, labels = batch(7)
+    wanted = gradients(network(["cpu"]), images, labels)
+    for devices in (["cpu"], ["cpu", "cpu"]):
+        for threads in (1, 2):
+            net = in_fast_stages(network(devices, threads), size=2)
+            for _ in range(2):  # nothing is left over from the first time
+                same(gradients(net, images, labels), wanted, 1e-12)
+
+
+def in_fast_stages(net, size=None):
+    """Let a built net on the CPU run its trunk by the fast forms; float64 nets do not by themselves."""
+    pairs = zip(net.trunk, net.shapes, net.executors, strict=False)
+    net.executors[: len(net.trunk)] = [FastStage(*each, net.dtype) for each in pairs]
+    for run in net.executors[: len(net.trunk)]:
+        run.size = size or run.size
+    return net
+
+
 def bytes_are_those_predicted():
     net, (images, labels) = network(["fake:0", "fake:1"]), batch(3)
     gradients(net, images, labels)
@@ -256,11 +297,14 @@ class _Placed(layers.Layer):
 def blocks_know_their_place():
     images, _ = batch(5)
     logits = []
-    for threads, block in ((1, None), (2, 1)):
+    for threads, block, fast in ((1, None, False), (2, 1, False), (2, 2, True)):
         net = network(["cpu"], threads, block)
         net.trunk[0].columns[0].append(_Placed())
+        if fast:
+            in_fast_stages(net, block)
         logits.append(net.forward(images, training=True, step=STEP))
-    close("logits", *logits, 1e-12)
+    close("logits", *logits[:2], 1e-12)
+    close("logits of the fast forms", *logits[1:], 1e-12)
 
 
 def predictions_are_probabilities():
@@ -395,6 +439,8 @@ CHECKS = [
     columns_see_each_other_where_the_paper_says,
     columns_join_in_order,
     winograd_is_im2col,
+    convolutions_in_blocks_are_im2col,
+    fast_stages_sum_all_blocks,
     bytes_are_those_predicted,
     float32_stays_float32,
     all_forms_agree,

@@ -1,6 +1,8 @@
 """The contenders: which program computes, with which algorithm, on which device, and in which environment."""
 
 import importlib.util
+import os
+import shutil
 from dataclasses import dataclass, field, replace
 
 from tinyalex.errors import UsageError
@@ -29,9 +31,13 @@ class Contender:
     devices : tuple of str
         One device for the net's grouped form, or one for each column.
     convolution : str
-        tinyalex's algorithm: "im2col" or "winograd".
+        tinyalex's algorithm: "im2col", or "auto" for Winograd's where it has transforms.
     tf32 : bool
         Whether matrix products on a GPU use TF32, which rounds their factors to 11 bits, instead of float32.
+    channels_last : bool
+        Whether PyTorch keeps images and weights with the channels last.
+    compiled : bool
+        Whether PyTorch compiles the net (`torch.compile`), which needs a C++ compiler.
     environment : dict
         Environment variables of its process; those of malloc are unset otherwise.
     """
@@ -42,6 +48,8 @@ class Contender:
     devices: tuple = ("cpu",)
     convolution: str = "im2col"
     tf32: bool = False
+    channels_last: bool = False
+    compiled: bool = False
     environment: dict = field(default_factory=dict)
 
 
@@ -51,14 +59,25 @@ ON_CPU = {
     contender.name: contender
     for contender in (
         Contender("im2col", "tinyalex, im2col"),
-        Contender("winograd", "tinyalex, Winograd", convolution="winograd"),
+        Contender("winograd", "tinyalex, Winograd", convolution="auto"),
         Contender("im2col-columns", "im2col, cpu cpu", devices=("cpu", "cpu")),
-        Contender("winograd-columns", "Winograd, cpu cpu", devices=("cpu", "cpu"), convolution="winograd"),
+        Contender("winograd-columns", "Winograd, cpu cpu", devices=("cpu", "cpu"), convolution="auto"),
         Contender(SHIPPED, "PyTorch as shipped", "torch"),
         Contender(TUNED, "PyTorch, malloc tuned", "torch", environment=MALLOC),
+        *(
+            Contender(
+                "-".join(["torch", *(word.replace("_", "-") for word in words)]),
+                f"PyTorch, {', '.join(words)}",
+                "torch",
+                channels_last="channels_last" in words,
+                compiled="compiled" in words,
+                environment=MALLOC,
+            )
+            for words in (["channels_last"], ["compiled"], ["compiled", "channels_last"])
+        ),
     )
 }
-DEFAULT = ("im2col", "winograd", SHIPPED, TUNED)
+DEFAULT = ("im2col", "winograd", *(name for name in ON_CPU if name.startswith("torch")))
 GPU = "cuda:0"
 ON_GPU = {
     contender.name: contender
@@ -81,6 +100,11 @@ def gpu_environment(tf32):
 def torch_installed():
     """Whether PyTorch is installed; does not import it."""
     return importlib.util.find_spec("torch") is not None
+
+
+def compiler_installed():
+    """Whether there is a C++ compiler, which PyTorch needs for a compiled net on the CPU."""
+    return any(map(shutil.which, (os.environ.get("CXX") or "g++", "clang++")))
 
 
 def choose(names, columns, device="cpu"):
@@ -118,6 +142,9 @@ def choose(names, columns, device="cpu"):
     if any(contender.kind == "torch" for contender in chosen) and not torch_installed():
         notes.append("PyTorch is not installed, so it is not measured: pip install 'tinyalex[parity]'")
         chosen = [contender for contender in chosen if contender.kind != "torch"]
+    if any(contender.compiled for contender in chosen) and not compiler_installed():
+        notes.append("There is no C++ compiler, so compiled nets are not measured: install g++")
+        chosen = [contender for contender in chosen if not contender.compiled]
     if not chosen:
         raise UsageError(f"--contenders: none of them can run here; add {' or '.join(list(available)[:2])}")
     return chosen, notes

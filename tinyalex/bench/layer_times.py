@@ -12,6 +12,7 @@ from tinyalex.bench import timestamps
 from tinyalex.bench.cpu_floor import without_column
 from tinyalex.devices.device import Device
 from tinyalex.devices.parallel import workers
+from tinyalex.network.fast import LayerCalls
 
 _DIRECTIONS = {"prepare": "forward", "forward": "forward", "forward_checked": "forward", "backward": "backward"}
 _HOST = Device("cpu")
@@ -60,6 +61,8 @@ def timed_layers(network):
     timer, before = LayerTimer(), []
     network.loss.names = ("loss",)
     run = [layer for stage in network.executors for column in getattr(stage, "columns", ()) for layer in column]
+    before.append((LayerCalls, "run", LayerCalls.run))
+    LayerCalls.run = _timed_calls(LayerCalls.run, timer)
     for kind in {type(layer) for layer in [*(layer for _, layer in network.layers()), *run, network.loss]}:
         for method in _DIRECTIONS.keys() & dir(kind):
             before.append((kind, method, vars(kind).get(method)))
@@ -78,5 +81,13 @@ def _timed(method, direction, timer):
     def timed(layer, *arguments, **named):
         with timer.measure(f"{without_column(layer.name)}/{direction}", layer.device):
             return method(layer, *arguments, **named)
+
+    return timed
+
+
+def _timed_calls(run, timer):
+    def timed(calls):
+        with timer.measure(f"{without_column(calls.name)}/{calls.direction}"):
+            run(calls)
 
     return timed

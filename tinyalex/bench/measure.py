@@ -63,13 +63,16 @@ def measure(made, contenders, batch, rounds, threads, least, show, start=start_p
         processes = {}
         for contender in [*contenders, *rate_processes(device)]:
             task = {"kind": contender.kind, "devices": list(contender.devices), "convolution": contender.convolution}
-            task |= {"tf32": contender.tf32, **common}
+            task |= {"tf32": contender.tf32, "channels_last": contender.channels_last, "compiled": contender.compiled}
+            task |= common
             processes[contender.name] = stack.enter_context(start(contender.name, task, contender.environment))
         check_same_net({each.name: processes[each.name].ready["fingerprint"] for each in contenders})
         taken, peaks, rates = {}, {}, CPU_RATES if device == "cpu" else GPU_RATES
         for action in CPU_ACTIONS if device == "cpu" else GPU_ACTIONS:
             turns = [
-                (processes[each.name], action) for each in contenders if action != "kernels" or each.kind == "ours"
+                (processes[each.name], action)
+                for each in contenders
+                if not (action == "kernels" and each.kind != "ours" or action == "layers" and each.compiled)
             ]
             turns += [(processes[name], what) for name, what in rates.values()] if action == "step" else []
             taken |= interleave(turns, rounds, show) if turns else {}

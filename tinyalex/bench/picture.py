@@ -5,7 +5,7 @@ from tinyalex.figures.page import BLUE, MUTED, PALE, VERMILION, new_figure, text
 from tinyalex.words import counted
 
 SIZE = 9
-NAMES, PANEL, NUMBER, GAP, BAR, TOP, BOTTOM = 1.75, 2.4, 0.55, 0.9, 0.34, 0.65, 0.55  # inches
+PANEL, NUMBER, GAP, BAR, TOP, BOTTOM = 2.4, 0.55, 0.9, 0.34, 0.65, 0.55  # inches
 
 
 def bars(result):
@@ -23,11 +23,12 @@ def bars(result):
     """
     contenders = result["contenders"]
     panels = _panels(result)
-    width, rows = NAMES + len(panels) * (PANEL + GAP), BAR * len(contenders)
+    names = 0.3 + max(text_width(each["title"], SIZE) for each in contenders)
+    width, rows = names + len(panels) * (PANEL + GAP), BAR * len(contenders)
     height = TOP + rows + BOTTOM
     figure = new_figure(width, height)
     for number, (action, title, images, limits) in enumerate(panels):
-        left = NAMES + number * (PANEL + GAP)
+        left = names + number * (PANEL + GAP)
         axes = figure.add_axes((left / width, BOTTOM / height, PANEL / width, rows / height))
         _panel(axes, [images / each[action]["seconds"] for each in contenders], contenders, title, limits)
         for row, each in enumerate(contenders if number == 0 else []):

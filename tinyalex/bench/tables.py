@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from tinyalex.bench.contenders import SHIPPED, TUNED
+from tinyalex.bench.contenders import SHIPPED
 from tinyalex.words import counted
 
 EPOCHS = {"cifar10": 50_000}  # training images of data sets with a fixed size
@@ -46,30 +46,34 @@ def tables(result):
 def _speeds(result, action, title, images, floor=None, more=None):
     contenders = result["contenders"]
     seconds = {each["name"]: each[action]["seconds"] for each in contenders}
+    of_torch = {each["title"]: seconds[each["name"]] for each in contenders if each["kind"] == "torch"}
+    best = min(of_torch, key=of_torch.get) if of_torch else None
     columns = {
         "ms": lambda own: f"{1000 * own:,.1f}",
         "images/s": lambda own: f"{images / own:,.1f}",
-        "x tuned": lambda own: f"{seconds[TUNED] / own:.2f}",
+        "x best": lambda own: f"{of_torch[best] / own:.2f}",
         "x shipped": lambda own: f"{seconds[SHIPPED] / own:.2f}",
         "time/floor": lambda own: f"{own / images / floor:.2f}",
     }
-    absent = [head for head, name in (("x tuned", TUNED), ("x shipped", SHIPPED)) if name not in seconds]
-    for head in absent + ([] if floor else ["time/floor"]):
-        del columns[head]
+    for head, known in (("x best", best), ("x shipped", SHIPPED in seconds), ("time/floor", floor)):
+        if not known:
+            del columns[head]
     rows = [
         [each["title"], *(text(seconds[each["name"]]) for text in columns.values())]
         + [text(each) for text in (more or {}).values()]
         for each in contenders
     ]
-    ratios = [head for head in columns if head.startswith("x ")]
-    notes = [f"{', '.join(ratios)}: times as fast as PyTorch."] if ratios else []
+    notes = [f"x best: times as fast as the fastest PyTorch here, {best}."] if best else []
+    if "x shipped" in columns:
+        notes.append("x shipped: times as fast as PyTorch as shipped.")
     if floor:
         notes.append(f"The floor of direct convolution: {1000 * images * floor:,.1f} ms, {1 / floor:,.1f} images/s.")
     return Table(title, ["", *columns, *(more or {})], rows, notes)
 
 
 def _layers(result):
-    batch, contenders, floor = result["batch"], result["contenders"], result["floor"]["layers"]
+    batch, floor = result["batch"], result["floor"]["layers"]
+    contenders = [each for each in result["contenders"] if "layers" in each]
     values = [each["layers"]["values"] for each in contenders]
     whole = [each["layers"]["seconds"] for each in contenders]
 
@@ -85,7 +89,7 @@ def _layers(result):
     rows.append(["rest", *cells(rest), ""])
     rows.append(["all", *cells(whole), f"{1000 * sum(floor.values()):.3f}"])
     notes = ["tinyalex: the time within a layer's methods, summed over the workers and divided by their number."]
-    if any(each["name"] in (TUNED, SHIPPED) for each in contenders):
+    if any(each["kind"] == "torch" for each in contenders):
         notes.append(
             "PyTorch: forward from module to module, backward from one output's gradient to the previous one's."
         )

@@ -196,24 +196,22 @@ class Device:
             workers().run(lambda s: self.xp.matmul(a[s], b, out=out[s]), ranges(rows, workers().count))
         return out
 
-    def kernels_for(self, x: Array, cuda: ModuleType | None = None, cpu: ModuleType | None = None) -> ModuleType | None:
-        """Choose the fast form of an operation on an array.
+    def kernels_for(self, x: Array, cuda: ModuleType) -> ModuleType | None:
+        """Choose the form of an operation on an array.
 
         Parameters
         ----------
         x : array of this device
-        cuda, cpu : module, optional
-            Where the operation's functions are for a GPU, and for NumPy.
+        cuda : module
+            Where the operation's functions for a GPU are.
 
         Returns
         -------
         module or None
-            None where the readable form is to be used: there is no fast one, the array's type has none, the array is
-            empty, or the device was made with ``kernels=False``.
+            None where the readable form is to be used: on the CPU, for types of arrays that have no kernels, for empty
+            arrays, and if the device was made with ``kernels=False``.
         """
-        if x.dtype not in self.kernel_dtypes or not x.size:
-            return None
-        return cpu if self.on_host else cuda
+        return cuda if x.size and self.has_cuda_kernels(x.dtype) else None
 
     def has_cuda_kernels(self, dtype: DTypeLike) -> bool:
         """Whether this device runs CUDA kernels for arrays of this type."""

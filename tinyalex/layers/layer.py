@@ -237,9 +237,9 @@ class Layer:
         saved, self.saved = self.saved, None
         return saved
 
-    def kernels_for(self, x: Array, cuda: ModuleType | None = None, cpu: ModuleType | None = None) -> ModuleType | None:
+    def kernels_for(self, x: Array, cuda: ModuleType) -> ModuleType | None:
         """Choose the form of an operation in forward, as `Device.kernels_for` does, and keep it for backward."""
-        self.form = self.device.kernels_for(x, cuda=cuda, cpu=cpu), x.dtype
+        self.form = self.device.kernels_for(x, cuda=cuda), x.dtype
         return self.form[0]
 
     def kernels_of_forward(self, dy: Array) -> ModuleType | None:

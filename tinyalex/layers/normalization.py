@@ -9,7 +9,6 @@ for `SpatialNorm`. The paper's text multiplies the sum by alpha; the 2012 code m
 
 from tinyalex.devices.device import Array
 from tinyalex.kernels import response as cuda_kernels
-from tinyalex.kernels.cpu import response as cpu_kernels
 from tinyalex.layers.layer import Layer
 from tinyalex.randomness import Step
 
@@ -26,7 +25,7 @@ class _ResponseNorm(Layer):
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
         self.check_input(x)
-        if kernels := self.kernels_for(x, cuda=cuda_kernels, cpu=cpu_kernels):
+        if kernels := self.kernels_for(x, cuda=cuda_kernels):
             y, self.saved = kernels.forward(self.device, x, *self._settings())
             return y
         d = self.k + self.alpha * self.window_sum(x * x, self.size // 2)

@@ -2,7 +2,6 @@
 
 from tinyalex.devices.device import Array, Device
 from tinyalex.errors import ShapeError
-from tinyalex.kernels.cpu import patches as cpu_kernels
 
 
 def positions(size: int, window: int, stride: int, pad: int, rounding: str) -> int:
@@ -60,8 +59,6 @@ def col2im(
     """
     n, h, w, c = shape
     ho, wo = (positions(size, kernel, stride, pad, rounding) for size in (h, w))
-    if kernels := device.kernels_for(patches, cuda=cpu_kernels, cpu=cpu_kernels):
-        return kernels.col2im(device, patches, shape, ho, wo, kernel, stride, pad)
     patches = patches.reshape(n, ho, wo, kernel, kernel, c)
     height, width = (ho - 1) * stride + kernel, (wo - 1) * stride + kernel
     x = device.zeros((n, max(height, pad + h), max(width, pad + w), c), patches.dtype)

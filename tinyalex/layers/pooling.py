@@ -8,7 +8,6 @@ from collections.abc import Iterator
 
 from tinyalex.devices.device import Array
 from tinyalex.kernels import pooling as cuda_kernels
-from tinyalex.kernels.cpu import pooling as cpu_kernels
 from tinyalex.layers.layer import Layer
 from tinyalex.layers.patches import positions
 from tinyalex.randomness import Step
@@ -70,7 +69,7 @@ class MaxPool(_Pool):
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
         shape = len(x), *self.check_input(x)
-        if kernels := self.kernels_for(x, cuda=cuda_kernels, cpu=cpu_kernels):
+        if kernels := self.kernels_for(x, cuda=cuda_kernels):
             y, self.saved = kernels.max_pool(self.device, x, shape, self.window, self.stride)
             return y
         (_, corners), *others = self.taps(x.shape)  # every window has its first pixel inside the image
@@ -110,7 +109,7 @@ class AvgPool(_Pool):
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
         shape = len(x), *self.check_input(x)
-        if kernels := self.kernels_for(x, cuda=cuda_kernels, cpu=cpu_kernels):
+        if kernels := self.kernels_for(x, cuda=cuda_kernels):
             y, saved = kernels.average_pool(self.device, x, shape, self.window, self.stride)
             self.saved = x.shape, saved
             return y

@@ -58,9 +58,14 @@ class WinogradConv2d(Conv2d):
 
     def tiling(self, shape: tuple[int, ...]) -> tuple[int, int, int]:
         """Return a tile's outputs m, chosen for the fewest products, and the number of tiles down and across."""
-        (ho, wo, _), r = self.output_shape(shape), -(-self.geometry["kernel"] // self.geometry["stride"])
+        (ho, wo, _), r = self.output_shape(shape), self._taps
         tilings = [(m, -(-ho // m), -(-wo // m)) for m, size in POINTS if size == r]
         return min(tilings, key=lambda tiling: tiling[1] * tiling[2] * (tiling[0] + r - 1) ** 2)
+
+    def transforms(self, shape: tuple[int, ...]) -> tuple[tuple[Array, ...], int]:
+        """Return A, G and B for images of this shape, in float64 on the host, and the index of the point 1."""
+        m = self.tiling(shape)[0]
+        return cook_toom(m, POINTS[m, self._taps]), self._one(m)
 
     def prepare(self, shape: tuple[int, ...]) -> None:
         self.release()
@@ -121,12 +126,15 @@ class WinogradConv2d(Conv2d):
         return self._pixels(self._images(B, dcolumns, blocks.shape, before, m), x.shape)
 
     def _transforms(self, m: int, like: Array) -> list[Array]:
-        r = -(-self.geometry["kernel"] // self.geometry["stride"])
-        return [self.device.put(matrix.astype(like.real.dtype)) for matrix in cook_toom(m, POINTS[m, r])]
+        return [self.device.put(matrix.astype(like.real.dtype)) for matrix in cook_toom(m, POINTS[m, self._taps])]
+
+    @property
+    def _taps(self) -> int:
+        return -(-self.geometry["kernel"] // self.geometry["stride"])
 
     def _one(self, m: int) -> int:
         # The point 1, where the value of a polynomial is the sum of its coefficients.
-        return POINTS[m, -(-self.geometry["kernel"] // self.geometry["stride"])].index("1")
+        return POINTS[m, self._taps].index("1")
 
     def _kernels(self, m: int) -> Array:
         # U = G W G', (t, t, c/g, o)

@@ -1,8 +1,8 @@
 """A network: stages of columns. It is described without arrays, `build` allocates them, then it runs.
 
-On the CPU the convolutional stages (the trunk) run in blocks of images, which the worker threads share
-(`tinyalex.network.blocks`). The fully connected stages (the head) take the whole batch at once, and the workers share
-their matrix products.
+On the CPU the convolutional stages (the trunk) run in blocks of images, which the worker threads share: in float32 by
+NumPy's fast forms (`tinyalex.network.fast`), else by the readable layers (`tinyalex.network.blocks`). The fully
+connected stages (the head) take the whole batch at once, and the workers share their matrix products.
 """
 
 import contextlib
@@ -21,6 +21,7 @@ from tinyalex.labels import check as check_labels
 from tinyalex.layers import Dropout, Layer, Parameter, SoftmaxLoss
 from tinyalex.network.blocks import BlockedStage
 from tinyalex.network.columns import Crossed, ForwardHook, Shape, Stage
+from tinyalex.network.fast import FastStage
 from tinyalex.network.fusion import fuse
 from tinyalex.randomness import Step
 
@@ -51,15 +52,15 @@ class Network:
     devices : list of Device
         One for each column; set by `build`. Columns of one GPU have the same.
     executors : list
-        What runs each of `stages` on these devices: the stage itself, a `BlockedStage` on the CPU, or its form with
-        fused GPU kernels; set by `build`.
+        What runs each of `stages` on these devices: the stage itself; on the CPU a `FastStage`, or a `BlockedStage` of
+        the readable layers; or its form with fused GPU kernels. Set by `build`.
     shapes : list of list of tuple
         One image's shape in each column, before the first stage and after every stage.
     """
 
     devices: list[Device]
     dtype: np.dtype
-    executors: list[Stage | BlockedStage]
+    executors: list[Stage | BlockedStage | FastStage]
 
     def __init__(self, stages: list[Stage], input_shape: Sequence[int], gpus: Sequence[int] | None = None) -> None:
         sides = input_shape if isinstance(input_shape, tuple | list) else ()
@@ -151,9 +152,12 @@ class Network:
         self.executors = list(self.stages)
         if self.devices[0].on_host:
             shapes = self.shapes[: len(self.trunk)]
-            self.executors[: len(self.trunk)] = map(
-                BlockedStage, self.trunk, shapes, [self.dtype.itemsize] * len(self.trunk)
-            )
+            readable = [BlockedStage(*pair, self.dtype.itemsize) for pair in zip(self.trunk, shapes, strict=True)]
+            self.executors[: len(self.trunk)] = readable
+            if all(device.kind == "cpu" and self.dtype in device.kernel_dtypes for device in self.devices):
+                for number, run in enumerate(readable):
+                    if FastStage.supports(run.stage, run.shapes):
+                        self.executors[number] = FastStage(run.stage, run.shapes, run, self.dtype)
         elif self.devices[0].has_cuda_kernels(self.dtype):
             self.executors = list(map(fuse, self.stages))
         return self

@@ -1,4 +1,4 @@
-"""The contender PyTorch: the same net as a `torch.nn.Module`, eager. PyTorch is imported only when needed."""
+"""The contender PyTorch: the same net as a `torch.nn.Module`, eager or compiled."""
 
 import time
 
@@ -35,12 +35,16 @@ class TorchSide:
         images, labels = net.batch(made, task["batch"])
         images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
         self.images, self.labels = (torch.from_numpy(array).to(device) for array in (images, labels))
+        if task.get("channels_last"):
+            self.net = self.net.to(memory_format=torch.channels_last)
+            self.images = self.images.contiguous(memory_format=torch.channels_last)
+        self.logits = torch.compile(self.net, dynamic=False) if task.get("compiled") else self.net
 
     def ready(self):
         """Return a fingerprint of the net's first outputs, whether it uses TF32, and PyTorch's version."""
         self.net.eval()
         with self.torch.no_grad():
-            logits = self.net(self.images[:4]).cpu().numpy()
+            logits = self.logits(self.images[:4]).cpu().numpy()
             ones = self.torch.ones((512, 512), device=self.images.device)
             tf32 = bool(self.torch.matmul(ones * (1 + 2.0**-12), ones)[0, 0].item() < 512.1)  # see net.rounds_to_tf32
         versions = {"PyTorch": self.torch.__version__}
@@ -52,7 +56,7 @@ class TorchSide:
         """Take a training step: forward, loss, backward, update."""
         self.net.train()
         self.optimizer.zero_grad()
-        loss = self.torch.nn.functional.cross_entropy(self.net(self.images), self.labels)
+        loss = self.torch.nn.functional.cross_entropy(self.logits(self.images), self.labels)
         loss.backward()
         self.optimizer.step()
         self.loss = loss.detach()
@@ -74,13 +78,13 @@ class TorchSide:
         """Compute the logits as in testing, without building a graph."""
         self.net.eval()
         with self.torch.no_grad():
-            self.net(self.images)
+            self.logits(self.images)
 
     def predict(self):
         """Compute the probabilities of one image."""
         self.net.eval()
         with self.torch.no_grad():
-            self.torch.softmax(self.net(self.images[:1]), 1).cpu().numpy()
+            self.torch.softmax(self.logits(self.images[:1]), 1).cpu().numpy()
 
     def layers(self):
         """Take a training step and time its modules; backward from one output's gradient to the previous one's."""

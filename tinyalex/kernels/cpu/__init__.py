@@ -1,5 +1,11 @@
-"""Fast forms of layers for NumPy in float32, one file for each operation: written to stay in cache.
+"""Fast forms of the layers for NumPy in float32, one file for each operation.
 
-Each file's functions take a device, arrays and numbers, and return arrays and what backward needs. `Device.kernels_for`
-chooses them on the CPU and on fake devices.
+They compute blocks of n images in the layout (h, w, n c): at every pixel the numbers of all images and channels lie
+side by side, image after image. A convolution's patches, a pool's windows and Winograd's tiles are then views whose
+innermost runs have n c numbers, hundreds to thousands instead of the c of (n, h, w, c), and NumPy's operations reach
+the speed of memory only in long runs.
+
+All arrays are allocated once. A form yields its work as calls, ``(function, argument, ...)``, which
+`tinyalex.network.fast` collects once and repeats for every batch: much of NumPy's time for small arrays goes into
+making views, and these are made only then. Forms know arrays and numbers, never a layer.
 """

@@ -1,95 +1,148 @@
 """Pooling for NumPy; the readable forms are in `tinyalex.layers.pooling`.
 
-A window is pooled along its rows first, then along its columns: z + z passes over the image instead of z z. The first
-maximum of the first row that has one is the first maximum in row-major order. A NaN counts as the largest number.
+A window is pooled along its columns first, then along its rows: z + z passes over the image instead of z z. All arrays
+are (h, w, n c).
 """
 
-from tinyalex.kernels.cpu.masks import masked
+import numpy as np
+
+from tinyalex.kernels.cpu.scratch import maximum
 
 
-def max_pool(device, x, shape, window, stride):
-    """Pool x (n, h, w, c) to ``shape`` (n, ho, wo, c); return y and what backward needs."""
-    for larger in (device.xp.greater, _larger_or_nan):
-        rows, across = _largest(device, x, 2, shape[2], window, stride, larger)  # (n, h, wo, c)
-        y, down = _largest(device, rows, 1, shape[1], window, stride, larger)  # (n, ho, wo, c)
-        if not device.xp.isnan(y.max()):  # else again, by the slower comparison, which finds the first NaN
-            break
-    return y, (x.shape, rows.shape, across, down)
+class MaxPool:
+    """The largest number of every window.
+
+    Parameters
+    ----------
+    shape, outputs : tuple of int
+        (h, w, c) and (ho, wo, c) of one image.
+    window, stride : int
+        z and s; z >= s.
+    """
+
+    reads_input = reads_output = False  # in backward
+
+    def __init__(self, shape, outputs, window, stride):
+        self.shape, self.outputs, self.window, self.stride = shape, outputs, window, stride
+
+    def keep(self, scratch, images, x, y):
+        """Return masks, by axis, for where the second, third, ... number of a window wins: for forward and backward."""
+        (h, _, c), (ho, wo, _) = self.shape, self.outputs
+        sizes = {1: (h, wo), 0: (ho, wo)}
+        masks = {
+            axis: [np.empty((*size, images * c), bool) for _ in range(self.window - 1)] for axis, size in sizes.items()
+        }
+        return (masks,), masks
+
+    def forward(self, scratch, images, x, y, masks):
+        """Yield the calls that compute y. Of several largest, or several NaN, the first in row-major order wins."""
+        rows = scratch.get("pooled rows", (self.shape[0], *y.shape[1:]))
+        yield from self._largest(1, x, rows, masks[1])
+        yield from self._largest(0, rows, y, masks[0])
+        yield self._let_nan_win, x, rows, y, masks
+
+    def backward(self, scratch, images, masks, dy, dx):
+        """Yield the calls that compute dx: each window's gradient goes to its first maximum. They overwrite dy."""
+        rows = scratch.get("pooled rows", (self.shape[0], *dy.shape[1:]))
+        yield from self._to_winners(scratch, 0, dy, rows, masks[0])
+        yield from self._to_winners(scratch, 1, rows, dx, masks[1])
+
+    def _largest(self, axis, x, y, masks):
+        (units, first), *others = self._taps(axis)
+        for index, (mask, (some, pixels)) in enumerate(zip(masks, others, strict=True), 1):
+            if index == 1 and some == units:
+                yield np.greater, x[pixels], x[first], mask
+                yield maximum, x[pixels], x[first], y
+                continue
+            if index == 1:
+                yield np.copyto, y, x[first]
+            yield np.greater, x[pixels], y[some], mask[some]
+            yield maximum, x[pixels], y[some], y[some]
+        if not others:
+            yield np.copyto, y, x[first]
+
+    def _let_nan_win(self, x, rows, y, masks):
+        # Comparisons with NaN are false: if there is one, correct the masks, so that the first of a window wins.
+        if not np.isnan(y.max()):
+            return
+        for axis, read in ((1, x), (0, rows)):
+            (_, first), *others = self._taps(axis)
+            best = read[first].copy()
+            for mask, (some, pixels) in zip(masks[axis], others, strict=True):
+                mask[some] = (read[pixels] > best[some]) | (np.isnan(read[pixels]) & ~np.isnan(best[some]))
+                maximum(best[some], read[pixels], best[some])
+
+    def _to_winners(self, scratch, axis, dy, dx, masks):
+        # From the last number of a window to the first, since a later winner has taken the gradient from an earlier
+        # one. The first s numbers of all windows are different pixels: they are written, the others are added to them.
+        # The bits of the gradient, as integers, are multiplied with 0 or 1 and subtracted exactly.
+        (units, first), *others = self._taps(axis)
+        s, added, winners = self.stride, [], scratch.get("winners", dy.shape, scratch.integers)
+        for index, (mask, (some, pixels)) in reversed([*enumerate(zip(masks, others, strict=True), 1)]):
+            won = dx[pixels] if index < s else scratch.get(f"won {index}", dy.shape)[some]
+            left = dx[first] if index == 1 and some == units else dy[some]
+            yield np.copyto, winners[some], mask[some].view(np.uint8)
+            yield np.multiply, scratch.bits(dy[some]), winners[some], scratch.bits(won)
+            yield np.subtract, scratch.bits(dy[some]), scratch.bits(won), scratch.bits(left)
+            if index >= s:
+                added.append((dx[pixels], won))
+        if not others or others[0][0] != units:
+            yield np.copyto, dx[first], dy
+        beyond = (*(slice(None),) * axis, slice(s * self.outputs[axis], None))
+        if dx[beyond].size:
+            yield np.copyto, dx[beyond], 0.0
+        for pixels, won in added:
+            yield np.add, pixels, won, pixels
+
+    def _taps(self, axis):
+        # For each number of a window, along one axis: the outputs whose window has a pixel there, and these pixels.
+        every, taps = (slice(None),) * axis, []
+        for index in range(self.window):
+            count = min(self.outputs[axis], -(-(self.shape[axis] - index) // self.stride))
+            taps.append(((*every, slice(count)), (*every, slice(index, index + self.stride * count, self.stride))))
+        return taps
 
 
-def _larger_or_nan(a, b):
-    return (a > b) | ((a != a) & (b == b))
+class AvgPool:
+    """The mean of the pixels of every window that lie inside the image, as two small matrix products.
+
+    Parameters
+    ----------
+    shape, outputs, window, stride
+        As for `MaxPool`.
+    dtype : dtype
+    """
+
+    reads_input = reads_output = False  # in backward
+
+    def __init__(self, shape, outputs, window, stride, dtype):
+        self.shape, self.outputs = shape, outputs
+        self._down, self._across = (
+            _means(size, units, window, stride).astype(dtype)
+            for size, units in zip(shape[:2], outputs[:2], strict=True)
+        )
+
+    def keep(self, scratch, images, x, y):
+        """Return what forward needs besides x and y, and what backward needs: nothing."""
+        return (), None
+
+    def forward(self, scratch, images, x, y):
+        """Yield the calls that compute y = D x A', D and A the means along both axes."""
+        rows = scratch.get("averaged rows", (self.outputs[0], *x.shape[1:]))
+        yield np.matmul, self._down, x.transpose(1, 0, 2), rows.transpose(1, 0, 2)
+        yield np.matmul, self._across, rows, y
+
+    def backward(self, scratch, images, saved, dy, dx):
+        """Yield the calls that compute dx = D' dy A."""
+        rows = scratch.get("averaged rows", (self.outputs[0], *dx.shape[1:]))
+        yield np.matmul, self._across.T, dy, rows
+        yield np.matmul, self._down.T, rows.transpose(1, 0, 2), dx.transpose(1, 0, 2)
 
 
-def max_pool_backward(device, dy, saved, window, stride):
-    """Return dx: each window's gradient goes to its first maximum."""
-    shape, rows, across, down = saved
-    dy = _to_winners(device, dy, down, rows, 1, window, stride)
-    return _to_winners(device, dy, across, shape, 2, window, stride)
-
-
-def _largest(device, x, axis, units, window, stride, larger):
-    # The maximum along one axis and, in a byte (or two), the first maximum's index in the window.
-    xp, ((_, first), *others) = device.xp, _taps(x.shape, axis, units, window, stride)
-    y = device.empty(_pooled(x.shape, axis, units), x.dtype)
-    winners = device.zeros(y.shape, "uint8" if window <= 256 else "uint16")
-    y[...] = x[first]
-    for index, (outputs, pixels) in enumerate(others, 1):
-        found = larger(x[pixels], y[outputs])
-        if index == 1:
-            winners[outputs] = found
-        else:
-            xp.maximum(winners[outputs], found * winners.dtype.type(index), out=winners[outputs])
-        xp.maximum(y[outputs], x[pixels], out=y[outputs])
-    return y, winners
-
-
-def _to_winners(device, dy, winners, shape, axis, window, stride):
-    # The reverse of `_largest`, to an array of ``shape``.
-    dx, given = device.zeros(shape, dy.dtype), device.empty(dy.shape, dy.dtype)
-    for index, (outputs, pixels) in enumerate(_taps(shape, axis, dy.shape[axis], window, stride)):
-        won = winners[outputs] == index
-        if index < stride:  # the first gradient that these pixels get
-            masked(device, dy[outputs], won, out=dx[pixels])
-        else:
-            dx[pixels] += masked(device, dy[outputs], won, out=given[outputs])
-    return dx
-
-
-def average_pool(device, x, shape, window, stride):
-    """Average x (n, h, w, c) over windows clipped at the edges, to ``shape`` (n, ho, wo, c); return y and the areas."""
-    areas = device.xp.ones((1, *x.shape[1:3], 1), x.dtype)
-    for axis in (2, 1):
-        x = _sum(device, x, axis, shape[axis], window, stride)
-        areas = _sum(device, areas, axis, shape[axis], window, stride)  # (1, ho, wo, 1) in the end
-    return x / areas, areas
-
-
-def average_pool_backward(device, dy, areas, shape, window, stride):
-    """Return dx of ``shape`` (n, h, w, c): every pixel of a window gets dy / area."""
-    n, h, w, c = shape
-    dx = dy / areas
-    for axis, before in (1, (n, h, dy.shape[2], c)), (2, (n, h, w, c)):
-        share, dx = dx, device.zeros(before, dy.dtype)
-        for outputs, pixels in _taps(before, axis, dy.shape[axis], window, stride):
-            dx[pixels] += share[outputs]
-    return dx
-
-
-def _sum(device, x, axis, units, window, stride):
-    y = device.zeros(_pooled(x.shape, axis, units), x.dtype)
-    for outputs, pixels in _taps(x.shape, axis, units, window, stride):
-        y[outputs] += x[pixels]
-    return y
-
-
-def _pooled(shape, axis, units):
-    return *shape[:axis], units, *shape[axis + 1 :]
-
-
-def _taps(shape, axis, units, window, stride):
-    # For each index in the window, along one axis: the outputs whose window has a pixel there, and these pixels.
-    every = (slice(None),) * axis
-    for index in range(window):
-        count = min(units, -(-(shape[axis] - index) // stride))
-        yield (*every, slice(count)), (*every, slice(index, index + stride * count, stride))
+def _means(size, units, window, stride):
+    # (units, size): each row averages one window, clipped at the edge.
+    matrix = np.zeros((units, size))
+    for unit in range(units):
+        inside = slice(stride * unit, min(stride * unit + window, size))
+        matrix[unit, inside] = 1 / (inside.stop - inside.start)
+    return matrix
