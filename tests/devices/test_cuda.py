@@ -539,7 +539,8 @@ def noise(*shape):
 
 
 def a_step(devices, norm, fc8, dtype="float64"):
-    net = Net(input=67, maps=(6, 16, 24, 24, 16), hidden=16, classes=5, norm=norm, fc8=fc8)
+    shape = {"input": 67, "maps": (6, 16, 24, 24, 16), "hidden": 16, "classes": 5}
+    net = Net(**shape, norm=norm, fc8=fc8, convolution="im2col")  # as on a gpu
     network = alexnet.build(net, Init({"default": "he"}), devices, 0, dtype)
     optimizer = Optimizer(network)
     host = network.devices[0]

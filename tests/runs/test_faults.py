@@ -153,6 +153,7 @@ def test_c1_killed_between_the_rename_and_the_pruning(tmp_path):
 # Memory.
 
 
+@pytest.mark.slow
 def test_t15_out_of_memory(folder, tmp_path):
     words = [sys.executable, "-m", "tinyalex", *command(folder, "--out", str(tmp_path / "run"))]
     limited = ["bash", "-c", 'ulimit -v 4000000; exec "$@"', "bash", *words, "--set", "net.hidden=40000000"]
