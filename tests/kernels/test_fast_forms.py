@@ -178,6 +178,16 @@ def test_large_numbers_are_normalized():
         assert not InABlock(layers.LRN(size=1, k=1.0, alpha=1.0).build(HOST)).forward(x).any()
 
 
+@pytest.mark.parametrize("make", [layers.LRN, layers.SpatialNorm], ids=["lrn", "spatial norm"])
+def test_gradients_of_large_numbers_keep_their_digits(make):
+    x, dy = noise(2, 5, 6, 8), noise(2, 5, 6, 8, purpose="dy")
+    for size in 10.0 ** np.arange(0, 19, 3):
+        layer, form = make().build(HOST, dtype="float64"), InABlock(make().build(HOST))
+        y, found = layer.forward(size * x), form.forward((size * x).astype("float32"))
+        close(f"y of {size:g}", found.astype("float64"), y, 1e-6)
+        close(f"dx of {size:g}", form.backward(dy.astype("float32")).astype("float64"), layer.backward(dy), 2e-6)
+
+
 # Whole nets.
 
 

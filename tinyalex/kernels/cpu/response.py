@@ -13,13 +13,15 @@ import numpy as np
 from tinyalex.devices.parallel import ranges
 from tinyalex.kernels.cpu.scratch import PIECE, split
 
+SCALE = 2.0**40  # of what backward sums up, as in `tinyalex.layers.normalization`: it is tiny for large x
+
 
 class _ResponseNorm:
     reads_input, reads_output = True, False  # in backward
 
     def __init__(self, size, k, alpha, beta):
         self.size, self.before, self.beta = size, size // 2, beta
-        self.k, self.alpha, self.cross = k, alpha, -2 * alpha * beta
+        self.k, self.alpha, self.cross = k, alpha, -2 * alpha * beta / SCALE
 
     def keep(self, scratch, images, x, y):
         """Return room for r, for forward, and x and r, for backward."""
@@ -49,10 +51,11 @@ class _ResponseNorm:
             yield np.multiply, a, r, q  # x / d, in an order in which nothing vanishes early
             if self.beta == 0.75:
                 yield np.multiply, q, power, q
+            yield np.multiply, q, SCALE, q
             yield np.multiply, g, power, power  # dy d^-beta
             total, inside = yield from self.window_sum(scratch, power, q, self.size - 1 - self.before)
-            yield np.multiply, total, self.cross, total
             yield np.multiply, a, total[inside], out
+            yield np.multiply, out, self.cross, out
             yield np.add, out, power, out
 
     def _power(self, r, out):
