@@ -97,7 +97,8 @@ class ReadableForm:
         self.layer = layer
 
     def prepare(self, *values):
-        """Do nothing: the replicas share the layer's values."""
+        """Let the layer forget what it prepared for another batch; the replicas share its values."""
+        self.layer.release()
 
     def gradients(self, scratch):
         """Return one worker's sums of the gradients over its blocks."""
