@@ -9,8 +9,8 @@ only ever appended to, one line in one write, so that several processes may add 
 {"gone": "a.shard"}                     removed here: what appears under this name later is somebody else's
 
 A file with other contents, or another stamp, is not the one that was made here: somebody put it there. While a file is
-being written it is called ".NAME.TOKEN.part"; the token says which process of which machine writes it, and carries a
-check, by which the partial files of killed processes are told from other people's.
+being written it is called ".NAME.TOKEN.part". The token names the machine and the process that write it, and ends with
+a checksum: only files with a valid token are removed as partial files of killed processes.
 """
 
 import contextlib
