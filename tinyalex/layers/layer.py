@@ -161,7 +161,7 @@ class Layer:
     @property
     def parameters(self) -> list[Parameter]:
         """This layer's `Parameter` objects, weights first."""
-        return [value for value in vars(self).values() if isinstance(value, Parameter)]
+        return [value for value in list(vars(self).values()) if isinstance(value, Parameter)]
 
     @property
     def built(self) -> bool:
@@ -197,7 +197,7 @@ class Layer:
         """Return a layer that shares the parameter values and has its own saved state and gradients."""
         twin = copy.copy(self)
         twin.saved = None
-        for name, value in vars(self).items():
+        for name, value in list(vars(self).items()):  # another worker may be setting attributes of this layer
             if isinstance(value, Parameter):
                 setattr(twin, name, value.replica())
         return twin
