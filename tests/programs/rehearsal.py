@@ -228,10 +228,10 @@ class Rehearsal:
             raise SystemExit(f"evaluate ended with {process.returncode}: {text.strip()}")
         score, test = json.loads(text), _events(self.whole, "test")[-1]
         for key in ("count", "loss", "top1_error", "top5_error"):
+            if key not in test:  # the top-5 error of few classes, which is always 0
+                continue
             self.expect(np.isclose(score[key], test[key], rtol=1e-6), f"evaluate: {key} {score[key]}, not {test[key]}")
-        self.report.append(
-            f"evaluated: top-1 error {score['top1_error']:.2%}, top-5 {score['top5_error']:.2%}, as logged"
-        )
+        self.report.append(f"evaluated: top-1 error {score['top1_error']:.2%}, as logged")
 
     def table(self):
         """Yield the lines of a table with the phases of the uninterrupted run."""

@@ -150,7 +150,7 @@ PLACES = {
     "layers.contrast:ContrastNorm.backward": {
         "contrast norm: derivative of the mean left out, as in 2012": ("- self.window_sum(de / area, after)", "- 0"),
         "contrast norm: windows look the wrong way": ("self.size - 1 - self.size // 2", "self.size // 2"),
-        "contrast norm: energy's gradient halved": ("de = 2 *", "de = 1 *"),
+        "contrast norm: energy's gradient halved": ("de = -2 *", "de = -1 *"),
     },
     "layers.blur:GaussianBlur.__init__": {
         "blur: taps do not sum to 1": ("tap / sum(taps)", "tap"),
