@@ -59,7 +59,7 @@ def test_a_share_to_test_on_that_cannot_be_used(tmp_path, share, message):
 @pytest.mark.parametrize("kind", ["shapes", "a prepared set"])
 def test_a_share_to_test_on_is_for_image_files_only(kind, tmp_path):
     where = "shapes" if kind == "shapes" else prepared_sets.make(tmp_path / "set")
-    with pytest.raises(UsageError, match="^--test-share 0.1: .*is not a set of image files; leave the option out, or "):
+    with pytest.raises(UsageError, match="^--test-share 0.1: .* is a finished set; leave the option out, or "):
         datasets.load(where, test_share=0.1)
 
 
@@ -85,7 +85,7 @@ def test_a_run_and_its_evaluation_use_the_same_share(path, tmp_path, capsys):
     assert main(train) == 3
     assert capsys.readouterr().err.endswith(
         f"{path}: has no test images; give a set that has a test split, or a share of every class to test on: "
-        "--test-share 0.1\n"
+        "--test-share 0.1 (of `tinyalex prepare` if the set is prepared)\n"
     )
     assert main([*train, "--test-share", "0.34"]) == 0
     assert "test images: 3 of 9, a share of 0.34 drawn from every class" in capsys.readouterr().out

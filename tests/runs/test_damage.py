@@ -266,7 +266,7 @@ def test_export_replaces_its_own_file_only(run, tmp_path, capsys):
     for content in (whole[:-1] + bytes([whole[-1] ^ 1]), whole[:-7], b"mine", checkpoint.newest(run).read_bytes()):
         path.write_bytes(content)
         assert main(command) == 7 and path.read_bytes() == content
-        assert "exists already, and is not a file that tinyalex made; give another name" in capsys.readouterr().err
+        assert "exists already, and is not one that this command made; give another name" in capsys.readouterr().err
 
 
 # W1, W2: files of other programs, and inconsistent files.

@@ -206,7 +206,7 @@ def test_predict_draws_into_its_own_picture_again_but_not_into_a_changed_one(mad
         picture.write_bytes(content)
         code, error = run(made, "predict", tmp_path)
         assert code == 7 and picture.read_bytes() == content
-        assert "exists already, and is not a file that tinyalex made; give another name" in error
+        assert "exists already, and is not one that this command made; give another name" in error
 
 
 @pytest.mark.parametrize("name", ["figures", "experiment", "bench"])

@@ -59,8 +59,8 @@ def load(where: str | Path, seed: int = 0, test_share: float = 0.0, show: Callab
     made = where == "shapes" or prepared.is_prepared(path)
     if made and test_share:
         raise UsageError(
-            f"--test-share {test_share:g}: {where} is not a set of image files; leave the option out, or give it to "
-            "`tinyalex prepare`"
+            f"--test-share {test_share:g}: {where} is a finished set; leave the option out, or prepare the images "
+            f"again with `tinyalex prepare --test-share {test_share:g}`"
         )
     if made:
         return shapes.load(seed) if where == "shapes" else prepared.load(path)

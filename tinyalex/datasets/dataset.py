@@ -165,6 +165,7 @@ class Dataset:
             return images
         what = "training images" if split == "train" else "test images"
         share = ", or a share of every class to test on: --test-share 0.1" if split == "test" else ""
+        share += " (of `tinyalex prepare` if the set is prepared)" if share else ""
         raise DataError(f"{self.name}: has no {what}; give a set that has a {split} split{share}")
 
 

@@ -9,7 +9,7 @@ complex step the derivatives of g at h and at -h. By Taylor's series, for a smoo
 so from two steps, h and r h, one can compute the mean without a h^2 (Richardson's extrapolation) and the difference
 without b h. What is left of the difference is the jump of the derivative at the point. The error bar of a step is
 
-    half the jump  +  3 |change of the mean since the step before|  +  rounding of the outputs that change.
+    half the jump  +  3 abs(change of the mean since the step before)  +  rounding of the outputs that change.
 
 No step suits every element, so `Slopes.bracket` tries many for each element, from one as large as a fraction of the
 value down to 1e-12 of it, until a smaller one cannot make the error bar smaller.

@@ -52,7 +52,7 @@ class SoftReLU(Layer):
 
 
 class Abs(Layer):
-    """y = |x|.
+    """y = ``|x|``.
 
     >>> import numpy as np
     >>> absolute = Abs()

@@ -90,7 +90,7 @@ def check(path, may_replace=None):
     if may_replace is None:
         ownership.check(path)
     elif os.path.lexists(path) and not (path.is_file() and not path.is_symlink() and may_replace(path)):
-        raise ForeignFileError(f"{path}: exists already, and is not a file that tinyalex made; give another name")
+        raise ForeignFileError(f"{path}: exists already, and is not one that this command made; give another name")
 
 
 @contextlib.contextmanager

@@ -171,6 +171,22 @@ def test_images_of_a_split_with_its_table(look, photos, tmp_path):
     assert ("dogs/sample_submission.csv", reason) in seen.skipped
 
 
+@pytest.mark.parametrize("word, said", [("", "nothing"), ("holdout", "holdout")])
+def test_a_column_of_splits_with_another_word_in_some_lines_is_refused(look, word, said):
+    splits = {name: "train" if name == "1.jpg" else word for name in EXPECTED}
+    table = "".join(f"{name},{label},{splits[name]}\n" for name, label in EXPECTED.items())
+    with pytest.raises(
+        DataError, match=f"the column split says {said} in some lines, which is not a split; write train"
+    ):
+        look(f"file,label,split\n{table}")
+
+
+def test_a_column_of_folds_is_named_and_not_used(look):
+    table = "".join(f"{name},{label},fold1\n" for name, label in EXPECTED.items())
+    labels, _, lines = look(f"file,label,fold\n{table}")
+    assert labels == EXPECTED and lines[0].endswith("; the column fold is not used: fold1 is not a split")
+
+
 def test_a_column_of_splits(look, tmp_path, photos):
     lines = []
     of_split = {"1.jpg": "train", "2.jpg": "Train", "3.jpg": "valid", "4.jpg": "test", "5.jpg": "test"}

@@ -130,7 +130,7 @@ def test_a_set_of_test_images_is_evaluated_with_the_mean_of_the_run(trained, tmp
 
 @pytest.mark.parametrize("made, what", [
     ({"test": 0}, "set: has no test images; give a set that has a test split, or a share of every class to test on: "
-     "--test-share 0.1"),
+     "--test-share 0.1 (of `tinyalex prepare` if the set is prepared)"),
     ({"classes": 4}, "set: does not have the 3 classes of the run ('n00000003' is only in one of the two); give the "
      "data that the run was trained on"),
     ({"size": 32}, "images: 32 x 32, but the network was trained on 24 x 24; prepare them in that size"),
@@ -314,7 +314,7 @@ def test_s11_batches_that_do_not_divide_the_set(folder, tmp_path, batch, steps):
 @pytest.mark.parametrize("made, what", [
     ({"train": 0}, "has no training images; give a set that has a train split"),
     ({"test": 0}, "has no test images; give a set that has a test split, or a share of every class to test on: "
-     "--test-share 0.1"),
+     "--test-share 0.1 (of `tinyalex prepare` if the set is prepared)"),
 ])  # fmt: skip
 def test_s11_no_training_images_or_no_test_images(tmp_path, capsys, made, what):
     folder = make(tmp_path / "set", **SHAPE | made)

@@ -107,7 +107,7 @@ def match(span, images):
     heading = rows[0] if _is_heading(rows, at, images) else None
     body = rows[1:] if heading else rows
     of_class = _class_column(span.name, heading, body, at)
-    of_split = _split_column(heading, body)
+    of_split, unused = _split_column(span.name, heading, body)
     chosen, splits, repeated, unknown, without = {}, {}, 0, [], 0
     for row in body:
         name, value = row[at].strip(), row[of_class].strip() if len(row) > of_class else ""
@@ -129,7 +129,7 @@ def match(span, images):
             splits[found[0]] = root_name(row[of_split].strip()) if of_split is not None else ""
     title = [repr(heading[k].strip()) if heading else str(k + 1) for k in (at, of_class)]
     line = f"{span.name}: the classes of {len(chosen):,} images, from the columns {title[0]} and {title[1]}{note}"
-    line += f"; their splits from {heading[of_split].strip()!r}" if of_split is not None else ""
+    line += f"; their splits from {heading[of_split].strip()!r}" if of_split is not None else unused
     line += f"; {repeated:,} {_lines(repeated)} repeated" if repeated else ""
     line += f"; {without:,} {_lines(without)} without a class" if without else ""
     line += (
@@ -187,12 +187,24 @@ def _word(cell):
     return word if word in _CLASS + _FILE else ""
 
 
-def _split_column(heading, body):
+def _split_column(file, heading, body):
+    # The column of splits, if there is one, and a note on one that has other words.
+    note = ""
     for k, cell in enumerate(heading or ()):
-        values = {root_name(row[k].strip()) if len(row) > k else "" for row in body}
-        if re.sub(r"[^a-z]", "", cell.lower()) in _SPLIT and values and values <= {"train", "val", "test"}:
-            return k
-    return None
+        if re.sub(r"[^a-z]", "", cell.lower()) not in _SPLIT:
+            continue
+        values = {row[k].strip() if len(row) > k else "" for row in body}
+        others = sorted(value for value in values if root_name(value) not in ("train", "val", "test"))
+        if not others:
+            return k, ""
+        title, other = shown(cell.strip()), shown(others[0]) or "nothing"
+        if len(others) < len(values):
+            raise DataError(
+                f"{file}: the column {title} says {other} in some lines, which is not a split; write train, val or "
+                "test in all of them"
+            )
+        note = f"; the column {title} is not used: {other} is not a split"
+    return None, note
 
 
 def _class_column(file, heading, body, at):

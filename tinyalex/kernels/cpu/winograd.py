@@ -169,8 +169,10 @@ class Tiles:
         scratch : Scratch
         images : int
             n.
-        x : array, shape (*sizes_in, n c), or larger
-        y : array, shape (*sizes_out, n o)
+        x : array, shape (h, w, n c)
+            h and w are ``sizes_in``, or larger.
+        y : array, shape (h, w, n o)
+            h and w are ``sizes_out``.
         U : array, shape (t, t, c/g, o)
         b : array or None, shape (o,)
         """

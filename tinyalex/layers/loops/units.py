@@ -36,7 +36,7 @@ def soft_relu_backward(dy: np.ndarray, x: np.ndarray) -> np.ndarray:
 
 
 def absolute(x: np.ndarray) -> np.ndarray:
-    """Return |x| of every number."""
+    """Return the absolute value of every number."""
     return _each(x, lambda a: a if a > 0 else -a)
 
 
