@@ -384,6 +384,15 @@ def test_t6_stop_request_while_a_finished_run_is_evaluated(data, tmp_path, monke
     assert len(calls) == 1  # of three batches
 
 
+@pytest.fixture
+def interruptible():
+    """Let SIGINT raise KeyboardInterrupt, also where a shell started the tests in its background and ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_t5_second_signal_stops_at_once(data, tmp_path, monkeypatch):
     def twice(run):
         signal.raise_signal(signal.SIGINT)
