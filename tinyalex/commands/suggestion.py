@@ -7,21 +7,20 @@ import tarfile
 import zipfile
 from pathlib import Path
 
-_TEST = {"test", "testing", "val", "valid", "validation"}  # names of folders of test images
-
 
 def prepare_command(source):
     """Return the command that prepares the images of a folder or an archive, as a list of words.
 
     None if no file in it has the name of an image.
     """
+    from tinyalex.datasets.index.layout import root_name
     from tinyalex.datasets.picture import is_image
 
     names = _some_names(source)
     if not any(map(is_image, names)):
         return None
-    folders = {part.lower() for name in names for part in name.split("/")[:-1]}
-    share = [] if folders & _TEST else ["--test-share", "0.1"]
+    splits = {root_name(part) for name in names for part in name.split("/")[:-1]}
+    share = [] if splits & {"val", "test"} else ["--test-share", "0.1"]
     return ["tinyalex", "prepare", *share, str(source), str(_new_folder(source))]
 
 
