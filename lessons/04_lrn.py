@@ -94,6 +94,19 @@ print(f"with pixels from 0 to 1: largest {unit_scale.max():.3%}")
 assert 0.5 > np.median(strength) > 0.001 and strength.max() > 0.2 and unit_scale.max() < 1e-3
 
 # %%
+# "The ordering of the kernel maps is of course arbitrary and determined before training begins." In another order a map
+# has other neighbours, so its output changes, where responses are strong by up to **58%**. But the first weights are
+# random: every order is as good as any other, and the responses of the whole layer stay the same to a few thousandths.
+
+order = normal(key(1, "lesson 4"), np.arange(96)).argsort()
+reordered = np.empty_like(shrunk)
+reordered[..., order] = lrn(responses[..., order], **tiny)
+change = np.abs(reordered - shrunk)[responses > 0] / shrunk[responses > 0]
+print(f"another order of the maps: single outputs change by up to {change.max():.0%}, "
+      f"their mean by {abs(reordered.mean() / shrunk.mean() - 1):.2%}")  # fmt: skip
+assert change.max() > 0.1 and abs(reordered.mean() / shrunk.mean() - 1) < 0.01
+
+# %%
 # For typical responses the layer is a constant factor; only the strongest edges are reduced. With pixels from 0 to 1 it
 # is a division by 1.68 and nothing else, to less than 0.1 %. The paper reports a gain of 1.4 points of top-1 error, but
 # the run without it (2012: ``layers-148.cfg``) also left out a second, spatial normalisation that the paper does not
@@ -146,8 +159,7 @@ keep(figure, "04_lrn")
 # ---
 # - ``LRN(average=True)`` divides alpha by n, as in 2012. At which response does *its* sum term equal k?
 # - Multiply the picture by 4. Can you still recognise the face after the layer?
-# - Permute the 96 maps before the norm and back after it: the output changes. Why does that not matter, before
-#   training?
+# - After training, would another order of the maps still be as good as any?
 #
 # Exercise
 # --------

@@ -12,6 +12,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]  # for refere
 
 import reference  # noqa: E402
 
+from tinyalex.claims import ledger, page  # noqa: E402
+
 project = "tinyalex"
 author = "tinyalex contributors"
 project_copyright = "tinyalex contributors, MIT"
@@ -38,6 +40,13 @@ def setup(app):
     app.connect("builder-inited", reference.write)
     app.connect("autodoc-skip-member", reference.skip)
     app.connect("autodoc-process-docstring", _escape_stars)
+    app.connect("build-finished", _write_claims)
+
+
+def _write_claims(app, exception):
+    """Write the page of the paper's claims, which `tinyalex claims --html` also writes."""
+    if exception is None:
+        (Path(app.outdir) / "claims.html").write_text(page.page(ledger.load()), encoding="utf-8")
 
 
 def _escape_stars(app, what, name, thing, options, lines):

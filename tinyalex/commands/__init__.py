@@ -7,6 +7,7 @@ exit code. Errors are raised here and printed by `tinyalex.cli`.
 
 from tinyalex.commands import (  # fmt: skip
     bench,
+    claims,
     convert,
     doctor,
     evaluate,
@@ -22,5 +23,6 @@ from tinyalex.commands import (  # fmt: skip
 )
 
 ALL = (
-    prepare, verify, train, evaluate, predict, summary, gradcheck, figures, experiment, export, convert, bench, doctor,
+    prepare, verify, train, evaluate, predict, summary, gradcheck, figures, experiment, claims, export, convert, bench,
+    doctor,
 )  # fmt: skip
