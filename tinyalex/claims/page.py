@@ -15,9 +15,11 @@ body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: var(
        max-width: 72rem; padding: 0 1rem; }
 table { border-collapse: collapse; width: 100%; }
 th, td { border-bottom: 1px solid var(--line); padding: .5rem .6rem .5rem 0; text-align: left; vertical-align: top; }
+th:nth-child(2) { width: 42%; } th:nth-child(3) { width: 12%; } th:nth-child(4) { width: 20%; }
 td:first-child { font-variant-numeric: tabular-nums; }
 code { font: 13px ui-monospace, monospace; overflow-wrap: anywhere; }
 small { color: var(--quiet); display: block; overflow-wrap: anywhere; }
+i { color: var(--quiet); font-style: normal; white-space: nowrap; }
 .verdict { font-weight: 600; }
 .reproduced, .asserted { color: #1a7f37; } .contradicted { color: #cf222e; }
 .undecided, .not, .cannot { color: var(--quiet); }
@@ -84,7 +86,7 @@ def _row(claim: Claim) -> str:
     return (
         (
             f'<tr id="claim-{escape(claim.number)}"><td>{escape(claim.number)}</td>'
-            f"<td>{escape(claim.claim)} <small>{escape(section_name(claim))}</small>{command}{kept}</td>"
+            f"<td>{escape(claim.claim)} <i>{escape(section_name(claim))}</i>{command}{kept}</td>"
             f'<td data-name="paper">{escape(claim.paper)}</td><td data-name="ours">{escape(claim.ours)}</td>'
             f'<td><span class="verdict {kind}">{escape(claim.verdict)}</span>{why}</td></tr>'
         )
