@@ -69,13 +69,26 @@ def main(argv=None):
 
 
 def _run(argv):
+    ranks = None
     try:
         options = _parse(argv)
         if options is None:
             return 2
-        if "threads" in options:
-            _start_threads(options.threads)
         options.argv = argv
+        if "ranks" in options:
+            from tinyalex.ranks import launch, world
+
+            if options.ranks is not None and options.ranks < 1:
+                raise UsageError(f"--ranks {options.ranks}: give a number of processes, 1 or more")
+            if (options.ranks or 1) > 1 and not world.launcher():
+                return launch.run(options.ranks, argv)
+            options.world = ranks = world.join(options.patience)
+            if options.ranks and options.ranks != ranks.size:
+                raise UsageError(
+                    f"--ranks {options.ranks}: {world.launcher()} has started {ranks.size}; leave out --ranks"
+                )
+        if "threads" in options:
+            _start_threads(options.threads, ranks)
         return options.run_command.run(options) or 0
     except SystemExit as stop:  # --help and --version
         return stop.code or 0
@@ -85,24 +98,35 @@ def _run(argv):
     except KeyboardInterrupt:
         return _report("interrupted", 130)
     except Interrupted as stop:
+        if ranks and not ranks.leads:
+            return stop.exit_code
         return _report(str(stop), stop.exit_code, "tinyalex:")
     except Exception as error:
         if "--debug" in argv:
             with contextlib.suppress(OSError):
                 traceback.print_exc()
+        if ranks and ranks.size > 1:
+            line, code = _message_and_code(error)
+            ranks.let_lower_ranks_speak()
+            _report(line, code)
+            ranks.abort(code)
         if isinstance(error, ExceptionGroup):
             return max(_report(*_message_and_code(member)) for member in error.exceptions)
         return _report(*_message_and_code(error))
 
 
-def _start_threads(count):
+def _start_threads(count, ranks=None):
     from tinyalex.devices import container, parallel
 
+    if count is None and ranks and ranks.size > 1 and "TINYALEX_THREADS" not in os.environ:
+        count = max(1, parallel.processors() // ranks.local_size)
     if count is not None:
         parallel.set_threads(count)
     workers = parallel.workers()
-    if workers.count < workers.wanted:
-        warning = f"only {workers.count} of {workers.wanted} threads can be started ({container.limit_of_processes()})"
+    if workers.threads < workers.wanted:
+        warning = (
+            f"only {workers.threads} of {workers.wanted} threads can be started ({container.limit_of_processes()})"
+        )
         print_warning(f"{warning}; the command continues with these")
 
 

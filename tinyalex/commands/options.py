@@ -119,6 +119,26 @@ def machine(command):
     threads(command)
 
 
+def ranks(command):
+    """Add ``--ranks`` and ``--patience``."""
+    from tinyalex.ranks.world import PATIENCE
+
+    command.add_argument(
+        "--ranks",
+        type=int,
+        metavar="N",
+        help="run as N processes on this machine, each with its part of every batch, and with its share of --devices; "
+        "needs the extra mpi (on several machines: mpiexec -n N tinyalex ...)",
+    )
+    command.add_argument(
+        "--patience",
+        type=float,
+        default=PATIENCE,
+        metavar="SECONDS",
+        help=f"with several processes: end the run if one of them does not answer for so long (default: {PATIENCE:g})",
+    )
+
+
 def no_kernels(command):
     """Add ``--no-kernels``, which arrives as ``options.kernels``."""
     command.add_argument(

@@ -3,7 +3,14 @@
 import shlex
 from pathlib import Path
 
-from tinyalex.commands.common import describe_dataset, load_dataset, print_if_possible, score_line, with_data
+from tinyalex.commands.common import (
+    describe_dataset,
+    load_dataset,
+    print_if_possible,
+    print_line,
+    score_line,
+    with_data,
+)
 from tinyalex.commands.cuda_convnet import load_recipe
 from tinyalex.commands.options import (
     DATA,
@@ -11,6 +18,7 @@ from tinyalex.commands.options import (
     kernels_note,
     machine,
     no_kernels,
+    ranks,
     rate_file,
     recipe,
     test_share,
@@ -78,6 +86,14 @@ def options(command):
         help=f"minutes between checkpoints; one is also saved after every epoch (default: {SAVE_EVERY / 60:g})",
     )
     machine(command)
+    ranks(command)
+    command.add_argument(
+        "--sum",
+        choices=("ordered", "fast"),
+        default="ordered",
+        help="how the processes of --ranks sum their gradients: in a fixed order, which gives the same bits for any "
+        "number of processes (ordered, the default), or by MPI's own all-reduce (fast)",
+    )
     no_kernels(command)
 
 
@@ -87,11 +103,14 @@ def run(options):
     from tinyalex.experiments import footnote3
     from tinyalex.gallery.gallery import QUICK, Gallery
     from tinyalex.network import alexnet, memory
+    from tinyalex.ranks import launch
     from tinyalex.runs import checkpoint, finetune, retention, run_folder
     from tinyalex.runs import train as runs_train
 
     overrides = list(options.set) + ([] if options.epochs is None else [f"learning.epochs={options.epochs}"])
     recipe = with_data(load_recipe(options.recipe, options.rates, overrides), options.data, options.test_share)
+    world = options.world
+    options.devices = launch.own_devices(options.devices, world)
     on_host = [Device(name, options.kernels).on_host for name in options.devices]  # DeviceError now, not after the data
     out = Path(options.out or Path("runs") / recipe.name)
     if not options.save_every > 0:
@@ -103,11 +122,13 @@ def run(options):
     first_run = out / footnote3.STAGES[0] if options.footnote_3 else out
     if options.init_from and not any(first_run.glob("checkpoint-*")):
         finetune.read(options.init_from)  # raises CheckpointError now, before the data set is loaded
-    dataset = load_dataset(recipe.data, options.seed)
+    dataset = load_dataset(recipe.data, options.seed, print_line if world.leads else lambda text: None)
     recipe = recipes.with_classes(recipe, len(dataset.classes))
-    show = print_if_possible
+    show = print_if_possible if world.leads else lambda text: None
     show(recipes.to_toml(recipe))
     devices = f"devices {' '.join(options.devices)}{kernels_note(options)}"
+    if world.size > 1:
+        devices = f"{world.size} ranks, {devices}"
     show(f"{describe_dataset(dataset)}; results go to {out}; {devices}, seed {options.seed}")
     if all(on_host) and (line := memory.warning(alexnet.describe(recipe.net, recipe.init), recipe.learning.batch)):
         show(f"warning: {line}")
@@ -116,7 +137,12 @@ def run(options):
         options.init_from,
     )  # fmt: skip
     train = footnote3.train if options.footnote_3 else runs_train.train
-    result = train(recipe, dataset, out, options.devices, options.seed, show, resume_options, kernels=options.kernels)
+    result = train(
+        recipe, dataset, out, options.devices, options.seed, show, resume_options, kernels=options.kernels, world=world,
+        how=options.sum,
+    )  # fmt: skip
+    if not world.leads:
+        return
     last_run = out / footnote3.STAGES[-1] if options.footnote_3 else out
     for path, reason in retention.pinned(checkpoint.by_step(last_run)).items():
         show(f"{path} is kept: {reason}")

@@ -20,7 +20,7 @@ def versions():
         "date": time.strftime("%Y-%m-%d"),
         "CPU": _processor(),
         "processors": os.cpu_count(),
-        "threads": parallel.workers().count,
+        "threads": parallel.workers().threads,
         "system": f"{platform.system()} {platform.machine()}",
         "tinyalex": __version__,
         "Python": platform.python_version(),

@@ -9,7 +9,7 @@ import contextlib
 import math
 import string
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Integral
 
 import numpy as np
@@ -254,14 +254,31 @@ class Network:
         if dtype.kind not in "fc":
             raise ShapeError(f"images: got {dtype}, this network reads {self.dtype}; use images.astype('{self.dtype}')")
 
-    def backward(self, dlogits: Array) -> None:
-        """Compute every parameter's gradient from the loss's gradient with respect to the logits, (n, classes)."""
+    def backward(self, dlogits: Array, head_done: Callable[[], object] | None = None) -> None:
+        """Compute every parameter's gradient.
+
+        Parameters
+        ----------
+        dlogits : array, shape (n, classes)
+            The gradient of the loss with respect to the logits.
+        head_done : callable, optional
+            Called when the gradients of the `head`, the fully connected stages, are there.
+        """
         dys = [dlogits] + [None] * (len(self.devices) - 1)
-        for stage in reversed(self.executors):
-            dys = stage.backward(dys, self.devices)
+        for number in reversed(range(len(self.executors))):
+            dys = self.executors[number].backward(dys, self.devices)
+            if head_done and number == len(self.trunk):
+                head_done()
 
     def loss_and_backward(
-        self, images: np.ndarray | DeviceBatch, labels: np.ndarray, *, training: bool = True, step: Step | None = None
+        self,
+        images: np.ndarray | DeviceBatch,
+        labels: np.ndarray,
+        *,
+        training: bool = True,
+        step: Step | None = None,
+        share: float = 1.0,
+        head_done: Callable[[], object] | None = None,
     ) -> tuple[Array, Array]:
         """Run forward, loss and backward for a batch; the gradients stay in the parameters.
 
@@ -273,6 +290,11 @@ class Network:
             False gives the gradient of the net as it is at test time.
         step : Step, optional
             As in `forward`.
+        share : float
+            If these are a part of a batch: their share of it. Loss and gradients are multiplied by it, so that those of
+            all parts add up to the batch's.
+        head_done : callable, optional
+            As in `backward`.
 
         Returns
         -------
@@ -292,7 +314,10 @@ class Network:
         with self.devices[0] as device, fitting(self.devices, len(images)):
             logits = self.forward(images, training=training, step=step)
             loss = self.loss.forward_checked(logits, device.put(labels))
-            self.backward(self.loss.backward())
+            dlogits = self.loss.backward()
+            if share != 1:
+                loss, dlogits = loss * share, dlogits * share
+            self.backward(dlogits, head_done)
         return loss, logits
 
     def predict(self, images: np.ndarray | DeviceBatch, batch: int = 128) -> np.ndarray:

@@ -120,6 +120,7 @@ RULES: dict[str, Rule] = {
     "data.colour": _choice("none", "2012", "paper"),
     "data.colour_noise": _NOT_NEGATIVE,
     "learning.batch": _whole(1),
+    "learning.parts": _whole(0),
     "learning.epochs": _whole(1),
     "learning.rate": _POSITIVE,
     "learning.bias_rate": _NOT_NEGATIVE,

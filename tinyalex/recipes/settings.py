@@ -159,6 +159,9 @@ class Phase(_Checked):
 class Learning(_Checked):
     """How the net learns (paper section 5); `epochs` and `warmup` are passes over the training images.
 
+    A batch is divided into `parts`, whose gradients are computed one by one and summed in a fixed order: any number of
+    processes up to it gives the same bits. 0 means as many as there are processes when a run begins.
+
     Schedule "phases" uses `phases` (without any, `rate` all the time); the other schedules have no phases. "plateau"
     divides the rate by 10 after `patience` epochs without a better test error, at most `drops` times. "cosine" lowers
     it along half a cosine to near zero. `bias_rate` is a multiple of the rate. `layer_weight_decay` is for layers whose
@@ -167,6 +170,7 @@ class Learning(_Checked):
 
     section = "learning"
     batch: int = 128
+    parts: int = 0
     epochs: int = 90
     rate: float = 0.01
     bias_rate: float = 1.0

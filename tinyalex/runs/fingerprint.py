@@ -47,6 +47,17 @@ def take(devices):
     return found
 
 
+def of_training(training):
+    """Return the fingerprint of this process as it trains.
+
+    Where batches are divided into parts, "threads" is the number of shares of a part's work, on which its bits depend.
+    """
+    found = take(training.network.devices)
+    if training.data_parallel and training.how != "ordered":
+        found["sum of gradients"] = f"{training.how}, {training.world.size} ranks"
+    return found
+
+
 def differences(old, new):
     """Return what differs between two fingerprints, ``"threads 2, now 1"``; "" if nothing does."""
     keys = [*old, *(key for key in new if key not in old)]

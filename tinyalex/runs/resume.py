@@ -116,6 +116,18 @@ def start(
     return origin
 
 
+def parts(recipe_: Recipe, folder: Path, ranks: int) -> int:
+    """Return into how many parts the batches of the run in a folder are divided: see ``learning.parts``.
+
+    For a new run the recipe's number or, if that is 0, the number of ranks; 0 if there is only one.
+    """
+    given = recipe_.learning.parts
+    if given or not any(folder.glob("checkpoint-*.safetensors")):
+        return given or (ranks if ranks > 1 else 0)
+    _, metadata = run_folder.read(checkpoint.newest(folder))
+    return recipe.parse(metadata["recipe"]).learning.parts
+
+
 def _same_run(
     training: Training, folder: Path, options: ResumeOptions, show: Callable[[str], object]
 ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -151,7 +163,7 @@ def _same_run(
         )
     if changed:
         show(f"changed from step {metadata['step']} on: the run had {changes}")
-    differences = fingerprint.differences(metadata.get("fingerprint") or {}, fingerprint.take(training.network.devices))
+    differences = fingerprint.differences(metadata.get("fingerprint") or {}, fingerprint.of_training(training))
     if differences and options.exact:
         raise CheckpointError(
             f"{folder}: the run here was made with {differences}; restore that to resume it, or leave out --exact"

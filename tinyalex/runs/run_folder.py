@@ -112,7 +112,7 @@ def snapshot(
         "words": list(training.dataset.words),
         "dataset": training.dataset.identity,
         "origin": origin,
-        "fingerprint": fingerprint.take(training.network.devices),
+        "fingerprint": fingerprint.of_training(training),
     }
     return tensors | {"data/mean": training.dataset.mean, "epoch/seen": state["epoch_metrics"]}, metadata
 
@@ -220,8 +220,8 @@ def remove_partial_files(folder: str | Path) -> None:
 
 
 def next_batch(training: Training) -> Any:
-    """Return the next `Batch` of a `Training`."""
-    with contextlib.closing(training.batches()) as batches:
+    """Return the next `Batch` of a `Training`, the whole of it."""
+    with contextlib.closing(training.batches(whole=True)) as batches:
         return next(batches)
 
 

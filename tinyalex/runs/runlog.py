@@ -33,6 +33,22 @@ def quietly(show):
     return say
 
 
+class NoLog:
+    """In place of a `Log`, on ranks that write none."""
+
+    def write(self, event, **fields):
+        """Do nothing, as all methods here."""
+
+    def step(self, **figures):
+        pass
+
+    def say(self, text):
+        pass
+
+    def close(self):
+        pass
+
+
 class Log:
     """Writes ``log.jsonl``, and shows lines of text and a progress bar.
 

@@ -3,18 +3,21 @@
 import contextlib
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tinyalex.ranks.world import ALONE, World
 from tinyalex.recipes.recipe import Recipe, to_toml
-from tinyalex.runs import resume, run_folder
+from tinyalex.runs import fingerprint, resume, run_folder
 from tinyalex.runs.checkpoint_manager import CheckpointManager
 from tinyalex.runs.replay import explain_divergence
+from tinyalex.runs.requests import AgreedRequests
 from tinyalex.runs.resume import ResumeOptions
-from tinyalex.runs.runlog import Log, quietly
-from tinyalex.system import storage
+from tinyalex.runs.runlog import Log, NoLog, quietly
+from tinyalex.system import hashes, storage
 from tinyalex.system.signals import StopRequests
 from tinyalex.training import health
 from tinyalex.training.evaluation import Score, evaluate
@@ -32,6 +35,8 @@ def train(
     options: ResumeOptions | None = None,
     stop_condition: Callable[[Training], bool] | None = None,
     kernels: bool = True,
+    world: World = ALONE,
+    how: str = "ordered",
 ) -> Score:
     """Train a network, or resume the run in `out`, and write a log and checkpoints there.
 
@@ -50,34 +55,56 @@ def train(
         Called as ``stop_condition(training)`` before each epoch; training ends there if it returns True.
     kernels : bool
         As in `Network.build`.
+    world : World
+        The ranks that train together, each of which calls this function. Rank 0 writes and shows.
+    how : {"ordered", "fast"}
+        How they sum their gradients: see `tinyalex.ranks.sums`.
 
     Returns
     -------
     Score
         The network's score on the test images, at the end.
     """
-    out, test, show, options = Path(out), dataset.need("test"), quietly(show), options or ResumeOptions()
-    run_folder.check_files(out)
-    training = Training(recipe, dataset, devices, seed, kernels)
+    out, options = Path(out), options or ResumeOptions()
+    dataset.need("test")
+    show = quietly(show) if world.leads else lambda text: None
+    if world.leads:
+        run_folder.check_files(out)
+    parts = world.broadcast(resume.parts(recipe, out, world.size) if world.leads else None)
+    recipe = replace(recipe, learning=replace(recipe.learning, parts=parts))
+    training = Training(recipe, dataset, devices, seed, kernels, world, how)
     steps, result = training.recipe.learning.epochs * training.steps_per_epoch, None
-    with run_folder.hold(out), StopRequests(saves=True) as stop, contextlib.ExitStack() as stack:
-        origin = resume.start(training, out, options, show)
-        storage.write_text(out / run_folder.RECIPE, to_toml(training.recipe))
-        log = stack.enter_context(contextlib.closing(Log(out, steps, training.step, show, len(training.errors))))
+    with contextlib.ExitStack() as stack:
+        signals = stack.enter_context(StopRequests(saves=True))
+        requests = AgreedRequests(signals, world) if training.data_parallel else None
+        if requests:
+            training.agree = requests.agree
+        origin, log = None, NoLog()  # type: tuple[dict[str, Any] | None, Log | NoLog]
+        if world.size > 1:
+            world.check_equal(_facts(training))
+        if world.leads:
+            stack.enter_context(run_folder.hold(out))
+            origin = resume.start(training, out, options, show)
+            storage.write_text(out / run_folder.RECIPE, to_toml(training.recipe))
+            log = stack.enter_context(contextlib.closing(Log(out, steps, training.step, show, len(training.errors))))
+        if world.size > 1:
+            _share_state(training)
         if origin and not training.step:
             log.write("begin", time=time.time(), epoch=training.epoch, step=training.step, origin=origin)
-        checkpoints = CheckpointManager(training, out, log, stop, options, origin)
+        checkpoints = CheckpointManager(training, out, log, requests or signals, options, origin)
+        if requests:
+            requests.late = checkpoints.late
         stack.enter_context(checkpoints.saved_on_data_error())
         stack.enter_context(explain_divergence(training, out, log))
         while not _finished(training, stop_condition):
             tested_epochs, trained_epochs = len(training.errors), training.step // training.steps_per_epoch
             if tested_epochs == trained_epochs:  # else the run was stopped between an epoch and its test
                 _train_epoch(training, log, checkpoints)
-            result = evaluate(
-                training.network, test, dataset.mean, training.recipe, after_batch=checkpoints.save_if_due
-            )
+            result = _test(training, checkpoints.save_if_due)
             training.errors.append(result.top1_error)
-            dead = health.dead_relu_fraction(training.network, run_folder.next_batch(training).images)
+            dead = {}
+            if world.leads:
+                dead = health.dead_relu_fraction(training.network, run_folder.next_batch(training).images)
             now = {"time": time.time(), "epoch": training.epoch, "step": training.step}
             scores, top5 = result._asdict(), f"  top-5 {result.top5_error:.2%}"
             if len(training.dataset.classes) <= 5:  # then the right class is always among the first five
@@ -87,11 +114,44 @@ def train(
             log.say(f"epoch {training.epoch:.0f}  test error {result.top1_error:.2%}{top5}")
             checkpoints.monitor.dead_relus(dead)
             checkpoints.save(tested=True)
-        result = result or evaluate(
-            training.network, test, dataset.mean, training.recipe, after_batch=checkpoints.stop_if_requested
-        )
+        result = result or _test(training, checkpoints.stop_if_requested)
+        if requests:
+            requests.agree()
         checkpoints.stop_if_requested()
     return result
+
+
+def _facts(training: Training) -> dict[str, str]:
+    # What has to be the same on all ranks.
+    machine = fingerprint.of_training(training)
+    return {
+        "the recipe": hashes.text(to_toml(replace(training.recipe, data=replace(training.recipe.data, set=""))))[:8],
+        "the data set": training.dataset.identity[:8],
+        "the seed": str(training.seed),
+        "the sum of gradients": training.how,
+    } | {f"the version of {name}": machine[name] for name in ("tinyalex", "Python", "NumPy", "BLAS")}
+
+
+def _share_state(training: Training) -> None:
+    # Gives all ranks the state of rank 0, which has read it from a checkpoint or begun anew.
+    world, state = training.world, training.state_dict()
+    for kind in ("values", "momenta"):
+        state[kind] = {name: world.broadcast_array(array) for name, array in state[kind].items()}
+    rest = {key: value for key, value in state.items() if key not in ("values", "momenta")}
+    training.load_state_dict(state | world.broadcast(rest))
+
+
+def _test(training: Training, after_batch: Callable[[], object]) -> Score:
+    # Ranks test different numbers of batches: they cannot agree on requests before all are done.
+    world, dataset = training.world, training.dataset
+    return evaluate(
+        training.network,
+        dataset.need("test"),
+        dataset.mean,
+        training.recipe,
+        after_batch=None if world.size > 1 else after_batch,
+        world=world,
+    )
 
 
 def _finished(training: Training, stop_condition: Callable[[Training], bool] | None) -> bool:
@@ -100,7 +160,7 @@ def _finished(training: Training, stop_condition: Callable[[Training], bool] | N
     return training.finished or bool(stop_condition and between and stop_condition(training))
 
 
-def _train_epoch(training: Training, log: Log, checkpoints: CheckpointManager) -> None:
+def _train_epoch(training: Training, log: Log | NoLog, checkpoints: CheckpointManager) -> None:
     # Trains from the current step to the end of the epoch.
     means, batches, started, images = RunningMeans(training), training.batches(), time.monotonic(), 0
     with contextlib.closing(batches):

@@ -20,6 +20,7 @@ from tinyalex.datasets.loading.batches import test_batches
 from tinyalex.errors import DataError, UsageError
 from tinyalex.labels import check as check_labels
 from tinyalex.network.network import Network
+from tinyalex.ranks.world import ALONE, World
 from tinyalex.recipes.recipe import Recipe
 
 
@@ -87,6 +88,7 @@ def probabilities(
     recipe: Recipe,
     views: int = 1,
     after_batch: Callable[[], object] | None = None,
+    world: World = ALONE,
 ) -> np.ndarray:
     """Return a network's class probabilities for test images, averaged over views after the softmax (paper §4.1).
 
@@ -101,6 +103,8 @@ def probabilities(
         How many crops of each image: see `augment.views`.
     after_batch : callable, optional
         Called after every batch; if it raises an exception, the evaluation ends with it.
+    world : World
+        Of several ranks each computes some of the batches; all get the result, whose bits are those of one rank.
 
     Returns
     -------
@@ -115,12 +119,19 @@ def probabilities(
         )
     batch, parts = recipe.learning.batch, []
     images_per_batch = max(1, batch // views)
-    with contextlib.closing(test_batches(images, mean, recipe, images_per_batch, views, network.devices)) as batches:
+
+    def share(count: int) -> slice:
+        return slice(count * world.rank // world.size, count * (world.rank + 1) // world.size)
+
+    with contextlib.closing(
+        test_batches(images, mean, recipe, images_per_batch, views, network.devices, share=share)
+    ) as batches:
         for crops in batches:
             parts.append(network.predict(crops.images, batch).reshape(len(crops.labels), views, -1).mean(axis=1))
             if after_batch:
                 after_batch()
-    return np.concatenate(parts) if parts else np.empty((0, network.classes), network.dtype)
+    own = np.concatenate(parts) if parts else np.empty((0, network.classes), network.dtype)
+    return np.concatenate(world.agree(own, "testing")) if world.size > 1 else own
 
 
 def evaluate(
@@ -130,6 +141,8 @@ def evaluate(
     recipe: Recipe,
     views: int = 1,
     after_batch: Callable[[], object] | None = None,
+    world: World = ALONE,
 ) -> Score:
     """Score a network on test images; the parameters are those of `probabilities`."""
-    return score(probabilities(network, images, mean, recipe, views, after_batch), np.asarray(images.labels))
+    found = probabilities(network, images, mean, recipe, views, after_batch, world)
+    return score(found, np.asarray(images.labels))

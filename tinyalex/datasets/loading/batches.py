@@ -39,7 +39,9 @@ class Batches:
         self._batches.close()
 
 
-def training_batches(dataset, recipe, seed, epoch, first_batch=0, colour_noise=None, devices=(), threads=None):
+def training_batches(
+    dataset, recipe, seed, epoch, first_batch=0, colour_noise=None, devices=(), threads=None, share=None
+):
     """Go through the training set once; the bits do not depend on the devices or the number of threads.
 
     Parameters
@@ -52,21 +54,23 @@ def training_batches(dataset, recipe, seed, epoch, first_batch=0, colour_noise=N
         The devices that read the images.
     threads : int, optional
         Threads that read images, and for the CPU also crop them. Default: 1 if all devices are the CPU, else 4.
+    share : callable, optional
+        See `loader.Epoch`.
 
     Returns
     -------
     Batches
         Of `loader.Batch`. Unless all devices are the CPU, ``images`` is a `DeviceBatch` on the devices.
     """
-    return _deliver(loader.Epoch(dataset, recipe, seed, epoch, colour_noise), first_batch, devices, threads)
+    return _deliver(loader.Epoch(dataset, recipe, seed, epoch, colour_noise, share), first_batch, devices, threads)
 
 
-def test_batches(images, mean, recipe, batch, views=1, devices=(), threads=None):
+def test_batches(images, mean, recipe, batch, views=1, devices=(), threads=None, share=None):
     """Go through a set in its own order, with the same views of every image.
 
     Parameters
     ----------
-    images, mean, recipe, batch, views
+    images, mean, recipe, batch, views, share
         See `loader.Views`.
     devices, threads
         See `training_batches`.
@@ -76,7 +80,8 @@ def test_batches(images, mean, recipe, batch, views=1, devices=(), threads=None)
     Batches
         As `training_batches` returns them, with the ``views`` crops of an image in consecutive rows.
     """
-    return _deliver(loader.Views(images, mean, recipe, batch, views), 0, devices, threads)
+    source = loader.Views(images, mean, recipe, batch, views, share)
+    return _deliver(source, source.first, devices, threads)
 
 
 def _deliver(source, first_batch, devices, threads):

@@ -1,0 +1,133 @@
+"""Starts a command as several ranks with MPI's own launcher, and deals a machine's devices out to them."""
+
+import importlib.util
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import IO
+
+from tinyalex.errors import DeviceError, UsageError
+from tinyalex.ranks.world import World
+
+_ABORTED = re.compile(r"Abort\(\d+\) on node \d+ ")  # what MPICH says of ranks that have said themselves why they end
+_BANNER, _BANNER_END = "=   BAD TERMINATION OF ONE OF YOUR APPLICATION", "Please see the FAQ page"
+
+
+def mpiexec() -> str:
+    """Return the path of the launcher that belongs to this Python's MPI, or else of the first one in PATH.
+
+    Raises
+    ------
+    UsageError
+        If there is none, or no mpi4py.
+    """
+    beside = Path(sys.executable).parent / "mpiexec"
+    found = str(beside) if beside.is_file() else shutil.which("mpiexec")
+    if not found or importlib.util.find_spec("mpi4py") is None:
+        missing = "mpi4py" if found else "mpiexec"
+        raise UsageError(f"--ranks: {missing} is not installed; install the extra: pip install '.[mpi]'")
+    return found
+
+
+def run(ranks: int, argv: Sequence[str]) -> int:
+    """Run a tinyalex command as several ranks on this machine and return its exit code.
+
+    Parameters
+    ----------
+    ranks : int
+    argv : sequence of str
+        The command's arguments, without the program's name.
+    """
+    command = [mpiexec(), "-n", str(ranks), sys.executable, "-m", "tinyalex", *argv]
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher has it as well, and hands it on
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, restore_signals=True)
+    handlers = {number: signal.signal(number, lambda n, _: process.send_signal(n)) for number in _FORWARDED}
+    try:
+        killed: list[str] = []
+        pumps = [
+            threading.Thread(target=_pump, args=(process.stdout, sys.stdout.buffer, killed)),
+            threading.Thread(target=_pump, args=(process.stderr, sys.stderr.buffer, killed)),
+        ]
+        for pump in pumps:
+            pump.start()
+        code = process.wait()
+        for pump in pumps:
+            pump.join()
+    finally:
+        for number, handler in [*handlers.items(), (signal.SIGINT, interrupt)]:
+            signal.signal(number, handler)
+    if killed:
+        raise DeviceError(
+            f"a rank ended without a message ({killed[0]}); the last checkpoint is whole, the same command resumes "
+            "the run"
+        )
+    return code
+
+
+_FORWARDED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+
+
+def _pump(source: IO[bytes], target: IO[bytes], killed: list[str]) -> None:
+    # Hand lines on, without those in which MPICH reports that a rank has ended.
+    inside, rule = False, b""
+    for line in source:
+        text = line.decode(errors="replace")
+        if text.startswith("=====") and not inside:
+            rule = line
+            continue
+        if text.startswith(_BANNER):
+            inside, rule = True, b""
+        elif rule:
+            _write(target, rule)
+            rule = b""
+        if inside:
+            if "EXIT STRING: " in text:
+                killed.append(text.split("EXIT STRING: ")[1].strip().lower())
+            inside = _BANNER_END not in text
+        elif not _ABORTED.match(text):
+            _write(target, line)
+
+
+def _write(target: IO[bytes], line: bytes) -> None:
+    try:
+        target.write(line)
+        target.flush()
+    except OSError:  # the reader of our output has closed it
+        pass
+
+
+def own_devices(devices: Sequence[str], world: World) -> list[str]:
+    """Return the devices of this rank: all ranks of a machine share the CPU, GPUs are dealt out to them in order.
+
+    Parameters
+    ----------
+    devices : sequence of str
+        Those of this machine, as many for each of its ranks.
+
+    Raises
+    ------
+    UsageError
+        If they cannot be divided evenly, or two ranks would get the same GPU.
+    """
+    if world.size == 1 or all(name == "cpu" for name in devices):
+        return list(devices)
+    each, rest = divmod(len(devices), world.local_size)
+    if rest or not each:
+        raise UsageError(
+            f"--devices: {len(devices)} for {world.local_size} ranks on this machine; give each rank as many, for "
+            "example one GPU or two"
+        )
+    dealt = [tuple(devices[each * rank : each * (rank + 1)]) for rank in range(world.local_size)]
+    for rank, others in enumerate(dealt):
+        for name in others:
+            earlier = next((number for number in range(rank) if name in dealt[number]), None)
+            if earlier is not None:
+                raise UsageError(
+                    f"--devices: ranks {earlier} and {rank} would share {name}; give each rank its own GPU"
+                )
+    return list(dealt[world.local_rank])
