@@ -33,18 +33,19 @@ MAY_IMPORT = {
     "randomness": (),
     "recipes": (),
     "claims": (),
+    "ranks": (),
     "system": (),
     "devices": (),
     "kernels": ("devices",),
     "layers": ("kernels", "devices"),
-    "network": ("layers", "kernels", "devices", "recipes"),
+    "network": ("layers", "ranks", "kernels", "devices", "recipes"),
     "datasets": ("kernels", "devices", "system"),
-    "training": ("network", "datasets", "layers", "kernels", "devices", "recipes"),
-    "runs": ("training", "network", "devices", "recipes", "system"),
+    "training": ("network", "datasets", "layers", "ranks", "kernels", "devices", "recipes"),
+    "runs": ("training", "network", "ranks", "devices", "recipes", "system"),
     "gradcheck": ("network", "layers", "devices", "recipes"),
     "figures": ("layers", "system"),
     "gallery": ("runs", "training", "network", "layers", "datasets", "recipes", "figures"),
-    "experiments": ("runs", "training", "datasets", "recipes", "system", "figures"),
+    "experiments": ("runs", "training", "ranks", "datasets", "recipes", "system", "figures"),
     "prepare": ("datasets", "system", "figures"),
     "bench": ("training", "network", "layers", "devices", "recipes", "system", "figures"),
     "commands": (
@@ -60,9 +61,9 @@ MAY_IMPORT = {
             "network",
             "prepare",
         ),
-        *("recipes", "runs", "system", "training"),
+        *("ranks", "recipes", "runs", "system", "training"),
     ),
-    "cli": ("commands", "devices"),
+    "cli": ("commands", "devices", "ranks"),
     "__main__": ("cli",),
 }
 EVERYWHERE = {"", "errors", "labels", "randomness", "words"}
@@ -183,7 +184,11 @@ def test_dependencies_are_the_declared_ones():
         "threadpoolctl",
         "safetensors",
     } | sys.stdlib_module_names
-    more = {"tinyalex.datasets.zstd": {"zstandard"}, "tinyalex.devices.cuda": CUPY} | dict.fromkeys(TORCH, {"torch"})
+    more = {
+        "tinyalex.datasets.zstd": {"zstandard"},
+        "tinyalex.devices.cuda": CUPY,
+        "tinyalex.ranks.world": {"mpi4py"},
+    } | dict.fromkeys(TORCH, {"torch"})
     others = {name: set(top_level_imports(tree)) - allowed - more.get(name, set()) for name, tree in TREES.items()}
     assert {name: found for name, found in others.items() if found} == {}
 

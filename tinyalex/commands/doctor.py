@@ -22,7 +22,7 @@ def options(command):
 
 
 def run(options):
-    """Print ten lines about the machine, or the same as JSON."""
+    """Print eleven lines about the machine, or the same as JSON."""
     if options.data is not None or options.full:
         verify = shlex.join(["tinyalex", "verify", options.data or "DATA", *(["--full"] if options.full else [])])
         raise UsageError(f"doctor: looks at the machine only; to check a prepared set, type {verify}")
@@ -39,11 +39,13 @@ def inspect_machine():
         "cpu"; "processors", those of the machine; "usable", those that this process may use; "blas", "numpy", "python",
         "threads"; "memory", with "total" and "free" bytes; "container",
         its limits of "cpus", "memory" in bytes, and "processes", each None if there is none; "cuda", from
-        `tinyalex.devices.cuda.look`; "torch", PyTorch's version or None; "recipes", from `memory_of`.
+        `tinyalex.devices.cuda.look`; "torch", PyTorch's version or None; "ranks", from
+        `tinyalex.ranks.launch.engine`; "recipes", from `memory_of`.
     """
     from tinyalex.devices import container, cuda, parallel
     from tinyalex.devices.machine import versions
     from tinyalex.network import memory
+    from tinyalex.ranks import launch
     from tinyalex.recipes import recipe
 
     found, (total, free) = versions(), memory.host()
@@ -63,6 +65,7 @@ def inspect_machine():
         },
         "cuda": cuda.look(),
         "torch": _version("torch"),
+        "ranks": launch.engine(),
         "recipes": [memory_of(name) for name in recipe.names()],
     }
 
@@ -81,7 +84,7 @@ def memory_of(name):
     made = recipe.load(name)
     if made.net.classes == 0:
         made = recipe.with_classes(made, CLASSES)
-    batch = made.learning.batch
+    batch = made.learning.images_at_once()
     return {
         "name": name,
         "batch": batch,
@@ -105,6 +108,7 @@ def text(report):
         "driver": driver,
         "GPUs": gpus or (cuda["missing"] if cuda["cupy"] else "unknown without CuPy"),
         "peers": _peers(cuda["gpus"]),
+        "ranks": _engine(report["ranks"]),
         "PyTorch": f"{report['torch'] or 'not installed'}; used only by the tests and tinyalex bench",
         "recipes": _fits(report),
     }
@@ -152,6 +156,15 @@ def _fits(report):
         fitting = ", ".join(entry["name"] for entry in report["recipes"] if entry["name"] not in too_large) or "none"
         return f"fit on {device}: {fitting}; too large: {', '.join(too_large)} ({about}; use a smaller learning.batch)"
     return f"all fit on {device}; {about}"
+
+
+def _engine(engine):
+    if not engine["mpi4py"]:
+        return "one process only (for --ranks: pip install 'tinyalex[mpi]')"
+    if not engine["launcher"]:
+        return f"mpi4py {engine['mpi4py']}, but no mpiexec (pip install 'tinyalex[mpi]')"
+    nccl = f"NCCL {engine['nccl']}" if engine["nccl"] else "no NCCL"
+    return f"mpi4py {engine['mpi4py']}, {engine['library']}, {engine['launcher']}; {nccl}"
 
 
 def _gib(size):

@@ -13,7 +13,7 @@ from tinyalex.commands.common import (
     print_to_stderr,
     score_line,
 )
-from tinyalex.commands.options import DATA, RUN, kernels_note, machine, no_kernels, test_share, user_path
+from tinyalex.commands.options import DATA, RUN, kernels_note, machine, no_kernels, ranks, test_share, user_path
 
 
 def options(command):
@@ -42,25 +42,31 @@ def options(command):
     )
     command.add_argument("--json", action="store_true", help="print a JSON object; errors are fractions")
     machine(command)
+    ranks(command)
     no_kernels(command)
 
 
 def run(options):
     """Print the errors of each net on the test images, and those of their average."""
+    from tinyalex.ranks import launch
     from tinyalex.training import evaluation
 
+    world = options.world
+    options.devices = launch.own_devices(options.devices, world)
     scores, total, dataset, without_reflections = [], 0.0, None, []
     for path in options.runs:  # one at a time, because several nets may not fit into memory
         run = load_run(path, options.devices, options.kernels)
-        show = print_to_stderr if options.json else print_line
+        show = (print_to_stderr if options.json else print_line) if world.leads else lambda text: None
         dataset = dataset or load_dataset_of_run(run, options, show)
         images = check_classes(run, dataset).need("test")
-        found = evaluation.probabilities(run.network, images, run.mean, run.recipe, options.views)
+        found = evaluation.probabilities(run.network, images, run.mean, run.recipe, options.views, world=world)
         scores.append((path, run.metadata["step"], evaluation.score(found, images.labels)))
         total, words = total + found, run.words
         if options.views == 10 and not run.recipe.data.flip:
             without_reflections.append(path)
         del run
+    if not world.leads:
+        return
     average, labels = total / len(scores), np.asarray(images.labels)
     result = evaluation.score(average, labels)
     if options.json:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tinyalex.commands.common import load_dataset, print_if_possible, print_line, with_data
-from tinyalex.commands.options import DATA, changes, machine, test_share, user_path
+from tinyalex.commands.options import DATA, changes, machine, ranks, test_share, user_path
 from tinyalex.errors import UsageError
 from tinyalex.experiments.catalogue import COMPARISONS, RACE
 from tinyalex.recipes import recipe as recipes
@@ -52,6 +52,7 @@ def options(command):
         help="save everything in DIR/NAME; an experiment that was stopped there is resumed (default: experiments)",
     )
     machine(command)
+    ranks(command)
 
 
 def run(options):
@@ -59,7 +60,12 @@ def run(options):
     from tinyalex.devices.device import Device
     from tinyalex.experiments import catalogue, report
     from tinyalex.experiments.experiment import experiment
+    from tinyalex.ranks import launch
 
+    world = options.world
+    if world.size > 1 and options.name == RACE:
+        raise UsageError(f"--ranks: {RACE} searches one rate after the other; leave out --ranks")
+    options.devices = launch.own_devices(options.devices, world)
     recipe = _recipe(options)
     if options.name != RACE:
         catalogue.find(options.name, recipe)  # raises UsageError now if this net cannot be varied that way
@@ -72,10 +78,11 @@ def run(options):
     dataset = _images(recipe, options.train_images, options.test_images)
     recipe = recipes.with_classes(recipe, len(dataset.classes))
     out = Path(options.out) / options.name
-    print_line(f"{options.name}: seeds {list(range(seeds))}, devices {' '.join(options.devices)}; results go to {out}")
-    result = experiment(
-        options.name, recipe, dataset, out, seeds, options.devices, options.search_epochs, print_if_possible
-    )
+    show = print_if_possible if world.leads else lambda text: None
+    show(f"{options.name}: seeds {list(range(seeds))}, devices {' '.join(options.devices)}; results go to {out}")
+    result = experiment(options.name, recipe, dataset, out, seeds, options.devices, options.search_epochs, show, world)
+    if not world.leads:
+        return
     print_line("\n" + report.text(result))
     paths, reason = report.write(result, out)
     print_line(f"saved {', '.join(map(str, paths))}")

@@ -130,7 +130,8 @@ def run(options):
     if world.size > 1:
         devices = f"{world.size} ranks, {devices}"
     show(f"{describe_dataset(dataset)}; results go to {out}; {devices}, seed {options.seed}")
-    if all(on_host) and (line := memory.warning(alexnet.describe(recipe.net, recipe.init), recipe.learning.batch)):
+    at_once = recipe.learning.images_at_once(world.size)
+    if all(on_host) and (line := memory.warning(alexnet.describe(recipe.net, recipe.init), at_once)):
         show(f"warning: {line}")
     resume_options = ResumeOptions(
         options.fresh, options.change, options.exact, options.weak_signal, 60 * options.save_every, _command(options),

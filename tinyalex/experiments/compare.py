@@ -1,5 +1,6 @@
 """Run a comparison: train each net with several seeds, and compute the differences of their errors."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,12 @@ import numpy as np
 from tinyalex.datasets import sample
 from tinyalex.experiments.effect import effect
 from tinyalex.experiments.trial import trial
+from tinyalex.ranks.world import ALONE
 
 MEASURES = ("top1_error", "top5_error", "train_error", "gap")
 
 
-def compare(comparison, recipes, dataset, out, seeds, devices, show):
+def compare(comparison, recipes, dataset, out, seeds, devices, show, world=ALONE):
     """Train all nets of a comparison with all seeds.
 
     Parameters
@@ -28,6 +30,8 @@ def compare(comparison, recipes, dataset, out, seeds, devices, show):
     devices : sequence of str
     show : callable
         Called with a line of text for each net and seed.
+    world : World
+        Of several ranks each trains some of the nets; rank 0 then reads what all have saved.
 
     Returns
     -------
@@ -37,11 +41,20 @@ def compare(comparison, recipes, dataset, out, seeds, devices, show):
         "half", "verdict"}`` as in `effect.Effect`. Errors are fractions; with one seed "deviation" and "half" are None.
     """
     arms = [{"name": arm.name} | {measure: [] for measure in MEASURES} for arm in comparison.arms]
+
+    def errors_of(arm, recipe, seed):
+        images = dataset if arm.whole_images else sample.centre(dataset, recipe.net.input)
+        folder = Path(out) / f"{arm.folder or _folder_name(arm.name)}-{seed}"
+        return trial(recipe, images, folder, devices, seed, show=lambda line: None)
+
+    if world.size > 1:
+        trials = list(itertools.product(range(seeds), zip(comparison.arms, recipes, strict=True)))
+        for seed, (arm, recipe) in trials[world.rank :: world.size]:
+            errors_of(arm, recipe, seed)
+        world.wait_for_all()
     for seed in range(seeds):  # seeds in the outer loop: when stopped, all nets have been trained equally often
         for arm, errors, recipe in zip(comparison.arms, arms, recipes, strict=True):
-            images = dataset if arm.whole_images else sample.centre(dataset, recipe.net.input)
-            folder = Path(out) / f"{arm.folder or _folder_name(arm.name)}-{seed}"
-            found = trial(recipe, images, folder, devices, seed, show=lambda line: None)
+            found = errors_of(arm, recipe, seed)
             for measure in MEASURES:
                 errors[measure].append(found[measure])
             show(

@@ -1,15 +1,18 @@
 """Run one experiment in its own folder, which is locked meanwhile."""
 
+import contextlib
+
 from tinyalex import __version__
 from tinyalex.experiments import catalogue, report
 from tinyalex.experiments.compare import compare
 from tinyalex.experiments.race import race
 from tinyalex.experiments.trial import check_settings
+from tinyalex.ranks.world import ALONE
 from tinyalex.system import lock, ownership
 from tinyalex.words import counted
 
 
-def experiment(name, recipe, dataset, out, seeds, devices, search_epochs, show):
+def experiment(name, recipe, dataset, out, seeds, devices, search_epochs, show, world=ALONE):
     """Run an experiment, or resume one that was stopped.
 
     Parameters
@@ -28,6 +31,8 @@ def experiment(name, recipe, dataset, out, seeds, devices, search_epochs, show):
         Epochs after which the race compares learning rates.
     show : callable
         Called with lines of text.
+    world : World
+        The ranks among which the trainings are divided: each trains whole nets. Only rank 0 locks the folder.
 
     Returns
     -------
@@ -43,10 +48,13 @@ def experiment(name, recipe, dataset, out, seeds, devices, search_epochs, show):
         "data": {"identity": dataset.identity, "shown": _shown(dataset), "classes": len(dataset.classes)},
         "made_with": f"tinyalex {__version__}",
     }
-    report.check_files(out)
-    with lock.hold(out, "experimenting", "--out"):
-        ownership.remove_partial_files(out)
-        check_settings(out, recipe, dataset)
+    if world.leads:
+        report.check_files(out)
+    with lock.hold(out, "experimenting", "--out") if world.leads else contextlib.nullcontext():
+        if world.leads:
+            ownership.remove_partial_files(out)
+            check_settings(out, recipe, dataset)
+        world.wait_for_all()  # until the settings are checked
         if name == catalogue.RACE:
             title = {"title": "epochs to 25 % training error, ReLU and tanh", "section": "3.1, Figure 1"}
             paper = {"paper": [6.0], "source": "CIFAR-10: six times faster, for a net that the paper does not name"}
@@ -54,7 +62,7 @@ def experiment(name, recipe, dataset, out, seeds, devices, search_epochs, show):
         comparison, recipes = catalogue.find(name, recipe)
         title = {"title": comparison.title, "section": comparison.section}
         paper = {"paper": list(comparison.paper), "source": comparison.source, "found": comparison.found}
-        return about | title | paper | compare(comparison, recipes, dataset, out, seeds, devices, show)
+        return about | title | paper | compare(comparison, recipes, dataset, out, seeds, devices, show, world)
 
 
 def _shown(dataset):

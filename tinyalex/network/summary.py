@@ -7,6 +7,7 @@ import numpy as np
 
 from tinyalex.network.columns import Crossed, Shape
 from tinyalex.network.network import Network
+from tinyalex.ranks import ledger
 from tinyalex.recipes.recipe import Net, Recipe
 from tinyalex.words import counted
 
@@ -93,6 +94,20 @@ def exchanged(network: Network, batch: int) -> int:
     return batch * sum(
         sum(s.exchange.bytes_per_image(b).values()) for s, b in zip(network.stages, network.shapes, strict=False)
     )
+
+
+def for_ledger(network: Network) -> ledger.Net:
+    """Return what the bytes between the ranks of a data-parallel run depend on, of a network in its grouped form."""
+    dense = [
+        (p.shape[0] * getattr(layer, "groups", 1), p.shape[-1])
+        for stage in network.head
+        for column in stage.columns
+        for layer in column
+        for p in layer.parameters
+        if p.kind == "W"
+    ]
+    rest = sum(p.size for stage in network.trunk for column in stage.columns for x in column for p in x.parameters)
+    return ledger.Net(rest, tuple(dense))
 
 
 def text(recipe: Recipe, network: Network) -> str:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from importlib import metadata
 from pathlib import Path
 from typing import IO
 
@@ -99,6 +100,32 @@ def _write(target: IO[bytes], line: bytes) -> None:
         target.flush()
     except OSError:  # the reader of our output has closed it
         pass
+
+
+def engine() -> dict[str, str | None]:
+    """Return what this Python has for several ranks, without starting MPI.
+
+    Returns
+    -------
+    dict
+        "mpi4py", its version; "library", the MPI that was installed with it; "launcher", the path of mpiexec; "nccl",
+        the version of NCCL, which CuPy can load. Each is None if it is missing.
+    """
+    found: dict[str, str | None] = {name: _version(name) for name in ("mpi4py", "mpich")}
+    try:
+        launcher: str | None = mpiexec()
+    except UsageError:
+        launcher = None
+    nccl = next(filter(None, map(_version, ("nvidia-nccl-cu13", "nvidia-nccl-cu12"))), None)
+    library = f"MPICH {found['mpich']}" if found["mpich"] else "the system's MPI"
+    return {"mpi4py": found["mpi4py"], "library": library, "launcher": launcher, "nccl": nccl}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 def own_devices(devices: Sequence[str], world: World) -> list[str]:

@@ -111,9 +111,7 @@ class _OrderedSum:
 
     def _gather(self, whole: np.ndarray) -> None:
         # Every rank gives its slice to all others.
-        from mpi4py import MPI
-
-        self._world.communicator.Allgather(MPI.IN_PLACE, whole)
+        self._world.communicator.Allgather(whole[self._own].copy(), whole)
         nbytes = whole[self._own].nbytes * (self._world.size - 1)
         self._world.sent += nbytes
         self._world.received += nbytes
@@ -143,11 +141,9 @@ class _FastSum:
     def finish(self) -> np.ndarray:
         world, started = self._world, time.perf_counter()
         if world.size > 1:
-            from mpi4py import MPI
-
             with world.waiting("summing the gradients"):
                 for chunk in _chunks(self._total, 4 * CHUNK):
-                    world.communicator.Allreduce(MPI.IN_PLACE, chunk)
+                    world.communicator.Allreduce(chunk.copy(), chunk)
             share = 2 * (world.size - 1) * self._total.nbytes // world.size  # of a ring
             world.sent += share
             world.received += share

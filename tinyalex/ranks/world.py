@@ -6,6 +6,7 @@ started.
 
 import contextlib
 import os
+import platform
 import sys
 import threading
 import time
@@ -57,11 +58,9 @@ class World:
         self.seconds = 0.0
         self._waiting: tuple[float, str] | None = None  # since when, and for what
         if communicator:
-            from mpi4py import MPI
-
-            local = communicator.Split_type(MPI.COMM_TYPE_SHARED)
-            self.local_rank, self.local_size = local.rank, local.size
-            local.Free()
+            machines = communicator.allgather(platform.node())
+            self.local_rank = machines[: self.rank].count(machines[self.rank])
+            self.local_size = machines.count(machines[self.rank])
         if self.size > 1:
             threading.Thread(target=self._watch, name="tinyalex ranks", daemon=True).start()
 
@@ -101,6 +100,11 @@ class World:
         with self.waiting(purpose):
             self.communicator.Bcast(array)
         return array
+
+    def wait_for_all(self) -> None:
+        """Wait until all ranks have come here, as long as that takes."""
+        if self.size > 1:
+            self.communicator.Barrier()
 
     def check_equal(self, facts: dict[str, str]) -> None:
         """Raise a UsageError, in all ranks, that names the first rank with other facts than rank 0.

@@ -165,7 +165,9 @@ class Learning(_Checked):
     Schedule "phases" uses `phases` (without any, `rate` all the time); the other schedules have no phases. "plateau"
     divides the rate by 10 after `patience` epochs without a better test error, at most `drops` times. "cosine" lowers
     it along half a cosine to near zero. `bias_rate` is a multiple of the rate. `layer_weight_decay` is for layers whose
-    weight decay is not `weight_decay`.
+    weight decay is not `weight_decay`. "polynomial" lowers the rate along a parabola to zero. With `scale` "linear" all
+    rates are for batches of 128 images, and are multiplied by `batch` / 128. `lars` above 0 multiplies the rates of
+    each layer by its trust ratio (`tinyalex.training.optimizer`).
     """
 
     section = "learning"
@@ -177,11 +179,17 @@ class Learning(_Checked):
     momentum: float = 0.9
     weight_decay: float = 0.0005
     layer_weight_decay: dict[str, float] = field(default_factory=dict)
+    lars: float = 0.0
+    scale: str = "none"
     schedule: str = "phases"
     warmup: float = 0.0
     patience: int = 4
     drops: int = 3
     phases: tuple[Phase, ...] = ()
+
+    def images_at_once(self, ranks: int = 1) -> int:
+        """Return how many images go forward and backward together: the largest part of a batch."""
+        return -(-self.batch // (self.parts or ranks))
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -23,6 +23,8 @@ LEARNING = (
     "momentum",
     "weight_decay",
     "layer_weight_decay",
+    "lars",
+    "scale",
     "schedule",
     "warmup",
     "patience",

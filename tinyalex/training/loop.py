@@ -92,7 +92,9 @@ class Training:
         """Build the network and the optimizer anew, as they are before the first step."""
         learning = self.recipe.learning
         self.network = alexnet.build(self.recipe.net, self.recipe.init, devices, self.seed, kernels=self.kernels)
-        self.optimizer = Optimizer(self.network, learning.momentum, learning.weight_decay, learning.layer_weight_decay)
+        self.optimizer = Optimizer(
+            self.network, learning.momentum, learning.weight_decay, learning.layer_weight_decay, learning.lars
+        )
         self.data_parallel = (
             DataParallel(self.network, self.world, self.parts, self.how) if self.parts.count > 1 else None
         )

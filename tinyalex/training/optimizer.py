@@ -4,8 +4,14 @@
 
 where the gradient is the mean over the batch. Biases have their own rate and no weight decay (2012: ``epsB``, no
 ``wc``).
+
+For batches of thousands of images the rates of a layer can be multiplied by its trust ratio (LARS: You, Gitman and
+Ginsburg, arXiv:1708.03888), so that a step changes each layer's weights by about the same fraction:
+
+    eta |w| / (|dL/dw| + 0.0005 |w|)
 """
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
@@ -29,6 +35,8 @@ class Optimizer:
         0.9 and 0.0005 in the paper.
     layer_weight_decay : dict, optional
         Layer name to weight decay, where it differs from `weight_decay` (2012: every layer has its own ``wc``).
+    lars : float
+        eta of the trust ratios; 0: no ratios.
 
     Examples
     --------
@@ -55,16 +63,18 @@ class Optimizer:
         momentum: float = 0.9,
         weight_decay: float = 0.0005,
         layer_weight_decay: dict[str, float] | None = None,
+        lars: float = 0.0,
     ) -> None:
         network.require_arrays()
         self.momentum, self.weight_decay, self.layer_weight_decay = momentum, weight_decay, layer_weight_decay or {}
+        self.lars = lars
         self._rows: list[tuple[Device, Parameter, Array]] = []  # (device, parameter, v) of every parameter
         # On a GPU, the parameters of a column as one flat array, updated by a single kernel.
         self._flats: list[Flat] = []
         for column, device in enumerate(network.devices):
             parameters = [p for index, layer in network.layers() if index == column for p in layer.parameters]
             with device:
-                if device.has_cuda_kernels(network.dtype):
+                if device.has_cuda_kernels(network.dtype) and not lars:
                     self._flats.append(Flat(device, parameters, network.dtype))
                     vs = self._flats[-1].v
                 else:
@@ -131,18 +141,47 @@ class Optimizer:
         for flat in self._flats:
             with flat.device:
                 flat.update([settings(parameter) for parameter in flat.parameters])
+        ratios = self._trust_ratios(settings) if self.lars else {}
         for device, parameter, v in self._rows if not self._flats else ():
             momentum, own, decay = settings(parameter)
-            if own:
+            if own and ratios:
+                width = parameter.shape[-1] // len(parameter.names)  # of a column, in the last axis
+                with device:
+                    ratio = device.put(np.repeat([ratios[name] for name in parameter.names], width).astype(v.dtype))
+                    sgd_update(parameter.value, parameter.grad, v, momentum, own * ratio, decay * ratio)
+            elif own:
                 tensors, numbers = (parameter.value, parameter.grad, v), (momentum, own, decay)
                 with device:
                     spread(sgd_update, tensors, *numbers) if device.on_host else sgd_update(*tensors, *numbers)
 
+    def _trust_ratios(self, settings: Callable[[Parameter], tuple[float, float, float]]) -> dict[str, float]:
+        # Of each layer in each column, by its name: from the norms of its weights. Its biases get the same ratio, since
+        # they begin at 0.
+        ratios: dict[str, float] = {}
+        for device, parameter, _ in self._rows:
+            _, own, decay = settings(parameter)
+            if parameter.kind == "W":
+                values, gradients = parameter.parts(parameter.value), parameter.parts(parameter.grad)
+                for name, view in values.items():
+                    w, g = _norm(device, view), _norm(device, gradients[name])
+                    below = g + (decay / own if own else 0.0) * w
+                    ratios[name.split("/")[0]] = self.lars * w / below if w and below else 1.0
+        return ratios
 
-def sgd_update(w: Array, g: Array, v: Array, momentum: float, rate: float, decay: float) -> None:
+
+def _norm(device: Device, array: Array) -> float:
+    # In float64, in a fixed order, few rows at a time.
+    rows = array.reshape(-1, array.shape[-1])
+    few = max(1, (1 << 18) // rows.shape[1])
+    with device:
+        squares = [(rows[low : low + few].astype(np.float64) ** 2).sum() for low in range(0, len(rows), few)]
+        return math.sqrt(sum(float(device.get(square)) for square in squares))
+
+
+def sgd_update(w: Array, g: Array, v: Array, momentum: float, rate: float | Array, decay: float | Array) -> None:
     """Update values w and momenta v in place, from gradients g; ``decay`` is the weight decay times the rate."""
     v *= momentum
-    if decay:
+    if np.ndim(decay) or decay:
         v -= decay * w
     v -= rate * g
     w += v

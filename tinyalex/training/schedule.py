@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from tinyalex.recipes.recipe import Learning
 
+SCALED_FROM = 128  # images: the batch for which rates are given that scale linearly with the batch
+
 
 class Rates(NamedTuple):
     """Learning rates, and other settings that change during a run, at one moment.
@@ -65,11 +67,15 @@ def rates(learning: Learning, epoch: float, errors: Sequence[float] = ()) -> Rat
         drops = plateaus(errors, learning.patience)
         finished, drops = drops > learning.drops, min(drops, learning.drops)
         rate /= 10**drops
+    elif learning.schedule == "polynomial":
+        rate *= (1 - min(1.0, epoch / learning.epochs)) ** 2
     else:
         rate *= 0.5 * (1 + math.cos(math.pi * epoch / learning.epochs))
     bias_rate = rate * learning.bias_rate if bias_rate is None else bias_rate
-    warm = min(1.0, epoch / learning.warmup) if learning.warmup else 1.0
-    return Rates(rate * warm, bias_rate * warm, lr_mult, colour_noise, finished, drops)
+    factor = min(1.0, epoch / learning.warmup) if learning.warmup else 1.0
+    if learning.scale == "linear":
+        factor *= learning.batch / SCALED_FROM
+    return Rates(rate * factor, bias_rate * factor, lr_mult, colour_noise, finished, drops)
 
 
 def plateaus(errors: Iterable[float], patience: int) -> int:
