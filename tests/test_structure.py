@@ -184,11 +184,8 @@ def test_dependencies_are_the_declared_ones():
         "threadpoolctl",
         "safetensors",
     } | sys.stdlib_module_names
-    more = {
-        "tinyalex.datasets.zstd": {"zstandard"},
-        "tinyalex.devices.cuda": CUPY,
-        "tinyalex.ranks.world": {"mpi4py"},
-    } | dict.fromkeys(TORCH, {"torch"})
+    more = {"tinyalex.datasets.zstd": {"zstandard"}, "tinyalex.devices.cuda": CUPY, "tinyalex.ranks.world": {"mpi4py"}}
+    more |= dict.fromkeys(TORCH, {"torch"})
     others = {name: set(top_level_imports(tree)) - allowed - more.get(name, set()) for name, tree in TREES.items()}
     assert {name: found for name, found in others.items() if found} == {}
 

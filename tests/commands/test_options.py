@@ -23,6 +23,7 @@ VALUES = {  # options whose value is neither a path, a number nor one of several
     "prepare": {"--subset", "--max-bad"},
     "doctor": {"data"},
     "verify": set(),
+    "claims": {"--verdict", "numbers"},
     "export": set(),
 }
 

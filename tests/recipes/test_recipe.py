@@ -332,7 +332,7 @@ def test_text_stays_text(text):
     ("learning.rate=", "no value; write --set learning.rate=value"),
     ("momentum=.5", 'did you mean "learning.momentum"'),
     ("lerning.rate=1", 'did you mean "learning.rate"'),
-    ("learning.xyz=1", "give one of learning.batch, learning.epochs,"),
+    ("learning.xyz=1", "give one of learning.batch, learning.parts,"),
     ("xyz=1", "give a key of net, init, data or learning, such as learning.rate"),
 ])  # fmt: skip
 def test_what_cannot_be_read_is_answered_with_what_to_type(override, message):

@@ -49,10 +49,11 @@ def run(ranks: int, argv: Sequence[str]) -> int:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, restore_signals=True)
     handlers = {number: signal.signal(number, lambda n, _: process.send_signal(n)) for number in _FORWARDED}
     try:
-        killed: list[str] = []
+        killed: list[str] = []  # how a rank ended
+        reported: list[str] = []  # the errors of ranks
         pumps = [
-            threading.Thread(target=_pump, args=(process.stdout, sys.stdout.buffer, killed)),
-            threading.Thread(target=_pump, args=(process.stderr, sys.stderr.buffer, killed)),
+            threading.Thread(target=_pump, args=(process.stdout, sys.stdout.buffer, killed, reported)),
+            threading.Thread(target=_pump, args=(process.stderr, sys.stderr.buffer, killed, reported)),
         ]
         for pump in pumps:
             pump.start()
@@ -62,7 +63,7 @@ def run(ranks: int, argv: Sequence[str]) -> int:
     finally:
         for number, handler in [*handlers.items(), (signal.SIGINT, interrupt)]:
             signal.signal(number, handler)
-    if killed:
+    if killed and not reported:
         raise DeviceError(
             f"a rank ended without a message ({killed[0]}); the last checkpoint is whole, the same command resumes "
             "the run"
@@ -73,7 +74,7 @@ def run(ranks: int, argv: Sequence[str]) -> int:
 _FORWARDED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
 
 
-def _pump(source: IO[bytes], target: IO[bytes], killed: list[str]) -> None:
+def _pump(source: IO[bytes], target: IO[bytes], killed: list[str], reported: list[str]) -> None:
     # Hand lines on, without those in which MPICH reports that a rank has ended.
     inside, rule = False, b""
     for line in source:
@@ -91,6 +92,8 @@ def _pump(source: IO[bytes], target: IO[bytes], killed: list[str]) -> None:
                 killed.append(text.split("EXIT STRING: ")[1].strip().lower())
             inside = _BANNER_END not in text
         elif not _ABORTED.match(text):
+            if text.startswith("tinyalex: error:"):
+                reported.append(text)
             _write(target, line)
 
 

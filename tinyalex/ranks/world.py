@@ -10,6 +10,7 @@ import platform
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -129,6 +130,7 @@ class World:
             sys.stdout.flush()
             sys.stderr.flush()
             self.communicator.Abort(code)
+            os._exit(code)  # MPICH may return from Abort before the launcher has ended this process
 
     def let_lower_ranks_speak(self) -> None:
         """Wait a moment for each lower rank: if all have the same error, the lowest reports it and ends the others."""
@@ -173,7 +175,9 @@ def join(patience: float = PATIENCE, communicator: Callable[[], Any] | None = No
         return ALONE
     if communicator is None:
         try:
-            from mpi4py import MPI
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", RuntimeWarning)  # of a launcher of another MPI: see below
+                from mpi4py import MPI
         except (ImportError, RuntimeError) as error:
             reason = str(error).splitlines()[0]
             raise UsageError(
