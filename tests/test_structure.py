@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "randomness": (),
     "recipes": (),
     "claims": (),
-    "ranks": (),
+    "ranks": ("devices",),
     "system": (),
     "devices": (),
     "kernels": ("devices",),

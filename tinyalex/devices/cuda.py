@@ -88,6 +88,27 @@ def _why_unavailable(runtime, error):
     return f"CUDA does not answer ({error}); look at nvidia-smi"
 
 
+def nccl(name):
+    """Return CuPy's wrapper of NCCL.
+
+    Raises
+    ------
+    DeviceError
+        If NCCL is not installed.
+    """
+    try:
+        found = importlib.import_module("cupy.cuda.nccl")
+        if not getattr(found, "available", True):
+            raise ImportError("CuPy was built without it")
+        found.get_version()
+    except (ImportError, AttributeError) as error:
+        raise DeviceError(
+            f"{name}: NCCL, over which GPUs of several processes talk, cannot be used ({error}); "
+            "pip install nvidia-nccl-cu13, or -cu12 with CuPy for CUDA 12"
+        ) from error
+    return found
+
+
 def look():
     """Report what is installed for CUDA; nothing of it needs to be there.
 

@@ -286,6 +286,14 @@ class Device:
         self.memory = gpu.mem_info[1]
         return cupy
 
+    def nccl(self, communicator: Any) -> Any:
+        """Return the module with NCCL's functions, or its stand-in on a pretend device, over a communicator of MPI."""
+        if self.kind == "fake":
+            from tinyalex.devices import fake_nccl
+
+            return fake_nccl.attach(communicator)
+        return cuda.nccl(self.name)
+
     def event(self, stream: Any) -> Any:
         """Return an event that a stream of this device reaches after all work launched on it so far."""
         with self.cupy_device:

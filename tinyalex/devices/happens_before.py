@@ -86,6 +86,11 @@ class Stream:
     def __repr__(self):
         return self.name
 
+    @property
+    def ptr(self):
+        """Stands for the stream's address, which NCCL takes."""
+        return self
+
     def __enter__(self):
         device_name, streams, _ = here = _here.get()
         if device_name != self.device_name:

@@ -78,9 +78,9 @@ class Ordered:
         slices |= {node: array[own] for node, array in nodes.items()}
         return _OrderedSum(world, self._parts, requests, slices, next(iter(nodes.values()), None), own, self)
 
-    def whole(self) -> np.ndarray:
-        """Return an array for a total, where a rank has no part of a batch."""
-        return np.empty(self.padded, self._dtype)
+    def empty(self) -> np.ndarray:
+        """Return an array for a part's gradients."""
+        return np.zeros(self.padded, self._dtype)
 
 
 class _OrderedSum:
@@ -96,7 +96,7 @@ class _OrderedSum:
             with world.waiting("summing the gradients"):
                 type(self._requests[0]).Waitall(self._requests)
         total = self._parts.total(self._slices, _add_to)
-        whole = self._owner.whole() if self._whole is None else self._whole
+        whole = self._owner.empty() if self._whole is None else self._whole
         if total is None:
             whole[...] = 0
         elif world.size == 1:
@@ -128,10 +128,14 @@ class Fast:
     def __init__(self, world: World, parts: Parts, size: int, dtype: np.dtype, tag: int = 0) -> None:
         self._world, self._parts, self._dtype, self.padded = world, parts, dtype, size
 
+    def empty(self) -> np.ndarray:
+        """Return an array for a part's gradients."""
+        return np.zeros(self.padded, self._dtype)
+
     def start(self, nodes: Mapping[Node, np.ndarray], images: int) -> "_FastSum":
         """Add up what this rank has; the rest is done in `finish`."""
         total = self._parts.total(dict(nodes), _add_to)
-        return _FastSum(self._world, np.zeros(self.padded, self._dtype) if total is None else total)
+        return _FastSum(self._world, self.empty() if total is None else total)
 
 
 class _FastSum:

@@ -7,42 +7,47 @@ part go backward.
 """
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
 from tinyalex.datasets.loading.loader import Batch
-from tinyalex.devices.device import Device
+from tinyalex.devices.device import Array, Device
 from tinyalex.layers import Parameter
+from tinyalex.network.columns import Stage
 from tinyalex.network.network import Network
 from tinyalex.randomness import Step
+from tinyalex.ranks import nccl, sums
 from tinyalex.ranks import parts as part_rules
 from tinyalex.ranks.parts import Node, Parts
-from tinyalex.ranks.sums import SUMS, Fast, Ordered
 from tinyalex.ranks.world import World
 
 
 class Bucket:
-    """The gradients of some stages' parameters, as one array on the host.
+    """The gradients of some stages' parameters on one device, as one array there.
 
     Parameters
     ----------
-    rows : list of (Device, Parameter)
-    total : Ordered or Fast
+    device : Device
+        Two columns on the CPU count as one.
+    parameters : list of Parameter
+    total : object of `tinyalex.ranks.sums` or `tinyalex.ranks.nccl`
         Sums the arrays over the ranks.
     """
 
-    def __init__(self, rows: list[tuple[Device, Parameter]], total: Ordered | Fast) -> None:
-        self._rows, self._total = rows, total
-        self._free: list[np.ndarray] = []
-        self._nodes: dict[Node, np.ndarray] = {}
-        self._sum: object = None
+    def __init__(self, device: Device, parameters: list[Parameter], total: Any) -> None:
+        self._device, self._parameters, self._total = device, parameters, total
+        self._free: list[Array] = []
+        self._nodes: dict[Node, Array] = {}
+        self._sum: Any = None
 
-    def add(self, part: int, dtype: np.dtype) -> None:
+    def add(self, part: int) -> None:
         """Add the parameters' gradients, which are those of a part."""
-        flat = self._free.pop() if self._free else np.zeros(self._total.padded, dtype)
-        for (device, parameter), view in self._views(flat):
-            view[...] = device.get(parameter.grad) if not device.on_host else parameter.grad
-        part_rules.add(self._nodes, part, flat, self._add_to)
+        flat = self._free.pop() if self._free else self._total.empty()
+        with self._device:
+            for parameter, view in self._views(flat):
+                view[...] = parameter.grad
+            part_rules.add(self._nodes, part, flat, self._add_to)
 
     def start(self, images: int) -> None:
         """Begin to sum over the ranks; ``images`` is the size of the whole batch."""
@@ -50,22 +55,22 @@ class Bucket:
 
     def finish(self) -> None:
         """Write the sums to the parameters' gradients."""
-        whole = self._sum.finish()  # type: ignore[attr-defined]
-        for (device, parameter), view in self._views(whole):
-            with device:
-                parameter.grad[...] = view if device.on_host else device.put(view)
+        whole = self._sum.finish()
+        with self._device:
+            for parameter, view in self._views(whole):
+                parameter.grad[...] = view
         self._free += self._nodes.values()
         self._nodes, self._sum = {}, None
 
-    def _add_to(self, first: np.ndarray, second: np.ndarray) -> np.ndarray:
-        np.add(first, second, out=first)
+    def _add_to(self, first: Array, second: Array) -> Array:
+        first += second
         self._free.append(second)
         return first
 
-    def _views(self, flat: np.ndarray) -> Iterator[tuple[tuple[Device, Parameter], np.ndarray]]:
+    def _views(self, flat: Array) -> Iterator[tuple[Parameter, Array]]:
         begin = 0
-        for device, parameter in self._rows:
-            yield (device, parameter), flat[begin : begin + parameter.size].reshape(parameter.shape)
+        for parameter in self._parameters:
+            yield parameter, flat[begin : begin + parameter.size].reshape(parameter.shape)
             begin += parameter.size
 
 
@@ -84,20 +89,28 @@ class DataParallel:
 
     def __init__(self, network: Network, world: World, parts: Parts, how: str = "ordered") -> None:
         self.network, self.world, self.parts, self.how = network, world, parts, how
-        self._buckets = [
-            self._bucket(stages, tag) for tag, stages in enumerate((network.head, network.trunk))
-        ]  # in the order in which backward reaches them
+        on_cpu = network.devices[0].kind == "cpu"
+        devices = [network.devices[0]] if on_cpu else list(dict.fromkeys(network.devices))
+        channels = [] if on_cpu else [nccl.Channel(device, world) for device in devices]
+        self._head, self._trunk = (
+            [self._bucket(stages, tag, device, channels[number] if channels else None)
+             for number, device in enumerate(devices)]
+            for tag, stages in enumerate((network.head, network.trunk))
+        )  # fmt: skip
 
-    def _bucket(self, stages: list, tag: int) -> Bucket:
-        rows = [
-            (self.network.devices[index], parameter)
+    def _bucket(self, stages: list[Stage], tag: int, device: Device, channel: nccl.Channel | None) -> Bucket:
+        parameters = [
+            parameter
             for stage in stages
             for index, column in enumerate(stage.columns)
+            if channel is None or self.network.devices[index] is device
             for layer in column
             for parameter in layer.parameters
         ]
-        size = sum(parameter.size for _, parameter in rows)
-        return Bucket(rows, SUMS[self.how](self.world, self.parts, size, self.network.dtype, tag))
+        size, dtype = sum(parameter.size for parameter in parameters), self.network.dtype
+        if channel:
+            return Bucket(device, parameters, nccl.SUMS[self.how](channel, self.world, self.parts, size, dtype))
+        return Bucket(device, parameters, sums.SUMS[self.how](self.world, self.parts, size, dtype, tag))
 
     def images(self, batch: int) -> slice:
         """Return this rank's slice of a batch of so many images."""
@@ -116,8 +129,8 @@ class DataParallel:
             Images in the whole batch.
         step : Step
         agree : callable
-            Called with the (loss, wrong predictions) of this rank's parts, before any gradient is summed; returns those
-            of all parts, in their order.
+            Called with the (loss, wrong predictions) of this rank's parts, before any sum is used; returns those of all
+            parts, in their order.
 
         Returns
         -------
@@ -128,16 +141,16 @@ class DataParallel:
         """
         first, slices = self.images(images).start, self.parts.slices(images)
         own = [part for part in self.parts.of_rank(self.world.rank) if slices[part].start < slices[part].stop]
-        head, trunk = self._buckets
-        results: list[tuple[float, int]] = []
+        device, launched = self.network.devices[0], []
         for part in own:
             place = slice(slices[part].start - first, slices[part].stop - first)
             labels = batch.labels[place]
 
             def head_done(part: int = part) -> None:
-                head.add(part, self.network.dtype)
-                if part == own[-1]:
-                    head.start(images)
+                for bucket in self._head:
+                    bucket.add(part)
+                    if part == own[-1]:
+                        bucket.start(images)
 
             loss, logits = self.network.loss_and_backward(
                 batch.images[place],
@@ -146,14 +159,13 @@ class DataParallel:
                 share=len(labels) / images,
                 head_done=head_done,
             )
-            trunk.add(part, self.network.dtype)
-            device = self.network.devices[0]
-            wrong = int((device.get(logits.argmax(axis=1)) != labels).sum())
-            results.append((float(device.get(loss)), wrong))
-        everything = agree(results)
-        if not own:
-            head.start(images)
-        trunk.start(images)
-        head.finish()
-        trunk.finish()
+            for bucket in self._trunk:
+                bucket.add(part)
+            with device:
+                launched.append((device.get_async(loss), device.get_async(logits.argmax(axis=1)), labels))
+        everything = agree([(float(loss()), int((top() != labels).sum())) for loss, top, labels in launched])
+        for bucket in [*([] if own else self._head), *self._trunk]:
+            bucket.start(images)
+        for bucket in self._head + self._trunk:
+            bucket.finish()
         return float(np.sum([loss for loss, _ in everything])), sum(wrong for _, wrong in everything)
