@@ -354,3 +354,26 @@ answer(
         ]
     },
 )
+
+
+def tree_sum(parts, sequential=False, lonely=True, zero=False):
+    if sequential:
+        present = [part for part in parts if part is not None]
+        return sum(present[1:], present[0]) if present else None
+    while len(parts) > 1:
+        pairs = [(*parts[i : i + 2], None)[:2] for i in range(0, len(parts), 2)]
+        parts = [
+            (b if lonely else None) if a is None else a if b is None else np.float32(a + b)
+            for a, b in pairs
+        ]  # fmt: skip
+    return np.float32(0) if zero and parts[0] is None else parts[0]
+
+
+answer(
+    18,
+    {"tree_sum": tree_sum},
+    one_after_the_other={"tree_sum": lambda parts: tree_sum(parts, sequential=True)},
+    a_lonely_second_part_is_lost={"tree_sum": lambda parts: tree_sum(parts, lonely=False)},
+    none_is_zero={"tree_sum": lambda parts: tree_sum(parts, zero=True)},
+    from_the_end={"tree_sum": lambda parts: tree_sum(parts[::-1])},
+)
