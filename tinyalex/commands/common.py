@@ -46,14 +46,21 @@ def silence(stream):
         os.close(null)
 
 
-def load_run(path, devices=("cpu",), kernels=True):
-    """Load a run; warn on stderr about newer checkpoints that were skipped because they are damaged."""
+def load_run(path, devices=("cpu",), kernels=True, best=False):
+    """Load a run; warn on stderr about checkpoints that were skipped because they are damaged."""
     from tinyalex.runs import run_folder
 
-    run = run_folder.load(path, devices, kernels)
+    run = run_folder.load(path, devices, kernels, best)
     for line in run.passed_over:
-        print_warning(f"{line}; the checkpoint before it is used")
+        print_warning(f"{line}; {run.path.name} is used")
     return run
+
+
+def which_checkpoint(run):
+    """Return which of its run's checkpoints a `Run` is: "step 72, test error 3.20%"."""
+    tested = run.metadata.get("tested") and run.metadata["errors"]
+    error = f", test error {run.metadata['errors'][-1]:.2%}" if tested else ""
+    return f"step {run.metadata['step']}{error}"
 
 
 def load_dataset(data, seed, show=print_line):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from tinyalex.commands.common import load_run, print_line
-from tinyalex.commands.options import RUN, kernels_note, machine, no_kernels, user_path
+from tinyalex.commands.options import RUN, checkpoint, kernels_note, machine, no_kernels, user_path
 from tinyalex.errors import DataError, TinyalexError, UsageError
 
 _LARGEST = 64 << 20  # bytes of a file
@@ -42,6 +42,7 @@ def options(command):
         metavar="FILE",
         help=f"draw the images, at most {_DRAWN}, with their five classes into a new PNG file",
     )
+    checkpoint(command, best=True)
     machine(command)
     no_kernels(command)
 
@@ -54,7 +55,7 @@ def run(options):
         raise UsageError(f"--picture {options.picture}: a PNG file is written; give a name that ends in .png")
     if options.picture:
         figures.check_files([options.picture], marked=False)
-    run = load_run(options.run, options.devices, options.kernels)
+    run = load_run(options.run, options.devices, options.kernels, options.best)
     report = (_Json if options.json else _Csv if options.csv else _Text)(run, options)
     errors, drawn, probabilities = [], [], []
     paths = [path for given in options.images for path in _files(given)]
