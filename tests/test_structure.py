@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "network": ("layers", "kernels", "devices", "recipes"),
     "datasets": ("kernels", "devices", "system"),
     "training": ("network", "datasets", "layers", "kernels", "devices", "recipes"),
-    "runs": ("training", "network", "devices", "recipes", "system"),
+    "runs": ("training", "network", "datasets", "devices", "recipes", "system"),
     "gradcheck": ("network", "layers", "devices", "recipes"),
     "figures": ("layers", "system"),
     "gallery": ("runs", "training", "network", "layers", "datasets", "recipes", "figures"),

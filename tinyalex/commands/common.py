@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tinyalex.commands import suggestion
 from tinyalex.errors import DataError, UsageError
-from tinyalex.words import counted
+from tinyalex.words import brief, counted
 
 
 def print_line(text):
@@ -143,8 +143,8 @@ def check_classes(run, dataset):
 
     if differing := sorted(set(dataset.classes) ^ set(run.classes)):
         raise DataError(
-            f"{dataset.name}: does not have the {counted(len(run.classes), 'class')} of the run ({differing[0]!r} is "
-            "only in one of the two); give the data that the run was trained on"
+            f"{dataset.name}: does not have the {counted(len(run.classes), 'class')} of the run "
+            f"({brief(differing[0])} is only in one of the two); give the data that the run was trained on"
         )
     classes = list(run.classes)
     return dataset if list(dataset.classes) == classes else parts.reordered(dataset, classes)

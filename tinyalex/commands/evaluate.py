@@ -50,9 +50,8 @@ def options(command):
 
 def run(options):
     """Print the errors of each net on the test images, and those of their average."""
-    from tinyalex.training import evaluation
-
     from tinyalex.runs import run_folder
+    from tinyalex.training import evaluation
 
     scores, total, dataset, without_reflections = [], 0.0, None, []
     for path in options.runs:  # one at a time, because several nets may not fit into memory
