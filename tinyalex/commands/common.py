@@ -159,6 +159,11 @@ def describe_dataset(dataset):
 
 
 def score_line(score, classes):
-    """Return a line with a network's errors and loss. Of five classes or fewer, no top-5 error."""
+    """Return a line with a network's errors and loss. Of five classes or fewer, no top-5 error.
+
+    The mean of the classes' errors is left out where all classes have as many images, as it is the top-1 error then.
+    """
+    differs = abs(score.mean_class_error - score.top1_error) > 1e-9
+    mean = f", mean of the classes {score.mean_class_error:.2%}" if differs else ""
     top5 = f", top-5 error {score.top5_error:.2%}" if classes > 5 else ""
-    return f"test error {score.top1_error:.2%}{top5}, loss {score.loss:.4f}"
+    return f"test error {score.top1_error:.2%}{mean}{top5}, loss {score.loss:.4f}"

@@ -139,6 +139,8 @@ def _tables(average, labels, words):
         mistake = f"{names[row.taken_for]} ({row.times:,})" if row.times else ""
         top5 = f"{row.top5_error:>13.2%}" if with_top5 else ""
         yield f"{padded(names[row.label], width)}{row.count:>8,}{row.top1_error:>13.2%}{top5}  {mistake}".rstrip()
+    name, mean = "mean of the classes", np.mean([row.top1_error for row in rows])
+    yield f"{name}{mean:>{width + 21 - len(name)}.2%}"
     pairs = confusion.confused(average, labels)
     if pairs:
         yield from ("", "most often confused")

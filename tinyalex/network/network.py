@@ -161,7 +161,8 @@ class Network:
         for index, layer in self.layers():
             with self.devices[index]:
                 layer.build(self.devices[index], seed, self.dtype)
-        self.loss.device = self.devices[0]
+        with self.devices[0] as device:
+            self.loss.build(device, dtype=self.dtype)
         self._make_executors()
         return self
 
@@ -177,6 +178,14 @@ class Network:
                         self.executors[number] = FastStage(run.stage, run.shapes, run, self.dtype)
         elif self.devices[0].has_cuda_kernels(self.dtype):
             self.executors = list(map(fuse, self.stages))
+
+    def weigh_classes(self, weights: Sequence[float] | np.ndarray | None) -> None:
+        """Let an image count in the loss as much as its class weighs: see `SoftmaxLoss`. None: all count the same."""
+        if weights is not None and len(weights) != self.classes:
+            raise UsageError(f"class weights: {len(weights)} for {self.classes} classes; give one for each")
+        self.require_arrays()
+        with self.devices[0] as device:
+            self.loss = SoftmaxLoss(weights).build(device, dtype=self.dtype)
 
     def require_arrays(self) -> None:
         """Raise a UsageError unless `build` has been called."""

@@ -17,6 +17,7 @@ from tinyalex.network.network import Network
 from tinyalex.randomness import Step
 from tinyalex.recipes.recipe import Recipe, with_classes
 from tinyalex.training import health, schedule
+from tinyalex.training.class_weights import class_weights
 from tinyalex.training.optimizer import Optimizer
 from tinyalex.training.step_metrics import StepMetrics
 
@@ -67,6 +68,8 @@ class Training:
         """Build the network and the optimizer anew, as they are before the first step."""
         learning = self.recipe.learning
         self.network = alexnet.build(self.recipe.net, self.recipe.init, devices, self.seed, kernels=self.kernels)
+        labels, classes = np.asarray(self.dataset.train.labels), self.dataset.classes
+        self.network.weigh_classes(class_weights(learning.class_weights, classes, labels))
         self.optimizer = Optimizer(self.network, learning.momentum, learning.weight_decay, learning.layer_weight_decay)
         self.step, self.epoch_metrics = 0, []
 
