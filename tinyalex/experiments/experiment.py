@@ -4,18 +4,19 @@ from tinyalex import __version__
 from tinyalex.experiments import catalogue, report
 from tinyalex.experiments.compare import compare
 from tinyalex.experiments.race import race
+from tinyalex.experiments.rate import rate_test
 from tinyalex.experiments.trial import check_settings
 from tinyalex.system import lock, ownership
 from tinyalex.words import counted
 
 
-def experiment(name, recipe, dataset, out, seeds, devices, search_epochs, show):
+def experiment(name, recipe, dataset, out, seeds, devices, search_epochs, show, steps=200):
     """Run an experiment, or resume one that was stopped.
 
     Parameters
     ----------
     name : str
-        A key of `catalogue.COMPARISONS`, or `catalogue.RACE`.
+        A key of `catalogue.COMPARISONS`, `catalogue.RACE` or `catalogue.RATE`.
     recipe : Recipe
         The recipe whose net is varied.
     dataset : Dataset
@@ -28,6 +29,8 @@ def experiment(name, recipe, dataset, out, seeds, devices, search_epochs, show):
         Epochs after which the race compares learning rates.
     show : callable
         Called with lines of text.
+    steps : int
+        Of the range test.
 
     Returns
     -------
@@ -51,6 +54,8 @@ def experiment(name, recipe, dataset, out, seeds, devices, search_epochs, show):
             title = {"title": "epochs to 25 % training error, ReLU and tanh", "section": "3.1, Figure 1"}
             paper = {"paper": [6.0], "source": "CIFAR-10: six times faster, for a net that the paper does not name"}
             return about | title | paper | race(recipe, dataset, out, seeds, devices, search_epochs, show)
+        if name == catalogue.RATE:
+            return about | {"steps": steps} | rate_test(recipe, dataset, out, seeds, devices, steps, show)
         comparison, recipes = catalogue.find(name, recipe)
         title = {"title": comparison.title, "section": comparison.section}
         paper = {"paper": list(comparison.paper), "source": comparison.source, "found": comparison.found}
