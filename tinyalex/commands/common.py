@@ -109,7 +109,14 @@ def load_dataset_of_run(run, options, show=print_line):
     """Load the data set for a command on a run: that of ``--data`` and ``--test-share``, else the run's.
 
     For other data without test images the run's share is used, as they may be the run's data in another place.
+
+    Raises
+    ------
+    DataError
+        If the run's data are no longer where they were; the message names ``--data``.
     """
+    if options.data is None and (moved := moved_data(run)):
+        raise DataError(f"{moved}; give their new place with --data")
     data, lines = with_data(run.recipe, options.data, options.test_share).data, []
     if options.data is None or options.test_share is not None or not data.test_share:
         return load_dataset(data, run.metadata["seed"], show)
@@ -120,6 +127,14 @@ def load_dataset_of_run(run, options, show=print_line):
     for line in lines:
         show(line)
     return dataset
+
+
+def moved_data(run):
+    """Return a line about the data of a run that are no longer where they were when it was trained; "" if they are."""
+    path = run.recipe.data.set
+    if not path or path in {"shapes", "cifar10"} or os.path.exists(os.path.expanduser(path)):
+        return ""
+    return f"{path}: the data that the run was trained on are no longer there"
 
 
 def with_class_count(recipe):
