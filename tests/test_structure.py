@@ -41,7 +41,7 @@ MAY_IMPORT = {
     "network": ("layers", "ranks", "kernels", "devices", "recipes"),
     "datasets": ("kernels", "devices", "system"),
     "training": ("network", "datasets", "layers", "ranks", "kernels", "devices", "recipes"),
-    "runs": ("training", "network", "ranks", "devices", "recipes", "system"),
+    "runs": ("training", "network", "ranks", "datasets", "devices", "recipes", "system"),
     "gradcheck": ("network", "layers", "devices", "recipes"),
     "figures": ("layers", "system"),
     "gallery": ("runs", "training", "network", "layers", "datasets", "recipes", "figures"),

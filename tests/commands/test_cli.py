@@ -124,12 +124,12 @@ def test_a_damaged_checkpoint_is_skipped_with_a_warning(workspace, tmp_path, cap
     shutil.copytree(workspace / "run", run)
     newest = checkpoint.newest(run)
     os.truncate(newest, newest.stat().st_size - 100)
-    for command in (["evaluate", run], ["export", run, tmp_path / "w.safetensors"]):
+    for command in (["evaluate", run], ["export", run, tmp_path / "w.safetensors", "--last"]):
         capsys.readouterr()
         assert main([*map(str, command)]) == 0
         error = capsys.readouterr().err
         assert error.startswith(f"tinyalex: warning: {newest}: ") and error.endswith(
-            "; the checkpoint before it is used\n"
+            "; checkpoint-00000004.safetensors is used\n"
         )
 
 

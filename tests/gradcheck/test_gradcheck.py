@@ -493,3 +493,37 @@ def test_a_loss_of_zero_and_all_zero_tensors_are_reported():
     assert not any(result.failed for result in results) and results[0].error == 0
     ending = gradcheck.table(results).splitlines()[-1]
     assert ending.startswith(f"no error in {len(results)} tensors, {len(results)} of them all zero, ")
+
+
+class _Scale:
+    W = np.array([2.0, -3.0])
+
+    def forward(self, x):
+        self.x = x
+        return self.W * x
+
+    def backward(self, dy):
+        self.dW = (dy * self.x).sum(axis=0)
+        return dy * self.W
+
+
+@pytest.mark.parametrize(
+    "changes, options, message",
+    [
+        ({}, {"parameters": {"V": "dV"}}, "_Scale: has no attribute 'V', where a parameter was expected; "),
+        ({}, {"parameters": {"W": "dV"}}, "_Scale: has no attribute 'dV', where a gradient was expected; "),
+        ({"W": 2.0}, {"parameters": {"W": "dW"}}, "_Scale W: a float instead of an array; use numpy.array(W, "),
+        ({}, {"parameters": "W"}, "_Scale: parameters is a str; give parameters={'W': 'dW'}"),
+        ({}, {"parameters": [1.0]}, "float: has no attribute 'value', where a parameter was expected"),
+        ({"parameters": lambda self: ()}, {}, "_Scale: parameters is a method; give "),
+        ({"backward": None}, {}, "_Scale: has no backward; give an object with forward(x) and backward(dy)"),
+        ({"forward": 3}, {}, "_Scale: has no forward; "),
+        ({}, {"x": [[1.0, 2.0]]}, "_Scale x: a list instead of an array; use numpy.array(x, 'float64')"),
+    ],
+)
+def test_a_layer_that_cannot_be_checked_is_one_clear_line(changes, options, message):
+    layer = type("_Scale", (_Scale,), changes)()
+    with pytest.raises(UsageError) as error:
+        gradcheck.check(layer, **{"x": np.array([[1.0, 0.5], [-2.0, 4.0]])} | options)
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)

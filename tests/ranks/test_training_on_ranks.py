@@ -63,12 +63,14 @@ def test_any_number_of_threads_gives_the_same_bits(tmp_path):
     assert same(final(tmp_path / "1"), final(tmp_path / "2")) and same(final(tmp_path / "1"), final(tmp_path / "3"))
 
 
-def gradients(ranks, parts, dtype="float64"):
-    recipe = small(parts=parts)
+def gradients(ranks, parts, dtype="float64", settings=()):
+    recipe = small(*settings, parts=parts)
 
     def run(world):
         training = Training(recipe, DATA, seed=3, world=world)
+        weights = training.network.loss.class_weights
         training.network.build(["cpu"], 3, dtype)
+        training.network.weigh_classes(weights)
         training.data_parallel = training.data_parallel and type(training.data_parallel)(
             training.network, world, training.parts
         )
@@ -209,3 +211,17 @@ def test_requests_of_any_rank_are_those_of_all():
         return first, requests.save_requested, requests.stop_requested, own.save_requested
 
     assert on_ranks(3, run) == [(([0, 1, 2], True, False), True, True, False)] * 3
+
+
+def test_class_weights_count_over_the_whole_batch(tmp_path):
+    weights = "learning.class_weights={upright=3, level=0.5}"
+    whole, loss = gradients(1, 1, settings=[weights])
+    plain, _ = gradients(1, 1)
+    found, its_loss = gradients(3, 4, settings=[weights])
+    assert np.allclose(its_loss, loss, rtol=1e-12)
+    for name, gradient in whole.items():
+        assert np.abs(found[name] - gradient).max() <= 1e-12 * np.abs(gradient).max(), name
+    assert any(np.abs(plain[name] - gradient).max() > 0.01 * np.abs(gradient).max() for name, gradient in whole.items())
+    for ranks in (1, 3):
+        train(tmp_path / str(ranks), recipe_in(4, weights, 'data.sampling="balanced"'), ranks)
+    assert same(final(tmp_path / "1"), final(tmp_path / "3"))

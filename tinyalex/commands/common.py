@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tinyalex.commands import suggestion
 from tinyalex.errors import DataError, UsageError
-from tinyalex.words import counted
+from tinyalex.words import brief, counted
 
 
 def print_line(text):
@@ -46,14 +46,21 @@ def silence(stream):
         os.close(null)
 
 
-def load_run(path, devices=("cpu",), kernels=True):
-    """Load a run; warn on stderr about newer checkpoints that were skipped because they are damaged."""
+def load_run(path, devices=("cpu",), kernels=True, best=False):
+    """Load a run; warn on stderr about checkpoints that were skipped because they are damaged."""
     from tinyalex.runs import run_folder
 
-    run = run_folder.load(path, devices, kernels)
+    run = run_folder.load(path, devices, kernels, best)
     for line in run.passed_over:
-        print_warning(f"{line}; the checkpoint before it is used")
+        print_warning(f"{line}; {run.path.name} is used")
     return run
+
+
+def which_checkpoint(run):
+    """Return which of its run's checkpoints a `Run` is: "step 72, test error 3.20%"."""
+    tested = run.metadata.get("tested") and run.metadata["errors"]
+    error = f", test error {run.metadata['errors'][-1]:.2%}" if tested else ""
+    return f"step {run.metadata['step']}{error}"
 
 
 def load_dataset(data, seed, show=print_line):
@@ -102,7 +109,14 @@ def load_dataset_of_run(run, options, show=print_line):
     """Load the data set for a command on a run: that of ``--data`` and ``--test-share``, else the run's.
 
     For other data without test images the run's share is used, as they may be the run's data in another place.
+
+    Raises
+    ------
+    DataError
+        If the run's data are no longer where they were; the message names ``--data``.
     """
+    if options.data is None and (moved := moved_data(run)):
+        raise DataError(f"{moved}; give their new place with --data")
     data, lines = with_data(run.recipe, options.data, options.test_share).data, []
     if options.data is None or options.test_share is not None or not data.test_share:
         return load_dataset(data, run.metadata["seed"], show)
@@ -113,6 +127,14 @@ def load_dataset_of_run(run, options, show=print_line):
     for line in lines:
         show(line)
     return dataset
+
+
+def moved_data(run):
+    """Return a line about the data of a run that are no longer where they were when it was trained; "" if they are."""
+    path = run.recipe.data.set
+    if not path or path in {"shapes", "cifar10"} or os.path.exists(os.path.expanduser(path)):
+        return ""
+    return f"{path}: the data that the run was trained on are no longer there"
 
 
 def with_class_count(recipe):
@@ -136,8 +158,8 @@ def check_classes(run, dataset):
 
     if differing := sorted(set(dataset.classes) ^ set(run.classes)):
         raise DataError(
-            f"{dataset.name}: does not have the {counted(len(run.classes), 'class')} of the run ({differing[0]!r} is "
-            "only in one of the two); give the data that the run was trained on"
+            f"{dataset.name}: does not have the {counted(len(run.classes), 'class')} of the run "
+            f"({brief(differing[0])} is only in one of the two); give the data that the run was trained on"
         )
     classes = list(run.classes)
     return dataset if list(dataset.classes) == classes else parts.reordered(dataset, classes)
@@ -152,6 +174,11 @@ def describe_dataset(dataset):
 
 
 def score_line(score, classes):
-    """Return a line with a network's errors and loss. Of five classes or fewer, no top-5 error."""
+    """Return a line with a network's errors and loss. Of five classes or fewer, no top-5 error.
+
+    The mean of the classes' errors is left out where all classes have as many images, as it is the top-1 error then.
+    """
+    differs = abs(score.mean_class_error - score.top1_error) > 1e-9
+    mean = f", mean of the classes {score.mean_class_error:.2%}" if differs else ""
     top5 = f", top-5 error {score.top5_error:.2%}" if classes > 5 else ""
-    return f"test error {score.top1_error:.2%}{top5}, loss {score.loss:.4f}"
+    return f"test error {score.top1_error:.2%}{mean}{top5}, loss {score.loss:.4f}"

@@ -1,6 +1,8 @@
 """Measure the top-1 and top-5 error on the test images, of one net or of the average of several."""
 
 import json
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,7 +15,17 @@ from tinyalex.commands.common import (
     print_to_stderr,
     score_line,
 )
-from tinyalex.commands.options import DATA, RUN, kernels_note, machine, no_kernels, ranks, test_share, user_path
+from tinyalex.commands.options import (
+    DATA,
+    RUN,
+    checkpoint,
+    kernels_note,
+    machine,
+    no_kernels,
+    ranks,
+    test_share,
+    user_path,
+)  # fmt: skip
 
 
 def options(command):
@@ -41,6 +53,7 @@ def options(command):
         help="also print the errors of each class, highest first, and the pairs most often confused",
     )
     command.add_argument("--json", action="store_true", help="print a JSON object; errors are fractions")
+    checkpoint(command, best=False)
     machine(command)
     ranks(command)
     no_kernels(command)
@@ -49,18 +62,20 @@ def options(command):
 def run(options):
     """Print the errors of each net on the test images, and those of their average."""
     from tinyalex.ranks import launch
+    from tinyalex.runs import run_folder
     from tinyalex.training import evaluation
 
     world = options.world
     options.devices = launch.own_devices(options.devices, world)
     scores, total, dataset, without_reflections = [], 0.0, None, []
     for path in options.runs:  # one at a time, because several nets may not fit into memory
-        run = load_run(path, options.devices, options.kernels)
+        run = load_run(path, options.devices, options.kernels, options.best)
         show = (print_to_stderr if options.json else print_line) if world.leads else lambda text: None
         dataset = dataset or load_dataset_of_run(run, options, show)
         images = check_classes(run, dataset).need("test")
         found = evaluation.probabilities(run.network, images, run.mean, run.recipe, options.views, world=world)
-        scores.append((path, run.metadata["step"], evaluation.score(found, images.labels)))
+        net = _Net(path, run.metadata["step"], run.path, run_folder.better_than(run, path))
+        scores.append((net, evaluation.score(found, images.labels)))
         total, words = total + found, run.words
         if options.views == 10 and not run.recipe.data.flip:
             without_reflections.append(path)
@@ -77,21 +92,41 @@ def run(options):
     print_line(f"{describe_dataset(dataset)}{views}{kernels_note(options)}")
     for path in without_reflections:
         print_line(f"{path} was trained without reflections, but half of these views are reflected; --views 9 has none")
-    for path, step, score in scores:
-        print_line(f"{path}, step {step}: {score_line(score, classes)}")
+    for net, score in scores:
+        print_line(f"{net.path}, step {net.step}: {score_line(score, classes)}")
+        if net.better:
+            print_line(f"  {net.path} also holds {_shown(net.better)}; --best takes it")
     if len(scores) > 1:
-        means = np.mean([score for _, _, score in scores], axis=0)
+        means = np.mean([score for _, score in scores], axis=0)
         print_line(f"mean of these {len(scores)} errors: {score_line(result._make(means), classes)}")
         print_line(f"average of these {len(scores)} nets: {score_line(result, classes)}")
     if options.classes:
         print_line("\n".join(["", *_tables(average, labels, words)]))
 
 
+class _Net(NamedTuple):
+    # What is printed of one of the nets: ``better`` is a checkpoint that had a lower test error, and its metadata.
+    path: str
+    step: int
+    checkpoint: Path
+    better: tuple | None
+
+
+def _shown(better):
+    path, metadata = better
+    error, epoch = metadata["errors"][-1], len(metadata["errors"])
+    return f"{path.name}, which had a lower test error, {error:.2%} after epoch {epoch}"
+
+
 def _as_json(options, scores, result, average, labels, classes):
     from tinyalex.training import confusion
 
     found = {**result._asdict(), "views": options.views}
-    found["nets"] = [{"run": str(path), "step": step, **score._asdict()} for path, step, score in scores]
+    found["nets"] = [
+        {"run": str(net.path), "step": net.step, "checkpoint": net.checkpoint.name, **score._asdict()}
+        | ({"better": net.better[0].name} if net.better else {})
+        for net, score in scores
+    ]
     if options.classes:
         rows = [row._asdict() for row in confusion.by_class(average, labels) if row.count]
         for row in rows:
@@ -120,6 +155,8 @@ def _tables(average, labels, words):
         mistake = f"{names[row.taken_for]} ({row.times:,})" if row.times else ""
         top5 = f"{row.top5_error:>13.2%}" if with_top5 else ""
         yield f"{padded(names[row.label], width)}{row.count:>8,}{row.top1_error:>13.2%}{top5}  {mistake}".rstrip()
+    name, mean = "mean of the classes", np.mean([row.top1_error for row in rows])
+    yield f"{name}{mean:>{width + 21 - len(name)}.2%}"
     pairs = confusion.confused(average, labels)
     if pairs:
         yield from ("", "most often confused")

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from tinyalex.commands.common import load_run, print_line
-from tinyalex.commands.options import RUN, user_path
+from tinyalex.commands.common import load_run, print_line, which_checkpoint
+from tinyalex.commands.options import RUN, checkpoint, user_path
 from tinyalex.errors import UsageError
 from tinyalex.words import counted
 
@@ -14,6 +14,7 @@ def options(command):
     command.add_argument(
         "file", type=user_path, metavar="FILE", help="file to write; its name must end in .safetensors"
     )
+    checkpoint(command, best=True)
 
 
 def run(options):
@@ -24,7 +25,7 @@ def run(options):
     if path.suffix != ".safetensors":
         raise UsageError(f"{path}: the name does not end in .safetensors; give one that does")
     run_folder.check_export(path)
-    run = load_run(options.run)
+    run = load_run(options.run, best=options.best)
     run_folder.export(run, path)
-    size, step = path.stat().st_size, run.metadata["step"]
-    print_line(f"{path}: {size:,} bytes, weights after step {step}, {counted(len(run.classes), 'class')}")
+    size, classes = path.stat().st_size, counted(len(run.classes), "class")
+    print_line(f"{path}: {size:,} bytes, weights after {which_checkpoint(run)}, {classes}")

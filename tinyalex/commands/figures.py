@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tinyalex.commands.common import check_classes, load_dataset_of_run, print_line, with_class_count
+from tinyalex.commands.common import check_classes, load_dataset_of_run, moved_data, print_line, with_class_count
 from tinyalex.commands.options import DATA, among, machine, several, test_share, user_path
 from tinyalex.errors import CheckpointError, DataError, UsageError
 from tinyalex.recipes import recipe as recipes
@@ -83,13 +83,15 @@ def _run(options, folder, out):
     figures.check_files(out / f"{name}.png" for name in names)  # before the first of them is drawn
     gallery = Gallery(folder, None, options.among, options.devices)
     if set(names) - set(WITHOUT_CHECKPOINT):
-        path = options.data or gallery.run.recipe.data.set
-        if path and set(names) & set(WITH_IMAGES):
-            gallery.dataset = check_classes(gallery.run, load_dataset_of_run(gallery.run, options))
-        elif not path:
-            skipped = ", ".join(name for name in names if name in WITH_IMAGES)
-            print_line(f"the run's recipe names no data set: add --data to draw {skipped}")
+        missing = "" if options.data else moved_data(gallery.run)
+        if not (options.data or gallery.run.recipe.data.set):
+            missing = "the run's recipe names no data set"
+        with_images = [name for name in names if name in WITH_IMAGES]
+        if missing and with_images and with_images != list(names):
+            print_line(f"{missing}: add --data to draw {', '.join(with_images)}")
             names = [name for name in names if name not in WITH_IMAGES]
+        elif with_images:
+            gallery.dataset = check_classes(gallery.run, load_dataset_of_run(gallery.run, options))
     for name in names:
         figure, line = gallery.draw(name)
         figures.save(figure, out / f"{name}.png")

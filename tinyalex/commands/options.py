@@ -105,6 +105,31 @@ def test_share(command, default):
     )
 
 
+def checkpoint(command, best):
+    """Add ``--best`` and ``--last``, which arrive as ``options.best``.
+
+    Parameters
+    ----------
+    command : argparse.ArgumentParser
+    best : bool
+        Whether the checkpoint with the lowest test error is the default.
+    """
+    default, choice = " (default)", command.add_mutually_exclusive_group()
+    choice.add_argument(
+        "--best",
+        action="store_true",
+        default=best,
+        help="of a run's folder, take the checkpoint with the lowest test error among those that were tested, the "
+        f"earliest of equal ones; the last if none was{default if best else ''}",
+    )
+    choice.add_argument(
+        "--last",
+        dest="best",
+        action="store_false",
+        help=f"of a run's folder, take the last checkpoint{'' if best else default}",
+    )
+
+
 def machine(command):
     """Add ``--devices`` and ``--threads``."""
     several(

@@ -84,6 +84,14 @@ class Device:
     def __repr__(self) -> str:
         return f"Device('{self.name}'{'' if self.kernels else ', kernels=False'})"
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy is the same device with memory, streams and compiled kernels of its own.
+        return {"name": self.name, "kernels": self.kernels, "tf32": self.tf32}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["name"], state["kernels"])  # type: ignore[misc]
+        self.tf32 = state["tf32"]
+
     @property
     def on_host(self) -> bool:
         """Whether the CPU computes, with the work shared among the worker threads."""

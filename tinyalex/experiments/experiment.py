@@ -6,19 +6,20 @@ from tinyalex import __version__
 from tinyalex.experiments import catalogue, report
 from tinyalex.experiments.compare import compare
 from tinyalex.experiments.race import race
+from tinyalex.experiments.rate import rate_test
 from tinyalex.experiments.trial import check_settings
 from tinyalex.ranks.world import ALONE
 from tinyalex.system import lock, ownership
 from tinyalex.words import counted
 
 
-def experiment(name, recipe, dataset, out, seeds, devices, search_epochs, show, world=ALONE):
+def experiment(name, recipe, dataset, out, seeds, devices, search_epochs, show, steps=200, world=ALONE):
     """Run an experiment, or resume one that was stopped.
 
     Parameters
     ----------
     name : str
-        A key of `catalogue.COMPARISONS`, or `catalogue.RACE`.
+        A key of `catalogue.COMPARISONS`, `catalogue.RACE` or `catalogue.RATE`.
     recipe : Recipe
         The recipe whose net is varied.
     dataset : Dataset
@@ -31,6 +32,8 @@ def experiment(name, recipe, dataset, out, seeds, devices, search_epochs, show, 
         Epochs after which the race compares learning rates.
     show : callable
         Called with lines of text.
+    steps : int
+        Of the range test.
     world : World
         The ranks among which the trainings are divided: each trains whole nets. Only rank 0 locks the folder.
 
@@ -59,6 +62,8 @@ def experiment(name, recipe, dataset, out, seeds, devices, search_epochs, show, 
             title = {"title": "epochs to 25 % training error, ReLU and tanh", "section": "3.1, Figure 1"}
             paper = {"paper": [6.0], "source": "CIFAR-10: six times faster, for a net that the paper does not name"}
             return about | title | paper | race(recipe, dataset, out, seeds, devices, search_epochs, show)
+        if name == catalogue.RATE:
+            return about | {"steps": steps} | rate_test(recipe, dataset, out, seeds, devices, steps, show)
         comparison, recipes = catalogue.find(name, recipe)
         title = {"title": comparison.title, "section": comparison.section}
         paper = {"paper": list(comparison.paper), "source": comparison.source, "found": comparison.found}

@@ -31,6 +31,8 @@ def text(result):
     -------
     str
     """
+    if "suggested" in result:
+        return "\n".join(_rate(result))
     head = [
         f"{result['title']} (paper, section {result['section']})",
         f"{result['data']['shown']}; recipe {result['recipe']}, seeds: {result['seeds']}, epochs: {result['epochs']}",
@@ -63,6 +65,20 @@ def _comparison(result):
             lines.append(f"  {name:<26}{_difference(effect[measure])}" + (f"; paper +{paper} points" if paper else ""))
         lines.append(f"  {_sentence(result, effect)}")
     return [*lines, f"the paper: {result['source']}"]
+
+
+def _rate(result):
+    rates, taken, own = result["rates"], len(result["mean"]), result["recipe_rate"]
+    yield f"learning-rate range test of recipe {result['recipe']}; {result['data']['shown']}"
+    yield f"{counted(taken, 'step')} with rates from {rates[0]:g} to {rates[taken - 1]:g}, seeds: {result['seeds']}"
+    if taken < len(rates):
+        yield f"ended there, before {rates[-1]:g}: the loss had grown or was not finite"
+    if result["suggested"] is None:
+        yield "the loss falls at no rate; try more --steps, or check net, init and data.scale with tinyalex gradcheck"
+        return
+    first, lowest = result["mean"][0], min(result["mean"])
+    yield f"the loss, {first:.3f} at first, is lowest, {lowest:.3f}, at rate {result['lowest']:g}"
+    yield f"suggested: a third of that, --set learning.rate={result['suggested']:g}; the recipe's rate is {own:g}"
 
 
 def _has_top5(result):
@@ -150,6 +166,9 @@ def picture(result):
     -------
     matplotlib.figure.Figure
     """
+    if "suggested" in result:
+        curve = (result[key] for key in ("rates", "losses", "mean", "suggested", "recipe_rate"))
+        return figures.rate_test(*curve)
     if "ratio" in result:
         names = {"relu": "ReLU", "tanh": "tanh"}
         curves = [(f"{names[arm['name']]}, rate {arm['rate']:g}", arm["errors"][0]) for arm in result["arms"]]

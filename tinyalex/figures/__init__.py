@@ -13,6 +13,7 @@ from tinyalex.figures.learning_curves import curves
 from tinyalex.figures.neighbours import neighbours
 from tinyalex.figures.page import attempt, check_files, save
 from tinyalex.figures.race import race
+from tinyalex.figures.rate_test import rate_test
 from tinyalex.figures.seeds import seeds
 from tinyalex.figures.top_five import panel
 
@@ -27,6 +28,7 @@ __all__ = [
     "neighbours",
     "panel",
     "race",
+    "rate_test",
     "save",
     "seeds",
     "specialisation",

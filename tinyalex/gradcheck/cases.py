@@ -52,8 +52,8 @@ class _Labelled:
 
     parameters = ()
 
-    def __init__(self, labels: np.ndarray) -> None:
-        self.labels, self.loss = labels, layers.SoftmaxLoss()
+    def __init__(self, labels: np.ndarray, class_weights: Sequence[float] | None = None) -> None:
+        self.labels, self.loss = labels, layers.SoftmaxLoss(class_weights)
 
     def build(self, dtype: str) -> "_Labelled":
         return self
@@ -194,6 +194,7 @@ CASES = {
     ],
     "softmax": [
         _Case("softmax loss", lambda: _Labelled(np.array([0, 4, 2])), (3, 5), images_alone=False),
+        _Case("class weights", lambda: _Labelled(np.array([0, 4, 2]), [2, 1, 0.5, 1, 0]), (3, 5), images_alone=False),
         _Case("softmax loss x 100", lambda: _Labelled(np.array([0, 2])), (2, 6), 100.0, images_alone=False),
     ],
 }

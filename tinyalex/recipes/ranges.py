@@ -76,6 +76,15 @@ def _by_layer(rule: Rule, **default: float) -> Rule:
     return f"a table of layers, each {rule[0]}", convert
 
 
+def _by_class(rule: Rule, *words: str) -> Rule:
+    def convert(value: Any) -> str | dict[str, Any]:
+        if isinstance(value, dict):
+            return {name: rule[1](setting) for name, setting in value.items()}
+        return _choice(*words)[1](value)
+
+    return f"{_choice(*words)[0]}, or a table of classes, each {rule[0]}", convert
+
+
 def _or(alternative: str | None, rule: Rule) -> Rule:
     def convert(value: Any) -> Any:
         return value if value == alternative and type(value) is type(alternative) else rule[1](value)
@@ -119,6 +128,7 @@ RULES: dict[str, Rule] = {
     "data.scale": _POSITIVE,
     "data.colour": _choice("none", "2012", "paper"),
     "data.colour_noise": _NOT_NEGATIVE,
+    "data.sampling": _choice("each image once", "balanced"),
     "learning.batch": _whole(1),
     "learning.parts": _whole(0),
     "learning.epochs": _whole(1),
@@ -133,6 +143,8 @@ RULES: dict[str, Rule] = {
     "learning.warmup": _NOT_NEGATIVE,
     "learning.patience": _whole(1),
     "learning.drops": _whole(0),
+    "learning.class_weights": _by_class(_NOT_NEGATIVE, "none", "balanced"),
+    "learning.stop_after": _whole(0),
     "learning.phases": _sequence(),
     "learning.phases.epoch": _NOT_NEGATIVE,
     "learning.phases.rate": _POSITIVE,

@@ -245,8 +245,14 @@ def _pairs(part: Net | Init | Data | Learning | Phase) -> list[str]:
 
 def _value(value: Any) -> str:
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + " }" if value else "{}"
-    return json.dumps(value, ensure_ascii=False)  # text, numbers, booleans and lists are the same in TOML and JSON
+        pairs = [f"{_key(key)} = {_value(item)}" for key, item in value.items()]
+        return "{ " + ", ".join(pairs) + " }" if pairs else "{}"
+    # Text, numbers, booleans and lists are the same in TOML and JSON, but for one character.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else _value(key)  # classes may have any name
 
 
 def _folder() -> Traversable:

@@ -126,6 +126,8 @@ class Data(_Checked):
     images, if it is a folder or an archive without any. `shared_crop` consecutive images share one crop and one flip.
     The part of the mean image that is subtracted is that of the crop (`mean` "image") or always the central one
     ("centre", 2012); the difference is multiplied by `scale`. `colour_noise` is how strongly colours are augmented.
+    `sampling` is which images an epoch consists of: "each image once", or "balanced", as many but all classes equally
+    often.
     """
 
     section = "data"
@@ -137,6 +139,7 @@ class Data(_Checked):
     scale: float = 1.0
     colour: str = "none"
     colour_noise: float = 0.1
+    sampling: str = "each image once"
 
 
 @dataclass(frozen=True)
@@ -167,7 +170,10 @@ class Learning(_Checked):
     it along half a cosine to near zero. `bias_rate` is a multiple of the rate. `layer_weight_decay` is for layers whose
     weight decay is not `weight_decay`. "polynomial" lowers the rate along a parabola to zero. With `scale` "linear" all
     rates are for batches of 128 images, and are multiplied by `batch` / 128. `lars` above 0 multiplies the rates of
-    each layer by its trust ratio (`tinyalex.training.optimizer`).
+    each layer by its trust ratio (`tinyalex.training.optimizer`). `class_weights` is how much an image
+    counts in the loss: "none", all the same; "balanced", more in rare classes, so that each class counts as much as
+    any other; or a table of classes, in which those that are not named have 1. `stop_after` ends training after so many
+    epochs without a better test error; 0 never does.
     """
 
     section = "learning"
@@ -185,6 +191,8 @@ class Learning(_Checked):
     warmup: float = 0.0
     patience: int = 4
     drops: int = 3
+    class_weights: str | dict[str, float] = "none"
+    stop_after: int = 0
     phases: tuple[Phase, ...] = ()
 
     def images_at_once(self, ranks: int = 1) -> int:
@@ -228,6 +236,11 @@ class Recipe:
         _known_layers("init.weights", self.init.weights, (*layers, "default"))
         _known_layers("init.biases", self.init.biases, (*layers, "default"))
         _known_layers("learning.layer_weight_decay", self.learning.layer_weight_decay, layers)
+        if self.data.sampling == self.learning.class_weights == "balanced":
+            raise UsageError(
+                "data.sampling: 'balanced' together with learning.class_weights = 'balanced' would count rare classes "
+                "twice; use one of them"
+            )
         for phase in self.learning.phases:
             _known_layers("learning.phases.lr_mult", phase.lr_mult, layers)
 

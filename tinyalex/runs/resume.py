@@ -29,6 +29,8 @@ LEARNING = (
     "warmup",
     "patience",
     "drops",
+    "class_weights",
+    "stop_after",
     "phases",
 )
 CHANGEABLE = {*(f"learning.{key}" for key in LEARNING), "net.convolution"}

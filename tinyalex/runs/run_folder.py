@@ -1,6 +1,7 @@
 """A run folder: what training writes there, and how the other commands read it."""
 
 import contextlib
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from tinyalex.network import alexnet
 from tinyalex.network.network import Network
 from tinyalex.recipes import recipe
 from tinyalex.recipes.recipe import Recipe
-from tinyalex.runs import checkpoint, fingerprint
+from tinyalex.runs import checkpoint, fingerprint, retention
 from tinyalex.runs.runlog import LOG, Log, is_log, read_log
 from tinyalex.system import lock, ownership, storage
 from tinyalex.training import health
@@ -59,7 +60,9 @@ class Run(NamedTuple):
     metadata : dict
         Metadata of the checkpoint.
     passed_over : list of str
-        A message for each newer checkpoint that was skipped because it does not verify.
+        A message for each checkpoint that was skipped because it does not verify, although it would have been taken.
+    path : Path
+        The file that holds these weights.
     """
 
     network: Network
@@ -69,6 +72,7 @@ class Run(NamedTuple):
     mean: np.ndarray
     metadata: dict[str, Any]
     passed_over: list[str]
+    path: Path = Path()
 
 
 def tensors_of(state: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -209,7 +213,8 @@ def _is_resolved(path: Path, known: Iterable[str]) -> bool:
         return False
     text = path.read_text(encoding="utf-8", errors="replace")
     try:
-        return text in known or recipe.to_toml(recipe.parse(text)) == text
+        # Earlier versions had fewer keys.
+        return text in known or set(text.splitlines()) <= set(recipe.to_toml(recipe.parse(text)).splitlines())
     except UsageError:
         return False
 
@@ -277,8 +282,8 @@ def _shapes(path: Path) -> Callable[[dict[str, Any]], dict[str, tuple]]:
     return shapes
 
 
-def load(path: str | Path, devices: Sequence[str] = ("cpu",), kernels: bool = True) -> Run:
-    """Build the network of a run folder's newest checkpoint, of one checkpoint, or of a file of weights.
+def load(path: str | Path, devices: Sequence[str] = ("cpu",), kernels: bool = True, best: bool = False) -> Run:
+    """Build the network of one of a run folder's checkpoints, of a checkpoint's file, or of a file of weights.
 
     Parameters
     ----------
@@ -287,6 +292,8 @@ def load(path: str | Path, devices: Sequence[str] = ("cpu",), kernels: bool = Tr
     devices : sequence of str
     kernels : bool
         See `Network.build`.
+    best : bool
+        Of a folder, take the checkpoint with the lowest test error, as `checkpoint.best` does. False: the newest.
 
     Returns
     -------
@@ -311,7 +318,8 @@ def load(path: str | Path, devices: Sequence[str] = ("cpu",), kernels: bool = Tr
     source = Path(path)
     for attempt in range(3):
         rejected: list[str] = []
-        found = checkpoint.newest(source, rejected) if source.is_dir() else source
+        choose = checkpoint.best if best else checkpoint.newest
+        found = choose(source, rejected) if source.is_dir() else source
         try:
             tensors, metadata = read(found)
             break
@@ -323,7 +331,17 @@ def load(path: str | Path, devices: Sequence[str] = ("cpu",), kernels: bool = Tr
     network.load({name: tensors[name] for name in network.state()})
     classes = list(metadata["classes"])
     words = list(metadata.get("words") or classes)
-    return Run(network, settings, classes, words, tensors["data/mean"], metadata, rejected)
+    return Run(network, settings, classes, words, tensors["data/mean"], metadata, rejected, found)
+
+
+def better_than(run: Run, folder: str | Path) -> tuple[Path, dict[str, Any]] | None:
+    """Return the checkpoint in a run's folder with a lower test error than that of a `Run`, and its metadata, or None.
+
+    If the weights of the `Run` were not tested, any tested checkpoint is better. Only headers are read.
+    """
+    own = run.metadata["errors"][-1] if run.metadata.get("tested") and run.metadata["errors"] else math.inf
+    found = retention.by_error(checkpoint.by_step(folder)) if Path(folder).is_dir() else []
+    return found[0] if found and found[0][1]["errors"][-1] < own else None
 
 
 def check_export(path: str | Path) -> None:

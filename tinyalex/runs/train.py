@@ -19,10 +19,11 @@ from tinyalex.runs.resume import ResumeOptions
 from tinyalex.runs.runlog import Log, NoLog, quietly
 from tinyalex.system import hashes, storage
 from tinyalex.system.signals import StopRequests
-from tinyalex.training import health
+from tinyalex.training import health, schedule
 from tinyalex.training.evaluation import Score, evaluate
 from tinyalex.training.loop import Training
 from tinyalex.training.step_metrics import RunningMeans
+from tinyalex.words import counted
 
 
 def train(
@@ -110,14 +111,19 @@ def train(
             if len(training.dataset.classes) <= 5:  # then the right class is always among the first five
                 del scores["top5_error"]
                 top5 = ""
-            log.write("test", **now, **scores, dead_relu=dead)
-            log.say(f"epoch {training.epoch:.0f}  test error {result.top1_error:.2%}{top5}")
+            ended = _stopped_early(training)
+            log.write("test", **now, **scores, dead_relu=dead, **ended)
+            mean = result.mean_class_error  # equal to the top-1 error where all classes have as many images
+            of_classes = f"  mean of the classes {mean:.2%}" if abs(mean - result.top1_error) > 1e-9 else ""
+            log.say(f"epoch {training.epoch:.0f}  test error {result.top1_error:.2%}{of_classes}{top5}")
             checkpoints.monitor.dead_relus(dead)
             checkpoints.save(tested=True)
         result = result or _test(training, checkpoints.stop_if_requested)
         if requests:
             requests.agree()
         checkpoints.stop_if_requested()
+        if training.finished:
+            log.say(_summary(training))
     return result
 
 
@@ -152,6 +158,23 @@ def _test(training: Training, after_batch: Callable[[], object]) -> Score:
         after_batch=None if world.size > 1 else after_batch,
         world=world,
     )
+
+
+def _stopped_early(training: Training) -> dict[str, int]:
+    # What the log says of the last test if `learning.stop_after` ends training.
+    limit, errors = training.recipe.learning.stop_after, training.errors
+    stopped = limit and schedule.stale(errors) >= limit and len(errors) < training.recipe.learning.epochs
+    return {"stopped_after": limit, "best_epoch": schedule.best_epoch(errors)} if stopped else {}
+
+
+def _summary(training: Training) -> str:
+    # Which epoch was the best, and why training ended before its last epoch, if it did.
+    best, errors = schedule.best_epoch(training.errors), training.errors
+    line = f"the lowest test error was {errors[best - 1]:.2%}, after epoch {best}"
+    if ended := _stopped_early(training):
+        why = f"no lower test error in {counted(ended['stopped_after'], 'epoch')} (learning.stop_after)"
+        return f"training ended after epoch {len(errors)} of {training.recipe.learning.epochs}: {why}; {line}"
+    return f"{line} of {len(errors)}"
 
 
 def _finished(training: Training, stop_condition: Callable[[Training], bool] | None) -> bool:

@@ -112,6 +112,16 @@ class DataParallel:
             return Bucket(device, parameters, nccl.SUMS[self.how](channel, self.world, self.parts, size, dtype))
         return Bucket(device, parameters, sums.SUMS[self.how](self.world, self.parts, size, dtype, tag))
 
+    def _shares(self, labels: dict[int, np.ndarray], images: int) -> dict[int, float]:
+        # The share of a batch's loss that each of this rank's parts has: of its images, or of the weights of their
+        # classes, which the ranks have to add up first.
+        weights = self.network.loss.class_weights
+        if weights is None:
+            return {part: len(found) / images for part, found in labels.items()}
+        own = [(part, float(np.sum(np.array(weights)[found]))) for part, found in labels.items()]
+        total = float(np.sum([weight for found in self.world.agree(own, "weighing a batch") for _, weight in found]))
+        return {part: weight / total if total else 0.0 for part, weight in own}
+
     def images(self, batch: int) -> slice:
         """Return this rank's slice of a batch of so many images."""
         return self.parts.share(self.world.rank, batch)
@@ -141,10 +151,12 @@ class DataParallel:
         """
         first, slices = self.images(images).start, self.parts.slices(images)
         own = [part for part in self.parts.of_rank(self.world.rank) if slices[part].start < slices[part].stop]
+        labels_of = {part: batch.labels[slices[part].start - first : slices[part].stop - first] for part in own}
+        shares = self._shares(labels_of, images)
         device, launched = self.network.devices[0], []
         for part in own:
             place = slice(slices[part].start - first, slices[part].stop - first)
-            labels = batch.labels[place]
+            labels = labels_of[part]
 
             def head_done(part: int = part) -> None:
                 for bucket in self._head:
@@ -156,7 +168,7 @@ class DataParallel:
                 batch.images[place],
                 labels,
                 step=Step(step.seed, step.number, step.first + slices[part].start),
-                share=len(labels) / images,
+                share=shares[part],
                 head_done=head_done,
             )
             for bucket in self._trunk:

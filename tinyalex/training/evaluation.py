@@ -25,12 +25,17 @@ from tinyalex.recipes.recipe import Recipe
 
 
 class Score(NamedTuple):
-    """Mean loss and error rates over ``count`` images; errors are fractions. All NaN without images."""
+    """Mean loss and error rates over ``count`` images; errors are fractions. All NaN without images.
+
+    ``mean_class_error`` is the mean of the classes' top-1 errors, in which each class with images counts the same,
+    however many it has. The loss has no class weights.
+    """
 
     count: int  # type: ignore[assignment]  # hides tuple.count; the log has it under this name
     loss: float
     top1_error: float
     top5_error: float
+    mean_class_error: float
 
 
 def ranks(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -70,15 +75,18 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> Score:
     >>> import numpy as np
     >>> from tinyalex import evaluation
     >>> score = evaluation.score(np.array([[0.7, 0.2, 0.1], [0.1, 0.4, 0.5]]), labels=np.array([0, 1]))
-    >>> score.count, round(score.loss, 4), score.top1_error, score.top5_error
-    (2, 0.6365, 0.5, 0.0)
+    >>> score.count, round(score.loss, 4), score.top1_error, score.top5_error, score.mean_class_error
+    (2, 0.6365, 0.5, 0.0, 0.5)
     """
     rank = ranks(probabilities, labels)
     if not len(rank):
-        return Score(0, np.nan, np.nan, np.nan)
+        return Score(0, np.nan, np.nan, np.nan, np.nan)
     right = np.take_along_axis(probabilities, labels[:, None], axis=1).astype(np.float64)
     loss = -np.log(np.where(np.isfinite(right), right, 0).clip(np.finfo(np.float32).tiny)).mean()
-    return Score(len(labels), float(loss), float((rank >= 1).mean()), float((rank >= 5).mean()))
+    counts, wrong = (np.bincount(labels, weights) for weights in (None, rank >= 1))
+    by_class = wrong[counts > 0] / counts[counts > 0]
+    top1, top5 = (float((rank >= limit).mean()) for limit in (1, 5))
+    return Score(len(labels), float(loss), top1, top5, float(by_class.mean()))
 
 
 def probabilities(

@@ -21,6 +21,7 @@ from tinyalex.ranks.parts import Parts
 from tinyalex.ranks.world import ALONE, World
 from tinyalex.recipes.recipe import Recipe, with_classes
 from tinyalex.training import health, schedule
+from tinyalex.training.class_weights import class_weights
 from tinyalex.training.data_parallel import DataParallel
 from tinyalex.training.optimizer import Optimizer
 from tinyalex.training.step_metrics import StepMetrics
@@ -92,6 +93,8 @@ class Training:
         """Build the network and the optimizer anew, as they are before the first step."""
         learning = self.recipe.learning
         self.network = alexnet.build(self.recipe.net, self.recipe.init, devices, self.seed, kernels=self.kernels)
+        labels, classes = np.asarray(self.dataset.train.labels), self.dataset.classes
+        self.network.weigh_classes(class_weights(learning.class_weights, classes, labels))
         self.optimizer = Optimizer(
             self.network, learning.momentum, learning.weight_decay, learning.layer_weight_decay, learning.lars
         )

@@ -13,6 +13,7 @@ Ginsburg, arXiv:1708.03888), so that a step changes each layer's weights by abou
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -68,6 +69,7 @@ class Optimizer:
         network.require_arrays()
         self.momentum, self.weight_decay, self.layer_weight_decay = momentum, weight_decay, layer_weight_decay or {}
         self.lars = lars
+        self._network = network
         self._rows: list[tuple[Device, Parameter, Array]] = []  # (device, parameter, v) of every parameter
         # On a GPU, the parameters of a column as one flat array, updated by a single kernel.
         self._flats: list[Flat] = []
@@ -80,6 +82,15 @@ class Optimizer:
                 else:
                     vs = [device.zeros(parameter.shape, network.dtype) for parameter in parameters]
             self._rows += zip([device] * len(vs), parameters, vs, strict=True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        settings = {name: value for name, value in vars(self).items() if name not in ("_rows", "_flats")}
+        return settings | {"momenta": {name: device.get(view) for name, device, view in self.tensors()}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        settings = (state[name] for name in ("_network", "momentum", "weight_decay", "layer_weight_decay"))
+        self.__init__(*settings)  # type: ignore[misc]
+        self.load(state["momenta"])
 
     def tensors(self) -> Iterator[tuple[str, Device, Array]]:
         """Yield (name, device, view of v) for every parameter, named as in `Network.state`."""

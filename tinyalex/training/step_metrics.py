@@ -1,5 +1,6 @@
 """The metrics of training steps, loss and top-1 error, and their running means."""
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -62,6 +63,11 @@ class StepMetrics:
         metrics = cls.__new__(cls)
         metrics._values, metrics.images = (float(loss), float(error)), images
         return metrics
+
+    def __getstate__(self) -> dict[str, Any]:
+        with contextlib.suppress(DivergedError):
+            self.read()
+        return vars(self)
 
     def read(self) -> tuple[float, float]:
         """Return the loss and the top-1 error; waits for the device if the copy has not finished.

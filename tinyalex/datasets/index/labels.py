@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from tinyalex.datasets.picture import is_image
 from tinyalex.errors import DataError
+from tinyalex.words import brief
 
 LABELS = {
     *("val.txt", "val_annotations.txt", "loc_val_solution.csv"),
@@ -129,16 +130,17 @@ def read_labels(span, folder):
     for number, row in enumerate(rows):
         if min(len(row), 2) != width or not all(part.strip() for part in row[:2]):
             line = found[number + len(found) - len(rows)]
-            raise DataError(f"{span.name}: {line!r} is neither a label nor an image name with a label")
+            raise DataError(f"{span.name}: {brief(line)} is neither a label nor an image name with a label")
     values = [row[width - 1].strip() for row in rows]
     names = [bare_name(row[0].strip()) for row in rows] if width == 2 else None
     if names and (twice := [name for name, count in Counter(names).items() if count > 1]):
-        raise DataError(f"{span.name}: {twice[0]} has more than one label; keep one")
+        raise DataError(f"{span.name}: {twice[0][:60]} has more than one label; keep one")
     if all(re.fullmatch(r"-?\d{1,9}", value) for value in values):
         values = [int(value) for value in values]
     elif names is None and not all(WNID.fullmatch(value) for value in values):
         odd = next(value for value in values if not WNID.fullmatch(value))
-        raise DataError(f"{span.name}: {odd!r} is not a label; expected numbers, wnids, or image names with either")
+        what = f"{brief(odd)} is not a label"
+        raise DataError(f"{span.name}: {what}; expected numbers, wnids, or image names with either")
     return Labels(span.name, folder, names, values)
 
 

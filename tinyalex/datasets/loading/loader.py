@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyalex import randomness
-from tinyalex.datasets.loading import augment
+from tinyalex.datasets.loading import augment, sampling
 from tinyalex.datasets.loading.background import made_ahead
 from tinyalex.devices.arena import Arena
 from tinyalex.errors import DataError, UsageError
@@ -56,7 +55,7 @@ class RawBatch(NamedTuple):
 
 
 class Epoch:
-    """One pass over the training set, in the epoch's own order, with the recipe's augmentation.
+    """One pass over the training set, in the epoch's own order (`sampling.order`), with the recipe's augmentation.
 
     Parameters
     ----------
@@ -87,7 +86,8 @@ class Epoch:
         self._strength = recipe.data.colour_noise if colour_noise is None else colour_noise
         noisy = recipe.data.colour != "none" and self._strength > 0
         self._colour = dataset.colour if noisy else None
-        self._order = randomness.permutation(randomness.key(seed, "order", epoch), len(self.images))
+        self._order = sampling.order(recipe.data.sampling, seed, epoch, np.asarray(self.images.labels))
+        self._repeats = recipe.data.sampling != "each image once"
         factors = [1.0 / (1.0 + self._strength)] if noisy and recipe.data.colour == "2012" else []
         self.cropper = _cropper(dataset.mean, recipe, factors)
 
@@ -101,11 +101,12 @@ class Epoch:
         if self._share:
             positions = positions[self._share(len(positions))]
         indices, data = self._order[positions], self._data
-        units = indices if data.shared_crop == 1 else positions // data.shared_crop
+        drawn = positions if self._repeats else indices  # an image that comes twice is cropped in two ways
+        units = drawn if data.shared_crop == 1 else positions // data.shared_crop
         crops = augment.draw_crops(self._seed, self._epoch, units, self.images.size, self.cropper.crop, data.flip)
         if self._colour is None:
             return indices, augment.AugmentParams(*crops)
-        noise = augment.draw_colours(self._seed, self._epoch, indices, self._colour, data.colour, self._strength)
+        noise = augment.draw_colours(self._seed, self._epoch, drawn, self._colour, data.colour, self._strength)
         return indices, augment.AugmentParams(*crops, noise)
 
 
