@@ -5,7 +5,7 @@ from pathlib import Path
 from tinyalex.commands.common import load_dataset, print_if_possible, print_line, with_data
 from tinyalex.commands.options import DATA, changes, machine, ranks, test_share, user_path
 from tinyalex.errors import UsageError
-from tinyalex.experiments.catalogue import COMPARISONS, RACE, RATE
+from tinyalex.experiments.catalogue import COMPARISONS, ENSEMBLE, RACE, RATE
 from tinyalex.experiments.rate import STEPS, rates_of
 from tinyalex.recipes import recipe as recipes
 
@@ -15,10 +15,11 @@ def options(command):
     titles = "; ".join(f"{name}: {comparison.title}" for name, comparison in COMPARISONS.items())
     command.add_argument(
         "name",
-        choices=[RACE, RATE, *COMPARISONS],
+        choices=[RACE, RATE, ENSEMBLE, *COMPARISONS],
         metavar="NAME",
         help=f"what to do; {RATE}: raise the learning rate from step to step, and suggest one for the recipe and the "
-        f"data; {RACE}: compare epochs until 25 %% training error with each activation (Figure 1); compare {titles}",
+        f"data; {RACE}: compare epochs until 25 %% training error with each activation (Figure 1); {ENSEMBLE}: "
+        f"average nets of several seeds (Table 2); compare {titles}",
     )
     command.add_argument("--data", type=user_path, default="shapes", metavar="DIR", help=f"{DATA} (default: shapes)")
     test_share(command, "the recipe's data.test_share, or 0")
@@ -66,13 +67,13 @@ def run(options):
     from tinyalex.ranks import launch
 
     world = options.world
-    if world.size > 1 and options.name == RACE:
-        raise UsageError(f"--ranks: {RACE} searches one rate after the other; leave out --ranks")
+    if world.size > 1 and options.name in (RACE, RATE):
+        raise UsageError(f"--ranks: {options.name} takes one step after the other; leave out --ranks")
     options.devices = launch.own_devices(options.devices, world)
     recipe = _recipe(options)
     if options.name == RATE:
         rates_of(1.0, options.steps)  # raises UsageError now
-    elif options.name != RACE:
+    elif options.name not in (RACE, ENSEMBLE):
         catalogue.find(options.name, recipe)  # raises UsageError now if this net cannot be varied that way
     for name in options.devices:
         Device(name)

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from tinyalex.errors import UsageError
 
 RACE = "relu-tanh"  # Figure 1, which `tinyalex.experiments.race` runs
+ENSEMBLE = "ensemble"  # Table 2: `tinyalex.experiments.ensemble`
 RATE = "rate"  # no comparison: the range test of `tinyalex.experiments.rate`
 
 

@@ -5,6 +5,7 @@ import contextlib
 from tinyalex import __version__
 from tinyalex.experiments import catalogue, report
 from tinyalex.experiments.compare import compare
+from tinyalex.experiments.ensemble import ensemble
 from tinyalex.experiments.race import race
 from tinyalex.experiments.rate import rate_test
 from tinyalex.experiments.trial import check_settings
@@ -19,7 +20,7 @@ def experiment(name, recipe, dataset, out, seeds, devices, search_epochs, show, 
     Parameters
     ----------
     name : str
-        A key of `catalogue.COMPARISONS`, `catalogue.RACE` or `catalogue.RATE`.
+        A key of `catalogue.COMPARISONS`, `catalogue.RACE`, `catalogue.ENSEMBLE` or `catalogue.RATE`.
     recipe : Recipe
         The recipe whose net is varied.
     dataset : Dataset
@@ -62,6 +63,10 @@ def experiment(name, recipe, dataset, out, seeds, devices, search_epochs, show, 
             title = {"title": "epochs to 25 % training error, ReLU and tanh", "section": "3.1, Figure 1"}
             paper = {"paper": [6.0], "source": "CIFAR-10: six times faster, for a net that the paper does not name"}
             return about | title | paper | race(recipe, dataset, out, seeds, devices, search_epochs, show)
+        if name == catalogue.ENSEMBLE:
+            title = {"title": "the average of several nets", "section": "6, Table 2"}
+            paper = {"paper": [40.7, 38.1], "source": "ILSVRC-2012, validation images: one net and five averaged"}
+            return about | title | paper | ensemble(recipe, dataset, out, seeds, devices, show, world)
         if name == catalogue.RATE:
             return about | {"steps": steps} | rate_test(recipe, dataset, out, seeds, devices, steps, show)
         comparison, recipes = catalogue.find(name, recipe)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from tinyalex import figures
+from tinyalex.experiments import ensemble
 from tinyalex.experiments.race import GOAL
 from tinyalex.system import lock, ownership, storage
 from tinyalex.words import counted
@@ -38,6 +39,8 @@ def text(result):
         f"{result['data']['shown']}; recipe {result['recipe']}, seeds: {result['seeds']}, epochs: {result['epochs']}",
         "",
     ]
+    if "averaged" in result:
+        return "\n".join([*head, *ensemble.text(result)])
     return "\n".join(head + (_race(result) if "ratio" in result else _comparison(result)))
 
 
@@ -169,6 +172,10 @@ def picture(result):
     if "suggested" in result:
         curve = (result[key] for key in ("rates", "losses", "mean", "suggested", "recipe_rate"))
         return figures.rate_test(*curve)
+    if "averaged" in result:
+        rows = result["averaged"]
+        about = f"{result['recipe']}, {counted(result['views'], 'view')} of each image"
+        return figures.averages([row["nets"] for row in rows], [row["top1_error"] for row in rows], about)
     if "ratio" in result:
         names = {"relu": "ReLU", "tanh": "tanh"}
         curves = [(f"{names[arm['name']]}, rate {arm['rate']:g}", arm["errors"][0]) for arm in result["arms"]]

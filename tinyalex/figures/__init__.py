@@ -6,6 +6,7 @@ this package is imported.
 """
 
 from tinyalex.figures.architecture import architecture
+from tinyalex.figures.averages import averages
 from tinyalex.figures.colourfulness import colourfulness, specialisation
 from tinyalex.figures.contact_sheet import mosaic
 from tinyalex.figures.kernel_grid import kernels
@@ -20,6 +21,7 @@ from tinyalex.figures.top_five import panel
 __all__ = [
     "architecture",
     "attempt",
+    "averages",
     "check_files",
     "colourfulness",
     "curves",
