@@ -9,6 +9,7 @@ from tinyalex.experiments.trial import trial
 from tinyalex.ranks.world import ALONE
 from tinyalex.runs import run_folder
 from tinyalex.training import evaluation
+from tinyalex.words import counted
 
 PAPER = {1: (40.7, 18.2), 5: (38.1, 16.4)}  # nets averaged: top-1 and top-5 error, percent, ILSVRC-2012 validation
 
@@ -71,6 +72,6 @@ def text(result):
         paper = PAPER.get(row["nets"])
         yield cells + (f"   the paper, ILSVRC-2012: {paper[0]} % and {paper[1]} %" if paper else "")
     yield ""
-    yield f"with {result['views']} views of each image; means over all choices of so many of the {result['seeds']} nets"
+    yield f"with {counted(result['views'], 'view')} of each image; means over all choices of so many of the {result['seeds']} nets"
     if len(result["averaged"]) < 2:
         yield "one net has no average; use --seeds"
