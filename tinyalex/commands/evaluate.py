@@ -1,6 +1,8 @@
 """Measure the top-1 and top-5 error on the test images, of one net or of the average of several."""
 
 import json
+import os
+from pathlib import Path
 
 import numpy as np
 
@@ -14,6 +16,8 @@ from tinyalex.commands.common import (
     score_line,
 )
 from tinyalex.commands.options import DATA, RUN, kernels_note, machine, no_kernels, test_share, user_path
+from tinyalex.errors import ForeignFileError, UsageError
+from tinyalex.words import counted
 
 
 def options(command):
@@ -40,6 +44,14 @@ def options(command):
         action="store_true",
         help="also print the errors of each class, highest first, and the pairs most often confused",
     )
+    command.add_argument(
+        "--write",
+        type=user_path,
+        metavar="FILE",
+        help="also write the five most probable classes of every test image: as ILSVRC's contests score them, with a "
+        "line of ids an image, if the set is ILSVRC's and was made with its devkit, else as a table of files and "
+        "classes; test images without labels are only written",
+    )
     command.add_argument("--json", action="store_true", help="print a JSON object; errors are fractions")
     machine(command)
     no_kernels(command)
@@ -49,44 +61,77 @@ def run(options):
     """Print the errors of each net on the test images, and those of their average."""
     from tinyalex.training import evaluation
 
+    if options.write:  # before the work, not after it
+        _check_new(options.write)
     scores, total, dataset, without_reflections = [], 0.0, None, []
     for path in options.runs:  # one at a time, because several nets may not fit into memory
         run = load_run(path, options.devices, options.kernels)
         show = print_to_stderr if options.json else print_line
-        dataset = dataset or load_dataset_of_run(run, options, show)
-        images = check_classes(run, dataset).need("test")
+        dataset = check_classes(run, dataset or load_dataset_of_run(run, options, show))
+        labelled = dataset.unlabelled is None or not options.write
+        images = dataset.need("test") if labelled else dataset.unlabelled
+        if options.classes and not labelled:
+            raise UsageError(f"--classes: the test images of {dataset.name} have no labels; leave the option out")
+        if options.write:
+            names = dataset.test_list()  # before the work, as a set may have none
         found = evaluation.probabilities(run.network, images, run.mean, run.recipe, options.views)
-        scores.append((path, run.metadata["step"], evaluation.score(found, images.labels)))
+        if labelled:
+            scores.append((path, run.metadata["step"], evaluation.score(found, images.labels)))
         total, words = total + found, run.words
         if options.views == 10 and not run.recipe.data.flip:
             without_reflections.append(path)
         del run
-    average, labels = total / len(scores), np.asarray(images.labels)
-    result = evaluation.score(average, labels)
+    average, labels = total / len(options.runs), np.asarray(images.labels)
+    written = _written(options.write, average, dataset.classes, names) if options.write else []
     if options.json:
+        result = evaluation.score(average, labels) if labelled else None
         print_line(json.dumps(_as_json(options, scores, result, average, labels, dataset.classes)))
         return
-    classes = len(dataset.classes)
     views = f"; {options.views} views" if options.views > 1 else ""
     print_line(f"{describe_dataset(dataset)}{views}{kernels_note(options)}")
     for path in without_reflections:
         print_line(f"{path} was trained without reflections, but half of these views are reflected; --views 9 has none")
+    if labelled:
+        _print_scores(options, scores, evaluation.score(average, labels), len(dataset.classes))
+    if options.classes and labelled:
+        print_line("\n".join(["", *_tables(average, labels, words)]))
+    for line in written:
+        print_line(line)
+
+
+def _print_scores(options, scores, result, classes):
     for path, step, score in scores:
         print_line(f"{path}, step {step}: {score_line(score, classes)}")
     if len(scores) > 1:
         means = np.mean([score for _, _, score in scores], axis=0)
         print_line(f"mean of these {len(scores)} errors: {score_line(result._make(means), classes)}")
         print_line(f"average of these {len(scores)} nets: {score_line(result, classes)}")
-    if options.classes:
-        print_line("\n".join(["", *_tables(average, labels, words)]))
+
+
+def _written(path, average, classes, names):
+    # Write the file of results; return the lines that say so.
+    from tinyalex.system import storage
+    from tinyalex.training import submission
+
+    found = submission.results(average, classes, names)
+    storage.write_bytes(Path(path), found.text.encode(), may_replace=lambda _: False)
+    return [f"{path}: {counted(len(average), 'image')}, {found.form}"]
+
+
+def _check_new(path):
+    # Files of results have no mark by which one of ours could be told from somebody else's, so none is replaced.
+    if os.path.lexists(path):
+        raise ForeignFileError(f"{path}: exists already; give another name, or remove it first")
 
 
 def _as_json(options, scores, result, average, labels, classes):
     from tinyalex.training import confusion
 
-    found = {**result._asdict(), "views": options.views}
+    found = {**(result._asdict() if result else {"count": len(labels)}), "views": options.views}
     found["nets"] = [{"run": str(path), "step": step, **score._asdict()} for path, step, score in scores]
-    if options.classes:
+    if options.write:
+        found["written"] = options.write
+    if options.classes and result:
         rows = [row._asdict() for row in confusion.by_class(average, labels) if row.count]
         for row in rows:
             row["class"], confused_with = classes[row.pop("label")], row["taken_for"]
