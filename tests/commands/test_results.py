@@ -16,6 +16,7 @@ from PIL import Image
 from tests.support import toy_ilsvrc2010, toy_imagenet
 from tinyalex import datasets
 from tinyalex.cli import main
+from tinyalex.datasets import parts
 from tinyalex.datasets.dataset import ImageNames
 from tinyalex.datasets.shards import manifest
 from tinyalex.errors import DataError
@@ -231,6 +232,16 @@ def test_names_of_another_set_are_refused(toy, prepared, evaluate, tmp_path):
     other = prepare(tmp_path / "other", *toy.sources, "--seed", "1")
     shutil.copy(other / "test_images.json", data / "test_images.json")
     assert "belongs to another prepared set" in evaluate("--data", data, "--write", tmp_path / "r.txt", code=3)
+
+
+def test_the_names_stay_with_a_set_whose_classes_are_reordered(toy, prepared, tmp_path):
+    """A run of version 0.1.0 may have its classes in another order; the ids go by name."""
+    for data in (prepared, prepare(tmp_path / "alone", toy.test, toy.devkit)):
+        dataset = datasets.load(data)
+        other = parts.reordered(dataset, dataset.classes[::-1])
+        assert other.test_list() == dataset.test_list() and other.test_list().ids == toy.ids
+        assert sorted(other.test_list().names) == sorted(toy.labels["test"])
+        assert other.unlabelled is dataset.unlabelled
 
 
 def contest(count, ids=None):

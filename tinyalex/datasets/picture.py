@@ -83,8 +83,8 @@ def decode(content):
     HEIC and JPEG XL are decoded if Pillow's plugin for them is installed. Grey stays grey. Of 16 bits the upper 8 are
     kept; a PGM or PPM with another largest value above 255 is scaled to 16 bits first. Transparent pixels, and those
     that a GIF's first frame does not cover, are laid over white. CMYK becomes RGB by (255 - C) (255 - K) / 255; Adobe's
-    programs store its complement in a JPEG, and mark the file as theirs. A file packed by gzip is unpacked first: some
-    JPEGs in ILSVRC-2010's archives are.
+    programs store its complement in a JPEG, and mark the file as theirs. A file packed by gzip is unpacked first: a
+    JPEG in ILSVRC-2010's archives is, n02487347_1956.
 
     Parameters
     ----------

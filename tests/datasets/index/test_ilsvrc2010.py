@@ -184,6 +184,7 @@ def test_devkits_of_other_years(later, look, tmp_path, year):
             f"ILSVRC{year}_devkit/data/meta{part}.mat": table,
             f"ILSVRC{year}_devkit/data/ILSVRC{year}{part}_validation_ground_truth.txt": truth,
             f"ILSVRC{year}_devkit/data/ILSVRC{year}{part}_validation_blacklist.txt": b"3\n",
+            f"ILSVRC{year}_devkit/data/det_lists/val.txt": b"ILSVRC2012_val_00000001 1\n",
         },
     )
     assert kit
@@ -209,9 +210,11 @@ def test_as_on_kaggle_with_the_devkit(later, look, tmp_path):
     )
     truth = toy_imagenet.devkit(later)["data/ILSVRC2012_validation_ground_truth.txt"]
     files["ILSVRC/devkit/data/ILSVRC2015_clsloc_validation_ground_truth.txt"] = truth
+    files["LOC_sample_submission.csv"] = b"ImageId,PredictionString\nILSVRC2012_test_00000001,0 1 2 3 4\n"
     seen, _ = look(tree(tmp_path / "kaggle", files))
     assert {entry.name: entry.label for entry in seen.splits["test"]} == later.labels["test"]
     assert seen.kind == "ILSVRC as on Kaggle" and seen.ids == later.ids
+    assert dict(seen.skipped)["kaggle/LOC_sample_submission.csv"] == "a sample of results, which are no labels"
     seen, lines = look(tmp_path / "kaggle", test_set="test")
     assert seen.unlabelled and [entry.name for entry in seen.splits["test"]] == [
         "ILSVRC2012_test_00000001.JPEG",
@@ -230,6 +233,36 @@ def test_test_images_without_a_ground_truth(toy, look, refused):
         f"{toy.test}: 16 images without labels, and no list of classes; give the devkit too "
         "(ILSVRC2010_devkit-1.0.tar.gz), or to classify pictures one by one: tinyalex predict"
     )
+
+
+@pytest.mark.parametrize("place", ["ILSVRC2012_img_test_v10102019.tar", "ILSVRC2012_img_test.tar", "pictures.tar"])
+@pytest.mark.parametrize("inside", ["", "test/", "some/"])
+def test_test_images_are_known_by_their_names(later, look, tmp_path, place, inside):
+    """The archive of 2012's test images was published again in 2019, under a name that ends otherwise."""
+    images = {f"ILSVRC2012_test_{k:08d}.JPEG": later.content[name] for k, name in enumerate(later.labels["test"], 1)}
+    tar(tmp_path / place, {inside + name: content for name, content in images.items()})
+    seen, _ = look(tmp_path / place, later.devkit)
+    assert seen.unlabelled and [entry.name for entry in seen.splits["test"]] == sorted(images)
+    seen, _ = look(later.train, later.val, later.devkit, tmp_path / place)
+    assert {entry.name for entry in seen.splits["test"]} == later.labels["test"].keys()
+
+
+def test_class_tars_beside_extracted_images(toy, later, look, tmp_path):
+    """ILSVRC's training archive extracted once has a tar for each class; those in folders as well are left out."""
+    for own in (toy, later):
+        root = tmp_path / own.train.name
+        with tarfile.open(own.train) as train, tarfile.open(own.val) as val, tarfile.open(own.devkit) as kit:
+            train.extractall(root / "train", filter="data")
+            val.extractall(root / "val", filter="data")
+            kit.extractall(root, filter="data")
+        seen, _ = look(root)
+        assert {entry.name for entry in seen.splits["train"]} == own.labels["train"].keys()
+        first = root / "train" / CLASSES[0]
+        with tarfile.open(first.with_suffix(".tar")) as inner:
+            inner.extractall(first, filter="data")
+        seen, _ = look(root)
+        assert {entry.name for entry in seen.splits["train"]} == own.labels["train"].keys()
+        assert dict(seen.skipped)[f"{root.name}/train/{CLASSES[0]}.tar"] == "an archive beside images"
 
 
 def test_a_ground_truth_without_test_images(toy, look):

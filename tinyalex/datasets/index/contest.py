@@ -14,7 +14,7 @@ from tinyalex.errors import DataError
 
 _SPLITS = {"train": "train", "val": "val", "validation": "val", "test": "test", "testing": "test"}
 _IMAGE = re.compile(r"ILSVRC(\d{4})_(val|test)_(\d{8})(?:\.JPE?G)?", re.IGNORECASE)
-_ARCHIVE = re.compile(r"ILSVRC(\d{4})_(?:img|images)_(train|val|test)(?:_t\d+)?\.tar(?:\.\w+)?", re.IGNORECASE)
+_ARCHIVE = re.compile(r"ILSVRC(\d{4})_(?:img|images)_(train|val|test)(?:_[tv]\d+)?\.tar(?:\.\w+)?", re.IGNORECASE)
 _TRUTH = re.compile(r"ILSVRC(\d{4})(?:_clsloc)?_(val|validation|test|testing)_ground_truth\.txt", re.IGNORECASE)
 _SYNSETS = "imagenet_2012_validation_synset_labels.txt"  # as TensorFlow's scripts call it
 _FIRST_OF_SAME = 2012

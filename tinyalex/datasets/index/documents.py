@@ -11,7 +11,9 @@ from tinyalex.words import counted
 
 _KNOWN = labels.NAMES | devkit.TABLES
 _SPLITS = ("train", "val", "test")
-_IGNORED_FOLDER = "ImageSets"  # a folder of other lists on Kaggle, whose val.txt numbers the images
+# Folders of other lists, whose val.txt numbers the images: on Kaggle, and in the devkits of 2013 and 2014.
+_IGNORED_FOLDERS = {"ImageSets", "det_lists"}
+_SAMPLE = re.compile(r"(?:.*[-_])?sample[-_]?submission.*\.csv", re.IGNORECASE)
 
 
 def is_document(name):
@@ -45,7 +47,9 @@ class Documents:
         self._year = year
         for listing in listings:
             for parts, span in listing.documents.items():
-                if _IGNORED_FOLDER not in parts:
+                if _SAMPLE.fullmatch(parts[-1]):
+                    listing.skipped.add("/".join(parts), "a sample of results, which are no labels")
+                elif not _IGNORED_FOLDERS.intersection(parts):
                     self._add(listing, parts, span)
         self.labels.sort(key=lambda pair: (pair[1].has_numbers, pair[1].names is None))
 
@@ -136,6 +140,8 @@ class Documents:
         DataError
             If a list names other images than there are.
         """
+        for group in groups:
+            _recognise_test_images(group)
         others = []  # lists of other contests
         for listing, found in self.labels:
             fitting = [
@@ -191,6 +197,15 @@ def _flat(group):
     is_alone = not group.split and len(group.classes) == 1 and not group.flat
     beside = group.flat if not group.classes else []
     return next(iter(group.classes.values())) if is_alone else beside
+
+
+def _recognise_test_images(group):
+    # A contest's test images in a folder or an archive whose own name does not say so, or in one more folder.
+    if group.split in ("", "test") and not (group.flat and group.classes) and len(group.classes) < 2:
+        images = next(iter(group.classes.values()), group.flat)
+        name = contest.image(images[0].name) if images else None
+        if name and name.split == "test" and not any(map(labels.WNID.fullmatch, group.classes)):
+            group.split, group.flat, group.classes = "test", images, {}
 
 
 def _fits(found, group):
