@@ -8,6 +8,7 @@ import io
 import json
 import re
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -148,9 +149,12 @@ def test_test_images_without_labels_can_only_be_written(toy, prepared, evaluate,
     }
 
 
-def test_earlier_versions_refuse_a_set_without_labels(toy, prepared, tmp_path):
+def test_earlier_versions_refuse_a_set_without_labels(toy, prepared, tmp_path, capsys):
     """They would take its labels, which are 0, for true ones: its format is not the one that they read."""
     alone = prepare(tmp_path / "alone", toy.test, toy.devkit)
+    capsys.readouterr()
+    assert main(["verify", str(alone)]) == 0
+    assert "headers, labels, lists of hashes; without labels\n" in capsys.readouterr().out
     assert manifest.read(alone)["format"] != manifest.FORMAT == manifest.read(prepared)["format"]
     assert len(datasets.load(alone).test) == 0
     path = alone / "manifest.json"
@@ -242,6 +246,34 @@ def test_the_names_stay_with_a_set_whose_classes_are_reordered(toy, prepared, tm
         assert other.test_list() == dataset.test_list() and other.test_list().ids == toy.ids
         assert sorted(other.test_list().names) == sorted(toy.labels["test"])
         assert other.unlabelled is dataset.unlabelled
+
+
+def test_nets_with_their_classes_in_another_order_are_averaged_by_name(run, evaluate, tmp_path, monkeypatch):
+    known = json.loads(evaluate("--write", tmp_path / "known.txt", "--classes", "--json"))
+    first = run_folder.load(run)
+    network = types.SimpleNamespace(
+        predict=lambda images, batch: first.network.predict(images, batch)[:, ::-1],
+        **{name: getattr(first.network, name) for name in ("devices", "classes", "dtype")},
+    )
+    turned = first._replace(network=network, classes=first.classes[::-1], words=first.words[::-1])
+    for order in ([turned, first], [first, turned], [turned]):
+        left = list(order)
+        monkeypatch.setattr("tinyalex.commands.evaluate.load_run", lambda *_, left=left: left.pop(0))
+        path = tmp_path / f"{len(list(tmp_path.iterdir()))}.txt"
+        found = json.loads(evaluate(*[run] * (len(order) - 1), "--write", path, "--classes", "--json"))
+        assert path.read_bytes() == (tmp_path / "known.txt").read_bytes()
+        assert found["top1_error"] == known["top1_error"] and {net["top5_error"] for net in found["nets"]} == {
+            known["top5_error"]
+        }
+        rows = [{row["class"]: row["top5_error"] for row in each["classes"]} for each in (found, known)]
+        assert rows[0] == rows[1]
+
+
+def test_training_on_the_archives_themselves_names_prepare(toy, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    folder = toy.train.parent
+    assert main(["train", "original-2010", "--data", str(folder), "--out", "run", "--set", "net.classes=8"]) == 3
+    assert f": tinyalex prepare {folder} " in capsys.readouterr().err  # there are test images: no --test-share
 
 
 def contest(count, ids=None):

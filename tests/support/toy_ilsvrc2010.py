@@ -7,8 +7,8 @@
     toy.labels                                                           {"train", "val", "test": {name: wnid}}
     toy.content                                                          {name: bytes}, before the patches
 
-Training images are a tar of tars; some of them are packed by gzip, as one is in the real tar. Validation and test images
-are in a folder of their tars. The devkit has pictures of its own.
+Training images are a tar of tars; some of them are packed by gzip, as one is in the real tar. Validation and test
+images are in a folder of their tars. The devkit has pictures of its own.
 """
 
 import gzip

@@ -67,7 +67,9 @@ def run(options):
     for path in options.runs:  # one at a time, because several nets may not fit into memory
         run = load_run(path, options.devices, options.kernels)
         show = print_to_stderr if options.json else print_line
-        dataset = check_classes(run, dataset or load_dataset_of_run(run, options, show))
+        ordered = check_classes(run, dataset or load_dataset_of_run(run, options, show))
+        if dataset is None:
+            dataset, words = ordered, run.words
         labelled = dataset.unlabelled is None or not options.write
         images = dataset.need("test") if labelled else dataset.unlabelled
         if options.classes and not labelled:
@@ -75,9 +77,11 @@ def run(options):
         if options.write:
             names = dataset.test_list()  # before the work, as a set may have none
         found = evaluation.probabilities(run.network, images, run.mean, run.recipe, options.views)
+        if list(run.classes) != list(dataset.classes):  # those of the first run
+            found = found[:, [run.classes.index(name) for name in dataset.classes]]
         if labelled:
             scores.append((path, run.metadata["step"], evaluation.score(found, images.labels)))
-        total, words = total + found, run.words
+        total = total + found
         if options.views == 10 and not run.recipe.data.flip:
             without_reflections.append(path)
         del run

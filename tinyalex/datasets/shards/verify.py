@@ -80,7 +80,8 @@ def _open(folder, found, split, faults, show):
     text = f"{counted(images, 'image')} in {counted(count, 'shard')}: sizes, headers, labels, lists of hashes"
     if len(good) == count > 0:
         per_class = np.bincount(np.concatenate([shard.labels for shard in good]), minlength=len(found["classes"]))
-        text += f"; {per_class.min():,} to {counted(per_class.max(), 'image')} a class"
+        per_class = f"{per_class.min():,} to {counted(per_class.max(), 'image')} a class"
+        text += "; without labels" if split == "test" and manifest.is_unlabelled(found) else f"; {per_class}"
     show(_line(split, len(good) == count, text))
     return good
 
