@@ -54,6 +54,13 @@ def run(prepared, tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="module")
+def alone(toy, prepared, tmp_path_factory):
+    """The test images, with the devkit and without the ground truth."""
+    folder = tmp_path_factory.mktemp("alone") / "set"
+    return prepare(folder, toy.test, toy.devkit, toy.patches, "--mean-from", prepared)
+
+
 @pytest.fixture
 def evaluate(run, capsys):
     def evaluate(*arguments, code=0):
@@ -122,14 +129,13 @@ def test_json_says_what_was_written(toy, evaluate, tmp_path):
     assert found["written"] == str(tmp_path / "results.txt")
 
 
-def test_test_images_without_labels_can_only_be_written(toy, prepared, evaluate, tmp_path, capsys):
+def test_test_images_without_labels_can_only_be_written(toy, alone, evaluate, tmp_path, capsys):
     evaluate("--write", tmp_path / "known.txt")
-    sources = [toy.test, toy.devkit, toy.patches]
-    alone = prepare(tmp_path / "alone", *sources, "--mean-from", prepared)
-    beside = prepare(tmp_path / "beside", toy.train, toy.val, *sources, "--test-set", "test")
+    sources = [toy.train, toy.val, toy.test, toy.devkit, toy.patches]
+    beside = prepare(tmp_path / "beside", *sources, "--test-set", "test")
     lines = capsys.readouterr().out
     assert f"{toy.test}: test images without labels, which `tinyalex evaluate --write` classifies" in lines
-    assert f"{alone}: ILSVRC-2010, 0 training and 24 test images without labels of 36 x 36, 8 classes" in lines
+    assert f"{beside}: ILSVRC-2010, 24 training and 24 test images without labels of 36 x 36, 8 classes" in lines
     for k, data in enumerate((alone, beside)):
         path = tmp_path / f"{k}.txt"
         printed = evaluate("--data", data, "--write", path)
@@ -149,18 +155,16 @@ def test_test_images_without_labels_can_only_be_written(toy, prepared, evaluate,
     }
 
 
-def test_earlier_versions_refuse_a_set_without_labels(toy, prepared, tmp_path, capsys):
+def test_earlier_versions_refuse_a_set_without_labels(prepared, alone, tmp_path, capsys):
     """They would take its labels, which are 0, for true ones: its format is not the one that they read."""
-    alone = prepare(tmp_path / "alone", toy.test, toy.devkit)
-    capsys.readouterr()
     assert main(["verify", str(alone)]) == 0
     assert "headers, labels, lists of hashes; without labels\n" in capsys.readouterr().out
     assert manifest.read(alone)["format"] != manifest.FORMAT == manifest.read(prepared)["format"]
     assert len(datasets.load(alone).test) == 0
-    path = alone / "manifest.json"
+    path = shutil.copytree(alone, tmp_path / "set") / "manifest.json"
     path.write_text(path.read_text().replace(manifest.read(alone)["format"], manifest.FORMAT))
     with pytest.raises(DataError, match="check: it was changed"):
-        datasets.load(alone)
+        datasets.load(path.parent)
 
 
 def test_a_file_that_is_there_is_never_replaced(evaluate, tmp_path):
@@ -231,16 +235,15 @@ def test_damaged_names_are_refused(prepared, evaluate, tmp_path, spoil, message)
     assert main(["verify", str(data)]) == 3
 
 
-def test_names_of_another_set_are_refused(toy, prepared, evaluate, tmp_path):
+def test_names_of_another_set_are_refused(prepared, alone, evaluate, tmp_path):
     data = shutil.copytree(prepared, tmp_path / "mixed")
-    other = prepare(tmp_path / "other", *toy.sources, "--seed", "1")
-    shutil.copy(other / "test_images.json", data / "test_images.json")
+    shutil.copy(alone / "test_images.json", data / "test_images.json")
     assert "belongs to another prepared set" in evaluate("--data", data, "--write", tmp_path / "r.txt", code=3)
 
 
-def test_the_names_stay_with_a_set_whose_classes_are_reordered(toy, prepared, tmp_path):
+def test_the_names_stay_with_a_set_whose_classes_are_reordered(toy, prepared, alone):
     """A run of version 0.1.0 may have its classes in another order; the ids go by name."""
-    for data in (prepared, prepare(tmp_path / "alone", toy.test, toy.devkit)):
+    for data in (prepared, alone):
         dataset = datasets.load(data)
         other = parts.reordered(dataset, dataset.classes[::-1])
         assert other.test_list() == dataset.test_list() and other.test_list().ids == toy.ids
