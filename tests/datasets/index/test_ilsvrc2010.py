@@ -330,6 +330,25 @@ def test_parts_of_two_contests(toy, later, look, refused):
     assert dict(seen.skipped)[TEST_TRUTH] == "of ILSVRC-2010, not of the images"
 
 
+def test_class_folders_may_mix_contests(toy, later, look, tmp_path):
+    both = toy.labels["val"] | {name: later.classes[label] for name, label in later.labels["test"].items()}
+    content = toy.content | later.content
+    shared = {name: wnid for name, wnid in both.items() if wnid in set(CLASSES) & set(later.classes)}
+    seen, _ = look(tree(tmp_path / "own", {f"{wnid}/{name}": content[name] for name, wnid in shared.items()}))
+    assert len(seen.splits["train"]) == len(shared) and {name[:10] for name in shared} == {"ILSVRC2010", "ILSVRC2012"}
+
+
+@pytest.mark.parametrize("name", ["devkit-1.0.tar.gz", "ILSVRC2010_devkit-1.0.tgz", "kit.tar"])
+@pytest.mark.parametrize("below", ["", "devkit-1.0/", "./devkit-1.0/"])
+def test_every_name_and_form_of_the_devkit(toy, look, tmp_path, name, below):
+    mode = "w" if name.endswith(".tar") else "w:gz"
+    files = {f"{below}{each}": content for each, content in toy_ilsvrc2010.devkit(toy, compressed=True).items()}
+    tar(tmp_path / name, files, mode)
+    tar(tmp_path / "ILSVRC2010_images_val.tar", {each: toy.content[each] for each in toy.labels["val"]})  # no folder
+    seen, _ = look(tmp_path / "ILSVRC2010_images_val.tar", tmp_path / name)
+    assert wnids(seen, "test") == toy.labels["val"] and seen.kind == "ILSVRC-2010"
+
+
 def test_training_reads_the_folder_as_prepare_does(toy, tmp_path):
     """Square images of one size are trained on without preparation."""
     rng = np.random.default_rng(1)

@@ -62,14 +62,14 @@ def devkit_of(year):
     return _DEVKITS.get(year, f"that of ILSVRC-{year}")
 
 
-def year_of(listings, groups):
-    """Return the year whose images the sources have, or None if no name says.
+def year_of(listings, flat):
+    """Return the year whose images the sources have, or None if no name says; class folders may mix years.
 
     Parameters
     ----------
     listings : list of Listing
-    groups : list of Group
-        Before labels are assigned.
+    flat : list of (str, list of FileSpan)
+        Images in no class folder, with the name of the folder or archive that they are in.
 
     Raises
     ------
@@ -77,10 +77,9 @@ def year_of(listings, groups):
         If there are images of two contests.
     """
     found = {}
-    for group in groups:
-        for pictures in (group.flat, *group.classes.values()):
-            if pictures and (name := image(pictures[0].name)):
-                found.setdefault(name.year, f"{group.name} ({pictures[0].name})")
+    for where, images in flat:
+        if images and (name := image(images[0].name)):
+            found.setdefault(name.year, f"{where} ({images[0].name})")
     for listing in listings:
         for path in (listing.source, *listing.packed.values()):
             if name := archive(Path(path).name):

@@ -182,7 +182,7 @@ class Documents:
                 listing.skipped.add(_listed_name(span, folder), str(error).removeprefix(f"{span.name}: "))
             if "label" in _stem(span).lower():
                 _check_folders(span, groups)
-        if errors and any(_flat(group) and group.split != "test" for group in groups):
+        if errors and any(flat(group) and group.split != "test" for group in groups):
             raise errors[0]
 
 
@@ -192,8 +192,11 @@ def _joined(declared, names):
     return sorted({*declared, *names})
 
 
-def _flat(group):
-    # A single folder may not be a class: ilsvrc/images/x.JPEG with a list beside it.
+def flat(group):
+    """Return the images of a group that are in no class folder.
+
+    A single folder may not be a class: ilsvrc/images/x.JPEG with a list beside it.
+    """
     is_alone = not group.split and len(group.classes) == 1 and not group.flat
     beside = group.flat if not group.classes else []
     return next(iter(group.classes.values())) if is_alone else beside
@@ -210,16 +213,16 @@ def _recognise_test_images(group):
 
 def _fits(found, group):
     if found.names is None:
-        images, split = _flat(group), found.truth.split if found.truth else "val"
+        images, split = flat(group), found.truth.split if found.truth else "val"
         of_image = contest.image(images[0].name) if images else None
         return bool(images) and (of_image.split if of_image else group.split) == split
     names = set(found.names)
-    return any(labels.bare_name(image.name) in names for image in _flat(group))
+    return any(labels.bare_name(image.name) in names for image in flat(group))
 
 
 def _may_fit(found, group):
     # Whether a list of labels by position, whose name says nothing, may be that of test images.
-    return group.labels is None and group.split == "test" and len(_flat(group)) == len(found.values)
+    return group.labels is None and group.split == "test" and len(flat(group)) == len(found.values)
 
 
 def _is_used(found, groups):
@@ -227,8 +230,8 @@ def _is_used(found, groups):
 
 
 def _pair(found, groups):
-    images = {labels.bare_name(image.name): (group, image) for group in groups for image in _flat(group)}
-    count = sum(len(_flat(group)) for group in groups)
+    images = {labels.bare_name(image.name): (group, image) for group in groups for image in flat(group)}
+    count = sum(len(flat(group)) for group in groups)
     where = first_three([group.name for group in groups])
     what = f"{found.file}: {counted(len(found.values), 'label')} for {counted(count, 'image')} in {where}"
     if len(images) < count:
@@ -281,14 +284,14 @@ def _stem(span):
 
 def _assign_table(span, folder, listing, groups, show):
     # Give images the classes of a table; those that it does not name are left out.
-    unlabelled = [group for group in groups if group.labels is None and _flat(group)]
+    unlabelled = [group for group in groups if group.labels is None and flat(group)]
     split = root_name(_stem(span))  # train.csv is about train/
     same = [group for group in unlabelled if group.split == split] or unlabelled
     below = [group for group in same if group.listing is listing and group.base[: len(folder)] == folder]
     items = {}
     for group in below or same:
         inside = () if group.flat or not group.classes else tuple(group.classes)
-        items |= {"/".join((*group.base, *inside, image.name)): (group, image) for image in _flat(group)}
+        items |= {"/".join((*group.base, *inside, image.name)): (group, image) for image in flat(group)}
     if not items:
         listing.skipped.add(_listed_name(span, folder), "a table of labels, which no image needs")
         return
@@ -301,7 +304,7 @@ def _assign_table(span, folder, listing, groups, show):
         of_group.setdefault(group, {}).setdefault(split, []).append((image, value))
     for group, of_split in of_group.items():
         listed = {image for pairs in of_split.values() for image, _ in pairs}
-        if others := [image for image in _flat(group) if image not in listed]:
+        if others := [image for image in flat(group) if image not in listed]:
             line += f"; {len(others):,} of the images in {group.name} not in it, left out: {shown(others[0].name)}"
             line += " and others" if others[1:] else ""
             group.leave_out(f"not in {span.name}", others)

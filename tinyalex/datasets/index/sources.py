@@ -27,7 +27,7 @@ from tinyalex.datasets.index import (
     unpack,
 )
 from tinyalex.datasets.index.classes import resolve
-from tinyalex.datasets.index.documents import Documents, is_document
+from tinyalex.datasets.index.documents import Documents, flat, is_document
 from tinyalex.datasets.index.entries import Entry, Index
 from tinyalex.datasets.index.labels import WNID
 from tinyalex.datasets.index.listing import FileSpan, Listing, Skipped
@@ -201,7 +201,7 @@ def index_images(listings, show, skipped, numeric_folders=False, test_set=None):
         named.sort_into_classes(listing)
     patches.apply(listings, show)
     groups = [group for listing in listings for group in layout.group_images(listing)]
-    year = contest.year_of(listings, groups)
+    year = contest.year_of(listings, [(group.name, flat(group)) for group in groups])
     documents = _documents(listings, groups, skipped, year)
     documents.assign_labels(groups, show)
     layout.settle(groups, show)
