@@ -86,40 +86,39 @@ def run(options):
             without_reflections.append(path)
         del run
     average, labels = total / len(options.runs), np.asarray(images.labels)
-    written = _written(options.write, average, dataset.classes, names) if options.write else []
+    result = evaluation.score(average, labels) if labelled else None
     if options.json:
-        result = evaluation.score(average, labels) if labelled else None
         print_line(json.dumps(_as_json(options, scores, result, average, labels, dataset.classes)))
-        return
+    else:
+        _print(options, scores, result, average, labels, dataset, words, without_reflections)
+    if options.write:  # after the errors, which are worth more
+        show(_write(options.write, average, dataset.classes, names))
+
+
+def _print(options, scores, result, average, labels, dataset, words, without_reflections):
+    classes = len(dataset.classes)
     views = f"; {options.views} views" if options.views > 1 else ""
     print_line(f"{describe_dataset(dataset)}{views}{kernels_note(options)}")
     for path in without_reflections:
         print_line(f"{path} was trained without reflections, but half of these views are reflected; --views 9 has none")
-    if labelled:
-        _print_scores(options, scores, evaluation.score(average, labels), len(dataset.classes))
-    if options.classes and labelled:
-        print_line("\n".join(["", *_tables(average, labels, words)]))
-    for line in written:
-        print_line(line)
-
-
-def _print_scores(options, scores, result, classes):
     for path, step, score in scores:
         print_line(f"{path}, step {step}: {score_line(score, classes)}")
     if len(scores) > 1:
         means = np.mean([score for _, _, score in scores], axis=0)
         print_line(f"mean of these {len(scores)} errors: {score_line(result._make(means), classes)}")
         print_line(f"average of these {len(scores)} nets: {score_line(result, classes)}")
+    if options.classes:
+        print_line("\n".join(["", *_tables(average, labels, words)]))
 
 
-def _written(path, average, classes, names):
-    # Write the file of results; return the lines that say so.
+def _write(path, average, classes, names):
+    # Write the file of results; return a line that says so.
     from tinyalex.system import storage
     from tinyalex.training import submission
 
     found = submission.results(average, classes, names)
     storage.write_bytes(Path(path), found.text.encode(), may_replace=lambda _: False)
-    return [f"{path}: {counted(len(average), 'image')}, {found.form}"]
+    return f"{path}: {counted(len(average), 'image')}, {found.form}"
 
 
 def _check_new(path):
@@ -133,9 +132,7 @@ def _as_json(options, scores, result, average, labels, classes):
 
     found = {**(result._asdict() if result else {"count": len(labels)}), "views": options.views}
     found["nets"] = [{"run": str(path), "step": step, **score._asdict()} for path, step, score in scores]
-    if options.write:
-        found["written"] = options.write
-    if options.classes and result:
+    if options.classes:
         rows = [row._asdict() for row in confusion.by_class(average, labels) if row.count]
         for row in rows:
             row["class"], confused_with = classes[row.pop("label")], row["taken_for"]

@@ -230,8 +230,8 @@ def test_test_images_without_a_ground_truth(toy, look, refused):
     assert seen.unlabelled and seen.classes == sorted(CLASSES) and {e.label for e in seen.splits["test"]} == {0}
     assert f"{toy.test}: test images without labels, which `tinyalex evaluate --write` classifies" in lines
     assert refused(toy.test) == (
-        f"{toy.test}: 16 images without labels, and no list of classes; give the devkit too "
-        "(ILSVRC2010_devkit-1.0.tar.gz), or to classify pictures one by one: tinyalex predict"
+        f"{toy.test}: 16 images without labels, and no list of classes; give the devkit "
+        "(ILSVRC2010_devkit-1.0.tar.gz) too, or to classify pictures one by one: tinyalex predict"
     )
 
 

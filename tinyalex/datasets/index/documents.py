@@ -21,6 +21,13 @@ def is_document(name):
     return name.lower() in _KNOWN or labels.is_list_of_labels(name) or tables.is_table(name)
 
 
+def leave_out_samples(listing):
+    """Add tables that show the form of a contest's results to those skipped: they name images, with made-up classes."""
+    for parts in [parts for parts in listing.documents if _SAMPLE.fullmatch(parts[-1])]:
+        listing.skipped.add("/".join(parts), "a sample of results, which are no labels")
+        del listing.documents[parts]
+
+
 class Documents:
     """All lists of all sources.
 
@@ -47,9 +54,7 @@ class Documents:
         self._year = year
         for listing in listings:
             for parts, span in listing.documents.items():
-                if _SAMPLE.fullmatch(parts[-1]):
-                    listing.skipped.add("/".join(parts), "a sample of results, which are no labels")
-                elif not _IGNORED_FOLDERS.intersection(parts):
+                if not _IGNORED_FOLDERS.intersection(parts):
                     self._add(listing, parts, span)
         self.labels.sort(key=lambda pair: (pair[1].has_numbers, pair[1].names is None))
 

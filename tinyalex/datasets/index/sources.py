@@ -27,7 +27,7 @@ from tinyalex.datasets.index import (
     unpack,
 )
 from tinyalex.datasets.index.classes import resolve
-from tinyalex.datasets.index.documents import Documents, flat, is_document
+from tinyalex.datasets.index.documents import Documents, flat, is_document, leave_out_samples
 from tinyalex.datasets.index.entries import Entry, Index
 from tinyalex.datasets.index.labels import WNID
 from tinyalex.datasets.index.listing import FileSpan, Listing, Skipped
@@ -198,6 +198,7 @@ def index_images(listings, show, skipped, numeric_folders=False, test_set=None):
     for listing in listings:
         cifar10.leave_out(listing)
         devkit.leave_out_images(listing)
+        leave_out_samples(listing)
         named.sort_into_classes(listing)
     patches.apply(listings, show)
     groups = [group for listing in listings for group in layout.group_images(listing)]
@@ -224,10 +225,10 @@ def index_images(listings, show, skipped, numeric_folders=False, test_set=None):
     if unlabelled:
         documents.declare_classes()
         if not train and not documents.declared:
-            own = f" ({contest.devkit_of(year)})" if year else ""
+            what = f"the devkit ({contest.devkit_of(year)})" if year else "a list of their labels"
             raise DataError(
                 f"{test[0].name}: {counted(len(images_without), 'image')} without labels, and no list of classes; give "
-                f"the devkit too{own}, or to classify pictures one by one: tinyalex predict"
+                f"{what} too, or to classify pictures one by one: tinyalex predict"
             )
     classes = resolve(train, [] if unlabelled else test, documents, show)
     for line in names.notes(classes, _spellings(listings)):
