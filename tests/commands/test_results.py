@@ -176,6 +176,20 @@ def test_a_file_that_is_there_is_never_replaced(evaluate, tmp_path):
     assert sorted(each.name for each in tmp_path.iterdir()) == ["link.txt", "mine.txt"]
 
 
+def test_neither_errors_nor_file_depend_on_the_other(run, evaluate, tmp_path, monkeypatch, capsys):
+    (tmp_path / "file").write_text("")
+    assert main(["evaluate", str(run), "--write", str(tmp_path / "file" / "results.txt")]) == 7
+    captured = capsys.readouterr()
+    assert "test error" in captured.out and "results.txt: cannot be written" in captured.err
+
+    def closed(text):
+        raise BrokenPipeError
+
+    monkeypatch.setattr("tinyalex.commands.evaluate.print_line", closed)
+    main(["evaluate", str(run), "--write", str(tmp_path / "results.txt")])
+    assert len(guesses(tmp_path / "results.txt")) == 24
+
+
 def test_other_sets_give_a_table(tmp_path, capsys):
     """Class folders, one of them with a comma in its name; of three classes no more than three are listed."""
     rng = np.random.default_rng(3)

@@ -87,12 +87,15 @@ def run(options):
         del run
     average, labels = total / len(options.runs), np.asarray(images.labels)
     result = evaluation.score(average, labels) if labelled else None
-    if options.json:
-        print_line(json.dumps(_as_json(options, scores, result, average, labels, dataset.classes)))
-    else:
-        _print(options, scores, result, average, labels, dataset, words, without_reflections)
-    if options.write:  # after the errors, which are worth more
-        show(_write(options.write, average, dataset.classes, names))
+    try:
+        if options.json:
+            print_line(json.dumps(_as_json(options, scores, result, average, labels, dataset.classes)))
+        else:
+            _print(options, scores, result, average, labels, dataset, words, without_reflections)
+    finally:  # neither of the two fails because the other one does
+        written = _write(options.write, average, dataset.classes, names) if options.write else None
+    if written:
+        show(written)
 
 
 def _print(options, scores, result, average, labels, dataset, words, without_reflections):
