@@ -18,7 +18,7 @@ from tinyalex.system import storage, tensorfile
 
 NAME, MEAN = "manifest.json", "mean.f32"
 FORMAT = "tinyalex prepared set 1"
-_UNLABELLED = "tinyalex prepared set 2, test images without labels"
+_UNLABELLED = "tinyalex prepared set 2"  # the same fields; its test images have no labels
 _REMEDY = "copy the set again from an intact copy, or prepare it in another folder"
 
 _HEX = re.compile("[0-9a-f]{32}")
@@ -151,7 +151,7 @@ def _check_all(path, found):
     except (TypeError, KeyError):
         raise DataError(f"{path}: format: missing; not the manifest of a prepared set") from None
     if version not in (FORMAT, _UNLABELLED):
-        newer = isinstance(version, str) and re.match(FORMAT[:-1] + "[0-9]+", version)
+        newer = isinstance(version, str) and re.fullmatch(FORMAT[:-1] + "[0-9]+", version)
         what = "written by another version of tinyalex; use that one" if newer else "not the manifest of a prepared set"
         raise DataError(f"{path}: format: {version!r}, not {FORMAT!r}; {what}")
     for field, wrong in _wrong(found):
