@@ -99,6 +99,7 @@ def _index(source, folder, split):
 
 def test_only_the_files_of_the_set_are_left(whole):
     files = [f"train-{k:05d}.shard" for k in range(3)] + ["test-00000.shard", "manifest.json", "mean.f32"]
+    files.append("test_images.json")
     assert folders.names(whole) == sorted([*files, "contact_sheet.png", ".lock"])
     with Image.open(whole / "contact_sheet.png") as sheet:
         assert min(sheet.size) > 500

@@ -167,8 +167,10 @@ def check_classes(run, dataset):
 
 def describe_dataset(dataset):
     """Return a line with the sizes of a data set."""
+    test = dataset.test if dataset.unlabelled is None else dataset.unlabelled
+    without = "" if dataset.unlabelled is None else " without labels"
     return (
-        f"{dataset.name}: {len(dataset.train):,} training and {counted(len(dataset.test), 'test image')} of "
+        f"{dataset.name}: {len(dataset.train):,} training and {counted(len(test), 'test image')}{without} of "
         f"{dataset.train.size} x {dataset.train.size}, {counted(len(dataset.classes), 'class')}"
     )
 

@@ -1,6 +1,7 @@
 """Measure the top-1 and top-5 error on the test images, of one net or of the average of several."""
 
 import json
+import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -26,6 +27,8 @@ from tinyalex.commands.options import (
     test_share,
     user_path,
 )  # fmt: skip
+from tinyalex.errors import ForeignFileError, UsageError
+from tinyalex.words import counted
 
 
 def options(command):
@@ -52,6 +55,14 @@ def options(command):
         action="store_true",
         help="also print the errors of each class, highest first, and the pairs most often confused",
     )
+    command.add_argument(
+        "--write",
+        type=user_path,
+        metavar="FILE",
+        help="also write the five most probable classes of every test image: as ILSVRC's contests score them, with a "
+        "line of ids an image, if the set is ILSVRC's and was made with its devkit, else as a table of files and "
+        "classes; test images without labels are only written",
+    )
     command.add_argument("--json", action="store_true", help="print a JSON object; errors are fractions")
     checkpoint(command, best=False)
     machine(command)
@@ -67,26 +78,47 @@ def run(options):
 
     world = options.world
     options.devices = launch.own_devices(options.devices, world)
+    if options.write and world.leads:  # before the work, not after it
+        _check_new(options.write)
     scores, total, dataset, without_reflections = [], 0.0, None, []
     for path in options.runs:  # one at a time, because several nets may not fit into memory
         run = load_run(path, options.devices, options.kernels, options.best)
         show = (print_to_stderr if options.json else print_line) if world.leads else lambda text: None
-        dataset = dataset or load_dataset_of_run(run, options, show)
-        images = check_classes(run, dataset).need("test")
+        ordered = check_classes(run, dataset or load_dataset_of_run(run, options, show))
+        if dataset is None:
+            dataset, words = ordered, run.words
+        labelled = dataset.unlabelled is None or not options.write
+        images = dataset.need("test") if labelled else dataset.unlabelled
+        if options.classes and not labelled:
+            raise UsageError(f"--classes: the test images of {dataset.name} have no labels; leave the option out")
+        if options.write:
+            names = dataset.test_list()  # before the work, as a set may have none
         found = evaluation.probabilities(run.network, images, run.mean, run.recipe, options.views, world=world)
-        net = _Net(path, run.metadata["step"], run.path, run_folder.better_than(run, path))
-        scores.append((net, evaluation.score(found, images.labels)))
-        total, words = total + found, run.words
+        if list(run.classes) != list(dataset.classes):  # those of the first run
+            found = found[:, [run.classes.index(name) for name in dataset.classes]]
+        if labelled:
+            net = _Net(path, run.metadata["step"], run.path, run_folder.better_than(run, path))
+            scores.append((net, evaluation.score(found, images.labels)))
+        total = total + found
         if options.views == 10 and not run.recipe.data.flip:
             without_reflections.append(path)
         del run
     if not world.leads:
         return
-    average, labels = total / len(scores), np.asarray(images.labels)
-    result = evaluation.score(average, labels)
-    if options.json:
-        print_line(json.dumps(_as_json(options, scores, result, average, labels, dataset.classes)))
-        return
+    average, labels = total / len(options.runs), np.asarray(images.labels)
+    result = evaluation.score(average, labels) if labelled else None
+    try:
+        if options.json:
+            print_line(json.dumps(_as_json(options, scores, result, average, labels, dataset.classes)))
+        else:
+            _print(options, scores, result, average, labels, dataset, words, without_reflections)
+    finally:  # neither of the two fails because the other one does
+        written = _write(options.write, average, dataset.classes, names) if options.write else None
+    if written:
+        show(written)
+
+
+def _print(options, scores, result, average, labels, dataset, words, without_reflections):
     classes = len(dataset.classes)
     views = f"; {options.views} views" if options.views > 1 else ""
     print_line(f"{describe_dataset(dataset)}{views}{kernels_note(options)}")
@@ -118,10 +150,26 @@ def _shown(better):
     return f"{path.name}, which had a lower test error, {error:.2%} after epoch {epoch}"
 
 
+def _write(path, average, classes, names):
+    # Write the file of results; return a line that says so.
+    from tinyalex.system import storage
+    from tinyalex.training import submission
+
+    found = submission.results(average, classes, names)
+    storage.write_bytes(Path(path), found.text.encode(), may_replace=lambda _: False)
+    return f"{path}: {counted(len(average), 'image')}, {found.form}"
+
+
+def _check_new(path):
+    # Files of results have no mark by which one of ours could be told from somebody else's, so none is replaced.
+    if os.path.lexists(path):
+        raise ForeignFileError(f"{path}: exists already; give another name, or remove it first")
+
+
 def _as_json(options, scores, result, average, labels, classes):
     from tinyalex.training import confusion
 
-    found = {**result._asdict(), "views": options.views}
+    found = {**(result._asdict() if result else {"count": len(labels)}), "views": options.views}
     found["nets"] = [
         {"run": str(net.path), "step": net.step, "checkpoint": net.checkpoint.name, **score._asdict()}
         | ({"better": net.better[0].name} if net.better else {})

@@ -8,7 +8,10 @@ from tinyalex.commands.options import user_path
 from tinyalex.errors import UsageError
 from tinyalex.words import counted
 
-_ILSVRC_2012 = {"train": "1,281,167 training", "test": "50,000 validation"}  # images
+_COMPLETE = {  # images of a kind of set
+    "ILSVRC-2010": {"train": ["1,261,406 training"], "test": ["150,000 test", "50,000 validation"]},
+    "ILSVRC-2012": {"train": ["1,281,167 training"], "test": ["50,000 validation", "100,000 test"]},
+}
 
 
 def options(command):
@@ -18,7 +21,8 @@ def options(command):
         nargs="+",
         type=user_path,
         metavar="SOURCE",
-        help="folders, tar files and label lists that together make one set: ILSVRC-2012's tars and devkit, a folder "
+        help="folders, tar files and label lists that together make one set: the tars and the devkit of ILSVRC-2012, "
+        "or those of ILSVRC-2010 with its patch_images.tar and the ground truth of its test images; a folder "
         "per class, a folder of validation images with a label list, Kaggle's folders, Tiny ImageNet, CIFAR-10 and "
         "CIFAR-100; the layout is detected",
     )
@@ -47,6 +51,12 @@ def options(command):
         default=0.0,
         metavar="F",
         help="if the sources have no test images: the fraction of images to test on, from 0 to 1 (default: 0)",
+    )
+    command.add_argument(
+        "--test-set",
+        choices=("val", "test"),
+        help="which images to test on if there are both; test images need no labels then: `tinyalex evaluate --write` "
+        "classifies them (default: validation images, unless the contest's ground truth of the test images is given)",
     )
     command.add_argument(
         "--mean-from",
@@ -98,6 +108,7 @@ def run(options):
             numeric_folders=options.numeric_folders,
             verify_md5=options.verify_md5,
             most=options.most_files or sources.MOST,
+            test_set=options.test_set,
         )
         if not index.splits["test"]:
             print_line("no test images; --test-share 0.1 takes a tenth of every class")
@@ -115,17 +126,19 @@ def _check(options):
 
 def _summary(made, out):
     from tinyalex.datasets import duplicates
+    from tinyalex.datasets.shards import manifest
     from tinyalex.prepare.complete import SKIPPED
     from tinyalex.prepare.sheet import NAME
 
     counts = {split: part["count"] for split, part in made["splits"].items()}
+    without = " without labels" if manifest.is_unlabelled(made) else ""
     yield (
-        f"{out}: {made['kind']}, {counts['train']:,} training and {counted(counts['test'], 'test image')} of "
+        f"{out}: {made['kind']}, {counts['train']:,} training and {counted(counts['test'], 'test image')}{without} of "
         f"{made['size']} x {made['size']}, {counted(len(made['classes']), 'class')}; identity {made['identity'][:8]}"
     )
-    for split, complete in _ILSVRC_2012.items() if made["kind"] == "ILSVRC-2012" else ():
-        if counts[split] and not complete.startswith(f"{counts[split]:,} "):
-            yield f"not all of ILSVRC-2012, which has {complete} images"
+    for split, complete in _COMPLETE.get(made["kind"], {}).items():
+        if counts[split] and not any(each.startswith(f"{counts[split]:,} ") for each in complete):
+            yield f"not all of {made['kind']}, which has {' and '.join(complete)} images"
     if made["odd"]:
         kinds = {name: "with decoder warnings" if name == "warnings" else name for name in made["odd"]}
         odd = ", ".join(f"{count:,} {kinds[name]}" for name, count in made["odd"].items())

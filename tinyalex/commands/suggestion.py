@@ -11,15 +11,18 @@ from pathlib import Path
 def prepare_command(source):
     """Return the command that prepares the images of a folder or an archive, as a list of words.
 
-    None if no file in it has the name of an image.
+    None if no file in it has the name of an image, or of an archive of ILSVRC's images.
     """
+    from tinyalex.datasets.index import contest
     from tinyalex.datasets.index.layout import root_name
     from tinyalex.datasets.picture import is_image
 
     names = _some_names(source)
-    if not any(map(is_image, names)):
+    archives = [found for name in names if (found := contest.archive(name.rsplit("/", 1)[-1]))]
+    if not archives and not any(map(is_image, names)):
         return None
     splits = {root_name(part) for name in names for part in name.split("/")[:-1]}
+    splits |= {found.split for found in archives}
     share = [] if splits & {"val", "test"} else ["--test-share", "0.1"]
     return ["tinyalex", "prepare", *share, str(source), str(_new_folder(source))]
 

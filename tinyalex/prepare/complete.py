@@ -6,8 +6,9 @@ from collections import Counter
 import numpy as np
 
 from tinyalex.datasets import duplicates, statistics
+from tinyalex.datasets.dataset import ImageNames
 from tinyalex.datasets.names import shown
-from tinyalex.datasets.shards import manifest, shards
+from tinyalex.datasets.shards import manifest, shards, test_list
 from tinyalex.errors import DataError, UsageError
 from tinyalex.prepare import records
 from tinyalex.prepare.shard import PER_SHARD
@@ -107,7 +108,25 @@ def write(out, index, names, tasks, settings, mean_from=None):
             "duplicates": sums.duplicates(),
             "decoder": {name: " and ".join(sorted(versions)) for name, versions in sums.decoders.items()},
         },
+        index.unlabelled,
     )
+
+
+def write_test_list(out, index, tasks):
+    """Write the names of the test images of a set with a manifest; nothing if it has none, or the list already.
+
+    Parameters
+    ----------
+    out : Path
+    index : Index
+    tasks : list of Task
+        All tasks of the set.
+    """
+    made = manifest.read(out)
+    left_out = {image["name"] for image in made["splits"]["test"]["skipped"]}
+    names = [entry.name for task in tasks if task.split == "test" for entry in task.entries]
+    if names := [name for name in names if name not in left_out]:
+        test_list.write(out, made["plan"], ImageNames(names, index.ids))
 
 
 class _Sums:

@@ -52,7 +52,7 @@ def resolve(train, test, documents, show):
     if test:
         # A list of labels may lack classes, as it was compared with the images; a missing class folder is an error.
         _compare(test[0].name, tested | named, train[0].name if train else "the list", classes, named or not trained)
-    source = (train or test)[0].name
+    source = (train or test)[0].name if train or test else "the list of classes"
     if len(classes) < 2:
         raise DataError(f"{source}: only one class, {brief(min(classes))}; give images of at least two")
     _check_known(test, len(classes))

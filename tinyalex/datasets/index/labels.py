@@ -1,7 +1,7 @@
 """Read lists of labels, by file name or by position, with class names or with numbers; and lists of classes.
 
     ILSVRC2012_val_00000001.JPEG 65                 Caffe's val.txt: 0 to 999, in the order of the sorted wnids
-    490                                             the devkit's ground truth: 1 to 1000, ids of its own, by position
+    490                                             a ground truth: 1 to 1000, ids of the devkit, by position
     val_2.JPEG <tab> n04070727 <tab> 4 0 60 55      Tiny ImageNet's val_annotations.txt
     ILSVRC2012_val_00000001,n01751748 111 108 ...   Kaggle's LOC_val_solution.csv
     n01440764 tench, Tinca tinca                    class names: synset_words.txt, words.txt, wnids.txt and others
@@ -13,14 +13,12 @@ import re
 from collections import Counter
 from typing import NamedTuple
 
+from tinyalex.datasets.index import contest
 from tinyalex.datasets.picture import is_image
 from tinyalex.errors import DataError
 from tinyalex.words import brief
 
-LABELS = {
-    *("val.txt", "val_annotations.txt", "loc_val_solution.csv"),
-    *("ilsvrc2012_validation_ground_truth.txt", "imagenet_2012_validation_synset_labels.txt"),
-}
+_LABELS = {"val.txt", "val_annotations.txt", "loc_val_solution.csv"}
 NAMES = {"synset_words.txt", "synsets.txt", "wnids.txt", "words.txt", "loc_synset_mapping.txt"}
 ALL_OF_WORDNET = "words.txt"  # Tiny ImageNet's names 82,115 synsets, so it is not a list of the set's classes
 WNID = re.compile(r"n\d{8}")
@@ -54,6 +52,16 @@ class Labels(NamedTuple):
     def has_numbers(self):
         """Whether the values are numbers, not class names."""
         return isinstance(self.values[0], int)
+
+    @property
+    def truth(self):
+        """The `contest.Name` of a contest's ground truth; None for other lists."""
+        return contest.truth(self.file)
+
+
+def is_list_of_labels(name):
+    """Return whether a file is a known list of labels, by its name."""
+    return name.lower() in _LABELS or contest.truth(name) is not None
 
 
 def read_span(span):
