@@ -14,9 +14,10 @@ from tinyalex.datasets.sample import centre, sample
 from tinyalex.experiments import catalogue, race, report, trial
 from tinyalex.experiments.compare import compare
 from tinyalex.experiments.effect import effect
+from tinyalex.experiments.experiment import experiment
 from tinyalex.figures.race import crossing
 from tinyalex.recipes import recipe
-from tinyalex.runs import run_folder
+from tinyalex.runs import checkpoint, run_folder
 from tinyalex.training import evaluation
 
 SMALL = ["net.maps=[4, 4, 4, 4, 4]", "net.hidden=8", "net.classes=2", "learning.batch=16", "learning.epochs=2"]
@@ -102,6 +103,8 @@ def changed_keys(one, other):
         ("crops", {"data.flip": False}),
         ("talk", {"net.talk": ()}),
         ("columns", {"net.columns": 1, "net.maps": (16, 32, 48, 48, 64)}),
+        ("decay", {"learning.weight_decay": 0.0}),
+        ("bias", {"init.biases": {"default": 0.0}}),
     ],
 )
 def test_the_nets_of_a_comparison_differ_only_in_the_compared_keys(name, changed):
@@ -123,6 +126,25 @@ def test_the_nets_of_a_comparison_differ_only_in_the_compared_keys(name, changed
 def test_the_papers_numbers_are_those_of_the_runs_in_the_authors_notes(name, points, source):
     comparison = catalogue.COMPARISONS[name]
     assert comparison.paper == points and source in comparison.source
+
+
+def test_size_divides_the_training_images(striped, tmp_path):
+    made = recipe.load("cifar10-columns", [*SMALL, "learning.epochs=1"])
+    comparison, recipes = catalogue.find("size", made)
+    assert all(changed_keys(made, each) == {} for each in recipes)
+    result = compare(comparison, recipes, striped, tmp_path, 1, ["cpu"], quiet)
+    steps = {arm.folder: checkpoint.newest(tmp_path / f"{arm.folder}-0").stem for arm in comparison.arms}
+    assert {name: int(stem[-8:]) for name, stem in steps.items()} == {"all": 3, "half": 2, "quarter": 1, "eighth": 1}
+    assert [arm["name"] for arm in result["arms"]] == ["all images", "half of them", "a quarter", "an eighth"]
+
+
+def test_a_claim_about_the_training_error_is_judged_by_it(striped, tmp_path):
+    made = recipe.load("cifar10-columns", [*SMALL, "learning.epochs=1"])
+    result = experiment("decay", made, striped, tmp_path, 2, ["cpu"], 1, quiet)
+    text = report.text(result)
+    assert "the paper found a higher training error; these runs" in text and "  training error  " in text
+    result["effects"][0]["train_error"]["verdict"] = "higher"
+    assert "the paper found a higher training error; these runs show it too" in report.text(result)
 
 
 def test_depth_leaves_out_one_convolution_at_a_time():

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyalex.datasets import sample
+from tinyalex.datasets import Dataset, sample
 from tinyalex.experiments.effect import effect
 from tinyalex.experiments.trial import trial
 from tinyalex.ranks.world import ALONE
@@ -44,6 +44,9 @@ def compare(comparison, recipes, dataset, out, seeds, devices, show, world=ALONE
 
     def errors_of(arm, recipe, seed):
         images = dataset if arm.whole_images else sample.centre(dataset, recipe.net.input)
+        if arm.share < 1:
+            train = sample.share(images.train, "train", round(arm.share * len(images.train)))
+            images = Dataset(images.name, images.classes, train, images.test)
         folder = Path(out) / f"{arm.folder or _folder_name(arm.name)}-{seed}"
         return trial(recipe, images, folder, devices, seed, show=lambda line: None)
 
