@@ -49,13 +49,14 @@ def steps(folder, gpus):
     return {
         "doctor": ([*TINYALEX, "doctor"], 60),
         "columns": (
-            [*TINYALEX, "train", "shapes", "--epochs", "2", "--out", f"{folder}/columns", "--devices", "cuda:0", "cuda:1"],
+            [*TINYALEX, "train", "shapes", "--epochs", "2", "--out", f"{folder}/columns", "--devices=cuda:0,cuda:1"],
             180,
         ),
         "bits": ([*python, "tests.programs.on_gpus", str(folder), "--gpus", str(gpus), "--bits"], 600),
         "killed": ([*python, "tests.programs.kill_ranks", "6"], 600),
         "speed": (
-            [*python, "tests.programs.rank_speed", "modern", "--gpus", str(gpus), "--rounds", "3", "--steps", "20"], 900,
+            [*python, "tests.programs.rank_speed", "modern", "--gpus", str(gpus), "--rounds", "3", "--steps", "20"],
+            900,
         ),
     }  # fmt: skip
 
