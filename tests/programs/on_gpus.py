@@ -1,7 +1,7 @@
 """Run all checks that need two or more GPUs: ``python -m tests.programs.on_gpus FOLDER [--gpus N]``.
 
 Nothing here has run on two GPUs yet. The steps run one after the other, each with a log in the folder and a limit of
-its time; what has ended is in ``summary.txt`` at any moment.
+its time; summary.txt and the archive FOLDER.tar.gz have what was done at any moment.
 
 - doctor: GPUs, whether they reach each other, NCCL.
 - columns: a few epochs of the drawn set in two columns on two GPUs.
@@ -16,6 +16,7 @@ import sys
 import time
 from pathlib import Path
 
+from tests.support import script
 from tests.support.small_runs import final, same, timeless
 
 TINYALEX = [sys.executable, "-m", "tinyalex"]
@@ -61,26 +62,6 @@ def steps(folder, gpus):
     }  # fmt: skip
 
 
-def main(folder, gpus):
-    """Run all steps; return how many failed."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lines, failed = [], 0
-    for name, (command, limit) in steps(folder, gpus).items():
-        started, log = time.monotonic(), folder / f"{name}.txt"
-        with log.open("w", encoding="utf-8") as file:
-            try:
-                code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, timeout=limit).returncode
-            except subprocess.TimeoutExpired:
-                code = f"no end within {limit} s"
-        failed += code != 0
-        lines.append(
-            f"{name:8} {'passed' if code == 0 else f'FAILED, {code}'} {time.monotonic() - started:5.0f} s  {log}"
-        )
-        print(lines[-1], flush=True)
-        (folder / "summary.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return failed
-
-
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
@@ -91,4 +72,4 @@ if __name__ == "__main__":
         found = bits(options.folder, options.gpus)
         print("differ:", found)
         sys.exit(bool(found))
-    sys.exit(main(options.folder, options.gpus))
+    sys.exit(script.run(steps(options.folder, options.gpus), options.folder) > 0)

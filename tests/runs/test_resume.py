@@ -317,9 +317,12 @@ def test_b7_fingerprint_has_the_gpu_and_its_settings(monkeypatch):
             nvrtc = types.SimpleNamespace(getVersion=lambda: (13, 5))
 
     monkeypatch.setenv("CUPY_TF32", "1")
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
     found = fingerprint._gpu(CuPy, 1)
     versions = {"CuPy": "14.0", "CUDA": "13000", "cuBLAS": "130077", "NVRTC": "13.5"}
-    assert found == {"cuda:1": "GPU 1", "TF32": "1"} | versions
+    assert found == {"cuda:1": "GPU 1", "TF32": "1", "cuBLAS workspace": ":16:8"} | versions
+    monkeypatch.setattr(Runtime, "getDeviceProperties", lambda index: {"name": "GPU as text"})
+    assert fingerprint._gpu(CuPy, 1)["cuda:1"] == "GPU as text"
 
 
 # Signals.

@@ -72,14 +72,24 @@ def run(options):
     if options.out:
         report.check_files(options.out)
     count = parallel.workers().count
-    result = measure(
-        made, chosen, options.batch, options.rounds, count, options.least, print_line, device=options.device,
-        kernels=options.kernels,
-    )  # fmt: skip
     if not options.kernels:
         notes = [*notes, f"tinyalex computes with the{kernels_note(options)[1:]}"]
-    result["notes"][:0] = notes
-    result["command"] = command_line(options, [contender.name for contender in chosen])
+
+    def complete(result, *more):
+        result["notes"] = [*more, *notes, *result["notes"]]
+        result["command"] = command_line(options, [contender.name for contender in chosen])
+        return result
+
+    def save(result):  # what a run that is killed keeps
+        if options.out:
+            report.write_texts(complete(dict(result), "not measured to the end"), options.out)
+
+    result = complete(
+        measure(
+            made, chosen, options.batch, options.rounds, count, options.least, print_line, device=options.device,
+            kernels=options.kernels, save=save,
+        )
+    )  # fmt: skip
     print_line("\n" + report.text(result))
     if options.out:
         paths, reason = report.write(result, options.out)
