@@ -7,6 +7,7 @@ from tinyalex.commands.options import DATA, changes, machine, test_share, user_p
 from tinyalex.errors import UsageError
 from tinyalex.experiments.catalogue import COMPARISONS, RACE
 from tinyalex.recipes import recipe as recipes
+from tinyalex.recipes.settings import FILES
 
 
 def options(command):
@@ -61,6 +62,8 @@ def run(options):
     from tinyalex.experiments.experiment import experiment
 
     recipe = _recipe(options)
+    if recipe.net.kind == FILES:
+        raise UsageError(f"experiment: varies nets of other kinds than {FILES}, which recipe {recipe.name} has")
     if options.name != RACE:
         catalogue.find(options.name, recipe)  # raises UsageError now if this net cannot be varied that way
     for name in options.devices:

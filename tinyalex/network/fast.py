@@ -370,8 +370,15 @@ class FastStage:
 
     @staticmethod
     def supports(stage, shapes):
-        """Whether every column of a stage has something to read and a layer."""
-        return None not in shapes and all(stage.columns) and all(stage.exchange.routes)
+        """Whether every column of a stage has something to read and a layer, all of it maps."""
+        if None in shapes or not all(stage.columns) or not all(stage.exchange.routes):
+            return False
+        inputs = stage.exchange.output_shapes(shapes)
+        pairs = zip(stage.columns, inputs, strict=True)
+        read = [shape for column, first in pairs for _, shape in _with_shapes(column, first)]
+        return (
+            all(len(shape) == 3 for shape in read) and len({column[0].input_gradient for column in stage.columns}) == 1
+        )
 
     def forward(self, xs, devices, *, training=False, step=None, forward_hook=None):
         """Run forward on every block; return each column's output (n, ho, wo, o)."""

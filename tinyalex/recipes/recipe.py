@@ -12,15 +12,16 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from tinyalex.errors import UsageError
 from tinyalex.recipes.ranges import RULES, check, unknown
-from tinyalex.recipes.settings import LAYERS, Data, Init, Learning, Net, Phase, Recipe, build
+from tinyalex.recipes.settings import FILES, LAYERS, Data, Init, Learning, Net, Phase, Recipe, build
 from tinyalex.words import counted
 
 __all__ = ["LAYERS", "Data", "Init", "Learning", "Net", "Phase", "Recipe"]
@@ -218,7 +219,15 @@ def differences(old: Recipe, new: Recipe) -> list[tuple[str, Any, Any]]:
 
 def describe(changed: Iterable[tuple[str, Any, Any]]) -> str:
     """Format differences for a message: ``"learning.rate 0.01, now it is 0.02"``."""
-    return ", ".join(f"{key} {_short(old)}, now it is {_short(new)}" for key, old, new in changed)
+    return ", ".join(_changed(*each) for each in changed)
+
+
+def _changed(key: str, old: Any, new: Any) -> str:
+    if isinstance(old, str) and isinstance(new, str) and "\n" in old + new:  # name the first line that differs
+        lines = enumerate(zip_longest(old.split("\n"), new.split("\n"), fillvalue=""), start=1)
+        number, (old, new) = next((n, pair) for n, pair in lines if pair[0] != pair[1])
+        key, old, new = f"{key}, line {number}:", repr(old), repr(new)
+    return f"{key} {_short(old)}, now it is {_short(new)}"
 
 
 def _short(value: Any) -> str:
@@ -231,7 +240,8 @@ def _short(value: Any) -> str:
 def to_toml(recipe: Recipe) -> str:
     """Format a recipe as TOML that `load` and `parse` read back equal; its notes become comments."""
     lines = [*(f"# {note}" for note in recipe.notes), f"name = {_value(recipe.name)}"]
-    for part in (recipe.net, recipe.init, recipe.data, recipe.learning):
+    init = [recipe.init] if recipe.net.kind != FILES else []  # such a net has its first values
+    for part in (recipe.net, *init, recipe.data, recipe.learning):
         lines += ["", f"[{part.section}]", *_pairs(part)]
     for phase in recipe.learning.phases:
         lines += ["", "[[learning.phases]]", *_pairs(phase)]
@@ -239,14 +249,26 @@ def to_toml(recipe: Recipe) -> str:
 
 
 def _pairs(part: Net | Init | Data | Learning | Phase) -> list[str]:
-    pairs = {key.name: getattr(part, key.name) for key in fields(part) if key.name != "phases"}
-    return [f"{key} = {_value(value)}" for key, value in pairs.items() if value not in (None, {})]
+    pairs = {key: getattr(part, key) for key in part.keys if key != "phases"}
+    values = {key: value for key, value in pairs.items() if value not in (None, {})}
+    return [f"{key} = {(_document if key.endswith('_cfg') else _value)(value)}" for key, value in values.items()]
+
+
+def _document(text: str) -> str:
+    # Text of several lines; the first line break after the quotes is not part of it.
+    return "\n".join(['"""', *(json.dumps(line, ensure_ascii=False)[1:-1] for line in text.split("\n"))]) + '"""'
 
 
 def _value(value: Any) -> str:
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + " }" if value else "{}"
+        return (
+            "{ " + ", ".join(f"{_key(key)} = {_value(item)}" for key, item in value.items()) + " }" if value else "{}"
+        )
     return json.dumps(value, ensure_ascii=False)  # text, numbers, booleans and lists are the same in TOML and JSON
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[\w-]+", name, re.ASCII) else json.dumps(name, ensure_ascii=False)
 
 
 def _folder() -> Traversable:

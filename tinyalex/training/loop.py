@@ -67,7 +67,9 @@ class Training:
         """Build the network and the optimizer anew, as they are before the first step."""
         learning = self.recipe.learning
         self.network = alexnet.build(self.recipe.net, self.recipe.init, devices, self.seed, kernels=self.kernels)
-        self.optimizer = Optimizer(self.network, learning.momentum, learning.weight_decay, learning.layer_weight_decay)
+        tables = (learning.layer_weight_decay, learning.layer_momentum, learning.lr_mult)
+        own = map(self.recipe.net.by_tensor, tables)
+        self.optimizer = Optimizer(self.network, learning.momentum, learning.weight_decay, *own)
         self.step, self.epoch_metrics = 0, []
 
     @property
@@ -118,7 +120,7 @@ class Training:
             metrics = StepMetrics(device, loss, logits.argmax(axis=1) != device.put(batch.labels))
         if check_gradients or not self.async_metrics:
             health.check_finite(self.network, batch, step, rates.rate, metrics, check_gradients)
-        self.optimizer.update(rates.rate, rates.bias_rate, rates.lr_mult)
+        self.optimizer.update(rates.rate, rates.bias_rate, self.recipe.net.by_tensor(rates.lr_mult))
         if self.step % self.steps_per_epoch == 0:  # the first step of an epoch
             self.epoch_metrics = []
         self.epoch_metrics.append(metrics)
