@@ -37,7 +37,7 @@ def first_kernels(network):
     fits = all(name.startswith("conv1") for name in found) and all(
         len(name) < 2 and not name.isdigit() for name in short
     )
-    return short if fits else found
+    return dict(sorted((short if fits else found).items()))
 
 
 def features(network, images, batch=128):

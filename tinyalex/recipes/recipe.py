@@ -240,8 +240,9 @@ def _short(value: Any) -> str:
 def to_toml(recipe: Recipe) -> str:
     """Format a recipe as TOML that `load` and `parse` read back equal; its notes become comments."""
     lines = [*(f"# {note}" for note in recipe.notes), f"name = {_value(recipe.name)}"]
-    init = [recipe.init] if recipe.net.kind != FILES else []  # such a net has its first values
-    for part in (recipe.net, *init, recipe.data, recipe.learning):
+    for part in (recipe.net, recipe.init, recipe.data, recipe.learning):
+        if part is recipe.init and recipe.net.kind == FILES:  # such a net has its first values
+            continue
         lines += ["", f"[{part.section}]", *_pairs(part)]
     for phase in recipe.learning.phases:
         lines += ["", "[[learning.phases]]", *_pairs(phase)]

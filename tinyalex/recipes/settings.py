@@ -121,10 +121,10 @@ class Net(_Checked):
             if getattr(self, key) is None:
                 raise UsageError(f"net.{key}: is missing; a net of kind {FILES!r} needs the text of that file")
         gpus = len(self.files.gpus)
-        for key in fields(self):
-            allowed = (key.default, gpus) if key.name == "columns" else (key.default,)
-            if key.name not in _OF_FILES and getattr(self, key.name) not in allowed:
-                raise self.not_of_files(key.name)
+        for setting in fields(self):
+            allowed = (setting.default, gpus) if setting.name == "columns" else (setting.default,)
+            if setting.name not in _OF_FILES and getattr(self, setting.name) not in allowed:
+                raise self.not_of_files(setting.name)
         object.__setattr__(self, "columns", gpus)
 
     @staticmethod

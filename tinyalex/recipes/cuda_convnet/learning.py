@@ -29,7 +29,6 @@ def learning(description: Description) -> tuple[Learning, list[str]]:
     """
     rates = {name: rate for layer in description.layers.values() for name, rate in layer.tensors.items()}
     weights = {name: rate for name, rate in rates.items() if name.endswith("/W")}
-    biases = {name: rate for name, rate in rates.items() if name.endswith("/b")}
     momentum = _most(each.momentum for each in rates.values())
     decay = _most(each.weight_decay for each in weights.values())
     schedule = _Schedule(description)
@@ -48,7 +47,6 @@ def learning(description: Description) -> tuple[Learning, list[str]]:
     if description.copied:
         copied = ", ".join(description.copied)
         left_out.append(f"first values of {copied}: in the files from another net (initWFunc), here random")
-    assert weights.keys() | biases.keys() == rates.keys()
     return made, left_out
 
 
@@ -81,7 +79,7 @@ class _Schedule:
         self, weights: dict[str, float], biases: dict[str, float], bias_rate: float, named: set[str], begun: bool
     ) -> dict[str, float]:
         # Where the notes change the rate of all layers, the weights' rates in the file are those of the end.
-        found = {}
+        found: dict[str, float] = {}
         for layer in self._learned:
             own = {n: _ratio(weights[n], self._file_rate) for n in layer.tensors if n in weights}
             multiple = _most(own.values())
@@ -119,7 +117,7 @@ class _Schedule:
 
     def _keys(self, multiples: dict[str, float]) -> dict[str, float]:
         # Layers whose weights alone have the multiple are named by their weights, unless they are frozen.
-        found = {}
+        found: dict[str, float] = {}
         for name, each in multiples.items():
             own = [key for key in self.description.layers[name].tensors if key.endswith("/W")]
             found |= dict.fromkeys(own if each and name in self._weights_alone else [name], each)
@@ -169,7 +167,7 @@ class _Schedule:
 
 def _differing(description: Description, values: dict[str, float], common: float) -> dict[str, float]:
     # By layer where all its tensors have one value, else by tensor; without what is common.
-    found = {}
+    found: dict[str, float] = {}
     for layer in description.layers.values():
         own = {name: values[name] for name in layer.tensors if name in values}
         if len(set(own.values())) == 1:
