@@ -18,6 +18,7 @@ from tinyalex.commands.options import (
 )
 from tinyalex.errors import StorageError, UsageError
 from tinyalex.recipes import recipe as recipes
+from tinyalex.recipes.settings import FILES
 from tinyalex.runs.resume import SAVE_EVERY, ResumeOptions
 
 
@@ -93,6 +94,11 @@ def run(options):
     overrides = list(options.set) + ([] if options.epochs is None else [f"learning.epochs={options.epochs}"])
     recipe = with_data(load_recipe(options.recipe, options.rates, overrides), options.data, options.test_share)
     on_host = [Device(name, options.kernels).on_host for name in options.devices]  # DeviceError now, not after the data
+    if options.footnote_3 and recipe.net.kind == FILES and (own := recipe.learning.phases[:1]) and own[0].lr_mult:
+        raise UsageError(
+            f"--footnote-3: replaces the phases, of which the first has lr_mult for {', '.join(own[0].lr_mult)}; "
+            "change learning.phases and learning.lr_mult in a recipe that tinyalex convert writes"
+        )
     out = Path(options.out or Path("runs") / recipe.name)
     if not options.save_every > 0:
         raise UsageError(f"--save-every {options.save_every:g}: give a number of minutes above 0")
@@ -106,7 +112,7 @@ def run(options):
     dataset = load_dataset(recipe.data, options.seed)
     recipe = recipes.with_classes(recipe, len(dataset.classes))
     show = print_if_possible
-    show(recipes.to_toml(recipe))
+    show(recipes.to_toml(recipe, texts=False))
     devices = f"devices {' '.join(options.devices)}{kernels_note(options)}"
     show(f"{describe_dataset(dataset)}; results go to {out}; {devices}, seed {options.seed}")
     if all(on_host) and (line := memory.warning(alexnet.describe(recipe.net, recipe.init), recipe.learning.batch)):

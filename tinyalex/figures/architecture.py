@@ -87,8 +87,11 @@ def architecture(network, titles=("column a", "column b")):
             _draw_block(axes, block, 4 * depth + 1)
         _write_caption(axes, next(iter(blocks.values())), captions[depth], text)
     for column in range(columns if columns > 1 else 0):
-        y = middles[column] + (column - 0.5) * 0.9 * row
-        write(axes, 0.25, y, titles[column], SIZE + 2, _color(column), va="center", weight="bold")
+        x, y = 0.25, middles[column] + (column - 0.5) * 0.9 * row
+        if columns > 2:  # the image stands beside the rows in the middle
+            first = next(blocks[column] for blocks in layer_blocks if column in blocks)
+            x, y = first.left, first.top + first.dy - 0.12
+        write(axes, x, y, titles[column], SIZE + 2, _color(column), va="center", weight="bold")
     return figure
 
 

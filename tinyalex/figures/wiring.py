@@ -99,7 +99,7 @@ def _walk(network):
                 else:
                     number, source = origins[column][-1]
                     after = image if number == IMAGE else found[number].after
-                    if number == IMAGE or source == min(found[number].parts):
+                    if number == IMAGE or source == next(iter(found[number].parts)):
                         after.append(_label(layer))
     named = [level._replace(name=_common(each)) for level, each in zip(found, names, strict=True)]
     return named, list(dict.fromkeys(image))

@@ -237,27 +237,36 @@ def _short(value: Any) -> str:
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def to_toml(recipe: Recipe) -> str:
-    """Format a recipe as TOML that `load` and `parse` read back equal; its notes become comments."""
+def to_toml(recipe: Recipe, texts: bool = True) -> str:
+    """Format a recipe as TOML that `load` and `parse` read back equal; its notes become comments.
+
+    Without `texts`, the authors' files that a recipe may hold are left out, with a comment that counts their lines.
+    """
     lines = [*(f"# {note}" for note in recipe.notes), f"name = {_value(recipe.name)}"]
     for part in (recipe.net, recipe.init, recipe.data, recipe.learning):
         if part is recipe.init and recipe.net.kind == FILES:  # such a net has its first values
             continue
-        lines += ["", f"[{part.section}]", *_pairs(part)]
+        lines += ["", f"[{part.section}]", *_pairs(part, texts)]
     for phase in recipe.learning.phases:
         lines += ["", "[[learning.phases]]", *_pairs(phase)]
     return "\n".join(lines) + "\n"
 
 
-def _pairs(part: Net | Init | Data | Learning | Phase) -> list[str]:
+def _pairs(part: Net | Init | Data | Learning | Phase, texts: bool = True) -> list[str]:
     pairs = {key: getattr(part, key) for key in part.keys if key != "phases"}
     values = {key: value for key, value in pairs.items() if value not in (None, {})}
-    return [f"{key} = {(_document if key.endswith('_cfg') else _value)(value)}" for key, value in values.items()]
+    return [
+        _document(key, value, texts) if key.endswith("_cfg") else f"{key} = {_value(value)}"
+        for key, value in values.items()
+    ]
 
 
-def _document(text: str) -> str:
+def _document(key: str, text: str, whole: bool) -> str:
     # Text of several lines; the first line break after the quotes is not part of it.
-    return "\n".join(['"""', *(json.dumps(line, ensure_ascii=False)[1:-1] for line in text.split("\n"))]) + '"""'
+    lines = text.split("\n")
+    if not whole:
+        return f"# {key}: {counted(len(lines), 'line')}, not shown"
+    return "\n".join([f'{key} = """', *(json.dumps(line, ensure_ascii=False)[1:-1] for line in lines)]) + '"""'
 
 
 def _value(value: Any) -> str:
