@@ -97,7 +97,7 @@ def run(options):
     if options.footnote_3 and recipe.net.kind == FILES and (own := recipe.learning.phases[:1]) and own[0].lr_mult:
         raise UsageError(
             f"--footnote-3: replaces the phases, of which the first has lr_mult for {', '.join(own[0].lr_mult)}; "
-            "change learning.phases and learning.lr_mult in a recipe that tinyalex convert writes"
+            "write the recipe with tinyalex convert, and move them to learning.lr_mult"
         )
     out = Path(options.out or Path("runs") / recipe.name)
     if not options.save_every > 0:

@@ -95,8 +95,11 @@ def describe(description: Description, side: int = 224, channels: int = 3, winog
 
 def of_recipe(net: Net) -> Network:
     """Lay out the net of a recipe that has the files' texts, with the recipe's classes and size of images."""
-    description = classes.with_classes(net.files, net.classes) if net.classes else net.files
-    return describe(description, net.input, winograd=net.convolution == "auto")
+    winograd = net.convolution == "auto"
+    network = describe(net.files, net.input, winograd=winograd)
+    if net.classes in (0, network.classes):
+        return network
+    return describe(classes.with_classes(net.files, net.classes), net.input, winograd=winograd)
 
 
 def rates(description: Description) -> dict[str, Rates]:

@@ -8,14 +8,6 @@ from tinyalex.recipes.cuda_convnet.description import Description, Layer
 _ONE_FOR_ONE = ("hs", "cmrnorm")  # as many outputs as inputs
 
 
-def outputs(description: Description) -> int | None:
-    """Return how many classes the files say, or None if the softmax reads no fully connected layers."""
-    try:
-        return sum(layer.settings["outputs"] for layer in heads(description))
-    except UsageError:
-        return None
-
-
 def heads(description: Description) -> list[Layer]:
     """Return the fully connected layers whose outputs, side by side, are the classes.
 
@@ -50,8 +42,6 @@ def with_classes(description: Description, classes: int) -> Description:
     UsageError
         If the classes do not come from fully connected layers, or there are fewer than such layers.
     """
-    if classes == outputs(description):
-        return description
     last = heads(description)
     if classes < len(last):
         raise UsageError(
