@@ -1,7 +1,6 @@
 """List a network's layers with weights, column by column, with their inputs: the data behind Figure 2 of the paper."""
 
 import os
-import re
 from typing import NamedTuple
 
 from tinyalex import layers as kinds
@@ -97,7 +96,8 @@ def _walk(network):
                     origins[column] = [(position, row)]
                     position += 1
                 else:
-                    number, source = origins[column][-1]
+                    own = [origin for origin in origins[column] if origin[1] == row]
+                    number, source = (own or origins[column])[-1]
                     after = image if number == IMAGE else found[number].after
                     if number == IMAGE or source == next(iter(found[number].parts)):
                         after.append(_label(layer))
@@ -110,21 +110,17 @@ def _together(level, other, row):
 
 
 def _common(names):
-    # fc2048b of fc2048ba and fc2048bb.
+    # conv1 of conv1a and conv1b, fc2048b of fc2048ba and fc2048bb.
     return names[0] if len(set(names)) == 1 else os.path.commonprefix(names) or " ".join(names)
-
-
-def _name(layer):
-    return re.sub(r"(?<=\d)[ab]$", "", layer.names[0])
 
 
 def _level(layer):
     part = layer.layers[0] if isinstance(layer, SumOfInputs) else layer
     geometry = getattr(part, "geometry", None)
     if geometry is None:
-        return Level(_name(layer), None, 1, {}, [])
+        return Level(layer.names[0], None, 1, {}, [])
     kernel = part.W.shape[-4:-1]  # the W of a locally connected layer begins with the output positions
-    return Level(_name(layer), kernel, geometry["stride"], {}, [])
+    return Level(layer.names[0], kernel, geometry["stride"], {}, [])
 
 
 def _label(layer):
