@@ -45,7 +45,8 @@ def side(description, overrides):
         key, _, value = override.partition("=")
         if key.strip() != "net.input" or not value.strip().isdecimal() or int(value) < 1:
             raise UsageError(
-                f"--set {override}: of a net of cuda-convnet only net.input can be set, to a number of pixels"
+                f"--set {override}: of LAYERS.cfg only net.input can be set here, to a number of pixels; for other keys, "
+                "write the recipe with tinyalex convert"
             )
         return int(value)
     outputs = [layer.settings["outputs"] for layer in description.layers.values() if layer.type == "fc"]

@@ -233,7 +233,7 @@ def _changed(key: str, old: Any, new: Any) -> str:
 def _short(value: Any) -> str:
     if isinstance(value, tuple) and value and isinstance(value[0], dict):  # phases
         return " and ".join(f"{phase['rate']:g} from epoch {phase['epoch']:g}" for phase in value)
-    text = str(value)
+    text = counted(value.count("\n") + 1, "line") if isinstance(value, str) and "\n" in value else str(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
