@@ -45,7 +45,7 @@ def side(description, overrides):
         key, _, value = override.partition("=")
         if key.strip() != "net.input" or not value.strip().isdecimal() or int(value) < 1:
             raise UsageError(
-                f"--set {override}: of LAYERS.cfg only net.input can be set here, to a number of pixels; for other keys, "
+                f"--set {override}: only net.input can be set here, to a number of pixels; for other keys, "
                 "write the recipe with tinyalex convert"
             )
         return int(value)
