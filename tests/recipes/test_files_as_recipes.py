@@ -151,6 +151,21 @@ def test_the_notes_are_the_schedule():
     assert not learning(parsed(rates=rates))[1]
 
 
+def test_inputs_keep_the_ratio_of_their_rates_when_the_notes_change_them():
+    notes = "\n# epoch 4: set epsw to 0.001 from 0.01\n# epoch 6: set epsw to 0.0001 from 0.001 on conv2\n"
+    rates = RATES.replace("0.001,0.0005", "0.0001,0.00005").replace("epsB=0.001", "epsB=0.0002")
+    made = as_recipe(parsed(rates=rates + notes))
+    assert made.learning.lr_mult["conv2.1/W"] == 0.5
+    assert [phase.lr_mult for phase in made.learning.phases] == [{}, {}, {"conv2": 0.1}]
+    own = made.net.by_tensor(made.learning.phases[-1].lr_mult)
+    assert own == {"conv2.0/W": 0.1, "conv2.1/W": 0.1, "conv2/b": 0.1}
+
+
+def test_biases_that_do_not_learn_stay_so():
+    rates = re.sub(r"epsB=.*", "epsB=0", RATES) + "\n# epoch 4: set epsw to 0.001 from 0.01\n"
+    assert [phase.bias_rate for phase in as_recipe(parsed(rates=rates)).learning.phases] == [0.0, 0.0]
+
+
 @pytest.mark.parametrize("old, new, message", [
     ("[hs1]", "[hs1]\nfrom=here", "layer-params-toy.cfg, line 49: from of [hs1] is not known, and left out"),
     ("wc=0.1", "wc=0.1\nwball=1", "layer-params-toy.cfg, line "),

@@ -3,7 +3,8 @@
 The files have a rate, a momentum and a weight decay for every tensor; the section has those of most tensors, and
 tables of the layers and tensors that differ. The schedule is that of the notes at the foot of the file of rates. The
 files were saved at the end of a run, when the rates had been lowered: a net begins with the rates of which its notes
-say that they were changed, and with those of the files if the notes change none.
+say that they were changed, and with those of the files if the notes change none. Biases then begin at twice the
+weights' rate, as in the files that were saved at the beginning, and keep the rate of the file from the first change on.
 """
 
 import math
@@ -84,7 +85,8 @@ class _Schedule:
             own = {n: _ratio(weights[n], self._file_rate) for n in layer.tensors if n in weights}
             multiple = _most(own.values())
             fixed = layer.name in named or begun
-            found |= {name: 1.0 if fixed else each for name, each in own.items()}
+            for name, each in own.items():
+                found[name] = each if not fixed else _ratio(each, multiple) if multiple else 1.0
             bias = f"{layer.name}/b"
             ratio = _ratio(biases[bias], bias_rate) if bias_rate else 1.0
             lowered = layer.name in named and multiple not in (0.0, 1.0)
@@ -98,7 +100,7 @@ class _Schedule:
         # Epochs are not always in order; what both orders say is meant.
         orders = [self._began(order, rate).items() for order in (changes, self.description.phases)]
         multiples, noise = {name: each for name, each in orders[0] if (name, each) in orders[1]}, None
-        first = max(2 * rate, bias_rate) if begun else bias_rate  # biases began at twice the weights' rate
+        first = max(2 * rate, bias_rate) if begun and bias_rate else bias_rate
         waiting = Phase(0.0, rate, first, None, self._keys(multiples))
         for epoch in sorted({change.epoch for change in changes}):
             now = [change for change in changes if change.epoch == epoch]
@@ -153,7 +155,7 @@ class _Schedule:
         # Names the layers to which the file, saved at the end of the run, gives another rate than the notes' last.
         last, differing = self.phases[-1], []
         for layer in self._learned:
-            for name in layer.tensors.keys() & weights.keys():
+            for name in [each for each in layer.tensors if each in weights]:
                 ours = last.rate * last.lr_mult.get(name, last.lr_mult.get(layer.name, 1.0)) * self.multiples[name]
                 if not math.isclose(ours, weights[name], rel_tol=1e-6):
                     differing.append(f"{layer.name} {ours:g} ({weights[name]:g})")
