@@ -290,7 +290,7 @@ class Recipe:
         learned = self.net.learned if kind == FILES else layers
         if kind == FILES and self.init != Init():
             raise UsageError(
-                f"init: the first values of a {FILES} net are initW and initB in net.layers_cfg; take it out"
+                f"init: the first values of a {FILES} net are initW and initB in net.layers_cfg; take that section out"
             )
         norms = ("none", "2012") if kind == "cifar10-local" else ("none",)
         for key, allowed in (("norm", norms), ("dropout", (0.0,))) if kind not in ("alexnet", FILES) else ():
