@@ -7,6 +7,7 @@ from tinyalex.commands.common import print_line, with_class_count
 from tinyalex.commands.options import among, kernels_note, no_kernels, recipe, several, threads, user_path
 from tinyalex.errors import UsageError
 from tinyalex.recipes import recipe as recipes
+from tinyalex.recipes.settings import FILES
 
 
 def options(command):
@@ -65,6 +66,8 @@ def run(options):
     if not 0 <= options.least < math.inf:
         raise UsageError(f"--least {options.least}: give a number of seconds, 0 or more")
     made = with_class_count(recipes.load(options.recipe, options.set))
+    if made.net.kind == FILES:
+        raise UsageError(f"{made.name}: bench measures the nets of other kinds than {FILES}; give another recipe")
     Device(options.device, options.kernels)  # raises DeviceError before anything is started
     chosen, notes = contenders.choose(options.contenders, made.net.columns, options.device)
     for note in notes:

@@ -8,6 +8,7 @@ from tinyalex.errors import UsageError
 from tinyalex.experiments.catalogue import COMPARISONS, ENSEMBLE, RACE, RATE
 from tinyalex.experiments.rate import STEPS, rates_of
 from tinyalex.recipes import recipe as recipes
+from tinyalex.recipes.settings import FILES
 
 
 def options(command):
@@ -71,6 +72,8 @@ def run(options):
         raise UsageError(f"--ranks: {options.name} takes one step after the other; leave out --ranks")
     options.devices = launch.own_devices(options.devices, world)
     recipe = _recipe(options)
+    if recipe.net.kind == FILES:
+        raise UsageError(f"experiment: varies nets of other kinds than {FILES}, which recipe {recipe.name} has")
     if options.name == RATE:
         rates_of(1.0, options.steps)  # raises UsageError now
     elif options.name not in (RACE, ENSEMBLE):

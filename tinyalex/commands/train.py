@@ -26,6 +26,7 @@ from tinyalex.commands.options import (
 )
 from tinyalex.errors import StorageError, UsageError
 from tinyalex.recipes import recipe as recipes
+from tinyalex.recipes.settings import FILES
 from tinyalex.runs.resume import SAVE_EVERY, ResumeOptions
 
 
@@ -112,6 +113,11 @@ def run(options):
     world = options.world
     options.devices = launch.own_devices(options.devices, world)
     on_host = [Device(name, options.kernels).on_host for name in options.devices]  # DeviceError now, not after the data
+    if options.footnote_3 and recipe.net.kind == FILES and (own := recipe.learning.phases[:1]) and own[0].lr_mult:
+        raise UsageError(
+            f"--footnote-3: replaces the phases, of which the first has lr_mult for {', '.join(own[0].lr_mult)}; "
+            "write the recipe with tinyalex convert, and move them to learning.lr_mult"
+        )
     out = Path(options.out or Path("runs") / recipe.name)
     if not options.save_every > 0:
         raise UsageError(f"--save-every {options.save_every:g}: give a number of minutes above 0")
@@ -125,7 +131,7 @@ def run(options):
     dataset = load_dataset(recipe.data, options.seed, print_line if world.leads else lambda text: None)
     recipe = recipes.with_classes(recipe, len(dataset.classes))
     show = print_if_possible if world.leads else lambda text: None
-    show(recipes.to_toml(recipe))
+    show(recipes.to_toml(recipe, texts=False))
     devices = f"devices {' '.join(options.devices)}{kernels_note(options)}"
     if world.size > 1:
         devices = f"{world.size} ranks, {devices}"

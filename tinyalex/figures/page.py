@@ -14,7 +14,11 @@ from tinyalex.system import ownership, storage
 DPI = 150
 _KEYWORD = b"tinyalex\0"
 INK, MUTED, PALE, FAINT = "#24292f", "#6e7781", "#b4bac1", "#e9ebee"
-BLUE, VERMILION = "#0072b2", "#d55e00"  # Okabe and Ito's palette, which colour-blind readers can tell apart
+GREEN, PURPLE = "#009e73", "#cc79a7"
+BLUE, VERMILION = (
+    "#0072b2",
+    "#d55e00",
+)  # all four from Okabe and Ito's palette, which colour-blind readers can tell apart
 LIGHT_BLUE, PINK = "#b5d3ea", "#f29ca3"
 
 

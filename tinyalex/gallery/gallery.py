@@ -7,6 +7,7 @@ import numpy as np
 from tinyalex import randomness
 from tinyalex.datasets.loading.loader import prepare_image
 from tinyalex.datasets.sample import share
+from tinyalex.errors import PictureError
 from tinyalex.figures.architecture import architecture
 from tinyalex.figures.colourfulness import colourfulness, specialisation
 from tinyalex.figures.kernel_grid import kernels
@@ -17,6 +18,7 @@ from tinyalex.gallery import retrieval
 from tinyalex.gallery.autoencoder import AutoEncoder, hamming
 from tinyalex.network import alexnet
 from tinyalex.recipes import recipe as recipes
+from tinyalex.recipes.settings import FILES
 from tinyalex.runs import run_folder
 
 NAMES = ("curves", "architecture", "kernels", "panel", "neighbours", "codes")
@@ -69,13 +71,12 @@ class Gallery:
         return of_recipe(recipes.load(self.folder / run_folder.RECIPE))
 
     def _kernels(self):
-        columns = {
-            name.split("/")[0][len("conv1") :]: device.get(value)
-            for name, device, value in self.run.network.tensors()
-            if name.startswith("conv1") and name.endswith("/W")
-        }
-        if len(columns) == 1:
-            return kernels(columns), f"colourfulness {np.nanmean(colourfulness(*columns.values())):.2f}"
+        columns = retrieval.first_kernels(self.run.network)
+        if not columns:
+            raise PictureError(f"{self.folder}: no convolution reads the image, so there are no kernels to draw")
+        if len(columns) != 2:
+            means = [f"{name} {np.nanmean(colourfulness(each)):.2f}".strip() for name, each in columns.items()]
+            return kernels(columns), f"colourfulness {', '.join(means)}"
         found = specialisation(columns)
         means = ", ".join(f"column {name} {mean:.2f}" for name, mean in found.means.items())
         chance = f"below {found.by_chance:.2f} in 95 % of random splits of the same kernels"
@@ -147,11 +148,12 @@ def of_recipe(recipe):
     """
     from tinyalex.network.summary import exchanged
 
-    network = alexnet.describe(recipe.net, recipe.init, recipe.net.columns)
+    network, net = alexnet.describe(recipe.net, recipe.init, recipe.net.columns), recipe.net
+    titles = [f"GPU {gpu}" for gpu in net.files.gpus] if net.kind == FILES else ["column a", "column b"]
     count = sum(parameter.size for parameter in network.parameters())
     crossing = exchanged(network, 1)
     exchange = f", {crossing:,} bytes per image are exchanged between the columns" if crossing else ""
-    return architecture(network), f"{count:,} parameters{exchange}"
+    return architecture(network, titles), f"{count:,} parameters{exchange}"
 
 
 def _flat(images):

@@ -12,6 +12,7 @@ from tinyalex import layers, randomness
 from tinyalex.devices.device import Array
 from tinyalex.errors import UsageError
 from tinyalex.gradcheck.compare import Result
+from tinyalex.gradcheck.cuda_convnet import check as check_files
 from tinyalex.gradcheck.layer import check
 from tinyalex.gradcheck.network import check_network
 from tinyalex.layers.winograd import FEW, WinogradConv2d
@@ -20,6 +21,7 @@ from tinyalex.network.network import Network
 from tinyalex.randomness import Step
 from tinyalex.recipes import ranges, recipe
 from tinyalex.recipes.recipe import Net, Recipe
+from tinyalex.recipes.settings import FILES
 
 STEP = Step(seed=7, number=3, first=2)
 
@@ -229,7 +231,10 @@ def suite(name: str | None = None, method: str = "complex", overrides: Sequence[
         return [result for kind in [*CASES, "original"] for result in suite(kind, method)]
     if name not in recipe.names() and not Path(name).is_file():
         raise ranges.unknown(name, [*CASES, *recipe.names()], "layer or recipe")
-    return _net(recipe.load(name, overrides), method)
+    made = recipe.load(name, overrides)
+    if made.net.kind == FILES:
+        return check_files(replace(made.net.files, name=made.name), method)
+    return _net(made, method)
 
 
 def _net(full: Recipe, method: str) -> list[Result]:

@@ -11,10 +11,12 @@ import numpy as np
 
 from tinyalex.errors import UsageError
 from tinyalex.layers import SpatialNorm
+from tinyalex.network import cuda_convnet
 from tinyalex.network.cifar10 import cifar10, cifar10_local
 from tinyalex.network.layout import NetBuilder
 from tinyalex.network.network import Network
 from tinyalex.recipes.recipe import Init, Net
+from tinyalex.recipes.settings import FILES
 
 
 def alexnet(net: Net, init: Init, devices: int = 1) -> Network:
@@ -75,7 +77,7 @@ def describe(net: Net, init: Init | None = None, devices: int = 1) -> Network:
     init : recipe.Init, optional
         Initial values; not needed for shapes and counts.
     devices : int
-        1, or the number of columns.
+        1, or the number of columns. A net of the authors' files has one form, which needs a device for each GPU.
 
     Returns
     -------
@@ -90,6 +92,8 @@ def describe(net: Net, init: Init | None = None, devices: int = 1) -> Network:
     >>> f"{sum(parameter.size for parameter in network.parameters()):,}"
     '60,965,224'
     """
+    if net.kind == FILES:
+        return cuda_convnet.of_recipe(net)
     kinds = {"alexnet": alexnet, "cifar10": cifar10, "cifar10-local": cifar10_local}
     return kinds[net.kind](net, init or Init(), devices)
 
@@ -104,6 +108,8 @@ def build(
 ) -> Network:
     """Lay out the net of a recipe and give it arrays: see `Network.build`.
 
+    With fewer devices than columns, or than GPUs of the authors' files, neighbouring ones are on one device.
+
     Examples
     --------
     >>> from tinyalex import alexnet, recipe
@@ -115,6 +121,10 @@ def build(
     if not net.classes:
         raise UsageError("net.classes: 0 means as many as the data has; give their number to build a net without data")
     count = min(len(devices), net.columns)
+    if net.kind == FILES and not isinstance(devices, str) and len(devices):
+        devices = (
+            [devices[gpu * count // net.columns] for gpu in range(net.columns)] if count == len(devices) else devices
+        )
     network = describe(net, init, count).build(devices, seed, dtype, kernels)
     for device in network.devices:
         device.tf32 = net.tf32

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from tinyalex.devices import container
-from tinyalex.layers import Conv2d
+from tinyalex.layers import Conv2d, SumOfInputs
 from tinyalex.network import summary
 
 COPIES = 3  # of every parameter: value, gradient, momentum
@@ -14,7 +14,7 @@ GIB = 2**30
 
 
 def needed(network, batch):
-    """Estimate the bytes that a training step needs in each column.
+    """Estimate the bytes that a training step needs in each column, or on each GPU of the authors' files.
 
     The sum of: every parameter with its gradient and momentum; the images and every layer's output, which backward
     reads; the gradients of one layer's input and output; and one group's patches of the largest convolution, which
@@ -32,15 +32,18 @@ def needed(network, batch):
     list of int
     """
     images = 4 * int(np.prod(network.input_shape))
-    patches = dict.fromkeys(range(len(network.stages[0].columns)), 0)
+    table = summary.rows(network)
+    patches = dict.fromkeys(table, 0)
     for index, layer in network.layers():
-        if isinstance(layer, Conv2d):
-            ho, wo, _ = next(row.shape for row in summary.rows(network)[index] if row.layer == layer.name)
-            patches[index] = max(patches[index], 4 * ho * wo * int(np.prod(layer.W.shape[:3])))
+        gpu = network.gpus[index]
+        for part in layer.layers if isinstance(layer, SumOfInputs) else [layer]:
+            if isinstance(part, Conv2d):
+                ho, wo, _ = next(row.shape for row in table[gpu] if row.layer == layer.name)
+                patches[gpu] = max(patches[gpu], 4 * ho * wo * int(np.prod(part.W.shape[:3])))
     return [
         COPIES * 4 * sum(row.parameters for row in column)
-        + batch * (images + sum(sizes := [row.activation_bytes for row in column]) + 2 * max(sizes) + patches[index])
-        for index, column in summary.rows(network).items()
+        + batch * (images + sum(sizes := [row.activation_bytes for row in column]) + 2 * max(sizes) + patches[gpu])
+        for gpu, column in table.items()
     ]
 
 

@@ -9,6 +9,7 @@ from tinyalex.network.columns import Crossed, Shape
 from tinyalex.network.network import Network
 from tinyalex.ranks import ledger
 from tinyalex.recipes.recipe import Net, Recipe
+from tinyalex.recipes.settings import FILES
 from tinyalex.words import counted
 
 # Neurons of each layer, both columns together: Figure 2's caption and §3.5.
@@ -130,7 +131,10 @@ def text(recipe: Recipe, network: Network) -> str:
     >>> print(summary.text(paper, alexnet.describe(paper.net, devices=2)).splitlines()[0])
     paper: 2 columns, exchange before conv3, fc6, fc7, fc8; 224 x 224 x 3 in, 1,000 classes out
     """
-    lines, table, total = columns(network, ["column a", "column b"][: recipe.net.columns], recipe.learning.batch)
+    titles = ["column a", "column b"][: recipe.net.columns]
+    if recipe.net.kind == FILES:
+        titles = [f"GPU {gpu}" for gpu in recipe.net.files.gpus]
+    lines, table, total = columns(network, titles, recipe.learning.batch)
     return "\n".join([f"{recipe.name}: {_headline(recipe)}", *lines, *_paper(recipe.net, table, total)])
 
 
@@ -187,6 +191,8 @@ def _numbers(row: Sequence[int] | np.ndarray) -> str:
 
 def _headline(recipe: Recipe) -> str:
     net = recipe.net
+    if net.kind == FILES:
+        return f"{counted(net.columns, 'GPU')}; {net.input} x {net.input} x 3 in, {counted(net.classes, 'class')} out"
     columns = f"{net.columns} columns" if net.columns > 1 else "1 column"
     exchanges = f", exchange before {', '.join(net.exchanges)}" if net.columns > 1 and net.exchanges else ""
     return f"{columns}{exchanges}; {net.input} x {net.input} x 3 in, {counted(net.classes, 'class')} out"

@@ -1,6 +1,7 @@
 """The type and range of each key of a recipe, with a description for error messages."""
 
 import math
+import unicodedata
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
@@ -44,6 +45,16 @@ def _text(value: Any) -> str:
     if not isinstance(value, str) or not value.isprintable():
         raise ValueError
     return value
+
+
+def _document(value: Any) -> str:
+    # Text of several lines, without control characters, which TOML does not have; an editor's CR and LF become LF.
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError
+    text = value.replace("\r\n", "\n")
+    if any(unicodedata.category(char) in ("Cc", "Cs") and char not in "\n\t" for char in text):
+        raise ValueError
+    return text
 
 
 def _path(value: Any) -> str:
@@ -97,13 +108,14 @@ _POSITIVE = _number("above 0", lambda x: x > 0)
 _BELOW_ONE = _number("from 0 to below 1", lambda x: 0 <= x < 1)
 _TEXT = ("text on one line", _text)
 _PATH = ("a path in UTF-8: rename what is not", _path)
+_DOCUMENT = ("the text of a file of cuda-convnet, without control characters", _document)
 _YES_NO = ("true or false", _flag)
 
 RULES: dict[str, Rule] = {
     "name": _TEXT,
-    "net.kind": _choice("alexnet", "cifar10", "cifar10-local"),
+    "net.kind": _choice("alexnet", "cifar10", "cifar10-local", "cuda-convnet"),
     "net.input": _whole(1),
-    "net.columns": _choice(1, 2),
+    "net.columns": ("1 or 2", _whole(1)[1]),  # the authors' nets have up to 4 GPUs: `settings` checks the others
     "net.maps": _sequence(_whole(0)),
     "net.kernels": _sequence(_whole(1)),
     "net.stride": _whole(1),
@@ -118,6 +130,8 @@ RULES: dict[str, Rule] = {
     "net.convolution": _choice("auto", "im2col", older={"winograd": "auto"}),
     "net.tf32": _YES_NO,
     "net.dropout": _BELOW_ONE,
+    "net.layers_cfg": _or(None, _DOCUMENT),
+    "net.layer_params_cfg": _or(None, _DOCUMENT),
     "init.weights": _by_layer(_or("he", _NOT_NEGATIVE), default=0.01),
     "init.biases": _by_layer(_number("of any size", lambda x: True), default=0.0),
     "data.set": _PATH,
@@ -134,7 +148,9 @@ RULES: dict[str, Rule] = {
     "learning.epochs": _whole(1),
     "learning.rate": _POSITIVE,
     "learning.bias_rate": _NOT_NEGATIVE,
+    "learning.lr_mult": _by_layer(_NOT_NEGATIVE),
     "learning.momentum": _BELOW_ONE,
+    "learning.layer_momentum": _by_layer(_BELOW_ONE),
     "learning.weight_decay": _NOT_NEGATIVE,
     "learning.layer_weight_decay": _by_layer(_NOT_NEGATIVE),
     "learning.lars": _NOT_NEGATIVE,
@@ -166,7 +182,8 @@ def check(key: str, value: Any) -> Any:
     try:
         return convert(value)
     except ValueError:
-        raise UsageError(f"{key}: {value!r} is not valid; give {description}") from None
+        shown = repr(value) if len(repr(value)) <= 200 else f"{repr(value)[:100]}..."
+        raise UsageError(f"{key}: {shown} is not valid; give {description}") from None
 
 
 def unknown(key: str, candidates: Iterable[str] = RULES, what: str = "key") -> UsageError:

@@ -52,7 +52,7 @@ def start_from(network: Network, source: str | Path, classes: Sequence[str]) -> 
     for name in state:
         layers.setdefault(name.split("/")[0], []).append(name)
     class_change = _class_change(metadata["classes"], classes)
-    last = {name for layer in _last_layers(network) for name in layer.names}
+    last = {name for layer in network.last_layers() for parameter in layer.parameters for name in parameter.names}
     for layer, names in layers.items():
         reason = (layer in last and class_change) or _misfit(names, state, tensors)
         if reason:
@@ -76,12 +76,6 @@ def _class_change(old: Sequence[str], new: Sequence[str]) -> str:
     if list(old) == list(new):
         return ""
     return "other classes" if len(old) == len(new) else f"{counted(len(new), 'class')}, not {len(old)} as in that run"
-
-
-def _last_layers(network: Network) -> list[Any]:
-    # One layer, or one in each column if the last layer is split.
-    layers = [layer for _, layer in network.layers() if layer.parameters]
-    return [layer for layer in layers if layer.parameters[0].layer == layers[-1].parameters[0].layer]
 
 
 def _misfit(names: list[str], state: dict[str, np.ndarray], tensors: dict[str, np.ndarray]) -> str:

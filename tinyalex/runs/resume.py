@@ -10,6 +10,7 @@ import numpy as np
 from tinyalex.errors import CheckpointError, StalledError, UsageError
 from tinyalex.recipes import recipe
 from tinyalex.recipes.recipe import Recipe
+from tinyalex.recipes.settings import FILES
 from tinyalex.runs import checkpoint, finetune, fingerprint, retention, run_folder
 from tinyalex.system import hashes, storage
 from tinyalex.training import health
@@ -20,7 +21,9 @@ LEARNING = (
     "epochs",
     "rate",
     "bias_rate",
+    "lr_mult",
     "momentum",
+    "layer_momentum",
     "weight_decay",
     "layer_weight_decay",
     "lars",
@@ -189,7 +192,8 @@ def _check_signal(training: Training, options: ResumeOptions, show: Callable[[st
         "the loss may stay at the level of guessing"
     )
     if not _shipped(training.recipe) and not options.weak_signal:
-        raise StalledError(f"{line}; choose init.weights, init.biases and data.scale together, or add --weak-signal")
+        values = "initW, initB" if training.recipe.net.kind == FILES else "init.weights, init.biases"
+        raise StalledError(f"{line}; choose {values} and data.scale together, or add --weak-signal")
     show(f"warning: {line}")
 
 

@@ -95,8 +95,10 @@ class Training:
         self.network = alexnet.build(self.recipe.net, self.recipe.init, devices, self.seed, kernels=self.kernels)
         labels, classes = np.asarray(self.dataset.train.labels), self.dataset.classes
         self.network.weigh_classes(class_weights(learning.class_weights, classes, labels))
+        tables = (learning.layer_weight_decay, learning.layer_momentum, learning.lr_mult)
+        decays, momenta, mult = map(self.recipe.net.by_tensor, tables)
         self.optimizer = Optimizer(
-            self.network, learning.momentum, learning.weight_decay, learning.layer_weight_decay, learning.lars
+            self.network, learning.momentum, learning.weight_decay, decays, momenta, mult, learning.lars
         )
         self.data_parallel = (
             DataParallel(self.network, self.world, self.parts, self.how) if self.parts.count > 1 else None
@@ -163,7 +165,7 @@ class Training:
                 metrics = StepMetrics(device, loss, logits.argmax(axis=1) != device.put(batch.labels))
         if check_gradients or not self.async_metrics:
             health.check_finite(self.network, batch, step, rates.rate, metrics, check_gradients)
-        self.optimizer.update(rates.rate, rates.bias_rate, rates.lr_mult)
+        self.optimizer.update(rates.rate, rates.bias_rate, self.recipe.net.by_tensor(rates.lr_mult))
         if self.step % self.steps_per_epoch == 0:  # the first step of an epoch
             self.epoch_metrics = []
         self.epoch_metrics.append(metrics)
