@@ -422,11 +422,18 @@ PLACES = {
         "loss: shift by the batch's maximum": ("z.real.max(axis=1)[:, None]", "z.real.max()"),
         "loss: summed over images": (".sum() / n", ".sum()"),
         "loss: label one off": ("labels[:, None]", "labels[:, None] + 1"),
+        "loss: weighted losses summed without the weights": ("(shares * (xp", "(1 * (xp"),
+    },
+    "layers.loss:SoftmaxLoss._shares": {
+        "loss: weight of the class before": ("self.weights[labels]", "self.weights[labels - 1]"),
+        "loss: weights divided by the number of images": ("weights.sum()", "weights.sum() * 0 + len(z)"),
+        "loss: weights not divided": ("weights / ", "weights / 1 #"),
     },
     "layers.loss:SoftmaxLoss.backward": {
         "loss: gradient summed over images": ("/ max(1, len(right))", ""),
         "loss: gradient averaged over classes": ("max(1, len(right))", "right.size"),
-        "loss: gradient of the wrong sign": ("/ total[:, None] - right)", "/ total[:, None] + right)"),
+        "loss: gradient of the wrong sign": ("/ total[:, None] - right", "/ total[:, None] + right"),
+        "loss: gradient without the class weights": ("difference * shares[:, None]", "difference / len(right)"),
         "loss: gradient of logits, not of probabilities": ("self.device.xp.exp(shifted) / total[:, None]", "shifted"),
     },
     "layers.initialization:first_value": {

@@ -74,6 +74,13 @@ def loss_is_its_twin():
     close("dz", loss.backward(), loops.softmax_loss_backward(z, labels), 1e-14)
 
 
+def loss_with_class_weights_is_its_twin():
+    z, labels, weights = 3 * noise(4, 7), np.array([6, 0, 3, 3]), [2.0, 1.0, 1.0, 0.25, 1.0, 1.0, 3.0]
+    loss = layers.SoftmaxLoss(weights)
+    close("loss", loss.forward(z, labels), np.float64(loops.softmax_loss(z, labels, weights)), 1e-14)
+    close("dz", loss.backward(), loops.softmax_loss_backward(z, labels, weights), 1e-14)
+
+
 def loss_does_not_overflow():
     z = np.array([[1000.0, 0.0], [0.0, -1000.0]])
     loss = layers.SoftmaxLoss()
@@ -427,6 +434,7 @@ CHECKS = [
     _of_all_layers(leaves_its_arguments),
     _of_all_layers(repeats_itself),
     loss_is_its_twin,
+    loss_with_class_weights_is_its_twin,
     loss_does_not_overflow,
     relu_is_flat_at_zero,
     first_of_equals_wins,

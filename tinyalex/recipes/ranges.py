@@ -189,6 +189,6 @@ def check(key: str, value: Any) -> Any:
 def unknown(key: str, candidates: Iterable[str] = RULES, what: str = "key") -> UsageError:
     """Make the UsageError for a name that is not among the candidates; its message names a similar one, or all."""
     remedy = did_you_mean(key, candidates)
-    if candidates is RULES and remedy.count(",") > 20:  # no such section either
+    if candidates is RULES and remedy.count(",") > 40:  # no such section either
         remedy = "; give a key of net, init, data or learning, such as learning.rate"
     return UsageError(f"{key}: no such {what}{remedy}")

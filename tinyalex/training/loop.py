@@ -58,9 +58,9 @@ class Training:
     async_metrics : bool
         True on a GPU: a step's metrics are read only after the next step has been launched, so that the GPU does not
         wait for the host. Not where batches are divided into parts.
-    agree : callable
+    agree : callable, optional
         Where batches are divided into parts, called once in each step with this rank's results; returns those of all
-        ranks. The caller may put another function here that lets the ranks agree on more.
+        ranks. The caller may put a function here that lets the ranks agree on more.
     """
 
     network: Network
@@ -82,9 +82,9 @@ class Training:
         self.world, self.how = world, how
         self.parts = Parts(recipe.learning.parts or world.size, world.size)
         parallel.divide(self.parts.shares_of_work(recipe.learning.batch) if self.parts.count > 1 else None)
-        self.agree: Callable[[list], list] = lambda results: sum(world.agree(results, "agreeing on a step"), [])
         self.steps_per_epoch = -(-len(dataset.need("train")) // recipe.learning.batch)
         self.errors: list[float] = []
+        self.agree: Callable[[list], list] | None = None
         self.kernels = kernels
         self.reset(devices)
         self.async_metrics = not self.network.devices[0].on_host and not self.data_parallel
@@ -177,7 +177,7 @@ class Training:
         done = self.step % self.steps_per_epoch * self.recipe.learning.batch
         images = min(self.recipe.learning.batch, len(self.dataset.need("train")) - done)
         with self.network.step():
-            loss, wrong = data_parallel.loss_and_backward(batch, images, step, self.agree)
+            loss, wrong = data_parallel.loss_and_backward(batch, images, step, self.agree or self.world.join_lists)
         if not np.isfinite(loss) and self.world.size > 1:
             found = None
             if len(batch.labels):
