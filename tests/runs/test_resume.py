@@ -95,7 +95,7 @@ def test_interrupted_at_every_step(data, whole, tmp_path, monkeypatch):
 def test_resumed_with_any_number_of_loader_threads(data, whole, tmp_path, monkeypatch, threads):
     interrupted(data, tmp_path, monkeypatch, 9)
     made = loop.training_batches
-    monkeypatch.setattr(loop, "training_batches", lambda *given: made(*given, threads=threads))
+    monkeypatch.setattr(loop, "training_batches", lambda *given, **more: made(*given, threads=threads, **more))
     train(phased(), data, tmp_path, show=quiet)
     assert same(final(whole), final(tmp_path))
 
@@ -105,7 +105,7 @@ def test_stopped_during_a_test(data, whole, tmp_path, monkeypatch, batch):
     """The test ends at once and is repeated later; its result is logged once."""
     calls = []
 
-    def stopping(network, images, mean, recipe, after_batch):
+    def stopping(network, images, mean, recipe, after_batch, **more):
         def next_batch():
             calls.append(1)
             if len(calls) == 3 + batch:  # three batches a test
@@ -374,7 +374,7 @@ def test_t6_stop_request_while_a_finished_run_is_evaluated(data, tmp_path, monke
     train(small(epochs=1), data, tmp_path, show=quiet)
     calls = []
 
-    def stopping(network, images, mean, recipe, after_batch):
+    def stopping(network, images, mean, recipe, after_batch, **more):
         os.kill(os.getpid(), signal.SIGTERM)
         return evaluate(network, images, mean, recipe, after_batch=lambda: (calls.append(1), after_batch()))
 

@@ -77,7 +77,7 @@ def train(
     steps, result = training.recipe.learning.epochs * training.steps_per_epoch, None
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(StopRequests(saves=True))
-        requests = AgreedRequests(signals, world) if training.data_parallel else None
+        requests = AgreedRequests(signals, world) if world.size > 1 else None
         if requests:
             training.agree = requests.agree
         origin, log = None, NoLog()  # type: tuple[dict[str, Any] | None, Log | NoLog]
