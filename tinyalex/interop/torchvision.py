@@ -142,8 +142,10 @@ def _recipe(path: Path, tensors: dict[str, Any]) -> Recipe:
     for name, dimensions in wanted.items():
         if name not in tensors:
             raise _other_net(path, f"it lacks {name}")
-        if len(tensors[name].shape) != dimensions or not tensors[name].floating:
+        if len(tensors[name].shape) != dimensions:
             raise _other_net(path, f"{name} has the shape {tensors[name].shape}")
+        if not tensors[name].floating:
+            raise _other_net(path, f"{name} has no floating numbers")
     outputs = {ours: tensors[f"{theirs}.weight"].shape[0] for ours, theirs in _LAYERS.items()}
     maps = tuple(outputs[f"conv{number}"] for number in range(1, 6))
     shapes: list[tuple[int, ...]] = [(o, c, k, k) for o, c, k in zip(maps, (3, *maps[:4]), _KERNELS, strict=True)]
