@@ -169,6 +169,10 @@ PLACES = {
         "deal channels: order of forward used in backward": ("for n, (_, place)", "for n, (place, _)"),
         "deal channels: the first pack only": ("in enumerate(self.packs)", "in enumerate(self.packs[:1])"),
     },
+    "layers.channels:ChannelSlice.backward": {
+        "channel slice: gradient for the first channels": ("[..., self.first : self.first + self.count]",
+                                                           "[..., : self.count]"),
+    },
     "layers.joined:inputs_of": {
         "joined: inputs in the other order": (
             "zip(sizes, accumulate(sizes), strict=True)",

@@ -3,7 +3,7 @@
 import re
 from typing import NamedTuple
 
-from tinyalex.layers import AvgPool, Dropout, MaxPool, ReLU, SpatialNorm, Tanh
+from tinyalex.layers import AvgPool, ChannelSlice, Dropout, MaxPool, ReLU, SpatialNorm, Tanh
 
 
 class Part(NamedTuple):
@@ -60,6 +60,8 @@ def levels(network):
                     level = stage_levels.get(_name(layer)) or _level(layer)
                     stage_levels[level.name] = last = level
                     level.parts[column] = Part(inputs[column], before, sources[column])
+                    sources[column] = [column]
+                elif isinstance(layer, ChannelSlice):  # of maps that were exchanged for normalization alone
                     sources[column] = [column]
                 elif (stage_levels or found) and column == 0:
                     (last if stage_levels else found[-1]).after.append(_label(layer))
