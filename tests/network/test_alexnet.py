@@ -265,6 +265,7 @@ SWITCHES = {
         "input": 70,
     },
     "window of 4": {"norm_window": "all", "norm_size": 4, "norm_alpha": 0.5, "norm_beta": 0.5},
+    "each pool by itself": {"pool_rounding": ("floor", "ceil", "floor"), "input": 99},
     "rounded down": {"conv_rounding": "floor", "pool_rounding": "floor", "input": 96},
     "padding": {"pads": (2, 2, 1, 1, 1), "pool_rounding": "floor", "input": 63, "norm": "none"},
     "less padding": {"pads": (0, 1, 0, 1, 0), "input": 147},
@@ -377,7 +378,9 @@ def test_the_cifar_net_has_one_column():
          "net.norm_alpha: 0.1 is not valid for a cifar10-local net; use 0.0001"),
         ("cifar10-relu", "net.conv_rounding=floor",
          "net.conv_rounding: floor is not valid for a cifar10 net; use ceil"),
-        ("original", "net.pool_rounding=up", "net.pool_rounding: 'up' is not valid; give 'ceil' or 'floor'"),
+        ("original", "net.pool_rounding=up", "net.pool_rounding: 'up' is not valid; give 'ceil' or 'floor', or a list of them"),
+        ("original", "net.pool_rounding=ceil,floor",
+         "net.pool_rounding: a list of 2 words; give one for each of the 3 pools"),
         ("original", "net.norm_k=0", "net.norm_k: 0 is not valid; give a number above 0"),
     ],
 )  # fmt: skip
