@@ -13,19 +13,20 @@ import numpy as np
 
 from tinyalex.errors import CheckpointError, ShapeError, UsageError
 from tinyalex.interop import onnx_export, onnx_graph, onnx_layout, torchvision
-from tinyalex.interop.imported import Imported
+from tinyalex.interop.imported import CHANNEL_MEANS, Imported, Options, named_classes, recipe_of
+from tinyalex.interop.layout import swap_colours, to_state
 from tinyalex.interop.onnx_graph import Chain, Step
 from tinyalex.layers import LRN, Conv2d, Dropout, Linear, MaxPool, ReLU, Tanh
 from tinyalex.layers.layer import Layer
 from tinyalex.network import alexnet
-from tinyalex.recipes.recipe import Data, Init, Net, Recipe
+from tinyalex.recipes.recipe import Net
 
 INPUTS = {  # what a graph may read, and the programs whose graphs do
     "torchvision": ("RGB, from 0 to 1, minus a mean and divided by a deviation for each colour", ("pytorch",)),
     "caffe": ("BGR, from 0 to 255, minus a mean", ("onnx-caffe2", "caffe2onnx")),
     "pixels": ("RGB, from 0 to 255", ()),
 }
-_CAFFE_MEAN = (123.0, 117.0, 104.0)  # red, green, blue: of Caffe's reference nets
+NAME = "ONNX"
 _ACTIVATIONS = {"Relu": "relu", "Tanh": "tanh"}
 _SAID_BY_OTHERS = ("Dropout", "Flatten", "Reshape", "Squeeze")  # layers of ours say what these do
 _ARITHMETIC = ("Add", "Sub", "Mul", "Div")
@@ -50,22 +51,20 @@ class _Affine:
     bgr: bool
 
 
-def read(path: str | Path, input: str | None = None, mean: np.ndarray | None = None) -> Imported:
+def recognizes(head: bytes, size: int) -> bool:
+    """Return whether a file that begins with ``head`` may be an ONNX model, which begins with a version."""
+    return len(head) > 2 and head[0] == 0x08 and head[1] < 0x40 and head[2] in b"\x12\x1a\x22\x28\x32\x3a\x42"
+
+
+def read(path: str | Path, options: Options | None = None) -> Imported:
     """Read an AlexNet from an ONNX file.
 
     Parameters
     ----------
     path : str or Path
-    input : str, optional
-        What the graph's input is, a key of `INPUTS`. Default: pixels if the graph begins with arithmetic, else that of
-        the program that wrote the file.
-    mean : ndarray, shape (S, S, 3), optional
-        Mean image in RGB, pixels from 0 to 255, that is subtracted before "caffe" and "pixels"; default: Caffe's mean
-        colour, or nothing.
-
-    Returns
-    -------
-    Imported
+    options : Options, optional
+        ``input`` is what the graph's input is, a key of `INPUTS`; by default pixels, if the graph begins with
+        arithmetic, else that of the program that wrote the file. ``mean`` is a mean image that is subtracted before.
 
     Raises
     ------
@@ -74,31 +73,44 @@ def read(path: str | Path, input: str | None = None, mean: np.ndarray | None = N
     UsageError
         If nothing says what the input is, or two things do.
     """
-    path = Path(path)
+    path, options = Path(path), options or Options()
+    if options.deploy is not None:
+        raise UsageError(f"{path}: an ONNX file describes its net; leave out --deploy")
     model = onnx_graph.parse(path)
     ours = onnx_export.read(path, model)
     if ours is not None:
-        if input is not None or mean is not None:
+        if options.input is not None or options.mean is not None:
             raise UsageError(f"{path}: a net of tinyalex, which has its mean image; leave out --input and --mean")
+        if options.words is not None:
+            classes, words = named_classes(ours.recipe.net.classes, options.words)
+            return replace(ours, classes=classes, words=words)
         return ours
     chain = onnx_graph.chain(path, model)
-    before, steps = _split(path, chain)
+    before, steps = _split(chain)
     parts = _parts(path, steps)
     net = _net(path, parts, steps, chain.shape[1])
     _compare(path, parts, net)
-    affine = _preprocessing(path, chain, before, input, mean)
-    state, scale = _state(parts, net, affine)
-    recipe = Recipe("onnx", net, Init({"default": "he", "fc8": 0.01}), Data(scale=scale), notes=("read from ONNX",))
-    classes = [str(number) for number in range(net.classes)]
-    source = f"a net of {chain.producer or 'an unknown program'} in ONNX, from {path.name}"
-    return Imported(recipe, state, _image(affine.mean, net.input), classes, list(classes), source)
+    affine, described = _preprocessing(path, chain, before, options)
+    scale = float(affine.factor[0])
+    if scale <= 0 or not (affine.factor == scale).all():
+        scale = torchvision.SCALE
+    classes, words = named_classes(net.classes, options.words)
+    return Imported(
+        recipe_of("onnx", net, scale),
+        to_state(net, _weights(parts, net, affine, scale)),
+        _image(affine.mean, net.input),
+        classes,
+        words,
+        f"a net of {chain.producer or 'an unknown program'} in ONNX, from {path.name}",
+        (f"its input is taken as {described}",),
+    )
 
 
 def _refuse(path: Path, step: Step, problem: str) -> NoReturn:
     raise CheckpointError(f"{path}: node {step.name} {problem}; only an AlexNet can be imported")
 
 
-def _split(path: Path, chain: Chain) -> tuple[list[Step], list[Step]]:
+def _split(chain: Chain) -> tuple[list[Step], list[Step]]:
     # What is computed from the pixels, and the layers, up to the logits.
     steps = list(chain.steps)
     while steps and steps[-1].kind in ("Softmax", "LogSoftmax"):
@@ -116,8 +128,9 @@ def _parts(path: Path, steps: list[Step]) -> list[_Part]:
             value = step.settings["value"]
             if step.kind in ("Mul", "Div") and value.size == 1 and np.isfinite(value).all() and value.all():
                 factor *= float(value.reshape(-1)[0]) ** (1 if step.kind == "Mul" else -1)
-            elif step.kind == "Add" and parts and last is parts[-1].step and parts[-1].b is not None and value.size == len(value):
-                parts[-1] = replace(parts[-1], b=parts[-1].b + value.reshape(-1).astype(np.float32))
+            elif step.kind == "Add" and parts and last is parts[-1].step and _is_bias(value, parts[-1]):
+                part = parts[-1]
+                parts[-1] = replace(part, b=(part.b + value.reshape(-1)).astype(np.float32))
             else:
                 _refuse(path, step, "is neither a layer's bias nor a factor")
         elif step.kind not in _SAID_BY_OTHERS:
@@ -132,6 +145,10 @@ def _parts(path: Path, steps: list[Step]) -> list[_Part]:
     if factor != 1:
         _refuse(path, steps[-1], "multiplies the logits")
     return parts
+
+
+def _is_bias(value: np.ndarray, part: _Part) -> bool:
+    return part.b is not None and value.size in (1, len(part.b)) and value.size == len(value)
 
 
 def _net(path: Path, parts: list[_Part], steps: list[Step], side: int) -> Net:
@@ -170,9 +187,9 @@ def _net(path: Path, parts: list[_Part], steps: list[Step], side: int) -> Net:
             kernels=tuple(step.settings["kernel"] for step in convolutions),
             stride=convolutions[0].settings["stride"],
             pads=tuple(step.settings["pad"] for step in convolutions),
-            conv_rounding=_rounding(path, convolutions[:1])[0],
+            conv_rounding=_rounding(path, convolutions[:1]),
             pool=pools[0].settings["kernel"],
-            pool_rounding=_rounding(path, pools)[0],
+            pool_rounding=_rounding(path, pools),
             hidden=linear[0].after[0],
             classes=linear[2].after[0],
             talk=tuple(
@@ -189,23 +206,18 @@ def _net(path: Path, parts: list[_Part], steps: list[Step], side: int) -> Net:
         raise CheckpointError(f"{path}: no recipe can say this net: {error}") from None
 
 
-def _rounding(path: Path, windows: list[Step]) -> list[str]:
-    # For each window how its last position is rounded, the same for all if possible.
+def _rounding(path: Path, windows: list[Step]) -> Any:
+    # How the number of windows is rounded, or a list of that if not in all layers alike.
     found = []
     for step in windows:
         sides, pad, (kernel, stride) = step.before[1:], step.settings["pad"], _window(step)
-        counts = {
-            name: tuple(1 + way(side + 2 * pad - kernel, stride) for side in sides)
-            for name, way in (("ceil", lambda span, s: -(-span // s)), ("floor", lambda span, s: span // s))
-        }
-        found.append([name for name, count in counts.items() if count == step.after[1:]])
+        spans = [side + 2 * pad - kernel for side in sides]
+        counts = {"ceil": [1 - -span // stride for span in spans], "floor": [1 + span // stride for span in spans]}
+        found.append([name for name, count in counts.items() if tuple(count) == step.after[1:]])
         if not found[-1]:
             _refuse(path, step, f"has {step.after[1]} x {step.after[2]} outputs of {sides[0]} x {sides[1]} inputs")
     common = [name for name in ("ceil", "floor") if all(name in names for names in found)]
-    if not common:
-        number = next(n for n, names in enumerate(found) if found[0][0] not in names)
-        _refuse(path, windows[number], "rounds the number of its windows in another way than the pools before")
-    return common
+    return common[0] if common else [names[0] for names in found]
 
 
 def _window(step: Step) -> tuple[int, int]:
@@ -263,39 +275,46 @@ def _given(part: _Part) -> tuple[Any, ...]:
 def _shown(said: tuple[Any, ...]) -> str:
     words = {"convolution": ("kernel", "stride", "pad", "groups"), "max pool": ("window", "stride", "pad")}
     words["normalization"] = ("size", "k", "alpha", "beta")
-    return " ".join([said[0], *(f"{word} {value}" for word, value in zip(words.get(said[0], ()), said[1:], strict=True))])
+    pairs = zip(words.get(said[0], ()), said[1:], strict=True)
+    return " ".join([said[0], *(f"{word} {value}" for word, value in pairs)])
 
 
-def _preprocessing(
-    path: Path, chain: Chain, before: list[Step], input: str | None, mean: np.ndarray | None
-) -> _Affine:
-    if input is None:
-        producers = {name: key for key, (_, names) in INPUTS.items() for name in names}
-        input = "pixels" if before else producers.get(chain.producer)
-    if input is None:
-        by = f"{chain.producer!r:.40}, which" if chain.producer else "a program that"
-        raise UsageError(f"{path}: written by {by} does not say what images it reads; add --input {', '.join(INPUTS)}")
-    if input == "torchvision":
-        if mean is not None:
-            raise UsageError(f"{path}: a mean image, and --input torchvision, which has its own mean; give one of them")
-        subtracted, factor = 255 * np.array(torchvision.MEAN), 1 / (255 * np.array(torchvision.STD))
+def _preprocessing(path: Path, chain: Chain, before: list[Step], options: Options) -> tuple[_Affine, str]:
+    # What happens to pixels before conv1, outside and inside of the graph, and the words for what its input is.
+    name = options.input
+    if name is None:
+        producers = {producer: key for key, (_, made_by) in INPUTS.items() for producer in made_by}
+        name = "pixels" if before else producers.get(chain.producer)
+    if name is None:
+        by = f"{chain.producer!r:.40}" if chain.producer else "an unknown program"
+        raise UsageError(
+            f"{path}: written by {by}, does not say what images it reads; add --input {' or '.join(INPUTS)}"
+        )
+    if name == "torchvision":
+        if options.mean is not None:
+            raise UsageError(f"{path}: --input torchvision has a mean of its own; leave out --mean")
+        subtracted, factor = 255 * np.array(torchvision.MEAN)[None, None], 1 / (255 * np.array(torchvision.STD))
     else:
-        colour = np.array(_CAFFE_MEAN if input == "caffe" else (0.0, 0.0, 0.0))
-        subtracted, factor = colour if mean is None else np.asarray(mean, np.float64), np.ones(_COLOURS)
-    bgr = input == "caffe"
-    subtracted = np.broadcast_to(subtracted, subtracted.shape if subtracted.ndim == 3 else (1, 1, _COLOURS))
+        colour = np.array(CHANNEL_MEANS if name == "caffe" else (0.0, 0.0, 0.0))[None, None]
+        subtracted = colour if options.mean is None else _mean_of(options.mean)
+        factor = np.ones(_COLOURS)
+    bgr = name == "caffe"
     for step in before:
         value = step.settings["value"].transpose(1, 2, 0)  # (1 or S, 1 or S, 1 or 3)
         value = value[..., ::-1] if bgr else value
         if step.kind in ("Add", "Sub"):
             if 1 not in (len(value), len(subtracted)) and len(value) != len(subtracted):
-                _refuse(path, step, f"subtracts a mean image of {len(value)} pixels a side, --mean has {len(subtracted)}")
+                _refuse(path, step, f"subtracts a mean of {len(value)} pixels a side, and --mean has {len(subtracted)}")
             subtracted = subtracted + (value if step.kind == "Sub" else -value) / factor
         elif value.shape[:2] == (1, 1) and np.isfinite(value).all() and value.all():
             factor = factor * value[0, 0] if step.kind == "Mul" else factor / value[0, 0]
         else:
             _refuse(path, step, "multiplies pixels by different numbers")
-    return _Affine(subtracted, factor, bgr)
+    return _Affine(subtracted, factor, bgr), f"{name}: {INPUTS[name][0]}"
+
+
+def _mean_of(path: str) -> np.ndarray:
+    raise NotImplementedError
 
 
 def _image(mean: np.ndarray, side: int) -> np.ndarray:
@@ -304,24 +323,15 @@ def _image(mean: np.ndarray, side: int) -> np.ndarray:
     return np.broadcast_to(mean, (large, large, _COLOURS)).astype(np.float32)
 
 
-def _state(parts: list[_Part], net: Net, affine: _Affine) -> tuple[dict[str, np.ndarray], float]:
-    # The parameters, and data.scale.
-    scale = float(affine.factor[0])
-    if scale <= 0 or not (affine.factor == scale).all():
-        scale = torchvision.SCALE
-    network = alexnet.describe(net)
-    weights = onnx_layout.lay_out(network, 1.0, net.input).weights
-    state: dict[str, np.ndarray] = {}
-    names = [layer for layer in net.layers]
-    for name, part in zip(names, [part for part in parts if part.W is not None], strict=True):
+def _weights(parts: list[_Part], net: Net, affine: _Affine, scale: float) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    # Each layer's weights and biases; conv1's read RGB, and hold what of the pixels' factors is not in data.scale.
+    found = {}
+    for name, part in zip(net.layers, [part for part in parts if part.W is not None], strict=True):
+        assert part.W is not None and part.b is not None
         W = part.W
-        assert W is not None and part.b is not None
         if name == "conv1":
-            W = W[:, ::-1] if affine.bgr else W
+            W = swap_colours(W) if affine.bgr else W
             if (affine.factor != scale).any():
                 W = W * (affine.factor / scale).astype(np.float32)[:, None, None]
-        elif name in ("fc7", "fc8") and net.dropout:
-            W = W / np.float32(1 - net.dropout)  # ours multiplies the units before by 1 - dropout at test time
-        state |= weights[f"{name}/W"].restored(np.asarray(W, np.float32))
-        state |= weights[f"{name}/b"].restored(part.b)
-    return state, scale
+        found[name] = W, part.b
+    return found

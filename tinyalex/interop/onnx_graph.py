@@ -30,7 +30,7 @@ Shape = tuple[int, ...]  # of one image: (c, h, w) or (m,)
 
 @dataclass(frozen=True)
 class Step:
-    """A node of the chain: its operator, its name for messages, its input's and its output's shape, and its settings."""
+    """A node of the chain: its operator, its name for messages, the shapes before and after it, and its settings."""
 
     kind: str
     name: str
@@ -357,9 +357,8 @@ class _Walk:
 
     def normalization(self, node: NodeProto, attributes: dict[str, Any]) -> Step:
         self.image(node)
-        size, alpha = attributes["size"], attributes.get("alpha", 1e-4)
-        settings = {"size": size, "alpha": alpha, "beta": attributes.get("beta", 0.75), "k": attributes.get("bias", 1.0)}
-        return self.step(node, **settings)
+        constants = {"alpha": attributes.get("alpha", 1e-4), "beta": attributes.get("beta", 0.75)}
+        return self.step(node, size=attributes["size"], k=attributes.get("bias", 1.0), **constants)
 
     def flatten(self, node: NodeProto, attributes: dict[str, Any]) -> Step:
         if attributes.get("axis", 1) != 1:
@@ -398,7 +397,8 @@ class _Walk:
         value = self.constant(node, 1 if first else 0)
         if value is None or "broadcast" in attributes or (not first and node.op_type in ("Sub", "Div")):
             raise self.refused(node, "computes something else than the last layer and a constant")
-        wide = value.reshape((1,) * (len(self.shape) - value.ndim) + value.shape[max(0, value.ndim - len(self.shape)) :])
+        count = len(self.shape)
+        wide = value.reshape((1,) * (count - value.ndim) + value.shape[max(0, value.ndim - count) :])
         if value.size != wide.size:
             raise self.refused(node, f"adds or multiplies by a constant {value.shape}")
         np.broadcast_to(wide, self.shape)

@@ -239,7 +239,12 @@ def _across_maps(graph: Graph, layer: LRN, x: str) -> str:
             f"{layer.name}: ONNX's LRN puts a window of an even number of maps, {layer.size}, elsewhere; "
             "write .safetensors instead"
         )
-    settings = {"size": layer.size, "alpha": layer.alpha * layer.size, "beta": layer.beta, "bias": layer.k}
+    settings: dict[str, Any] = {
+        "size": layer.size,
+        "alpha": layer.alpha * layer.size,
+        "beta": layer.beta,
+        "bias": layer.k,
+    }
     if layer.groups == 1:
         return graph.node("LRN", [x], layer.name, **settings)
     xs = graph.node("Split", [x], f"{layer.name}.inputs", layer.groups, axis=1)

@@ -5,18 +5,17 @@ A file of ``torch.save`` or of safetensors, with ``features.0.weight`` and so on
 maps, hidden units and classes is read.
 """
 
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
 from tinyalex.errors import CheckpointError, UsageError
 from tinyalex.interop import torch_file
-from tinyalex.interop.imported import Imported
-from tinyalex.recipes.recipe import Data, Init, Net, Recipe
+from tinyalex.interop.imported import Imported, Options, flat_mean, named_classes, recipe_of
+from tinyalex.interop.layout import to_state
+from tinyalex.recipes.recipe import Net
 from tinyalex.system import tensorfile
-from tinyalex.words import counted
 
 # Of torchvision's transforms for its weights, on pixels from 0 to 1: (x - mean) / std for red, green and blue.
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -27,57 +26,54 @@ _LAYERS = {  # ours: theirs
     "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6",
 }  # fmt: skip
 _KERNELS, _SIDE = (11, 5, 3, 3, 3), 6  # after the last pool the maps have 6 x 6 pixels
-_DROPOUT = 0.5
+NAME = "PyTorch (.pth) or safetensors: torchvision's AlexNet"
 
 
-class _Tensor(Protocol):
-    shape: tuple[int, ...]
+def recognizes(head: bytes, size: int) -> bool:
+    """Return whether a file that begins with ``head`` may be one of torch.save or of safetensors."""
+    header = int.from_bytes(head[:8], "little")
+    return torch_file.is_archive(head) or torch_file.is_older(head) or (head[8:9] == b"{" and header <= size - 8)
 
-    def array(self) -> np.ndarray: ...
 
-
-def read(path: str | Path) -> Imported:
+def read(path: str | Path, options: Options | None = None) -> Imported:
     """Read the weights, and make the recipe that computes the same from pixels from 0 to 255.
 
     Parameters
     ----------
     path : str or Path
-
-    Returns
-    -------
-    Imported
-        Without names of classes. The weights of fc7 and fc8 are twice torchvision's, as our dropout halves units at
-        test time; in training it is after fc6 and fc7, torchvision's before them.
+    options : Options, optional
+        Only words are read.
 
     Raises
     ------
     CheckpointError
         If the file cannot be read, or a tensor is not one of such a net; the message names it.
+    UsageError
+        For options that describe what the file holds itself.
     """
-    path = Path(path)
+    path, options = Path(path), options or Options()
+    for key in ("deploy", "mean", "input"):
+        if getattr(options, key) is not None:
+            raise UsageError(f"{path}: torchvision's AlexNet has its own net and mean; leave out --{key}")
     tensors = _state_dict(path)
-    recipe = _recipe(path, tensors)
-    state: dict[str, np.ndarray] = {}
-    for ours, theirs in _LAYERS.items():
-        W = tensors[f"{theirs}.weight"].array()
-        if W.ndim == 4:
-            W = W.transpose(2, 3, 1, 0)  # (o, c, k, k) to (k, k, c, o)
-        elif ours == "fc6":  # inputs (c, h, w) to (h, w, c)
-            W = W.reshape(len(W), -1, _SIDE, _SIDE).transpose(2, 3, 1, 0).reshape(-1, len(W))
-        else:
-            W = W.T / np.float32(1 - _DROPOUT)
-        if ours == "conv1":
-            W = W * (1 / (255 * SCALE * np.array(STD)[:, None])).astype(np.float32)
-        state |= {f"{ours}/W": np.ascontiguousarray(W), f"{ours}/b": tensors[f"{theirs}.bias"].array()}
-    mean = np.full((_IMAGE, _IMAGE, 3), 255 * np.array(MEAN), np.float32)
-    classes = [str(number) for number in range(recipe.net.classes)]
-    return Imported(recipe, state, mean, classes, list(classes), f"AlexNet of torchvision, from {path.name}")
-
-
-def is_state_dict(names: Iterable[str]) -> bool:
-    """Return whether tensors have the names of torchvision's AlexNet, perhaps among others."""
-    bare = {name.removeprefix("module.") for name in names}
-    return {f"{_LAYERS['conv1']}.weight", f"{_LAYERS['fc6']}.weight"} <= bare
+    net = _net(path, tensors)
+    weights = {ours: (tensors[f"{name}.weight"].array(), tensors[f"{name}.bias"].array())
+               for ours, name in _LAYERS.items()}  # fmt: skip
+    W, b = weights["conv1"]
+    weights["conv1"] = W * (1 / (255 * SCALE * np.array(STD))).astype(np.float32)[:, None, None], b
+    classes, words = named_classes(net.classes, options.words)
+    return Imported(
+        recipe_of("torchvision", net, SCALE),
+        to_state(net, weights),
+        flat_mean(_IMAGE, [255 * mean for mean in MEAN]),
+        classes,
+        words,
+        f"AlexNet of torchvision, from {path.name}",
+        (
+            f"conv1: its weights hold 1 / std of each colour, so that all pixels are multiplied by {SCALE}",
+            "dropout: in training it follows fc6 and fc7 here, and comes before them in torchvision",
+        ),
+    )
 
 
 def _state_dict(path: Path) -> dict[str, Any]:
@@ -93,7 +89,7 @@ def _state_dict(path: Path) -> dict[str, Any]:
     tensors = {}
     for name, value in found.items():
         if not isinstance(name, str) or not isinstance(value, torch_file.Tensor | _Lazy):
-            raise CheckpointError(f"{path}: {name!r:.60} is not a tensor; save model.state_dict(), or give another file")
+            raise CheckpointError(f"{path}: {name!r:.60} is not a tensor; save model.state_dict()")
         tensors[name.removeprefix("module.")] = value
     return tensors
 
@@ -133,7 +129,7 @@ def _safetensors(path: Path) -> dict[str, _Lazy]:
     return {name: _Lazy(path, entry) for name, entry in entries.items()}
 
 
-def _recipe(path: Path, tensors: dict[str, Any]) -> Recipe:
+def _net(path: Path, tensors: dict[str, Any]) -> Net:
     wanted = {f"{layer}.{kind}": 1 if kind == "bias" else 4 if layer.startswith("features") else 2
               for layer in _LAYERS.values() for kind in ("weight", "bias")}  # fmt: skip
     for name in tensors:
@@ -156,14 +152,12 @@ def _recipe(path: Path, tensors: dict[str, Any]) -> Recipe:
             if tensors[name].shape != its or 0 in its:
                 raise _other_net(path, f"{name} has the shape {tensors[name].shape}, not {its}")
     try:
-        net = Net(
+        return Net(
             input=_INPUT, columns=1, maps=maps, kernels=_KERNELS, stride=4, hidden=hidden, classes=outputs["fc8"],
-            talk=(), pads=(2, 2, 1, 1, 1), conv_rounding="floor", pool_rounding="floor", norm="none", dropout=_DROPOUT,
+            talk=(), pads=(2, 2, 1, 1, 1), conv_rounding="floor", pool_rounding="floor", norm="none", dropout=0.5,
         )  # fmt: skip
     except UsageError as error:
         raise CheckpointError(f"{path}: {error}") from error
-    note = f"weights of torchvision's AlexNet; {counted(net.classes, 'class')}, conv1 holds 1 / std of each colour"
-    return Recipe("torchvision", net, Init({"default": "he", "fc8": 0.01}), Data(scale=SCALE), notes=(note,))
 
 
 def _other_net(path: Path, problem: str) -> CheckpointError:
