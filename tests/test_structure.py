@@ -46,9 +46,10 @@ MAY_IMPORT = {
     "experiments": ("runs", "training", "datasets", "recipes", "system", "figures"),
     "prepare": ("datasets", "system", "figures"),
     "bench": ("training", "network", "layers", "devices", "recipes", "system", "figures"),
+    "interop": ("runs", "training", "network", "layers", "recipes", "system"),
     "commands": (
-        *("bench", "datasets", "devices", "experiments", "figures", "gallery", "gradcheck", "network", "prepare"),
-        *("recipes", "runs", "system", "training"),
+        *("bench", "datasets", "devices", "experiments", "figures", "gallery", "gradcheck", "interop", "network"),
+        *("prepare", "recipes", "runs", "system", "training"),
     ),
     "cli": ("commands", "devices"),
     "__main__": ("cli",),
