@@ -4,4 +4,6 @@ imported.py     what every reader returns, and how it is written as a file of we
 layout.py       how other libraries order the numbers of a layer, in both directions
 formats.py      finds the reader of a file by its content
 caffe.py        nets of Caffe: a .caffemodel, with or without its deploy.prototxt
+torchvision.py  torchvision's AlexNet; torch_file.py reads files of torch.save without running their pickles
+onnx_format.py  ONNX: onnx_import.py reads a chain of layers (onnx_graph.py), onnx_export.py writes a run (onnx_layout.py)
 """

@@ -71,6 +71,11 @@ def model(run: Run) -> ModelProto:
     return made
 
 
+def check_target(path: str | Path) -> None:
+    """Raise ForeignFileError if `write` would have to replace a file that is not an unchanged one of its own."""
+    storage.check(Path(path), is_ours)
+
+
 def is_ours(path: str | Path) -> bool:
     """Return whether a file is one that `write` wrote and nobody changed."""
     try:

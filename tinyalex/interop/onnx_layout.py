@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from onnx import NodeProto, helper
 
-from tinyalex.devices.parallel import ranges
 from tinyalex.errors import UsageError
 from tinyalex.layers import (
     LRN,
@@ -66,8 +65,9 @@ class Weights:
     def restored(self, array: np.ndarray) -> dict[str, np.ndarray]:
         """Return the parameters that an initializer holds: the inverse of `stored`."""
         whole = self.from_onnx(array)
-        cuts = ranges(whole.shape[-1], len(self.names))
-        return {name: np.ascontiguousarray(whole[..., cut]) for name, cut in zip(self.names, cuts, strict=True)}
+        width = whole.shape[-1]
+        cuts = zip(self.names, grouped(width, width, len(self.names)), strict=True)
+        return {name: np.ascontiguousarray(whole[..., cut]) for name, (_, cut) in cuts}
 
 
 @dataclass
