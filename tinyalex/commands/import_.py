@@ -23,6 +23,12 @@ def options(command):
         help="a text file with the name of each class, such as synset_words.txt (default: their numbers)",
     )
     command.add_argument(
+        "--input",
+        choices=("torchvision", "caffe", "pixels"),
+        help="what an ONNX graph reads: RGB from 0 to 1, normalized as torchvision does; BGR from 0 to 255 minus a "
+        "mean, as Caffe does; or RGB from 0 to 255 (default: by the program that wrote it, as far as it is known)",
+    )
+    command.add_argument(
         "--recipe", type=user_path, metavar="FILE", help="also write the net's recipe, to train on with --init-from OUT"
     )
 
@@ -40,7 +46,7 @@ def run(options):
     imported.check_target(path)
     if recipe:
         storage.check(recipe, lambda _: False)
-    read = formats.read(options.source, imported.Options(options.deploy, options.mean, options.words))
+    read = formats.read(options.source, imported.Options(options.deploy, options.mean, options.words, options.input))
     imported.write(read, path)
     print_line(f"{path}: {read.source}, {counted(len(read.classes), 'class')}")
     for note in read.notes:

@@ -3,10 +3,11 @@
 from pathlib import Path
 
 from tinyalex.errors import CheckpointError
-from tinyalex.interop import caffe
+from tinyalex.interop import caffe, onnx_format, torchvision
 from tinyalex.interop.imported import Imported, Options
 
-READERS = (caffe,)  # each has NAME, `recognizes(head, size)` and `read(path, options)`
+# Each has NAME, `recognizes(head, size)` and `read(path, options)`.
+READERS: tuple = (torchvision, onnx_format, caffe)
 HEAD = 4096  # bytes that a reader sees of a file to recognize it
 
 

@@ -63,11 +63,14 @@ class Options:
         A file with the mean image: Caffe's mean.binaryproto.
     words : str, optional
         A text file with a line for each class.
+    input : str, optional
+        What an ONNX graph's input is: see `tinyalex.interop.onnx_import.INPUTS`.
     """
 
     deploy: str | None = None
     mean: str | None = None
     words: str | None = None
+    input: str | None = None
 
 
 def one_line(text: str, most: int = 80) -> str:

@@ -107,7 +107,8 @@ class NetBuilder:
 
     def pool(self, number, kind=MaxPool):
         """Add a pooling layer of stride 2; with ``net.pool`` 3 its windows overlap."""
-        self.add(lambda *_: kind(self.net.pool, 2, self.net.pool_rounding).named(f"pool{number}"))
+        rounding = dict(zip((1, 2, 5), self.net.pool_roundings, strict=True)).get(number, "ceil")
+        self.add(lambda *_: kind(self.net.pool, 2, rounding).named(f"pool{number}"))
 
     def norm(self, number, **constants):
         """Add normalization across maps unless ``net.norm`` is "none"; 2012 averages where the paper sums.

@@ -186,8 +186,10 @@ def _switches(net: Net) -> list[str]:
     constants = net.norm_size, net.norm_k, net.norm_alpha, net.norm_beta
     if net.padding != replace(net, pads=()).padding:
         parts.append(f"padding {', '.join(map(str, net.padding))}")
-    if (net.conv_rounding, net.pool_rounding) != (usual.conv_rounding, usual.pool_rounding):
-        parts.append(f"convolutions rounded {_DIRECTION[net.conv_rounding]}, pools {_DIRECTION[net.pool_rounding]}")
+    if (net.conv_rounding, net.pool_roundings) != (usual.conv_rounding, usual.pool_roundings):
+        pools = list(dict.fromkeys(net.pool_roundings)) if len(set(net.pool_roundings)) == 1 else net.pool_roundings
+        directions = ", ".join(_DIRECTION[rounding] for rounding in pools)
+        parts.append(f"convolutions rounded {_DIRECTION[net.conv_rounding]}, pools {directions}")
     if net.norm != "none" and constants != (usual.norm_size, usual.norm_k, usual.norm_alpha, usual.norm_beta):
         parts.append("normalization over {} maps, k {:g}, alpha {:g}, beta {:g}".format(*constants))
     if net.norm != "none" and net.columns > 1 and net.norm_window == "all":

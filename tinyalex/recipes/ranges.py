@@ -83,6 +83,14 @@ def _or(alternative: str | None, rule: Rule) -> Rule:
     return f"{rule[0]}, or {alternative!r}", convert
 
 
+def _or_list(rule: Rule) -> Rule:
+    # One value, or a list of them.
+    def convert(value: Any) -> Any:
+        return tuple(rule[1](item) for item in value) if isinstance(value, (list, tuple)) else rule[1](value)
+
+    return f"{rule[0]}, or a list of them", convert
+
+
 _NOT_NEGATIVE = _number("0 or above", lambda x: x >= 0)
 _POSITIVE = _number("above 0", lambda x: x > 0)
 _BELOW_ONE = _number("from 0 to below 1", lambda x: 0 <= x < 1)
@@ -104,7 +112,7 @@ RULES: dict[str, Rule] = {
     "net.talk": _sequence(_TEXT),
     "net.pads": _sequence(_whole(0)),
     "net.conv_rounding": _choice("ceil", "floor"),
-    "net.pool_rounding": _choice("ceil", "floor"),
+    "net.pool_rounding": _or_list(_choice("ceil", "floor")),
     "net.norm": _choice("paper", "2012", "none"),
     "net.norm_size": _whole(1),
     "net.norm_k": _POSITIVE,

@@ -40,7 +40,7 @@ class Net(_Checked):
     which the columns exchange their maps. `pads` are the pixels of padding of each convolution; without any, conv1 has
     none and the others half their kernel, rounded down (one pixel less in conv2 and conv5 if `pool` is 2). Whether a
     last window that hangs over the edge counts is `conv_rounding` for convolutions, of which only conv1 may have a
-    stride, and `pool_rounding` for pools: "ceil" if it does.
+    stride, and `pool_rounding` for pools: "ceil" if it does; a list of three says it of each pool.
 
     `norm` is "none", or where the normalization across maps (paper section 3.3) stands and what `norm_alpha`
     multiplies: after the ReLU and the sum of squares, "paper", or in layer 1 before it and their mean, "2012", where
@@ -68,7 +68,7 @@ class Net(_Checked):
     talk: tuple[str, ...] = ("conv3", "fc6", "fc7", "fc8")
     pads: tuple[int, ...] = ()
     conv_rounding: str = "ceil"
-    pool_rounding: str = "ceil"
+    pool_rounding: str | tuple[str, ...] = "ceil"
     norm: str = "paper"
     norm_size: int = 5
     norm_k: float = 2.0
@@ -117,6 +117,9 @@ class Net(_Checked):
                 f"net.pads: {counted(len(self.pads), 'number')} for {len(self.kernels)} of net.kernels; give as many, "
                 "or [] for the usual ones"
             )
+        if isinstance(self.pool_rounding, tuple) and len(self.pool_rounding) != 3:
+            count = counted(len(self.pool_rounding), "word")
+            raise UsageError(f"net.pool_rounding: a list of {count}; give one for each of the 3 pools")
         for layer, pad, kernel in zip(LAYERS[self.kind], self.pads, self.kernels, strict=False):
             if pad >= kernel:
                 raise UsageError(f"net.pads: {pad} for {layer}, whose kernel has {kernel} pixels a side; give fewer")
@@ -136,6 +139,11 @@ class Net(_Checked):
         less = [int(self.pool == 2 and number in (2, 5)) for number in range(1, len(self.kernels) + 1)]
         usual = [k // 2 - one for k, one in zip(self.kernels, less, strict=True)]
         return self.pads or (0, *usual[1:])
+
+    @property
+    def pool_roundings(self) -> tuple[str, ...]:
+        """How the number of windows is rounded in pool1, pool2 and pool5."""
+        return self.pool_rounding if isinstance(self.pool_rounding, tuple) else (self.pool_rounding,) * 3
 
     @property
     def exchanges(self) -> tuple[str, ...]:
