@@ -3,10 +3,10 @@
 from pathlib import Path
 
 from tinyalex.errors import CheckpointError
-from tinyalex.interop import onnx_format, torchvision
+from tinyalex.interop import caffe, onnx_format, torchvision
 from tinyalex.interop.imported import Imported, Options
 
-READERS: tuple = (torchvision, onnx_format)  # each has NAME, `recognizes(head, size)` and `read(path, options)`
+READERS = (torchvision, onnx_format, caffe)  # each has NAME, `recognizes(head, size)` and `read(path, options)`
 HEAD = 4096  # bytes that a reader sees of a file to recognize it
 
 

@@ -73,6 +73,12 @@ class Options:
     input: str | None = None
 
 
+def one_line(text: str, most: int = 80) -> str:
+    """Return text from a file as a part of a line: what cannot be printed becomes a question mark."""
+    shown = "".join(each if each.isprintable() else "?" for each in text)
+    return shown if len(shown) <= most else f"{shown[: most - 3]}..."
+
+
 def recipe_of(name: str, net: Net, scale: float = 1.0) -> Recipe:
     """Return the recipe of a net made elsewhere: the paper's training, and the preprocessing of its weights.
 
