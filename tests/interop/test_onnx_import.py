@@ -72,7 +72,6 @@ FORMS = {
     "without biases": {"linear": "Gemm alone"},
     "without dropout": {"dropout": None},
     "other dropout": {"dropout": 0.25},
-    "tanh": {"activation": "Tanh", "order": ("Tanh", "MaxPool")},
     "a factor between layers": {"between": (("Mul", np.float32([0.5])),)},
     "identities": {"tail": ("Identity",), "between": (("Identity",),)},
     "mean of each colour": {"before": (("Sub", np.full((1, 3, 1, 1), 100.0)), ("Div", np.full(1, 50.0)))},
@@ -142,7 +141,7 @@ def test_pytorchs_input_is_normalized(ort, tmp_path):
 
 
 def test_an_input_that_nobody_describes_is_asked_for(tmp_path):
-    with pytest.raises(UsageError, match="by 'somebody', does not say what images it reads; add --input torchvision or"):
+    with pytest.raises(UsageError, match="by 'somebody', does not say what images it reads; add --input"):
         read(onnx_nets.alexnet(producer="somebody")[0], tmp_path, Options())
 
 
@@ -284,9 +283,9 @@ def test_external_data_elsewhere_are_refused(location, tmp_path):
     inner.mkdir()
     model = external(onnx_nets.alexnet()[0], tmp_path)
     os.symlink(tmp_path / "weights.bin", inner / "link.bin")
-    next(entry for entry in model.graph.initializer[0].external_data if entry.key == "location").value = location.format(
-        absolute=tmp_path / "weights.bin"
-    )
+    next(
+        entry for entry in model.graph.initializer[0].external_data if entry.key == "location"
+    ).value = location.format(absolute=tmp_path / "weights.bin")
     with pytest.raises(CheckpointError, match="which is not a file in the same folder"):
         read(model, inner)
 
@@ -374,24 +373,25 @@ REFUSED = {
         "node BatchNormalization 'BatchNormalization 1' is no layer of an AlexNet",
     ),
     "an operator of somebody": (
-        lambda: chain(("Conv", (W,), {"domain": "com.example"})), "node Conv 'Conv 0' is of the operator set com.example"
+        lambda: chain(("Conv", (W,), {"domain": "com.example"})),
+        "node Conv 'Conv 0' is of the operator set com.example",
     ),
-    "eight convolutions": (vgg, "node Conv 'Conv 6' is convolution number 7 of 8; an AlexNet has at most 6"),
-    "too few": (lambda: chain(CONV), "1 convolutions, 0 fully connected layers and 0 max pools; an AlexNet has 5, 3"),
-    "no layers": (lambda: chain(("Identity", (), {})), "0 convolutions"),
-    "conv2's stride": (lambda: onnx_changed_stride(), "node Conv 'Conv 4' is convolution kernel 5 stride 2"),
-    "another order": (lambda: without(4 + 1), "where an AlexNet has relu2, ReLU"),
-    "one normalization": (lambda: without(6), "is max pool window 3 stride 2 pad 0, where an AlexNet has norm2"),
-    "even windows": (lambda: with_attribute(2, size=4), "node LRN 'LRN 2' is normalization size 4"),
-    "other pools": (lambda: with_attribute(7, kernel_shape=[2, 2]), "node MaxPool 'MaxPool 7' is max pool window 2"),
+    "eight convolutions": (vgg, "layer Conv 'Conv 1' is a convolution, where an AlexNet has a ReLU; only"),
+    "too few": (lambda: chain(CONV), "ends with Conv 'Conv 0', where an AlexNet goes on with a ReLU"),
+    "no layers": (lambda: chain(("Identity", (), {})), "ends with nothing, where an AlexNet goes on with"),
+    "conv2's stride": (lambda: onnx_changed_stride(), "Conv 'Conv 4' has stride 2, where an AlexNet has stride 1"),
+    "another order": (lambda: without(4 + 1), "layer LRN 'LRN 6' is normalization, where an AlexNet has a ReLU"),
+    "one normalization": (lambda: without(6), "MaxPool 'MaxPool 7' follows Conv 'Conv 4', where an AlexNet has"),
+    "even windows": (lambda: with_attribute(2, size=4), "layer LRN 'LRN 2' is normalization over 4 maps"),
+    "other pools": (lambda: with_attribute(7, kernel_shape=[2, 2]), "layer MaxPool 'MaxPool 7' has other settings"),
     "oblong windows": (lambda: with_attribute(7, kernel_shape=[3, 2]), "has other windows than square ones"),
     "dilated": (lambda: with_attribute(4, dilations=[2, 2]), "node Conv 'Conv 4' has dilated windows"),
-    "three groups": (lambda: onnx_nets.alexnet(groups=4)[0], "has 4 groups; an AlexNet has 1 or 2"),
+    "three groups": (lambda: onnx_nets.alexnet(groups=4)[0], "Conv 'Conv 4' has 4 groups, where an AlexNet has one"),
     "averages": (lambda: without_pool5(), "averages windows of 3 x 3"),
     "whole maps averaged": (
         lambda: chain(CONV, ("GlobalAveragePool", (), {})), "node GlobalAveragePool 'GlobalAveragePool 1' averages maps"
     ),
-    "other units": (lambda: other_units(), "has outputs (9,), where an AlexNet has (14,) of fc7"),
+    "other units": (lambda: other_units(), "layer Gemm 'Gemm 19' has 9 units, where an AlexNet has as many as Gemm"),
     "a transposed image": (lambda: chain(("Transpose", (), {"perm": [0, 2, 3, 1]})), "node Transpose"),
     "an output inside": (lambda: onnx_nets.alexnet(outputs=["relu1"])[0], "which is no output of the graph"),
     "too small": (lambda: onnx_nets.alexnet(side=32)[0], "pads [2, 2, 2, 2] pixels for windows of 5 on 2 x 2"),
@@ -526,7 +526,7 @@ HOSTILE = {
     "a negative side": (lambda: lying_tensor([-1, 3]), "too many"),
     "more numbers than there are": (lambda: lying_tensor([1 << 20, 3]), "is truncated or damaged"),
     "a huge constant": (lambda: made_of([1 << 20, 1 << 20]), "node ConstantOfShape 'made' has settings or inputs that"),
-    "a negative constant": (lambda: made_of([-5]), "node ConstantOfShape 'made' has settings or inputs that do not fit"),
+    "a negative constant": (lambda: made_of([-5]), "ConstantOfShape 'made' has settings or inputs that do not fit"),
     "doubling constants": (doubling, "computes with large constants"),
     "gathering": (lambda: bomb(helper.make_node("Gather", ["a", "b"], ["c"]), a=[[1] * 3000], b=[0] * 3000),
                   "computes with large constants"),
@@ -536,7 +536,7 @@ HOSTILE = {
     "a huge group": (lambda: with_attribute(4, group=1 << 60), "kernels (12, 4, 5, 5) in 1152921504606846976 group(s)"),
     "no groups": (lambda: with_attribute(4, group=0), "in 0 group(s)"),
     "a stride of 0": (lambda: with_attribute(4, strides=[0, 0]), "has dilated windows, or other strides"),
-    "a window of 0": (lambda: with_attribute(7, kernel_shape=[0, 0]), "net.onnx: node MaxPool 'MaxPool 7'"),
+    "a window of 0": (lambda: with_attribute(7, kernel_shape=[0, 0]), "MaxPool 'MaxPool 7'"),
     "a huge window": (lambda: with_attribute(7, kernel_shape=[1 << 60] * 2), "net.onnx: node MaxPool 'MaxPool 7'"),
     "text for a number": (lambda: with_attribute(4, strides=b"x"), "net.onnx: node Conv 'Conv 4' has"),
 }  # fmt: skip
@@ -603,11 +603,11 @@ def test_the_graph_that_onnx_tests_with_and_random_weights(ort, test_data, tmp_p
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name, node", [
-    ("resnet50", "BatchNormalization 'n1'"), ("squeezenet", "Conv 'n7'"), ("vgg19", "Conv 'n14'"),
+    ("resnet50", "BatchNormalization 'n1'"), ("squeezenet", "Conv 'n7'"), ("vgg19", "Conv 'n2'"),
     ("densenet121", "BatchNormalization 'n1'"), ("inception_v1", "Conv 'n12'"), ("zfnet512", "Conv 'n4'"),
 ])  # fmt: skip
 def test_the_other_nets_that_onnx_tests_with_are_refused(name, node):
-    with pytest.raises(CheckpointError, match=f"node {node} .*; only an AlexNet can be imported"):
+    with pytest.raises(CheckpointError, match=f"{node} .*; only AlexNets can be imported"):
         onnx_format.read(LIGHT / f"light_{name}.onnx", Options(input="caffe"))
 
 

@@ -60,9 +60,9 @@ def add_linear(made, kind, outputs, inputs):
 
 
 def alexnet(
-    side=SIDE, classes=5, maps=(8, 12, 16, 16, 12), hidden=14, groups=2, order=("Relu", "LRN", "MaxPool"), linear="Gemm",
-    flatten="Flatten", dropout=0.5, pads=(0, 2, 1, 1, 1), ceil=0, tail=(), before=(), between=(), seed=0, same=False,
-    activation="Relu", **fields,
+    side=SIDE, classes=5, maps=(8, 12, 16, 16, 12), hidden=14, groups=2, order=("Relu", "LRN", "MaxPool"),
+    linear="Gemm", flatten="Flatten", dropout=0.5, pads=(0, 2, 1, 1, 1), ceil=0, tail=(), before=(), between=(),
+    seed=0, same=False, **fields,
 ):  # fmt: skip
     """Make a small AlexNet; the arguments say in which way."""
     made = Maker(seed)
@@ -83,7 +83,7 @@ def alexnet(
                 made.add("MaxPool", kernel_shape=[3, 3], strides=[2, 2], ceil_mode=ceil)
                 size = 1 + (-(-(size - 3) // 2) if ceil else (size - 3) // 2)
             else:
-                made.add(activation)
+                made.add("Relu")
         for kind, *values in between if number == 4 else ():
             made.add(kind, *values)
     inputs = channels * size * size
@@ -94,7 +94,7 @@ def alexnet(
     for number, (outputs, width) in enumerate(((hidden, inputs), (hidden, hidden), (classes, hidden)), 6):
         add_linear(made, linear, outputs, width)
         if number < 8:
-            made.add(activation)
+            made.add("Relu")
             if dropout is not None:
                 made.add("Dropout", np.float32(dropout), outputs=2)
     logits = made.x

@@ -249,8 +249,13 @@ def _transform(model: Any) -> Any:
     return (testing or found)[0].transform_param if found else None
 
 
+def _image_size(side: int) -> int:
+    # Pixels of a side of the images that the net's are cut from.
+    return 256 if side in range(220, 257) else round(side * 256 / 227)
+
+
 def _mean(file: str | None, side: int, transform: Any, notes: list[str]) -> np.ndarray:
-    size = 256 if side in range(220, 257) else round(side * 256 / 227)
+    size = _image_size(side)
     if file is None:
         values = [] if transform is None else list(transform.mean_value)
         if len(values) in (1, 3):
@@ -259,6 +264,18 @@ def _mean(file: str | None, side: int, transform: Any, notes: list[str]) -> np.n
             return flat_mean(size, colours)
         notes.append("no mean image: the usual mean colour of ImageNet instead, red, green, blue 123, 117, 104")
         return flat_mean(size, CHANNEL_MEANS)
+    return mean_image(file, side)
+
+
+def mean_image(file: str | Path, side: int) -> np.ndarray:
+    """Return the mean image of a mean.binaryproto, (S, S, 3) in RGB, for a net that reads images of ``side`` pixels.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or is not a square image of three colours that is large enough.
+    """
+    size = _image_size(side)
     try:
         blob = caffe_messages.read_blob(file)
     except CheckpointError as error:

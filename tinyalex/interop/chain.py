@@ -84,9 +84,11 @@ def to_net(steps: Sequence[Step], input: int, rounding: str = "floor") -> tuple[
             dropouts += chain.skip("dropout")
     chain.end()
 
+    roundings = tuple(step.settings["rounding"] for step in pools)
     for same in (norms, pools):
         for step in same[1:]:
-            chain.require(step, step.settings == same[0].settings, "other settings", f"those of {same[0].name}")
+            alike = step.settings | {"rounding": ""} == same[0].settings | {"rounding": ""}
+            chain.require(step, alike, "other settings", f"those of {same[0].name}")
     pool = pools[0]
     chain.require(pool, pool.settings["stride"] == 2, f"stride {pool.settings['stride']}", "stride 2")
     chain.require(pool, pool.settings["window"] in (2, 3), f"{pool.settings['window']} pixels a side", "2 or 3")
@@ -111,7 +113,7 @@ def to_net(steps: Sequence[Step], input: int, rounding: str = "floor") -> tuple[
             stride=convs[0].settings["stride"],
             pads=tuple(step.settings["pad"] for step in convs),
             conv_rounding=rounding,
-            pool_rounding=pool.settings["rounding"],
+            pool_rounding=roundings[0] if len(set(roundings)) == 1 else roundings,
             hidden=hidden[0],
             classes=linears[2].settings["outputs"],
             talk=(*talk, "fc6", "fc7", "fc8") if columns > 1 else (),

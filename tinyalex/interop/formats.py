@@ -6,8 +6,7 @@ from tinyalex.errors import CheckpointError
 from tinyalex.interop import caffe, onnx_format, torchvision
 from tinyalex.interop.imported import Imported, Options
 
-# Each has NAME, `recognizes(head, size)` and `read(path, options)`.
-READERS: tuple = (torchvision, onnx_format, caffe)
+READERS = (torchvision, onnx_format, caffe)  # each has NAME, `recognizes(head, size)` and `read(path, options)`
 HEAD = 4096  # bytes that a reader sees of a file to recognize it
 
 

@@ -15,7 +15,7 @@ from onnx import ModelProto, TensorProto, checker, helper, numpy_helper
 from tinyalex import __version__
 from tinyalex.errors import CheckpointError, UsageError
 from tinyalex.interop import onnx_layout
-from tinyalex.interop.imported import Imported
+from tinyalex.interop.imported import Imported, one_line
 from tinyalex.network import alexnet
 from tinyalex.recipes import recipe as recipes
 from tinyalex.recipes.recipe import Recipe
@@ -127,7 +127,7 @@ def _restored(path: Path, found: ModelProto) -> Imported | None:
         if tensor.name in graph.weights:
             state |= graph.weights[tensor.name].restored(array)
     mean, classes, words = state.pop("data/mean"), json.loads(texts["classes"]), json.loads(texts["words"])
-    return Imported(recipe, state, mean, classes, words, f"a net of tinyalex in ONNX, from {path.name}")
+    return Imported(recipe, state, mean, classes, words, f"a net of tinyalex in ONNX, from {one_line(path.name)}")
 
 
 def _joined(texts: dict[str, str]) -> str:

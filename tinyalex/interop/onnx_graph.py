@@ -16,6 +16,7 @@ import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from tinyalex.errors import CheckpointError
+from tinyalex.interop.imported import one_line
 
 LIMIT = 1 << 31  # bytes: protobuf reads no larger message
 _NUMBERS = 1 << 28  # of the largest constant
@@ -91,10 +92,9 @@ def chain(path: str | Path, model: ModelProto) -> Chain:
         node.
     """
     path = Path(path)
-    foreign = sorted({node.domain for node in model.graph.node} - {"", "ai.onnx"})
-    if foreign:
-        node = next(node for node in model.graph.node if node.domain == foreign[0])
-        raise refusal(path, node, f"is of the operator set {node.domain}")
+    for node in model.graph.node:
+        if node.domain not in ("", "ai.onnx"):
+            raise refusal(path, node, f"is of the operator set {text(node.domain)}")
     tensors = _Constants(path, model)
     image = _image(path, model, set(tensors.names()))
     walk = _Walk(path, tensors, image.name, _sides(path, image))
@@ -105,23 +105,29 @@ def chain(path: str | Path, model: ModelProto) -> Chain:
         except (CheckpointError, MemoryError):
             raise
         except Exception as error:  # attributes and shapes that do not fit can make NumPy raise anything
-            raise refusal(path, node, f"has settings or inputs that do not fit ({error!s:.80})") from error
+            raise refusal(path, node, f"has settings or inputs that do not fit ({one_line(str(error))})") from error
         if step is not None:
             steps.append(step)
     outputs = {output.name for output in model.graph.output}
     if walk.current not in outputs:
         raise CheckpointError(f"{path}: the last node computes {walk.current!r:.60}, which is no output of the graph")
-    return Chain(_sides(path, image), steps, model.producer_name)
+    return Chain(_sides(path, image), steps, text(model.producer_name))
 
 
 def label(node: NodeProto) -> str:
     """Return what a message calls a node: its operator, and its name or that of its first output."""
-    return f"{node.op_type} {node.name or (node.output[0] if node.output else '')!r:.80}"
+    name = node.name or (node.output[0] if node.output else "")
+    return f"{text(node.op_type, 40)} {text(name)!r}"
+
+
+def text(value: str | bytes, most: int = 80) -> str:
+    """Return a name in a file as a part of a line; protobuf gives those that are not UTF-8 as bytes."""
+    return one_line(value if isinstance(value, str) else value.decode(errors="replace"), most)
 
 
 def refusal(path: Path, node: NodeProto, problem: str) -> CheckpointError:
     """Make the error for a node that does not fit."""
-    return CheckpointError(f"{path}: node {label(node)} {problem}; only an AlexNet can be imported")
+    return CheckpointError(f"{path}: node {label(node)} {problem}; only AlexNets can be imported")
 
 
 def _image(path: Path, model: ModelProto, constants: set[str]) -> Any:

@@ -1,23 +1,21 @@
 """Imports an AlexNet from an ONNX file.
 
-A file that `tinyalex export` wrote is read back as it was. Of any other one the recipe is guessed from its layers, and
-then its net is compared with them, layer by layer; the first that differs is named. Columns are convolutions of two
-groups. What the graph's input means, an ONNX file does not say: see `INPUTS`.
+A file that `tinyalex export` wrote is read back as it was. Any other one has to be a chain of layers
+(`tinyalex.interop.onnx_graph`) that is an AlexNet (`tinyalex.interop.chain`). Columns are convolutions of two groups.
+What the graph's input means, an ONNX file does not say: see `INPUTS`.
 """
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import numpy as np
 
-from tinyalex.errors import CheckpointError, ShapeError, UsageError
-from tinyalex.interop import onnx_export, onnx_graph, onnx_layout, torchvision
-from tinyalex.interop.imported import CHANNEL_MEANS, Imported, Options, named_classes, recipe_of
+from tinyalex.errors import CheckpointError, UsageError
+from tinyalex.interop import caffe, chain, onnx_export, onnx_graph, torchvision
+from tinyalex.interop.imported import CHANNEL_MEANS, Imported, Options, named_classes, one_line, recipe_of
 from tinyalex.interop.layout import swap_colours, to_state
 from tinyalex.interop.onnx_graph import Chain, Step
-from tinyalex.layers import LRN, Conv2d, Dropout, Linear, MaxPool, ReLU, Tanh
-from tinyalex.layers.layer import Layer
 from tinyalex.network import alexnet
 from tinyalex.recipes.recipe import Net
 
@@ -26,8 +24,7 @@ INPUTS = {  # what a graph may read, and the programs whose graphs do
     "caffe": ("BGR, from 0 to 255, minus a mean", ("onnx-caffe2", "caffe2onnx")),
     "pixels": ("RGB, from 0 to 255", ()),
 }
-_ACTIVATIONS = {"Relu": "relu", "Tanh": "tanh"}
-_SAID_BY_OTHERS = ("Dropout", "Flatten", "Reshape", "Squeeze")  # layers of ours say what these do
+_SAID_BY_OTHERS = ("Flatten", "Reshape", "Squeeze")  # fc6 reads maps as they are
 _ARITHMETIC = ("Add", "Sub", "Mul", "Div")
 _COLOURS = 3
 
@@ -63,34 +60,34 @@ def read(path: Path, options: Options) -> Imported:
             classes, words = named_classes(ours.recipe.net.classes, options.words)
             return replace(ours, classes=classes, words=words)
         return ours
-    chain = onnx_graph.chain(path, model)
-    before, steps = _split(chain)
+    graph = onnx_graph.chain(path, model)
+    before, steps = _split(graph)
     parts = _parts(path, steps)
-    net = _net(path, parts, steps, chain.shape[1])
-    _compare(path, parts, net)
-    affine, described = _preprocessing(path, chain, before, options)
+    net = _net(path, parts, steps, graph.shape[1])
+    affine, described = _preprocessing(path, graph, net, before, options)
     scale = float(affine.factor[0])
     if scale <= 0 or not (affine.factor == scale).all():
         scale = torchvision.SCALE
     classes, words = named_classes(net.classes, options.words)
+    producer = one_line(graph.producer) or "an unknown program"
     return Imported(
         recipe_of("onnx", net, scale),
         to_state(net, _weights(parts, net, affine, scale)),
         _image(affine.mean, net.input),
         classes,
         words,
-        f"a net of {chain.producer or 'an unknown program'} in ONNX, from {path.name}",
+        f"a net of {producer} in ONNX, from {one_line(path.name)}",
         (f"its input is taken as {described}",),
     )
 
 
 def _refuse(path: Path, step: Step, problem: str) -> NoReturn:
-    raise CheckpointError(f"{path}: node {step.name} {problem}; only an AlexNet can be imported")
+    raise CheckpointError(f"{path}: node {step.name} {problem}; only AlexNets can be imported")
 
 
-def _split(chain: Chain) -> tuple[list[Step], list[Step]]:
+def _split(graph: Chain) -> tuple[list[Step], list[Step]]:
     # What is computed from the pixels, and the layers, up to the logits.
-    steps = list(chain.steps)
+    steps = list(graph.steps)
     while steps and steps[-1].kind in ("Softmax", "LogSoftmax"):
         steps.pop()
     first = next((number for number, step in enumerate(steps) if step.kind not in _ARITHMETIC), len(steps))
@@ -111,14 +108,14 @@ def _parts(path: Path, steps: list[Step]) -> list[_Part]:
                 parts[-1] = replace(part, b=(part.b + value.reshape(-1)).astype(np.float32))
             else:
                 _refuse(path, step, "is neither a layer's bias nor a factor")
-        elif step.kind not in _SAID_BY_OTHERS:
+        elif step.kind not in (*_SAID_BY_OTHERS, "Dropout"):
             W, b = step.settings.get("W"), step.settings.get("b")
             if W is not None and factor != 1:
                 W, factor = W * np.float32(factor), 1.0
             elif factor != 1 and (factor < 0 or step.kind not in ("Relu", "MaxPool")):
                 _refuse(path, step, "follows a factor")
             parts.append(_Part(step, W, b))
-        if step.kind not in _SAID_BY_OTHERS:
+        if step.kind not in (*_SAID_BY_OTHERS, "Dropout"):
             last = step
     if factor != 1:
         _refuse(path, steps[-1], "multiplies the logits")
@@ -130,141 +127,61 @@ def _is_bias(value: np.ndarray, part: _Part) -> bool:
 
 
 def _net(path: Path, parts: list[_Part], steps: list[Step], side: int) -> Net:
-    convolutions = [part.step for part in parts if part.step.kind == "Conv"]
-    linear = [part.step for part in parts if part.step.kind in ("Gemm", "MatMul")]
-    pools = [part.step for part in parts if part.step.kind == "MaxPool"]
-    norms = [part.step for part in parts if part.step.kind == "LRN"]
-    for kind, found, most in (("convolution", convolutions, 6), ("fully connected layer", linear, 3)):
-        if len(found) > most:
-            _refuse(path, found[most], f"is {kind} number {most + 1} of {len(found)}; an AlexNet has at most {most}")
-    if len(convolutions) < 5 or len(linear) < 3 or not pools:
-        raise CheckpointError(
-            f"{path}: {len(convolutions)} convolutions, {len(linear)} fully connected layers and {len(pools)} max "
-            "pools; an AlexNet has 5, 3 and 3"
-        )
-    groups = {step.settings["group"] for step in convolutions}
-    grouped = next((step for step in convolutions if step.settings["group"] > 2), None)
-    if grouped is not None:
-        _refuse(path, grouped, f"has {grouped.settings['group']} groups; an AlexNet has 1 or 2")
-    names = [f"conv{number}" for number in range(1, len(convolutions) + 1)]
-    settings: dict[str, Any] = {}
-    if norms:
-        of = norms[0].settings
-        settings = {"norm": "paper", "norm_size": of["size"], "norm_k": of["k"], "norm_beta": of["beta"]}
-        settings["norm_alpha"] = of["alpha"] / of["size"]  # ours multiplies the sum, ONNX's the mean
-        order = [part.step.kind for part in parts]
-        settings["norm_order"] = "norm-pool" if order.index("LRN") < order.index("MaxPool") else "pool-norm"
-        settings["norm_window"] = "all" if 2 in groups else "column"
-    ratios = {step.settings["ratio"] for step in steps if step.kind == "Dropout"}
-    activations = [_ACTIVATIONS[part.step.kind] for part in parts if part.step.kind in _ACTIVATIONS]
+    rounded = {"Conv": _roundings(path, parts, "Conv"), "MaxPool": _roundings(path, parts, "MaxPool")}
+    found = [_said(path, step, rounded) for step in steps if step.kind not in (*_SAID_BY_OTHERS, *_ARITHMETIC)]
     try:
-        return Net(
-            input=side,
-            columns=max(groups),
-            maps=tuple(step.after[0] for step in convolutions),
-            kernels=tuple(step.settings["kernel"] for step in convolutions),
-            stride=convolutions[0].settings["stride"],
-            pads=tuple(step.settings["pad"] for step in convolutions),
-            conv_rounding=_rounding(path, convolutions[:1]),
-            pool=pools[0].settings["kernel"],
-            pool_rounding=_rounding(path, pools),
-            hidden=linear[0].after[0],
-            classes=linear[2].after[0],
-            talk=tuple(
-                name for name, step in zip(names[1:], convolutions[1:], strict=True) if step.settings["group"] == 1
-            )
-            + ("fc6", "fc7", "fc8")
-            if 2 in groups
-            else (),
-            activation=activations[0] if activations else "relu",
-            dropout=ratios.pop() if len(ratios) == 1 else 0.5,
-            **({"norm": "none"} | settings),
-        )
-    except UsageError as error:
-        raise CheckpointError(f"{path}: no recipe can say this net: {error}") from None
+        net, _ = chain.to_net(found, side, (rounded["Conv"] or ["floor"])[0])
+        alexnet.describe(net)
+    except (CheckpointError, UsageError) as error:
+        raise CheckpointError(f"{path}: {error}") from None
+    if any(step.kind == "Dropout" for step in steps):
+        return net
+    return replace(net, dropout=0.5)  # a graph for use leaves it out; AlexNets learn with it
 
 
-def _rounding(path: Path, windows: list[Step]) -> Any:
-    # How the number of windows is rounded, or a list of that if not in all layers alike.
+def _said(path: Path, step: Step, rounded: dict[str, list[str]]) -> chain.Step:
+    # A step in the words of `chain`.
+    of, size = step.settings, step.settings.get("size", 1)
+    if step.kind == "Conv":
+        settings = {key: of[key] for key in ("kernel", "stride", "pad")} | {"groups": of["group"]}
+        return chain.Step("conv", step.name, {"maps": step.after[0], **settings})
+    if step.kind == "MaxPool" and of["pad"] == 0:
+        rounding = rounded["MaxPool"].pop(0)
+        return chain.Step("pool", step.name, {"window": of["kernel"], "stride": of["stride"], "rounding": rounding})
+    if step.kind == "LRN" and size % 2:  # windows of an even size stand elsewhere than ours
+        constants = {"k": of["k"], "alpha": of["alpha"] / size, "beta": of["beta"]}  # alpha multiplies ONNX's mean
+        return chain.Step("norm", step.name, {"size": size, **constants})
+    if step.kind in ("Gemm", "MatMul"):
+        return chain.Step("linear", step.name, {"outputs": step.after[0]})
+    if step.kind == "Dropout":
+        return chain.Step("dropout", step.name, {"p": of["ratio"]})
+    others = {"Relu": "relu", "MaxPool": "a pool with padding before it", "LRN": f"normalization over {size} maps"}
+    return chain.Step(others.get(step.kind, f"of type {step.kind}"), step.name)
+
+
+def _roundings(path: Path, parts: list[_Part], kind: str) -> list[str]:
+    # How the number of windows is rounded in each layer of a kind, the same in all of them if that is possible.
     found = []
-    for step in windows:
-        sides, pad, (kernel, stride) = step.before[1:], step.settings["pad"], _window(step)
-        spans = [side + 2 * pad - kernel for side in sides]
+    for step in (part.step for part in parts if part.step.kind == kind):
+        sides, kernel, stride = step.before[1:], step.settings["kernel"], step.settings["stride"]
+        spans = [side + 2 * step.settings["pad"] - kernel for side in sides]
         counts = {"ceil": [1 - -span // stride for span in spans], "floor": [1 + span // stride for span in spans]}
         found.append([name for name, count in counts.items() if tuple(count) == step.after[1:]])
         if not found[-1]:
-            _refuse(path, step, f"has {step.after[1]} x {step.after[2]} outputs of {sides[0]} x {sides[1]} inputs")
+            problem = f"makes {step.after[1]} x {step.after[2]} of {sides[0]} x {sides[1]} pixels"
+            _refuse(path, step, f"{problem} with padding that differs from side to side")
     common = [name for name in ("ceil", "floor") if all(name in names for names in found)]
-    return common[0] if common else [names[0] for names in found]
+    return common[:1] * len(found) if common else [names[0] for names in found]
 
 
-def _window(step: Step) -> tuple[int, int]:
-    return step.settings["kernel"], step.settings["stride"]
-
-
-def _compare(path: Path, parts: list[_Part], net: Net) -> None:
-    # Refuses the first part that differs from the net's layer at its place.
-    try:
-        network = alexnet.describe(replace(net, convolution="im2col"))
-    except ShapeError as error:
-        raise CheckpointError(f"{path}: no recipe can say this net: {error}") from None
-    shape = network.input_shape
-    layers = [layer for _, layer in network.layers() if not isinstance(layer, Dropout)]
-    for part, layer in zip(parts, layers, strict=False):
-        wanted, step, after = _said(layer), part.step, layer.output_shape(shape)
-        name = onnx_layout.base(layer)
-        if wanted != _given(part):
-            _refuse(path, step, f"is {_shown(_given(part))}, where an AlexNet has {name}, {_shown(wanted)}")
-        theirs = (*step.after[1:], step.after[0]) if len(step.after) == 3 else step.after
-        if theirs != after:
-            _refuse(path, step, f"has outputs {theirs}, where an AlexNet has {after} of {name}")
-        shape = after
-    if len(parts) != len(layers):
-        if len(parts) > len(layers):
-            _refuse(path, parts[len(layers)].step, "follows the last layer of an AlexNet")
-        raise CheckpointError(f"{path}: ends before {onnx_layout.base(layers[len(parts)])}; give the whole net")
-
-
-def _said(layer: Layer) -> tuple[Any, ...]:
-    # A layer of ours in the words of `_given`.
-    if isinstance(layer, Conv2d):
-        kernel, stride, pad, _ = layer.geometry.values()
-        return "convolution", kernel, stride, pad, layer.groups
-    if isinstance(layer, MaxPool):
-        return "max pool", layer.window, layer.stride, 0
-    if isinstance(layer, LRN):
-        odd = layer.size if layer.size % 2 else None  # ONNX puts windows of an even size elsewhere
-        return "normalization", odd, layer.k, np.float32(layer.alpha * layer.size), layer.beta
-    kinds = {ReLU: "ReLU", Tanh: "tanh", Linear: "fully connected"}
-    return (next(word for kind, word in kinds.items() if isinstance(layer, kind)),)
-
-
-def _given(part: _Part) -> tuple[Any, ...]:
-    of, kind = part.step.settings, part.step.kind
-    if kind == "Conv":
-        return "convolution", of["kernel"], of["stride"], of["pad"], of["group"]
-    if kind == "MaxPool":
-        return "max pool", of["kernel"], of["stride"], of["pad"]
-    if kind == "LRN":
-        return "normalization", of["size"], of["k"], np.float32(of["alpha"]), of["beta"]
-    return ({"Relu": "ReLU", "Tanh": "tanh", "Gemm": "fully connected", "MatMul": "fully connected"}.get(kind, kind),)
-
-
-def _shown(said: tuple[Any, ...]) -> str:
-    words = {"convolution": ("kernel", "stride", "pad", "groups"), "max pool": ("window", "stride", "pad")}
-    words["normalization"] = ("size", "k", "alpha", "beta")
-    pairs = zip(words.get(said[0], ()), said[1:], strict=True)
-    return " ".join([said[0], *(f"{word} {value}" for word, value in pairs)])
-
-
-def _preprocessing(path: Path, chain: Chain, before: list[Step], options: Options) -> tuple[_Affine, str]:
+def _preprocessing(path: Path, graph: Chain, net: Net, before: list[Step], options: Options) -> tuple[_Affine, str]:
     # What happens to pixels before conv1, outside and inside of the graph, and the words for what its input is.
     name = options.input
     if name is None:
         producers = {producer: key for key, (_, made_by) in INPUTS.items() for producer in made_by}
-        name = "pixels" if before else producers.get(chain.producer)
+        name = "pixels" if before else producers.get(graph.producer)
     if name is None:
-        by = f"{chain.producer!r:.40}" if chain.producer else "an unknown program"
+        by = repr(one_line(graph.producer, 40)) if graph.producer else "an unknown program"
         raise UsageError(
             f"{path}: written by {by}, does not say what images it reads; add --input {' or '.join(INPUTS)}"
         )
@@ -274,7 +191,7 @@ def _preprocessing(path: Path, chain: Chain, before: list[Step], options: Option
         subtracted, factor = 255 * np.array(torchvision.MEAN)[None, None], 1 / (255 * np.array(torchvision.STD))
     else:
         colour = np.array(CHANNEL_MEANS if name == "caffe" else (0.0, 0.0, 0.0))[None, None]
-        subtracted = colour if options.mean is None else _mean_of(options.mean)
+        subtracted = colour if options.mean is None else caffe.mean_image(options.mean, net.input)
         factor = np.ones(_COLOURS)
     bgr = name == "caffe"
     for step in before:
@@ -289,10 +206,6 @@ def _preprocessing(path: Path, chain: Chain, before: list[Step], options: Option
         else:
             _refuse(path, step, "multiplies pixels by different numbers")
     return _Affine(subtracted, factor, bgr), f"{name}: {INPUTS[name][0]}"
-
-
-def _mean_of(path: str) -> np.ndarray:
-    raise NotImplementedError
 
 
 def _image(mean: np.ndarray, side: int) -> np.ndarray:

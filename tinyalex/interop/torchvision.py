@@ -12,7 +12,7 @@ import numpy as np
 
 from tinyalex.errors import CheckpointError, UsageError
 from tinyalex.interop import torch_file
-from tinyalex.interop.imported import Imported, Options, flat_mean, named_classes, recipe_of
+from tinyalex.interop.imported import Imported, Options, flat_mean, named_classes, one_line, recipe_of
 from tinyalex.interop.layout import to_state
 from tinyalex.recipes.recipe import Net
 from tinyalex.system import tensorfile
@@ -68,7 +68,7 @@ def read(path: str | Path, options: Options | None = None) -> Imported:
         flat_mean(_IMAGE, [255 * mean for mean in MEAN]),
         classes,
         words,
-        f"AlexNet of torchvision, from {path.name}",
+        f"AlexNet of torchvision, from {one_line(path.name)}",
         (
             f"conv1: its weights hold 1 / std of each colour, so that all pixels are multiplied by {SCALE}",
             "dropout: in training it follows fc6 and fc7 here, and comes before them in torchvision",
@@ -134,7 +134,7 @@ def _net(path: Path, tensors: dict[str, Any]) -> Net:
               for layer in _LAYERS.values() for kind in ("weight", "bias")}  # fmt: skip
     for name in tensors:
         if name not in wanted:
-            raise _other_net(path, f"it has a tensor {name}")
+            raise _other_net(path, f"it has a tensor {one_line(name)}")
     for name, dimensions in wanted.items():
         if name not in tensors:
             raise _other_net(path, f"it lacks {name}")
