@@ -26,7 +26,7 @@ _LAYERS = {  # ours: theirs
     "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6",
 }  # fmt: skip
 _KERNELS, _SIDE = (11, 5, 3, 3, 3), 6  # after the last pool the maps have 6 x 6 pixels
-NAME = "PyTorch (.pth) or safetensors: torchvision's AlexNet"
+NAME = "torchvision (.pth, .safetensors)"
 
 
 def recognizes(head: bytes, size: int) -> bool:
