@@ -178,7 +178,7 @@ def as_nodes(model):
             nodes.append(helper.make_node("Reshape", [last, f"{name}.shape"], [name]))
         else:
             nodes.append(helper.make_node("Identity", [last], [name]))
-        value = numpy_helper.from_array(np.ascontiguousarray(stored))
+        value = numpy_helper.from_array(np.array(stored, order="C"))
         nodes.insert(0, helper.make_node("Constant", [], [last], value=value))
     del model.graph.initializer[:]
     nodes += list(model.graph.node)
@@ -538,7 +538,9 @@ HOSTILE = {
     "a stride of 0": (lambda: with_attribute(4, strides=[0, 0]), "has dilated windows, or other strides"),
     "a window of 0": (lambda: with_attribute(7, kernel_shape=[0, 0]), "MaxPool 'MaxPool 7'"),
     "a huge window": (lambda: with_attribute(7, kernel_shape=[1 << 60] * 2), "net.onnx: node MaxPool 'MaxPool 7'"),
-    "text for a number": (lambda: with_attribute(4, strides=b"x"), "net.onnx: node Conv 'Conv 4' has"),
+    "text for a number": (lambda: with_attribute(4, strides=b"x"), "node Conv 'Conv 4' has settings or inputs that"),
+    "text for a size": (lambda: with_attribute(2, size=b"x"), "node LRN 'LRN 2' has settings or inputs that do not fit"),
+    "fractions of a pixel": (lambda: with_attribute(4, pads=[0.5] * 4), "node Conv 'Conv 4' has settings or inputs that"),
 }  # fmt: skip
 
 

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from tinyalex.errors import CheckpointError
 from tinyalex.interop import caffe, onnx_format, torchvision
 from tinyalex.interop.imported import Imported, Options
@@ -29,6 +31,7 @@ def read(path: str | Path, options: Options | None = None) -> Imported:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}); give a file of weights") from None
     for reader in READERS:
         if reader.recognizes(head, size):
-            return reader.read(path, options)
+            with np.errstate(all="ignore"):  # numbers that are not finite are refused later, by name
+                return reader.read(path, options)
     known = ", ".join(reader.NAME for reader in READERS)
     raise CheckpointError(f"{path}: none of the formats that can be imported; give a file of {known}")

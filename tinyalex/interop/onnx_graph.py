@@ -219,6 +219,24 @@ class _Constants:
         return whole
 
 
+_TYPES = {  # of attributes; other attributes are not read, or only by `Constant`
+    **dict.fromkeys(("axis", "ceil_mode", "group", "size", "transA", "transB", "to", "start", "end"), int),
+    **dict.fromkeys(("alpha", "beta", "bias", "ratio"), float),
+    **dict.fromkeys(("kernel_shape", "strides", "pads", "dilations", "perm", "axes", "shape"), list),
+    "auto_pad": bytes,
+}
+
+
+def _attributes(node: NodeProto) -> dict[str, Any]:
+    found = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    for key, kind in _TYPES.items():
+        value = found.get(key)
+        whole = kind is not list or key not in found or all(isinstance(each, int) for each in value)
+        if key in found and not (isinstance(value, kind) and whole):
+            raise ValueError(f"{key} is {value!r}")
+    return found
+
+
 class _Walk:
     """Follows a graph node by node: `current` is the output of the last one, `shape` that of one image in it."""
 
@@ -228,7 +246,7 @@ class _Walk:
     def take(self, node: NodeProto) -> Step | None:
         """Follow a node; return its step of the chain, None if it computes constants or changes nothing."""
         given = [name for name in node.input if name]
-        attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+        attributes = _attributes(node)
         if all(name in self.constants for name in given):
             self.fold(node, given, attributes)
             return None
