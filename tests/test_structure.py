@@ -174,6 +174,7 @@ def test_dependencies_are_the_declared_ones():
     } | sys.stdlib_module_names
     more = {"tinyalex.datasets.zstd": {"zstandard"}, "tinyalex.devices.cuda": CUPY} | dict.fromkeys(TORCH, {"torch"})
     more |= {name: {"onnx"} for name in TREES if name.startswith("tinyalex.interop.onnx_")}
+    more |= {"tinyalex.interop.caffe_messages": {"google"}}
     others = {name: set(top_level_imports(tree)) - allowed - more.get(name, set()) for name, tree in TREES.items()}
     assert {name: found for name, found in others.items() if found} == {}
 

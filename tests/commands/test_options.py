@@ -23,7 +23,7 @@ VALUES = {  # options whose value is neither a path, a number nor one of several
     "prepare": {"--subset", "--max-bad"},
     "doctor": {"data"},
     "verify": set(),
-    "export": set(),
+    "export": {"--keep"},
     "import": set(),
 }
 

@@ -249,7 +249,7 @@ def test_a_run_goes_through_onnx_and_back(weights, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("file, options, message", [
-    ("net.pth", [], "net.pth: the name does not end in .safetensors or .onnx; give one that does"),
+    ("net.pth", [], "net.pth: the name does not end in .safetensors, .onnx or .net; give one that does"),
     ("net.onnx", ["--format", "safetensors"], "net.onnx: the name does not end in .safetensors, as --format"),
     ("net.bin", ["--format", "onnx"], "net.bin: the name does not end in .onnx, as --format onnx; give one that does"),
 ])  # fmt: skip

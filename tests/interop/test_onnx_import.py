@@ -539,8 +539,8 @@ HOSTILE = {
     "a window of 0": (lambda: with_attribute(7, kernel_shape=[0, 0]), "MaxPool 'MaxPool 7'"),
     "a huge window": (lambda: with_attribute(7, kernel_shape=[1 << 60] * 2), "net.onnx: node MaxPool 'MaxPool 7'"),
     "text for a number": (lambda: with_attribute(4, strides=b"x"), "node Conv 'Conv 4' has settings or inputs that"),
-    "text for a size": (lambda: with_attribute(2, size=b"x"), "node LRN 'LRN 2' has settings or inputs that do not fit"),
-    "fractions of a pixel": (lambda: with_attribute(4, pads=[0.5] * 4), "node Conv 'Conv 4' has settings or inputs that"),
+    "text for a size": (lambda: with_attribute(2, size=b"x"), "LRN 'LRN 2' has settings or inputs that do not fit"),
+    "fractions of a pixel": (lambda: with_attribute(4, pads=[0.5] * 4), "Conv 'Conv 4' has settings or inputs that"),
 }  # fmt: skip
 
 

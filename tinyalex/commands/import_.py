@@ -29,6 +29,13 @@ def options(command):
         "mean, as Caffe does; or RGB from 0 to 255 (default: by the program that wrote it, as far as it is known)",
     )
     command.add_argument(
+        "--like",
+        type=user_path,
+        metavar="RUN",
+        help="a run, or its file of weights, whose net, mean image and classes a file of deep compression belongs to "
+        "(default: Caffe's bvlc_alexnet)",
+    )
+    command.add_argument(
         "--recipe", type=user_path, metavar="FILE", help="also write the net's recipe, to train on with --init-from OUT"
     )
 
@@ -46,7 +53,8 @@ def run(options):
     imported.check_target(path)
     if recipe:
         storage.check(recipe, lambda _: False)
-    read = formats.read(options.source, imported.Options(options.deploy, options.mean, options.words, options.input))
+    given = imported.Options(options.deploy, options.mean, options.words, options.input, options.like)
+    read = formats.read(options.source, given)
     imported.write(read, path)
     print_line(f"{path}: {read.source}, {counted(len(read.classes), 'class')}")
     for note in read.notes:

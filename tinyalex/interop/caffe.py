@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from tinyalex.errors import CheckpointError, DataError
+from tinyalex.errors import CheckpointError, DataError, UsageError
 from tinyalex.interop import caffe_messages, chain, layout
 from tinyalex.interop.imported import CHANNEL_MEANS, Imported, Options, flat_mean, named_classes, one_line, recipe_of
+from tinyalex.recipes.recipe import Net
 
 NAME = "Caffe (.caffemodel)"
 
@@ -60,6 +61,8 @@ def read(path: Path, options: Options) -> Imported:
     UsageError
         If protobuf is missing.
     """
+    if options.input is not None:
+        raise UsageError(f"{path}: --input is for ONNX files; Caffe's say what they read, so leave it out")
     model = caffe_messages.read_net(path)
     described = model if options.deploy is None else caffe_messages.read_text(options.deploy)
     source = path if options.deploy is None else options.deploy
@@ -79,7 +82,7 @@ def read(path: Path, options: Options) -> Imported:
         weights[name] = W, _array(path, here, rest[0], wanted[:1]) if rest else np.zeros(wanted[0], np.float32)
     weights["conv1"] = layout.swap_colours(weights["conv1"][0]), weights["conv1"][1]
     transform = _transform(model)
-    mean = _mean(options.mean, side, transform, notes)
+    mean = mean_or_colour(options.mean, side, transform, notes)
     classes, words = named_classes(net.classes, options.words)
     if options.words is None:
         notes.append("classes are numbers, as no file of words was given: add --words synset_words.txt for their names")
@@ -87,6 +90,15 @@ def read(path: Path, options: Options) -> Imported:
     recipe = recipe_of(title, net, transform.scale if transform is not None and transform.scale > 0 else 1.0)
     state = layout.to_state(net, weights)
     return Imported(recipe, state, mean, classes, words, f"Caffe's net {title} of {one_line(path.name)}", tuple(notes))
+
+
+def describe(deploy: str) -> Net:
+    """Return the net of a deploy.prototxt."""
+    described = caffe_messages.read_text(deploy)
+    try:
+        return chain.to_net(_steps(_layers(described)), _side(described, described, []))[0]
+    except CheckpointError as error:
+        raise CheckpointError(f"{deploy}: {error}") from None
 
 
 def _layers(net: Any) -> list[Any]:
@@ -254,7 +266,19 @@ def _image_size(side: int) -> int:
     return 256 if side in range(220, 257) else round(side * 256 / 227)
 
 
-def _mean(file: str | None, side: int, transform: Any, notes: list[str]) -> np.ndarray:
+def mean_or_colour(file: str | None, side: int, transform: Any, notes: list[str]) -> np.ndarray:
+    """Return a mean image, RGB: of a .binaryproto, or else one of the data layer's colour, or of the usual one.
+
+    Parameters
+    ----------
+    file : str or None
+    side : int
+        Pixels of a side of the net's images.
+    transform : message or None
+        What the data layer did to images.
+    notes : list of str
+        Gets a line if the mean is not that of a file.
+    """
     size = _image_size(side)
     if file is None:
         values = [] if transform is None else list(transform.mean_value)

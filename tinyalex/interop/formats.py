@@ -4,11 +4,12 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyalex.errors import CheckpointError
-from tinyalex.interop import caffe, onnx_format, torchvision
+from tinyalex.errors import CheckpointError, UsageError
+from tinyalex.interop import caffe, deep_compression, onnx_format, torchvision
 from tinyalex.interop.imported import Imported, Options
 
-READERS = (torchvision, onnx_format, caffe)  # each has NAME, `recognizes(head, size)` and `read(path, options)`
+# Each has NAME, `recognizes(head, size)` and `read(path, options)`; the last format has no mark of its own.
+READERS = (torchvision, onnx_format, caffe, deep_compression)
 HEAD = 4096  # bytes that a reader sees of a file to recognize it
 
 
@@ -31,6 +32,10 @@ def read(path: str | Path, options: Options | None = None) -> Imported:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror}); give a file of weights") from None
     for reader in READERS:
         if reader.recognizes(head, size):
+            if options.like is not None and reader is not deep_compression:
+                raise UsageError(f"{path}: says its own net; leave out --like, which is for {deep_compression.NAME}")
+            if options.input is not None and reader is not onnx_format:
+                raise UsageError(f\"{path}: says what its input is; leave out --input, which is for {onnx_format.NAME}\")
             with np.errstate(all="ignore"):  # numbers that are not finite are refused later, by name
                 return reader.read(path, options)
     known = ", ".join(reader.NAME for reader in READERS)

@@ -65,12 +65,15 @@ class Options:
         A text file with a line for each class.
     input : str, optional
         What an ONNX graph's input is: see `tinyalex.interop.onnx_import.INPUTS`.
+    like : str, optional
+        A run whose net, mean image and classes the weights of a file of deep compression belong to.
     """
 
     deploy: str | None = None
     mean: str | None = None
     words: str | None = None
     input: str | None = None
+    like: str | None = None
 
 
 def one_line(text: str, most: int = 80) -> str:

@@ -52,7 +52,7 @@ def read(path: str | Path, options: Options | None = None) -> Imported:
         For options that describe what the file holds itself.
     """
     path, options = Path(path), options or Options()
-    for key in ("deploy", "mean", "input"):
+    for key in ("deploy", "mean"):
         if getattr(options, key) is not None:
             raise UsageError(f"{path}: torchvision's AlexNet has its own net and mean; leave out --{key}")
     tensors = _state_dict(path)
