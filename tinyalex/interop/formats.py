@@ -35,7 +35,7 @@ def read(path: str | Path, options: Options | None = None) -> Imported:
             if options.like is not None and reader is not deep_compression:
                 raise UsageError(f"{path}: says its own net; leave out --like, which is for {deep_compression.NAME}")
             if options.input is not None and reader is not onnx_format:
-                raise UsageError(f\"{path}: says what its input is; leave out --input, which is for {onnx_format.NAME}\")
+                raise UsageError(f"{path}: leave out --input, which is for {onnx_format.NAME}")
             with np.errstate(all="ignore"):  # numbers that are not finite are refused later, by name
                 return reader.read(path, options)
     known = ", ".join(reader.NAME for reader in READERS)
