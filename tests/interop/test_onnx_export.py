@@ -276,6 +276,11 @@ def test_the_command_offers_every_kind_of_input(tmp_path, capsys):
     assert all(name in line for name in onnx_import.INPUTS)
 
 
+def test_an_input_for_another_format_is_refused(weights, tmp_path, capsys):
+    assert main(["import", str(weights), str(tmp_path / "a.safetensors"), "--input", "caffe"]) == 2
+    assert "weights.safetensors: leave out --input, which is for ONNX (.onnx)" in capsys.readouterr().err
+
+
 def test_an_input_given_on_the_command_line(tmp_path, capsys):
     path = tmp_path / "net.onnx"
     path.write_bytes(onnx_nets.alexnet(classes=2)[0].SerializeToString())

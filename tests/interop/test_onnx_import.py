@@ -178,7 +178,7 @@ def as_nodes(model):
             nodes.append(helper.make_node("Reshape", [last, f"{name}.shape"], [name]))
         else:
             nodes.append(helper.make_node("Identity", [last], [name]))
-        value = numpy_helper.from_array(np.ascontiguousarray(stored))
+        value = numpy_helper.from_array(np.array(stored, order="C"))
         nodes.insert(0, helper.make_node("Constant", [], [last], value=value))
     del model.graph.initializer[:]
     nodes += list(model.graph.node)
@@ -322,13 +322,22 @@ def with_input(**changes):
 
 def with_residual():
     model, _ = onnx_nets.alexnet()
-    model.graph.node.insert(9, helper.make_node("Add", ["relu7", "relu9"], ["sum"], name="residual"))
+    model.graph.node.insert(10, helper.make_node("Add", ["maxpool7", "relu9"], ["sum"], name="residual"))
     return model
 
 
-def with_branch():
+def with_branch(output=None):
     model, _ = onnx_nets.alexnet()
-    model.graph.node[10].input[0] = "relu7"
+    if output:
+        model.graph.node[10].output[0] = output
+    else:
+        model.graph.node[10].input[0] = "maxpool7"
+    return model
+
+
+def with_attribute_twice():
+    model, _ = onnx_nets.alexnet()
+    model.graph.node[4].attribute.append(helper.make_attribute("group", 1))
     return model
 
 
@@ -366,8 +375,8 @@ REFUSED = {
     "colours last": (lambda: with_input(shape=[1, 99, 99, 3]), "its input 'data' is 1 x 99 x 99 x 3; expected images"),
     "any size": (lambda: with_input(shape=["n", 3, "h", "w"]), "its input 'data' is ? x 3 x ? x ?; expected images"),
     "huge": (lambda: with_input(shape=[1, 3, 1 << 40, 1 << 40]), "expected images in floating point, n x 3 x S x S"),
-    "a sum of two layers": (with_residual, "node Add 'residual' reads 'relu7', not the layer before it alone"),
-    "a branch": (with_branch, "node Conv 'Conv 10' reads 'relu7', not the layer before it alone"),
+    "a sum of two layers": (with_residual, "node Add 'residual' reads 'maxpool7', not the layer before it alone"),
+    "a branch": (with_branch, "node Conv 'Conv 10' reads 'maxpool7', not the layer before it alone"),
     "batch normalization": (
         lambda: chain(CONV, ("BatchNormalization", (np.ones(4, np.float32),) * 4, {})),
         "node BatchNormalization 'BatchNormalization 1' is no layer of an AlexNet",
@@ -393,6 +402,8 @@ REFUSED = {
     ),
     "other units": (lambda: other_units(), "layer Gemm 'Gemm 19' has 9 units, where an AlexNet has as many as Gemm"),
     "a transposed image": (lambda: chain(("Transpose", (), {"perm": [0, 2, 3, 1]})), "node Transpose"),
+    "a name taken": (lambda: with_branch(output="maxpool7"), "node Conv 'Conv 10' has an output whose name is taken"),
+    "an attribute twice": (lambda: with_attribute_twice(), "node Conv 'Conv 4' has settings or inputs that do not fit"),
     "an output inside": (lambda: onnx_nets.alexnet(outputs=["relu1"])[0], "which is no output of the graph"),
     "too small": (lambda: onnx_nets.alexnet(side=32)[0], "pads [2, 2, 2, 2] pixels for windows of 5 on 2 x 2"),
     "computed weights": (lambda: computed_weights(), "computes with constants in a way that is not read"),
@@ -538,7 +549,9 @@ HOSTILE = {
     "a stride of 0": (lambda: with_attribute(4, strides=[0, 0]), "has dilated windows, or other strides"),
     "a window of 0": (lambda: with_attribute(7, kernel_shape=[0, 0]), "MaxPool 'MaxPool 7'"),
     "a huge window": (lambda: with_attribute(7, kernel_shape=[1 << 60] * 2), "net.onnx: node MaxPool 'MaxPool 7'"),
-    "text for a number": (lambda: with_attribute(4, strides=b"x"), "net.onnx: node Conv 'Conv 4' has"),
+    "text for a number": (lambda: with_attribute(4, strides=b"x"), "node Conv 'Conv 4' has settings or inputs that"),
+    "text for a size": (lambda: with_attribute(2, size=b"x"), "LRN 'LRN 2' has settings or inputs that do not fit"),
+    "fractions of a pixel": (lambda: with_attribute(4, pads=[0.5] * 4), "Conv 'Conv 4' has settings or inputs that"),
 }  # fmt: skip
 
 

@@ -329,6 +329,16 @@ def test_the_pickle_of_these_lies_is_well_formed(tmp_path):
     np.testing.assert_array_equal(torch_file.read(path)["b"].array(), [1, 2, 3])
 
 
+@pytest.mark.parametrize("use", [b"Ns.", b"(NtR.", b"]a."])
+def test_deeply_nested_keys_are_refused(use, tmp_path):
+    """Python's hash of so deep a tuple would end the process."""
+    path = tmp_path / "deep.pth"
+    begin = {b"Ns.": b"}", b"(NtR.": b"ccollections\nOrderedDict\n", b"]a.": b"]"}[use]
+    path.write_bytes(archive(pickle=b"\x80\x02" + begin + b")" + b"\x85" * 200_000 + use))
+    with pytest.raises(CheckpointError, match="deep.pth: "):
+        torch_file.read(path)
+
+
 def test_fewer_numbers_than_a_storage_says(tmp_path):
     path = tmp_path / "short.pth"
     path.write_bytes(archive(pickle=tensor_pickle(1 << 30, 0, [1 << 30], [1]), data_0=bytes(16)))

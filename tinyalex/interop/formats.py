@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+
 from tinyalex.errors import CheckpointError, UsageError
 from tinyalex.interop import caffe, deep_compression, onnx_format, torchvision
 from tinyalex.interop.imported import Imported, Options
@@ -32,6 +34,9 @@ def read(path: str | Path, options: Options | None = None) -> Imported:
         if reader.recognizes(head, size):
             if options.like is not None and reader is not deep_compression:
                 raise UsageError(f"{path}: says its own net; leave out --like, which is for {deep_compression.NAME}")
-            return reader.read(path, options)
+            if options.input is not None and reader is not onnx_format:
+                raise UsageError(f"{path}: leave out --input, which is for {onnx_format.NAME}")
+            with np.errstate(all="ignore"):  # numbers that are not finite are refused later, by name
+                return reader.read(path, options)
     known = ", ".join(reader.NAME for reader in READERS)
     raise CheckpointError(f"{path}: none of the formats that can be imported; give a file of {known}")

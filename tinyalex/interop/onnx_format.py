@@ -6,7 +6,7 @@ from tinyalex.errors import UsageError
 from tinyalex.interop.imported import Imported, Options
 from tinyalex.runs.run_folder import Run
 
-NAME = "ONNX"
+NAME = "ONNX (.onnx)"
 _NEEDS = "pip install '.[interop]'"
 
 

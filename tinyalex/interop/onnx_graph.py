@@ -219,16 +219,39 @@ class _Constants:
         return whole
 
 
+_TYPES: dict[str, type] = {  # of attributes; other attributes are not read, or only by `Constant`
+    **dict.fromkeys(("axis", "ceil_mode", "group", "size", "transA", "transB", "to", "start", "end"), int),
+    **dict.fromkeys(("alpha", "beta", "bias", "ratio"), float),
+    **dict.fromkeys(("kernel_shape", "strides", "pads", "dilations", "perm", "axes", "shape"), list),
+    "auto_pad": bytes,
+}
+
+
+def _attributes(node: NodeProto) -> dict[str, Any]:
+    found: dict[str, Any] = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    if len(found) != len(node.attribute):
+        raise ValueError("an attribute twice")
+    for key in found.keys() & _TYPES.keys():
+        value = found[key]
+        if not isinstance(value, _TYPES[key]) or (_TYPES[key] is list and not all(type(each) is int for each in value)):
+            raise ValueError(f"{key} is {value!r}")
+    return found
+
+
 class _Walk:
     """Follows a graph node by node: `current` is the output of the last one, `shape` that of one image in it."""
 
     def __init__(self, path: Path, constants: _Constants, image: str, shape: Shape) -> None:
         self.path, self.constants, self.current, self.shape = path, constants, image, shape
+        self.used = {image}  # names of what was computed
 
     def take(self, node: NodeProto) -> Step | None:
         """Follow a node; return its step of the chain, None if it computes constants or changes nothing."""
-        given = [name for name in node.input if name]
-        attributes = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+        given, made = [name for name in node.input if name], [name for name in node.output if name]
+        if len({*made}) != len(made) or self.used & {*made} or any(name in self.constants for name in made):
+            raise self.refused(node, "has an output whose name is taken")
+        self.used |= {*made}
+        attributes = _attributes(node)
         if all(name in self.constants for name in given):
             self.fold(node, given, attributes)
             return None

@@ -21,7 +21,7 @@ from tinyalex.system import pickles
 from tinyalex.system.pickles import of
 
 LIMIT = 4 << 30  # bytes of the largest file that is read; AlexNet and its optimizer's momenta have 0.5 GB
-_PICKLE_LIMIT = 64 << 20  # bytes of pickles
+_PICKLE_LIMIT = 8 << 20  # bytes of pickles; those of a state dict have some ten thousand
 _MAGIC = 0x1950A86A20F9469CFC6C  # torch/serialization.py: first pickle of a file in the older format
 _PROTOCOL = 1001
 _STORAGES = {  # names of number types: dtype, without the byte order
@@ -232,7 +232,7 @@ def _rules(source: _Source, known: dict[str, _Storage] | None = None) -> pickles
     def call(meaning: str, arguments: Any) -> Any:
         arguments = of(arguments, tuple)
         if meaning == "dict":
-            return dict(*arguments)
+            return pickles.dictionary(*arguments) if arguments else {}
         if meaning == "size":
             return tuple(*arguments)
         if meaning == "parameter":

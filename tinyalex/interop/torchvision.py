@@ -26,7 +26,7 @@ _LAYERS = {  # ours: theirs
     "fc6": "classifier.1", "fc7": "classifier.4", "fc8": "classifier.6",
 }  # fmt: skip
 _KERNELS, _SIDE = (11, 5, 3, 3, 3), 6  # after the last pool the maps have 6 x 6 pixels
-NAME = "PyTorch (.pth) or safetensors: torchvision's AlexNet"
+NAME = "torchvision (.pth, .safetensors)"
 
 
 def recognizes(head: bytes, size: int) -> bool:
@@ -52,7 +52,7 @@ def read(path: str | Path, options: Options | None = None) -> Imported:
         For options that describe what the file holds itself.
     """
     path, options = Path(path), options or Options()
-    for key in ("deploy", "mean", "input"):
+    for key in ("deploy", "mean"):
         if getattr(options, key) is not None:
             raise UsageError(f"{path}: torchvision's AlexNet has its own net and mean; leave out --{key}")
     tensors = _state_dict(path)

@@ -6,7 +6,7 @@ that the caller has not listed, is refused; what the listed names mean is for th
 """
 
 import pickletools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,6 +139,11 @@ class _Machine:
         return Name(self.rules.names[name])
 
 
+def dictionary(pairs: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
+    """Make a dictionary; TypeError unless its keys are texts, bytes or numbers: Python's hash of others may not end."""
+    return {of(key, str | bytes | int | float): value for key, value in pairs}
+
+
 def of(value: Any, kind: Any) -> Any:
     """Return a value, which must be of this kind; TypeError else."""
     if not isinstance(value, kind):
@@ -147,4 +152,4 @@ def of(value: Any, kind: Any) -> Any:
 
 
 def _pairs(items: list[Any]) -> dict[Any, Any]:
-    return dict(zip(items[::2], items[1::2], strict=True))
+    return dictionary(zip(items[::2], items[1::2], strict=True))
