@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support import torch_nets
+from tests.support import caffe_files, torch_nets
 from tinyalex.errors import CheckpointError, UsageError
 from tinyalex.interop import onnx_format
 from tinyalex.interop.imported import CHANNEL_MEANS, Options
@@ -130,6 +130,18 @@ def test_caffes_input_is_bgr_minus_its_mean_colour(ort, tmp_path):
         imported = read(model, tmp_path, options)
         (wanted,) = onnx_nets.values(model, (noise() - np.float32(CHANNEL_MEANS))[..., ::-1], logits)
         assert error(computed(imported, noise()), wanted) < 1e-5
+
+
+@pytest.mark.parametrize("side", [99, 113])
+def test_a_mean_image_of_caffe(side, ort, tmp_path):
+    model, logits = onnx_nets.alexnet(producer="onnx-caffe2")
+    mean, path = np.random.default_rng(3).uniform(80, 150, (side, side, 3)).astype(np.float32), tmp_path / "mean"
+    path.write_bytes(caffe_files.blob(mean.transpose(2, 0, 1)[None, ::-1]))
+    imported = read(model, tmp_path, Options(mean=str(path)))
+    np.testing.assert_array_equal(imported.mean, mean)
+    first = (side - 99) // 2
+    (wanted,) = onnx_nets.values(model, (noise() - mean[first:, first:][:99, :99])[..., ::-1], logits)
+    assert error(computed(imported, noise()), wanted) < 1e-5
 
 
 def test_pytorchs_input_is_normalized(ort, tmp_path):

@@ -232,10 +232,15 @@ def _attributes(node: NodeProto) -> dict[str, Any]:
     if len(found) != len(node.attribute):
         raise ValueError("an attribute twice")
     for key in found.keys() & _TYPES.keys():
-        value = found[key]
-        if not isinstance(value, _TYPES[key]) or (_TYPES[key] is list and not all(type(each) is int for each in value)):
-            raise ValueError(f"{key} is {value!r}")
+        if not _is(found[key], _TYPES[key]):
+            raise ValueError(f"{key} is {found[key]!r}")
     return found
+
+
+def _is(value: Any, kind: type) -> bool:
+    # Lists are lists of whole numbers.
+    whole = kind is not list or (isinstance(value, list) and all(type(each) is int for each in value))
+    return whole and isinstance(value, kind)
 
 
 class _Walk:

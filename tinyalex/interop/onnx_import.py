@@ -70,6 +70,9 @@ def read(path: Path, options: Options) -> Imported:
         scale = torchvision.SCALE
     classes, words = named_classes(net.classes, options.words)
     producer = one_line(graph.producer) or "an unknown program"
+    notes = [f"its input is taken as {described}"]
+    if not _has_dropout(steps):
+        notes.append("dropout, which graphs for use leave out, is that of the paper, 0.5 after fc6 and fc7")
     return Imported(
         recipe_of("onnx", net, scale),
         to_state(net, _weights(parts, net, affine, scale)),
@@ -77,7 +80,7 @@ def read(path: Path, options: Options) -> Imported:
         classes,
         words,
         f"a net of {producer} in ONNX, from {one_line(path.name)}",
-        (f"its input is taken as {described}",),
+        tuple(notes),
     )
 
 
@@ -134,9 +137,11 @@ def _net(path: Path, parts: list[_Part], steps: list[Step], side: int) -> Net:
         alexnet.describe(net)
     except (CheckpointError, UsageError) as error:
         raise CheckpointError(f"{path}: {error}") from None
-    if any(step.kind == "Dropout" for step in steps):
-        return net
-    return replace(net, dropout=0.5)  # a graph for use leaves it out; AlexNets learn with it
+    return net if _has_dropout(steps) else replace(net, dropout=0.5)
+
+
+def _has_dropout(steps: list[Step]) -> bool:
+    return any(step.kind == "Dropout" for step in steps)
 
 
 def _said(path: Path, step: Step, rounded: dict[str, list[str]]) -> chain.Step:
