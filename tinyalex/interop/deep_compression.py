@@ -322,9 +322,12 @@ def _even(places: np.ndarray, size: int) -> np.ndarray:
     def odd(places: np.ndarray) -> bool:
         return not places.size or len(_relative(places, places)[0]) % 2 == 1
 
-    free = np.setdiff1d(np.arange(min(size, places.size + 2 * _GAP)), places)
-    for place in free if odd(places) else ():
-        longer = np.sort(np.append(places, place))
+    if not odd(places):
+        return places
+    free = np.ones(min(size, places.size + 2 * _GAP), bool)
+    free[places[places < free.size]] = False
+    for place in np.flatnonzero(free):
+        longer = np.insert(places, np.searchsorted(places, place), place)
         if not odd(longer):
             return longer
     return places
