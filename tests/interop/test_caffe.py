@@ -393,6 +393,13 @@ def test_other_files_are_refused(tmp_path, capsys):
         assert capsys.readouterr().err.count("\n") == 1
 
 
+def test_a_prototxt_is_no_file_of_weights(files, tmp_path, capsys):
+    deploy = files()[1]
+    assert run("import", deploy, tmp_path / "out.safetensors") == 4
+    line = f"{deploy}: is text; give a file of weights, and a prototxt of Caffe with --deploy"
+    assert capsys.readouterr().err == f"tinyalex: error: {line}\n"
+
+
 def test_without_protobuf_a_line_says_what_to_install(files, tmp_path, capsys, monkeypatch):
     model = files()[0]
     monkeypatch.setitem(__import__("sys").modules, "google.protobuf", None)

@@ -35,7 +35,10 @@ def options(command):
         "or paper: the shares of AlexNet in the paper, which trains the net again after that (default: 1)",
     )
     compression.add_argument(
-        "--threshold", type=float, metavar="T", help="instead, keep weights of T standard deviations of their layer"
+        "--threshold",
+        type=float,
+        metavar="T",
+        help="instead, keep the weights that are as large as T standard deviations of their layer",
     )
     compression.add_argument(
         "--codebook",

@@ -127,7 +127,7 @@ def _steps(layers: list[Any]) -> list[chain.Step]:
     same: dict[str, str] = {}  # other names of arrays
     for layer in layers:
         kind = _type(layer)
-        name = _text(layer.name)
+        name = _text(layer.name) or "without a name"
         bottoms, tops = [_text(each) for each in layer.bottom], [_text(each) for each in layer.top]
         if kind in _SOURCES or kind in _SCORES:
             continue
@@ -138,7 +138,7 @@ def _steps(layers: list[Any]) -> list[chain.Step]:
         if current is not None and read and read != {current}:
             other = one_line(", ".join(bottoms))
             raise CheckpointError(f"layer {name} reads {other}, where an AlexNet has one layer after the other")
-        steps.append(_STEPS[kind](name, layer) if kind in _STEPS else chain.Step(f"a layer of type {kind}", name))
+        steps.append(_STEPS[kind](name, layer) if kind in _STEPS else chain.Step(f"of type {kind or 'unknown'}", name))
         current = tops[0] if tops else None
         same.pop(current or "", None)
     return steps

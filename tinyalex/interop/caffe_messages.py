@@ -154,24 +154,27 @@ def shape(blob: Any) -> tuple[int, ...]:
 
 
 def _is_sparse(content: memoryview, levels: tuple[str, ...]) -> bool:
-    # Whether a net, its layers and their blobs have so few fields that parsing them takes no more memory than the file.
-    # What is damaged is left to the parser.
+    # Whether a net, its layers and their blobs have so few fields that parsing them takes little more memory than the
+    # file. What is damaged is left to the parser.
     nested = {"Net": (2, 100), "Layer": (6, 7), "Blob": ()}[levels[0]]
-    count = 0
-    for number, kind, part in _fields(content):
-        count += kind not in (_FIXED32, _FIXED64)  # numbers that are not packed stay in the buffer
-        if count > _MOST_FIELDS or (levels[0] == "Blob" and number == 7 and len(part) > _MOST_FIELDS):
+    for count, (number, kind, part) in enumerate(_fields(content)):
+        if (
+            count > _MOST_FIELDS
+            or kind > _FIXED32
+            or (levels[0] == "Blob" and number == 7 and len(part) > _MOST_FIELDS)
+        ):
             return False
         if number in nested and kind == _BYTES and not _is_sparse(part, levels[1:]):
             return False
     return True
 
 
-_VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
+_VARINT, _FIXED64, _BYTES, _FIXED32, _GROUP = 0, 1, 2, 5, 6  # 6: what Caffe has not
 
 
 def _fields(content: memoryview) -> Iterator[tuple[int, int, memoryview]]:
-    # The number, the wire type and the bytes of each field of a message, up to the first that is damaged.
+    # The number, the wire type and the bytes of each field of a message, up to the first that is damaged. Numbers that
+    # are not packed, one field after the other, are one.
     at, end = 0, len(content)
 
     def varint() -> int:
@@ -188,21 +191,33 @@ def _fields(content: memoryview) -> Iterator[tuple[int, int, memoryview]]:
         return value
 
     while at < end:
-        tag = varint()
+        start, tag = at, varint()
         number, kind = tag >> 3, tag & 7
         if kind == _VARINT:
             varint()
             size = 0
         elif kind in (_FIXED32, _FIXED64):
-            size = 4 if kind == _FIXED32 else 8
+            width = at - start + (4 if kind == _FIXED32 else 8)
+            size = start + width * max(1, _repeated(content, start, width)) - at
         elif kind == _BYTES:
             size = varint()
         else:
-            return
+            kind, size = _GROUP, 0
         if size > end - at:
             return
         yield number, kind, content[at : at + size]
         at += size
+
+
+def _repeated(content: memoryview, at: int, width: int) -> int:
+    # How many fields of ``width`` bytes follow each other that begin with the same byte.
+    count, step = 0, 64
+    while True:
+        block = np.frombuffer(content[at + count * width : at + (count + step) * width], np.uint8)
+        same = block[: block.size // width * width : width] == content[at]
+        if same.size < step or not same.all():
+            return count + (same.size if same.all() else int(same.argmin()))
+        count, step = count + step, 2 * step
 
 
 def _content(path: str | Path, limit: int, what: str) -> bytes:

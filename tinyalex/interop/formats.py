@@ -38,5 +38,7 @@ def read(path: str | Path, options: Options | None = None) -> Imported:
                 raise UsageError(f"{path}: leave out --input, which is for {onnx_format.NAME}")
             with np.errstate(all="ignore"):  # numbers that are not finite are refused later, by name
                 return reader.read(path, options)
+    if head and all(byte >= 32 or byte in b"\t\n\r" for byte in head):
+        raise CheckpointError(f"{path}: is text; give a file of weights, and a prototxt of Caffe with --deploy")
     known = ", ".join(reader.NAME for reader in READERS)
     raise CheckpointError(f"{path}: none of the formats that can be imported; give a file of {known}")
