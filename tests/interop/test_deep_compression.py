@@ -298,7 +298,7 @@ def test_every_truncation_is_refused(like, tmp_path, capsys):
 def test_random_damage_is_one_line(like, tmp_path, capsys):
     content, generator = encoded(random_layers(NET, share=0.05)[0]), np.random.default_rng(3)
     path, codes = tmp_path / "damaged.net", set()
-    for number in range(80):
+    for number in range(40):
         damaged = bytearray(content)
         for at in generator.integers(0, 32 if number % 3 == 0 else len(content), 1 + number % 4):
             damaged[at] = generator.integers(256)

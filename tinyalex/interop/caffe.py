@@ -105,6 +105,8 @@ def _layers(net: Any) -> list[Any]:
     layers = [*net.layers, *net.layer]
     if not layers:
         raise CheckpointError("holds no layers; give a file of a trained net")
+    if any(layer.layer for layer in net.layers):
+        raise CheckpointError("is of a Caffe of 2013; convert it with Caffe's upgrade_net_proto_binary or _text")
     return layers
 
 
