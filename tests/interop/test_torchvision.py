@@ -1,5 +1,6 @@
 """torchvision's AlexNet is read without PyTorch, and computes the same numbers; nothing in its pickle is run."""
 
+import copyreg
 import io
 import os
 import struct
@@ -36,12 +37,40 @@ def trained(state):
     return prefixed(state) | {"best_acc1": torch.tensor(56.5), "optimizer": momenta}
 
 
+class OldTensor:
+    """A tensor as PyTorch pickled it before 0.4."""
+
+    def __init__(self, tensor):
+        self.tensor = tensor
+
+    def __reduce__(self):
+        tensor = self.tensor
+        storage = torch.storage.TypedStorage(wrap_storage=tensor.untyped_storage(), dtype=tensor.dtype, _internal=True)
+        return torch._utils._rebuild_tensor, (storage, tensor.storage_offset(), tuple(tensor.shape), tensor.stride())
+
+
+class OldParameter(OldTensor):
+    def __reduce__(self):
+        return torch.nn.Parameter, (OldTensor(self.tensor), True)
+
+
+class OlderParameter(OldTensor):
+    def __reduce__(self):
+        state = (OldTensor(self.tensor), None, None, True, {})
+        return copyreg.__newobj__, (torch.nn.Parameter,), state
+
+    __class__ = torch.nn.Parameter  # or pickle would not say so
+
+
 FORMS = {
     "archive.pth": saved,
     "older.pth": lambda state: saved(state, older=True),
     "prefixed.pth.tar": lambda state: saved(prefixed(state)),
     "trained older.pth": lambda state: saved(trained(state), older=True),
     "parameters.pth": lambda state: saved({k: torch.nn.Parameter(v) for k, v in state.items()}),
+    "parameters of 2017.pth": lambda state: saved({k: OldParameter(v) for k, v in state.items()}, older=True),
+    "parameters of 2016.pth": lambda state: saved({k: OlderParameter(v) for k, v in state.items()}, older=True),
+    "compiled.pth": lambda state: saved({"model": {f"_orig_mod.module.{k}": v for k, v in state.items()}}),
     "double.pth": lambda state: saved({name: value.double() for name, value in state.items()}),
 }
 
@@ -211,6 +240,7 @@ OTHERS = {
     "scalar": (lambda s: changed(s, **{"classifier.6.weight": torch.tensor(1.0)}), "classifier.6.weight has the shape"),
     "no dictionary": (lambda s: s["features.0.weight"], "holds one tensor, not a dictionary of tensors"),
     "a list": (lambda s: list(s.values()), "holds a list, not a dictionary of tensors"),
+    "two nets": (lambda s: s | {f"module.{k}": v for k, v in s.items()}, "with and without `module.` before"),
     "numbers": (lambda s: {"features.0.weight": 1.0}, "'features.0.weight' is not a tensor"),
     "numbered": (lambda s: {1: torch.zeros(2)}, "1 is not a tensor"),
     "empty": (lambda s: {}, "it lacks features.0.weight"),

@@ -31,7 +31,9 @@ _STORAGES = {  # names of number types: dtype, without the byte order
 _NAMES = {f"torch {kind}Storage": f"storage {kind}" for kind in _STORAGES}
 _NAMES |= {
     "torch._utils _rebuild_tensor_v2": "tensor",
+    "torch._utils _rebuild_tensor": "tensor",  # before PyTorch 0.4
     "torch._utils _rebuild_parameter": "parameter",
+    "torch.nn.parameter Parameter": "parameter",  # before PyTorch 0.4
     "collections OrderedDict": "dict",
     "torch Size": "size",
 }
@@ -70,6 +72,18 @@ class Tensor:
         strides = [stride * flat.itemsize for stride in self._strides]
         view = np.lib.stride_tricks.as_strided(flat[self._offset :], self.shape, strides, writeable=False)
         return from_bfloat16(view) if self._storage.kind == "BFloat16" else np.array(view, np.float32)
+
+
+class _Parameter:
+    """A tensor that learns, as pickled before PyTorch 0.4: made empty, and filled later."""
+
+    value: Tensor | None = None
+
+
+def tensor_of(value: Any) -> Tensor | None:
+    """Return a value of the dictionary that `read` gives as a tensor; None if it is something else."""
+    value = value.value if isinstance(value, _Parameter) else value
+    return value if isinstance(value, Tensor) else None
 
 
 def from_bfloat16(bits: np.ndarray) -> np.ndarray:
@@ -236,16 +250,20 @@ def _rules(source: _Source, known: dict[str, _Storage] | None = None) -> pickles
         if meaning == "size":
             return tuple(*arguments)
         if meaning == "parameter":
-            return of(arguments[0], Tensor)
+            return of(arguments[0], Tensor) if arguments else _Parameter()
         if meaning == "tensor":
             return _tensor(source, *arguments[:4])
         raise TypeError(meaning)
 
-    return pickles.Rules(_NAMES, call, _fill, load)
+    return pickles.Rules(_NAMES, call, _fill, load, new=True)
 
 
 def _fill(value: Any, state: Any) -> None:
-    of(value, dict)  # an OrderedDict's `_metadata`, the versions of its layers, is not needed
+    # An OrderedDict's `_metadata`, the versions of its layers, is not needed; an old Parameter's first item is.
+    if isinstance(value, _Parameter):
+        value.value = of(of(state, tuple)[0], Tensor)
+    else:
+        of(value, dict)
 
 
 def _tensor(source: _Source, storage: Any, offset: Any, shape: Any, strides: Any) -> Tensor:

@@ -1,10 +1,11 @@
 """Reads torchvision's AlexNet, the net of "One weird trick" (arXiv:1404.5997) in one column: its state dict.
 
-A file of ``torch.save`` or of safetensors, with ``features.0.weight`` and so on, alone, under ``state_dict``, or with
-``module.`` before every name. The tensors do not say strides and padding; they are those of torchvision. Any number of
-maps, hidden units and classes is read.
+A file of ``torch.save`` or of safetensors, with ``features.0.weight`` and so on, alone, under ``state_dict`` or
+``model``, or with ``module.`` before every name. The tensors do not say strides and padding; they are those of
+torchvision. Any number of maps, hidden units and classes is read.
 """
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -82,15 +83,17 @@ def _state_dict(path: Path) -> dict[str, Any]:
     found: dict[Any, Any]
     if torch_file.is_archive(start) or torch_file.is_older(start):
         found = torch_file.read(path)
-        while isinstance(found.get("state_dict"), dict):
-            found = found["state_dict"]
+        found = next((found[key] for key in ("state_dict", "model") if isinstance(found.get(key), dict)), found)
     else:
         found = _safetensors(path)
     tensors = {}
     for name, value in found.items():
-        if not isinstance(name, str) or not isinstance(value, torch_file.Tensor | _Lazy):
+        tensor = value if isinstance(value, _Lazy) else torch_file.tensor_of(value)
+        if not isinstance(name, str) or tensor is None:
             raise CheckpointError(f"{path}: {name!r:.60} is not a tensor; save model.state_dict()")
-        tensors[name.removeprefix("module.")] = value
+        tensors[re.sub(r"^((module|_orig_mod)\.)+", "", name)] = tensor
+    if len(tensors) < len(found):
+        raise CheckpointError(f"{path}: holds tensors with and without `module.` before their names; give one net")
     return tensors
 
 

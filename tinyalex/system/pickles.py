@@ -43,12 +43,15 @@ class Rules:
         ``fill(value, state)`` gives a value its state (the instruction BUILD).
     load : callable, optional
         ``load(key)`` returns what is stored beside the pickle under a persistent id; without it these are refused.
+    new : bool
+        Whether the instruction NEWOBJ, which makes an object of a class, is read as a call of its name.
     """
 
     names: Mapping[str, str]
     call: Callable[[str, Any], Any]
     fill: Callable[[Any, Any], None]
     load: Callable[[Any], Any] | None = None
+    new: bool = False
 
 
 def read(content: Any, rules: Rules) -> Any:
@@ -111,7 +114,7 @@ class _Machine:
             of(stack[-1], dict).update(_pairs(items))
         elif name in ("GLOBAL", "STACK_GLOBAL"):
             stack.append(self.named(argument or " ".join(self.popped(2))))
-        elif name == "REDUCE":
+        elif name == "REDUCE" or (name == "NEWOBJ" and rules.new):
             function, arguments = self.popped(2)
             stack.append(rules.call(of(function, Name).meaning, arguments))
         elif name == "BUILD":
