@@ -18,7 +18,7 @@ from tinyalex.figures.race import crossing
 from tinyalex.gallery import gallery
 from tinyalex.network import alexnet
 from tinyalex.recipes import recipe
-from tinyalex.recipes.settings import Learning
+from tinyalex.recipes.settings import _OF_ALEXNET, Learning
 from tinyalex.runs import resume, retention, run_folder
 from tinyalex.training import health
 from tinyalex.training.loop import Training
@@ -110,8 +110,13 @@ def test_map_lists_a_folder_below_all_that_it_imports():
 
 
 def test_table_of_recipes_is_complete():
-    rows = re.findall(r"^\| (.+?) \|", section("Recipes"), re.M)
+    rows = re.findall(r"^\| (.+?) \|", section("Recipes").split("| keys of `net` |")[0], re.M)
     assert sorted(re.findall(r"`([^`]+)`", " ".join(rows))) == recipe.names()
+
+
+def test_table_of_switches_names_keys_of_the_net():
+    rows = re.findall(r"^\| (.+?) \|", section("Recipes").split("| keys of `net` |")[1], re.M)
+    assert set(re.findall(r"`([^`]+)`", " ".join(rows))) == {*_OF_ALEXNET}
 
 
 def test_table_of_commands_is_complete(capsys):

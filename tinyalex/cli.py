@@ -235,7 +235,7 @@ def _parsers():
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     for module in ALL:
-        name = module.__name__.rsplit(".", 1)[1]
+        name = module.__name__.rsplit(".", 1)[1].rstrip("_")  # import_, as import is a word of Python
         text = (module.__doc__ or name).split(".\n")[0].rstrip(".")  # python -OO removes docstrings
         command = commands.add_parser(name, help=text[0].lower() + text[1:], description=f"{text}.", allow_abbrev=False)
         command.set_defaults(run_command=module)

@@ -338,6 +338,15 @@ def test_figures_draws_missing_pictures_again(workspace):
     assert {"curves.png", "kernels.png", "panel.png"} <= set(names(workspace / "run"))
 
 
+def test_figures_of_a_file_of_weights(workspace, tmp_path, capsys):
+    weights = tmp_path / "weights.safetensors"
+    assert main(["export", str(workspace / "run"), str(weights)]) == 0
+    assert main(["figures", str(weights), "--out", str(tmp_path / "drawn"), "--only", "architecture", "kernels"]) == 0
+    assert names(tmp_path / "drawn") == ["architecture.png", "kernels.png"]
+    assert main(["figures", str(weights), "--out", str(tmp_path / "drawn"), "--only", "curves"]) == 2
+    assert "weights.safetensors: has no log to draw curves from; give the folder of a run" in one_line(capsys)
+
+
 def test_summary_prints_the_counts_of_the_paper_net(capsys):
     assert main(["summary"]) == 0
     output = capsys.readouterr().out

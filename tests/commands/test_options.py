@@ -24,7 +24,8 @@ VALUES = {  # options whose value is neither a path, a number nor one of several
     "doctor": {"data"},
     "verify": set(),
     "claims": {"--verdict", "numbers"},
-    "export": set(),
+    "export": {"--keep"},
+    "import": set(),
 }
 
 
@@ -102,7 +103,7 @@ def test_debug_may_stand_before_the_command(capsys):
 
 def test_every_option_with_a_value_says_what_kind_it_is():
     """A path that is not of the type for paths would be left out of the checks of files and of ~."""
-    assert {module.__name__.rsplit(".", 1)[1] for module in ALL} == COMMANDS.keys() == VALUES.keys()
+    assert {module.__name__.rsplit(".", 1)[1].rstrip("_") for module in ALL} == COMMANDS.keys() == VALUES.keys()
     for command, parser in COMMANDS.items():
         others = {
             name(action)

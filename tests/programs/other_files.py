@@ -20,6 +20,7 @@ from pathlib import Path
 from PIL import Image
 
 from tests.programs import kill_train
+from tests.support import caffe_files
 from tinyalex import cli
 from tinyalex.commands.options import user_path
 
@@ -40,6 +41,8 @@ def prepare(root):
     kill_train.prepare(root)
     Image.new("RGB", (24, 20), "red").save(root / "image.png")
     write_pair(root / "layers-toy.cfg", root / "layer-params-toy.cfg")
+    net = caffe_files.layers(**caffe_files.SMALL)
+    (root / "net.caffemodel").write_bytes(caffe_files.caffemodel(net, caffe_files.weights(net, 99)))
     for name, place in (("train", "run"), ("prepare", "set")):
         assert run(command(root, root, name, {"--out": str(root / place), "out": str(root / place)}))[0] == 0
 
@@ -81,6 +84,7 @@ def command(root, scratch, name, values, extra=()):
     usual = {
         "prepare": {"sources": data, "out": f"{scratch}/set", "--size": "8", "--workers": "1"},
         "verify": {"data": str(root / "set")},
+        "import": {"source": str(root / "net.caffemodel"), "out": f"{scratch}/net.safetensors"},
         "convert": {
             "layers": str(root / "layers-toy.cfg"),
             "rates": str(root / "layer-params-toy.cfg"),

@@ -18,6 +18,27 @@ def test_resolved_recipe_reads_back_equal(name, overrides):
     assert recipe.parse(recipe.to_toml(original)) == original
 
 
+def test_switches_of_nets_made_elsewhere_read_back_equal():
+    overrides = ["net.pads=[2, 2, 1, 1, 1]", "net.conv_rounding=floor", "net.pool_rounding=floor", "net.norm_size=3"]
+    overrides += ["net.norm_k=1", "net.norm_alpha=2e-5", "net.norm_beta=.5", "net.norm_window=all"]
+    made = recipe.load("paper", [*overrides, "net.norm_order=pool-norm"])
+    assert recipe.parse(recipe.to_toml(made)) == made
+    before = recipe.load("paper").net
+    keys = [key.name for key in fields(recipe.Net) if getattr(made.net, key.name) != getattr(before, key.name)]
+    assert keys == [key for key in SWITCHES if key in keys] == [*SWITCHES]
+
+
+SWITCHES = ("pads", "conv_rounding", "pool_rounding", "norm_size", "norm_k", "norm_alpha", "norm_beta")
+SWITCHES += ("norm_window", "norm_order")
+
+
+@pytest.mark.parametrize("name", recipe.names())
+def test_recipes_of_earlier_versions_have_the_usual_switches(name):
+    text = "\n".join(line for line in recipe.to_toml(recipe.load(name)).splitlines()
+                     if line.split(" = ")[0] not in SWITCHES)  # fmt: skip
+    assert recipe.parse(text) == recipe.load(name)
+
+
 def test_every_key_has_a_rule_and_every_rule_a_key():
     parts = (recipe.Net, recipe.Init, recipe.Data, recipe.Learning, recipe.Phase)
     keys = {f"{part.section}.{each.name}" for part in parts for each in fields(part)}

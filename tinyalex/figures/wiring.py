@@ -4,7 +4,7 @@ import os
 from typing import NamedTuple
 
 from tinyalex import layers as kinds
-from tinyalex.layers import AvgPool, MaxPool, SumOfInputs
+from tinyalex.layers import AvgPool, ChannelSlice, MaxPool, SumOfInputs
 
 IMAGE = -1  # in place of a level's number
 _LABELS = {
@@ -95,6 +95,8 @@ def _walk(network):
                     found[position].parts[row] = Part(inputs[column], before, rows, origins[column])
                     origins[column] = [(position, row)]
                     position += 1
+                elif isinstance(layer, ChannelSlice):  # of maps that were exchanged for normalization alone
+                    origins[column] = [origin for origin in origins[column] if origin[1] == row]
                 else:
                     own = [origin for origin in origins[column] if origin[1] == row]
                     number, source = (own or origins[column])[-1]

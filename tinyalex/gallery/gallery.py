@@ -35,7 +35,7 @@ class Gallery:
     Parameters
     ----------
     folder : str or Path
-        Run folder.
+        Run folder, or a file of weights, which has no log to draw curves from.
     dataset : Dataset, optional
         The data set that the run was trained on; needed for the pictures in `WITH_IMAGES`.
     among : int
@@ -68,7 +68,8 @@ class Gallery:
         return curves(run_folder.read_log(self.folder)), "loss and error rates over epochs"
 
     def _architecture(self):
-        return of_recipe(recipes.load(self.folder / run_folder.RECIPE))
+        is_folder = self.folder.is_dir()
+        return of_recipe(recipes.load(self.folder / run_folder.RECIPE) if is_folder else self.run.recipe)
 
     def _kernels(self):
         columns = retrieval.first_kernels(self.run.network)

@@ -186,6 +186,7 @@ CASES = {
             (2, 5, 6, 4),
         ),
         _Case("sum of three inputs", lambda: layers.ElementwiseSum([1.0, -1.0, 0.5]), (2, 3, 2, 6)),
+        _Case("some channels", lambda: layers.ChannelSlice(2, 3), (2, 3, 2, 6)),
         _Case("dealt channels", lambda: layers.DealChannels(6, 12).named("deal"), (2, 3, 2, 6)),
     ],
     "dropout": [
@@ -256,7 +257,7 @@ def small(net: Net) -> Net:
         maps: tuple[int, ...] = (FEW, FEW, FEW, 3) if winograd else (4, 5, 6, 3)
         return replace(net, input=12, maps=maps[: len(net.maps)], classes=10)
     outputs = 15 if net.pool == 3 else 19  # side of conv1's maps: then 7, 3, 1 after the pools, or 10, 4, 1
-    side = net.kernels[0] + net.stride * (outputs - 1)
+    side = net.kernels[0] + net.stride * (outputs - 1) - 2 * net.padding[0]
     counts = (FEW if winograd else 3, 8, 12, 12, 8, 8)
     maps = tuple(min(maps, net.columns * count) for maps, count in zip(net.maps, counts, strict=False))
     return replace(net, input=side, maps=maps, hidden=16, bottleneck=min(net.bottleneck, 6), classes=10)

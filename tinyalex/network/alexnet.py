@@ -2,7 +2,8 @@
 
 `describe` lays out stages, columns and layers without arrays; `build` also allocates and initializes the parameters.
 With one device for two columns the net takes its *grouped form* (see `tinyalex.network.layout`); normalization does not
-cross from one column to the other. Names, shapes and initial values of the parameters are the same in either form.
+cross from one column to the other unless ``net.norm_window`` says so. Names, shapes and initial values of the
+parameters are the same in either form.
 """
 
 from collections.abc import Sequence
@@ -22,35 +23,37 @@ from tinyalex.recipes.settings import FILES
 def alexnet(net: Net, init: Init, devices: int = 1) -> Network:
     """Describe the paper's net on one device (one column, or the grouped form) or on two (one column each)."""
     builder = NetBuilder(net, init, devices)
-    # Run 147: with 2 x 2 pools, conv2 and conv5 pad one pixel less, so that the maps are 13 x 13 and 6 x 6 as usual.
-    padding_less = int(net.pool == 2)
+
+    def normalize_and_pool(number: int) -> None:
+        if net.norm_order == "pool-norm":
+            builder.pool(number)
+        builder.norm(number)
+        if net.norm == "2012" and number == 2:  # not in the paper: a second one, over neighbouring positions
+            builder.add(lambda *_: SpatialNorm().named("norm2s"))
+        if net.norm_order == "norm-pool":
+            builder.pool(number)
 
     builder.stage("conv1", routes=[[column] for column in range(devices)])  # each column reads the image
-    builder.conv("conv1", net.maps[0], net.kernels[0], net.stride)
+    builder.conv("conv1", net.maps[0], net.kernels[0], net.stride, net.padding[0])
     if net.norm == "2012":  # the 2012 order: normalization and pooling come before the ReLU
-        builder.norm(1)
-        builder.pool(1)
+        normalize_and_pool(1)
         builder.activation(1)
     else:
         builder.activation(1)
-        builder.norm(1)
-        builder.pool(1)
+        normalize_and_pool(1)
 
-    def convolve(number: int, padding_less: int = 0) -> None:
+    def convolve(number: int) -> None:
         name, maps, kernel = f"conv{number}", net.maps[number - 1], net.kernels[number - 1]
         if maps:  # 0 in the experiment of paper §7, which leaves out a middle layer
             builder.exchange_before(name)
-            builder.conv(name, maps, kernel, pad=kernel // 2 - padding_less)
+            builder.conv(name, maps, kernel, pad=net.padding[number - 1])
             builder.activation(number if number < 6 else "6c")  # fc6's is relu6
 
-    convolve(2, padding_less)
-    builder.norm(2)
-    if net.norm == "2012":  # not in the paper: a second normalization, over neighbouring positions
-        builder.add(lambda *_: SpatialNorm().named("norm2s"))
-    builder.pool(2)
+    convolve(2)
+    normalize_and_pool(2)
     convolve(3)
     convolve(4)
-    convolve(5, padding_less)
+    convolve(5)
     builder.pool(5)
     if len(net.maps) == 6:  # run 146, paper §6: "an extra sixth convolutional layer over the last pooling layer"
         convolve(6)

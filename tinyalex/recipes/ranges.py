@@ -103,6 +103,14 @@ def _or(alternative: str | None, rule: Rule) -> Rule:
     return f"{rule[0]}, or {alternative!r}", convert
 
 
+def _or_list(rule: Rule) -> Rule:
+    # One value, or a list of them.
+    def convert(value: Any) -> Any:
+        return tuple(rule[1](item) for item in value) if isinstance(value, (list, tuple)) else rule[1](value)
+
+    return f"{rule[0]}, or a list of them", convert
+
+
 _NOT_NEGATIVE = _number("0 or above", lambda x: x >= 0)
 _POSITIVE = _number("above 0", lambda x: x > 0)
 _BELOW_ONE = _number("from 0 to below 1", lambda x: 0 <= x < 1)
@@ -123,7 +131,16 @@ RULES: dict[str, Rule] = {
     "net.bottleneck": _whole(0),
     "net.classes": _whole(0),
     "net.talk": _sequence(_TEXT),
+    "net.pads": _sequence(_whole(0)),
+    "net.conv_rounding": _choice("ceil", "floor"),
+    "net.pool_rounding": _or_list(_choice("ceil", "floor")),
     "net.norm": _choice("paper", "2012", "none"),
+    "net.norm_size": _whole(1),
+    "net.norm_k": _POSITIVE,
+    "net.norm_alpha": _NOT_NEGATIVE,
+    "net.norm_beta": _NOT_NEGATIVE,
+    "net.norm_window": _choice("column", "all"),
+    "net.norm_order": _choice("norm-pool", "pool-norm"),
     "net.pool": _choice(2, 3),
     "net.fc8": _choice("a", "split"),
     "net.activation": _choice("relu", "tanh"),

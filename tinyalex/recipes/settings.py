@@ -18,6 +18,10 @@ LAYERS = {  # all layers with weights that a kind of net can have, first to last
 }
 _MAP_COUNTS = {"alexnet": (5, 6), "cifar10": (3,), "cifar10-local": (4,)}  # lengths of net.maps and net.kernels
 _OMISSIBLE = ("conv3", "conv4", "conv5")  # paper section 7
+_OF_ALEXNET = (  # keys of net that the other kinds of nets lack
+    *("pads", "conv_rounding", "pool_rounding"),
+    *("norm_size", "norm_k", "norm_alpha", "norm_beta", "norm_window", "norm_order"),
+)
 FILES = "cuda-convnet"  # the kind of a net that the authors' files describe
 _TEXTS = ("layers_cfg", "layer_params_cfg")
 _OF_FILES = ("kind", "input", "classes", "convolution", "tf32", *_TEXTS)  # the keys of such a net
@@ -48,7 +52,18 @@ class Net(_Checked):
 
     A sixth number in `maps` and `kernels` adds conv6 after the last pool; with 0 maps conv3, conv4 or conv5 is left
     out. `bottleneck` is the number of linear units between fc7 and fc8, 0 for none. `talk` names the layers before
-    which the columns exchange their maps. `fc8` is where the last layer is: on column "a" alone, as in 2012, or "split"
+    which the columns exchange their maps. `pads` are the pixels of padding of each convolution; without any, conv1 has
+    none and the others half their kernel, rounded down (one pixel less in conv2 and conv5 if `pool` is 2). Whether a
+    last window that hangs over the edge counts is `conv_rounding` for convolutions, of which only conv1 may have a
+    stride, and `pool_rounding` for pools: "ceil" if it does; a list of three says it of each pool.
+
+    `norm` is "none", or where the normalization across maps (paper section 3.3) stands and what `norm_alpha`
+    multiplies: after the ReLU and the sum of squares, "paper", or in layer 1 before it and their mean, "2012", where
+    layer 2 is also normalized across pixels. `norm_size`, `norm_k`, `norm_alpha` and `norm_beta` are its constants n,
+    k, alpha and beta. Its window ends where the column does (`norm_window` "column") or crosses over to the other
+    column ("all"), for which two devices exchange their maps. `norm_order` is the order of norm and pool.
+
+    `fc8` is where the last layer is: on column "a" alone, as in 2012, or "split"
     over the columns. `classes` 0 means as many as the data has. `convolution` is the algorithm on the CPU: "auto" is
     Winograd's for layers whose kernel has transforms and whose groups have 8 channels or more (in conv1 the channels
     are the pixels of a stride x stride block), and im2col for the others; "im2col" is im2col for all. `tf32` lets a GPU
@@ -70,7 +85,16 @@ class Net(_Checked):
     bottleneck: int = 0
     classes: int = 1000
     talk: tuple[str, ...] = ("conv3", "fc6", "fc7", "fc8")
+    pads: tuple[int, ...] = ()
+    conv_rounding: str = "ceil"
+    pool_rounding: str | tuple[str, ...] = "ceil"
     norm: str = "paper"
+    norm_size: int = 5
+    norm_k: float = 2.0
+    norm_alpha: float = 1e-4
+    norm_beta: float = 0.75
+    norm_window: str = "column"
+    norm_order: str = "norm-pool"
     pool: int = 3
     fc8: str = "a"
     activation: str = "relu"
@@ -111,9 +135,23 @@ class Net(_Checked):
                 raise UsageError(
                     f"net.{key}: {value} is not a multiple of net.columns, {self.columns}; give a multiple"
                 )
-        for key, only in (("columns", 1), ("bottleneck", 0)) if self.kind != "alexnet" else ():
-            if getattr(self, key) != only:
-                raise UsageError(f"net.{key}: {getattr(self, key)} is not valid for a {self.kind} net; use {only}")
+        if self.kind != "alexnet":
+            defaults = {key.name: key.default for key in fields(self)}
+            for key, only in {"columns": 1, "bottleneck": 0, **{key: defaults[key] for key in _OF_ALEXNET}}.items():
+                if (value := getattr(self, key)) != only:
+                    use = list(only) if isinstance(only, tuple) else only
+                    raise UsageError(f"net.{key}: {value} is not valid for a {self.kind} net; use {use}")
+        if len(self.pads) not in (0, len(self.kernels)):
+            raise UsageError(
+                f"net.pads: {counted(len(self.pads), 'number')} for {len(self.kernels)} of net.kernels; give as many, "
+                "or [] for the usual ones"
+            )
+        if isinstance(self.pool_rounding, tuple) and len(self.pool_rounding) != 3:
+            count = counted(len(self.pool_rounding), "word")
+            raise UsageError(f"net.pool_rounding: a list of {count}; give one for each of the 3 pools")
+        for layer, pad, kernel in zip(LAYERS[self.kind], self.pads, self.kernels, strict=False):
+            if pad >= kernel:
+                raise UsageError(f"net.pads: {pad} for {layer}, whose kernel has {kernel} pixels a side; give fewer")
         _known_layers("net.talk", self.talk, LAYERS[self.kind])
 
     def _check_files(self) -> None:
@@ -167,6 +205,19 @@ class Net(_Checked):
         absent = {f"conv{number}" for number, maps in enumerate((*self.maps, 0), 1) if not maps}
         absent |= set() if self.bottleneck else {"bottleneck7"}
         return tuple(name for name in LAYERS[self.kind] if name not in absent)
+
+    @property
+    def padding(self) -> tuple[int, ...]:
+        """The padding of each convolution: `pads`, or what an alexnet without `pads` has."""
+        # Run 147: with 2 x 2 pools, conv2 and conv5 pad one pixel less, so that maps are 13 x 13 and 6 x 6 as usual.
+        less = [int(self.pool == 2 and number in (2, 5)) for number in range(1, len(self.kernels) + 1)]
+        usual = [k // 2 - one for k, one in zip(self.kernels, less, strict=True)]
+        return self.pads or (0, *usual[1:])
+
+    @property
+    def pool_roundings(self) -> tuple[str, ...]:
+        """How the number of windows is rounded in pool1, pool2 and pool5."""
+        return self.pool_rounding if isinstance(self.pool_rounding, tuple) else (self.pool_rounding,) * 3
 
     @property
     def exchanges(self) -> tuple[str, ...]:
