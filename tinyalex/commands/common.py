@@ -38,6 +38,14 @@ def print_warning(line):
     print_to_stderr(f"tinyalex: warning: {line}")
 
 
+def warn_of_slow_blas(devices):
+    """Print a warning if a command computes on the CPU, and its BLAS runs below what the processor can do."""
+    from tinyalex.devices import machine
+
+    if set(devices) & {"cpu"} and (line := machine.slow_blas()):
+        print_warning(line)
+
+
 def silence(stream):
     """Let a stream that is closed, or whose disk is full, drop what is and will be written to it."""
     with contextlib.suppress(OSError):  # if it is no file
@@ -153,5 +161,7 @@ def describe_dataset(dataset):
 
 def score_line(score, classes):
     """Return a line with a network's errors and loss. Of five classes or fewer, no top-5 error."""
-    top5 = f", top-5 error {score.top5_error:.2%}" if classes > 5 else ""
+    from tinyalex.training.evaluation import shows_top5
+
+    top5 = f", top-5 error {score.top5_error:.2%}" if shows_top5(classes) else ""
     return f"test error {score.top1_error:.2%}{top5}, loss {score.loss:.4f}"

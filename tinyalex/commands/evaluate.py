@@ -1,5 +1,7 @@
 """Measure the top-1 and top-5 error on the test images, of one net or of the average of several."""
 
+import contextlib
+import itertools
 import json
 
 import numpy as np
@@ -55,7 +57,7 @@ def run(options):
         show = print_to_stderr if options.json else print_line
         dataset = dataset or load_dataset_of_run(run, options, show)
         images = check_classes(run, dataset).need("test")
-        found = evaluation.probabilities(run.network, images, run.mean, run.recipe, options.views)
+        found = _probabilities(run, images, options)
         scores.append((path, run.metadata["step"], evaluation.score(found, images.labels)))
         total, words = total + found, run.words
         if options.views == 10 and not run.recipe.data.flip:
@@ -81,6 +83,20 @@ def run(options):
         print_line("\n".join(["", *_tables(average, labels, words)]))
 
 
+def _probabilities(run, images, options):
+    # With a bar, or lines on stderr, as ten views of many images take minutes.
+    from tinyalex.system.progress import Progress
+    from tinyalex.training import evaluation
+
+    batch = max(1, run.recipe.learning.batch // options.views)
+    with contextlib.closing(Progress(len(images), 0, print_to_stderr, every=60.0)) as progress:
+        done = itertools.accumulate(itertools.repeat(batch))
+        return evaluation.probabilities(
+            run.network, images, run.mean, run.recipe, options.views,
+            after_batch=lambda: progress.update(min(next(done), len(images))),
+        )  # fmt: skip
+
+
 def _as_json(options, scores, result, average, labels, classes):
     from tinyalex.training import confusion
 
@@ -103,10 +119,11 @@ def _tables(average, labels, words):
     from tinyalex.datasets.names import padded
     from tinyalex.datasets.names import width as columns
     from tinyalex.training import confusion
+    from tinyalex.training.evaluation import shows_top5
 
     names = [(word.split(",")[0].strip() or word)[:24] for word in words]
     width = max(5, *map(columns, names)) + 2
-    with_top5 = len(names) > 5
+    with_top5 = shows_top5(len(names))
     top5 = f"{'top-5 error':>13}" if with_top5 else ""
     yield f"{'class':<{width}}{'images':>8}{'top-1 error':>13}{top5}  most often mistaken for"
     rows = [row for row in confusion.by_class(average, labels) if row.count]

@@ -109,8 +109,11 @@ def run(options):
     show(recipes.to_toml(recipe))
     devices = f"devices {' '.join(options.devices)}{kernels_note(options)}"
     show(f"{describe_dataset(dataset)}; results go to {out}; {devices}, seed {options.seed}")
-    if all(on_host) and (line := memory.warning(alexnet.describe(recipe.net, recipe.init), recipe.learning.batch)):
-        show(f"warning: {line}")
+    if all(on_host):
+        batch = min(recipe.learning.batch, len(dataset.need("train")))
+        fast = options.kernels and set(options.devices) == {"cpu"}
+        if line := memory.check(alexnet.describe(recipe.net, recipe.init), batch, fast=fast):
+            show(f"warning: {line}")
     resume_options = ResumeOptions(
         options.fresh, options.change, options.exact, options.weak_signal, 60 * options.save_every, _command(options),
         options.init_from,

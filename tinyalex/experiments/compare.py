@@ -7,6 +7,7 @@ import numpy as np
 from tinyalex.datasets import sample
 from tinyalex.experiments.effect import effect
 from tinyalex.experiments.trial import trial
+from tinyalex.training.evaluation import shows_top5
 
 MEASURES = ("top1_error", "top5_error", "train_error", "gap")
 
@@ -44,8 +45,9 @@ def compare(comparison, recipes, dataset, out, seeds, devices, show):
             found = trial(recipe, images, folder, devices, seed, show=lambda line: None)
             for measure in MEASURES:
                 errors[measure].append(found[measure])
+            top5 = f" top-5 {found['top5_error']:.2%}," if shows_top5(len(dataset.classes)) else ""
             show(
-                f"seed {seed}  {arm.name:<20} test error {found['top1_error']:.2%}, top-5 {found['top5_error']:.2%}, "
+                f"seed {seed}  {arm.name:<20} test error {found['top1_error']:.2%},{top5} "
                 f"training {found['train_error']:.2%}"
             )
     effects = [{"name": arm["name"]} | {m: _effect(arms[0][m], arm[m]) for m in MEASURES} for arm in arms[1:]]

@@ -16,10 +16,12 @@ from tinyalex.runs.resume import ResumeOptions
 from tinyalex.runs.runlog import Log, quietly
 from tinyalex.system import storage
 from tinyalex.system.signals import StopRequests
-from tinyalex.training import health
-from tinyalex.training.evaluation import Score, evaluate
+from tinyalex.training import cautions, health
+from tinyalex.training.evaluation import Score, evaluate, shows_top5
 from tinyalex.training.loop import Training
 from tinyalex.training.step_metrics import RunningMeans
+
+_LOOKED_AT = 512  # images at most, to count dead units: every layer's output is kept for them
 
 
 def train(
@@ -66,6 +68,8 @@ def train(
         log = stack.enter_context(contextlib.closing(Log(out, steps, training.step, show, len(training.errors))))
         if origin and not training.step:
             log.write("begin", time=time.time(), epoch=training.epoch, step=training.step, origin=origin)
+        for line in cautions.before_training(training.recipe, dataset, not origin) if not training.step else ():
+            log.say(f"warning: {line}")
         checkpoints = CheckpointManager(training, out, log, stop, options, origin)
         stack.enter_context(checkpoints.saved_on_data_error())
         stack.enter_context(explain_divergence(training, out, log))
@@ -77,15 +81,18 @@ def train(
                 training.network, test, dataset.mean, training.recipe, after_batch=checkpoints.save_if_due
             )
             training.errors.append(result.top1_error)
-            dead = health.dead_relu_fraction(training.network, run_folder.next_batch(training).images)
+            some = run_folder.next_batch(training).images[:_LOOKED_AT]
+            dead = health.dead_relu_fraction(training.network, some)
             now = {"time": time.time(), "epoch": training.epoch, "step": training.step}
             scores, top5 = result._asdict(), f"  top-5 {result.top5_error:.2%}"
-            if len(training.dataset.classes) <= 5:  # then the right class is always among the first five
+            if not shows_top5(len(training.dataset.classes)):
                 del scores["top5_error"]
                 top5 = ""
             log.write("test", **now, **scores, dead_relu=dead)
             log.say(f"epoch {training.epoch:.0f}  test error {result.top1_error:.2%}{top5}")
             checkpoints.monitor.dead_relus(dead)
+            trained = np.mean([metrics.read()[1] for metrics in training.epoch_metrics])
+            checkpoints.monitor.overfitting(trained, result.top1_error, len(test), training.recipe)
             checkpoints.save(tested=True)
         result = result or evaluate(
             training.network, test, dataset.mean, training.recipe, after_batch=checkpoints.stop_if_requested
