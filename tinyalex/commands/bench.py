@@ -3,7 +3,7 @@
 import math
 import shlex
 
-from tinyalex.commands.common import print_line, with_class_count
+from tinyalex.commands.common import print_line, print_warning, warn_of_slow_blas, with_class_count
 from tinyalex.commands.options import among, kernels_note, no_kernels, recipe, several, threads, user_path
 from tinyalex.errors import UsageError
 from tinyalex.recipes import recipe as recipes
@@ -59,13 +59,17 @@ def run(options):
     from tinyalex.bench.measure import measure
     from tinyalex.devices import parallel
     from tinyalex.devices.device import Device
+    from tinyalex.network import alexnet, memory
 
     if min(options.batch, options.rounds) < 1:
         raise UsageError(f"--batch {options.batch} --rounds {options.rounds}: give 1 or more for each")
     if not 0 <= options.least < math.inf:
         raise UsageError(f"--least {options.least}: give a number of seconds, 0 or more")
     made = with_class_count(recipes.load(options.recipe, options.set))
-    Device(options.device, options.kernels)  # raises DeviceError before anything is started
+    device = Device(options.device, options.kernels)  # raises DeviceError before anything is started
+    if device.on_host and (line := memory.check(alexnet.describe(made.net, made.init), options.batch, "--batch ")):
+        print_warning(line)
+    warn_of_slow_blas([options.device])
     chosen, notes = contenders.choose(options.contenders, made.net.columns, options.device)
     for note in notes:
         print_line(note)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tinyalex.commands import suggestion
-from tinyalex.errors import DataError, UsageError
+from tinyalex.errors import CheckpointError, DataError, UsageError
 from tinyalex.words import counted
 
 
@@ -58,10 +58,44 @@ def load_run(path, devices=("cpu",), kernels=True):
     """Load a run; warn on stderr about newer checkpoints that were skipped because they are damaged."""
     from tinyalex.runs import run_folder
 
+    if not os.path.exists(path):
+        raise CheckpointError(f"{path}: no such run; {_runs_here(path)}")
+    if (
+        os.path.isdir(path)
+        and not any(Path(path).glob("checkpoint-*"))
+        and any(map(os.path.isdir, Path(path).iterdir()))
+    ):
+        raise CheckpointError(f"{path}: holds no run; {_runs_here(path)}")
     run = run_folder.load(path, devices, kernels)
     for line in run.passed_over:
         print_warning(f"{line}; the checkpoint before it is used")
     return run
+
+
+def batch_that_fits(run, batch, options):
+    """Return how many of ``batch`` images a command on a run should compute at a time, so that they fit into memory.
+
+    Fewer than asked for are reported on stderr; the results differ by rounding at most.
+    """
+    from tinyalex.network import alexnet, memory
+
+    if not all(device.on_host for device in run.network.devices):
+        return batch
+    fast = options.kernels and set(options.devices) == {"cpu"}
+    fitting = memory.fits(alexnet.describe(run.recipe.net, run.recipe.init), batch, fast) or 1
+    if fitting < batch:
+        print_warning(f"memory: not enough is free for {batch} images at a time; {fitting} at a time are computed")
+    return fitting
+
+
+def _runs_here(path):
+    # What to give for a run that is not there: a run of that name, those in runs/, or how to make one.
+    inside = Path(path).glob("*/checkpoint-*.safetensors") if os.path.isdir(path) else ()
+    runs = sorted({str(file.parent) for file in [*inside, *Path("runs").glob("*/checkpoint-*.safetensors")]})
+    named = [run for run in runs if Path(run).name == Path(path).name]
+    if named or runs:
+        return f"give {' or '.join(named or runs[:4])}"
+    return "give the folder that tinyalex train --out wrote; tinyalex train makes one in runs/shapes"
 
 
 def load_dataset(data, seed, show=print_line):

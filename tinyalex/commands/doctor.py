@@ -37,8 +37,8 @@ def inspect_machine():
     -------
     dict
         "cpu"; "processors", those of the machine; "usable", those that this process may use; "blas", "slow_blas", from
-        `tinyalex.devices.machine.slow_blas`, "numpy", "python", "threads"; "memory", with "total" and "free" bytes; "container",
-        its limits of "cpus", "memory" in bytes, and "processes", each None if there is none; "cuda", from
+        `tinyalex.devices.machine.slow_blas`, "numpy", "python", "threads"; "memory", with "total" and "free" bytes;
+        "container", its limits of "cpus", "memory" in bytes, and "processes", each None if there is none; "cuda", from
         `tinyalex.devices.cuda.look`; "torch", PyTorch's version or None; "recipes", from `memory_of`.
     """
     from tinyalex.devices import container, cuda, parallel

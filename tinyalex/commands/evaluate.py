@@ -3,10 +3,12 @@
 import contextlib
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
 
 from tinyalex.commands.common import (
+    batch_that_fits,
     check_classes,
     describe_dataset,
     load_dataset_of_run,
@@ -14,6 +16,7 @@ from tinyalex.commands.common import (
     print_line,
     print_to_stderr,
     score_line,
+    warn_of_slow_blas,
 )
 from tinyalex.commands.options import DATA, RUN, kernels_note, machine, no_kernels, test_share, user_path
 
@@ -51,12 +54,17 @@ def run(options):
     """Print the errors of each net on the test images, and those of their average."""
     from tinyalex.training import evaluation
 
+    warn_of_slow_blas(options.devices)
     scores, total, dataset, without_reflections = [], 0.0, None, []
     for path in options.runs:  # one at a time, because several nets may not fit into memory
         run = load_run(path, options.devices, options.kernels)
         show = print_to_stderr if options.json else print_line
         dataset = dataset or load_dataset_of_run(run, options, show)
         images = check_classes(run, dataset).need("test")
+        batch = min(run.recipe.learning.batch, len(images) * options.views)
+        if (fitting := batch_that_fits(run, batch, options)) < batch:
+            learning = replace(run.recipe.learning, batch=fitting)
+            run = run._replace(recipe=replace(run.recipe, learning=learning))
         found = _probabilities(run, images, options)
         scores.append((path, run.metadata["step"], evaluation.score(found, images.labels)))
         total, words = total + found, run.words

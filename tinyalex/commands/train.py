@@ -3,7 +3,14 @@
 import shlex
 from pathlib import Path
 
-from tinyalex.commands.common import describe_dataset, load_dataset, print_if_possible, score_line, with_data
+from tinyalex.commands.common import (
+    describe_dataset,
+    load_dataset,
+    print_if_possible,
+    score_line,
+    warn_of_slow_blas,
+    with_data,
+)
 from tinyalex.commands.cuda_convnet import load_recipe
 from tinyalex.commands.options import (
     DATA,
@@ -86,13 +93,13 @@ def run(options):
     from tinyalex.devices.device import Device
     from tinyalex.experiments import footnote3
     from tinyalex.gallery.gallery import QUICK, Gallery
-    from tinyalex.network import alexnet, memory
     from tinyalex.runs import checkpoint, finetune, retention, run_folder
     from tinyalex.runs import train as runs_train
 
     overrides = list(options.set) + ([] if options.epochs is None else [f"learning.epochs={options.epochs}"])
     recipe = with_data(load_recipe(options.recipe, options.rates, overrides), options.data, options.test_share)
-    on_host = [Device(name, options.kernels).on_host for name in options.devices]  # DeviceError now, not after the data
+    for name in options.devices:
+        Device(name, options.kernels)  # raises DeviceError now, not after the data is loaded
     out = Path(options.out or Path("runs") / recipe.name)
     if not options.save_every > 0:
         raise UsageError(f"--save-every {options.save_every:g}: give a number of minutes above 0")
@@ -109,11 +116,7 @@ def run(options):
     show(recipes.to_toml(recipe))
     devices = f"devices {' '.join(options.devices)}{kernels_note(options)}"
     show(f"{describe_dataset(dataset)}; results go to {out}; {devices}, seed {options.seed}")
-    if all(on_host):
-        batch = min(recipe.learning.batch, len(dataset.need("train")))
-        fast = options.kernels and set(options.devices) == {"cpu"}
-        if line := memory.check(alexnet.describe(recipe.net, recipe.init), batch, fast=fast):
-            show(f"warning: {line}")
+    warn_of_slow_blas(options.devices)
     resume_options = ResumeOptions(
         options.fresh, options.change, options.exact, options.weak_signal, 60 * options.save_every, _command(options),
         options.init_from,

@@ -8,7 +8,6 @@ from importlib import metadata
 from tinyalex import __version__
 from tinyalex.devices import parallel
 
-
 # OpenBLAS's names for x86 processors, by the widest instructions of their kernels; all others use SSE.
 _INSTRUCTIONS = ("SSE", "AVX", "AVX2", "AVX-512")
 _KERNELS = {

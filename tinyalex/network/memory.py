@@ -11,6 +11,7 @@ from tinyalex.errors import DeviceError
 from tinyalex.layers import Conv2d
 from tinyalex.network import summary
 from tinyalex.network.fast import FastStage
+from tinyalex.words import counted
 
 COPIES = 3  # of every parameter: value, gradient, momentum
 AHEAD = 2  # batches of images that are made, or being made, while one is computed
@@ -113,20 +114,29 @@ def check(network, batch, key="--set learning.batch=", fast=True):
         If there is too little, by the least estimate, swap included. The message names a batch that fits.
     """
     total, free = host()
+    if (fitting := fits(network, batch, fast)) == batch:
+        return None
     room = total if free is None else free
-    # First a bound that takes no time to compute. (The fast forms need up to three times as much for a few images.)
-    if room is None or 3 * sum(needed(network, batch)) + GIB <= room:
-        return None
     least, most = on_host(network, batch, fast)
-    if most <= room:
-        return None
-    fitting = largest(network, room, batch, fast)
     remedy = f"use {key}{fitting}" if fitting else "use a smaller net"
     limit = ", the limit of this container," if total == container.memory()[0] else ""
-    about = f"batches of {batch} take about {_gib((least + most) // 2)} GiB, but {_gib(room)} of {_gib(total)} GiB"
+    about = (
+        f"batches of {counted(batch, 'image')} take about {(least + most) / 2 / GIB:.1f} GiB, but {room / GIB:.1f} of "
+        f"{total / GIB:.1f} GiB{limit} are free"
+    )
     if least > room + swap():
-        raise DeviceError(f"memory: {about}{limit} are free; {remedy}")
-    return f"{about}{limit} are free; if the system ends the command, {remedy}"
+        raise DeviceError(f"memory: {about}; {remedy}")
+    return f"{about}; if the system ends the command, {remedy}"
+
+
+def fits(network, batch, fast=True):
+    """Return how many images, ``batch`` or fewer, fit into the free memory; ``batch`` if that is not known."""
+    total, free = host()
+    room = total if free is None else free
+    # First a bound that takes no time to compute. (The fast forms need up to three times as much for a few images.)
+    if room is None or 3 * sum(needed(network, batch)) + GIB <= room or on_host(network, batch, fast)[1] <= room:
+        return batch
+    return largest(network, room, batch, fast)
 
 
 def largest(network, room, batch, fast=True):
@@ -173,7 +183,3 @@ def _meminfo():
         return {line.split(":")[0]: 1024 * int(line.split()[1]) for line in lines if line.endswith("kB")}
     except (OSError, ValueError):
         return {}
-
-
-def _gib(size):
-    return f"{size / GIB:.1f}"

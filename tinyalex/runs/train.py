@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from tinyalex.recipes.recipe import Recipe, to_toml
+from tinyalex.devices.device import Device
+from tinyalex.network import alexnet, memory
+from tinyalex.recipes.recipe import Recipe, to_toml, with_classes
 from tinyalex.runs import resume, run_folder
 from tinyalex.runs.checkpoint_manager import CheckpointManager
 from tinyalex.runs.replay import explain_divergence
@@ -60,6 +62,7 @@ def train(
     """
     out, test, show, options = Path(out), dataset.need("test"), quietly(show), options or ResumeOptions()
     run_folder.check_files(out)
+    _check_memory(recipe, dataset, devices, kernels, show)
     training = Training(recipe, dataset, devices, seed, kernels)
     steps, result = training.recipe.learning.epochs * training.steps_per_epoch, None
     with run_folder.hold(out), StopRequests(saves=True) as stop, contextlib.ExitStack() as stack:
@@ -99,6 +102,17 @@ def train(
         )
         checkpoints.stop_if_requested()
     return result
+
+
+def _check_memory(
+    recipe: Recipe, dataset: Any, devices: Sequence[str], kernels: bool, show: Callable[[str], object]
+) -> None:
+    if not all(Device(name, kernels).on_host for name in devices):
+        return  # a GPU says itself that it has no more
+    made = with_classes(recipe, len(dataset.classes))
+    network, batch = alexnet.describe(made.net, made.init), min(made.learning.batch, len(dataset.need("train")))
+    if line := memory.check(network, batch, fast=kernels and set(devices) == {"cpu"}):
+        show(f"warning: {line}")
 
 
 def _finished(training: Training, stop_condition: Callable[[Training], bool] | None) -> bool:

@@ -46,8 +46,8 @@ def crops(side: int, image: int) -> str | None:
     if share >= SMALL_CROP:
         return None
     return (
-        f"crops of {side} x {side} pixels show {share:.0%} of an image of {image} x {image}, and a test image is judged "
-        f"by its centre; prepare the images smaller: tinyalex prepare SOURCE OUT --size {round(side * 8 / 7)}"
+        f"crops of {side} x {side} pixels show {share:.0%} of an image of {image} x {image}, and only the centre of a "
+        f"test image is seen; prepare the images smaller: tinyalex prepare SOURCE OUT --size {round(side * 8 / 7)}"
     )
 
 
