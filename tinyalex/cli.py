@@ -10,7 +10,9 @@ import contextlib
 import errno
 import os
 import re
+import shutil
 import sys
+import textwrap
 import traceback
 
 # Before NumPy is imported: its BLAS would start a thread for each processor of the machine, of which we use none
@@ -49,11 +51,14 @@ class _Parser(argparse.ArgumentParser):
             formatter.start_section(heading)
             formatter.add_arguments(actions)
             formatter.end_section()
+        text = formatter.format_help()
         if not everything:
             flags = [action.option_strings[-1] for action in others if action.option_strings]
             names = ", ".join(flag for flag in flags if not flag.startswith("--help"))
-            formatter.add_text(f"More options, which {self.prog} --help-all explains: {names}")
-        return formatter.format_help()
+            more = f"More options, which {self.prog} --help-all explains: {names}"
+            columns = shutil.get_terminal_size().columns - 2
+            text += "\n" + textwrap.fill(more, columns, break_on_hyphens=False) + "\n"
+        return text
 
     def error(self, message):
         if "arguments are required" in message:

@@ -30,90 +30,20 @@ EXAMPLES = {
 }
 
 # Options by what they are for, without their dashes.
-_OUT = [
-    "out",
-    "output",
-    "output-dir",
-    "outputs",
-    "out-dir",
-    "outdir",
-    "save-dir",
-    "save-path",
-    "save",
-    "o",
-    "log-dir",
-    "logdir",
-    "project",
-    "workdir",
-    "work-dir",
-    "dest",
-    "run-dir",
-]
-_DATA = [
-    "dataset",
-    "dataset-dir",
-    "data-dir",
-    "data-path",
-    "data-root",
-    "datadir",
-    "root",
-    "d",
-    "images",
-    "image-dir",
-    "input",
-    "i",
-    "train-dir",
-    "folder",
-    "dir",
-    "path",
-    "source",
-]
+_OUT = ["out", "output", "output-dir", "outputs", "out-dir", "outdir", "save-dir", "save-path", "save", "o",
+        "log-dir", "logdir", "project", "workdir", "work-dir", "dest", "run-dir"]  # fmt: skip
+_DATA = ["dataset", "dataset-dir", "data-dir", "data-path", "data-root", "datadir", "root", "d", "images",
+         "image-dir", "input", "i", "train-dir", "folder", "dir", "path", "source"]  # fmt: skip
 _DEVICE = ["device", "devices", "gpu", "gpus", "gpu-id", "cuda", "cpu", "ngpus", "num-gpus", "accelerator", "no-cuda"]
 _RESUME = ["resume", "continue", "resume-from", "restart", "auto-resume"]
 _RUN = ["model", "model-path", "weights", "checkpoint", "ckpt", "load", "run", "m", "w", "net", "snapshot", "params"]
-_FROM = [
-    "pretrained",
-    "finetune",
-    "fine-tune",
-    "init",
-    "init-weights",
-    "transfer",
-    "load-weights",
-    "model",
-    "model-path",
-    "weights",
-    "checkpoint",
-    "ckpt",
-    "load",
-    "run",
-    "m",
-    "w",
-    "net",
-    "snapshot",
-    "params",
-]
+_FROM = ["pretrained", "finetune", "fine-tune", "init", "init-weights", "transfer", "load-weights"]
 _RECIPE = ["arch", "a", "architecture", "recipe", "config", "cfg", "c", "network", "model-name", "preset", "yaml"]
 _EPOCHS = ["epoch", "e", "num-epochs", "n-epochs", "nepochs", "max-epochs", "epochs"]
 _THREADS = ["num-workers", "workers", "j", "jobs", "num-threads", "threads", "nproc", "n-jobs"]
 _SIZE = ["img-size", "image-size", "imgsz", "img", "size", "resize", "crop", "crop-size", "input-size", "resolution"]
-_SHARE = [
-    "val",
-    "valid",
-    "validation",
-    "val-split",
-    "validation-split",
-    "split",
-    "test-split",
-    "val-dir",
-    "test-dir",
-    "val-data",
-    "test-data",
-    "test",
-    "test-size",
-    "val-size",
-    "holdout",
-    "test-share",
-]
+_SHARE = ["val", "valid", "validation", "val-split", "validation-split", "split", "test-split", "val-dir",
+          "test-dir", "val-data", "test-data", "test", "test-size", "val-size", "holdout", "test-share"]  # fmt: skip
 _FORCE = ["force", "f", "overwrite", "exist-ok", "y", "yes"]
 _TALK = ["verbose", "v", "quiet", "q", "silent", "log-level"]
 _HALF = ["amp", "fp16", "half", "mixed-precision", "precision", "bf16"]
@@ -142,10 +72,12 @@ def option(command, word, following, known):
     if short := re.fullmatch(r"-([a-z])(\d[\d.]*)", flag):  # -b64
         flag, value = f"-{short[1]}", short[2]
     name, value = flag.lstrip("-").lower().replace("_", "-"), value or following
-    remedy = _remedy(command, name, value, known) or did_you_mean(flag, known).removeprefix("; ")
-    if remedy.startswith("give one of"):
+    if remedy := _remedy(command, name, value, known):
+        return f"{flag}: no such option; {remedy}"
+    similar = did_you_mean(name, [other[2:] for other in known if other.startswith("--")])
+    if '"' not in similar:
         return f"unrecognized arguments: {flag}"
-    return f"{flag}: no such option; {remedy}"
+    return f"{flag}: no such option" + similar.replace('"', '"--', 1)
 
 
 def _remedy(command, name, value, known):

@@ -49,8 +49,8 @@ class Log:
     done : int
         Steps done so far: the log's records of later steps are removed.
     show : callable
-        Called with lines of text. The bar appears only on a terminal; elsewhere a line says how much time is left, after
-        a few steps and then every few minutes.
+        Called with lines of text. The bar appears only on a terminal; elsewhere a line says how much time is left,
+        after a few steps and then every few minutes.
     tests : int, optional
         Tests done so far: the log's records of later tests are removed.
     """
