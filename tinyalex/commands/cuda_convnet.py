@@ -31,7 +31,7 @@ def pair(layers, rates):
         return None
     if rates is None:
         raise UsageError(f"{layers}: files of cuda-convnet come in pairs; add its file of rates, LAYER-PARAMS.cfg")
-    if not is_file and os.path.exists(rates):
+    if not is_file and os.path.exists(rates) and not rates.endswith(".cfg"):
         raise UsageError(f"{rates}: a second argument; to train on its images: --data {shlex.quote(rates)}")
     if not is_file:
         raise UsageError(f"{rates}: follows {layers}, which is not a LAYERS.cfg of cuda-convnet; give one argument")

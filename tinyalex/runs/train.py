@@ -94,8 +94,9 @@ def train(
             log.write("test", **now, **scores, dead_relu=dead)
             log.say(f"epoch {training.epoch:.0f}  test error {result.top1_error:.2%}{top5}")
             checkpoints.monitor.dead_relus(dead)
-            trained = np.mean([metrics.read()[1] for metrics in training.epoch_metrics])
-            checkpoints.monitor.overfitting(trained, result.top1_error, len(test), training.recipe)
+            if errors := [metrics.read()[1] for metrics in training.epoch_metrics]:  # none after a resumed epoch's end
+                trained = float(np.mean(errors))
+                checkpoints.monitor.overfitting(trained, result.top1_error, len(test), training.recipe)
             checkpoints.save(tested=True)
         result = result or evaluate(
             training.network, test, dataset.mean, training.recipe, after_batch=checkpoints.stop_if_requested
