@@ -18,6 +18,7 @@ SMALL_CROP = 1 / 3  # of an image's area; 224 of 256 pixels are 77 %, 224 of 388
 UNEQUAL = 5  # times as many images of the largest class as of the smallest
 _GREY = 4  # levels, of 256, by which the colours of a pixel may differ on average in an image that counts as grey
 _SAMPLE = 128  # images looked at
+_BALANCING = "data.sampling", "learning.class_weights"  # keys of a recipe, as far as it has them
 
 
 def before_training(recipe: Recipe, dataset: Dataset, first_weights: bool = True) -> Iterator[str]:
@@ -34,7 +35,7 @@ def before_training(recipe: Recipe, dataset: Dataset, first_weights: bool = True
     lines = [
         crops(recipe.net.input, train.size),
         steps(recipe, len(train)) if first_weights else None,
-        classes(np.asarray(train.labels), dataset.words),
+        None if _balanced(recipe) else classes(np.asarray(train.labels), dataset.words),
         grey(recipe, train),
     ]
     yield from (line for line in lines if line)
@@ -73,13 +74,17 @@ def classes(labels: np.ndarray, words: list[str]) -> str | None:
     most, least = int(count.argmax()), int(count.argmin())
     if count[most] <= UNEQUAL * count[least]:
         return None
-    switches = {"data.sampling": "balanced", "learning.class_weights": "balanced"}
-    known = [f"--set {key}={value}" for key, value in switches.items() if key in RULES]
+    known = [f"--set {key}=balanced" for key in _BALANCING if key in RULES]
     remedy = f"add {' or '.join(known)}" if known and count[least] else f"add images of {words[least]}"
     return (
         f"{counted(int(count[most]), 'training image')} of {words[most]}, {count[least]:,} of {words[least]}: a net "
         f"learns to answer {words[most]} too often; {remedy}"
     )
+
+
+def _balanced(recipe: Recipe) -> bool:
+    values = (getattr(getattr(recipe, section), key, None) for section, key in (key.split(".") for key in _BALANCING))
+    return any(value not in (None, "none", "each image once") for value in values)
 
 
 def grey(recipe: Recipe, images: Images) -> str | None:
