@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from tinyalex.experiments.effect import effect
 from tinyalex.figures.race import crossing
 from tinyalex.recipes import recipe
 from tinyalex.runs import run_folder
+from tinyalex.system import progress
 from tinyalex.training import evaluation
 
 SMALL = ["net.maps=[4, 4, 4, 4, 4]", "net.hidden=8", "net.classes=2", "learning.batch=16", "learning.epochs=2"]
@@ -306,3 +308,27 @@ def test_no_top_5_error_of_few_classes(tmp_path, monkeypatch, capsys):
     assert main([*words, "--out", str(tmp_path), "--set", "net.maps=[4,4,4,4,4]", "net.hidden=8"]) == 0
     printed = capsys.readouterr().out
     assert "seed 0  normalized" in printed and "top-5" not in printed
+
+
+def test_an_experiment_says_after_each_net_how_long_the_others_take(tmp_path, monkeypatch, capsys):
+    clock = iter(range(0, 10_000, 40))
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    words = [
+        "experiment",
+        "norm",
+        "--train-images",
+        "12",
+        "--test-images",
+        "12",
+        "--epochs",
+        "1",
+        "--out",
+        str(tmp_path),
+    ]
+    small_net = ["--set", "net.maps=[4,4,4,4,4]", "net.hidden=8"]
+    assert main([*words, *small_net, "--seeds", "1"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("seed ")]
+    assert "left" in lines[0] and "left" not in lines[1]
+    assert main([*words, *small_net, "--seeds", "2"]) == 0  # the first two are not trained again
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("seed ")]
+    assert ["left" in line for line in lines] == [False, False, True, False]
