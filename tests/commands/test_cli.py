@@ -531,4 +531,4 @@ def test_closed_streams_and_ascii_encoding_do_not_end_a_command(closed, options)
 def test_abbreviated_options_are_refused(capsys):
     """The command that resumes a run leaves out --fresh; it would not recognise an abbreviation of it."""
     assert main(["train", "--fres"]) == 2
-    assert "unrecognized arguments: --fres" in capsys.readouterr().err
+    assert '--fres: no such option; did you mean "--fresh"?' in capsys.readouterr().err

@@ -88,8 +88,8 @@ def test_without_an_option_its_default_holds_each_time():
     (["bench", "--contenders", "im3col"], 'did you mean "im2col"?; see tinyalex bench --help'),
     (["train", "--devices"], "argument --devices: expected one argument; see tinyalex train --help"),
     (["train", "a", "b", "c"], "unrecognized arguments: c; see tinyalex train --help"),
-    (["predict", "--run", "r"], "required: IMAGE; see tinyalex predict --help"),
-    (["--debug", "figures"], "required: RUN; see tinyalex figures --help"),
+    (["predict", "--run", "r"], "required: IMAGE; for example tinyalex predict photo.jpg --run runs/shapes; see "),
+    (["--debug", "figures"], "required: RUN; for example tinyalex figures runs/shapes; see tinyalex figures --help"),
 ])  # fmt: skip
 def test_usage_errors_say_which_help_to_read(words, message, capsys):
     assert cli.main(words) == 2

@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from tinyalex.experiments.experiment import experiment
 from tinyalex.figures.race import crossing
 from tinyalex.recipes import recipe
 from tinyalex.runs import checkpoint, run_folder
+from tinyalex.system import progress
 from tinyalex.training import evaluation
 
 SMALL = ["net.maps=[4, 4, 4, 4, 4]", "net.hidden=8", "net.classes=2", "learning.batch=16", "learning.epochs=2"]
@@ -308,3 +310,47 @@ def test_the_command_saves_results_and_refuses_another_recipe_in_the_same_folder
     assert main(["experiment", "norm", *options, "--set", "net.hidden=16"]) == 2
     assert "the experiment here had net.hidden 8, now it is 16" in capsys.readouterr().err
     assert main(["experiment", "depth3", *options]) == 2
+
+
+def test_crops_of_images_from_which_nothing_is_cropped_are_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["experiment", "crops", "--seeds", "1", "--epochs", "1", "--train-images", "12", "--test-images", "12"]
+    assert main([*words, "--set", "net.input=32"]) == 2  # the drawn images are averaged down to 32 x 32
+    error = capsys.readouterr().err
+    assert "reads 32 x 32 pixels and the images have 32 x 32, so there is nothing to crop" in error
+    assert "such as 28" in error and not (tmp_path / "experiments").exists()
+    small_net = ["--set", "net.maps=[4,4,4,4,4]", "net.hidden=8"]
+    assert main([*words, "--set", "net.input=28", *small_net]) == 0
+
+
+def test_no_top_5_error_of_few_classes(tmp_path, monkeypatch, capsys):
+    for module in ("compare", "report"):
+        monkeypatch.setattr(f"tinyalex.experiments.{module}.shows_top5", lambda classes: False)
+    words = ["experiment", "norm", "--train-images", "24", "--test-images", "12", "--seeds", "1", "--epochs", "1"]
+    assert main([*words, "--out", str(tmp_path), "--set", "net.maps=[4,4,4,4,4]", "net.hidden=8"]) == 0
+    printed = capsys.readouterr().out
+    assert "seed 0  normalized" in printed and "top-5" not in printed
+
+
+def test_an_experiment_says_after_each_net_how_long_the_others_take(tmp_path, monkeypatch, capsys):
+    clock = iter(range(0, 10_000, 40))
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    words = [
+        "experiment",
+        "norm",
+        "--train-images",
+        "12",
+        "--test-images",
+        "12",
+        "--epochs",
+        "1",
+        "--out",
+        str(tmp_path),
+    ]
+    small_net = ["--set", "net.maps=[4,4,4,4,4]", "net.hidden=8"]
+    assert main([*words, *small_net, "--seeds", "1"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("seed ")]
+    assert "left" in lines[0] and "left" not in lines[1]
+    assert main([*words, *small_net, "--seeds", "2"]) == 0  # the first two are not trained again
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("seed ")]
+    assert ["left" in line for line in lines] == [False, False, True, False]

@@ -11,6 +11,7 @@ from PIL import Image
 from tests.support import folders
 from tests.support.figure_checks import assert_no_overlap, noise, pictures, texts
 from tinyalex import figures, randomness
+from tinyalex.cli import main
 from tinyalex.errors import StorageError
 from tinyalex.figures import wiring
 from tinyalex.network import alexnet
@@ -272,3 +273,9 @@ def test_an_exchange_for_normalization_alone_is_not_drawn_as_a_wire():
 
     assert drawn("all") == drawn("column")
     assert ("conv2", ["ReLU", "LRN", "max pool 3, stride 2"], {0: [0], 1: [1]}) in drawn("all")
+
+
+def test_a_recipe_that_takes_its_classes_from_the_data_is_drawn(tmp_path, capsys):
+    assert main(["figures", "tiny-imagenet", "--out", str(tmp_path)]) == 0
+    assert "with 1,000 classes; a run has as many as its data" in capsys.readouterr().out
+    assert (tmp_path / "tiny-imagenet.png").is_file()

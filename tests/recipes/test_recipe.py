@@ -385,7 +385,9 @@ def test_files_in_another_encoding_are_named(tmp_path, content, message):
 
 def test_a_folder_given_as_recipe_is_answered_with_the_option_that_takes_it(tmp_path):
     (tmp_path / "my run").mkdir()
-    with pytest.raises(UsageError, match="is a folder, not a recipe; to use its images, add --data '.*/my run'"):
+    with pytest.raises(
+        UsageError, match="is a folder, not a recipe; to train on its images: tinyalex train --data '.*/my run'"
+    ):
         recipe.load(tmp_path / "my run")
     (tmp_path / "my run" / "recipe.toml").write_text("")
     with pytest.raises(UsageError, match="for the recipe of a run, give '.*/my run/recipe.toml'"):

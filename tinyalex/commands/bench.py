@@ -3,7 +3,7 @@
 import math
 import shlex
 
-from tinyalex.commands.common import print_line, with_class_count
+from tinyalex.commands.common import print_line, print_warning, warn_of_slow_blas, with_class_count
 from tinyalex.commands.options import among, kernels_note, no_kernels, recipe, several, threads, user_path
 from tinyalex.errors import UsageError
 from tinyalex.recipes import recipe as recipes
@@ -60,6 +60,7 @@ def run(options):
     from tinyalex.bench.measure import measure
     from tinyalex.devices import parallel
     from tinyalex.devices.device import Device
+    from tinyalex.network import alexnet, memory
 
     if min(options.batch, options.rounds) < 1:
         raise UsageError(f"--batch {options.batch} --rounds {options.rounds}: give 1 or more for each")
@@ -68,7 +69,10 @@ def run(options):
     made = with_class_count(recipes.load(options.recipe, options.set))
     if made.net.kind == FILES:
         raise UsageError(f"{made.name}: bench measures the nets of other kinds than {FILES}; give another recipe")
-    Device(options.device, options.kernels)  # raises DeviceError before anything is started
+    device = Device(options.device, options.kernels)  # raises DeviceError before anything is started
+    if device.on_host and (line := memory.check(alexnet.describe(made.net, made.init), options.batch, "--batch ")):
+        print_warning(line)
+    warn_of_slow_blas([options.device])
     chosen, notes = contenders.choose(options.contenders, made.net.columns, options.device)
     for note in notes:
         print_line(note)

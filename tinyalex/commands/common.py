@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from tinyalex.commands import suggestion
-from tinyalex.errors import DataError, UsageError
+from tinyalex.errors import CheckpointError, DataError, UsageError
 from tinyalex.words import brief, counted
 
 
@@ -38,6 +38,14 @@ def print_warning(line):
     print_to_stderr(f"tinyalex: warning: {line}")
 
 
+def warn_of_slow_blas(devices):
+    """Print a warning if a command computes on the CPU, and its BLAS runs below what the processor can do."""
+    from tinyalex.devices import machine
+
+    if set(devices) & {"cpu"} and (line := machine.slow_blas()):
+        print_warning(line)
+
+
 def silence(stream):
     """Let a stream that is closed, or whose disk is full, drop what is and will be written to it."""
     with contextlib.suppress(OSError):  # if it is no file
@@ -50,6 +58,14 @@ def load_run(path, devices=("cpu",), kernels=True, best=False):
     """Load a run; warn on stderr about checkpoints that were skipped because they are damaged."""
     from tinyalex.runs import run_folder
 
+    if not os.path.exists(path):
+        raise CheckpointError(f"{path}: no such run; {_runs_here(path)}")
+    if (
+        os.path.isdir(path)
+        and not any(Path(path).glob("checkpoint-*"))
+        and any(map(os.path.isdir, Path(path).iterdir()))
+    ):
+        raise CheckpointError(f"{path}: holds no run; {_runs_here(path)}")
     run = run_folder.load(path, devices, kernels, best)
     for line in run.passed_over:
         print_warning(f"{line}; {run.path.name} is used")
@@ -61,6 +77,32 @@ def which_checkpoint(run):
     tested = run.metadata.get("tested") and run.metadata["errors"]
     error = f", test error {run.metadata['errors'][-1]:.2%}" if tested else ""
     return f"step {run.metadata['step']}{error}"
+
+
+def batch_that_fits(run, batch, options):
+    """Return how many of ``batch`` images a command on a run should compute at a time, so that they fit into memory.
+
+    Fewer than asked for are reported on stderr; the results differ by rounding at most.
+    """
+    from tinyalex.network import alexnet, memory
+
+    if not all(device.on_host for device in run.network.devices):
+        return batch
+    fast = options.kernels and set(options.devices) == {"cpu"}
+    fitting = memory.fits(alexnet.describe(run.recipe.net, run.recipe.init), batch, fast) or 1
+    if fitting < batch:
+        print_warning(f"memory: not enough is free for {batch} images at a time; {fitting} at a time are computed")
+    return fitting
+
+
+def _runs_here(path):
+    # What to give for a run that is not there: a run of that name, those in runs/, or how to make one.
+    inside = Path(path).glob("*/checkpoint-*.safetensors") if os.path.isdir(path) else ()
+    runs = sorted({str(file.parent) for file in [*inside, *Path("runs").glob("*/checkpoint-*.safetensors")]})
+    named = [run for run in runs if Path(run).name == Path(path).name]
+    if named or runs:
+        return f"give {' or '.join(named or runs[:4])}"
+    return "give the folder that tinyalex train --out wrote; tinyalex train makes one in runs/shapes"
 
 
 def load_dataset(data, seed, show=print_line):
@@ -180,7 +222,9 @@ def score_line(score, classes):
 
     The mean of the classes' errors is left out where all classes have as many images, as it is the top-1 error then.
     """
+    from tinyalex.training.evaluation import shows_top5
+
     differs = abs(score.mean_class_error - score.top1_error) > 1e-9
     mean = f", mean of the classes {score.mean_class_error:.2%}" if differs else ""
-    top5 = f", top-5 error {score.top5_error:.2%}" if classes > 5 else ""
+    top5 = f", top-5 error {score.top5_error:.2%}" if shows_top5(classes) else ""
     return f"test error {score.top1_error:.2%}{mean}{top5}, loss {score.loss:.4f}"

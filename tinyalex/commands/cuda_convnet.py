@@ -1,5 +1,7 @@
 """What commands share that take a pair of cuda-convnet's files, such as layers-145.cfg layer-params-145.cfg."""
 
+import os
+import shlex
 from dataclasses import replace
 
 from tinyalex.errors import UsageError
@@ -30,6 +32,8 @@ def pair(layers, rates):
         return None
     if rates is None:
         raise UsageError(f"{layers}: files of cuda-convnet come in pairs; add its file of rates, LAYER-PARAMS.cfg")
+    if not is_file and os.path.exists(rates) and not rates.endswith(".cfg"):
+        raise UsageError(f"{rates}: a second argument; to train on its images: --data {shlex.quote(rates)}")
     if not is_file:
         raise UsageError(f"{rates}: follows {layers}, which is not a LAYERS.cfg of cuda-convnet; give one argument")
     return description.read(layers, rates)

@@ -7,6 +7,8 @@ from tinyalex.commands.options import DATA, among, machine, several, test_share,
 from tinyalex.errors import CheckpointError, DataError, UsageError
 from tinyalex.recipes import recipe as recipes
 
+CLASSES = 1000  # of a recipe that takes their number from the data
+
 
 def options(command):
     """Add the command's options to its parser."""
@@ -131,7 +133,10 @@ def _recipe(options, out):
         raise UsageError(
             f"--only {min(unavailable)}: of a recipe only the architecture can be drawn; give the folder of a run"
         )
-    recipe = with_class_count(recipes.load(name))
-    figure, line = of_recipe(recipe)
+    recipe, note = recipes.load(name), ""
+    if not recipe.net.classes and recipe.data.set != "shapes":
+        recipe = recipes.with_classes(recipe, CLASSES)
+        note = f" (with {CLASSES:,} classes; a run has as many as its data)"
+    figure, line = of_recipe(with_class_count(recipe))
     figures.save(figure, out / f"{recipe.name}.png")
-    yield out / f"{recipe.name}.png", line
+    yield out / f"{recipe.name}.png", line + note

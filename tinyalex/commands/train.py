@@ -9,6 +9,7 @@ from tinyalex.commands.common import (
     print_if_possible,
     print_line,
     score_line,
+    warn_of_slow_blas,
     with_data,
 )
 from tinyalex.commands.cuda_convnet import load_recipe
@@ -103,7 +104,6 @@ def run(options):
     from tinyalex.devices.device import Device
     from tinyalex.experiments import footnote3
     from tinyalex.gallery.gallery import QUICK, Gallery
-    from tinyalex.network import alexnet, memory
     from tinyalex.ranks import launch
     from tinyalex.runs import checkpoint, finetune, retention, run_folder
     from tinyalex.runs import train as runs_train
@@ -112,7 +112,8 @@ def run(options):
     recipe = with_data(load_recipe(options.recipe, options.rates, overrides), options.data, options.test_share)
     world = options.world
     options.devices = launch.own_devices(options.devices, world)
-    on_host = [Device(name, options.kernels).on_host for name in options.devices]  # DeviceError now, not after the data
+    for name in options.devices:
+        Device(name, options.kernels)  # raises DeviceError now, not after the data is loaded
     if options.footnote_3 and recipe.net.kind == FILES and (own := recipe.learning.phases[:1]) and own[0].lr_mult:
         raise UsageError(
             f"--footnote-3: replaces the phases, of which the first has lr_mult for {', '.join(own[0].lr_mult)}; "
@@ -136,9 +137,8 @@ def run(options):
     if world.size > 1:
         devices = f"{world.size} ranks, {devices}"
     show(f"{describe_dataset(dataset)}; results go to {out}; {devices}, seed {options.seed}")
-    at_once = recipe.learning.images_at_once(world.size)
-    if all(on_host) and (line := memory.warning(alexnet.describe(recipe.net, recipe.init), at_once)):
-        show(f"warning: {line}")
+    if world.leads:
+        warn_of_slow_blas(options.devices)
     resume_options = ResumeOptions(
         options.fresh, options.change, options.exact, options.weak_signal, 60 * options.save_every, _command(options),
         options.init_from,

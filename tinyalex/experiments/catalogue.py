@@ -202,6 +202,16 @@ COMPARISONS = {
 }
 
 
+def check_images(name, recipe, size):
+    """Raise a UsageError if a comparison of crops gets images of ``size`` pixels from which nothing is cropped."""
+    if name == "crops" and size <= recipe.net.input:
+        raise UsageError(
+            f"experiment crops: the net reads {recipe.net.input} x {recipe.net.input} pixels and the images have "
+            f"{size} x {size}, so there is nothing to crop; prepare larger images, or give a --recipe whose net.input "
+            f"is smaller, such as {size * 7 // 8}"
+        )
+
+
 def find(name, recipe):
     """Return a comparison and the recipes of its nets.
 

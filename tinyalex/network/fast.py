@@ -7,6 +7,7 @@ A layer without a fast form runs as it is written, between copies to its layout 
 
 import functools
 import math
+import tracemalloc
 from typing import NamedTuple
 
 import numpy as np
@@ -452,6 +453,31 @@ class FastStage:
             [slice(low, min(low + size, share.stop)) for low in range(share.start, share.stop, size)]
             for share in shares
         ], size
+
+    def memory(self, count):
+        """Return the bytes that a batch of ``count`` images takes here, all workers together; nothing is computed."""
+        shares, size = self.shares(count)
+        forms, first, block = self._measured(size)
+        return forms + sum(first + (len(share) - 1) * block for share in shares)
+
+    @functools.cache  # noqa: B019 - a handful of sizes
+    def _measured(self, size):
+        # Bytes of the forms, and of a worker's first block with its scratch and of another block. The arrays are made
+        # and counted; the system gives them memory only when they are written to.
+        started = not tracemalloc.is_tracing()
+        if started:
+            tracemalloc.start(1)
+        try:
+            sizes, probe = [tracemalloc.get_traced_memory()[0]], FastStage(self.stage, self.shapes, None, self.dtype)
+            worker = _Worker(self.stage, probe._columns, self._inputs, self.dtype)
+            for number in range(3):
+                sizes.append(tracemalloc.get_traced_memory()[0])
+                if number < 2:
+                    worker.block(size, number)
+        finally:
+            if started:
+                tracemalloc.stop()
+        return [int(each) for each in np.diff(sizes)]
 
     def _run(self, function):
         # Run function(worker, slice of the batch, Batch, blocks) for all blocks.

@@ -187,6 +187,23 @@ RULES: dict[str, Rule] = {
 }
 
 
+SYNONYMS = {  # names of settings in other programs
+    **dict.fromkeys(("lr", "learning_rate", "eta", "rate", "lr0", "base_lr"), "learning.rate"),
+    **dict.fromkeys(("batch_size", "batchsize", "bs", "b", "minibatch", "train_batch_size"), "learning.batch"),
+    **dict.fromkeys(("num_epochs", "n_epochs", "max_epochs", "epoch"), "learning.epochs"),
+    **dict.fromkeys(("wd", "decay", "l2"), "learning.weight_decay"),
+    **dict.fromkeys(("scheduler", "lr_scheduler", "lr_schedule"), "learning.schedule"),
+    **dict.fromkeys(("warmup_epochs", "lr_warmup"), "learning.warmup"),
+    **dict.fromkeys(("num_classes", "n_classes", "nclasses", "nc"), "net.classes"),
+    **dict.fromkeys(("img_size", "image_size", "input_size", "crop_size", "imgsz"), "net.input"),
+    **dict.fromkeys(("drop", "dropout_rate"), "net.dropout"),
+    **dict.fromkeys(("fliplr", "horizontal_flip", "hflip"), "data.flip"),
+    **dict.fromkeys(("color", "color_jitter", "colour_jitter"), "data.colour"),
+    **dict.fromkeys(("val_split", "test_split", "validation_split"), "data.test_share"),
+    **dict.fromkeys(("dataset", "data"), "data.set"),
+}
+
+
 def check(key: str, value: Any) -> Any:
     """Check a value of a recipe key and convert it (lists to tuples, rates to floats).
 
@@ -206,6 +223,9 @@ def check(key: str, value: Any) -> Any:
 def unknown(key: str, candidates: Iterable[str] = RULES, what: str = "key") -> UsageError:
     """Make the UsageError for a name that is not among the candidates; its message names a similar one, or all."""
     remedy = did_you_mean(key, candidates)
-    if candidates is RULES and remedy.count(",") > 40:  # no such section either
+    other = SYNONYMS.get(key.rpartition(".")[2].lower().replace("-", "_"))
+    if candidates is RULES and other:
+        remedy = f'; did you mean "{other}"?'
+    elif candidates is RULES and remedy.count(",") > 40:  # no such section either
         remedy = "; give a key of net, init, data or learning, such as learning.rate"
     return UsageError(f"{key}: no such {what}{remedy}")

@@ -78,7 +78,7 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def _no_recipe(name: str) -> UsageError:
     if Path(name).is_dir():
-        data = f"to use its images, add --data {shlex.quote(name)}"
+        data = f"to train on its images: tinyalex train --data {shlex.quote(name)}"
         if (Path(name) / "recipe.toml").is_file():
             data = f"for the recipe of a run, give {shlex.quote(str(Path(name) / 'recipe.toml'))}"
         return UsageError(f"{name}: is a folder, not a recipe; {data}")
