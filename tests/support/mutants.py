@@ -474,7 +474,8 @@ PLACES = {
         "columns: layers run backward in forward order": ("in reversed(column)", "in column"),
     },
     "network.alexnet:alexnet": {
-        "net: conv3 pads nothing": ("kernel // 2 - padding_less", "kernel // 2 - (number == 3 or padding_less)"),
+        "net: conv3 pads nothing": ("pad=net.padding[number - 1]", "pad=net.padding[number - 1] * (number != 3)"),
+        "net: norm before the pool where it should be after": ('"pool-norm"', '"pool, norm"'),
     },
     "network.cifar10:cifar10_local": {
         "net: footnote 3's normalization with the paper's k": ("k=1.0, alpha=1e-3", "alpha=1e-3"),
@@ -496,7 +497,9 @@ PLACES = {
         ),
     },
     "network.layout:NetBuilder.norm": {
-        "net: LRN crosses the columns": ("groups=self.columns_per_device", "groups=1"),
+        "net: LRN crosses the columns": ("1 if across else self.columns_per_device", "1"),
+        "net: LRN stops at the column where it should cross": ("1 if across else ", ""),
+        "net: both columns keep column a's maps after LRN": ("column * own[column][-1]", "0"),
         "net: LRN of the paper in the 2012 net": ("average=average", "average=average and self.columns_per_device > 1"),
     },
     "network.layout:NetBuilder.dropout": {

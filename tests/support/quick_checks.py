@@ -211,6 +211,17 @@ def all_forms_agree():
     assert all(np.array_equal(two[name], fake[name]) for name in two)
 
 
+def columns_normalize_together_where_told():
+    net = replace(SMALL, norm="paper", norm_alpha=0.01, norm_window="all", norm_order="pool-norm")
+    images, labels = batch(3)
+    grouped, two = (gradients(network(devices, net=net), images, labels) for devices in (["cpu"], ["cpu", "cpu"]))
+    same(grouped, two, 1e-12)
+    apart = gradients(network(["cpu"], net=replace(net, norm_window="column")), images, labels)
+    assert abs(apart["loss"] - grouped["loss"]) > 1e-9
+    names = [layer.name for _, layer in alexnet.describe(net).layers()]
+    assert names[1:4] == ["relu1", "pool1", "norm1"]
+
+
 def winograd_is_im2col():
     for c, o, k, s, p, groups in ((2, 3, 11, 4, 2, 1), (4, 6, 5, 1, 2, 2), (3, 2, 3, 1, 1, 1)):
         mine, its = (
@@ -438,6 +449,7 @@ CHECKS = [
     nets_of_footnote_3_are_those_of_2012,
     columns_see_each_other_where_the_paper_says,
     columns_join_in_order,
+    columns_normalize_together_where_told,
     winograd_is_im2col,
     convolutions_in_blocks_are_im2col,
     fast_stages_sum_all_blocks,
