@@ -47,9 +47,9 @@ class Report(NamedTuple):
     stored : int
         Bytes in the file.
     pruned, quantized : float
-        ||W - W'|| / ||W|| after pruning, and after pruning and quantization.
+        ``||W - W'|| / ||W||`` after pruning, and after pruning and quantization.
     largest : float
-        The largest |W - W'| after both, over the largest |W|.
+        The largest ``|W - W'|`` after both, over the largest ``|W|``.
     """
 
     layer: str
