@@ -89,6 +89,7 @@ def command(root, scratch, name, values, extra=()):
         "train": {"recipe": str(root / "killed.toml"), "--data": data, "--epochs": "1", "--out": f"{scratch}/run"},
         "evaluate": {"runs": run, "--data": data},
         "predict": {"images": str(root / "image.png"), "--run": run, "--picture": f"{scratch}/photo.png"},
+        "explain": {"image": str(root / "image.png"), "--run": run, "--out": f"{scratch}/photo.png"},
         "summary": {"recipe": "shapes"},
         "gradcheck": {"what": "relu"},
         "figures": {"runs": run, "--only": "curves", "--out": f"{scratch}/figures"},

@@ -11,6 +11,7 @@ from tinyalex.commands import (  # fmt: skip
     doctor,
     evaluate,
     experiment,
+    explain,
     export,
     figures,
     gradcheck,
@@ -22,5 +23,6 @@ from tinyalex.commands import (  # fmt: skip
 )
 
 ALL = (
-    prepare, verify, train, evaluate, predict, summary, gradcheck, figures, experiment, export, convert, bench, doctor,
+    prepare, verify, train, evaluate, predict, explain, summary, gradcheck, figures, experiment, export, convert, bench,
+    doctor,
 )  # fmt: skip
