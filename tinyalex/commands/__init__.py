@@ -17,12 +17,13 @@ from tinyalex.commands import (  # fmt: skip
     gradcheck,
     predict,
     prepare,
+    report,
     summary,
     train,
     verify,
 )
 
 ALL = (
-    prepare, verify, train, evaluate, predict, explain, summary, gradcheck, figures, experiment, export, convert, bench,
-    doctor,
+    prepare, verify, train, evaluate, report, predict, explain, summary, gradcheck, figures, experiment, export,
+    convert, bench, doctor,
 )  # fmt: skip

@@ -7,7 +7,6 @@ import numpy as np
 from tinyalex.commands.common import load_run, print_line
 from tinyalex.commands.options import RUN, kernels_note, machine, no_kernels, user_path
 from tinyalex.errors import DataError, UsageError
-from tinyalex.explain.receptive_field import Field
 from tinyalex.words import did_you_mean
 
 _LARGEST = 64 << 20  # bytes of a file
@@ -90,6 +89,8 @@ def run(options):
 
 
 def _of_occlusion(found, name):
+    from tinyalex.explain.receptive_field import Field
+
     row, column = np.unravel_index(found.covered.argmin(), found.covered.shape)
     top, left = found.tops[row], found.lefts[column]
     lowest = _rectangle(Field(top, left, top + found.patch, left + found.patch))

@@ -1,9 +1,10 @@
 """Train a network, or resume a run that was stopped."""
 
+import functools
 import shlex
 from pathlib import Path
 
-from tinyalex.commands.common import describe_dataset, load_dataset, print_if_possible, score_line, with_data
+from tinyalex.commands.common import describe_dataset, load_dataset, load_run, print_if_possible, score_line, with_data
 from tinyalex.commands.cuda_convnet import load_recipe
 from tinyalex.commands.options import (
     DATA,
@@ -31,8 +32,8 @@ def options(command):
         "--out",
         type=user_path,
         metavar="RUN",
-        help="folder for the log, the checkpoints and the pictures; a run that was stopped there is resumed "
-        "(default: runs/RECIPE)",
+        help="folder for the log, the checkpoints, the pictures and the report; a run that was stopped there is "
+        "resumed (default: runs/RECIPE)",
     )
     command.add_argument(
         "--epochs",
@@ -87,6 +88,7 @@ def run(options):
     from tinyalex.experiments import footnote3
     from tinyalex.gallery.gallery import QUICK, Gallery
     from tinyalex.network import alexnet, memory
+    from tinyalex.report import pages
     from tinyalex.runs import checkpoint, finetune, retention, run_folder
     from tinyalex.runs import train as runs_train
 
@@ -99,7 +101,7 @@ def run(options):
     if out.exists() and not out.is_dir():
         raise StorageError(f"{out}: is a file; give a folder as --out")
     for folder in [out / stage for stage in footnote3.STAGES] if options.footnote_3 else [out]:
-        run_folder.check_files(folder, QUICK)  # raises StorageError now, not after days of training
+        run_folder.check_files(folder, QUICK, [pages.NAME])  # raises StorageError now, not after days of training
     first_run = out / footnote3.STAGES[0] if options.footnote_3 else out
     if options.init_from and not any(first_run.glob("checkpoint-*")):
         finetune.read(options.init_from)  # raises CheckpointError now, before the data set is loaded
@@ -116,7 +118,15 @@ def run(options):
         options.init_from,
     )  # fmt: skip
     train = footnote3.train if options.footnote_3 else runs_train.train
-    result = train(recipe, dataset, out, options.devices, options.seed, show, resume_options, kernels=options.kernels)
+    progress = pages.Progress(show, _command(options))
+    try:
+        result = train(
+            recipe, dataset, out, options.devices, options.seed, show, resume_options,
+            kernels=options.kernels, after_epoch=progress,
+        )  # fmt: skip
+    except Exception as error:
+        progress.stopped(str(error))
+        raise
     last_run = out / footnote3.STAGES[-1] if options.footnote_3 else out
     for path, reason in retention.pinned(checkpoint.by_step(last_run)).items():
         show(f"{path} is kept: {reason}")
@@ -127,6 +137,12 @@ def run(options):
     for reason, paths in missing.items():
         again = shlex.join(["tinyalex", "figures", str(last_run)])
         show(f"warning: not drawn: {', '.join(map(str, paths))} ({reason}); to draw them later: {again}")
+    load = functools.partial(load_run, last_run, options.devices, options.kernels)
+    if reason := progress.finished(last_run, dataset, load):
+        again = shlex.join(["tinyalex", "report", str(last_run)])
+        show(f"warning: {last_run / pages.NAME}: {reason}; to write it again: {again}")
+    else:
+        show(f"report: {last_run / pages.NAME}")
 
 
 def _draw(gallery, names, folder):

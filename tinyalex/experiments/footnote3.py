@@ -24,7 +24,7 @@ STAGES = ("1-four-fifths", "2-all", "3-lower-rates")
 EPOCHS = 10  # at each of the two lower rates of stage 3
 
 
-def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, options=None, kernels=True):
+def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, options=None, kernels=True, after_epoch=None):
     """Train a network in the three stages; the parameters are those of `tinyalex.runs.train.train`.
 
     ``learning.epochs`` limits each of the first two stages. The first ends after ``learning.patience`` epochs without a
@@ -37,7 +37,8 @@ def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, options=No
     """
     folders = [Path(out) / stage for stage in STAGES]
     four, fifth = (Subset(dataset.train, indices) for indices in fifths(dataset))
-    common, options = {"devices": devices, "seed": seed, "show": show, "kernels": kernels}, options or ResumeOptions()
+    common = {"devices": devices, "seed": seed, "show": show, "kernels": kernels, "after_epoch": after_epoch}
+    options = options or ResumeOptions()
 
     show(f"{folders[0]}: {counted(len(four), 'image')}, until the error on {len(fifth):,} others stops improving")
     validated = part(dataset, four, fifth)

@@ -4,7 +4,7 @@ from tinyalex.network.columns import Stage
 from tinyalex.network.network import Network
 
 
-def replicas(network: Network, gradients: bool = False) -> list[Stage]:
+def replicas(network: Network, gradients: bool = False, count: int | None = None) -> list[Stage]:
     """Return the readable stages of a built network, with saved arrays and byte counts of their own.
 
     Parameters
@@ -14,6 +14,8 @@ def replicas(network: Network, gradients: bool = False) -> list[Stage]:
     gradients : bool
         Whether backward is going to run: every layer then gets an array for its parameters' gradients, and the first
         layer computes the gradient of the image.
+    count : int, optional
+        Only so many stages, from the first on.
 
     Returns
     -------
@@ -21,7 +23,7 @@ def replicas(network: Network, gradients: bool = False) -> list[Stage]:
         Run them in order with `Stage.forward`, within `Network.step`.
     """
     network.require_arrays()
-    stages = [stage.replica() for stage in network.stages]
+    stages = [stage.replica() for stage in network.stages[:count]]
     for stage in stages if gradients else ():
         for device, column in zip(network.devices, stage.columns, strict=True):
             for layer in column:

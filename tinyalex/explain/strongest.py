@@ -136,8 +136,8 @@ def unit_gradient(network: Network, image: np.ndarray, unit: Unit) -> np.ndarray
     """
     network.require_arrays()
     image, devices = np.asarray(image, network.dtype), network.devices
-    stages = replicas(network, gradients=True)
     number, index, depth, first, _ = next(_positions(network, unit.layer))
+    stages = replicas(network, gradients=True, count=number + 1)
     with network.step():
         xs = _on_devices(network, image)
         for stage in stages[:number]:

@@ -76,17 +76,7 @@ class Gallery:
         return of_recipe(recipes.load(self.folder / run_folder.RECIPE))
 
     def _kernels(self):
-        columns = {
-            name.split("/")[0][len("conv1") :]: device.get(value)
-            for name, device, value in self.run.network.tensors()
-            if name.startswith("conv1") and name.endswith("/W")
-        }
-        if len(columns) == 1:
-            return kernels(columns), f"colourfulness {np.nanmean(colourfulness(*columns.values())):.2f}"
-        found = specialisation(columns)
-        means = ", ".join(f"column {name} {mean:.2f}" for name, mean in found.means.items())
-        chance = f"below {found.by_chance:.2f} in 95 % of random splits of the same kernels"
-        return kernels(columns), f"colourfulness: {means}; difference {found.difference:.2f} ({chance})"
+        return first_kernels(self.run.network)
 
     def _panel(self):
         images, labels, inputs = self._test_images(8)
@@ -204,6 +194,28 @@ def of_recipe(recipe):
     crossing = exchanged(network, 1)
     exchange = f", {crossing:,} bytes per image are exchanged between the columns" if crossing else ""
     return architecture(network), f"{count:,} parameters{exchange}"
+
+
+def first_kernels(network):
+    """Draw the kernels of a network's first convolution.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+    line : str
+        How colourful they are.
+    """
+    columns = {
+        name.split("/")[0][len("conv1") :]: device.get(value)
+        for name, device, value in network.tensors()
+        if name.startswith("conv1") and name.endswith("/W")
+    }
+    if len(columns) == 1:
+        return kernels(columns), f"colourfulness {np.nanmean(colourfulness(*columns.values())):.2f}"
+    found = specialisation(columns)
+    means = ", ".join(f"column {name} {mean:.2f}" for name, mean in found.means.items())
+    chance = f"below {found.by_chance:.2f} in 95 % of random splits of the same kernels"
+    return kernels(columns), f"colourfulness: {means}; difference {found.difference:.2f} ({chance})"
 
 
 def _flat(images):

@@ -147,7 +147,7 @@ def hold(folder: str | Path) -> contextlib.AbstractContextManager[None]:
     return lock.hold(folder, "training", "--out")
 
 
-def check_files(folder: str | Path, pictures: Iterable[str] = ()) -> None:
+def check_files(folder: str | Path, pictures: Iterable[str] = (), pages: Iterable[str] = ()) -> None:
     """Check that no file that training writes in a folder is somebody else's; nothing is written to a new folder.
 
     Parameters
@@ -155,6 +155,8 @@ def check_files(folder: str | Path, pictures: Iterable[str] = ()) -> None:
     folder : str or Path
     pictures : iterable of str
         Names of the pictures that are going to be drawn there, without ".png".
+    pages : iterable of str
+        Names of other files that are going to be written there.
 
     Raises
     ------
@@ -171,7 +173,7 @@ def check_files(folder: str | Path, pictures: Iterable[str] = ()) -> None:
                     ownership.check(path)
             except CheckpointError:
                 ownership.check(path)
-    for name in (RECIPE, LOG, *(f"{picture}.png" for picture in pictures)):
+    for name in (RECIPE, LOG, *(f"{picture}.png" for picture in pictures), *pages):
         ownership.check(Path(folder) / name)
 
 

@@ -32,6 +32,7 @@ def train(
     options: ResumeOptions | None = None,
     stop_condition: Callable[[Training], bool] | None = None,
     kernels: bool = True,
+    after_epoch: Callable[[Path], object] | None = None,
 ) -> Score:
     """Train a network, or resume the run in `out`, and write a log and checkpoints there.
 
@@ -50,6 +51,8 @@ def train(
         Called as ``stop_condition(training)`` before each epoch; training ends there if it returns True.
     kernels : bool
         As in `Network.build`.
+    after_epoch : callable, optional
+        Called as ``after_epoch(out)`` when training begins and when an epoch has been tested and saved.
 
     Returns
     -------
@@ -69,6 +72,8 @@ def train(
         checkpoints = CheckpointManager(training, out, log, stop, options, origin)
         stack.enter_context(checkpoints.saved_on_data_error())
         stack.enter_context(explain_divergence(training, out, log))
+        after_epoch = after_epoch or (lambda folder: None)
+        after_epoch(out)
         while not _finished(training, stop_condition):
             tested_epochs, trained_epochs = len(training.errors), training.step // training.steps_per_epoch
             if tested_epochs == trained_epochs:  # else the run was stopped between an epoch and its test
@@ -87,6 +92,7 @@ def train(
             log.say(f"epoch {training.epoch:.0f}  test error {result.top1_error:.2%}{top5}")
             checkpoints.monitor.dead_relus(dead)
             checkpoints.save(tested=True)
+            after_epoch(out)
         result = result or evaluate(
             training.network, test, dataset.mean, training.recipe, after_batch=checkpoints.stop_if_requested
         )
