@@ -13,7 +13,7 @@ from tinyalex.cli import main
 from tinyalex.datasets.loading.loader import prepare_image
 from tinyalex.datasets.picture import square
 from tinyalex.explain.crop import crop_of
-from tinyalex.explain.occlusion import occlusion
+from tinyalex.explain.occlusion import Occlusion, occlusion
 from tinyalex.explain.saliency import saliency
 from tinyalex.explain.strongest import main_part, strongest_units, unit_gradient
 from tinyalex.figures.explanation import salient
@@ -67,6 +67,9 @@ def test_overlay_is_orange_where_positive_and_blue_where_negative():
     assert len(set(shown[0, 2])) == 1 and (shown[0, 2] == shown[1, 1]).all()
     assert shown[0, 2, 0] < shown[1, 0, 0] < 213 or shown[1, 0, 2] < shown[0, 2, 2]
     assert (figures.overlay(image, np.zeros((2, 3))) == shown[0, 2]).all()
+    hardly = Occlusion(1, 1, None, None, 0.8, None, np.full((2, 3), 0.001))
+    assert figures.needed(hardly) == pytest.approx(0.04)
+    assert figures.needed(hardly._replace(drop=np.array([[0.1, -0.3]]))) == 0.3
 
 
 @pytest.mark.parametrize("classes", [2, 7])
@@ -82,7 +85,7 @@ def test_the_explanation_shows_its_images_and_texts(folder, classes, shape):
     figure = figures.explanation(picture, (2, 1, 18, 18), crop, p, words, 0, found, gradient, patches, "conv5")
     shown = [image.get_array() for image in figure.axes[0].images]
     np.testing.assert_array_equal(shown[1], crop)
-    np.testing.assert_array_equal(shown[2], figures.overlay(crop, found.drop))
+    np.testing.assert_array_equal(shown[2], figures.overlay(crop, found.drop, figures.needed(found)))
     np.testing.assert_array_equal(shown[3], figures.overlay(crop, gradient, salient(gradient)))
     np.testing.assert_array_equal(shown[0][2:18, 1:18], picture[2:18, 1:18])
     assert (shown[0][18:] >= picture[18:]).all() and len(shown) == 10

@@ -18,6 +18,7 @@ from tinyalex.errors import StorageError
 from tinyalex.report import elements, pages, progress, results
 from tinyalex.runs import run_folder
 from tinyalex.runs.train import train
+from tinyalex.system import ownership
 from tinyalex.training import evaluation
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
@@ -231,7 +232,7 @@ def test_the_page_is_written_as_the_run_goes(tmp_path, monkeypatch):
 
     def observed(folder):
         write(folder)
-        seen.append(Page((folder / pages.NAME).read_bytes()))
+        seen.append(Page((folder / run_folder.REPORT).read_bytes()))
 
     train(small(), two(), tmp_path / "run", show=quiet, after_epoch=observed)
     assert [re.search(r"(\d) of 3 epochs", page.text)[1] for page in seen] == ["0", "1", "2", "3"]
@@ -244,11 +245,11 @@ def test_the_page_is_written_as_the_run_goes(tmp_path, monkeypatch):
     for page, record in zip(seen[1:], tests, strict=True):
         assert f"{100 * record['top1_error']:.2f} % test error" in page.text
     write(tmp_path)  # another stage begins: the one before it has ended
-    page = Page((tmp_path / "run" / pages.NAME).read_bytes())
+    page = Page((tmp_path / "run" / run_folder.REPORT).read_bytes())
     assert ("meta", "http-equiv", "refresh") not in page.attributes and "Stopped" not in page.text
     write(tmp_path / "run")
     write.stopped("interrupted; to resume: tinyalex train again")
-    page = Page((tmp_path / "run" / pages.NAME).read_bytes())
+    page = Page((tmp_path / "run" / run_folder.REPORT).read_bytes())
     assert ("meta", "http-equiv", "refresh") not in page.attributes and "Stopped: interrupted; to resume" in page.text
 
 
@@ -256,13 +257,13 @@ def test_failing_to_write_the_page_ends_no_run(tmp_path, monkeypatch):
     lines = []
 
     def put(run):
-        (tmp_path / "run" / pages.NAME).unlink()
-        (tmp_path / "run" / pages.NAME).write_text("mine")
+        (tmp_path / "run" / run_folder.REPORT).unlink()
+        (tmp_path / "run" / run_folder.REPORT).write_text("mine")
 
     after(monkeypatch, 3, put)
     write = pages.Progress(lines.append, "again")
     train(small(epochs=2), two(), tmp_path / "run", show=quiet, after_epoch=write)
-    assert (tmp_path / "run" / pages.NAME).read_text() == "mine"
+    assert (tmp_path / "run" / run_folder.REPORT).read_text() == "mine"
     assert len(lines) == 1 and "was changed after tinyalex wrote it" in lines[0] and "training continues" in lines[0]
     monkeypatch.setattr(pages, "page", lambda *_: 1 / 0)
     assert write.finished(tmp_path / "run", two(), quiet) == "ZeroDivisionError: division by zero"
@@ -274,7 +275,7 @@ def test_other_errors_of_a_run_are_written_too(tmp_path, monkeypatch):
     write(tmp_path)
     monkeypatch.setattr(progress, "units", lambda run: 1 / 0)
     write.stopped("a reason <b>")
-    page = Page((tmp_path / pages.NAME).read_bytes())
+    page = Page((tmp_path / run_folder.REPORT).read_bytes())
     assert "Stopped: a reason <b>" in page.text and "Not shown: ZeroDivisionError" in page.text
 
 
@@ -339,8 +340,28 @@ def test_a_page_of_somebody_else_is_not_replaced(copied, capsys):
     assert main(["report", str(copied)]) == 7
     assert "report.html: exists and was not made by tinyalex" in capsys.readouterr().err
     with pytest.raises(StorageError):
-        run_folder.check_files(copied, (), [pages.NAME])
+        run_folder.check_files(copied, (), [run_folder.REPORT])
     assert (copied / "report.html").read_text() == "mine"
+
+
+def test_a_page_is_recognised_in_a_run_that_was_copied_without_its_marker(copied):
+    assert main(["report", str(copied)]) == 0
+    (copied / ownership.MARKER).unlink()
+    run_folder.check_files(copied, (), [run_folder.REPORT])
+    assert ownership.is_ours(copied / "report.html")
+    (copied / ownership.MARKER).unlink()
+    page = (copied / "report.html").read_bytes()
+    for changed in (
+        page.replace(b"Where it stands", b"Where it lies"),
+        page + b" ",
+        page[:-9],
+        b"",
+        b"<!-- tinyalex -->",
+    ):
+        (copied / "report.html").write_bytes(changed)
+        assert not ownership.is_page(copied / "report.html")
+    with pytest.raises(StorageError):
+        run_folder.check_files(copied, (), [run_folder.REPORT])
 
 
 @pytest.mark.parametrize("words, code, message", [

@@ -5,7 +5,7 @@ from pathlib import Path
 from tinyalex.commands.common import check_classes, load_dataset_of_run, load_run, print_line, print_warning
 from tinyalex.commands.options import DATA, machine, test_share, user_path
 from tinyalex.errors import CheckpointError, DataError, UsageError
-from tinyalex.report import AMONG, NAME, TEST_IMAGES
+from tinyalex.report import AMONG, TEST_IMAGES
 
 
 def options(command):
@@ -23,7 +23,7 @@ def options(command):
         "--out",
         type=user_path,
         metavar="FILE",
-        help=f"the page, a name that ends in .html (default: {NAME} in the first run's folder)",
+        help="the page, a name that ends in .html (default: report.html in the first run's folder)",
     )
     command.add_argument(
         "--test-images",
@@ -56,7 +56,7 @@ def run(options):
             raise CheckpointError(f"{folder}: no such folder; give the folder of a run")
         if not run_folder.read_log(folder) and not any(folder.glob("checkpoint-*")):
             raise CheckpointError(f"{folder}: has neither a log nor a checkpoint; give the folder of a run")
-    marked, out = options.out is None, Path(options.out or folders[0] / NAME)
+    marked, out = options.out is None, Path(options.out or folders[0] / run_folder.REPORT)
     if out.suffix.lower() not in (".html", ".htm"):
         raise UsageError(f"--out {out}: a page is written; give a name that ends in .html")
     if marked:

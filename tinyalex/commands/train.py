@@ -101,7 +101,9 @@ def run(options):
     if out.exists() and not out.is_dir():
         raise StorageError(f"{out}: is a file; give a folder as --out")
     for folder in [out / stage for stage in footnote3.STAGES] if options.footnote_3 else [out]:
-        run_folder.check_files(folder, QUICK, [pages.NAME])  # raises StorageError now, not after days of training
+        run_folder.check_files(
+            folder, QUICK, [run_folder.REPORT]
+        )  # raises StorageError now, not after days of training
     first_run = out / footnote3.STAGES[0] if options.footnote_3 else out
     if options.init_from and not any(first_run.glob("checkpoint-*")):
         finetune.read(options.init_from)  # raises CheckpointError now, before the data set is loaded
@@ -140,9 +142,9 @@ def run(options):
     load = functools.partial(load_run, last_run, options.devices, options.kernels)
     if reason := progress.finished(last_run, dataset, load):
         again = shlex.join(["tinyalex", "report", str(last_run)])
-        show(f"warning: {last_run / pages.NAME}: {reason}; to write it again: {again}")
+        show(f"warning: {last_run / run_folder.REPORT}: {reason}; to write it again: {again}")
     else:
-        show(f"report: {last_run / pages.NAME}")
+        show(f"report: {last_run / run_folder.REPORT}")
 
 
 def _draw(gallery, names, folder):

@@ -11,6 +11,7 @@ import numpy as np
 from tinyalex.errors import ShapeError
 from tinyalex.explain.replicas import replicas
 from tinyalex.labels import check as check_labels
+from tinyalex.network.columns import Stage
 from tinyalex.network.network import Network
 
 
@@ -62,7 +63,7 @@ def input_gradient(network: Network, images: np.ndarray, classes: Sequence[int],
     return gradient
 
 
-def _gradient(network, stages, images, classes):
+def _gradient(network: Network, stages: list[Stage], images: np.ndarray, classes: np.ndarray) -> np.ndarray:
     devices = network.devices
     uploaded = {device: device.to_device(images) for device in dict.fromkeys(devices)}
     xs = [uploaded[device] for device in devices]
@@ -74,7 +75,8 @@ def _gradient(network, stages, images, classes):
         dys = [device.put(one), *[None] * (len(devices) - 1)]
     for stage in reversed(stages):
         dys = stage.backward(dys, devices)
-    return sum(device.get(dy) for device, dy in zip(devices, dys, strict=True) if dy is not None)
+    gradients = [device.get(dy) for device, dy in zip(devices, dys, strict=True) if dy is not None]
+    return sum(gradients[1:], start=gradients[0])  # of the columns that read the image
 
 
 def saliency(network: Network, images: np.ndarray, classes: Sequence[int], batch: int = 16) -> np.ndarray:

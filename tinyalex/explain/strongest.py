@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tinyalex.devices.device import Array
 from tinyalex.devices.parallel import ranges
 from tinyalex.errors import ShapeError, UsageError
 from tinyalex.explain.receptive_field import Field, receptive_field
@@ -215,13 +216,13 @@ def _on_devices(network: Network, image: np.ndarray) -> list:
 
 def _outputs(network: Network, image: np.ndarray, name: str) -> list[tuple[Layer, np.ndarray]]:
     # For each column the convolution, and its output (h, w, maps) after the nonlinearity that follows it.
-    stages, kept = replicas(network), []
+    stages, kept = replicas(network), list[tuple[Layer, np.ndarray]]()
     wanted = {  # the replica that computes the output, and the network's convolution
         id(stages[number].columns[index][depth - 1]): layer
         for number, index, depth, _, layer in _positions(network, name)
     }
 
-    def keep(layer, y):
+    def keep(layer: Layer, y: Array) -> None:
         if id(layer) in wanted:
             kept.append((wanted[id(layer)], layer.device.get(y)[0].copy()))
 

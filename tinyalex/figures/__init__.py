@@ -8,7 +8,7 @@ this package is imported.
 from tinyalex.figures.architecture import architecture
 from tinyalex.figures.colourfulness import colourfulness, specialisation
 from tinyalex.figures.contact_sheet import mosaic
-from tinyalex.figures.explanation import explanation, heat_maps, overlay, salient
+from tinyalex.figures.explanation import explanation, heat_maps, needed, overlay, salient
 from tinyalex.figures.kernel_grid import kernels
 from tinyalex.figures.learning_curves import curves
 from tinyalex.figures.neighbours import neighbours
@@ -27,6 +27,7 @@ __all__ = [
     "heat_maps",
     "kernels",
     "mosaic",
+    "needed",
     "neighbours",
     "overlay",
     "panel",

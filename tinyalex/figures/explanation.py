@@ -39,6 +39,11 @@ def salient(saliency):
     return float(np.quantile(np.nan_to_num(saliency), 0.995))
 
 
+def needed(occlusion):
+    """Return the drop at which the colour of an occlusion map is strongest: the largest, but 5 % of the probability."""
+    return max(0.05 * occlusion.whole, float(np.abs(occlusion.drop).max(initial=0)))
+
+
 def explanation(picture, frame, crop, probabilities, words, label, occlusion, saliency, patches, layer):
     """Draw what a net makes of one picture.
 
@@ -79,8 +84,8 @@ def explanation(picture, frame, crop, probabilities, words, label, occlusion, sa
     panels = [
         (pale.astype(np.uint8), "the picture", f"{picture.shape[1]} x {picture.shape[0]} pixels"),
         (crop, "what the net reads", f"{crop.shape[1]} x {crop.shape[0]} pixels"),
-        (overlay(crop, occlusion.drop), "occlusion", f"orange: needed for {name}"),
-        (overlay(crop, saliency, salient(saliency)), "saliency", f"orange: changes the score of {name}"),
+        (overlay(crop, occlusion.drop, needed(occlusion)), "occlusion", f"orange: needed for {name}"),
+        (overlay(crop, saliency, salient(saliency)), "saliency", "orange: changes that score"),
     ]
     for number, (image, title, caption) in enumerate(panels):
         left = MARGIN + number * (SIDE + GAP)

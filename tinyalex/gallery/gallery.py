@@ -13,7 +13,7 @@ from tinyalex.explain.saliency import saliency
 from tinyalex.explain.strongest import convolutions, main_part, strongest_units, unit_gradient
 from tinyalex.figures.architecture import architecture
 from tinyalex.figures.colourfulness import colourfulness, specialisation
-from tinyalex.figures.explanation import heat_maps, overlay, salient
+from tinyalex.figures.explanation import heat_maps, needed, overlay, salient
 from tinyalex.figures.kernel_grid import kernels
 from tinyalex.figures.learning_curves import curves
 from tinyalex.figures.neighbours import neighbours
@@ -109,7 +109,7 @@ class Gallery:
             found = occlusion(self.run.network, x, best)
             lows.append(found.covered.min() - found.whole)
             low = f"covered: {found.covered.min():.0%} to {found.covered.max():.0%}"
-            rows.append(([crop, overlay(crop, found.drop)], [caption, low]))
+            rows.append(([crop, overlay(crop, found.drop, needed(found))], [caption, low]))
         falls = f"lowers the probability by up to {-np.mean(lows):.1%}, on average of {counted(len(rows), 'image')}"
         line = f"covering {found.patch} x {found.patch} pixels, every {found.stride} pixels, {falls}"
         return heat_maps(rows, ["what the net reads", "occlusion (orange: needed)"]), line

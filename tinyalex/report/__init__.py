@@ -4,5 +4,4 @@
 and `results` what the weights and the test images say.
 """
 
-NAME = "report.html"  # in a run's folder
 TEST_IMAGES, AMONG = 10_000, 2000  # test images that are looked at, training images among which the nearest are sought

@@ -9,14 +9,14 @@ from pathlib import Path
 
 from tinyalex import __version__
 from tinyalex.errors import TinyalexError
-from tinyalex.report import AMONG, NAME, TEST_IMAGES, progress, results
+from tinyalex.report import AMONG, TEST_IMAGES, progress, results
 from tinyalex.report.elements import element, text
 from tinyalex.report.progress import LoggedRun, section
+from tinyalex.runs.run_folder import REPORT
 from tinyalex.system import ownership, storage
 
 REFRESH = 20  # seconds after which the page of a run that is training is loaded again
 _STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
-_SIGNATURE = b"\n<!-- tinyalex report "
 
 
 class Contents:
@@ -134,7 +134,7 @@ def _document(title, sections, running):
         element("footer", f"Written by tinyalex {__version__}. Everything is in this file; it needs no network."),
     )
     content = "<!DOCTYPE html>\n" + text(element("html", head, body, lang="en")) + "\n"
-    return content.encode("utf-8", "backslashreplace")
+    return ownership.signed_page(content.encode("utf-8", "backslashreplace"))
 
 
 def write(content, path, marked=True):
@@ -145,33 +145,20 @@ def write(content, path, marked=True):
     content : bytes
     path : str or Path
     marked : bool
-        Whether the folder's marker lists the file. If not, for a file that a user names, the page carries a hash of
-        itself, and only such a page is replaced, if it was not changed.
+        Whether the folder's marker lists the file. If not, for a file that a user names, a page is recognised by the
+        hash at its end, and replaced only if it was not changed.
 
     Raises
     ------
     StorageError
         If it cannot be written, or tinyalex did not make the file that is there.
     """
-    if marked:
-        storage.write_bytes(Path(path), content)
-    else:
-        storage.write_bytes(Path(path), _signed(content), _is_signed)
+    storage.write_bytes(Path(path), content, None if marked else ownership.is_page)
 
 
 def check(path, marked=True):
     """Raise ForeignFileError if `write` would have to replace a file that tinyalex did not make."""
-    storage.check(Path(path), None if marked else _is_signed)
-
-
-def _signed(content):
-    return content + _SIGNATURE + ownership.digest(content).encode() + b" -->\n"
-
-
-def _is_signed(path):
-    content = path.read_bytes()
-    before = content.rpartition(_SIGNATURE)[0]
-    return bool(before) and content == _signed(before)
+    storage.check(Path(path), None if marked else ownership.is_page)
 
 
 class Progress:
@@ -222,16 +209,16 @@ class Progress:
         reason = self._attempt(lambda: page([self._folder], None, state, self._again))
         if reason and not self._warned:
             self._warned = True
-            self._show(f"warning: {self._folder / NAME}: {reason}; training continues")
+            self._show(f"warning: {self._folder / REPORT}: {reason}; training continues")
 
     def _attempt(self, make):
         try:
             content, missing = make()
-            write(content, self._folder / NAME)
+            write(content, self._folder / REPORT)
         except MemoryError:
             return "there is not enough memory"
         except TinyalexError as error:
-            return " ".join(str(error).removeprefix(f"{self._folder / NAME}: ").split())
+            return " ".join(str(error).removeprefix(f"{self._folder / REPORT}: ").split())
         except Exception as error:
             return " ".join(f"{type(error).__name__}: {error}".split())
         return "; ".join(f"{title}: {reason}" for title, reason in missing.items()) or None

@@ -132,7 +132,7 @@ def overview(run: LoggedRun, state: str | None, result: Any = None):
             f"Training. {_left(run, done)}Written at {_at(time.time())} after each epoch; this page reloads itself."
         )
     elif state:
-        lines.append(f"Stopped: {state}")
+        lines.append(f"{state[0].upper()}{state[1:]}" if state.startswith("stopped") else f"Stopped: {state}")
     elif epochs and done < epochs:
         lines.append(f"Trained for {done:g} of {counted(epochs, 'epoch')}.")
     if last and best and best["step"] != last["step"]:

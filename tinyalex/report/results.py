@@ -12,7 +12,7 @@ from tinyalex.explain.crop import crop_of
 from tinyalex.explain.occlusion import occlusion
 from tinyalex.explain.saliency import saliency
 from tinyalex.explain.strongest import convolutions, main_part, strongest_units, unit_gradient
-from tinyalex.figures.explanation import overlay, salient
+from tinyalex.figures.explanation import needed, overlay, salient
 from tinyalex.gallery import retrieval
 from tinyalex.gallery.gallery import first_kernels
 from tinyalex.report.elements import bar, element, picture, png, table
@@ -219,11 +219,11 @@ def panel(tested):
 
 
 def looks(tested):
-    """Return the section with occlusion, saliency and patches for the worst mistakes and for some right predictions."""
+    """Return the section with occlusion, saliency and patches for some right predictions and for the worst mistakes."""
     right = np.flatnonzero(tested.predicted == tested.labels)
     wrong = np.flatnonzero((tested.predicted != tested.labels) & (tested.predicted >= 0))
-    sure = tested.probabilities.max(axis=1)
-    right, wrong = (each[np.argsort(-sure[each], kind="stable")] for each in (right, wrong))
+    right = right[randomness.permutation(randomness.key(0, "report looks"), len(right))]
+    wrong = wrong[np.argsort(-tested.probabilities[wrong].max(axis=1), kind="stable")]
     wrong = _one_a_class(tested, wrong, EXPLAINED // 2)
     chosen = [*_one_a_class(tested, right, EXPLAINED - len(wrong)), *wrong]
     network, rows, found = tested.run.network, [], None
@@ -236,7 +236,7 @@ def looks(tested):
         )
         shown = [
             (crop, what),
-            (overlay(crop, found.drop), f"occlusion: {name} falls to {found.covered.min():.0%}"),
+            (overlay(crop, found.drop, needed(found)), f"occlusion: {name} falls to {found.covered.min():.0%}"),
             (overlay(crop, gradient, salient(gradient)), f"saliency of {name}"),
         ]
         for unit in strongest_units(network, x, UNITS):

@@ -20,10 +20,24 @@ from tinyalex.training import health
 from tinyalex.training.loop import Training
 from tinyalex.words import counted
 
-__all__ = ["LOG", "RECIPE", "Log", "Run", "export", "hold", "load", "next_batch", "read", "read_log", "restore", "save"]
+__all__ = [
+    "LOG",
+    "RECIPE",
+    "REPORT",
+    "Log",
+    "Run",
+    "export",
+    "hold",
+    "load",
+    "next_batch",
+    "read",
+    "read_log",
+    "restore",
+    "save",
+]
 __all__ += ["adopt", "check_files", "remove_partial_files", "snapshot", "tensors_of"]
 
-RECIPE = "recipe.toml"
+RECIPE, REPORT = "recipe.toml", "report.html"
 _CHECKPOINT = re.compile(r"checkpoint-(\d{8,})(?:-\d+)?\.safetensors")
 # Pictures of earlier versions, which kept no list of what they made.
 _OLD_PICTURES = ("curves", "architecture", "kernels", "panel", "neighbours", "codes", "race")
@@ -198,7 +212,8 @@ def adopt(folder: str | Path) -> None:
     growing += [LOG] if logged else []
     recipes = [RECIPE] if _is_resolved(folder / RECIPE, checkpoints.values()) else []
     pictures = [f"{name}.png" for name in _OLD_PICTURES if ownership.is_picture(folder / f"{name}.png")]
-    ownership.adopt(folder, checkpoints, [*recipes, *pictures], growing)
+    pages = [REPORT] if ownership.is_page(folder / REPORT) else []
+    ownership.adopt(folder, checkpoints, [*recipes, *pictures, *pages], growing)
 
 
 def _is_empty(path: Path) -> bool:
