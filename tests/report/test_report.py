@@ -11,15 +11,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.small_runs import after, quiet, small, stripes
+from tests.support.small_runs import NET, after, quiet, small, stripes
 from tinyalex.cli import main
 from tinyalex.datasets import Dataset, ImageSet
 from tinyalex.errors import StorageError
+from tinyalex.recipes import recipe
 from tinyalex.report import elements, pages, progress, results
 from tinyalex.runs import run_folder
 from tinyalex.runs.train import train
 from tinyalex.system import ownership
-from tinyalex.training import evaluation
+from tinyalex.training import evaluation, loop
 
 VOID = {"area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "source", "track", "wbr"}
 NASTY = ['<b>&"x"', "</style><script>alert(1)</script>"]
@@ -223,12 +224,31 @@ def test_worst_mistakes_are_the_surest_ones():
     assert "There is no wrong prediction" in "".join(none.itertext())
 
 
+NETS = {  # recipe, settings, devices
+    "locally connected": ("cifar10-11pct", ["net.maps=[4, 4, 4, 4]"], ("cpu",)),
+    "tanh": ("cifar10-tanh", ["net.maps=[4, 4, 4]"], ("fake:0",)),
+    "two devices": ("shapes", [f"net.{k}={json.dumps(v)}" for k, v in NET.items()], ("fake:0", "fake:1")),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_any_net_on_any_device_gives_a_whole_page(tmp_path, name):
+    base, settings, devices = NETS[name]
+    common = ["net.input=20", "net.classes=0", "learning.batch=16", "learning.epochs=1", "data.set=memory"]
+    training = loop.Training(recipe.load(base, [*settings, *common]), stripes(), devices)
+    run_folder.save(training, tmp_path)
+    loaded = run_folder.load(tmp_path, devices)
+    content, missing = pages.page([tmp_path], pages.Contents(loaded, stripes(), among=40))
+    Page(content).assert_self_contained()
+    assert missing == {} and "What the net looks at" in Page(content).text
+
+
 # While a run trains.
 
 
 def test_the_page_is_written_as_the_run_goes(tmp_path, monkeypatch):
     seen = []
-    write = pages.Progress(quiet, "tinyalex train again")
+    write = pages.Progress(quiet, "tinyalex train again", share=1e9)
 
     def observed(folder):
         write(folder)
@@ -253,6 +273,25 @@ def test_the_page_is_written_as_the_run_goes(tmp_path, monkeypatch):
     assert ("meta", "http-equiv", "refresh") not in page.attributes and "Stopped: interrupted; to resume" in page.text
 
 
+def test_writing_takes_a_small_share_of_the_time(tmp_path, monkeypatch):
+    now, written = [0.0], []
+
+    def page(*_):
+        written.append(now[0])
+        now[0] += 1.0
+        return b"", {}
+
+    monkeypatch.setattr(pages.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(pages, "page", page)
+    write = pages.Progress(quiet, "again", share=0.1)
+    for _ in range(100):  # epochs of a second each
+        write(tmp_path)
+        now[0] += 1.0
+    assert 100 < now[0] < 112 and len(written) == 10
+    write.stopped("a reason")
+    assert len(written) == 11
+
+
 def test_failing_to_write_the_page_ends_no_run(tmp_path, monkeypatch):
     lines = []
 
@@ -261,7 +300,7 @@ def test_failing_to_write_the_page_ends_no_run(tmp_path, monkeypatch):
         (tmp_path / "run" / run_folder.REPORT).write_text("mine")
 
     after(monkeypatch, 3, put)
-    write = pages.Progress(lines.append, "again")
+    write = pages.Progress(lines.append, "again", share=1e9)
     train(small(epochs=2), two(), tmp_path / "run", show=quiet, after_epoch=write)
     assert (tmp_path / "run" / run_folder.REPORT).read_text() == "mine"
     assert len(lines) == 1 and "was changed after tinyalex wrote it" in lines[0] and "training continues" in lines[0]
@@ -313,8 +352,8 @@ def test_a_run_without_a_checkpoint_shows_its_log(copied, capsys):
 def test_several_runs_are_drawn_together(copied, tmp_path, capsys):
     other = tmp_path / "other <run>"
     shutil.copytree(copied, other)
-    recipe = (other / "recipe.toml").read_text().replace("rate = 0.03", "rate = 0.01")
-    (other / "recipe.toml").write_text(recipe)
+    changed = (other / "recipe.toml").read_text().replace("rate = 0.03", "rate = 0.01")
+    (other / "recipe.toml").write_text(changed)
     lines = [json.loads(line) for line in (other / "log.jsonl").read_text().splitlines()]
     for record in lines:
         if record["event"] == "test":
@@ -379,11 +418,9 @@ def test_wrong_arguments(copied, tmp_path, monkeypatch, capsys, words, code, mes
 
 def test_train_writes_the_report_and_it_is_the_runs_own(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("tinyalex.commands.train.load_dataset", lambda *_: two())
-    recipe = tmp_path / "recipe.toml"
-    from tinyalex.recipes.recipe import to_toml
-
-    recipe.write_text(to_toml(small(epochs=1)))
-    command = ["train", str(recipe), "--out", str(tmp_path / "run"), "--weak-signal"]
+    file = tmp_path / "recipe.toml"
+    file.write_text(recipe.to_toml(small(epochs=1)))
+    command = ["train", str(file), "--out", str(tmp_path / "run"), "--weak-signal"]
     assert main(command) == 0
     out = capsys.readouterr().out
     assert f"report: {tmp_path / 'run' / 'report.html'}" in out

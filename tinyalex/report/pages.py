@@ -5,6 +5,7 @@ with all of it (`page`). In a run folder the file belongs to the run like its ot
 is never replaced. A part that cannot be made is named in the page, with the reason.
 """
 
+import time
 from pathlib import Path
 
 from tinyalex import __version__
@@ -170,17 +171,24 @@ class Progress:
         Called with a line of text, once, if the page cannot be written.
     again : str
         The command that resumes the run.
+    share : float
+        The largest share of the time that this may take: where epochs are short, not every one is shown.
     """
 
-    def __init__(self, show, again):
-        self._show, self._again, self._warned, self._folder = show, again, False, None
+    def __init__(self, show, again, share=0.05):
+        self._show, self._again, self._share = show, again, share
+        self._warned, self._folder, self._next = False, None, 0.0
 
     def __call__(self, folder):
         """Write the page of a run that is training in a folder."""
         if self._folder not in (None, Path(folder)):  # the stage before this one has ended
             self._write(None)
-        self._folder = Path(folder)
-        self._write("running")
+            self._next = 0.0
+        self._folder, began = Path(folder), time.monotonic()
+        if began >= self._next:
+            self._write("running")
+            ended = time.monotonic()
+            self._next = ended + (ended - began) / self._share
 
     def stopped(self, why):
         """Write the page of a run that has stopped; nothing is written if it never began."""
