@@ -88,8 +88,9 @@ def picture(pixels, alt, **attributes):
 
 
 def png(figure, alt):
-    """Return an ``img`` with a matplotlib figure, which is white in dark mode too."""
-    return element("img", src=_uri(page.as_png(figure), "png"), alt=alt, class_="figure")
+    """Return a matplotlib figure as an image, which is white in dark mode too, and scrolls where it is too wide."""
+    image = element("img", src=_uri(page.as_png(figure), "png"), alt=alt, class_="figure")
+    return element("div", image, class_="scroll")
 
 
 def _uri(content, kind):
