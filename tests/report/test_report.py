@@ -260,6 +260,7 @@ def test_the_page_is_written_as_the_run_goes(tmp_path, monkeypatch):
         page.assert_self_contained()
         assert ("meta", "http-equiv", "refresh") in page.attributes
     assert "No epoch has been tested yet" in seen[0].text and "tinyalex train again" in seen[0].text
+    assert ["Learning curves" in page.text for page in seen] == [False, True, True, True]
     log = run_folder.read_log(tmp_path / "run")
     tests = [record for record in log if record["event"] == "test"]
     for page, record in zip(seen[1:], tests, strict=True):

@@ -175,7 +175,9 @@ def section(name, title, *children):
 
 
 def curves(runs: Sequence[LoggedRun]):
-    """Return the section with the learning curves of one run or of several."""
+    """Return the section with the learning curves of one run or of several, or None if there is nothing to draw."""
+    if not any(run.of(event) for run in runs for event in ("train", "epoch", "test")):
+        return None
     kinds = {"loss": "loss", "top1_error": "error rate"}
     figures = [
         element("figure", svg(run_curves([run.records for run in runs], field), f"c{i}", f"{words} over epochs"))
