@@ -329,6 +329,18 @@ def test_windows_of_single_layers(layer):
         assert found[0] == field.top and found[-1] + 1 == field.bottom
 
 
+def test_the_window_of_every_layer_is_known():
+    """Whoever adds a layer says what it reads: here, in `window`, or by a case above."""
+    one_pixel = {"Abs", "DealChannels", "Dropout", "ElementwiseSum", "LRN", "Logistic", "ReLU", "ScaledTanh",
+                 "SoftReLU", "Square", "Tanh"}  # fmt: skip
+    larger = {"AvgPool", "ContrastNorm", "Conv2d", "GaussianBlur", "LocallyConnected", "MaxPool", "SpatialNorm",
+              "Subsample"}  # fmt: skip
+    whole, none = {"Linear"}, {"Layer", "Parameter", "SoftmaxLoss", "SumOfInputs"}
+    assert one_pixel | larger | whole | none == set(layers.__all__)
+    with pytest.raises(UsageError, match="the pixels that a SumOfInputs reads are not known"):
+        fields.window(layers.SumOfInputs([(4, 4, 1)], [layers.Conv2d(1, 2, 3)]))
+
+
 # Strongest units.
 
 

@@ -319,6 +319,22 @@ def test_other_errors_of_a_run_are_written_too(tmp_path, monkeypatch):
     assert "Stopped: a reason <b>" in page.text and "Not shown: ZeroDivisionError" in page.text
 
 
+def test_logs_with_numbers_that_are_not_finite_and_with_damaged_records(tmp_path):
+    lines = [
+        {"event": "epoch", "time": 10.0, "epoch": 1.0, "step": 8, "rate": 0.1, "loss": None, "top1_error": 0.9},
+        {"event": "test", "time": 12.0, "epoch": 1.0, "step": 8, "count": 9, "loss": None, "top1_error": 0.8},
+        {"event": "diverged", "time": 13.0, "epoch": 1.1, "step": 9, "what": "conv1: numbers <are> no longer finite"},
+        {"event": "test", "step": 300},
+        {"event": "epoch", "epoch": "x", "step": 300},
+        {"event": "train", "epoch": None, "step": 301},
+    ]
+    (tmp_path / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + "{")
+    content, missing = pages.page([tmp_path])
+    page = Page(content)
+    assert missing == {} and "80.00 % test error not a number test loss" in page.text
+    assert "Numbers stopped being finite at step 9: conv1: numbers <are> no longer finite" in page.text
+
+
 # The command.
 
 

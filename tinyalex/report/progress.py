@@ -47,7 +47,8 @@ class LoggedRun:
             recipe = recipes.load(folder / run_folder.RECIPE) if (folder / run_folder.RECIPE).is_file() else None
         except (TinyalexError, OSError, UnicodeDecodeError):
             recipe = None
-        return cls(folder, recipe, run_folder.read_log(folder))
+        records = [record for record in run_folder.read_log(folder) if isinstance(record.get("epoch"), int | float)]
+        return cls(folder, recipe, records)
 
     @property
     def name(self) -> str:
@@ -55,7 +56,7 @@ class LoggedRun:
 
     def of(self, event: str) -> list[dict[str, Any]]:
         """Return the records of one kind of event, one for each step; of a repeated step the last one."""
-        return list({r["step"]: r for r in self.records if r["event"] == event and r.get("epoch") is not None}.values())
+        return list({record["step"]: record for record in self.records if record["event"] == event}.values())
 
     @property
     def last_test(self) -> dict[str, Any]:
