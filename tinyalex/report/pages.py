@@ -5,6 +5,7 @@ with all of it (`page`). In a run folder the file belongs to the run like its ot
 is never replaced. A part that cannot be made is named in the page, with the reason.
 """
 
+import shlex
 import time
 from pathlib import Path
 
@@ -92,7 +93,8 @@ def page(folders, contents=None, state=None, again=None):
     elif contents and contents.why:
         lines.append(contents.why)
     elif contents is None:
-        lines.append("This page shows the log; pictures and errors by class are added when training has ended.")
+        now = shlex.join(["tinyalex", "report", str(first.folder)])
+        lines.append(f"Pictures and errors by class are added when training has ended, or now by: {now}")
     add("Where it stands", progress.overview, first, state, lines)
     if len(runs) > 1:
         add("The runs side by side", progress.comparison, runs)

@@ -169,7 +169,7 @@ def _classes(tested):
 
 
 def mistakes(tested):
-    """Return the section with the wrong predictions in which the net was surest, or None if there are none."""
+    """Return the section with the wrong predictions in which the net was surest."""
     wrong = np.flatnonzero((tested.predicted != tested.labels) & (tested.predicted >= 0))
     if not len(wrong):
         return section(
