@@ -67,7 +67,15 @@ def names(folder):
 def test_train_writes_log_checkpoints_recipe_and_pictures(workspace):
     # 27 training images are 4 steps per epoch; there is one checkpoint for each of the 2 epochs.
     saved = ["checkpoint-00000004.safetensors", "checkpoint-00000008.safetensors"]
-    assert names(workspace / "run") == [*saved, "curves.png", "kernels.png", "log.jsonl", "panel.png", "recipe.toml"]
+    assert names(workspace / "run") == [
+        *saved,
+        "curves.png",
+        "kernels.png",
+        "log.jsonl",
+        "panel.png",
+        "recipe.toml",
+        "report.html",
+    ]
     kept = recipe.load(workspace / "run" / "recipe.toml")
     assert kept.net == recipe.load(workspace / "tiny.toml").net
     assert kept.data.set == str(workspace / "data")

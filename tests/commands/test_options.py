@@ -15,6 +15,8 @@ VALUES = {  # options whose value is neither a path, a number nor one of several
     "convert": {"--set"},
     "evaluate": {"--devices"},
     "predict": {"--devices"},
+    "report": {"--devices"},
+    "explain": {"--class", "--layer", "--devices"},
     "summary": {"--set"},
     "gradcheck": {"--set"},
     "figures": {"--only", "--devices"},

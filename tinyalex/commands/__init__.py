@@ -13,18 +13,21 @@ from tinyalex.commands import (  # fmt: skip
     doctor,
     evaluate,
     experiment,
+    explain,
     export,
     figures,
     gradcheck,
     import_,
     predict,
     prepare,
+    report,
     summary,
     train,
     verify,
 )
 
 ALL = (
-    prepare, verify, train, evaluate, predict, summary, gradcheck, figures, experiment, claims, export, import_,
+    prepare, verify, train, evaluate, report, predict, explain, summary, gradcheck, figures, experiment, claims, export,
+    import_,
     convert, bench, doctor,
 )  # fmt: skip

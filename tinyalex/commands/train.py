@@ -1,11 +1,13 @@
 """Train a network, or resume a run that was stopped."""
 
+import functools
 import shlex
 from pathlib import Path
 
 from tinyalex.commands.common import (
     describe_dataset,
     load_dataset,
+    load_run,
     print_if_possible,
     print_line,
     score_line,
@@ -41,8 +43,8 @@ def options(command):
         "--out",
         type=user_path,
         metavar="RUN",
-        help="folder for the log, the checkpoints and the pictures; a run that was stopped there is resumed "
-        "(default: runs/RECIPE)",
+        help="folder for the log, the checkpoints, the pictures and the report; a run that was stopped there is "
+        "resumed (default: runs/RECIPE)",
     )
     command.add_argument(
         "--epochs",
@@ -105,6 +107,7 @@ def run(options):
     from tinyalex.experiments import footnote3
     from tinyalex.gallery.gallery import QUICK, Gallery
     from tinyalex.ranks import launch
+    from tinyalex.report import pages
     from tinyalex.runs import checkpoint, finetune, retention, run_folder
     from tinyalex.runs import train as runs_train
 
@@ -125,7 +128,9 @@ def run(options):
     if out.exists() and not out.is_dir():
         raise StorageError(f"{out}: is a file; give a folder as --out")
     for folder in [out / stage for stage in footnote3.STAGES] if options.footnote_3 else [out]:
-        run_folder.check_files(folder, QUICK)  # raises StorageError now, not after days of training
+        run_folder.check_files(
+            folder, QUICK, [run_folder.REPORT]
+        )  # raises StorageError now, not after days of training
     first_run = out / footnote3.STAGES[0] if options.footnote_3 else out
     if options.init_from and not any(first_run.glob("checkpoint-*")):
         finetune.read(options.init_from)  # raises CheckpointError now, before the data set is loaded
@@ -144,10 +149,16 @@ def run(options):
         options.init_from,
     )  # fmt: skip
     train = footnote3.train if options.footnote_3 else runs_train.train
-    result = train(
-        recipe, dataset, out, options.devices, options.seed, show, resume_options, kernels=options.kernels, world=world,
-        how=options.sum,
-    )  # fmt: skip
+    progress = pages.Progress(show, _command(options)) if world.leads else None
+    try:
+        result = train(
+            recipe, dataset, out, options.devices, options.seed, show, resume_options, kernels=options.kernels,
+            world=world, how=options.sum, after_epoch=progress,
+        )  # fmt: skip
+    except Exception as error:
+        if progress:
+            progress.stopped(str(error))
+        raise
     if not world.leads:
         return
     last_run = out / footnote3.STAGES[-1] if options.footnote_3 else out
@@ -160,6 +171,12 @@ def run(options):
     for reason, paths in missing.items():
         again = shlex.join(["tinyalex", "figures", str(last_run)])
         show(f"warning: not drawn: {', '.join(map(str, paths))} ({reason}); to draw them later: {again}")
+    load = functools.partial(load_run, last_run, options.devices, options.kernels)
+    if reason := progress.finished(last_run, dataset, load):
+        again = shlex.join(["tinyalex", "report", str(last_run)])
+        show(f"warning: {last_run / run_folder.REPORT}: {reason}; to write it again: {again}")
+    else:
+        show(f"report: {last_run / run_folder.REPORT}")
 
 
 def _draw(gallery, names, folder):

@@ -180,17 +180,34 @@ def save(figure, path, marked=True):
     StorageError
         If the file cannot be written, or tinyalex did not make the one that is there; no partial file is left behind.
     """
+    path, png = Path(path), as_png(figure)
+    if not path.parent.is_dir():
+        raise StorageError(f"{path}: cannot be written (no such folder); check that the folder exists")
+    storage.write_bytes(path, *((png,) if marked else (_signed(png), _is_signed)))
+
+
+def as_png(figure):
+    """Return a figure as the bytes of a PNG file."""
     with importing():
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    path = Path(path)
     png = io.BytesIO()
     FigureCanvasAgg(figure).print_png(
         png, metadata={"Software": None}
     )  # without matplotlib's version, which would change the bytes
-    if not path.parent.is_dir():
-        raise StorageError(f"{path}: cannot be written (no such folder); check that the folder exists")
-    storage.write_bytes(path, *((png.getvalue(),) if marked else (_signed(png.getvalue()), _is_signed)))
+    return png.getvalue()
+
+
+def as_svg(figure):
+    """Return a figure as the text of an SVG file in which text is text; the same figure always gives the same one."""
+    with importing():
+        import matplotlib
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    svg = io.BytesIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tinyalex"}):
+        FigureCanvasSVG(figure).print_svg(svg, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    return svg.getvalue().decode()
 
 
 def _signed(png):

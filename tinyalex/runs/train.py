@@ -42,6 +42,7 @@ def train(
     kernels: bool = True,
     world: World = ALONE,
     how: str = "ordered",
+    after_epoch: Callable[[Path], object] | None = None,
 ) -> Score:
     """Train a network, or resume the run in `out`, and write a log and checkpoints there.
 
@@ -64,6 +65,8 @@ def train(
         The ranks that train together, each of which calls this function. Rank 0 writes and shows.
     how : {"ordered", "fast"}
         How they sum their gradients: see `tinyalex.ranks.sums`.
+    after_epoch : callable, optional
+        Called as ``after_epoch(out)`` when training begins and when an epoch has been tested and saved.
 
     Returns
     -------
@@ -104,6 +107,8 @@ def train(
             requests.late = checkpoints.late
         stack.enter_context(checkpoints.saved_on_data_error())
         stack.enter_context(explain_divergence(training, out, log))
+        after_epoch = after_epoch or (lambda folder: None)
+        after_epoch(out)
         while not _finished(training, stop_condition):
             tested_epochs, trained_epochs = len(training.errors), training.step // training.steps_per_epoch
             if tested_epochs == trained_epochs:  # else the run was stopped between an epoch and its test
@@ -129,6 +134,7 @@ def train(
                 trained = float(np.mean(errors))
                 checkpoints.monitor.overfitting(trained, result.top1_error, len(dataset.need("test")), training.recipe)
             checkpoints.save(tested=True)
+            after_epoch(out)
         result = result or _test(training, checkpoints.stop_if_requested)
         if requests:
             requests.agree()
