@@ -5,11 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from tinyalex.commands.common import load_run, print_line
-from tinyalex.commands.options import RUN, kernels_note, machine, no_kernels, user_path
-from tinyalex.errors import DataError, UsageError
+from tinyalex.commands.options import RUN, checkpoint, kernels_note, machine, no_kernels, user_path
+from tinyalex.errors import UsageError
 from tinyalex.words import did_you_mean
 
-_LARGEST = 64 << 20  # bytes of a file
 _UNITS = 6
 
 
@@ -35,6 +34,7 @@ def options(command):
     command.add_argument(
         "--out", type=user_path, metavar="FILE", help="PNG file for the picture (default: IMAGE-explained.png, here)"
     )
+    checkpoint(command, best=True)
     machine(command)
     no_kernels(command)
 
@@ -48,13 +48,14 @@ def run(options):
     from tinyalex.explain.occlusion import occlusion
     from tinyalex.explain.saliency import saliency
     from tinyalex.explain.strongest import convolutions, main_part, strongest_units, unit_gradient
+    from tinyalex.runs.classifier import read_image
 
     out = Path(options.out or f"{Path(options.image).stem}-explained.png")
     if out.suffix.lower() != ".png":
         raise UsageError(f"--out {out}: a PNG file is written; give a name that ends in .png")
     figures.check_files([out], marked=False)
-    picture = _read(options.image)
-    run = load_run(options.run, options.devices, options.kernels)
+    picture = read_image(options.image)
+    run = load_run(options.run, options.devices, options.kernels, options.best)
     network, size = run.network, len(run.mean)
     x = prepare_image(picture, run.mean, run.recipe)
     crop, frame = crop_of(picture, size, run.recipe.net.input)
@@ -117,19 +118,3 @@ def _label(name, run):
         if name in known:
             return known.index(name)
     raise UsageError(f"--class {name}: the run has no such class{did_you_mean(name, run.words)}")
-
-
-def _read(path):
-    # Read an image file as RGB, uint8 (h, w, 3), as `tinyalex predict` does.
-    from tinyalex.datasets import picture
-
-    try:
-        with open(path, "rb") as file:
-            content = file.read(_LARGEST + 1)
-        if len(content) > _LARGEST:
-            raise DataError(f"larger than {_LARGEST >> 20} MiB")
-        return np.asarray(picture.decode(content)[0].convert("RGB"))
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror}; give an image file") from error
-    except DataError as error:
-        raise DataError(f"{path}: {error}; give another file") from error

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tinyalex.commands.common import check_classes, load_dataset_of_run, load_run, print_line, print_warning
-from tinyalex.commands.options import DATA, machine, test_share, user_path
+from tinyalex.commands.options import DATA, checkpoint, machine, test_share, user_path
 from tinyalex.errors import CheckpointError, DataError, UsageError
 from tinyalex.report import AMONG, TEST_IMAGES
 
@@ -39,6 +39,7 @@ def options(command):
         metavar="N",
         help=f"search the nearest images among N training images (default: {AMONG})",
     )
+    checkpoint(command, best=False)
     machine(command)
 
 
@@ -77,7 +78,7 @@ def _contents(options, folder):
         why = "The run has no checkpoint yet, so only its log is shown."
         print_line(f"{folder}: {why}")
         return pages.Contents(None, None, why, **limits)
-    run = load_run(folder, options.devices)
+    run = load_run(folder, options.devices, best=options.best)
     if not (options.data or run.recipe.data.set):
         why = "The run's recipe names no data set; add --data for what needs images."
     else:
