@@ -6,6 +6,7 @@ exit code. Errors are raised here and printed by `tinyalex.cli`.
 """
 
 from tinyalex.commands import (  # fmt: skip
+    advise,
     bench,
     convert,
     doctor,
@@ -22,5 +23,6 @@ from tinyalex.commands import (  # fmt: skip
 )
 
 ALL = (
-    prepare, verify, train, evaluate, predict, summary, gradcheck, figures, experiment, export, convert, bench, doctor,
+    advise, prepare, verify, train, evaluate, predict, summary, gradcheck, figures, experiment, export, convert, bench,
+    doctor,
 )  # fmt: skip

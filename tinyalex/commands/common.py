@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,8 @@ from pathlib import Path
 from tinyalex.commands import suggestion
 from tinyalex.errors import DataError, UsageError
 from tinyalex.words import counted
+
+CLASSES = 1000  # in what is shown of a recipe that takes the number of classes from the data
 
 
 def print_line(text):
@@ -70,10 +71,8 @@ def load_dataset(data, seed, show=print_line):
         source = Path(data.set)
         if source.is_file() and containers.refusal(source):
             raise
-        if command := suggestion.prepare_command(source):
-            out = shlex.quote(command[-1])
-            remedy = f"prepare the images, which may have any size and layout: {shlex.join(command)}"
-            raise DataError(f"{error}; or {remedy}; then give --data {out}") from error
+        if remedy := suggestion.remedy(source):
+            raise DataError(f"{error}; or {remedy}") from error
         if source.is_dir() and (instead := containers.instead_of_images(source)):
             raise DataError(f"{source}: no images found; {instead}") from error
         raise
@@ -115,15 +114,19 @@ def load_dataset_of_run(run, options, show=print_line):
     return dataset
 
 
-def with_class_count(recipe):
-    """Return the recipe with ``net.classes`` filled in, without reading any data; only for the drawn shapes."""
+def with_class_count(recipe, show=print_line):
+    """Return the recipe with ``net.classes`` filled in, without reading any data: 1000 if the data would say.
+
+    A line then says so.
+    """
     from tinyalex.datasets import shapes
     from tinyalex.recipes import recipe as recipes
 
     if recipe.net.classes == 0 and recipe.data.set == "shapes":
         return recipes.with_classes(recipe, len(shapes.CLASSES))
     if recipe.net.classes == 0:
-        raise UsageError("net.classes: 0 means as many as the data has; add --set net.classes=N for a net of N classes")
+        show(f"{recipe.name}: for {CLASSES:,} classes, as it takes their number from the data; --set net.classes=N")
+        return recipes.with_classes(recipe, CLASSES)
     return recipe
 
 

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from tinyalex.commands import own_images
 from tinyalex.commands.common import print_if_possible, print_line
 from tinyalex.commands.options import user_path
 from tinyalex.errors import UsageError
@@ -75,9 +76,11 @@ def options(command):
 
 def run(options):
     """Prepare the set and print what it contains."""
+    from tinyalex.datasets import survey
     from tinyalex.datasets.index import sources, subset
     from tinyalex.devices import parallel
     from tinyalex.prepare.pipeline import Settings, start
+    from tinyalex.prepare.plan import usual_size
 
     _check(options)
     classes, per_class = subset.parse(options.subset) if options.subset else (None, None)
@@ -100,7 +103,12 @@ def run(options):
             most=options.most_files or sources.MOST,
         )
         if not index.splits["test"]:
-            print_line("no test images; --test-share 0.1 takes a tenth of every class")
+            print_line(
+                "warning: no test images, which training needs; --test-share 0.1 takes a tenth of every class for them"
+            )
+        size = options.size or usual_size(index.kind)
+        for line in own_images.enlargement(survey.of_index(index, decode=False), size, "--size"):
+            print_line(line)
         made = preparation.make(index, names)
     for line in _summary(made, out):
         print_line(line)

@@ -3,9 +3,21 @@
 import contextlib
 import itertools
 import os
+import shlex
 import tarfile
 import zipfile
 from pathlib import Path
+
+
+def remedy(source):
+    """Return what to do with images that training cannot read as they are: the command, and the option for after it.
+
+    None if no file in it has the name of an image.
+    """
+    if not (command := prepare_command(source)):
+        return None
+    out = shlex.quote(command[-1])
+    return f"prepare the images, which may have any size and layout: {shlex.join(command)}; then give --data {out}"
 
 
 def prepare_command(source):

@@ -3,6 +3,7 @@
 import shlex
 from pathlib import Path
 
+from tinyalex.commands import own_images, suggestion
 from tinyalex.commands.common import describe_dataset, load_dataset, print_if_possible, score_line, with_data
 from tinyalex.commands.cuda_convnet import load_recipe
 from tinyalex.commands.options import (
@@ -16,23 +17,31 @@ from tinyalex.commands.options import (
     test_share,
     user_path,
 )
-from tinyalex.errors import StorageError, UsageError
+from tinyalex.errors import DataError, StorageError, UsageError
 from tinyalex.recipes import recipe as recipes
 from tinyalex.runs.resume import SAVE_EVERY, ResumeOptions
 
 
 def options(command):
     """Add the command's options to its parser."""
-    recipe(command, "shapes")
+    recipe(command, None, "shapes; with --data, the one that tinyalex advise names")
     rate_file(command)
-    command.add_argument("--data", type=user_path, metavar="DIR", help=f"{DATA} (default: the recipe's)")
-    test_share(command, "the recipe's data.test_share, or 0")
+    command.add_argument(
+        "--data",
+        type=user_path,
+        metavar="DIR",
+        help=f"{DATA}; images of other sizes and layouts are prepared first, next to --out (default: the recipe's)",
+    )
+    test_share(command, "the recipe's data.test_share, or a tenth to a fifth if the images have to be prepared")
+    command.add_argument(
+        "--no-prepare", action="store_true", help="stop if the images have to be prepared, and print the command for it"
+    )
     command.add_argument(
         "--out",
         type=user_path,
         metavar="RUN",
         help="folder for the log, the checkpoints and the pictures; a run that was stopped there is resumed "
-        "(default: runs/RECIPE)",
+        "(default: runs/RECIPE, or runs/DATA without a recipe)",
     )
     command.add_argument(
         "--epochs",
@@ -91,9 +100,11 @@ def run(options):
     from tinyalex.runs import train as runs_train
 
     overrides = list(options.set) + ([] if options.epochs is None else [f"learning.epochs={options.epochs}"])
-    recipe = with_data(load_recipe(options.recipe, options.rates, overrides), options.data, options.test_share)
+    advised = options.recipe is None and options.data not in (None, "shapes")
+    options.recipe = options.recipe or "shapes"
+    recipe = None if advised else load_recipe(options.recipe, options.rates, overrides)
     on_host = [Device(name, options.kernels).on_host for name in options.devices]  # DeviceError now, not after the data
-    out = Path(options.out or Path("runs") / recipe.name)
+    out = Path(options.out or Path("runs") / (own_images.default_name(options.data) if advised else recipe.name))
     if not options.save_every > 0:
         raise UsageError(f"--save-every {options.save_every:g}: give a number of minutes above 0")
     if out.exists() and not out.is_dir():
@@ -103,9 +114,12 @@ def run(options):
     first_run = out / footnote3.STAGES[0] if options.footnote_3 else out
     if options.init_from and not any(first_run.glob("checkpoint-*")):
         finetune.read(options.init_from)  # raises CheckpointError now, before the data set is loaded
-    dataset = load_dataset(recipe.data, options.seed)
-    recipe = recipes.with_classes(recipe, len(dataset.classes))
     show = print_if_possible
+    if advised:
+        recipe, dataset = _advised(options, overrides, out, show)
+    else:
+        recipe, dataset = _with_images(with_data(recipe, options.data, options.test_share), options, out, show)
+    recipe = recipes.with_steps(recipes.with_classes(recipe, len(dataset.classes)), len(dataset.need("train")))
     show(recipes.to_toml(recipe))
     devices = f"devices {' '.join(options.devices)}{kernels_note(options)}"
     show(f"{describe_dataset(dataset)}; results go to {out}; {devices}, seed {options.seed}")
@@ -127,6 +141,62 @@ def run(options):
     for reason, paths in missing.items():
         again = shlex.join(["tinyalex", "figures", str(last_run)])
         show(f"warning: not drawn: {', '.join(map(str, paths))} ({reason}); to draw them later: {again}")
+
+
+def _advised(options, overrides, out, show):
+    # The recipe that suits the data, or that of the run in ``out``, and the data, after three lines about them.
+    from tinyalex.datasets import download
+    from tinyalex.runs import finetune
+    from tinyalex.runs.run_folder import RECIPE
+    from tinyalex.training import advice
+
+    path = str(download.cifar10()) if options.data == "cifar10" else options.data
+    if any(out.glob("checkpoint-*")) and (out / RECIPE).is_file():
+        made = recipes.load(out / RECIPE, overrides)
+        if earlier := own_images.prepared_earlier(path, made, out.parent, options.test_share):
+            show(f"{out}: holds a run with recipe {made.name}; images: {earlier}, prepared from {path}")
+            return own_images.load(made, earlier, options.seed, show)
+    with own_images.opened(path, options.test_share, show) as source:
+        if options.no_prepare and source.index is not None:
+            raise DataError(f"{path}: has to be prepared (--no-prepare); {suggestion.remedy(Path(path))}")
+        run = finetune.read(options.init_from)[1]["recipe"] if options.init_from else None
+        chosen = advice.choose(source.survey, _on_gpu(options), recipes.parse(run, "a run") if run else None)
+        made = recipes.load(chosen.name, [*chosen.overrides, *overrides])
+        made = own_images.with_run(made, out, options.init_from)
+        show(own_images.describe(source))
+        for line in own_images.imbalance(source):
+            show(line)
+        show(f"recipe {made.name}: {chosen.reason}: {own_images.plan(made, source)}")
+        show(own_images.duration(made, source, options.devices, options.kernels))
+        place = own_images.prepare(source, made, out.parent, options.test_share, show)
+        return own_images.load(made, place, options.seed, show)
+
+
+def _with_images(made, options, out, show):
+    # A recipe that was named, and its data, which are prepared first if they cannot be used as they are.
+    made = own_images.with_run(made, out, options.init_from)
+    try:
+        dataset = load_dataset(made.data, options.seed)
+        if options.no_prepare or _fits(dataset, made):
+            return made, dataset
+    except DataError:
+        if options.no_prepare or not suggestion.prepare_command(Path(made.data.set)):
+            raise
+    with own_images.opened(made.data.set, made.data.test_share, show) as source:
+        show(own_images.describe(source))
+        place = own_images.prepare(source, made, out.parent, made.data.test_share, show)
+        return own_images.load(made, place, options.seed, show)
+
+
+def _fits(dataset, made):
+    # Whether a set can be used as it is. One that has images of quite another size is prepared, unless it was made so.
+    size = dataset.train.size if len(dataset.train) else 0
+    own = hasattr(dataset, "manifest") or made.data.set in ("shapes", "cifar10")
+    return own or len(dataset.test) and made.net.input <= size <= 1.5 * made.image_size
+
+
+def _on_gpu(options):
+    return options.devices[0].startswith("cuda")
 
 
 def _draw(gallery, names, folder):

@@ -110,12 +110,16 @@ class Net(_Checked):
 class Init(_Checked):
     """Initialization (paper section 5): for each layer the weights' standard deviation, or "he", and the biases.
 
-    The key "default" is for the layers that are not named; without it they have 0.01 and 0.
+    The key "default" is for the layers that are not named; without it they have 0.01 and 0. `anew` and `like_run` are
+    for a net that starts with the weights of another run: `anew` names layers that keep these initial values even if
+    that run's would fit; with `like_run` the net and the scale of its input are that run's.
     """
 
     section = "init"
     weights: dict[str, float | str] = field(default_factory=dict)
     biases: dict[str, float] = field(default_factory=dict)
+    anew: tuple[str, ...] = ()
+    like_run: bool = False
 
 
 @dataclass(frozen=True)
@@ -123,14 +127,17 @@ class Data(_Checked):
     """Data and augmentation (paper sections 2 and 4.1).
 
     `set` is the data set to use if none is given; `test_share` is the share of every class that becomes its test
-    images, if it is a folder or an archive without any. `shared_crop` consecutive images share one crop and one flip.
-    The part of the mean image that is subtracted is that of the crop (`mean` "image") or always the central one
-    ("centre", 2012); the difference is multiplied by `scale`. `colour_noise` is how strongly colours are augmented.
+    images, if it is a folder or an archive without any. `size` is the side of the images that `input` is cropped from,
+    to which photographs are prepared; None is in the paper's proportion, 256 for an input of 224. `shared_crop`
+    consecutive images share one crop and one flip. The part of the mean image that is subtracted is that of the crop
+    (`mean` "image") or always the central one ("centre", 2012); the difference is multiplied by `scale`.
+    `colour_noise` is how strongly colours are augmented.
     """
 
     section = "data"
     set: str = ""
     test_share: float | None = None
+    size: int | None = None
     flip: bool = True
     shared_crop: int = 1
     mean: str = "image"
@@ -159,20 +166,24 @@ class Phase(_Checked):
 class Learning(_Checked):
     """How the net learns (paper section 5); `epochs` and `warmup` are passes over the training images.
 
+    `steps` is the smallest number of updates: with few images the epochs are raised to it (`recipe.with_steps`).
     Schedule "phases" uses `phases` (without any, `rate` all the time); the other schedules have no phases. "plateau"
     divides the rate by 10 after `patience` epochs without a better test error, at most `drops` times. "cosine" lowers
     it along half a cosine to near zero. `bias_rate` is a multiple of the rate. `layer_weight_decay` is for layers whose
-    weight decay is not `weight_decay`.
+    weight decay is not `weight_decay`. `lr_mult` multiplies the rates of single layers during the whole run; 0 freezes
+    them.
     """
 
     section = "learning"
     batch: int = 128
     epochs: int = 90
+    steps: int | None = None
     rate: float = 0.01
     bias_rate: float = 1.0
     momentum: float = 0.9
     weight_decay: float = 0.0005
     layer_weight_decay: dict[str, float] = field(default_factory=dict)
+    lr_mult: dict[str, float] = field(default_factory=dict)
     schedule: str = "phases"
     warmup: float = 0.0
     patience: int = 4
@@ -204,6 +215,11 @@ class Recipe:
     learning: Learning = field(default_factory=Learning)
     notes: tuple[str, ...] = field(default=(), compare=False)
 
+    @property
+    def image_size(self) -> int:
+        """Side of the images that the net's input is cropped from: see `Data`."""
+        return self.data.size or round(self.net.input * 256 / 224)
+
     def __post_init__(self) -> None:
         check("name", self.name)
         layers, kind = LAYERS[self.net.kind], self.net.kind
@@ -215,7 +231,9 @@ class Recipe:
                 raise UsageError(f"net.{key}: {value!r} is not valid for a {kind} net; use {use}")
         _known_layers("init.weights", self.init.weights, (*layers, "default"))
         _known_layers("init.biases", self.init.biases, (*layers, "default"))
+        _known_layers("init.anew", self.init.anew, layers)
         _known_layers("learning.layer_weight_decay", self.learning.layer_weight_decay, layers)
+        _known_layers("learning.lr_mult", self.learning.lr_mult, layers)
         for phase in self.learning.phases:
             _known_layers("learning.phases.lr_mult", phase.lr_mult, layers)
 

@@ -15,7 +15,7 @@ from tinyalex.datasets.loading.loader import Batch
 from tinyalex.network import alexnet
 from tinyalex.network.network import Network
 from tinyalex.randomness import Step
-from tinyalex.recipes.recipe import Recipe, with_classes
+from tinyalex.recipes.recipe import Recipe, with_classes, with_steps
 from tinyalex.training import health, schedule
 from tinyalex.training.optimizer import Optimizer
 from tinyalex.training.step_metrics import StepMetrics
@@ -56,8 +56,10 @@ class Training:
     def __init__(
         self, recipe: Recipe, dataset: Dataset, devices: Sequence[str] = ("cpu",), seed: int = 0, kernels: bool = True
     ) -> None:
-        self.recipe, self.dataset, self.seed = with_classes(recipe, len(dataset.classes)), dataset, seed
-        self.steps_per_epoch = -(-len(dataset.need("train")) // recipe.learning.batch)
+        images = len(dataset.need("train"))
+        self.recipe = with_steps(with_classes(recipe, len(dataset.classes)), images)
+        self.dataset, self.seed = dataset, seed
+        self.steps_per_epoch = -(-images // recipe.learning.batch)
         self.errors: list[float] = []
         self.kernels = kernels
         self.reset(devices)

@@ -67,6 +67,8 @@ def rates(learning: Learning, epoch: float, errors: Sequence[float] = ()) -> Rat
         rate /= 10**drops
     else:
         rate *= 0.5 * (1 + math.cos(math.pi * epoch / learning.epochs))
+    if learning.lr_mult:
+        lr_mult = lr_mult | {name: mult * lr_mult.get(name, 1.0) for name, mult in learning.lr_mult.items()}
     bias_rate = rate * learning.bias_rate if bias_rate is None else bias_rate
     warm = min(1.0, epoch / learning.warmup) if learning.warmup else 1.0
     return Rates(rate * warm, bias_rate * warm, lr_mult, colour_noise, finished, drops)
