@@ -123,7 +123,7 @@ def _check(options):
 
 def _summary(made, out):
     from tinyalex.datasets import duplicates
-    from tinyalex.prepare.complete import SKIPPED
+    from tinyalex.prepare.complete import SKIPPED, left_out
     from tinyalex.prepare.sheet import NAME
 
     counts = {split: part["count"] for split, part in made["splits"].items()}
@@ -138,9 +138,8 @@ def _summary(made, out):
         kinds = {name: "with decoder warnings" if name == "warnings" else name for name in made["odd"]}
         odd = ", ".join(f"{count:,} {kinds[name]}" for name, count in made["odd"].items())
         yield f"not plain colour JPEGs, but used like the others: {odd}"
-    if bad := [image for part in made["splits"].values() for image in part["skipped"]]:
-        what = f"{counted(len(bad), 'image')} that cannot be decoded"
-        yield f"left out: {what}, for example {bad[0]['name']}: {bad[0]['reason']}; {out / SKIPPED} lists them"
+    if line := left_out(made, out):
+        yield line
     elif (out / SKIPPED).exists():
         yield f"{out / SKIPPED} lists the files that were skipped"
     if groups := made["duplicates"]:

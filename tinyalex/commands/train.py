@@ -167,7 +167,8 @@ def _advised(options, overrides, out, show):
         for line in own_images.imbalance(source):
             show(line)
         show(f"recipe {made.name}: {chosen.reason}: {own_images.plan(made, source)}")
-        show(own_images.duration(made, source, options.devices, options.kernels))
+        earlier = own_images.prepared_earlier(path, made, out.parent, options.test_share)
+        show(own_images.duration(made, source, options.devices, options.kernels, earlier is not None))
         place = own_images.prepare(source, made, out.parent, options.test_share, show)
         return own_images.load(made, place, options.seed, show)
 

@@ -16,7 +16,7 @@ from tinyalex.datasets.index.documents import is_document
 from tinyalex.datasets.picture import is_image
 from tinyalex.datasets.shards import manifest
 from tinyalex.errors import BusyError, StorageError, UsageError
-from tinyalex.prepare import pipeline
+from tinyalex.prepare import complete, pipeline
 
 FOLDER = "prepared"
 _BAD = 0.05  # share of the images that may be left out because they cannot be decoded; a line tells how many were
@@ -112,7 +112,9 @@ def make(out: Path, index: Any, names: list[str], size: int, workers: int, show:
     while True:
         try:
             with pipeline.start(out, settings, show) as preparation:
-                preparation.make(index, names)
+                made = preparation.make(index, names)
+            if line := complete.left_out(made, out):
+                show(line)
             return
         except BusyError as error:
             if not waiting:

@@ -137,7 +137,7 @@ class Data(_Checked):
     section = "data"
     set: str = ""
     test_share: float | None = None
-    size: int | None = None
+    size: int | None = field(default=None, compare=False)  # as `set` it only says which images
     flip: bool = True
     shared_crop: int = 1
     mean: str = "image"

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tinyalex import randomness
 from tinyalex.datasets.dataset import Dataset, ImageSet
 from tinyalex.datasets.survey import Survey
 from tinyalex.recipes import recipe as recipes
@@ -111,7 +112,7 @@ def nearest(survey: Survey) -> Measured | None:
 
 
 def step_seconds(recipe: Recipe, devices: Sequence[str] = ("cpu",), kernels: bool = True) -> tuple[float, int]:
-    """Time training steps of a recipe's net on random images.
+    """Time training steps of a recipe's net on images of noise.
 
     Parameters
     ----------
@@ -129,10 +130,12 @@ def step_seconds(recipe: Recipe, devices: Sequence[str] = ("cpu",), kernels: boo
         How many were timed, after one that was not.
     """
     batch, size = recipe.learning.batch, max(recipe.image_size, recipe.net.input)
-    images = np.random.default_rng(0).integers(0, 256, (batch * (_TIMED + 1), size, size, 3), np.uint8)
-    drawn = ImageSet(images, np.arange(len(images)) % recipe.net.classes)
+    count = batch * (_TIMED + 1)
+    noise = randomness.bits(randomness.key(0, "timing"), np.arange(size * size * 3)).astype(np.uint8)
+    images = np.broadcast_to(noise.reshape(size, size, 3), (count, size, size, 3))
+    drawn = ImageSet(images, np.arange(count) % recipe.net.classes)
     names = [str(number) for number in range(recipe.net.classes)]
-    training = Training(recipe, Dataset("random", names, drawn, drawn), devices, kernels=kernels)
+    training = Training(recipe, Dataset("noise", names, drawn, drawn), devices, kernels=kernels)
     times = []
     with contextlib.closing(training.batches()) as batches:
         for metrics in training.train_steps(batches, synchronize=lambda: True):
