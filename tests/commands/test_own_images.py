@@ -171,7 +171,7 @@ def test_no_prepare_names_the_command(here, capsys):
     for words in (["train"], ["train", "photos-64"]):
         assert main([*words, "--data", "p", "--no-prepare", *QUICK]) == 3
         error = capsys.readouterr().err
-        assert re.search(r"tinyalex prepare --test-share 0.1 \S*p data/p; then give --data data/p\n", error)
+        assert re.search(r"tinyalex prepare --test-share 0.1 --size 64 \S*p data/p; then give --data data/p\n", error)
     assert not Path("runs").exists()
 
 

@@ -70,7 +70,8 @@ def test_every_command_with_data_names_prepare(command, pictures, tmp_path, monk
         assert main(run) == 0
         command = [command[0], "run"]
     assert main([*command, "--data", str(pictures)]) == 3
-    assert f"tinyalex prepare --test-share 0.1 '{pictures}' " in capsys.readouterr().err
+    size = {"train": "--size 28 ", "experiment": ""}.get(command[0], "--size 24 ")  # the runs have 24 x 24
+    assert f"tinyalex prepare --test-share 0.1 {size}'{pictures}' " in capsys.readouterr().err
 
 
 def test_the_folder_that_is_suggested_is_new_and_outside_the_source(pictures, tmp_path, monkeypatch, capsys):
@@ -85,7 +86,7 @@ def test_folders_of_test_images_need_no_test_share(pictures, tmp_path, capsys):
     (pictures / "val").mkdir()
     (pictures / "cats").rename(pictures / "val" / "cats")
     assert main(["train", "shapes", "--no-prepare", "--data", str(pictures)]) == 3
-    assert "tinyalex prepare '" in capsys.readouterr().err
+    assert "tinyalex prepare --size 64 '" in capsys.readouterr().err
 
 
 def test_where_there_are_no_images_prepare_is_not_suggested(tmp_path, capsys):

@@ -57,10 +57,11 @@ def load_run(path, devices=("cpu",), kernels=True):
     return run
 
 
-def load_dataset(data, seed, show=print_line):
+def load_dataset(data, seed, show=print_line, size=None):
     """Load the data set of a recipe's section ``data``.
 
-    If it cannot be used as it is, the DataError names the `tinyalex prepare` that may help.
+    If it cannot be used as it is, the DataError names the `tinyalex prepare` that may help, with the ``size`` that is
+    needed.
     """
     from tinyalex import datasets
     from tinyalex.datasets import containers
@@ -71,7 +72,7 @@ def load_dataset(data, seed, show=print_line):
         source = Path(data.set)
         if source.is_file() and containers.refusal(source):
             raise
-        if remedy := suggestion.remedy(source):
+        if remedy := suggestion.remedy(source, size):
             raise DataError(f"{error}; or {remedy}") from error
         if source.is_dir() and (instead := containers.instead_of_images(source)):
             raise DataError(f"{source}: no images found; {instead}") from error
@@ -103,12 +104,13 @@ def load_dataset_of_run(run, options, show=print_line):
     For other data without test images the run's share is used, as they may be the run's data in another place.
     """
     data, lines = with_data(run.recipe, options.data, options.test_share).data, []
+    seed, size = run.metadata["seed"], len(run.mean)
     if options.data is None or options.test_share is not None or not data.test_share:
-        return load_dataset(data, run.metadata["seed"], show)
+        return load_dataset(data, seed, show, size)
     try:
-        dataset = load_dataset(data, run.metadata["seed"], lines.append)
+        dataset = load_dataset(data, seed, lines.append, size)
     except UsageError:  # it has test images
-        return load_dataset(replace(data, test_share=None), run.metadata["seed"], show)
+        return load_dataset(replace(data, test_share=None), seed, show, size)
     for line in lines:
         show(line)
     return dataset

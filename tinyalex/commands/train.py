@@ -157,12 +157,13 @@ def _advised(options, overrides, out, show):
             show(f"{out}: holds a run with recipe {made.name}; images: {earlier}, prepared from {path}")
             return own_images.load(made, earlier, options.seed, show)
     with own_images.opened(path, options.test_share, show) as source:
-        if options.no_prepare and source.index is not None:
-            raise DataError(f"{path}: has to be prepared (--no-prepare); {suggestion.remedy(Path(path))}")
         run = finetune.read(options.init_from)[1]["recipe"] if options.init_from else None
         chosen = advice.choose(source.survey, _on_gpu(options), recipes.parse(run, "a run") if run else None)
         made = recipes.load(chosen.name, [*chosen.overrides, *overrides])
         made = own_images.with_run(made, out, options.init_from)
+        if options.no_prepare and source.index is not None:
+            remedy = suggestion.remedy(Path(path), made.image_size)
+            raise DataError(f"{path}: has to be prepared (--no-prepare); {remedy}")
         show(own_images.describe(source))
         for line in own_images.imbalance(source):
             show(line)
@@ -177,7 +178,7 @@ def _with_images(made, options, out, show):
     # A recipe that was named, and its data, which are prepared first if they cannot be used as they are.
     made = own_images.with_run(made, out, options.init_from)
     try:
-        dataset = load_dataset(made.data, options.seed)
+        dataset = load_dataset(made.data, options.seed, size=made.image_size)
         if options.no_prepare or _fits(dataset, made):
             return made, dataset
     except DataError:
