@@ -54,3 +54,13 @@ def test_warm_up_and_cosine():
     for epoch in (learning.warmup, learning.epochs / 2, learning.epochs):
         wanted = learning.rate * (1 + math.cos(math.pi * epoch / learning.epochs)) / 2
         assert rates(learning, epoch).rate == pytest.approx(wanted)
+
+
+def test_multipliers_of_the_whole_run_and_of_a_phase():
+    phases = "learning.phases=[{epoch=0, rate=0.1}, {epoch=2, rate=0.01, lr_mult={conv1=0.5, fc8=3}}]"
+    made = ["learning.schedule=phases", "learning.rate=0.1", "learning.lr_mult={conv1=0.1, conv2=0}", phases]
+    learning = recipe.load("shapes", made).learning
+    assert rates(learning, 0).lr_mult == {"conv1": 0.1, "conv2": 0.0}
+    assert rates(learning, 2).lr_mult == {"conv1": pytest.approx(0.05), "conv2": 0.0, "fc8": 3.0}
+    cosine = recipe.load("modern", ["learning.lr_mult={fc8=5}"]).learning
+    assert [rates(cosine, epoch).lr_mult for epoch in (0, 45)] == [{"fc8": 5.0}] * 2

@@ -58,7 +58,7 @@ def like_run(made: Recipe, source: str | Path) -> Recipe:
 
 
 def start_from(
-    network: Network, source: str | Path, classes: Sequence[str], anew: Sequence[str] = ()
+    network: Network, source: str | Path, classes: Sequence[str], not_copied: Sequence[str] = ()
 ) -> dict[str, Any]:
     """Copy the layers that fit from a run's last checkpoint into a network; the others keep their initial values.
 
@@ -73,7 +73,7 @@ def start_from(
         A run's folder, or one of its checkpoints.
     classes : sequence of str
         Classes of the new data.
-    anew : sequence of str, optional
+    not_copied : sequence of str, optional
         Layers that keep their initial values even if they fit: ``init.anew`` of the recipe.
 
     Returns
@@ -97,7 +97,7 @@ def start_from(
         layers.setdefault(name.split("/")[0], []).append(name)
     class_change = _class_change(metadata["classes"], classes)
     last = {name for layer in _last_layers(network) for name in layer.names}
-    chosen = {name for _, layer in network.layers() for name in layer.names if _recipe_name(layer) in anew}
+    chosen = {name for _, layer in network.layers() for name in layer.names if _recipe_name(layer) in not_copied}
     for layer, names in layers.items():
         reason = (layer in chosen and "init.anew") or (layer in last and class_change)
         reason = reason or _misfit(names, state, tensors)
