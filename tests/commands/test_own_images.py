@@ -47,7 +47,10 @@ def shorter_side(path):
 
 @pytest.fixture
 def here(tmp_path, monkeypatch):
+    """An empty folder to be in; no pictures are drawn, as these take most of the time, and fewer steps are timed."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("tinyalex.commands.train._draw", lambda *_: ([], {}))
+    monkeypatch.setattr("tinyalex.training.advice._TIMED", 1)
     return tmp_path
 
 
@@ -62,7 +65,7 @@ def test_one_command_prepares_trains_and_uses_the_set_again(here, capsys):
     assert "my photos: 20 images, 2 classes, 8 of each to train on, shorter sides of" in said
     assert "no test images: 4 images of them, 20% of every class" in said
     assert re.search(r"recipe photos-64: .*images of 64 x 64, batches of 8, 2 steps \(1 epoch\), rate", said)
-    assert re.search(r"of training, from \d steps timed here now, and \d+ s to prepare the images\n", said)
+    assert re.search(r"of training, from \d steps? timed here now( \(.*\))?, and \d+ s to prepare the images\n", said)
     (made,) = sets()
     assert f"images: prepared once, in {made.relative_to('.')}" in said and made.name.startswith("my photos-64-")
     kept = recipe.load("runs/my photos/recipe.toml")
@@ -81,6 +84,7 @@ def test_one_command_prepares_trains_and_uses_the_set_again(here, capsys):
     assert main(["evaluate", "runs/my photos"]) == 0  # the run knows its set
 
 
+@pytest.mark.slow
 def test_a_source_that_was_changed_is_prepared_anew(here, capsys):
     photographs(here / "p")
     assert main(["train", "--data", "p", *QUICK]) == 0
@@ -116,7 +120,10 @@ def test_the_name_of_the_set_changes_with_the_source_and_the_settings(tmp_path):
     assert len({same, *others}) == 6
 
 
-@pytest.mark.parametrize("kind", ["zip", "tar.gz", "list", "split"])
+@pytest.mark.parametrize(
+    "kind",
+    ["zip", pytest.param("tar.gz", marks=pytest.mark.slow), "list", pytest.param("split", marks=pytest.mark.slow)],
+)
 def test_archives_lists_and_splits(kind, here, capsys):
     source = photographs(here / "p", each=5)
     if kind == "zip":
@@ -149,6 +156,7 @@ def test_archives_lists_and_splits(kind, here, capsys):
     assert ("no test images" in said) == (kind != "split") and "/tmp/tinyalex-" not in said
 
 
+@pytest.mark.slow
 def test_a_recipe_that_is_named_is_the_one_that_is_used(here, capsys):
     photographs(here / "p", side=(100, 140))
     assert main(["train", "cifar10-columns", "--data", "p", "--set", "net.classes=0", *QUICK]) == 0
@@ -156,6 +164,7 @@ def test_a_recipe_that_is_named_is_the_one_that_is_used(here, capsys):
     assert "test images of 32 x 32" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_images_in_memory_are_prepared_only_if_their_size_does_not_suit_the_recipe(here, capsys):
     for side in (64, 200):  # squares of one size, which were always read into memory
         for split in ("train", "test"):
@@ -198,6 +207,7 @@ def test_what_stands_in_the_way_is_named_and_stays(here, capsys):
     assert names(place) == ["mine.txt"]
 
 
+@pytest.mark.slow
 def test_a_set_that_was_damaged_says_what_to_do(here, capsys):
     photographs(here / "p", each=4)
     assert main(["train", "--data", "p", *QUICK]) == 0
@@ -226,6 +236,7 @@ def test_a_source_that_cannot_be_written_to(here):
     assert main(["train", "--data", "p", *QUICK]) == 0
 
 
+@pytest.mark.slow
 def test_nothing_in_the_source_changes(here):
     source = photographs(here / "p", each=4)
     before = {path: path.stat().st_mtime_ns for path in (source, *source.rglob("*"))}
@@ -233,6 +244,7 @@ def test_nothing_in_the_source_changes(here):
     assert {path: path.stat().st_mtime_ns for path in (source, *source.rglob("*"))} == before
 
 
+@pytest.mark.slow
 def test_two_runs_at_once_share_one_set(here):
     """The second waits for the first, which prepares; both train."""
     photographs(here / "p", each=30, side=(200, 300))
@@ -280,6 +292,7 @@ def test_validation_images_alone_are_no_training_set(here, capsys):
     assert "its 6 images are test images, by the names of folders or lists" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_some_damaged_files_are_left_out_with_a_line(here, capsys):
     photographs(here / "p", each=20)
     (here / "p" / "class 0" / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
@@ -366,7 +379,7 @@ def test_advise_prints_facts_recipe_time_and_command(here, capsys):
     )
     assert lines[2].startswith("recipe photos-64: 13 images are few: images of 64 x 64, batches of 32, 1,000 steps")
     assert re.fullmatch(
-        r"about .* of training, from \d steps timed here now, and \d+ s to prepare the images", lines[3]
+        r"about .* of training, from \d steps? timed here now( \(.*\))?, and \d+ s to prepare the images", lines[3]
     )
     assert lines[-1] == "to train: tinyalex train --data 'my photos'" and not Path("runs").exists()
 
@@ -384,9 +397,24 @@ def test_sizes_are_found_in_headers_and_grey_in_pixels(tmp_path):
     assert found.source_bytes == sum(path.stat().st_size for path in source.rglob("*.png"))
 
 
+def test_measured_runs_are_those_that_readme_shows():
+    rows = [
+        f"| {row.data} | `{row.recipe}` | {row.error:.1%} | {row.guessing:.1%} | {row.seeds} |".replace("%", " %")
+        for row in advice.MEASURED
+    ]
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    section = text.split("## Your own photographs")[1].split("\n## ")[0]
+    assert [line for line in section.splitlines() if line.startswith("|")][2:] == rows and len(rows) > 1
+    assert all(row.error < row.guessing and row.recipe in recipe.names() for row in advice.MEASURED)
+    near = advice.nearest(images(500, 64, classes=10), "photos-64")
+    assert near.recipe == "photos-64" and near.classes == 8
+    assert advice.nearest(images(50_000, 64, classes=10), "photos-64") is None
+
+
 # Fine-tuning from the command line.
 
 
+@pytest.mark.slow
 def test_fine_tuning_takes_the_net_of_the_run(here, capsys):
     photographs(here / "many", classes=3, each=10)
     photographs(here / "few", classes=2, each=5)

@@ -5,6 +5,7 @@ from pathlib import Path
 from tinyalex.commands import own_images
 from tinyalex.commands.common import print_line
 from tinyalex.commands.options import RUN, machine, test_share, user_path
+from tinyalex.errors import UsageError
 from tinyalex.recipes import recipe as recipes
 
 
@@ -31,6 +32,8 @@ def run(options):
     from tinyalex.runs import finetune
     from tinyalex.training import advice
 
+    if options.data == "shapes":
+        raise UsageError("shapes: the drawn images have a recipe of their own; to train it, type tinyalex train")
     on_gpu = [not Device(name).on_host for name in options.devices][0]
     path = str(download.cifar10()) if options.data == "cifar10" else options.data
     run = recipes.parse(finetune.read(options.init_from)[1]["recipe"]) if options.init_from else None
@@ -45,7 +48,7 @@ def run(options):
         print_line(f"recipe {made.name}: {chosen.reason}: {own_images.plan(made, source)}")
         workers = parallel.processors()
         print_line(own_images.duration(made, source, options.devices, prepared=False, workers=workers))
-        if row := advice.nearest(source.survey):
+        if row := advice.nearest(source.survey, made.name):
             print_line(
                 f"measured: {row.data}, {row.recipe}: {row.error:.1%} test error; by guessing {row.guessing:.1%}"
             )

@@ -15,6 +15,7 @@ from tinyalex.words import counted
 
 _MOST_SMALL = 2000  # training images: of fewer, a fifth is tested on, of more a tenth
 _LARGER, _LARGE = 10, 100e6  # a prepared set so many times as large as the source, and of so many bytes, is told
+_BUSY = 1.5  # a step takes so many times as long as its processor time: then both are told
 _DAMAGED = "remove that folder: the same command prepares the images again"
 
 
@@ -208,10 +209,12 @@ def duration(made, source, devices, kernels=True, prepared=True, workers=1):
     from tinyalex.training import advice
 
     made = recipes.with_classes(replace(made, net=replace(made.net, classes=0)), source.survey.classes)
-    seconds, timed = advice.step_seconds(made, devices, kernels)
+    seconds, alone, timed = advice.step_seconds(made, devices, kernels)
     steps, epochs = advice.steps(made, source.survey.train)
     tests = epochs * source.survey.test / made.learning.batch / 3  # forward alone is about a third of a step
     line = f"about {_minutes(seconds * (steps + tests))} of training, from {counted(timed, 'step')} timed here now"
+    if devices[0] == "cpu" and seconds > _BUSY * alone:
+        line += f" (other programs are running; without them {_minutes(alone * (steps + tests))})"
     if not prepared and source.survey.decode_seconds:
         images = source.survey.train + source.survey.test
         line += f", and {_minutes(source.survey.decode_seconds * images / workers)} to prepare the images"

@@ -14,6 +14,7 @@ import numpy as np
 from tinyalex import randomness
 from tinyalex.datasets.dataset import Dataset, ImageSet
 from tinyalex.datasets.survey import Survey
+from tinyalex.devices import parallel
 from tinyalex.recipes import recipe as recipes
 from tinyalex.recipes.recipe import Recipe
 from tinyalex.training.loop import Training
@@ -52,14 +53,18 @@ class Measured(NamedTuple):
     data: str
     images: int
     classes: int
-    side: int
     recipe: str
     error: float
     guessing: float
     seeds: int
 
 
-MEASURED: tuple[Measured, ...] = ()
+# On photographs of Tiny ImageNet; the commands and versions are in BENCHMARKS.md, the table also in README.md.
+_EIGHT = "8 classes of 50 photographs, 64 x 64"
+MEASURED = (
+    Measured(_EIGHT, 400, 8, "photos-64", 0.4075, 0.875, 1),
+    Measured(_EIGHT, 400, 8, "finetune", 0.36, 0.875, 3),
+)
 
 
 def choose(survey: Survey, on_gpu: bool = False, run: Recipe | None = None) -> Advice:
@@ -100,18 +105,18 @@ def choose(survey: Survey, on_gpu: bool = False, run: Recipe | None = None) -> A
     return advice._replace(overrides=[*advice.overrides, f"learning.epochs={epochs}"], reason=reason)
 
 
-def nearest(survey: Survey) -> Measured | None:
-    """Return the measured run whose numbers of images and classes are nearest, if within a factor of 4."""
+def nearest(survey: Survey, name: str) -> Measured | None:
+    """Return the measured run of a recipe whose numbers of images and classes are nearest, if within a factor of 4."""
 
     def distance(row: Measured) -> float:
         ratios = (row.images / max(1, survey.train), row.classes / survey.classes)
         return max(abs(float(np.log2(ratio))) for ratio in ratios)
 
-    rows = [row for row in MEASURED if distance(row) <= 2]
+    rows = [row for row in MEASURED if row.recipe == name and distance(row) <= 2]
     return min(rows, key=distance, default=None)
 
 
-def step_seconds(recipe: Recipe, devices: Sequence[str] = ("cpu",), kernels: bool = True) -> tuple[float, int]:
+def step_seconds(recipe: Recipe, devices: Sequence[str] = ("cpu",), kernels: bool = True) -> tuple[float, float, int]:
     """Time training steps of a recipe's net on images of noise.
 
     Parameters
@@ -126,6 +131,8 @@ def step_seconds(recipe: Recipe, devices: Sequence[str] = ("cpu",), kernels: boo
     -------
     seconds : float
         For a step, with its crops and colours: the median.
+    alone : float
+        The same if nothing else ran on the processors: the processor time of a step, by the number of threads.
     steps : int
         How many were timed, after one that was not.
     """
@@ -136,14 +143,16 @@ def step_seconds(recipe: Recipe, devices: Sequence[str] = ("cpu",), kernels: boo
     drawn = ImageSet(images, np.arange(count) % recipe.net.classes)
     names = [str(number) for number in range(recipe.net.classes)]
     training = Training(recipe, Dataset("noise", names, drawn, drawn), devices, kernels=kernels)
-    times = []
+    times, used = [], []
     with contextlib.closing(training.batches()) as batches:
         for metrics in training.train_steps(batches, synchronize=lambda: True):
             metrics.read()
             times.append(time.perf_counter())
+            used.append(time.process_time())
             if len(times) > 1 and times[-1] - times[0] > _SECONDS:
                 break
-    return float(np.median(np.diff(times))), len(times) - 1
+    alone = float(np.median(np.diff(used))) / parallel.workers().count
+    return float(np.median(np.diff(times))), alone, len(times) - 1
 
 
 def steps(recipe: Recipe, images: int) -> tuple[int, int]:
