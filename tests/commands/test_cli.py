@@ -380,7 +380,7 @@ def test_gradcheck_of_a_wrong_layer_fails(capsys, monkeypatch):
     (["train", "--data", "/nowhere"], 3, "/nowhere"),
     (["evaluate", "/nowhere"], 4, "/nowhere"),
     (["predict", "a.jpg"], 2, "--run"),
-    (["summary", "--set", "net.classes=0"], 2, "net.classes"),
+    (["summary", "--set", "net.classes=-1"], 2, "net.classes"),
     (["summary", "shapes", "--set", "data.set=cats"], 2, "net.classes"),
     (["figures", "/"], 4, "no checkpoint"),
 ])  # fmt: skip
@@ -523,3 +523,14 @@ def test_abbreviated_options_are_refused(capsys):
     """The command that resumes a run leaves out --fresh; it would not recognise an abbreviation of it."""
     assert main(["train", "--fres"]) == 2
     assert "unrecognized arguments: --fres" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [name for name in recipe.names() if not recipe.load(name).net.classes])
+def test_summary_of_a_recipe_that_takes_its_classes_from_the_data(name, capsys):
+    assert main(["summary", name]) == 0
+    note, rest = capsys.readouterr().out.split("\n", 1)
+    if name == "shapes":  # whose classes are known
+        assert "12 classes out" in note
+    else:
+        assert note == f"{name}: for 1,000 classes, as it takes their number from the data; --set net.classes=N"
+        assert "1000 classes out" in rest

@@ -106,13 +106,13 @@ def choose(survey: Survey, on_gpu: bool = False, run: Recipe | None = None) -> A
 
 
 def nearest(survey: Survey, name: str) -> Measured | None:
-    """Return the measured run of a recipe whose numbers of images and classes are nearest, if within a factor of 4."""
+    """Return the measured run of a recipe whose numbers of images and classes are nearest, if within a factor of 2."""
 
     def distance(row: Measured) -> float:
         ratios = (row.images / max(1, survey.train), row.classes / survey.classes)
         return max(abs(float(np.log2(ratio))) for ratio in ratios)
 
-    rows = [row for row in MEASURED if row.recipe == name and distance(row) <= 2]
+    rows = [row for row in MEASURED if row.recipe == name and distance(row) <= 1]
     return min(rows, key=distance, default=None)
 
 
