@@ -11,6 +11,7 @@ from tinyalex.commands import ALL
 
 COMMANDS = cli._parsers()[1]
 VALUES = {  # options whose value is neither a path, a number nor one of several words
+    "advise": {"--devices"},
     "train": {"--set", "--devices"},
     "convert": {"--set"},
     "evaluate": {"--devices"},
@@ -55,9 +56,9 @@ def name(action):
     (["predict", "--run", "r", "--devices", "cpu", "--", "-x.jpg"], ["cpu"], ["-x.jpg"]),
     (["evaluate", "--devices", "cpu", "run", "--views", "9", "other"], ["cpu"], ["run", "other"]),
     (["train", "--devices", "cpu", "shapes"], ["cpu"], "shapes"),
-    (["train", "--devices", "cpu", "cpu"], ["cpu", "cpu"], "shapes"),
+    (["train", "--devices", "cpu", "cpu"], ["cpu", "cpu"], None),
     (["train", "--set", "a.b=1", "net.c=[2]", "paper"], ["a.b=1", "net.c=[2]"], "paper"),
-    (["train", "--set", "a=1", "--set", "b=2"], ["a=1", "b=2"], "shapes"),
+    (["train", "--set", "a=1", "--set", "b=2"], ["a=1", "b=2"], None),
     (["figures", "--only", "curves", "r"], ["curves"], ["r"]),
     (["figures", "--only", "curves,kernels", "panel", "r", "s"], ["curves", "kernels", "panel"], ["r", "s"]),
     (["bench", "--contenders", "im2col", "winograd", "cifar10-relu"], ["im2col", "winograd"], "cifar10-relu"),
@@ -84,7 +85,7 @@ def test_without_an_option_its_default_holds_each_time():
 
 @pytest.mark.parametrize("words, message", [
     (["trian"], 'trian: no such command; did you mean "train"?; see tinyalex --help'),
-    (["vacation"], "vacation: no such command; give one of prepare, verify, train"),
+    (["vacation"], "vacation: no such command; give one of advise, prepare, verify, train"),
     (["--nonsense", "train"], "unrecognized arguments: --nonsense; see tinyalex --help"),
     (["figures", "--only", "curvs", "r"], 'no such picture; did you mean "curves"?; see tinyalex figures --help'),
     (["bench", "--contenders", "im3col"], 'did you mean "im2col"?; see tinyalex bench --help'),

@@ -401,3 +401,31 @@ def test_an_error_in_a_file_names_the_file(tmp_path):
     with pytest.raises(UsageError) as caught:
         recipe.load(tmp_path / "mine.toml")
     assert str(caught.value).startswith(f"{tmp_path / 'mine.toml'}: Expected '='")
+
+
+def test_few_images_take_more_epochs_for_the_least_number_of_steps():
+    made = recipe.load("photos-64")
+    batch, steps, epochs = made.learning.batch, made.learning.steps, made.learning.epochs
+    for images in (1, batch, batch + 1, 400):
+        raised = recipe.with_steps(made, images).learning
+        per_epoch = -(-images // batch)
+        assert steps <= raised.epochs * per_epoch < steps + per_epoch
+        assert raised.warmup == pytest.approx(made.learning.warmup * raised.epochs / epochs)
+        assert recipe.with_steps(recipe.with_steps(made, images), images).learning == raised
+    assert recipe.with_steps(made, 100_000) == made
+    phased = recipe.load("original", ["learning.steps=9100"])
+    assert recipe.with_steps(phased, 1280).learning.phases[1].epoch == pytest.approx(250)
+    assert recipe.load("photos-64", ["learning.epochs=3"]).learning.steps is None
+    assert recipe.load("photos-64", ["learning.epochs=3", "learning.steps=9"]).learning.steps == 9
+
+
+@pytest.mark.parametrize("override", ["learning.lr_mult={conv9=1}", "init.anew=[fc9]"])
+def test_layers_that_the_net_lacks_are_named(override):
+    with pytest.raises(UsageError, match="no such layer for"):
+        recipe.load("photos-64", [override])
+
+
+@pytest.mark.parametrize("name", recipe.names())
+def test_crops_fit_into_the_images_that_a_recipe_wants(name):
+    made = recipe.load(name)
+    assert made.net.input <= made.image_size <= 2 * made.net.input

@@ -538,3 +538,20 @@ def test_missing_disk_space_is_reported_before_the_first_step(data, tmp_path, mo
     with pytest.raises(StorageError, match=r"needs [\d,]+ bytes, but 1,000 are free on that disk; make room"):
         train(small(), data, tmp_path / "run", show=quiet)
     assert not list((tmp_path / "run").glob("checkpoint*"))
+
+
+def test_a_run_with_a_least_number_of_steps_resumes_with_the_same_bits(tmp_path):
+    """Three epochs of six steps make the fifteen that are wanted; the schedule is that of three epochs."""
+    made = small('learning.schedule="cosine"', "learning.lr_mult={conv2=0.5}", epochs=1, steps=15)
+    dataset = stripes()
+    train(made, dataset, tmp_path / "whole", show=quiet)
+    for stop in (1, 2, 9):
+        train(made, dataset, tmp_path / "cut", show=quiet, stop_condition=lambda run, stop=stop: run.epoch >= stop)
+    plain = small('learning.schedule="cosine"', "learning.lr_mult={conv2=0.5}", epochs=3)
+    train(plain, dataset, tmp_path / "plain", show=quiet)
+    assert final(tmp_path / "whole").keys() and checkpoint.newest(tmp_path / "whole").stem.endswith("00000018")
+    assert same(final(tmp_path / "whole"), final(tmp_path / "cut"))
+    assert same(final(tmp_path / "whole"), final(tmp_path / "plain"))
+    slower = small('learning.schedule="cosine"', epochs=3)
+    train(slower, dataset, tmp_path / "all", show=quiet)
+    assert not same(final(tmp_path / "whole"), final(tmp_path / "all"))

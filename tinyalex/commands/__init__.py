@@ -7,6 +7,7 @@ options, does the work, prints lines of text and may return an exit code. Errors
 """
 
 from tinyalex.commands import (  # fmt: skip
+    advise,
     bench,
     claims,
     convert,
@@ -27,7 +28,6 @@ from tinyalex.commands import (  # fmt: skip
 )
 
 ALL = (
-    prepare, verify, train, evaluate, report, predict, explain, summary, gradcheck, figures, experiment, claims, export,
-    import_,
-    convert, bench, doctor,
+    advise, prepare, verify, train, evaluate, report, predict, explain, summary, gradcheck, figures, experiment, claims,
+    export, import_, convert, bench, doctor,
 )  # fmt: skip

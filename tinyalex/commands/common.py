@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +9,8 @@ from pathlib import Path
 from tinyalex.commands import suggestion
 from tinyalex.errors import CheckpointError, DataError, UsageError
 from tinyalex.words import brief, counted
+
+CLASSES = 1000  # in what is shown of a recipe that takes the number of classes from the data
 
 
 def print_line(text):
@@ -105,10 +106,11 @@ def _runs_here(path):
     return "give the folder that tinyalex train --out wrote; tinyalex train makes one in runs/shapes"
 
 
-def load_dataset(data, seed, show=print_line):
+def load_dataset(data, seed, show=print_line, size=None):
     """Load the data set of a recipe's section ``data``.
 
-    If it cannot be used as it is, the DataError names the `tinyalex prepare` that may help.
+    If it cannot be used as it is, the DataError names the `tinyalex prepare` that may help, with the ``size`` that is
+    needed.
     """
     from tinyalex import datasets
     from tinyalex.datasets import containers
@@ -119,10 +121,8 @@ def load_dataset(data, seed, show=print_line):
         source = Path(data.set)
         if source.is_file() and containers.refusal(source):
             raise
-        if command := suggestion.prepare_command(source):
-            out = shlex.quote(command[-1])
-            remedy = f"prepare the images, which may have any size and layout: {shlex.join(command)}"
-            raise DataError(f"{error}; or {remedy}; then give --data {out}") from error
+        if remedy := suggestion.remedy(source, size):
+            raise DataError(f"{error}; or {remedy}") from error
         if source.is_dir() and (instead := containers.instead_of_images(source)):
             raise DataError(f"{source}: no images found; {instead}") from error
         raise
@@ -160,12 +160,13 @@ def load_dataset_of_run(run, options, show=print_line):
     if options.data is None and (moved := moved_data(run)):
         raise DataError(f"{moved}; give their new place with --data")
     data, lines = with_data(run.recipe, options.data, options.test_share).data, []
+    seed, size = run.metadata["seed"], len(run.mean)
     if options.data is None or options.test_share is not None or not data.test_share:
-        return load_dataset(data, run.metadata["seed"], show)
+        return load_dataset(data, seed, show, size)
     try:
-        dataset = load_dataset(data, run.metadata["seed"], lines.append)
+        dataset = load_dataset(data, seed, lines.append, size)
     except UsageError:  # it has test images
-        return load_dataset(replace(data, test_share=None), run.metadata["seed"], show)
+        return load_dataset(replace(data, test_share=None), seed, show, size)
     for line in lines:
         show(line)
     return dataset
@@ -179,15 +180,19 @@ def moved_data(run):
     return f"{path}: the data that the run was trained on are no longer there"
 
 
-def with_class_count(recipe):
-    """Return the recipe with ``net.classes`` filled in, without reading any data; only for the drawn shapes."""
+def with_class_count(recipe, show=print_line):
+    """Return the recipe with ``net.classes`` filled in, without reading any data: 1000 if the data would say.
+
+    A line then says so.
+    """
     from tinyalex.datasets import shapes
     from tinyalex.recipes import recipe as recipes
 
     if recipe.net.classes == 0 and recipe.data.set == "shapes":
         return recipes.with_classes(recipe, len(shapes.CLASSES))
     if recipe.net.classes == 0:
-        raise UsageError("net.classes: 0 means as many as the data has; add --set net.classes=N for a net of N classes")
+        show(f"{recipe.name}: for {CLASSES:,} classes, as it takes their number from the data; --set net.classes=N")
+        return recipes.with_classes(recipe, CLASSES)
     return recipe
 
 

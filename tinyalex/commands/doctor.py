@@ -5,11 +5,10 @@ import json
 import shlex
 from importlib import metadata
 
-from tinyalex.commands.common import print_line
+from tinyalex.commands.common import CLASSES, print_line
 from tinyalex.commands.options import threads
 from tinyalex.errors import UsageError
 
-CLASSES = 1000  # for recipes that take the number of classes from the data
 GIB = 2**30
 
 

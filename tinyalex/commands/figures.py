@@ -2,12 +2,17 @@
 
 from pathlib import Path
 
-from tinyalex.commands.common import check_classes, load_dataset_of_run, moved_data, print_line, with_class_count
+from tinyalex.commands.common import (
+    CLASSES,
+    check_classes,
+    load_dataset_of_run,
+    moved_data,
+    print_line,
+    with_class_count,
+)
 from tinyalex.commands.options import DATA, among, machine, several, test_share, user_path
 from tinyalex.errors import CheckpointError, DataError, UsageError
 from tinyalex.recipes import recipe as recipes
-
-CLASSES = 1000  # of a recipe that takes their number from the data
 
 
 def options(command):

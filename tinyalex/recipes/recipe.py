@@ -25,7 +25,7 @@ from tinyalex.recipes.settings import FILES, LAYERS, Data, Init, Learning, Net, 
 from tinyalex.words import counted
 
 __all__ = ["LAYERS", "Data", "Init", "Learning", "Net", "Phase", "Recipe"]
-__all__ += ["load", "names", "parse", "to_toml", "with_classes", "with_epochs", "with_rate"]
+__all__ += ["load", "names", "parse", "to_toml", "with_classes", "with_epochs", "with_rate", "with_steps"]
 
 
 def names() -> list[str]:
@@ -42,8 +42,8 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         One of `names`, or the path of a TOML file.
     overrides : sequence of str
         ``"section.key=value"``, the value as in TOML, where quotes may be missing, and ``.5``, ``yes`` and ``1,2,3``
-        are read as well. With another ``learning.epochs`` or
-        ``learning.rate`` the phases change in proportion.
+        are read as well. With another ``learning.epochs`` or ``learning.rate`` the phases change in proportion;
+        ``learning.epochs`` also takes the place of ``learning.steps``.
 
     Raises
     ------
@@ -117,6 +117,8 @@ def _built(tables: dict[str, Any], name: str, overrides: Sequence[str]) -> Recip
     # Another number of epochs or another rate changes the phases in proportion, below, unless they are given as well.
     rescaled = ("learning.epochs", "learning.rate") if "learning.phases" not in changes else ()
     rescale = {key: changes.pop(key) for key in rescaled if key in changes}
+    if "learning.epochs" in {*changes, *rescale} and "learning.steps" not in changes:
+        changes["learning.steps"] = None
     for key, value in changes.items():
         _put(tables, key, value)
     sections = {part.section: part for part in (Net, Init, Data, Learning)}
@@ -184,6 +186,24 @@ def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
     return replace(recipe, learning=learning, notes=(*recipe.notes, note))
 
 
+def with_steps(recipe: Recipe, images: int) -> Recipe:
+    """Raise the epochs so that so many training images give ``learning.steps`` steps, or more.
+
+    Examples
+    --------
+    >>> from tinyalex import recipe
+    >>> shapes = recipe.load("shapes", ["learning.steps=1000"])
+    >>> recipe.with_steps(shapes, 640).learning.epochs
+    200
+    >>> recipe.with_steps(shapes, 64000).learning.epochs
+    8
+    """
+    steps, epochs = recipe.learning.steps, recipe.learning.epochs
+    if not steps or not images:
+        return recipe
+    return with_epochs(recipe, max(epochs, -(-steps // -(-images // recipe.learning.batch))))
+
+
 def with_rate(recipe: Recipe, rate: float) -> Recipe:
     """Return the recipe with another learning rate; the phases' rates for weights and biases change in proportion."""
     old, rate = recipe.learning.rate, check("learning.rate", rate)
@@ -202,7 +222,9 @@ def with_rate(recipe: Recipe, rate: float) -> Recipe:
 
 
 def differences(old: Recipe, new: Recipe) -> list[tuple[str, Any, Any]]:
-    """Return ``(key, old value, new value)`` of every setting that differs, except the names and the path of the data.
+    """Return ``(key, old value, new value)`` of every setting that differs, except the names and what finds the data.
+
+    These are ``data.set`` and ``data.size``: runs record an identity of their images, which is compared instead.
 
     Examples
     --------
@@ -213,7 +235,7 @@ def differences(old: Recipe, new: Recipe) -> list[tuple[str, Any, Any]]:
     found = []
     for part in ("net", "init", "data", "learning"):
         before, after = asdict(getattr(old, part)), asdict(getattr(new, part))
-        found += [(f"{part}.{key}", before[key], after[key]) for key in before if key != "set"]
+        found += [(f"{part}.{key}", before[key], after[key]) for key in before if key not in ("set", "size")]
     return [each for each in found if each[1] != each[2]]
 
 

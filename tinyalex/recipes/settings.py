@@ -237,12 +237,16 @@ class Net(_Checked):
 class Init(_Checked):
     """Initialization (paper section 5): for each layer the weights' standard deviation, or "he", and the biases.
 
-    The key "default" is for the layers that are not named; without it they have 0.01 and 0.
+    The key "default" is for the layers that are not named; without it they have 0.01 and 0. `anew` and `like_run` are
+    for a net that starts with the weights of another run: `anew` names layers that keep these initial values even if
+    that run's would fit; with `like_run` the net and the scale of its input are that run's.
     """
 
     section = "init"
     weights: dict[str, float | str] = field(default_factory=dict)
     biases: dict[str, float] = field(default_factory=dict)
+    anew: tuple[str, ...] = ()
+    like_run: bool = False
 
 
 @dataclass(frozen=True)
@@ -250,16 +254,19 @@ class Data(_Checked):
     """Data and augmentation (paper sections 2 and 4.1).
 
     `set` is the data set to use if none is given; `test_share` is the share of every class that becomes its test
-    images, if it is a folder or an archive without any. `shared_crop` consecutive images share one crop and one flip.
-    The part of the mean image that is subtracted is that of the crop (`mean` "image") or always the central one
-    ("centre", 2012); the difference is multiplied by `scale`. `colour_noise` is how strongly colours are augmented.
-    `sampling` is which images an epoch consists of: "each image once", or "balanced", as many but all classes equally
-    often.
+    `set` is the data set to use if none is given; `test_share` is the share of every class that becomes its test
+    images, if it is a folder or an archive without any. `size` is the side of the images that `input` is cropped from,
+    to which photographs are prepared; None is in the paper's proportion, 256 for an input of 224. `shared_crop`
+    consecutive images share one crop and one flip. The part of the mean image that is subtracted is that of the crop
+    (`mean` "image") or always the central one ("centre", 2012); the difference is multiplied by `scale`.
+    `colour_noise` is how strongly colours are augmented. `sampling` is which images an epoch consists of: "each image
+    once", or "balanced", as many but all classes equally often.
     """
 
     section = "data"
     set: str = ""
     test_share: float | None = None
+    size: int | None = field(default=None, compare=False)  # as `set` it only says which images
     flip: bool = True
     shared_crop: int = 1
     mean: str = "image"
@@ -292,13 +299,14 @@ class Learning(_Checked):
     A batch is divided into `parts`, whose gradients are computed one by one and summed in a fixed order: any number of
     processes up to it gives the same bits. 0 means as many as there are processes when a run begins.
 
+    `steps` is the smallest number of updates: with few images the epochs are raised to it (`recipe.with_steps`).
     Schedule "phases" uses `phases` (without any, `rate` all the time); the other schedules have no phases. "plateau"
     divides the rate by 10 after `patience` epochs without a better test error, at most `drops` times. "cosine" lowers
     it along half a cosine to near zero, "polynomial" along a parabola. With `scale` "linear" all rates are for batches
     of 128 images, and are multiplied by `batch` / 128. `bias_rate` is a multiple of the rate.
     `layer_weight_decay` and `layer_momentum` are for layers whose weight decay or momentum is another. `lr_mult`
-    multiplies the rates of single layers all the time. For a net of the authors' files these tables may name tensors,
-    ``"fc10.0/W"``. `lars` above 0 multiplies the rates of each layer by its trust ratio
+    multiplies the rates of single layers during the whole run; 0 freezes them. For a net of the authors' files these
+    tables may name tensors, ``"fc10.0/W"``. `lars` above 0 multiplies the rates of each layer by its trust ratio
     (`tinyalex.training.optimizer`). `class_weights` is how much an image counts in the loss: "none", all the same;
     "balanced", more in rare classes, so that each class counts as much as any other; or a table of classes, in which
     those that are not named have 1. `stop_after` ends training after so many epochs without a better test error; 0
@@ -309,6 +317,7 @@ class Learning(_Checked):
     batch: int = 128
     parts: int = 0
     epochs: int = 90
+    steps: int | None = None
     rate: float = 0.01
     bias_rate: float = 1.0
     lr_mult: dict[str, float] = field(default_factory=dict)
@@ -355,6 +364,11 @@ class Recipe:
     learning: Learning = field(default_factory=Learning)
     notes: tuple[str, ...] = field(default=(), compare=False)
 
+    @property
+    def image_size(self) -> int:
+        """Side of the images that the net's input is cropped from: see `Data`."""
+        return self.data.size or round(self.net.input * 256 / 224)
+
     def __post_init__(self) -> None:
         check("name", self.name)
         kind = self.net.kind
@@ -372,6 +386,7 @@ class Recipe:
                 raise UsageError(f"net.{key}: {value!r} is not valid for a {kind} net; use {use}")
         _known_layers("init.weights", self.init.weights, (*layers, "default"))
         _known_layers("init.biases", self.init.biases, (*layers, "default"))
+        _known_layers("init.anew", self.init.anew, layers)
         for key in ("lr_mult", "layer_momentum", "layer_weight_decay"):
             _known_layers(f"learning.{key}", getattr(self.learning, key), learned)
         if self.data.sampling == self.learning.class_weights == "balanced":

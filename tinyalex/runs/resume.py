@@ -19,6 +19,7 @@ from tinyalex.training.loop import Training
 # Settings that --change allows to change: those of learning, and the algorithm of the convolutions.
 LEARNING = (
     "epochs",
+    "steps",
     "rate",
     "bias_rate",
     "lr_mult",
@@ -113,7 +114,9 @@ def start(
         show(f"resuming at step {training.step} of {training.recipe.learning.epochs * training.steps_per_epoch}")
     else:
         if options.init_from:
-            origin = finetune.start_from(training.network, options.init_from, training.dataset.classes)
+            origin = finetune.start_from(
+                training.network, options.init_from, training.dataset.classes, training.recipe.init.anew
+            )
             show(finetune.line(origin))
         _check_signal(training, options, show)
     size = 2 * sum(view.nbytes for _, _, view in training.network.tensors()) + training.dataset.mean.nbytes

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from tinyalex.datasets.dataset import Dataset, Images
-from tinyalex.recipes.ranges import RULES
 from tinyalex.recipes.recipe import Recipe
 from tinyalex.words import counted
 
@@ -18,7 +17,6 @@ SMALL_CROP = 1 / 3  # of an image's area; 224 of 256 pixels are 77 %, 224 of 388
 UNEQUAL = 5  # times as many images of the largest class as of the smallest
 _GREY = 4  # levels, of 256, by which the colours of a pixel may differ on average in an image that counts as grey
 _SAMPLE = 128  # images looked at
-_BALANCING = "data.sampling", "learning.class_weights"  # keys of a recipe, as far as it has them
 
 
 def before_training(recipe: Recipe, dataset: Dataset, first_weights: bool = True) -> Iterator[str]:
@@ -74,8 +72,8 @@ def classes(labels: np.ndarray, words: list[str]) -> str | None:
     most, least = int(count.argmax()), int(count.argmin())
     if count[most] <= UNEQUAL * count[least]:
         return None
-    known = [f"--set {key}=balanced" for key in _BALANCING if key in RULES]
-    remedy = f"add {' or '.join(known)}" if known and count[least] else f"add images of {words[least]}"
+    switches = "add --set data.sampling=balanced or --set learning.class_weights=balanced"
+    remedy = switches if count[least] else f"add images of {words[least]}"
     return (
         f"{counted(int(count[most]), 'training image')} of {words[most]}, {count[least]:,} of {words[least]}: a net "
         f"learns to answer {words[most]} too often; {remedy}"
@@ -83,8 +81,7 @@ def classes(labels: np.ndarray, words: list[str]) -> str | None:
 
 
 def _balanced(recipe: Recipe) -> bool:
-    values = (getattr(getattr(recipe, section), key, None) for section, key in (key.split(".") for key in _BALANCING))
-    return any(value not in (None, "none", "each image once") for value in values)
+    return recipe.data.sampling == "balanced" or recipe.learning.class_weights != "none"
 
 
 def grey(recipe: Recipe, images: Images) -> str | None:

@@ -19,7 +19,7 @@ from tinyalex.network.network import Network
 from tinyalex.randomness import Step
 from tinyalex.ranks.parts import Parts
 from tinyalex.ranks.world import ALONE, World
-from tinyalex.recipes.recipe import Recipe, with_classes
+from tinyalex.recipes.recipe import Recipe, with_classes, with_steps
 from tinyalex.training import health, schedule
 from tinyalex.training.class_weights import class_weights
 from tinyalex.training.data_parallel import DataParallel
@@ -78,11 +78,13 @@ class Training:
         world: World = ALONE,
         how: str = "ordered",
     ) -> None:
-        self.recipe, self.dataset, self.seed = with_classes(recipe, len(dataset.classes)), dataset, seed
+        images = len(dataset.need("train"))
+        self.recipe = with_steps(with_classes(recipe, len(dataset.classes)), images)
+        self.dataset, self.seed = dataset, seed
         self.world, self.how = world, how
         self.parts = Parts(recipe.learning.parts or world.size, world.size)
         parallel.divide(self.parts.shares_of_work(recipe.learning.batch) if self.parts.count > 1 else None)
-        self.steps_per_epoch = -(-len(dataset.need("train")) // recipe.learning.batch)
+        self.steps_per_epoch = -(-images // recipe.learning.batch)
         self.errors: list[float] = []
         self.agree: Callable[[list], list] | None = None
         self.kernels = kernels
