@@ -309,7 +309,7 @@ def test_receptive_fields_of_the_papers_net():
 @pytest.mark.parametrize("layer", [
     layers.GaussianBlur(1.0, 5), layers.Subsample(3), layers.ContrastNorm(size=3, alpha=9.0),
     layers.ContrastNorm(size=4, alpha=9.0), layers.SpatialNorm(size=4, alpha=9.0), layers.SpatialNorm(size=5),
-    layers.AvgPool(3, 2), layers.MaxPool(2, 2, "floor"), layers.Conv2d(2, 3, 5, 3, 2, rounding="ceil"),
+    layers.AvgPool(3, 2), layers.MaxPool(2, 2, "floor"), layers.Conv2d(2, 3, 5, 3, 2, rounding="ceil"), layers.ChannelSlice(0, 2),
     layers.LocallyConnected((11, 11, 2), 3, 5, 2, 1), layers.LRN(), layers.Logistic(), layers.DealChannels(4, 8),
 ], ids=lambda layer: type(layer).__name__)  # fmt: skip
 def test_windows_of_single_layers(layer):
@@ -331,8 +331,8 @@ def test_windows_of_single_layers(layer):
 
 def test_the_window_of_every_layer_is_known():
     """Whoever adds a layer says what it reads: here, in `window`, or by a case above."""
-    one_pixel = {"Abs", "DealChannels", "Dropout", "ElementwiseSum", "LRN", "Logistic", "ReLU", "ScaledTanh",
-                 "SoftReLU", "Square", "Tanh"}  # fmt: skip
+    one_pixel = {"Abs", "ChannelSlice", "DealChannels", "Dropout", "ElementwiseSum", "LRN", "Logistic", "ReLU",
+                 "ScaledTanh", "SoftReLU", "Square", "Tanh"}  # fmt: skip
     larger = {"AvgPool", "ContrastNorm", "Conv2d", "GaussianBlur", "LocallyConnected", "MaxPool", "SpatialNorm",
               "Subsample"}  # fmt: skip
     whole, none = {"Linear"}, {"Layer", "Parameter", "SoftmaxLoss", "SumOfInputs"}

@@ -157,6 +157,10 @@ def test_wrong_options(folder, tmp_path, monkeypatch, capsys, words, code, messa
 def test_files_that_are_no_image(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.txt").write_text("no image")
-    for name, message in (("text.txt", "text.txt: "), ("none.png", "none.png: No such file"), (".", "Is a directory")):
+    for name, message in (
+        ("text.txt", "text.txt: "),
+        ("none.png", "none.png: No such file"),
+        (".", "a folder; give an image file"),
+    ):
         assert main(["explain", name, "--run", str(folder / "run")]) == 3
         assert message in capsys.readouterr().err
