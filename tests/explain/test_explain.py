@@ -309,8 +309,9 @@ def test_receptive_fields_of_the_papers_net():
 @pytest.mark.parametrize("layer", [
     layers.GaussianBlur(1.0, 5), layers.Subsample(3), layers.ContrastNorm(size=3, alpha=9.0),
     layers.ContrastNorm(size=4, alpha=9.0), layers.SpatialNorm(size=4, alpha=9.0), layers.SpatialNorm(size=5),
-    layers.AvgPool(3, 2), layers.MaxPool(2, 2, "floor"), layers.Conv2d(2, 3, 5, 3, 2, rounding="ceil"), layers.ChannelSlice(0, 2),
+    layers.AvgPool(3, 2), layers.MaxPool(2, 2, "floor"), layers.Conv2d(2, 3, 5, 3, 2, rounding="ceil"),
     layers.LocallyConnected((11, 11, 2), 3, 5, 2, 1), layers.LRN(), layers.Logistic(), layers.DealChannels(4, 8),
+    layers.ChannelSlice(0, 2),
 ], ids=lambda layer: type(layer).__name__)  # fmt: skip
 def test_windows_of_single_layers(layer):
     channels = 4 if isinstance(layer, layers.DealChannels) else 2
