@@ -9,7 +9,7 @@ import argparse
 import json
 
 import numpy as np
-from shared import HERE, epochs, middles, small
+from shared import HERE, constant_norms, epochs, middles, small
 
 from tinyalex import datasets
 from tinyalex.datasets import Dataset, ImageSet
@@ -53,9 +53,9 @@ def to_goal(dataset, activation, rate, seed, limit=12):
     return errors
 
 
-def test_error(dataset, changes, seed):
+def test_error(dataset, changes, seed, change=None):
     """Train; return the training error of the last epoch and the test error after it."""
-    *_, (run, _, error) = epochs(small(*changes), dataset, seed)
+    *_, (run, _, error) = epochs(small(*changes), dataset, seed, change)
     score = evaluate(run.network, dataset.test, dataset.mean, run.recipe)
     return [round(float(error), 4), round(score.top1_error, 4)]
 
@@ -72,6 +72,7 @@ def jobs(data):
         for name, changes in EXPERIMENTS.items():
             images = few if name.startswith("few") else data
             yield f"{name} seed {seed}", lambda i=images, c=changes, s=seed: test_error(i, c, s)
+        yield f"constant norm seed {seed}", lambda s=seed: test_error(data, EXPERIMENTS["all"], s, constant_norms)
 
 
 def best(name, activation):
