@@ -115,6 +115,38 @@ assert np.allclose(layer.forward(x[None])[0], by_product, rtol=0, atol=1e-12)
 print("tinyalex.layers.Conv2d agrees to 1e-12")
 
 # %%
+# And backward
+# ------------
+# In one dimension, with a kernel w of k numbers and stride 1, forward is the first line below. Output i reads the
+# pixels i to i + k - 1, so pixel a is read by the outputs i = a - u, each time through the weight w[u]. By the chain
+# rule its gradient is the sum over these outputs.
+#
+# .. math::
+#
+#    y_i = \sum_u x_{i+u} w_u \\
+#    \frac{\partial y_i}{\partial x_a} = w_{a-i} \\
+#    dx_a = \sum_i dy_i \frac{\partial y_i}{\partial x_a} = \sum_i dy_i w_{a-i} \\
+#    dx = dy * w
+#
+# The sum has i + (a - i) = a: indices that *add up*, where forward has i + u = a, a difference. That is what
+# mathematics calls a convolution, written \*, over all positions at which dy and w overlap ("full"). Forward, which
+# the field calls convolution, is a correlation. Hence the kernel turned by 180 degrees that you read about: a
+# convolution is a correlation with the turned kernel.
+
+row, w = x[100, :9, 0], np.array([1.0, 2.0, -1.0])
+dy = np.array([1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 10.0])
+assert np.allclose(np.correlate(row, w, "valid"), [(row[i : i + 3] * w).sum() for i in range(7)])
+dx = np.convolve(dy, w, "full")
+print("dy", dy, " w", w, " dx", dx)
+small = Conv2d(1, 1, 3).build(dtype="float64")  # the same in the package: an image whose other rows do not matter
+small.W.value = np.zeros((3, 3, 1, 1))
+small.W.value[1, :, 0, 0] = w
+small.forward(np.tile(row, (3, 1))[None, :, :, None])
+assert np.allclose(small.backward(dy.reshape(1, 1, 7, 1))[0, 1, :, 0], dx, rtol=0, atol=1e-15)
+
+# %%
+# The first output read pixels 0 to 2, and gives them 1 times (1, 2, -1); the last one read pixels 6 to 8.
+#
 # What it looks like
 # ------------------
 
