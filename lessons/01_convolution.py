@@ -179,5 +179,8 @@ keep(figure, "01_convolution")
 #
 # Exercise
 # --------
+# Two. The first needs no backward pass: write im2col for images with zeros around them, with two loops, in
+# ``lessons/exercises/ex00_im2col.py``, then ``pytest -m ex00``.
+#
 # The backward pass of im2col *adds* every row to the pixels it was copied from. That is ``col2im``, and the input
 # gradient of a convolution needs it. Write it in ``lessons/exercises/ex01_col2im.py``, then ``pytest -m ex01``.

@@ -7,20 +7,26 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.support.exercise_answers import ANSWERS
 from tinyalex.errors import ShapeError
 
 ROOT = Path(__file__).parents[2]
-FILES = {int(path.name[2:4]): path for path in sorted((ROOT / "lessons" / "exercises").glob("ex*.py"))}
+EXERCISES = ROOT / "lessons" / "exercises"
+FILES = {int(path.name[2:4]): path for path in sorted(EXERCISES.glob("ex*.py"))}
 
 
 def exercise(number, functions=None):
     """Load an exercise, replace the functions that the reader is to write, and return its test function."""
     spec = importlib.util.spec_from_file_location(FILES[number].stem, FILES[number])
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    sys.path.insert(0, str(EXERCISES))  # as pytest does, for returned.py
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(EXERCISES))
     for name, function in (functions or {}).items():
         assert hasattr(module, name)
         setattr(module, name, function)
@@ -30,7 +36,8 @@ def exercise(number, functions=None):
 
 def test_every_lesson_has_an_exercise_and_every_exercise_has_answers():
     lessons = {int(path.name[:2]): path for path in (ROOT / "lessons").glob("[0-9][0-9]_*.py")}
-    assert FILES.keys() == ANSWERS.keys() == lessons.keys()
+    assert FILES.keys() == ANSWERS.keys() == lessons.keys() | {0}  # lesson 1 has exercise 0 too
+    lessons[0] = lessons[1]
     for number, path in lessons.items():
         text = path.read_text(encoding="utf-8")
         assert f"lessons/exercises/{FILES[number].name}" in text and f"pytest -m ex{number:02d}" in text
@@ -54,9 +61,35 @@ def test_every_exercise_is_tested_with_at_least_three_mistakes():
 @pytest.mark.parametrize("number, mistake", [(number, name) for number in ANSWERS for name in ANSWERS[number][1]])
 def test_a_wrong_answer_fails_with_a_message(number, mistake):
     right, wrong = ANSWERS[number]
-    with pytest.raises((AssertionError, ShapeError)) as caught:
+    with pytest.raises((AssertionError, ShapeError, pytest.fail.Exception)) as caught:
         exercise(number, right | wrong[mistake])()
     assert len(str(caught.value).splitlines()[0]) > 15
+
+
+def spoiled(function, how):
+    """Return a function whose result is that of ``function``, spoiled: nothing, of another shape, or of another type."""
+
+    def call(*arguments):
+        value = function(*arguments)
+        if how == "none":
+            return None
+        if how == "shape":
+            return [value] if np.ndim(value) == 0 else value[..., :-1] if hasattr(value, "shape") else value[:-1]
+        return value.astype(str) if hasattr(value, "shape") else str(value)
+
+    return call
+
+
+SPOILED = {"none": "returned None: does it end", "shape": "returned .*; return ", "type": "return.*; return "}
+
+
+@pytest.mark.parametrize("how", SPOILED)
+@pytest.mark.parametrize("number, name", [(n, name) for n in ANSWERS for name in ANSWERS[n][0] if n != 18])
+def test_an_answer_of_the_wrong_kind_is_told_in_one_line(number, name, how):
+    right = ANSWERS[number][0]
+    with pytest.raises(pytest.fail.Exception, match=rf"^{name} .*{SPOILED[how]}") as caught:
+        exercise(number, right | {name: spoiled(right[name], how)})()
+    assert "\n" not in str(caught.value) and not caught.value.pytrace
 
 
 def pytest_run(*arguments):
