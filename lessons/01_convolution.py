@@ -174,8 +174,24 @@ keep(figure, "01_convolution")
 # ---
 # - ``im2col(x, k, 1).size / x.size``: 217 x 217 positions, and the matrix is more than a hundred times as large as the
 #   image.
+#
+#   .. answer::
+#
+#      110.6: 217 x 217 rows of 363 numbers against 227 x 227 x 3. This is why fast libraries never store the whole
+#      matrix.
+#
 # - Transpose ``(0, 1, 2, 3, 4)`` instead of ``(0, 1, 3, 4, 2)``: which assertion fails, and how would you reorder W?
+#
+#   .. answer::
+#
+#      The shapes stay the same; the comparison of ``by_product`` with ``by_loops`` fails. The rows are now in the
+#      order (c, u, v), so the kernels have to be too: ``W.transpose(2, 0, 1, 3).reshape(-1, 4)``.
+#
 # - Give ``Conv2d`` the option ``groups=...``: why does it refuse 2 groups of 3 channels?
+#
+#   .. answer::
+#
+#      With 2 groups each map sees half of the channels, and 3 channels have no halves. conv1 therefore has no groups.
 #
 # Exercise
 # --------

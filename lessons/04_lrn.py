@@ -203,8 +203,24 @@ keep(figure, "04_lrn")
 # Try
 # ---
 # - ``LRN(average=True)`` divides alpha by n, as in 2012. At which response does *its* sum term equal k?
+#
+#   .. answer::
+#
+#      At 141: alpha / 5 times the sum of five r² is 1e-4 r², which is 2 at r = sqrt(2 / 1e-4).
+#
 # - Multiply the picture by 4. Can you still recognise the face after the layer?
+#
+#   .. answer::
+#
+#      Yes, but its brightest parts are no longer the brightest. For five equal responses r the output r / (2 + 5e-4
+#      r²)^0.75 has its maximum at r = 89; beyond that, a stronger response gives a *smaller* output.
+#
 # - After training, would another order of the maps still be as good as any?
+#
+#   .. answer::
+#
+#      No. The weights of this layer and of the next have been learned with these neighbours. Before training nothing
+#      distinguishes one order from another.
 #
 # Exercise
 # --------

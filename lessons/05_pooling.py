@@ -169,9 +169,25 @@ keep(figure, "05_pooling")
 # Try
 # ---
 # - Pool with z = 3, s = 3: how many pixels of the 11 x 11 get a gradient?
+#
+#   .. answer::
+#
+#      16: there are 4 x 4 windows, which do not overlap, so each has a maximum of its own.
+#
 # - Average instead: ``AvgPool`` divides by the number of pixels *inside* the image. For which windows does that matter?
+#
+#   .. answer::
+#
+#      For those that hang over the right or the bottom edge: with z = 2 on 11 pixels the last window has one column.
+#      With z = 3 and s = 2 none does.
+#
 # - Give 224 pixels to a ``Conv2d`` with ``rounding="floor"``, and compute the sizes down to fc6. How many weights
 #   change?
+#
+#   .. answer::
+#
+#      None, if the pools still round up: 54, 27, 13, 6. If they round down too it is 54, 26, 12, 5, and fc6 has (36 -
+#      25) x 256 x 4096 = 11,534,336 weights fewer.
 #
 # Exercise
 # --------

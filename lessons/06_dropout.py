@@ -195,9 +195,27 @@ keep(figure, "06_dropout")
 # Try
 # ---
 # - Scale up the hidden units of the one layer (``3 * h``): how far apart are the two means now?
+#
+#   .. answer::
+#
+#      By 0.39: the geometric mean says 97 % for the second class, the arithmetic one 58 %. Larger logits make single
+#      networks surer, and one that is sure of something else counts more in a geometric mean. Halving is still exact.
+#
 # - Use p = 0.8: by what must you multiply instead of 0.5, and does the equality still hold?
+#
+#   .. answer::
+#
+#      By 0.2, the probability to be kept. The equality holds if the geometric mean weights each network by its
+#      probability, 0.2 for each unit that it has and 0.8 for each that it lacks.
+#
 # - Many libraries multiply by 2 in training instead of by 0.5 at test (inverted dropout). Which learning rates would
 #   you have to change?
+#
+#   .. answer::
+#
+#      Those of the weights that read dropped units, in fc7 and fc8. Their inputs are twice as large, so the same net
+#      has half the weights, and its gradient is twice as large: a quarter of the rate makes the same steps. Biases and
+#      all other layers are as before.
 #
 # Exercise
 # --------

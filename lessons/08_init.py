@@ -172,11 +172,32 @@ keep(figure, "08_init")
 # Try
 # ---
 # - Where does the small net begin to learn: at 0.02, 0.04 or 0.08 in all layers? What are the gains there?
+#
+#   .. answer::
+#
+#      At 0.08 only, and slowly: 2.49, 2.48, 2.45, 2.25, 2.15. conv3 has a fan-in of 288, so its gain is 0.24, 0.48 and
+#      0.96; eight such gains of 0.48 leave 0.003.
+#
 # - Divide ``crops`` by 255, as is common today. Which initial weights would give the same spread?
+#
+#   .. answer::
+#
+#      conv1 with 255 times the deviation, 2.55; all other layers as before, because conv1's outputs are then the same.
+#
 # - ``settings = recipe.load("modern")`` has He's initialisation in all layers but the last, and biases of 0. Multiply
 #   ``crops`` by ``settings.data.scale`` and print ``spread(1, 0.0)[0]``: what is the spread of its logits?
+#
+#   .. answer::
+#
+#      0.04 for the logits, more than with the authors' file. fc8 alone, which begins at 0.01, reduces it from 0.19.
+#
 # - Which of the two LRN layers reduces the signal more? (The ``forward_hook`` is called for ``norm1`` and ``norm2``
 #   too.)
+#
+#   .. answer::
+#
+#      Both divide by about 1.7 to 1.8: norm1 from 3.65 to 2.05, norm2 from 0.72 to 0.43. Most of it is the constant
+#      2^0.75 = 1.68 of lesson 4.
 #
 # Exercise
 # --------
