@@ -107,8 +107,8 @@ for at in np.ndindex(2, 2):
     assert np.isclose(loss_of(W1 + change).imag / 1e-30, dW1[at], rtol=1e-14)  # the complex step, explained below
 
 # %%
-# **-0.5** arrives at the unit that is off, and stops there: its ReLU has slope 0 at -1, so for this image the weights in
-# front of it have no gradient. The other unit gets **-0.75**; its weights get that times their inputs, 1 and 2.
+# **-0.5** arrives at the unit that is off, and stops there: its ReLU has slope 0 at -1, so for this image the weights
+# in front of it have no gradient. The other unit gets **-0.75**; its weights get that times their inputs, 1 and 2.
 #
 # Finite differences and the complex step
 # ---------------------------------------
@@ -164,7 +164,7 @@ assert [result.verdict for result in wrong] == ["FAIL", "ok", "ok"]
 # input x, or of a parameter. *exact*: are gradient and numerical derivatives equal to the last bit? Seldom, because the
 # two are computed in different orders. *approximate*: are they equal within the tolerance? *max error*: the largest
 # difference, divided by the tensor's largest derivative: 1e-16 is rounding, 1 is wrong altogether. *verdict*: ok, FAIL,
-# or why nothing can be said. Below a FAIL stands the worst element: what backward returned there, and what forward says.
+# or why nothing can be said. Below a FAIL is the worst element: what backward returned there, and what forward says.
 #
 # The checker uses random numbers, not ones, as the upstream gradient dy. With ones, the gradient in the middle of the
 # image is the same in every row, so turning it upside down would change nothing there. The package's own tests plant

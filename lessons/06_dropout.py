@@ -124,8 +124,8 @@ for data, seeds in measured("few images", "few images, dropout").items():
 #
 # A net that overfits
 # -------------------
-# Here is such a net: three fully connected layers on 8 x 8 pixels, which are the means of 4 x 4. With **118,284** weights it
-# learns 240 images by heart within a hundred steps. That makes four hundred steps, 100 passes, long enough.
+# Here is such a net: three fully connected layers on 8 x 8 pixels, which are the means of 4 x 4. With **118,284**
+# weights it learns 240 images by heart within a hundred steps, so the four hundred that follow are long enough.
 
 data = middles(240, 1000)
 pixels = [part.images.reshape(-1, 8, 4, 8, 4, 3).mean(axis=(2, 4)).reshape(-1, 192) for part in (data.train, data.test)]

@@ -136,7 +136,8 @@ assert recipe.load("original").init.weights["conv3"] == 0.03 and recipe.load("pa
 # still. Train it on 720 drawn images of 12 classes, for five epochs. The loss of guessing is ln 12 = **2.485**.
 
 data, curves = middles(720, 480), {}
-for name, weights in (("0.01 in all layers", "{default=0.01}"), ("gain 1, and 0.01 in fc8", "{default='he', fc8=0.01}")):
+starts = {"0.01 in all layers": "{default=0.01}", "gain 1, and 0.01 in fc8": "{default='he', fc8=0.01}"}
+for name, weights in starts.items():
     settings = small(f"init.weights={weights}", "learning.epochs=5", "learning.schedule=phases")
     curves[name] = [(loss, error) for _, loss, error in epochs(settings, data)]
     print(f"{name:24} loss", *(f"{loss:.3f}" for loss, _ in curves[name]), f"error {curves[name][-1][1]:.0%}")

@@ -23,7 +23,8 @@ GREEN = "#009e73"  # of Okabe and Ito's palette, like the other colours
 COLOURS = [BLUE, VERMILION, GREEN, "#cc79a7", "#e69f00"]
 
 __all__ = ["BLUE", "COLOURS", "FAINT", "GREEN", "HERE", "INK", "LIGHT_BLUE", "MUTED", "OUT", "PALE", "PINK"]
-__all__ += ["VERMILION", "bare", "constant_norms", "epochs", "keep", "measured", "middles", "photograph", "small", "style"]
+__all__ += ["VERMILION", "bare", "constant_norms", "epochs", "keep", "measured", "middles", "photograph", "small"]
+__all__ += ["style"]
 
 
 def style(*_):

@@ -67,7 +67,7 @@ def test_a_wrong_answer_fails_with_a_message(number, mistake):
 
 
 def spoiled(function, how):
-    """Return a function whose result is that of ``function``, spoiled: nothing, of another shape, or of another type."""
+    """Return a function whose result is that of ``function``, spoiled: none, of another shape, or of another type."""
 
     def call(*arguments):
         value = function(*arguments)
