@@ -149,38 +149,42 @@ RACES = {
     "one column": "one column",
     "wide": "two to three times as wide",
     "large inputs": "inputs times 30",
-    "figure 1, gain 1": "the net of Figure 1, gain 1",
-    "figure 1": "the same, with its own start",
+    "figure 1, gain 1": "net of Figure 1, gain 1",
+    "figure 1": "net of Figure 1, the authors' start",
+    "figure 1, gain 1, raw pixels": "net of Figure 1, gain 1, raw pixels",
+    "figure 1, conv1 small": "the same, conv1 begins at 0.0001",
 }
 needed = {}
 for name, text in RACES.items():
     (rows,) = measured(f"{name}, relu", f"{name}, tanh").values()
     needed[name] = np.array([(epochs_to_goal(relu), epochs_to_goal(tanh)) for relu, tanh in rows]).T
     shown = [" ".join(f"{time:.1f}" if time < 99 else "never" for time in kind) for kind in needed[name]]
-    print(f"{text:28}: ReLU {shown[0]:15} tanh {shown[1]}")
+    print(f"{text:36}: ReLU {shown[0]:17} tanh {shown[1]}")
 
 # %%
-# The first four lines rule out four explanations: the logits at the start, the two columns, the width of the layers,
-# and the size of the inputs. With inputs 30 times as large, like raw pixels, it is ReLU that suffers.
+# The first four lines rule out the logits at the start, the two columns, the width of the layers, and large inputs as
+# such: in the fourth, where the first layer is saturated, tanh still wins, and it is ReLU that does not get there.
 #
-# The last two lines decide. Same images, same net of four layers, same search; only its start differs. In the recipe
-# ``cifar10-relu`` conv1 begins with weights of 0.0001, the other layers with 0.01, and pixels range from 0 to 255, as in
-# the authors' examples. From there ReLU is about twice as fast as tanh, for every seed. With a gain of 1 in each layer
-# (lesson 8) and inputs of deviation 1 both are faster, and tanh is ahead, for every seed. So it is not the function
-# alone: **a start at which signals are too small costs tanh more than ReLU**, and a better start takes ReLU's advantage
-# away, at this size.
+# The next two lines are the net of Figure 1 with our start, and with the authors'. Theirs differs in two settings:
+# weights of 0.0001 in conv1 and 0.01 elsewhere, and raw pixels. With theirs ReLU is nearly twice as fast, for every
+# seed; with ours tanh is ahead. The last two lines take the two settings apart. Small weights are not needed. **Raw pixels
+# decide**: with weights in conv1 that are 60 times smaller, every signal at the start is the same as at gain 1, and yet
+# ReLU is now more than twice as fast.
 #
-# What these runs do not tell: whether the weights or the pixels matter more, why ReLU leaves the bad start sooner, and
-# where the rest of the 6.96 comes from, on seventy times as many photographs.
+# What is different then is the *rate* of the first layer. If pixels are 60 times as large and weights 60 times as
+# small, a weight's gradient is 60 times as large; measured against the weight, one step is 60² = 3600 times as long. So
+# in the authors' nets conv1 learns much faster than all other layers. ReLU profits from that, tanh is harmed. Why?
+# Steps so long can saturate tanh units after the start, but that has not been measured here. Nor do these runs say
+# where the rest of the 6.96 comes from, on thirty times as many images, photographs all of them.
 #
-# "The magnitude of the effect demonstrated here varies with network architecture", says the caption, which is true.
-# That "networks with ReLUs consistently learn several times faster" is not.
+# "The magnitude of the effect demonstrated here varies with network architecture", says the caption. It varies with the
+# scale of the input too. That "networks with ReLUs consistently learn several times faster" is not so.
 
-assert (needed["figure 1"][0] < needed["figure 1"][1]).all()
-for name in RACES.keys() - {"figure 1"}:
-    assert (needed[name][1] < needed[name][0]).mean() > 0.6, name
-ratio = {name: np.mean(needed[name][1]) / np.mean(needed[name][0]) for name in ("figure 1", "figure 1, gain 1")}
-print("tanh's epochs over ReLU's, from two starts:", *(f"{name} {value:.2f}" for name, value in ratio.items()))
+RAW = {"figure 1", "figure 1, gain 1, raw pixels", "figure 1, conv1 small"}
+for name, (relu, tanh) in needed.items():
+    assert (relu < tanh).all() if name in RAW else (relu < tanh).mean() < 0.4, name
+    if max(relu.max(), tanh.max()) < 99:
+        print(f"{RACES[name]:36}: tanh needs {tanh.mean() / relu.mean():.2f} times as many epochs as ReLU")
 
 figure, (curves, paper, arrivals) = plt.subplots(1, 3, figsize=(13, 3.5), width_ratios=[1.2, 1.2, 1])
 for kind, colour, dash in (("relu", BLUE, "-"), ("tanh", VERMILION, "--")):
@@ -211,14 +215,13 @@ keep(figure, "03_relu")
 # %%
 # Try
 # ---
-# - Start Figure 1's net in another way, ``RACES`` in ``lessons/measure.py``: with its own weights, but
-#   ``data.scale=0.017``. What do you expect?
+# - Divide the pixels by 255 and multiply conv1's weights by 255: are the outputs of the first batch the same? Those of
+#   the second?
 #
 #   .. answer::
 #
-#      Its weights in conv1 are 0.0001, made for pixels from 0 to 255; with inputs sixty times smaller, signals and
-#      gradients are smaller still. Expect a longer plateau for both nets. Which of them suffers more has not been
-#      measured here: try it.
+#      Of the first, yes. Then conv1's gradient is 255 times smaller and its weights 255 times larger, so the step that
+#      follows is 255² times smaller for what conv1 computes, and the second batch gives other outputs.
 #
 # - ``small("net.activation=relu", "init.biases={default=1.0}")`` sets biases to 1, as §5 does in most layers: what
 #   share of ReLU outputs is zero at the start? (Count them with a ``forward_hook``, as in lesson 8.)
