@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -103,6 +104,25 @@ def test_the_command_in_the_lessons_runs_one_exercise():
     done = pytest_run("-m", "ex04")
     assert done.returncode == 1 and re.search(r"\b1 failed, \d+ deselected", done.stdout), done.stdout[-800:]
     assert "NotImplementedError: write lrn_backward" in done.stdout
+
+
+def test_a_wrong_answer_is_reported_by_its_message_alone(tmp_path):
+    for name in ("conftest.py", "returned.py", "ex03_abs_tanh.py"):
+        shutil.copy(EXERCISES / name, tmp_path)
+    path = tmp_path / "ex03_abs_tanh.py"
+    right = 'raise NotImplementedError("write abs_tanh: the absolute value of tanh(x)")'
+    for answer, shown in (
+        ("return abs(x)", "abs_tanh(x) is not |tanh(x)|"),
+        ("return None", "abs_tanh returned None: "),
+    ):
+        path.write_text((EXERCISES / "ex03_abs_tanh.py").read_text(encoding="utf-8").replace(right, answer))
+        done = pytest_run("-c", str(ROOT / "setup.cfg"), "--rootdir", str(tmp_path), "-m", "ex03", str(tmp_path))
+        assert done.returncode == 1, done.stdout[-800:]
+        report = done.stdout.split("test_abs_tanh ___")[1].split("short test summary")[0].strip("_=\n ")
+        assert report.startswith(shown) and len(report.splitlines()) == 1
+    path.write_text((EXERCISES / "ex03_abs_tanh.py").read_text(encoding="utf-8").replace(right, "return 1 / 0"))
+    done = pytest_run("-c", str(ROOT / "setup.cfg"), "--rootdir", str(tmp_path), "-m", "ex03", str(tmp_path))
+    assert "return 1 / 0" in done.stdout and "ZeroDivisionError" in done.stdout
 
 
 def test_other_test_runs_leave_the_exercises_out():
