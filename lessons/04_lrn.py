@@ -109,7 +109,7 @@ print(f"another order of the maps: single outputs change by up to {change.max():
 assert change.max() > 0.1 and abs(reordered.mean() / shrunk.mean() - 1) < 0.01
 
 # %%
-# For typical responses the layer is a constant factor; only the strongest edges are reduced. With pixels from 0 to 1 it
+# For typical responses the layer is a constant factor; only the strongest ones are reduced. With pixels from 0 to 1 it
 # is a division by 1.68 and nothing else, to less than 0.1 %. The paper reports a gain of 1.4 points of top-1 error, but
 # the run without it (2012: ``layers-148.cfg``) also left out a second, spatial normalisation that the paper does not
 # mention. A later run without both norms of layer 2 did no worse.
