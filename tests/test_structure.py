@@ -42,26 +42,18 @@ MAY_IMPORT = {
     "datasets": ("kernels", "devices", "system"),
     "training": ("network", "datasets", "layers", "ranks", "kernels", "devices", "recipes"),
     "runs": ("training", "network", "ranks", "datasets", "devices", "recipes", "system"),
+    "explain": ("network", "layers", "devices", "datasets"),
     "gradcheck": ("network", "layers", "devices", "recipes"),
     "figures": ("layers", "system"),
-    "gallery": ("runs", "training", "network", "layers", "datasets", "recipes", "figures"),
+    "gallery": ("runs", "training", "network", "layers", "datasets", "recipes", "figures", "explain"),
+    "report": (*("runs", "training", "network", "datasets", "recipes", "system", "figures", "gallery", "explain"),),
     "experiments": ("runs", "training", "ranks", "datasets", "recipes", "system", "figures"),
     "prepare": ("datasets", "system", "figures"),
     "bench": ("training", "network", "layers", "devices", "recipes", "system", "figures"),
+    "interop": ("runs", "training", "network", "layers", "recipes", "system"),
     "commands": (
-        *(
-            "bench",
-            "claims",
-            "datasets",
-            "devices",
-            "experiments",
-            "figures",
-            "gallery",
-            "gradcheck",
-            "network",
-            "prepare",
-        ),
-        *("ranks", "recipes", "runs", "system", "training"),
+        *("bench", "claims", "datasets", "devices", "experiments", "explain", "figures", "gallery", "gradcheck"),
+        *("interop", "network", "prepare", "ranks", "recipes", "report", "runs", "system", "training"),
     ),
     "cli": ("commands", "devices", "ranks"),
     "__main__": ("cli",),
@@ -186,6 +178,8 @@ def test_dependencies_are_the_declared_ones():
     } | sys.stdlib_module_names
     more = {"tinyalex.datasets.zstd": {"zstandard"}, "tinyalex.devices.cuda": CUPY, "tinyalex.ranks.world": {"mpi4py"}}
     more |= dict.fromkeys(TORCH, {"torch"})
+    more |= {name: {"onnx"} for name in TREES if name.startswith("tinyalex.interop.onnx_")}
+    more |= {"tinyalex.interop.caffe_messages": {"google"}}
     others = {name: set(top_level_imports(tree)) - allowed - more.get(name, set()) for name, tree in TREES.items()}
     assert {name: found for name, found in others.items() if found} == {}
 

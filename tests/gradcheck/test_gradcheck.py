@@ -107,11 +107,20 @@ OTHER_NETS = {
     "no normalization": {"norm": "none"},
     "columns without exchanges": {"talk": ()},
     "pools that do not overlap": {"pool": 2, "input": 41},
+    "CaffeNet": {
+        "norm_window": "all",
+        "norm_order": "pool-norm",
+        "norm_k": 1.0,
+        "norm_alpha": 0.1,
+        "conv_rounding": "floor",
+        "input": 34,
+    },
+    "other padding": {"pads": (2, 1, 1, 1, 1), "pool_rounding": "floor", "norm_size": 3, "input": 37},
 }
 
 
 @pytest.mark.parametrize("switches", OTHER_NETS)
-def test_the_papers_other_nets(switches):
+def test_other_nets(switches):
     """At a reduced size; ``python -m tests.programs.paper_nets --gradients`` checks the net of every recipe."""
     smaller = {"input": 33, "kernels": (5, 3, 3, 3, 3), "stride": 2, "hidden": 8, "dropout": 0.25}
     net = Net(**{**vars(TINY), **smaller, **OTHER_NETS[switches]})

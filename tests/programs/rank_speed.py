@@ -2,7 +2,8 @@
 
 Run: ``python -m tests.programs.rank_speed paper shapes --rounds 5``. Needs the extra ``mpi``. In every round each side
 starts anew, trains some steps on noise, and reports the median time of a step; on the side of the ranks also the share
-of it that the exchange of gradients took.
+of it that the exchange of gradients took. With ``--gpus 8`` the sides are one GPU, and 2, 4 and 8 GPUs, with as many
+images on each.
 """
 
 import argparse
@@ -32,11 +33,14 @@ def noise(made, images):
     return Dataset("noise", [f"class {number}" for number in range(classes)], found, found)
 
 
-def worker(name, steps, batch):
+def worker(name, steps, batch, gpus=0, how="ordered"):
     """Train, and print the median seconds of a step and of its exchange as JSON on rank 0."""
     world = join()
+    batch *= world.size if gpus else 1
     made = recipe.load(name, [f"learning.batch={batch}"])
-    training, times, exchanges = Training(made, noise(made, batch * (steps + 2)), world=world), [], []
+    devices = [f"cuda:{world.local_rank}"] if gpus else ["cpu"]
+    data = noise(made, batch * (steps + 2))
+    training, times, exchanges = Training(made, data, devices, world=world, how=how), [], []
     for data in training.batches():
         started, before = time.perf_counter(), world.seconds
         training.train_step(data).read()
@@ -54,6 +58,28 @@ def measured(name, side, steps, batch):
         command = [launch.mpiexec(), "-n", str(ranks), "-genv", "TINYALEX_THREADS", str(threads), *command]
     done = subprocess.run(["env", f"TINYALEX_THREADS={threads}", *command], check=True, capture_output=True, text=True)
     return json.loads(done.stdout)
+
+
+def on_gpus(names, rounds, steps, batch, gpus):
+    """Measure 1, 2, 4, ... GPUs and print a line for each."""
+    counts = [count for count in (1, 2, 4, 8, 16) if count <= gpus]
+    for name in names:
+        sides = [(count, how) for count in counts for how in (("ordered",) if count == 1 else ("ordered", "fast"))]
+        found = {side: [] for side in sides}
+        for number in range(rounds + 1):
+            for count, how in sides:
+                command = [sys.executable, "-m", "tests.programs.rank_speed", name, "--worker", str(steps)]
+                command += ["--batch", str(batch), "--gpus", str(count), "--sum", how]
+                command = [launch.mpiexec(), "-n", str(count), *command] if count > 1 else command
+                done = subprocess.run(command, check=True, capture_output=True, text=True)
+                found[count, how] += [json.loads(done.stdout)[0]] if number else []
+        one = statistics.median(found[1, "ordered"])
+        for (count, how), times in found.items():
+            step = statistics.median(times)
+            print(
+                f"{name}, {batch} images on each of {count} GPUs, {how} sums: {1000 * step:.2f} ms a step, "
+                f"{count * batch / step:,.0f} images/s, {one / step:.0%} of {count} times one GPU"
+            )
 
 
 def main(names, rounds, steps, batch):
@@ -80,8 +106,12 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--worker", type=int)
+    parser.add_argument("--gpus", type=int, default=0)
+    parser.add_argument("--sum", default="ordered")
     options = parser.parse_args()
     if options.worker:
-        worker(options.names[0], options.worker, options.batch)
+        worker(options.names[0], options.worker, options.batch, options.gpus, options.sum)
+    elif options.gpus:
+        on_gpus(options.names, options.rounds, options.steps, options.batch, options.gpus)
     else:
         main(options.names, options.rounds, options.steps, options.batch)

@@ -1,5 +1,6 @@
 """A short form of `tests.programs.kill_ranks`, and the ends of a run that it does not cover."""
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -7,8 +8,9 @@ import sys
 
 import pytest
 
-from tests.programs import kill_ranks
+from tests.programs import kill_ranks, on_gpus
 from tests.support.small_runs import final, same, timeless
+from tinyalex import cli
 
 pytest.importorskip("mpi4py", reason="needs the extra mpi", exc_type=ImportError)
 
@@ -58,6 +60,15 @@ def by_mpiexec(data, out, ranks, act):
 def lines(text):
     """Lines of stderr, without what MPICH adds when a rank calls Abort."""
     return [line for line in text.splitlines() if line.strip() and not line.startswith("Abort(")]
+
+
+def test_the_script_for_several_gpus_has_commands_that_exist(tmp_path):
+    steps = on_gpus.steps(tmp_path, 2) | {"train": (on_gpus.train(tmp_path / "out", 2, "--set", "learning.parts=2"), 1)}
+    for name, (command, _) in steps.items():
+        if command[2] == "tinyalex":
+            assert cli._parse([str(word) for word in command[3:]]) is not None
+        else:
+            assert importlib.util.find_spec(command[2]), name
 
 
 def test_two_ranks_give_the_bits_of_one_process(data, tmp_path):

@@ -213,7 +213,7 @@ def test_several_pictures_give_a_list(net, folder, pixels):
         (None, "image: a NoneType; give the path"),
         (Image.new("F", (4, 4)), "image: a Pillow image of mode F that cannot be read"),
     ],
-    ids=str,
+    ids=lambda given: given if isinstance(given, str) else type(given).__name__,
 )
 def test_what_is_no_picture_is_one_clear_error(net, image, message):
     with pytest.raises(DataError) as error:

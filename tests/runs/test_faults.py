@@ -276,7 +276,7 @@ def test_p1_files_that_are_not_images(folder, tmp_path, monkeypatch, capsys):
     Image.new("P", (30, 30)).save(tmp_path / "moving.gif", save_all=True, append_images=[Image.new("P", (30, 30), 1)])
     Image.new("RGB", (30, 30)).save(tmp_path / "good.png")
     (tmp_path / "folder").mkdir()
-    bad = ["missing.png", "folder", "text.txt", "nothing.png", "large.png", "http://nowhere/x.png", "-"]
+    bad = ["missing.png", "folder", "text.txt", "nothing.png", "large.png", "http://nowhere/x.png", "./-"]
     order = [*bad[:4], "good.png", "moving.gif", *bad[4:]]  # of the GIF the first frame
     assert main(["predict", *order, "--run", str(folder / "run"), "--json"]) == 3
     printed = capsys.readouterr()

@@ -169,6 +169,10 @@ PLACES = {
         "deal channels: order of forward used in backward": ("for n, (_, place)", "for n, (place, _)"),
         "deal channels: the first pack only": ("in enumerate(self.packs)", "in enumerate(self.packs[:1])"),
     },
+    "layers.channels:ChannelSlice.backward": {
+        "channel slice: gradient for the first channels": ("[..., self.first : self.first + self.count]",
+                                                           "[..., : self.count]"),
+    },
     "layers.joined:inputs_of": {
         "joined: inputs in the other order": (
             "zip(sizes, accumulate(sizes), strict=True)",
@@ -422,11 +426,18 @@ PLACES = {
         "loss: shift by the batch's maximum": ("z.real.max(axis=1)[:, None]", "z.real.max()"),
         "loss: summed over images": (".sum() / n", ".sum()"),
         "loss: label one off": ("labels[:, None]", "labels[:, None] + 1"),
+        "loss: weighted losses summed without the weights": ("(shares * (xp", "(1 * (xp"),
+    },
+    "layers.loss:SoftmaxLoss._shares": {
+        "loss: weight of the class before": ("self.weights[labels]", "self.weights[labels - 1]"),
+        "loss: weights divided by the number of images": ("weights.sum()", "weights.sum() * 0 + len(z)"),
+        "loss: weights not divided": ("weights / ", "weights / 1 #"),
     },
     "layers.loss:SoftmaxLoss.backward": {
         "loss: gradient summed over images": ("/ max(1, len(right))", ""),
         "loss: gradient averaged over classes": ("max(1, len(right))", "right.size"),
-        "loss: gradient of the wrong sign": ("/ total[:, None] - right)", "/ total[:, None] + right)"),
+        "loss: gradient of the wrong sign": ("/ total[:, None] - right", "/ total[:, None] + right"),
+        "loss: gradient without the class weights": ("difference * shares[:, None]", "difference / len(right)"),
         "loss: gradient of logits, not of probabilities": ("self.device.xp.exp(shifted) / total[:, None]", "shifted"),
     },
     "layers.initialization:first_value": {
@@ -470,7 +481,8 @@ PLACES = {
         "columns: layers run backward in forward order": ("in reversed(column)", "in column"),
     },
     "network.alexnet:alexnet": {
-        "net: conv3 pads nothing": ("kernel // 2 - padding_less", "kernel // 2 - (number == 3 or padding_less)"),
+        "net: conv3 pads nothing": ("pad=net.padding[number - 1]", "pad=net.padding[number - 1] * (number != 3)"),
+        "net: norm before the pool where it should be after": ('"pool-norm"', '"pool, norm"'),
     },
     "network.cifar10:cifar10_local": {
         "net: footnote 3's normalization with the paper's k": ("k=1.0, alpha=1e-3", "alpha=1e-3"),
@@ -492,7 +504,9 @@ PLACES = {
         ),
     },
     "network.layout:NetBuilder.norm": {
-        "net: LRN crosses the columns": ("groups=self.columns_per_device", "groups=1"),
+        "net: LRN crosses the columns": ("1 if across else self.columns_per_device", "1"),
+        "net: LRN stops at the column where it should cross": ("1 if across else ", ""),
+        "net: both columns keep column a's maps after LRN": ("column * own[column][-1]", "0"),
         "net: LRN of the paper in the 2012 net": ("average=average", "average=average and self.columns_per_device > 1"),
     },
     "network.layout:NetBuilder.dropout": {

@@ -5,11 +5,10 @@ import json
 import shlex
 from importlib import metadata
 
-from tinyalex.commands.common import print_line
+from tinyalex.commands.common import CLASSES, print_line
 from tinyalex.commands.options import threads
 from tinyalex.errors import UsageError
 
-CLASSES = 1000  # for recipes that take the number of classes from the data
 GIB = 2**30
 
 
@@ -36,14 +35,14 @@ def inspect_machine():
     Returns
     -------
     dict
-        "cpu"; "processors", those of the machine; "usable", those that this process may use; "blas", "numpy", "python",
-        "threads"; "memory", with "total" and "free" bytes; "container",
-        its limits of "cpus", "memory" in bytes, and "processes", each None if there is none; "cuda", from
+        "cpu"; "processors", those of the machine; "usable", those that this process may use; "blas", "slow_blas", from
+        `tinyalex.devices.machine.slow_blas`, "numpy", "python", "threads"; "memory", with "total" and "free" bytes;
+        "container", its limits of "cpus", "memory" in bytes, and "processes", each None if there is none; "cuda", from
         `tinyalex.devices.cuda.look`; "torch", PyTorch's version or None; "ranks", from
         `tinyalex.ranks.launch.engine`; "recipes", from `memory_of`.
     """
     from tinyalex.devices import container, cuda, parallel
-    from tinyalex.devices.machine import versions
+    from tinyalex.devices.machine import slow_blas, versions
     from tinyalex.network import memory
     from tinyalex.ranks import launch
     from tinyalex.recipes import recipe
@@ -54,6 +53,7 @@ def inspect_machine():
         "processors": found["processors"],
         "usable": parallel.processors(),
         "blas": found["BLAS"],
+        "slow_blas": slow_blas(),
         "numpy": found["NumPy"],
         "python": found["Python"],
         "threads": found["threads"],
@@ -101,7 +101,7 @@ def text(report):
     gpus = "; ".join(map(_gpu, cuda["gpus"], range(len(cuda["gpus"]))))
     lines = {
         "CPU": f"{report['cpu']}, {report['processors']} processors{_share(report)}",
-        "BLAS": f"{report['blas']}, in NumPy {report['numpy']}",
+        "BLAS": f"{report['blas']}, in NumPy {report['numpy']}{_slow(report)}",
         "threads": f"{report['threads']} for training on the CPU (--threads or TINYALEX_THREADS changes it)",
         "memory": f"{_gib(host['free'])} of {_gib(host['total'])} GiB free{_limit(report)}",
         "CuPy": cupy,
@@ -113,6 +113,10 @@ def text(report):
         "recipes": _fits(report),
     }
     return "\n".join(f"{name:<9}{line}" for name, line in lines.items())
+
+
+def _slow(report):
+    return "; " + report["slow_blas"].removeprefix("BLAS: ") if report.get("slow_blas") else ""
 
 
 def _share(report):

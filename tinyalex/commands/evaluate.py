@@ -1,13 +1,17 @@
 """Measure the top-1 and top-5 error on the test images, of one net or of the average of several."""
 
+import contextlib
+import itertools
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from tinyalex.commands.common import (
+    batch_that_fits,
     check_classes,
     describe_dataset,
     load_dataset_of_run,
@@ -15,6 +19,7 @@ from tinyalex.commands.common import (
     print_line,
     print_to_stderr,
     score_line,
+    warn_of_slow_blas,
 )
 from tinyalex.commands.options import (
     DATA,
@@ -80,6 +85,7 @@ def run(options):
     options.devices = launch.own_devices(options.devices, world)
     if options.write and world.leads:  # before the work, not after it
         _check_new(options.write)
+    warn_of_slow_blas(options.devices if world.leads else [])
     scores, total, dataset, without_reflections = [], 0.0, None, []
     for path in options.runs:  # one at a time, because several nets may not fit into memory
         run = load_run(path, options.devices, options.kernels, options.best)
@@ -93,7 +99,11 @@ def run(options):
             raise UsageError(f"--classes: the test images of {dataset.name} have no labels; leave the option out")
         if options.write:
             names = dataset.test_list()  # before the work, as a set may have none
-        found = evaluation.probabilities(run.network, images, run.mean, run.recipe, options.views, world=world)
+        batch = min(run.recipe.learning.batch, len(images) * options.views)
+        if (fitting := batch_that_fits(run, batch, options)) < batch:
+            learning = replace(run.recipe.learning, batch=fitting)
+            run = run._replace(recipe=replace(run.recipe, learning=learning))
+        found = _probabilities(run, images, options)
         if list(run.classes) != list(dataset.classes):  # those of the first run
             found = found[:, [run.classes.index(name) for name in dataset.classes]]
         if labelled:
@@ -166,6 +176,23 @@ def _check_new(path):
         raise ForeignFileError(f"{path}: exists already; give another name, or remove it first")
 
 
+def _probabilities(run, images, options):
+    # With a bar, or lines on stderr, as ten views of many images take minutes.
+    from tinyalex.system.progress import Progress
+    from tinyalex.training import evaluation
+
+    batch = max(1, run.recipe.learning.batch // options.views)
+    world = options.world
+    show = print_to_stderr if world.leads else lambda text: None
+    with contextlib.closing(Progress(-(-len(images) // world.size), 0, show, every=60.0)) as progress:
+        done = itertools.accumulate(itertools.repeat(batch))
+        return evaluation.probabilities(
+            run.network, images, run.mean, run.recipe, options.views,
+            world=world,
+            after_batch=lambda: progress.update(min(next(done), -(-len(images) // world.size))),
+        )  # fmt: skip
+
+
 def _as_json(options, scores, result, average, labels, classes):
     from tinyalex.training import confusion
 
@@ -192,10 +219,11 @@ def _tables(average, labels, words):
     from tinyalex.datasets.names import padded
     from tinyalex.datasets.names import width as columns
     from tinyalex.training import confusion
+    from tinyalex.training.evaluation import shows_top5
 
     names = [(word.split(",")[0].strip() or word)[:24] for word in words]
     width = max(5, *map(columns, names)) + 2
-    with_top5 = len(names) > 5
+    with_top5 = shows_top5(len(names))
     top5 = f"{'top-5 error':>13}" if with_top5 else ""
     yield f"{'class':<{width}}{'images':>8}{'top-1 error':>13}{top5}  most often mistaken for"
     rows = [row for row in confusion.by_class(average, labels) if row.count]

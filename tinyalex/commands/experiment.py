@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
-from tinyalex.commands.common import load_dataset, print_if_possible, print_line, with_data
+from tinyalex.commands.common import load_dataset, print_if_possible, print_line, warn_of_slow_blas, with_data
 from tinyalex.commands.options import DATA, changes, machine, ranks, test_share, user_path
 from tinyalex.errors import UsageError
 from tinyalex.experiments.catalogue import COMPARISONS, ENSEMBLE, RACE, RATE
 from tinyalex.experiments.rate import STEPS, rates_of
 from tinyalex.recipes import recipe as recipes
+from tinyalex.recipes.settings import FILES
 
 
 def options(command):
@@ -71,17 +72,21 @@ def run(options):
         raise UsageError(f"--ranks: {options.name} takes one step after the other; leave out --ranks")
     options.devices = launch.own_devices(options.devices, world)
     recipe = _recipe(options)
+    if recipe.net.kind == FILES:
+        raise UsageError(f"experiment: varies nets of other kinds than {FILES}, which recipe {recipe.name} has")
     if options.name == RATE:
         rates_of(1.0, options.steps)  # raises UsageError now
     elif options.name not in (RACE, ENSEMBLE):
         catalogue.find(options.name, recipe)  # raises UsageError now if this net cannot be varied that way
     for name in options.devices:
         Device(name)
+    warn_of_slow_blas(options.devices)
     images = options.train_images, options.test_images, options.search_epochs
     seeds = (1 if options.name in (RACE, RATE) else 5) if options.seeds is None else options.seeds
     if min(*images, seeds) < 1:
         raise UsageError("--seeds, --train-images, --test-images and --search-epochs: give 1 or more for each")
     dataset = _images(recipe, options.train_images, options.test_images)
+    catalogue.check_images(options.name, recipe, dataset.train.size)
     recipe = recipes.with_classes(recipe, len(dataset.classes))
     out = Path(options.out) / options.name
     show = print_if_possible if world.leads else lambda text: None

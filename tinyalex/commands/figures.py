@@ -2,7 +2,14 @@
 
 from pathlib import Path
 
-from tinyalex.commands.common import check_classes, load_dataset_of_run, moved_data, print_line, with_class_count
+from tinyalex.commands.common import (
+    CLASSES,
+    check_classes,
+    load_dataset_of_run,
+    moved_data,
+    print_line,
+    with_class_count,
+)
 from tinyalex.commands.options import DATA, among, machine, several, test_share, user_path
 from tinyalex.errors import CheckpointError, DataError, UsageError
 from tinyalex.recipes import recipe as recipes
@@ -17,8 +24,8 @@ def options(command):
         nargs="+",
         type=user_path,
         metavar="RUN",
-        help="the folder of a run; two folders to compare their training errors (Figure 1); or the name or file of a "
-        "recipe to draw its architecture (Figure 2)",
+        help="the folder of a run, or its file of weights; two folders to compare their training errors (Figure 1); or "
+        "the name or file of a recipe to draw its architecture (Figure 2)",
     )
     several(
         command,
@@ -40,7 +47,7 @@ def options(command):
         "--out",
         type=user_path,
         metavar="DIR",
-        help="folder for the pictures (default: the run's folder; for a recipe: the current one)",
+        help="folder for the pictures (default: the run's folder; for a file: the current one)",
     )
     machine(command)
 
@@ -54,6 +61,8 @@ def run(options):
         raise UsageError(f"figures: {len(paths)} runs given; give one, or two to compare them")
     if len(paths) == 2:
         pictures = _race(paths, _out(options, paths[0]))
+    elif paths[0].suffix == ".safetensors" and not paths[0].is_dir():
+        pictures = _run(options, paths[0], _out(options, Path()))
     elif paths[0].is_dir():
         pictures = _run(options, paths[0], _out(options, paths[0]))
     else:
@@ -77,6 +86,10 @@ def _run(options, folder, out):
     from tinyalex.runs import run_folder
 
     names = options.only or NAMES
+    if not folder.is_dir():
+        if "curves" in (options.only or ()):
+            raise UsageError(f"{folder}: has no log to draw curves from; give the folder of a run")
+        names = [name for name in names if name != "curves"]
     if not any(folder.glob("checkpoint-*")) and (folder / run_folder.RECIPE).is_file() and not options.only:
         print_line(f"{folder}: has no checkpoint, so only {' and '.join(WITHOUT_CHECKPOINT)} can be drawn")
         names = WITHOUT_CHECKPOINT
@@ -125,7 +138,10 @@ def _recipe(options, out):
         raise UsageError(
             f"--only {min(unavailable)}: of a recipe only the architecture can be drawn; give the folder of a run"
         )
-    recipe = with_class_count(recipes.load(name))
-    figure, line = of_recipe(recipe)
+    recipe, note = recipes.load(name), ""
+    if not recipe.net.classes and recipe.data.set != "shapes":
+        recipe = recipes.with_classes(recipe, CLASSES)
+        note = f" (with {CLASSES:,} classes; a run has as many as its data)"
+    figure, line = of_recipe(with_class_count(recipe))
     figures.save(figure, out / f"{recipe.name}.png")
-    yield out / f"{recipe.name}.png", line
+    yield out / f"{recipe.name}.png", line + note

@@ -68,15 +68,15 @@ def among(known, what):
     return {"fits": lambda word: _split(word)[0] in known, "values": values}
 
 
-def recipe(command, default):
-    """Add the recipe and ``--set``."""
+def recipe(command, default, shown=None):
+    """Add the recipe and ``--set``; ``shown`` says what the default is, if not a recipe."""
     command.add_argument(
         "recipe",
         nargs="?",
         type=user_path,
         default=default,
         metavar="RECIPE",
-        help=f"one of {', '.join(names())}, or the path of a TOML file (default: {default})",
+        help=f"one of {', '.join(names())}, or the path of a TOML file (default: {shown or default})",
     )
     changes(command)
 

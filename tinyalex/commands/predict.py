@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyalex.commands.common import load_run, print_line
+from tinyalex.commands.common import batch_that_fits, load_run, print_line
 from tinyalex.commands.options import RUN, checkpoint, kernels_note, machine, no_kernels, user_path
 from tinyalex.errors import DataError, TinyalexError, UsageError
 
@@ -61,8 +61,9 @@ def run(options):
     report = (_Json if options.json else _Csv if options.csv else _Text)(run, options)
     errors, drawn, probabilities = [], [], []
     paths = [path for given in _given(options.images) for path in _files(given)]
-    for begin in range(0, len(paths), _AT_ONCE):
-        part = paths[begin : begin + _AT_ONCE]
+    at_once = batch_that_fits(run, min(_AT_ONCE, len(paths)), options)
+    for begin in range(0, len(paths), at_once):
+        part = paths[begin : begin + at_once]
         images = [_read(path) for path in part]
         found = iter(net.probabilities([image for image in images if not isinstance(image, DataError)]))
         for path, image in zip(part, images, strict=True):

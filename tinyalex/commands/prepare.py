@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from tinyalex.commands import own_images
 from tinyalex.commands.common import print_if_possible, print_line
 from tinyalex.commands.options import user_path
 from tinyalex.errors import UsageError
@@ -85,9 +86,11 @@ def options(command):
 
 def run(options):
     """Prepare the set and print what it contains."""
+    from tinyalex.datasets import survey
     from tinyalex.datasets.index import sources, subset
     from tinyalex.devices import parallel
     from tinyalex.prepare.pipeline import Settings, start
+    from tinyalex.prepare.plan import usual_size
 
     _check(options)
     classes, per_class = subset.parse(options.subset) if options.subset else (None, None)
@@ -111,7 +114,12 @@ def run(options):
             test_set=options.test_set,
         )
         if not index.splits["test"]:
-            print_line("no test images; --test-share 0.1 takes a tenth of every class")
+            print_line(
+                "warning: no test images, which training needs; --test-share 0.1 takes a tenth of every class for them"
+            )
+        size = options.size or usual_size(index.kind)
+        for line in own_images.enlargement(survey.of_index(index, decode=False), size, "--size"):
+            print_line(line)
         made = preparation.make(index, names)
     for line in _summary(made, out):
         print_line(line)
@@ -127,7 +135,7 @@ def _check(options):
 def _summary(made, out):
     from tinyalex.datasets import duplicates
     from tinyalex.datasets.shards import manifest
-    from tinyalex.prepare.complete import SKIPPED
+    from tinyalex.prepare.complete import SKIPPED, left_out
     from tinyalex.prepare.sheet import NAME
 
     counts = {split: part["count"] for split, part in made["splits"].items()}
@@ -143,9 +151,8 @@ def _summary(made, out):
         kinds = {name: "with decoder warnings" if name == "warnings" else name for name in made["odd"]}
         odd = ", ".join(f"{count:,} {kinds[name]}" for name, count in made["odd"].items())
         yield f"not plain colour JPEGs, but used like the others: {odd}"
-    if bad := [image for part in made["splits"].values() for image in part["skipped"]]:
-        what = f"{counted(len(bad), 'image')} that cannot be decoded"
-        yield f"left out: {what}, for example {bad[0]['name']}: {bad[0]['reason']}; {out / SKIPPED} lists them"
+    if line := left_out(made, out):
+        yield line
     elif (out / SKIPPED).exists():
         yield f"{out / SKIPPED} lists the files that were skipped"
     if groups := made["duplicates"]:

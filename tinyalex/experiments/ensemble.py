@@ -72,6 +72,7 @@ def text(result):
         paper = PAPER.get(row["nets"])
         yield cells + (f"   the paper, ILSVRC-2012: {paper[0]} % and {paper[1]} %" if paper else "")
     yield ""
-    yield f"with {counted(result['views'], 'view')} of each image; means over all choices of so many of the {result['seeds']} nets"
+    views = counted(result["views"], "view")
+    yield f"with {views} of each image; means over all choices of so many of the {result['seeds']} nets"
     if len(result["averaged"]) < 2:
         yield "one net has no average; use --seeds"

@@ -26,8 +26,9 @@ EPOCHS = 10  # at each of the two lower rates of stage 3
 
 
 def train(
-    recipe, dataset, out, devices=("cpu",), seed=0, show=print, options=None, kernels=True, world=ALONE, how="ordered"
-):
+    recipe, dataset, out, devices=("cpu",), seed=0, show=print, options=None, kernels=True, world=ALONE, how="ordered",
+    after_epoch=None,
+):  # fmt: skip
     """Train a network in the three stages; the parameters are those of `tinyalex.runs.train.train`.
 
     ``learning.epochs`` limits each of the first two stages. The first ends after ``learning.patience`` epochs without a
@@ -40,9 +41,9 @@ def train(
     """
     folders = [Path(out) / stage for stage in STAGES]
     four, fifth = (Subset(dataset.train, indices) for indices in fifths(dataset))
-    common, options = {"devices": devices, "seed": seed, "show": show, "kernels": kernels}, options or ResumeOptions()
+    common = {"devices": devices, "seed": seed, "show": show, "kernels": kernels, "after_epoch": after_epoch}
     common |= {"world": world, "how": how}
-    show = show if world.leads else lambda text: None
+    options, show = options or ResumeOptions(), show if world.leads else lambda text: None
 
     show(f"{folders[0]}: {counted(len(four), 'image')}, until the error on {len(fifth):,} others stops improving")
     validated = part(dataset, four, fifth)

@@ -9,6 +9,7 @@ from tinyalex import figures
 from tinyalex.experiments import ensemble
 from tinyalex.experiments.race import GOAL
 from tinyalex.system import lock, ownership, storage
+from tinyalex.training.evaluation import shows_top5
 from tinyalex.words import counted
 
 FILES = ("result.json", "result.png")
@@ -61,8 +62,11 @@ def _comparison(result):
         for measure, name, paper in (
             ("top1_error", "top-1 error", result["paper"][0]),
             ("top5_error", "top-5 error", result["paper"][1]),
+            ("train_error", "training error", None),
             ("gap", "test minus training error", None),
         ):
+            if measure == "train_error" and (result.get("found") or ("", ""))[1] != "train_error":
+                continue
             if measure == "top5_error" and not _has_top5(result):
                 continue
             lines.append(f"  {name:<26}{_difference(effect[measure])}" + (f"; paper +{paper} points" if paper else ""))
@@ -85,14 +89,14 @@ def _rate(result):
 
 
 def _has_top5(result):
-    # With five classes or fewer the top-5 error says nothing; earlier versions did not save their number.
-    return result["data"].get("classes", 6) > 5
+    return shows_top5(result["data"].get("classes", 6))  # earlier versions did not save their number
 
 
 def _sentence(result, effect):
     # The paper's claim: the changed net has a higher error or, where the paper has no number, overfits more.
     by, measure = result.get("found") or ("the paper", "top1_error" if result["paper"][0] else "gap")
-    claim = "a higher top-1 error" if measure == "top1_error" else "more overfitting"
+    claims = {"top1_error": "a higher top-1 error", "train_error": "a higher training error"}
+    claim = claims.get(measure, "more overfitting")
     if result["seeds"] < 2:
         return f"{by} found {claim}; one seed cannot show a difference, use --seeds"
     return f"{by} found {claim}; {_VERDICTS[effect[measure]['verdict']]}"

@@ -9,6 +9,7 @@ from tinyalex.figures.architecture import architecture
 from tinyalex.figures.averages import averages
 from tinyalex.figures.colourfulness import colourfulness, specialisation
 from tinyalex.figures.contact_sheet import mosaic
+from tinyalex.figures.explanation import explanation, heat_maps, needed, overlay, salient
 from tinyalex.figures.kernel_grid import kernels
 from tinyalex.figures.learning_curves import curves
 from tinyalex.figures.neighbours import neighbours
@@ -25,12 +26,17 @@ __all__ = [
     "check_files",
     "colourfulness",
     "curves",
+    "explanation",
+    "heat_maps",
     "kernels",
     "mosaic",
+    "needed",
     "neighbours",
+    "overlay",
     "panel",
     "race",
     "rate_test",
+    "salient",
     "save",
     "seeds",
     "specialisation",

@@ -14,8 +14,6 @@ all weights in a batch are 0, the loss is 0 and so is its gradient.
 from collections.abc import Sequence
 from typing import Any, Self
 
-import numpy as np
-
 from tinyalex import labels as label_rules
 from tinyalex.devices.device import Array, Device, DTypeLike
 from tinyalex.kernels import softmax as cuda_kernels
@@ -39,17 +37,19 @@ class SoftmaxLoss(Layer):
            [ 0.25, -0.25]])
     """
 
-    def __init__(self, class_weights: Sequence[float] | np.ndarray | None = None) -> None:
+    def __init__(self, class_weights: Sequence[float] | Array | None = None) -> None:
         self.class_weights = None
         if class_weights is not None:
             self.class_weights = [self.real(0, class_weights=float(weight))[0] for weight in class_weights]
             self.expect(any(self.class_weights), "class_weights of 0 only", "one above 0")
+        self.weights: Array = None  # on the device
         self._dtype: DTypeLike = "float64"
         self._put_weights()
 
     def _put_weights(self) -> None:
-        weights = None if self.class_weights is None else np.array(self.class_weights, self._dtype)
-        self.weights: Array = weights if weights is None else self.device.put(weights)
+        given, self.weights = self.class_weights, None
+        if given is not None:
+            self.weights = self.device.put(Layer.device.xp.array(given, self._dtype))
 
     def __getstate__(self) -> dict[str, Any]:
         return super().__getstate__() | {"weights": None}
@@ -113,9 +113,8 @@ class SoftmaxLoss(Layer):
         if kernels := self.kernels_of_forward(saved[0]):
             return kernels.backward(self.device, saved)
         shifted, total, right, shares = saved
-        if shares is not None:
-            return (self.device.xp.exp(shifted) / total[:, None] - right) * shares[:, None]
-        return (self.device.xp.exp(shifted) / total[:, None] - right) / max(1, len(right))
+        difference = self.device.xp.exp(shifted) / total[:, None] - right
+        return difference / max(1, len(right)) if shares is None else difference * shares[:, None]
 
     def _shares(self, z: Array, labels: Array) -> Array:
         # What share of the batch's weights each image has: w[label] / S, (n,).

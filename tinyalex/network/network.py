@@ -124,6 +124,19 @@ class Network:
             for index, column in enumerate(stage.columns):
                 yield from ((index, layer) for layer in column)
 
+    def last_layers(self) -> list[Layer]:
+        """Return the layers with parameters that compute the logits: one, or one for each column of a split layer."""
+        found: list[Layer] = []
+        reached = {0}
+        for stage in reversed(self.stages):
+            before = set()
+            for column in sorted(reached):
+                weighted = [layer for layer in stage.columns[column] if layer.parameters]
+                found += weighted[-1:]
+                before |= set() if weighted else set(stage.exchange.routes[column])
+            reached = before
+        return found
+
     def parameters(self) -> list[Parameter]:
         """Return all `Parameter` objects, in the order of `layers`."""
         return [parameter for _, layer in self.layers() for parameter in layer.parameters]

@@ -13,6 +13,7 @@ from tinyalex.errors import DataError, UsageError
 from tinyalex.prepare import records
 from tinyalex.prepare.shard import PER_SHARD
 from tinyalex.system import ownership, storage
+from tinyalex.words import counted
 
 MAX_BAD = "0.01%"
 SKIPPED = "skipped.tsv"
@@ -43,6 +44,23 @@ def allowed(text, images):
         ) from None
     least = 1 if text == MAX_BAD else 0
     return max(least, math.floor(number * images)) if share else number
+
+
+def left_out(made, out):
+    """Return a line about the images of a finished set that could not be decoded; None if there are none.
+
+    Parameters
+    ----------
+    made : dict
+        The set's manifest.
+    out : Path
+        Its folder.
+    """
+    bad = [image for part in made["splits"].values() for image in part["skipped"]]
+    if not bad:
+        return None
+    what = f"{counted(len(bad), 'image')} that cannot be decoded"
+    return f"left out: {what}, for example {bad[0]['name']}: {bad[0]['reason']}; {out / SKIPPED} lists them"
 
 
 def header(task, record, classes):

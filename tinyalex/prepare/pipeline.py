@@ -13,8 +13,8 @@ from typing import NamedTuple
 from tinyalex.datasets.shards import manifest, prepared, shards, test_list
 from tinyalex.errors import DataError, Interrupted, StorageError, UsageError
 from tinyalex.prepare import complete, plan, records, shard, sheet, workers
-from tinyalex.prepare.progress import Progress
 from tinyalex.system import lock, ownership
+from tinyalex.system.progress import Progress
 from tinyalex.system.signals import StopRequests, interrupting
 
 _AGAIN = "run the same command again to continue"

@@ -86,6 +86,10 @@ class World:
         with self.waiting(purpose):
             return self.communicator.allgather(value)
 
+    def join_lists(self, own: list[Any]) -> list[Any]:
+        """Return the items that all ranks gave, those of rank 0 first."""
+        return [item for found in self.agree(own, "agreeing on a step") for item in found]
+
     def broadcast(self, value: Any, purpose: str = "what rank 0 knows") -> Any:
         """Return the value that rank 0 gave."""
         if self.size == 1:

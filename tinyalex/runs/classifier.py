@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -76,6 +76,15 @@ class Classifier:
     def __init__(self, run: run_folder.Run) -> None:
         self.network, self.recipe, self.classes, self.words = run.network, run.recipe, run.classes, run.words
         self.mean, self.metadata, self.path = run.mean, run.metadata, run.path
+
+    @overload
+    def predict(self, images: str | os.PathLike[str]) -> Prediction: ...
+
+    @overload
+    def predict(self, images: list[Any] | tuple[Any, ...]) -> list[Prediction]: ...
+
+    @overload
+    def predict(self, images: Any) -> Any: ...
 
     def predict(self, images: Any) -> Any:
         """Classify one picture or several.

@@ -103,10 +103,15 @@ def _gpu(cupy, index):
     with cupy.cuda.Device(index):
         blas = cupy.cuda.cublas.getVersion(cupy.cuda.get_cublas_handle())
     return {
-        f"cuda:{index}": properties["name"].decode(),
+        f"cuda:{index}": _text(properties["name"]),
         "CuPy": cupy.__version__,
         "CUDA": str(cupy.cuda.runtime.runtimeGetVersion()),
         "cuBLAS": str(blas),
         "NVRTC": ".".join(map(str, cupy.cuda.nvrtc.getVersion())),
         "TF32": os.environ.get("CUPY_TF32", "0"),
+        "cuBLAS workspace": os.environ.get("CUBLAS_WORKSPACE_CONFIG", "default"),
     }
+
+
+def _text(name):
+    return name.decode() if isinstance(name, bytes) else name  # versions of CuPy differ

@@ -10,6 +10,7 @@ import numpy as np
 from tinyalex.errors import CheckpointError, StalledError, UsageError
 from tinyalex.recipes import recipe
 from tinyalex.recipes.recipe import Recipe
+from tinyalex.recipes.settings import FILES
 from tinyalex.runs import checkpoint, finetune, fingerprint, retention, run_folder
 from tinyalex.system import hashes, storage
 from tinyalex.training import health
@@ -18,9 +19,12 @@ from tinyalex.training.loop import Training
 # Settings that --change allows to change: those of learning, and the algorithm of the convolutions.
 LEARNING = (
     "epochs",
+    "steps",
     "rate",
     "bias_rate",
+    "lr_mult",
     "momentum",
+    "layer_momentum",
     "weight_decay",
     "layer_weight_decay",
     "lars",
@@ -110,7 +114,9 @@ def start(
         show(f"resuming at step {training.step} of {training.recipe.learning.epochs * training.steps_per_epoch}")
     else:
         if options.init_from:
-            origin = finetune.start_from(training.network, options.init_from, training.dataset.classes)
+            origin = finetune.start_from(
+                training.network, options.init_from, training.dataset.classes, training.recipe.init.anew
+            )
             show(finetune.line(origin))
         _check_signal(training, options, show)
     size = 2 * sum(view.nbytes for _, _, view in training.network.tensors()) + training.dataset.mean.nbytes
@@ -189,7 +195,8 @@ def _check_signal(training: Training, options: ResumeOptions, show: Callable[[st
         "the loss may stay at the level of guessing"
     )
     if not _shipped(training.recipe) and not options.weak_signal:
-        raise StalledError(f"{line}; choose init.weights, init.biases and data.scale together, or add --weak-signal")
+        values = "initW, initB" if training.recipe.net.kind == FILES else "init.weights, init.biases"
+        raise StalledError(f"{line}; choose {values} and data.scale together, or add --weak-signal")
     show(f"warning: {line}")
 
 

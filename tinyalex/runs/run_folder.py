@@ -21,10 +21,24 @@ from tinyalex.training import health
 from tinyalex.training.loop import Training
 from tinyalex.words import counted
 
-__all__ = ["LOG", "RECIPE", "Log", "Run", "export", "hold", "load", "next_batch", "read", "read_log", "restore", "save"]
+__all__ = [
+    "LOG",
+    "RECIPE",
+    "REPORT",
+    "Log",
+    "Run",
+    "export",
+    "hold",
+    "load",
+    "next_batch",
+    "read",
+    "read_log",
+    "restore",
+    "save",
+]
 __all__ += ["adopt", "check_files", "remove_partial_files", "snapshot", "tensors_of"]
 
-RECIPE = "recipe.toml"
+RECIPE, REPORT = "recipe.toml", "report.html"
 _CHECKPOINT = re.compile(r"checkpoint-(\d{8,})(?:-\d+)?\.safetensors")
 # Pictures of earlier versions, which kept no list of what they made.
 _OLD_PICTURES = ("curves", "architecture", "kernels", "panel", "neighbours", "codes", "race")
@@ -151,7 +165,7 @@ def hold(folder: str | Path) -> contextlib.AbstractContextManager[None]:
     return lock.hold(folder, "training", "--out")
 
 
-def check_files(folder: str | Path, pictures: Iterable[str] = ()) -> None:
+def check_files(folder: str | Path, pictures: Iterable[str] = (), pages: Iterable[str] = ()) -> None:
     """Check that no file that training writes in a folder is somebody else's; nothing is written to a new folder.
 
     Parameters
@@ -159,6 +173,8 @@ def check_files(folder: str | Path, pictures: Iterable[str] = ()) -> None:
     folder : str or Path
     pictures : iterable of str
         Names of the pictures that are going to be drawn there, without ".png".
+    pages : iterable of str
+        Names of other files that are going to be written there.
 
     Raises
     ------
@@ -175,7 +191,7 @@ def check_files(folder: str | Path, pictures: Iterable[str] = ()) -> None:
                     ownership.check(path)
             except CheckpointError:
                 ownership.check(path)
-    for name in (RECIPE, LOG, *(f"{picture}.png" for picture in pictures)):
+    for name in (RECIPE, LOG, *(f"{picture}.png" for picture in pictures), *pages):
         ownership.check(Path(folder) / name)
 
 
@@ -200,7 +216,8 @@ def adopt(folder: str | Path) -> None:
     growing += [LOG] if logged else []
     recipes = [RECIPE] if _is_resolved(folder / RECIPE, checkpoints.values()) else []
     pictures = [f"{name}.png" for name in _OLD_PICTURES if ownership.is_picture(folder / f"{name}.png")]
-    ownership.adopt(folder, checkpoints, [*recipes, *pictures], growing)
+    pages = [REPORT] if ownership.is_page(folder / REPORT) else []
+    ownership.adopt(folder, checkpoints, [*recipes, *pictures, *pages], growing)
 
 
 def _is_empty(path: Path) -> bool:

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from tinyalex.devices.device import Device
+from tinyalex.network import alexnet, memory
 from tinyalex.ranks.world import ALONE, World
-from tinyalex.recipes.recipe import Recipe, to_toml
+from tinyalex.recipes.recipe import Recipe, to_toml, with_classes
 from tinyalex.runs import fingerprint, resume, run_folder
 from tinyalex.runs.checkpoint_manager import CheckpointManager
 from tinyalex.runs.replay import explain_divergence
@@ -19,11 +21,13 @@ from tinyalex.runs.resume import ResumeOptions
 from tinyalex.runs.runlog import Log, NoLog, quietly
 from tinyalex.system import hashes, storage
 from tinyalex.system.signals import StopRequests
-from tinyalex.training import health, schedule
-from tinyalex.training.evaluation import Score, evaluate
+from tinyalex.training import cautions, health, schedule
+from tinyalex.training.evaluation import Score, evaluate, shows_top5
 from tinyalex.training.loop import Training
 from tinyalex.training.step_metrics import RunningMeans
 from tinyalex.words import counted
+
+_LOOKED_AT = 512  # images at most, to count dead units: every layer's output is kept for them
 
 
 def train(
@@ -38,6 +42,7 @@ def train(
     kernels: bool = True,
     world: World = ALONE,
     how: str = "ordered",
+    after_epoch: Callable[[Path], object] | None = None,
 ) -> Score:
     """Train a network, or resume the run in `out`, and write a log and checkpoints there.
 
@@ -60,6 +65,8 @@ def train(
         The ranks that train together, each of which calls this function. Rank 0 writes and shows.
     how : {"ordered", "fast"}
         How they sum their gradients: see `tinyalex.ranks.sums`.
+    after_epoch : callable, optional
+        Called as ``after_epoch(out)`` when training begins and when an epoch has been tested and saved.
 
     Returns
     -------
@@ -73,11 +80,12 @@ def train(
         run_folder.check_files(out)
     parts = world.broadcast(resume.parts(recipe, out, world.size) if world.leads else None)
     recipe = replace(recipe, learning=replace(recipe.learning, parts=parts))
+    _check_memory(recipe, dataset, devices, kernels, show, world)
     training = Training(recipe, dataset, devices, seed, kernels, world, how)
     steps, result = training.recipe.learning.epochs * training.steps_per_epoch, None
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(StopRequests(saves=True))
-        requests = AgreedRequests(signals, world) if training.data_parallel else None
+        requests = AgreedRequests(signals, world) if world.size > 1 else None
         if requests:
             training.agree = requests.agree
         origin, log = None, NoLog()  # type: tuple[dict[str, Any] | None, Log | NoLog]
@@ -92,11 +100,15 @@ def train(
             _share_state(training)
         if origin and not training.step:
             log.write("begin", time=time.time(), epoch=training.epoch, step=training.step, origin=origin)
+        for line in cautions.before_training(training.recipe, dataset, not origin) if not training.step else ():
+            log.say(f"warning: {line}")
         checkpoints = CheckpointManager(training, out, log, requests or signals, options, origin)
         if requests:
             requests.late = checkpoints.late
         stack.enter_context(checkpoints.saved_on_data_error())
         stack.enter_context(explain_divergence(training, out, log))
+        after_epoch = after_epoch or (lambda folder: None)
+        after_epoch(out)
         while not _finished(training, stop_condition):
             tested_epochs, trained_epochs = len(training.errors), training.step // training.steps_per_epoch
             if tested_epochs == trained_epochs:  # else the run was stopped between an epoch and its test
@@ -105,10 +117,11 @@ def train(
             training.errors.append(result.top1_error)
             dead = {}
             if world.leads:
-                dead = health.dead_relu_fraction(training.network, run_folder.next_batch(training).images)
+                some = run_folder.next_batch(training).images[:_LOOKED_AT]
+                dead = health.dead_relu_fraction(training.network, some)
             now = {"time": time.time(), "epoch": training.epoch, "step": training.step}
             scores, top5 = result._asdict(), f"  top-5 {result.top5_error:.2%}"
-            if len(training.dataset.classes) <= 5:  # then the right class is always among the first five
+            if not shows_top5(len(training.dataset.classes)):
                 del scores["top5_error"]
                 top5 = ""
             ended = _stopped_early(training)
@@ -117,7 +130,11 @@ def train(
             of_classes = f"  mean of the classes {mean:.2%}" if abs(mean - result.top1_error) > 1e-9 else ""
             log.say(f"epoch {training.epoch:.0f}  test error {result.top1_error:.2%}{of_classes}{top5}")
             checkpoints.monitor.dead_relus(dead)
+            if errors := [metrics.read()[1] for metrics in training.epoch_metrics]:  # none after a resumed epoch's end
+                trained = float(np.mean(errors))
+                checkpoints.monitor.overfitting(trained, result.top1_error, len(dataset.need("test")), training.recipe)
             checkpoints.save(tested=True)
+            after_epoch(out)
         result = result or _test(training, checkpoints.stop_if_requested)
         if requests:
             requests.agree()
@@ -175,6 +192,18 @@ def _summary(training: Training) -> str:
         why = f"no lower test error in {counted(ended['stopped_after'], 'epoch')} (learning.stop_after)"
         return f"training ended after epoch {len(errors)} of {training.recipe.learning.epochs}: {why}; {line}"
     return f"{line} of {len(errors)}"
+
+
+def _check_memory(
+    recipe: Recipe, dataset: Any, devices: Sequence[str], kernels: bool, show: Callable[[str], object], world: World
+) -> None:
+    if not all(Device(name, kernels).on_host for name in devices):
+        return  # a GPU says itself that it has no more
+    made = with_classes(recipe, len(dataset.classes))
+    network = alexnet.describe(made.net, made.init)
+    batch = min(made.learning.images_at_once(world.size), len(dataset.need("train")))
+    if line := memory.check(network, batch, fast=kernels and set(devices) == {"cpu"}):
+        show(f"warning: {line}")
 
 
 def _finished(training: Training, stop_condition: Callable[[Training], bool] | None) -> bool:

@@ -38,6 +38,11 @@ class Score(NamedTuple):
     mean_class_error: float
 
 
+def shows_top5(classes: int) -> bool:
+    """Whether the top-5 error of so many classes says anything: among five or fewer it is always 0."""
+    return classes > 5
+
+
 def ranks(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return the rank of the right class: how many classes come before it.
 

@@ -19,7 +19,7 @@ from tinyalex.network.network import Network
 from tinyalex.randomness import Step
 from tinyalex.ranks.parts import Parts
 from tinyalex.ranks.world import ALONE, World
-from tinyalex.recipes.recipe import Recipe, with_classes
+from tinyalex.recipes.recipe import Recipe, with_classes, with_steps
 from tinyalex.training import health, schedule
 from tinyalex.training.class_weights import class_weights
 from tinyalex.training.data_parallel import DataParallel
@@ -58,9 +58,9 @@ class Training:
     async_metrics : bool
         True on a GPU: a step's metrics are read only after the next step has been launched, so that the GPU does not
         wait for the host. Not where batches are divided into parts.
-    agree : callable
+    agree : callable, optional
         Where batches are divided into parts, called once in each step with this rank's results; returns those of all
-        ranks. The caller may put another function here that lets the ranks agree on more.
+        ranks. The caller may put a function here that lets the ranks agree on more.
     """
 
     network: Network
@@ -78,13 +78,15 @@ class Training:
         world: World = ALONE,
         how: str = "ordered",
     ) -> None:
-        self.recipe, self.dataset, self.seed = with_classes(recipe, len(dataset.classes)), dataset, seed
+        images = len(dataset.need("train"))
+        self.recipe = with_steps(with_classes(recipe, len(dataset.classes)), images)
+        self.dataset, self.seed = dataset, seed
         self.world, self.how = world, how
         self.parts = Parts(recipe.learning.parts or world.size, world.size)
         parallel.divide(self.parts.shares_of_work(recipe.learning.batch) if self.parts.count > 1 else None)
-        self.agree: Callable[[list], list] = lambda results: sum(world.agree(results, "agreeing on a step"), [])
-        self.steps_per_epoch = -(-len(dataset.need("train")) // recipe.learning.batch)
+        self.steps_per_epoch = -(-images // recipe.learning.batch)
         self.errors: list[float] = []
+        self.agree: Callable[[list], list] | None = None
         self.kernels = kernels
         self.reset(devices)
         self.async_metrics = not self.network.devices[0].on_host and not self.data_parallel
@@ -95,8 +97,10 @@ class Training:
         self.network = alexnet.build(self.recipe.net, self.recipe.init, devices, self.seed, kernels=self.kernels)
         labels, classes = np.asarray(self.dataset.train.labels), self.dataset.classes
         self.network.weigh_classes(class_weights(learning.class_weights, classes, labels))
+        tables = (learning.layer_weight_decay, learning.layer_momentum, learning.lr_mult)
+        decays, momenta, mult = map(self.recipe.net.by_tensor, tables)
         self.optimizer = Optimizer(
-            self.network, learning.momentum, learning.weight_decay, learning.layer_weight_decay, learning.lars
+            self.network, learning.momentum, learning.weight_decay, decays, momenta, mult, learning.lars
         )
         self.data_parallel = (
             DataParallel(self.network, self.world, self.parts, self.how) if self.parts.count > 1 else None
@@ -163,7 +167,7 @@ class Training:
                 metrics = StepMetrics(device, loss, logits.argmax(axis=1) != device.put(batch.labels))
         if check_gradients or not self.async_metrics:
             health.check_finite(self.network, batch, step, rates.rate, metrics, check_gradients)
-        self.optimizer.update(rates.rate, rates.bias_rate, rates.lr_mult)
+        self.optimizer.update(rates.rate, rates.bias_rate, self.recipe.net.by_tensor(rates.lr_mult))
         if self.step % self.steps_per_epoch == 0:  # the first step of an epoch
             self.epoch_metrics = []
         self.epoch_metrics.append(metrics)
@@ -175,7 +179,7 @@ class Training:
         done = self.step % self.steps_per_epoch * self.recipe.learning.batch
         images = min(self.recipe.learning.batch, len(self.dataset.need("train")) - done)
         with self.network.step():
-            loss, wrong = data_parallel.loss_and_backward(batch, images, step, self.agree)
+            loss, wrong = data_parallel.loss_and_backward(batch, images, step, self.agree or self.world.join_lists)
         if not np.isfinite(loss) and self.world.size > 1:
             found = None
             if len(batch.labels):

@@ -34,8 +34,10 @@ class Optimizer:
         After `Network.build`. `update` reads its gradients and changes its values in place.
     momentum, weight_decay : float
         0.9 and 0.0005 in the paper.
-    layer_weight_decay : dict, optional
-        Layer name to weight decay, where it differs from `weight_decay` (2012: every layer has its own ``wc``).
+    layer_weight_decay, layer_momentum : dict, optional
+        Layer or tensor name to weight decay or momentum, where it differs (2012: every layer has its own ``wc``).
+    lr_mult : dict, optional
+        Layer or tensor name to multiplier of the learning rate in every update.
     lars : float
         eta of the trust ratios; 0: no ratios.
 
@@ -63,12 +65,14 @@ class Optimizer:
         network: Network,
         momentum: float = 0.9,
         weight_decay: float = 0.0005,
-        layer_weight_decay: dict[str, float] | None = None,
+        layer_weight_decay: Mapping[str, float] | None = None,
+        layer_momentum: Mapping[str, float] | None = None,
+        lr_mult: Mapping[str, float] | None = None,
         lars: float = 0.0,
     ) -> None:
         network.require_arrays()
         self.momentum, self.weight_decay, self.layer_weight_decay = momentum, weight_decay, layer_weight_decay or {}
-        self.lars = lars
+        self.layer_momentum, self.lr_mult, self.lars = layer_momentum or {}, lr_mult or {}, lars
         self._network = network
         self._rows: list[tuple[Device, Parameter, Array]] = []  # (device, parameter, v) of every parameter
         # On a GPU, the parameters of a column as one flat array, updated by a single kernel.
@@ -110,7 +114,7 @@ class Optimizer:
             with device:
                 view[...] = device.put(arrays[name])
 
-    def update(self, rate: float, bias_rate: float | None = None, lr_mult: dict[str, float] | None = None) -> None:
+    def update(self, rate: float, bias_rate: float | None = None, lr_mult: Mapping[str, float] | None = None) -> None:
         """Update every parameter once.
 
         Parameters
@@ -120,15 +124,15 @@ class Optimizer:
         bias_rate : float, optional
             Learning rate of the biases; `rate` if not given.
         lr_mult : dict, optional
-            Layer name to multiplier of both rates. 0 freezes the layer: it does not decay, and its momentum does not
-            move it (2012).
+            Layer name to multiplier of both rates, or tensor name to one of its own. 0 freezes the layer: it does not
+            decay, and its momentum does not move it (2012).
         """
         rates = {"W": rate, "b": rate if bias_rate is None else bias_rate}
 
         def settings(parameter: Parameter) -> tuple[float, float, float]:
-            own = rates[parameter.kind] * (lr_mult or {}).get(parameter.layer, 1.0)
-            decay = self.layer_weight_decay.get(parameter.layer, self.weight_decay) if parameter.kind == "W" else 0.0
-            return self.momentum, own, decay * own
+            own = rates[parameter.kind] * _of(self.lr_mult, parameter, 1.0) * _of(lr_mult or {}, parameter, 1.0)
+            decay = _of(self.layer_weight_decay, parameter, self.weight_decay) if parameter.kind == "W" else 0.0
+            return _of(self.layer_momentum, parameter, self.momentum), own, decay * own
 
         self._step(settings)
 
@@ -187,6 +191,11 @@ def _norm(device: Device, array: Array) -> float:
     with device:
         squares = [(rows[low : low + few].astype(np.float64) ** 2).sum() for low in range(0, len(rows), few)]
         return math.sqrt(sum(float(device.get(square)) for square in squares))
+
+
+def _of(table: Mapping[str, float], parameter: Parameter, default: float) -> float:
+    # A tensor's own value, ``{"conv2.0/W": 0.1}``, else its layer's, ``{"conv2": 0.1}``.
+    return table.get(f"{parameter.names[0]}/{parameter.kind}", table.get(parameter.layer, default))
 
 
 def sgd_update(w: Array, g: Array, v: Array, momentum: float, rate: float | Array, decay: float | Array) -> None:

@@ -97,10 +97,7 @@ def _uploaded(raw_batches, cropper, devices):
     with contextlib.closing(raw_batches):
         try:
             for raw in itertools.chain(raw_batches, [None]):
-                following = raw and (
-                    raw,
-                    [Upload(device, [raw.images, *_present(raw.params)]) for device in devices],
-                )
+                following = raw and (raw, _upload(raw, devices))
                 if current:
                     yield _cropped(*current, crop)
                     _wait(current)
@@ -108,6 +105,19 @@ def _uploaded(raw_batches, cropper, devices):
         finally:  # on early exit wait for copies in flight: only then may the host memory that they read be reused
             _wait(current)
             _wait(following)
+
+
+def _upload(raw, devices):
+    # Start copying to all devices; if that fails for one, the others' copies have to end before the memory is reused.
+    uploads = []
+    try:
+        for device in devices:
+            uploads.append(Upload(device, [raw.images, *_present(raw.params)]))
+    except BaseException:
+        for upload in uploads:
+            upload.wait()
+        raise
+    return uploads
 
 
 def _wait(batch):

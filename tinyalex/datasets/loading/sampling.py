@@ -41,7 +41,7 @@ def balanced(seed, epoch, labels):
     --------
     >>> labels = np.array([0, 0, 0, 0, 0, 0, 1, 1])
     >>> labels[balanced(0, 0, labels)].reshape(4, 2).tolist()
-    [[1, 0], [0, 1], [0, 1], [1, 0]]
+    [[1, 0], [0, 1], [1, 0], [0, 1]]
     """
     labels = np.asarray(labels)
     by_class = np.argsort(labels, kind="stable")
