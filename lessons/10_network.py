@@ -200,7 +200,18 @@ keep(figure, "10_network")
 # ---
 # - ``tinyalex summary original`` prints all of this, layer by layer and column by column.
 # - Let every layer read both columns (48 becomes 96, 192 becomes 384): 62,378,344 parameters. Which layers grew?
+#
+#   .. answer::
+#
+#      conv2, conv4 and conv5, which read one column in the paper: their weights double, by 307,200, 663,552 and
+#      442,368.
+#
 # - ``recipe.load("paper", ["net.pool=2"])``: which sizes change?
+#
+#   .. answer::
+#
+#      None. 55, 27, 13 and 6 are reached with windows of 2 as well; the last row and column of 55, 27 and 13 are then
+#      not read.
 #
 # Exercise
 # --------

@@ -188,7 +188,18 @@ keep(figure, "11_columns")
 # Try
 # ---
 # - ``Exchange([[0, 1], []])`` copies column b's maps to column a only. What does its backward do?
+#
+#   .. answer::
+#
+#      Column a's gradient for the maps of b goes back to b. Column b reads nothing here, so b gets this gradient only.
+#
 # - Put only fc8 into ``net.talk``, the list of layers that read both columns: how many bytes are left?
+#
+#   .. answer::
+#
+#      2,097,152 for a batch of 128: one device computes fc8 and needs the other's 2048 numbers, four bytes each, and
+#      sends as many gradients back.
+#
 # - ``tinyalex train --devices fake:0 fake:1 --epochs 1 --out runs/two-devices`` trains a net on two fake devices.
 #
 # Exercise

@@ -206,8 +206,22 @@ keep(figure, "16_imagenet")
 # ---
 # - Suppose a GPU has a peak of 60 TFLOP/s in float32 and you reach a third of it. How long do 90 epochs take, and how
 #   many MB/s must the disk deliver?
+#
+#   .. answer::
+#
+#      6.6 hours: 20 TFLOP/s are 4,831 images a second. The disk must deliver 950 MB/s of uncompressed images.
+#
 # - ``tinyalex train original --data ... --epochs 30``: at which epochs does the rate drop?
+#
+#   .. answer::
+#
+#      After 8.2, 16.8 and 26.0 of 30 epochs: the schedule is stretched with the number of epochs.
+#
 # - With how many test images would 0.39 points be two standard errors?
+#
+#   .. answer::
+#
+#      About 126,900, as lesson 5 computes. On the *same* images fewer suffice; the exercise says why.
 #
 # Exercise
 # --------

@@ -68,7 +68,7 @@ def test_files_that_the_other_documents_name_exist(document):
 
 @pytest.mark.parametrize("target", re.findall(r"\]\(([^)]+)\)", TEXT))
 def test_every_link_has_its_target(target):
-    assert (ROOT / target).is_file()
+    assert target.startswith("https://papers.nips.cc/") or (ROOT / target).is_file()
 
 
 def map_entries():

@@ -19,6 +19,22 @@ def _windows(side, k, s):
     return range((side - k) // s + 1)
 
 
+def im2col(x, k, stride, pad, order=(0, 1, 2), where="constant"):
+    x = np.pad(x, ((pad, pad), (pad, pad), (0, 0)), where)
+    corners = [(i * stride, j * stride) for i in _windows(len(x), k, stride) for j in _windows(x.shape[1], k, stride)]
+    return np.array([x[i : i + k, j : j + k].transpose(order).ravel() for i, j in corners])
+
+
+answer(
+    0,
+    {"im2col": im2col},
+    transposed={"im2col": lambda x, k, stride, pad: im2col(x, k, stride, pad, order=(1, 0, 2))},
+    channels_first={"im2col": lambda x, k, stride, pad: im2col(x, k, stride, pad, order=(2, 0, 1))},
+    not_padded={"im2col": lambda x, k, stride, pad: im2col(x, k, stride, 0)},
+    edge_repeated={"im2col": lambda x, k, stride, pad: im2col(x, k, stride, pad, where="edge")},
+)
+
+
 def col2im(patches, shape, k, stride, add=True, order=(0, 1, 2), step=None):
     x, rows = np.zeros(shape), iter(patches)
     step = step or stride
