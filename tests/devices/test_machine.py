@@ -50,7 +50,7 @@ def test_slow_kernels_of_blas_are_noticed(processor, flags, kernels, chosen, rem
     assert (line is None) if remedy is None else (remedy in line)
     assert main(["doctor"]) == 0
     printed = capsys.readouterr().out
-    assert len(printed.splitlines()) == 10 and (remedy or "may be twice as fast") in printed or remedy is None
+    assert len(printed.splitlines()) == 11 and (remedy or "may be twice as fast") in printed or remedy is None
 
 
 def test_a_command_that_computes_says_it_once(processor, capsys):

@@ -31,6 +31,7 @@ NAMES = [  # what any command writes somewhere, and what people have in their fo
     *("report.html", "occlusion.png", "saliency.png", "patches.png", "image-explained.png", "page.html"),
     *("settings.json", "result.json", "result.png", "diverged.txt", "bench.json", "bench.md", "bench.png"),
     *("manifest.json", "mean.f32", "skipped.tsv", "contact_sheet.png", "train-00000.shard", "test-00000.shard"),
+    "test_images.json",
     *("film.mkv.part", "Unconfirmed 1.crdownload", "x.tar.part", "shapes.png", "work/thesis.tex", "work/plan.json"),
     *("work/new/notes.txt", "work/train-00000.record", "norm/settings.json", "norm/result.json"),
     *("1-four-fifths/recipe.toml", "1-four-fifths/curves.png", "photo.png", "weights.safetensors"),
@@ -111,6 +112,8 @@ def command(root, scratch, name, values, extra=()):
         "export": {"run": run, "file": f"{scratch}/weights.safetensors"},
         "bench": {"recipe": "cifar10-relu", "--batch": "2", "--rounds": "1", "--least": "0", "--contenders": "im2col"},
         "doctor": {},
+        "claims": {},
+        "advise": {"data": data},
     }[name]
     known = {label(action) for action in cli._parsers()[1][name]._actions}
     chosen = usual | {key: value for key, value in values.items() if key in known}

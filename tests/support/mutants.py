@@ -567,7 +567,7 @@ PLACES = {
         "update: weight decay of its own without the rate": ("own.weight_decay * own.rate", "own.weight_decay"),
     },
     "training.optimizer:Optimizer._step": {
-        "update: frozen layers decay": ("if own:", "own = own or 1e-3\n        if own:"),
+        "update: frozen layers decay": ("if own and ratios:", "own = own or 1e-3\n        if own and ratios:"),
     },
     "layers.cook_toom:cook_toom": {
         "winograd: denominators forgotten": ("[[value / s for value", "[[value for value"),

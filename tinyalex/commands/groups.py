@@ -10,6 +10,11 @@ GROUPS = {
         "what": ("sources", "out", "--test-share", "--subset"),
         "how": ("--size", "--workers"),
     },
+    "evaluate": {
+        "what": ("runs", "--best", "--last", "--data", "--test-share"),
+        "how": ("--views", "--classes", "--write"),
+        "where": ("--devices", "--ranks", "--threads"),
+    },
     "experiment": {
         "what to compare": ("name", "--data", "--recipe", "--train-images", "--seeds", "--epochs"),
         "where": ("--out", "--devices", "--threads"),

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinyalex.datasets.dataset import Dataset, Images
+from tinyalex.errors import DataError
 from tinyalex.recipes.recipe import Recipe
 from tinyalex.words import counted
 
@@ -89,7 +90,10 @@ def grey(recipe: Recipe, images: Images) -> str | None:
     if recipe.data.colour == "none" or not recipe.data.colour_noise:
         return None
     chosen = np.unique(np.linspace(0, len(images) - 1, min(_SAMPLE, len(images))).astype(np.int64))
-    pixels = images.read(chosen).astype(np.int16)
+    try:
+        pixels = images.read(chosen).astype(np.int16)
+    except DataError:  # of a disk that fails: training reports it if it needs that image
+        return None
     spread: Any = (pixels.max(axis=3) - pixels.min(axis=3)).mean(axis=(1, 2))
     if (spread >= _GREY).any():
         return None

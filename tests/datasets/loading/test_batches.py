@@ -246,7 +246,7 @@ def test_a_disk_that_fails_stops_the_run(prepared, tmp_path, monkeypatch, names,
     monkeypatch.setattr(loop.Training, "train_step", lambda run, batch: (steps.append(run.step), learn(run, batch))[1])
     with pytest.raises(DataError, match=f"{shard}: image .*: cannot be read \\(Input/output error\\)"):
         train(small(), prepared, tmp_path, names, show=quiet)
-    assert steps == [0, 1, 2] if names == ["cpu"] else [0, 1]  # one batch is being copied when the error comes
+    assert steps == ([0, 1, 2] if names == ["cpu"] else [0, 1])  # one batch is being copied when the error comes
     assert not loader_threads()
 
 
