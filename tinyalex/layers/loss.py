@@ -28,6 +28,8 @@ class SoftmaxLoss(Layer):
     class_weights : sequence of float, optional
         How much an image of each class counts, 0 or more. Default: all images count the same.
 
+    Examples
+    --------
     >>> import numpy as np
     >>> loss = SoftmaxLoss()
     >>> round(float(loss.forward(np.array([[1.0, 1.0], [1.0, 1.0]]), np.array([0, 1]))), 4)  # log 2

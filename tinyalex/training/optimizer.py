@@ -6,7 +6,7 @@ where the gradient is the mean over the batch. Biases have their own rate and no
 ``wc``).
 
 For batches of thousands of images the rates of a layer can be multiplied by its trust ratio (LARS: You, Gitman and
-Ginsburg, arXiv:1708.03888), so that a step changes each layer's weights by about the same fraction:
+Ginsburg, arXiv:1708.03888), so that a step changes each layer's weights by about the same fraction::
 
     eta |w| / (|dL/dw| + 0.0005 |w|)
 """
