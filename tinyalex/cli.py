@@ -118,6 +118,8 @@ def _run(argv):
 
             if options.ranks is not None and options.ranks < 1:
                 raise UsageError(f"--ranks {options.ranks}: give a number of processes, 1 or more")
+            if not 0 < options.patience < float("inf"):
+                raise UsageError(f"--patience {options.patience:g}: give a number of seconds above 0")
             if (options.ranks or 1) > 1 and not world.launcher():
                 return launch.run(options.ranks, argv)
             options.world = ranks = world.join(options.patience)
@@ -132,9 +134,9 @@ def _run(argv):
         return stop.code or 0
     except BrokenPipeError:  # the reader of our output, such as head, has closed the pipe
         silence(sys.stdout)
-        return 141
+        return _end_all(ranks, None, 141)
     except KeyboardInterrupt:
-        return _report("interrupted", 130)
+        return _end_all(ranks, "interrupted", 130)
     except Interrupted as stop:
         if ranks and not ranks.leads:
             return stop.exit_code
@@ -144,13 +146,21 @@ def _run(argv):
             with contextlib.suppress(OSError):
                 traceback.print_exc()
         if ranks and ranks.size > 1:
-            line, code = _message_and_code(error)
-            ranks.let_lower_ranks_speak()
-            _report(line, code)
-            ranks.abort(code)
+            return _end_all(ranks, *_message_and_code(error))
         if isinstance(error, ExceptionGroup):
             return max(_report(*_message_and_code(member)) for member in error.exceptions)
         return _report(*_message_and_code(error))
+
+
+def _end_all(ranks, line, code):
+    # Report what ended this process, unless a lower rank does, and end the other ranks, which would wait for it.
+    if ranks and ranks.size > 1:
+        ranks.let_lower_ranks_speak()
+    if line:
+        _report(line, code)
+    if ranks:
+        ranks.abort(code)
+    return code
 
 
 def _start_threads(count, ranks=None):
@@ -221,7 +231,8 @@ def _no_more_processes(error):
 
 def _report(line, code, prefix="tinyalex: error:"):
     try:
-        print(prefix, " ".join(line.splitlines()), file=sys.stderr, flush=True)
+        sys.stderr.write(f"{prefix} {' '.join(line.splitlines())}\n")  # at once, as ranks share a terminal
+        sys.stderr.flush()
     except OSError:
         silence(sys.stderr)
     return code

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -132,6 +133,57 @@ def test_interrupted_by_ctrl_c_at_the_launcher_the_run_is_saved(data, tmp_path):
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 75 and len(lines(errors)) == 1 and "resume with: " in errors and "--ranks 2" in errors
+
+
+@pytest.mark.slow
+def test_a_closed_terminal_saves_and_the_run_goes_on(data, tmp_path):
+    words = kill_ranks.command(data, tmp_path / "run", 60)
+    process = subprocess.Popen(
+        [*words, "--ranks", "2", "--save-every", "60"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        start_new_session=True,
+    )  # fmt: skip
+    assert any("epoch 2" in line for line in process.stdout)
+    saved = log(tmp_path / "run").count('"saved"')
+    os.killpg(process.pid, signal.SIGHUP)
+    assert any("epoch 4" in line for line in process.stdout) and log(tmp_path / "run").count('"saved"') > saved
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 75 and len(lines(errors)) == 1
+
+
+def log(folder):
+    return (folder / "log.jsonl").read_text()
+
+
+@pytest.mark.slow
+def test_an_end_of_mpiexec_is_said(data, tmp_path):
+    words = kill_ranks.command(data, tmp_path / "run", 60)
+    process = subprocess.Popen([*words, "--ranks", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert any("epoch 2" in line for line in process.stdout)
+    subprocess.run(["pkill", "-KILL", "-P", str(process.pid), "mpiexec"], check=True)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 8 and "mpiexec: was ended by signal 9, and with it all ranks; a checkpoint" in errors
+
+
+@pytest.mark.slow
+def test_an_error_leaves_nothing_in_shared_memory_and_takes_no_input(tmp_path):
+    words = [sys.executable, "-m", "tinyalex", "evaluate", tmp_path / "none", "--ranks", "2"]
+    before = shared_memory()
+    reader, writer = os.pipe()
+    os.write(writer, b"two\n")
+    for _ in range(3):
+        done = run(words, stdin=reader, env=os.environ | {"PYTHONUNBUFFERED": "1"})
+        assert done.returncode == 4 and done.stderr.startswith(f"tinyalex: error: {tmp_path}/none: no such run; give")
+        assert done.stderr.count("\n") == 1
+    assert os.read(reader, 10) == b"two\n"
+    until = time.monotonic() + 20  # other tests may be starting ranks
+    while left := shared_memory() - before:
+        assert time.monotonic() < until, left
+        time.sleep(0.2)
+
+
+def shared_memory():
+    return {name for name in os.listdir("/dev/shm") if name.startswith("mpich")}
 
 
 @pytest.mark.slow

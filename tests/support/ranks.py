@@ -2,6 +2,7 @@
 
 import queue
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -22,6 +23,10 @@ class Communicator:
 
     def Barrier(self):
         self._shared.barrier.wait()
+
+    def Ibarrier(self):
+        self.Barrier()
+        return SimpleNamespace(Test=lambda: True)
 
     def allgather(self, value):
         self._shared.slots[self.rank] = value

@@ -55,9 +55,9 @@ def compare(comparison, recipes, dataset, out, seeds, devices, show, world=ALONE
 
     if world.size > 1:
         trials = list(itertools.product(range(seeds), zip(comparison.arms, recipes, strict=True)))
-        for seed, (arm, recipe) in trials[world.rank :: world.size]:
-            errors_of(arm, recipe, seed)
-        world.wait_for_all()
+        with world.apart():
+            for seed, (arm, recipe) in trials[world.rank :: world.size]:
+                errors_of(arm, recipe, seed)
     trained, left = 0, None  # trainings of this call, and what estimates how long the others take
     for seed in range(seeds):  # seeds in the outer loop: when stopped, all nets have been trained equally often
         for arm, errors, recipe in zip(comparison.arms, arms, recipes, strict=True):

@@ -42,9 +42,9 @@ def ensemble(recipe, dataset, out, seeds, devices, show, world=ALONE):
         return trial(recipe, dataset, folders[seed], devices, seed, show=lambda line: None)
 
     if world.size > 1:
-        for seed in range(world.rank, seeds, world.size):
-            train(seed)
-        world.wait_for_all()
+        with world.apart():
+            for seed in range(world.rank, seeds, world.size):
+                train(seed)
     views, found = 10 if recipe.data.flip else 1, []
     for seed in range(seeds if world.leads else 0):
         train(seed)

@@ -55,10 +55,10 @@ def experiment(name, recipe, dataset, out, seeds, devices, search_epochs, show, 
     if world.leads:
         report.check_files(out)
     with lock.hold(out, "experimenting", "--out") if world.leads else contextlib.nullcontext():
-        if world.leads:
-            ownership.remove_partial_files(out)
-            check_settings(out, recipe, dataset)
-        world.wait_for_all()  # until the settings are checked
+        with world.apart():  # until the settings are checked
+            if world.leads:
+                ownership.remove_partial_files(out)
+                check_settings(out, recipe, dataset)
         if name == catalogue.RACE:
             title = {"title": "epochs to 25 % training error, ReLU and tanh", "section": "3.1, Figure 1"}
             paper = {"paper": [6.0], "source": "CIFAR-10: six times faster, for a net that the paper does not name"}

@@ -12,7 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import IO
 
-from tinyalex.errors import DeviceError, UsageError
+import tinyalex
+from tinyalex.errors import DeviceError, Interrupted, UsageError
 from tinyalex.ranks.world import World
 
 _ABORTED = re.compile(r"Abort\(\d+\) on node \d+ ")  # what MPICH says of ranks that have said themselves why they end
@@ -44,13 +45,25 @@ def run(ranks: int, argv: Sequence[str]) -> int:
     argv : sequence of str
         The command's arguments, without the program's name.
     """
-    command = [mpiexec(), "-n", str(ranks), sys.executable, "-m", "tinyalex", *argv]
-    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # the launcher has it as well, and hands it on
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, restore_signals=True)
-    handlers = {number: signal.signal(number, lambda n, _: process.send_signal(n)) for number in _FORWARDED}
+    if ":" in argv:
+        raise UsageError("':' separates programs for mpiexec; give './:' or another name")
+    # The ranks find the modules that the launcher finds, and none in the folder that it is called in.
+    safe = [] if Path(tinyalex.__file__).parents[1] == Path.cwd() else ["-P"]
+    command = [mpiexec(), "-n", str(ranks), sys.executable, *safe, "-m", "tinyalex", *argv]
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # mpiexec has it as well, and hands it on
+    hang_up = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # also in mpiexec, which would end with the terminal
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    asked: list[int] = []  # signals that were handed on
+
+    def hand_on(number: int, _: object) -> None:
+        asked.append(number)
+        process.send_signal(_FORWARDED[signal.Signals(number)])
+
+    forwarded = [number for number in _FORWARDED if number != signal.SIGHUP or hang_up is not signal.SIG_IGN]
+    handlers = {number: signal.signal(number, hand_on) for number in forwarded} | {signal.SIGHUP: hang_up}
     try:
         killed: list[str] = []  # how a rank ended
-        reported: list[str] = []  # the errors of ranks
+        reported: list[str] = []  # what ranks said before they ended
         pumps = [
             threading.Thread(target=_pump, args=(process.stdout, sys.stdout.buffer, killed, reported)),
             threading.Thread(target=_pump, args=(process.stderr, sys.stderr.buffer, killed, reported)),
@@ -63,15 +76,34 @@ def run(ranks: int, argv: Sequence[str]) -> int:
     finally:
         for number, handler in [*handlers.items(), (signal.SIGINT, interrupt)]:
             signal.signal(number, handler)
+    if code == 0:
+        return code
+    if any(line.startswith("tinyalex: stopped") for line in reported):
+        return Interrupted.exit_code
+    if signal.SIGTERM in asked and not reported:
+        raise DeviceError("ended by SIGTERM, before there was anything to save")
     if killed and not reported:
         raise DeviceError(
-            f"a rank ended without a message ({killed[0]}); the last checkpoint is whole, the same command resumes "
-            "the run"
+            f"a rank ended without a message ({killed[0]}); a checkpoint is whole if there is one, and the same "
+            "command goes on from it"
+        )
+    if code < 0 or code not in _CODES and not reported:
+        how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        raise DeviceError(
+            f"{command[0]}: {how}, and with it all ranks; a checkpoint is whole if there is one, and the same command "
+            "goes on from it"
         )
     return code
 
 
-_FORWARDED = (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP)
+# By signal, what mpiexec gets for it: a closed terminal is a request to save, which mpiexec hands on as SIGUSR1 only.
+_FORWARDED = {
+    signal.SIGTERM: signal.SIGTERM,
+    signal.SIGUSR1: signal.SIGUSR1,
+    signal.SIGHUP: signal.SIGUSR1,
+}
+_CODES = {0, 1, 2, 3, 4, 5, 6, 7, 8, 75, 130, 141}  # exit codes of tinyalex: see `tinyalex.cli`
+_OF_MPICH = ("[mpiexec@", "[proxy:")  # lines about signals that it hands on
 
 
 def _pump(source: IO[bytes], target: IO[bytes], killed: list[str], reported: list[str]) -> None:
@@ -91,8 +123,8 @@ def _pump(source: IO[bytes], target: IO[bytes], killed: list[str], reported: lis
             if "EXIT STRING: " in text:
                 killed.append(text.split("EXIT STRING: ")[1].strip().lower())
             inside = _BANNER_END not in text
-        elif not _ABORTED.match(text):
-            if text.startswith("tinyalex: error:"):
+        elif not _ABORTED.match(text) and not text.startswith(_OF_MPICH):
+            if text.startswith(("tinyalex: error:", "tinyalex: stopped")):
                 reported.append(text)
             _write(target, line)
 
@@ -146,6 +178,8 @@ def own_devices(devices: Sequence[str], world: World) -> list[str]:
     """
     if world.size == 1 or all(name == "cpu" for name in devices):
         return list(devices)
+    if "cpu" in devices:
+        raise UsageError("--devices: ranks on the CPU and on GPUs do not train together; give GPUs, or only cpu")
     each, rest = divmod(len(devices), world.local_size)
     if rest or not each:
         raise UsageError(

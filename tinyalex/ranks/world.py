@@ -7,16 +7,18 @@ started.
 import contextlib
 import os
 import platform
+import re
 import sys
 import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tinyalex.errors import DeviceError, UsageError
+from tinyalex.errors import DeviceError, Interrupted, UsageError
 
 PATIENCE = 300.0  # seconds that a rank waits for the others
 _SIZES = {  # variables in which launchers say how many processes they have started
@@ -26,6 +28,8 @@ _SIZES = {  # variables in which launchers say how many processes they have star
     "SLURM_STEP_NUM_TASKS": "srun",
 }
 _SPEAKS_AFTER = 0.25  # seconds that each rank leaves the rank before it to report an error first
+_STOPS_WITHIN = 10.0  # seconds that a rank that was stopped leaves the others to stop by themselves
+_HEARD_WITHIN = 0.2  # seconds that the launcher needs to read the last lines before the ranks are ended
 
 
 class World:
@@ -106,10 +110,37 @@ class World:
             self.communicator.Bcast(array)
         return array
 
-    def wait_for_all(self) -> None:
-        """Wait until all ranks have come here, as long as that takes."""
-        if self.size > 1:
-            self.communicator.Barrier()
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[None]:
+        """In the block, this rank works by itself; at its end it waits for all others, as long as that takes.
+
+        A rank that is stopped in the block (`Interrupted`) waits for a short while only, as the same signal may have
+        reached the others, and then ends them.
+
+        Raises
+        ------
+        Interrupted
+            If this rank or another one was stopped.
+        """
+        try:
+            yield
+        except Interrupted as stop:
+            self._meet(stop.exit_code)
+            raise
+        if any(self._meet()):
+            raise Interrupted("stopped, as another rank was; the same command goes on")
+
+    def _meet(self, code: int = 0) -> list[int]:
+        # Wait for all ranks, without keeping a processor busy; return their codes. With a code, wait only for a while.
+        if self.size == 1:
+            return [code]
+        request, began = self.communicator.Ibarrier(), time.monotonic()
+        while not request.Test():
+            if code and time.monotonic() - began > _STOPS_WITHIN:
+                sys.stderr.write(f"tinyalex: stopped, as rank {self.rank} was; the same command goes on\n")
+                self.abort(code)
+            time.sleep(0.02)
+        return self.communicator.allgather(code)
 
     def check_equal(self, facts: dict[str, str]) -> None:
         """Raise a UsageError, in all ranks, that names the first rank with other facts than rank 0.
@@ -133,6 +164,7 @@ class World:
         if self.size > 1:
             sys.stdout.flush()
             sys.stderr.flush()
+            time.sleep(_HEARD_WITHIN)
             self.communicator.Abort(code)
             os._exit(code)  # MPICH may return from Abort before the launcher has ended this process
 
@@ -151,7 +183,9 @@ class World:
                     "them hangs or was stopped; the last checkpoint is whole, the same command resumes the run"
                 )
                 with contextlib.suppress(OSError):
-                    print(f"tinyalex: error: {line}", file=sys.stderr, flush=True)
+                    sys.stderr.write(f"tinyalex: error: {line}\n")
+                    sys.stderr.flush()
+                time.sleep(_HEARD_WITHIN)
                 os._exit(DeviceError.exit_code)  # an orderly end would wait for the others again
 
 
@@ -160,10 +194,9 @@ ALONE = World()
 
 def launcher() -> str | None:
     """Return what has started this process as one of several, or None."""
-    for variable, name in _SIZES.items():
-        if variable in os.environ:
-            return name
-    return None
+    if any(os.environ.get(variable) == "1" for variable in _SIZES if not variable.endswith("RANK")):
+        return None  # one process alone needs no MPI
+    return next((name for variable, name in _SIZES.items() if variable in os.environ), None)
 
 
 def join(patience: float = PATIENCE, communicator: Callable[[], Any] | None = None) -> World:
@@ -197,4 +230,20 @@ def join(patience: float = PATIENCE, communicator: Callable[[], Any] | None = No
             f"{found}: has started {told} processes, but each finds itself alone: the launcher belongs to another MPI "
             "than mpi4py uses; use --ranks, or the mpiexec beside this Python"
         )
-    return World(whole, patience)
+    world = World(whole, patience)
+    if communicator is None:
+        world.agree(None, "the start")
+        _free_names()
+    return world
+
+
+def _free_names() -> None:
+    # MPICH leaves its files in /dev/shm behind if a rank ends by an error. When all ranks have opened them the names
+    # are not needed, and without a name a file goes when the last rank does.
+    try:
+        maps = Path("/proc/self/maps").read_text()
+    except OSError:  # another system than Linux
+        return
+    for name in set(re.findall(r"/dev/shm/mpich_shm_\w+", maps)):
+        with contextlib.suppress(OSError):
+            os.unlink(name)
