@@ -547,7 +547,7 @@ PLACES = {
         "update: momentum has the wrong sign": ("v *= momentum", "v *= -momentum"),
         "update: no momentum": ("v *= momentum", "v *= 0"),
         "update: uphill": ("v -= rate * g", "v += rate * g"),
-        "update: no decay": ("if decay:", "if False:"),
+        "update: no decay": ("np.ndim(decay) or decay", "False"),
         "update: decay grows the weights": ("v -= decay", "v += decay"),
         "update: Nesterov's momentum": ("w += v", "w += momentum * v - rate * g"),
     },
@@ -555,11 +555,11 @@ PLACES = {
         "update: biases decay": ("if parameter.kind == \"W\" else 0.0", ""),
         "update: decay without the rate": ("decay * own", "decay"),
         "update: layers have no decay of their own": (
-            "self.layer_weight_decay.get(parameter.layer, self.weight_decay)",
+            "_of(self.layer_weight_decay, parameter, self.weight_decay)",
             "self.weight_decay",
         ),
         "update: biases have the weights' rate": ("rate if bias_rate is None else bias_rate", "rate"),
-        "update: lr_mult ignored": (".get(parameter.layer, 1.0)", ".get(\"\", 1.0)"),
+        "update: lr_mult ignored": (" * _of(lr_mult or {}, parameter, 1.0)", ""),
     },
     "training.optimizer:Optimizer.update_each": {
         "update: every parameter has the net's momentum": ("own.momentum", "self.momentum"),
