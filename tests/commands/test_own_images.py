@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -346,6 +347,8 @@ def images(count, side, classes=10, grey=0.0):
         (400, 500, 0.0, False, "photos-128", []),
         (400, 500, 0.0, True, "photos-224", []),
         (400, 50, 0.0, False, "photos-64", []),
+        (400, 64, 1.0, False, "photos-64", ["data.colour=none"]),
+        (400, 7, 0.0, False, "cifar10-columns", ["net.classes=0", "data.size=28", "learning.steps=1000"]),
         (50_000, 32, 0.0, False, "cifar10-columns", ["net.classes=0"]),
         (60_000, 28, 1.0, False, "cifar10-columns", ["net.classes=0", "data.size=28", "data.flip=false"]),
         (60_000, 20, 1.0, False, "cifar10-columns", ["net.classes=0", "data.size=28", "data.flip=false"]),
@@ -362,6 +365,35 @@ def test_choice(count, side, grey, on_gpu, name, overrides):
     assert made.net.classes == 0 and made.net.input <= made.image_size
     if side >= 64:
         assert made.image_size <= side  # nothing is enlarged
+
+
+def test_rare_classes_count_more():
+    found = advice.choose(survey.Survey(410, 40, (400, 10), (64,), 0.0, 0, 0.0))
+    assert found.overrides == ["learning.class_weights=balanced"] and "rare classes count more" in found.reason
+    started = advice.choose(survey.Survey(410, 40, (400, 10), (64,), 0.0, 0, 0.0), run=recipe.load("tiny-imagenet"))
+    assert (started.name, started.overrides) == ("finetune", ["learning.class_weights=balanced"])
+    assert advice.choose(survey.Survey(60, 6, (50, 10), (64,), 0.0, 0, 0.0)).overrides == []
+
+
+def test_a_class_of_a_single_image_is_not_tested_on(here, capsys):
+    photographs(here / "photos", classes=3, each=6)
+    for number in range(1, 6):
+        (here / "photos" / "class 1" / f"{number}.png").unlink()
+    assert main(["advise", "photos", "--threads", "1"]) == 0
+    assert "of every class, to test on, none of class 1, which has a single image\n" in capsys.readouterr().out
+
+
+def test_many_images_that_cannot_be_decoded(here, capsys):
+    """The command that leaves them out is one that works."""
+    photographs(here / "my photos", classes=2, each=10)
+    for number in range(3):
+        (here / "my photos" / "class 0" / f"{number}.png").write_bytes(b"no image")
+    assert main(["train", "--data", "my photos"]) == 3
+    error = capsys.readouterr().err
+    assert "3 of 20 images cannot be decoded, for example" in error and error.count("\n") == 1
+    command = error.split("prepare without them: ")[1].strip()
+    assert command == "tinyalex prepare 'my photos' SET --size 64 --test-share 0.2 --max-bad 3"
+    assert main([*shlex.split(command)[1:], "--workers", "1"]) == 0
 
 
 def test_advise_prints_facts_recipe_time_and_command(here, capsys):

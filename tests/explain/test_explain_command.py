@@ -160,7 +160,7 @@ def test_files_that_are_no_image(folder, tmp_path, monkeypatch, capsys):
     for name, message in (
         ("text.txt", "text.txt: "),
         ("none.png", "none.png: No such file"),
-        (".", "a folder; give an image file"),
+        (".", "a folder; give image files"),
     ):
         assert main(["explain", name, "--run", str(folder / "run")]) == 3
         assert message in capsys.readouterr().err

@@ -222,7 +222,7 @@ def test_what_is_no_picture_is_one_clear_error(net, image, message):
 
 
 def test_a_folder_and_a_broken_file_are_named(net, folder, tmp_path):
-    with pytest.raises(DataError, match="a folder; give an image file, or the files in it as a list"):
+    with pytest.raises(DataError, match="a folder; give image files"):
         net.predict(folder)
     (tmp_path / "broken.jpg").write_bytes(b"\xff\xd8\xff\xe0 nothing")
     with pytest.raises(DataError, match="broken.jpg: a broken JPEG file"):

@@ -82,7 +82,7 @@ def opened(path, share, show):
         note = f"{counted(len(index.splits['test']), 'test image')}"
         if not index.splits["test"]:
             total = len(index.splits["train"])
-            part = share if share is not None else 0.2 if total < _MOST_SMALL else 0.1
+            part = _share(index, share)
             if not part:
                 raise DataError(f"{path}: has no test images; leave out --test-share 0, or give --test-share 0.1")
             index = subset.split_off_test(index, part, 0, lambda _: None)
@@ -93,6 +93,10 @@ def opened(path, share, show):
                 )
             note = f"no test images: {counted(len(index.splits['test']), 'image')} of them, {part:.0%} of every class"
             note += ", to test on" if share is None else ", to test on as --test-share says"
+            tested = {entry.label for entry in index.splits["test"]}
+            alone = [name for label, name in enumerate(index.classes) if label not in tested]
+            note += f", none of {alone[0]} and {counted(len(alone) - 1, 'other')}" if alone[1:] else ""
+            note += f", none of {alone[0]}, which has a single image" if len(alone) == 1 else ""
         yield Source(source, survey.of_index(index), index, note)
 
 
@@ -269,8 +273,24 @@ def prepare(source, made, parent, share, show):
     for line in enlargement(source.survey, made.image_size):
         show(line)
     name = os.fsencode(Path(os.path.realpath(source.path)).name).decode("utf-8", "replace")
-    once.make(out, source.index, [name], made.image_size, parallel.processors(), show)
+    try:
+        once.make(out, source.index, [name], made.image_size, parallel.processors(), show)
+    except DataError as error:
+        if "--max-bad" not in str(error):
+            raise
+        told, _, most = str(error).partition("; repair them")
+        words = ["tinyalex", "prepare", str(source.path), "SET", "--size", str(made.image_size)]
+        if source.note.startswith("no test images"):
+            words += ["--test-share", f"{_share(source.index, share):g}"]
+        words += ["--max-bad", most.rpartition(" ")[2]]
+        raise DataError(f"{told}; repair or remove them, or prepare without them: {shlex.join(words)}") from None
     return out
+
+
+def _share(index, share):
+    # The share of the images that `opened` has made the test images.
+    total = sum(map(len, index.splits.values()))
+    return share if share is not None else 0.2 if total < _MOST_SMALL else 0.1
 
 
 def prepared_earlier(path, made, parent, share):

@@ -54,7 +54,8 @@ def run(options):
     folders = [Path(given) for given in options.runs]
     for folder in folders:
         if not folder.is_dir():
-            raise CheckpointError(f"{folder}: no such folder; give the folder of a run")
+            what = "a file" if folder.exists() else "no such folder"
+            raise CheckpointError(f"{folder}: {what}; give the folder of a run")
         if not run_folder.read_log(folder) and not any(folder.glob("checkpoint-*")):
             raise CheckpointError(f"{folder}: has neither a log nor a checkpoint; give the folder of a run")
     marked, out = options.out is None, Path(options.out or folders[0] / run_folder.REPORT)

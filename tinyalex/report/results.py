@@ -178,7 +178,9 @@ def mistakes(tested):
     sure = tested.probabilities[wrong, tested.predicted[wrong]] - tested.probabilities[wrong, tested.labels[wrong]]
     worst = wrong[np.argsort(-sure, kind="stable")][:MISTAKES]
     cards = element("div", (_card(tested, index) for index in worst), class_="cards")
-    which = f"The test images whose wrong class is most probable, of {counted(len(wrong), 'mistake')}."
+    which = (
+        f"The wrong class is more probable than the right one by most in these, of {counted(len(wrong), 'mistake')}."
+    )
     text = f"{which} The name below an image, and the pink bar, are the right class."
     return section("mistakes", "Worst mistakes", element("p", text), cards)
 
@@ -213,7 +215,7 @@ def panel(tested):
             image = picture(tested.crop(index), name)
             figures.append(element("figure", image, element("figcaption", caption), class_=kind))
         rows.append(element("div", element("h3", tested.word(label)), element("div", figures, class_="row")))
-    chosen = f", {CLASSES} classes of {len(tested.run.words):,}" if len(present) < len(tested.run.words) else ""
+    chosen = f", {len(present)} classes of {len(tested.run.words):,}" if len(present) < len(tested.run.words) else ""
     text = f"Test images chosen at random{chosen}, with the most probable class; wrong ones have a frame."
     return section("images", "Test images", element("p", text), element("div", rows, class_="classes"))
 

@@ -207,7 +207,7 @@ def read_image(image: Any, name: str = "image") -> np.ndarray:
 
 def _from_file(path: Any) -> np.ndarray:
     if os.path.isdir(path):
-        raise DataError(f"{path}: a folder; give an image file, or the files in it as a list")
+        raise DataError(f"{path}: a folder; give image files")
     try:
         with open(path, "rb") as file:
             content = file.read(_LARGEST + 1)

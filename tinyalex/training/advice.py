@@ -22,10 +22,12 @@ from tinyalex.training.loop import Training
 
 FEW, MANY = 10_000, 100_000  # training images: below the first the recipes photos-*, from the second on a GPU `modern`
 SMALL = 48  # pixels of the shorter side, below which images are prepared to 32 x 32 or their own size
+_GREY = 0.9  # share of grey images, from which colours are not varied
 _UNENLARGED = 0.1  # share of the images that may be smaller than the recipe's
 # Images that a recipe trains in about eight minutes on two cores of a 2.5 GHz Xeon: the epochs are cut to that on CPUs.
 _CPU_IMAGES = {"cifar10-columns": 1_000_000, "photos-64": 300_000, "tiny-imagenet": 150_000}
 _LEAST_EPOCHS = 3
+_LEAST_STEPS = 1000  # with few images, as the recipes photos-* have it
 _TIMED, _SECONDS = 7, 4.0  # steps that are timed after the first one, unless they take longer
 
 
@@ -79,6 +81,8 @@ def choose(survey: Survey, on_gpu: bool = False, run: Recipe | None = None) -> A
         Of a run whose weights training starts with: then the recipe is ``finetune``.
     """
     advice = _by_size(survey, on_gpu) if run is None else Advice("finetune", [], f"it starts with {run.name}'s weights")
+    if survey.grey > _GREY and recipes.load(advice.name).data.colour != "none":
+        advice = advice._replace(overrides=[*advice.overrides, "data.colour=none"])
     if survey.imbalance <= UNEQUAL:
         return advice
     return advice._replace(
@@ -92,8 +96,9 @@ def _by_size(survey: Survey, on_gpu: bool) -> Advice:
     if side < SMALL:
         size = 32 if side >= 32 else max(28, side)
         overrides = ["net.classes=0"] + [f"data.size={size}"] * (size != 32)
-        overrides += ["data.flip=false"] * (survey.grey > 0.9)
-        drawn = ", and grey ones, which may be letters or digits, are not mirrored" if survey.grey > 0.9 else ""
+        overrides += ["data.flip=false"] * (survey.grey > _GREY)
+        overrides += [f"learning.steps={_LEAST_STEPS}"] * (images < FEW)
+        drawn = ", and grey ones, which may be letters or digits, are not mirrored" if survey.grey > _GREY else ""
         advice = Advice("cifar10-columns", overrides, f"images of {side} x {side} are small{drawn}")
     elif images < FEW:
         fits = [size for size in (64, 128) + (256,) * on_gpu if size <= side] or [64]
