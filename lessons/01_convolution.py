@@ -115,6 +115,38 @@ assert np.allclose(layer.forward(x[None])[0], by_product, rtol=0, atol=1e-12)
 print("tinyalex.layers.Conv2d agrees to 1e-12")
 
 # %%
+# And backward
+# ------------
+# In one dimension, with a kernel w of k numbers and stride 1, forward is the first line below. Output i reads the
+# pixels i to i + k - 1, so pixel a is read by the outputs i = a - u, each time through the weight w[u]. By the chain
+# rule its gradient is the sum over these outputs.
+#
+# .. math::
+#
+#    y_i = \sum_u x_{i+u} w_u \\
+#    \frac{\partial y_i}{\partial x_a} = w_{a-i} \\
+#    dx_a = \sum_i dy_i \frac{\partial y_i}{\partial x_a} = \sum_i dy_i w_{a-i} \\
+#    dx = dy * w
+#
+# The sum has i + (a - i) = a: indices that *add up*, where forward has i + u = a, a difference. That is what
+# mathematics calls a convolution, written \*, over all positions at which dy and w overlap ("full"). Forward, which
+# the field calls convolution, is a correlation. Hence the kernel turned by 180 degrees that you read about: a
+# convolution is a correlation with the turned kernel.
+
+row, w = x[100, :9, 0], np.array([1.0, 2.0, -1.0])
+dy = np.array([1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 10.0])
+assert np.allclose(np.correlate(row, w, "valid"), [(row[i : i + 3] * w).sum() for i in range(7)])
+dx = np.convolve(dy, w, "full")
+print("dy", dy, " w", w, " dx", dx)
+small = Conv2d(1, 1, 3).build(dtype="float64")  # the same in the package: an image whose other rows do not matter
+small.W.value = np.zeros((3, 3, 1, 1))
+small.W.value[1, :, 0, 0] = w
+small.forward(np.tile(row, (3, 1))[None, :, :, None])
+assert np.allclose(small.backward(dy.reshape(1, 1, 7, 1))[0, 1, :, 0], dx, rtol=0, atol=1e-15)
+
+# %%
+# The first output read pixels 0 to 2, and gives them 1 times (1, 2, -1); the last one read pixels 6 to 8.
+#
 # What it looks like
 # ------------------
 
@@ -142,10 +174,29 @@ keep(figure, "01_convolution")
 # ---
 # - ``im2col(x, k, 1).size / x.size``: 217 x 217 positions, and the matrix is more than a hundred times as large as the
 #   image.
+#
+#   .. answer::
+#
+#      110.6: 217 x 217 rows of 363 numbers against 227 x 227 x 3. This is why fast libraries never store the whole
+#      matrix.
+#
 # - Transpose ``(0, 1, 2, 3, 4)`` instead of ``(0, 1, 3, 4, 2)``: which assertion fails, and how would you reorder W?
+#
+#   .. answer::
+#
+#      The shapes stay the same; the comparison of ``by_product`` with ``by_loops`` fails. The rows are now in the
+#      order (c, u, v), so the kernels have to be too: ``W.transpose(2, 0, 1, 3).reshape(-1, 4)``.
+#
 # - Give ``Conv2d`` the option ``groups=...``: why does it refuse 2 groups of 3 channels?
+#
+#   .. answer::
+#
+#      With 2 groups each map sees half of the channels, and 3 channels have no halves. conv1 therefore has no groups.
 #
 # Exercise
 # --------
+# Two. The first needs no backward pass: write im2col for images with zeros around them, with two loops, in
+# ``lessons/exercises/ex00_im2col.py``, then ``pytest -m ex00``.
+#
 # The backward pass of im2col *adds* every row to the pixels it was copied from. That is ``col2im``, and the input
 # gradient of a convolution needs it. Write it in ``lessons/exercises/ex01_col2im.py``, then ``pytest -m ex01``.

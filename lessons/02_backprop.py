@@ -24,6 +24,17 @@ checker.
 #
 # - softmax and logarithm together: dz = (p - [class is right]) / n
 # - z = x W + b: dW = x.T dz, db = the sum of dz over its rows, dx = dz W.T
+#
+# The first, for one image of class c. Its loss is -log p_c, the logarithm of a quotient, so a difference:
+#
+# .. math::
+#
+#    L = -\log \frac{e^{z_c}}{\sum_k e^{z_k}} = \log \sum_k e^{z_k} - z_c \\
+#    \frac{\partial}{\partial z_j} \log \sum_k e^{z_k} = \frac{e^{z_j}}{\sum_k e^{z_k}} = p_j \\
+#    \frac{\partial z_c}{\partial z_j} = [j = c] \\
+#    \frac{\partial L}{\partial z_j} = p_j - [j = c]
+#
+# The mean over n images divides by n. What the net says minus what is right: no exponential is left.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -60,6 +71,45 @@ assert np.allclose(ours.backward(), dz, rtol=1e-13)
 print("tinyalex.layers.SoftmaxLoss agrees")
 
 # %%
+# Followed by number
+# ------------------
+# One image of two numbers through three layers of two units, ReLUs between them, b = (0, 4.5) in the last. Follow the
+# gradient back: each line below is the one above times a transposed matrix, or masked by a ReLU.
+
+image = np.array([1.0, 2.0])
+W1, W2, W3 = np.array([[[1, -2], [1, 0.5]], [[1, 0.5], [2, 3]], [[1, -1], [0, 1]]])
+z1 = image @ W1  # (3, -1)
+a1 = np.maximum(z1, 0)  # (3, 0): the second unit is off
+z2 = a1 @ W2  # (3, 1.5)
+a2 = np.maximum(z2, 0)
+z3 = a2 @ W3 + (0, 4.5)  # (3, 3): the net cannot decide
+dz3 = np.exp(z3) / np.exp(z3).sum() - (1, 0)  # (0.5, 0.5) - (1, 0): raise the first logit, lower the second
+dz2 = (dz3 @ W3.T) * (z2 > 0)
+da1 = dz2 @ W2.T
+dz1 = da1 * (z1 > 0)
+dW1 = np.outer(image, dz1)
+for name, value in (("z1", z1), ("z2", z2), ("z3", z3), ("dz3", dz3), ("dz2", dz2), ("da1", da1), ("dz1", dz1)):
+    print(f"{name:4}", value + 0.0)  # + 0.0 turns -0.0 into 0.0
+print("dW1 ", *(dW1 + 0.0))
+assert dz2.tolist() == [-1, 0.5] and da1.tolist() == [-0.75, -0.5] and dz1.tolist() == [-0.75, 0]
+
+
+def loss_of(W1):
+    a = image @ W1
+    a = (a * (a.real > 0)) @ W2
+    z = (a * (a.real > 0)) @ W3 + (0, 4.5)
+    return np.log(np.exp(z).sum()) - z[0]
+
+
+for at in np.ndindex(2, 2):
+    change = np.zeros((2, 2), complex)
+    change[at] = 1e-30j
+    assert np.isclose(loss_of(W1 + change).imag / 1e-30, dW1[at], rtol=1e-14)  # the complex step, explained below
+
+# %%
+# **-0.5** arrives at the unit that is off, and stops there: its ReLU has slope 0 at -1, so for this image the weights
+# in front of it have no gradient. The other unit gets **-0.75**; its weights get that times their inputs, 1 and 2.
+#
 # Finite differences and the complex step
 # ---------------------------------------
 # The definition of a derivative is a test: change one weight by h, and measure the change of the loss. Central
@@ -110,6 +160,12 @@ assert [result.verdict for result in right] == ["ok", "ok", "ok"]
 assert [result.verdict for result in wrong] == ["FAIL", "ok", "ok"]
 
 # %%
+# How to read the table, which ``tinyalex gradcheck`` prints too. A line is one tensor of derivatives: of the layer's
+# input x, or of a parameter. *exact*: are gradient and numerical derivatives equal to the last bit? Seldom, because the
+# two are computed in different orders. *approximate*: are they equal within the tolerance? *max error*: the largest
+# difference, divided by the tensor's largest derivative: 1e-16 is rounding, 1 is wrong altogether. *verdict*: ok, FAIL,
+# or why nothing can be said. Below a FAIL is the worst element: what backward returned there, and what forward says.
+#
 # The checker uses random numbers, not ones, as the upstream gradient dy. With ones, the gradient in the middle of the
 # image is the same in every row, so turning it upside down would change nothing there. The package's own tests plant
 # many such bugs on purpose, and the checker has to report every one.
@@ -160,8 +216,26 @@ keep(figure, "02_backprop")
 # Try
 # ---
 # - Compute ``x``, ``W`` and ``b`` in float32: how good can central differences become now?
+#
+#   .. answer::
+#
+#      To about 1e-5, in double precision 1e-11: the rounding error is of order 6e-8 instead of 1e-16, and the best
+#      error of central differences is about its power 2/3.
+#
 # - Replace ``z.real.max`` by ``z.max``, or ``(x.real > 0)`` by ``abs(x) > 0``: what does the complex step give now?
+#
+#   .. answer::
+#
+#      ``z.max`` changes nothing: the loss is the same whatever is subtracted, a complex number too. ``abs(x) > 0`` is
+#      true for negative x, so forward is no longer a ReLU, but the identity. The table says FAIL: backward returned 0
+#      for the element -1, forward says otherwise.
+#
 # - Let ``UpsideDown`` return ``dx[:, :, ::-1]``, or halve ``self.b.grad``. Which row of the table shows it?
+#
+#   .. answer::
+#
+#      Turned left to right: the row of x again. Halved: the row of b, and only that one. A wrong gradient is reported
+#      where it is wrong.
 #
 # Exercise
 # --------

@@ -145,8 +145,19 @@ keep(figure, "07_update")
 # ---
 # - A rate of 0.17: without momentum the steep direction diverges. With momentum? The largest stable rate is 2 divided
 #   by the curvature without momentum, and 3.8 divided by it with 0.9.
+#
+#   .. answer::
+#
+#      With momentum it converges: 0.17 x 12 = 2.04 lies between the two limits. After sixty steps w is (-0.16, 0.05)
+#      with momentum, and (-0.00, 15.9) without.
+#
 # - Set ``momentum=0.99`` where the gradient is constant, and remove the assertion, which is for 0.9: how many steps to
 #   half the final length, and how would you change the rate?
+#
+#   .. answer::
+#
+#      69 steps, and the final step is 100 times the rate: divide the rate by ten to keep the old length.
+#
 # - The 2012 code gives biases twice the rate and no weight decay: ``optimizer.update(rate, bias_rate=2 * rate)``.
 #
 # Exercise

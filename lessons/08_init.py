@@ -5,8 +5,9 @@ Lesson 8: Initial weights, and a number that is not in the paper
 :Question: Why do so many re-implementations of AlexNet stay at a loss of 6.9?
 :Paper: §5, "we initialized the weights in each layer from a zero-mean Gaussian distribution with standard deviation
     0.01"; and the authors' own file, 2012: ``layers-145.cfg``, which says otherwise.
-:At the end: you have measured a signal in every layer of the untrained net, and found where it vanishes.
-:Takes: 10 s on two cores, most of it drawing 61 million weights.
+:At the end: you have measured a signal in every layer of the untrained net, found where it vanishes, and seen a net
+    that does not learn until that is mended.
+:Takes: 16 s on two cores, most of it drawing 61 million weights.
 :Run: ``python lessons/08_init.py``
 
 ln 1000 = 6.908 is the loss of guessing among 1000 classes. Runs that stayed there for days have been reported since
@@ -18,15 +19,35 @@ ln 1000 = 6.908 is the loss of guessing among 1000 classes. Runs that stayed the
 # -----------------------------
 # The inputs are six different crops of one photograph. If the logits are the same for all six, the loss does not depend
 # on the picture, and the gradient carries no information about it. So we measure one thing only: the standard deviation
-# of a layer's outputs *across inputs*, averaged over its units. With ReLUs and weights of standard deviation sigma,
-# each layer multiplies the size of a signal by about sigma x sqrt(fan-in / 2).
+# of a layer's outputs *across inputs*, averaged over its units.
+#
+# What does a layer do to that size? Let an output be the sum of n products of weights and inputs, z = w1 a1 + ... + wn
+# an, where n is the fan-in, the weights are drawn independently with mean 0 and deviation sigma, and a = max(0, z') of
+# the layer before, whose z' are as often above 0 as below it.
+#
+# .. math::
+#
+#    E[z^2] = \sum_i E[w_i^2] E[a_i^2] = n \sigma^2 E[a^2] \\
+#    E[a^2] = E[\max(0, z')^2] = E[z'^2] / 2 \\
+#    E[z^2] = \frac{n \sigma^2}{2} E[z'^2] \\
+#    gain = \sigma \sqrt{n / 2}
+#
+# Products of two different weights drop out of the first line, because their mean is 0. The gain is 1, and a signal
+# keeps its size through any number of layers, if sigma is the square root of 2 / n.
 
 import matplotlib.pyplot as plt
 import numpy as np
-from shared import BLUE, INK, VERMILION, keep, photograph
+from shared import BLUE, INK, VERMILION, epochs, keep, middles, photograph, small
 
 from tinyalex.network import alexnet
+from tinyalex.randomness import key, normal
 from tinyalex.recipes import recipe
+
+before, weights = normal(key(0, "lesson 8"), np.arange(2)[:, None, None], np.arange(500)[:, None], np.arange(500))
+after = np.maximum(before, 0) @ (0.05 * weights)
+gain = np.sqrt((after**2).mean() / (before**2).mean())
+print(f"500 inputs, weights of 0.05: gain measured {gain:.3f}, by the formula {0.05 * np.sqrt(500 / 2):.3f}")
+assert np.isclose(gain, 0.05 * np.sqrt(500 / 2), rtol=0.03)
 
 shapes = {"conv3": 3 * 3 * 256, "conv4": 3 * 3 * 192, "conv5": 3 * 3 * 192}
 for name, fan_in in shapes.items():
@@ -108,8 +129,35 @@ assert recipe.load("original").init.weights["conv3"] == 0.03 and recipe.load("pa
 # Does a spread of 0.002 make training impossible? No: the gradients are small but not zero. The loss stays on a
 # plateau, and how long depends on luck. ``tinyalex train paper`` uses the text and ``tinyalex train original`` the
 # authors' file; start with ``original``.
+#
+# A net that stalls, and is mended
+# --------------------------------
+# The lessons' small net has the same eight layers, but fewer maps, so smaller fan-ins: at 0.01 its gains are smaller
+# still. Train it on 720 drawn images of 12 classes, for five epochs. The loss of guessing is ln 12 = **2.485**.
 
-figure, axes = plt.subplots(figsize=(8.4, 3.9))
+data, curves = middles(720, 480), {}
+starts = {"0.01 in all layers": "{default=0.01}", "gain 1, and 0.01 in fc8": "{default='he', fc8=0.01}"}
+for name, weights in starts.items():
+    settings = small(f"init.weights={weights}", "learning.epochs=5", "learning.schedule=phases")
+    curves[name] = [(loss, error) for _, loss, error in epochs(settings, data)]
+    print(f"{name:24} loss", *(f"{loss:.3f}" for loss, _ in curves[name]), f"error {curves[name][-1][1]:.0%}")
+print(f"ln 12 = {np.log(12):.3f}")
+stalled, mended = (np.array(curve)[:, 0] for curve in curves.values())
+assert (np.abs(stalled - np.log(12)) < 0.02).all() and mended[-1] < 2.0
+
+# %%
+# Nothing crashed, and no number is wrong. The first net is exactly as good as guessing, epoch after epoch: its logits
+# do not depend on the picture, so the only thing that it can learn is how frequent each class is. With the same rate,
+# images and order, the second learns. Only the initial weights differ. This is what the runs that "stay at 6.9" look
+# like from inside, and why you should know the loss of guessing before you start a run.
+
+figure, (axes, training) = plt.subplots(1, 2, figsize=(11.5, 3.9), width_ratios=[2, 1])
+for (name, curve), colour in zip(curves.items(), (VERMILION, BLUE), strict=True):
+    training.plot(range(1, 6), [loss for loss, _ in curve], "o-", color=colour, lw=2, ms=4)
+    training.text(5, curve[-1][0] - 0.06, name, color=colour, ha="right", va="top")
+training.axhline(np.log(12), color=INK, lw=0.8, ls=":")
+training.text(1, np.log(12) + 0.03, "ln 12, guessing", color=INK)
+training.set(title="the small net in training", xlabel="epoch", ylabel="loss", ylim=(0.8, 2.75))
 styles = ((VERMILION, "-"), (VERMILION, ":"), (BLUE, "-"), (BLUE, ":"))
 for values, (colour, dash) in zip(lines.values(), styles, strict=True):
     axes.semilogy(LAYERS, values, dash, color=colour, lw=2, marker="o", ms=4)
@@ -124,11 +172,33 @@ keep(figure, "08_init")
 # %%
 # Try
 # ---
+# - Where does the small net begin to learn: at 0.02, 0.04 or 0.08 in all layers? What are the gains there?
+#
+#   .. answer::
+#
+#      At 0.08 only, and slowly: 2.49, 2.48, 2.45, 2.25, 2.15. conv3 has a fan-in of 288, so its gain is 0.24, 0.48 and
+#      0.96; eight such gains of 0.48 leave 0.003.
+#
 # - Divide ``crops`` by 255, as is common today. Which initial weights would give the same spread?
+#
+#   .. answer::
+#
+#      conv1 with 255 times the deviation, 2.55; all other layers as before, because conv1's outputs are then the same.
+#
 # - ``settings = recipe.load("modern")`` has He's initialisation in all layers but the last, and biases of 0. Multiply
 #   ``crops`` by ``settings.data.scale`` and print ``spread(1, 0.0)[0]``: what is the spread of its logits?
+#
+#   .. answer::
+#
+#      0.04 for the logits, more than with the authors' file. fc8 alone, which begins at 0.01, reduces it from 0.19.
+#
 # - Which of the two LRN layers reduces the signal more? (The ``forward_hook`` is called for ``norm1`` and ``norm2``
 #   too.)
+#
+#   .. answer::
+#
+#      Both divide by about 1.7 to 1.8: norm1 from 3.65 to 2.05, norm2 from 0.72 to 0.43. Most of it is the constant
+#      2^0.75 = 1.68 of lesson 4.
 #
 # Exercise
 # --------

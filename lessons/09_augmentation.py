@@ -128,8 +128,25 @@ keep(figure, "09_augmentation")
 # Try
 # ---
 # - Call ``draw_colours`` with ``"paper"`` instead of ``"2012"``: how much weaker is the shift along the second axis?
+#
+#   .. answer::
+#
+#      Five times: 0.93 grey levels instead of 4.87. Along the first axis it is 5.57 instead of 11.90, because
+#      eigenvalues are squares, which widens the gap between the axes.
+#
 # - Draw the same epoch twice, and then the next one: which numbers change?
+#
+#   .. answer::
+#
+#      Drawn twice, an epoch has the same crops, reflections and shifts; the next epoch has others. They are functions
+#      of seed, epoch and image.
+#
 # - Shift along the first axis alone by 10 σ. Would you still recognise the photograph?
+#
+#   .. answer::
+#
+#      Yes: 10 σ are 119 grey levels of brightness, so much of the picture becomes white or black, but what remains has
+#      the same edges.
 #
 # Exercise
 # --------

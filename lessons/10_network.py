@@ -96,6 +96,38 @@ shares = {name: parameters[name] / sum(parameters.values()) for name in CONVS}
 print("shares of the parameters:", ", ".join(f"{name} {share:.2%}" for name, share in shares.items()))
 
 # %%
+# §3.5 applies the ReLU "to the output of every convolutional and fully-connected layer". Not to the last one: fc8 goes
+# straight into the softmax, in the text's own description as in the program, and a class may have a negative logit.
+
+last = [row.kind for row in rows(alexnet.describe(settings.net, devices=2))[0]][-2:]
+assert last == ["Dropout", "Linear"], last
+print("the last two layers:", *last, "- no ReLU after fc8")
+
+# %%
+# What convolution saves
+# ----------------------
+# §1: compared to nets "with similarly-sized layers", convolutional nets "have much fewer connections and parameters".
+# The image has **150,528** numbers. If every layer of Figure 2 were fully connected to the one before, the net would
+# have **117.2** billion connections, each with a weight of its own, instead of **0.724** billion connections that
+# share 61 million weights: **162** times as many connections, and **1,923** times as many weights.
+
+sizes = [224 * 224 * 3, *neurons.values()]
+dense = sum(a * b for a, b in zip(sizes, sizes[1:], strict=False))
+print(f"{sizes[0]:,} inputs; fully connected {dense / 1e9:.1f} billion connections, AlexNet "
+      f"{sum(products.values()) / 1e9:.3f}: {dense / sum(products.values()):.0f} times as many, "
+      f"and {dense / sum(parameters.values()):,.0f} times as many weights")  # fmt: skip
+assert 100 < dense / sum(products.values()) < 1000
+
+# %%
+# §4.1: "the 1000 classes of ILSVRC make each training example impose 10 bits of constraint", which "turns out to be
+# insufficient to learn so many parameters". A label is worth log2(1000) = **9.97** bits, all 1,281,167 of them **12.8**
+# million bits: about one bit for every **5** parameters.
+
+bits = np.log2(1000)
+print(f"{bits:.2f} bits a label, {1_281_167 * bits / 1e6:.1f} million bits in all; "
+      f"{sum(parameters.values()) / (1_281_167 * bits):.0f} parameters for each bit")  # fmt: skip
+
+# %%
 # Does it fit 3 GB?
 # -----------------
 # A GTX 580 had 3 GB. Weights, gradients and momenta take three times **232.6** MiB. Besides, every layer's output is
@@ -168,7 +200,18 @@ keep(figure, "10_network")
 # ---
 # - ``tinyalex summary original`` prints all of this, layer by layer and column by column.
 # - Let every layer read both columns (48 becomes 96, 192 becomes 384): 62,378,344 parameters. Which layers grew?
+#
+#   .. answer::
+#
+#      conv2, conv4 and conv5, which read one column in the paper: their weights double, by 307,200, 663,552 and
+#      442,368.
+#
 # - ``recipe.load("paper", ["net.pool=2"])``: which sizes change?
+#
+#   .. answer::
+#
+#      None. 55, 27, 13 and 6 are reached with windows of 2 as well; the last row and column of 55, 27 and 13 are then
+#      not read.
 #
 # Exercise
 # --------

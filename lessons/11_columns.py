@@ -27,6 +27,7 @@ from tinyalex.devices.device import Device
 from tinyalex.layers import Conv2d
 from tinyalex.network import alexnet
 from tinyalex.network.columns import Exchange
+from tinyalex.network.summary import rows
 from tinyalex.randomness import key, normal
 from tinyalex.recipes import recipe
 
@@ -107,6 +108,22 @@ total = 128 * sum(
 print(f"exchanging before every layer: {total:,} bytes, {total / sum(by_hand.values()):.1f} times as much")
 
 # %%
+# Two GPUs against one
+# --------------------
+# "The two-GPU net takes slightly less time to train than the one-GPU net", says §3.2. The one-GPU net of footnote 2 has
+# half the kernels of each convolution, but not of conv5, and reads them all. It needs **391.5** million multiply-adds
+# for an image; the busier of the two GPUs, which also has fc8, **364.3** million: **7%** less. What the exchanges cost
+# must be less than that.
+
+busier = max(
+    sum(row.multiply_adds for row in column)
+    for column in rows(alexnet.describe(recipe.load("original").net, devices=2)).values()
+)
+one = sum(row.multiply_adds for column in rows(alexnet.describe(recipe.load("one-gpu").net)).values() for row in column)
+print(f"one-GPU net {one / 1e6:.1f} million, busier GPU of two {busier / 1e6:.1f} million: {1 - busier / one:.0%} less")
+assert (one, busier) == (391_514_384, 364_251_408)
+
+# %%
 # "This allows us to precisely tune the amount of communication until it is an acceptable fraction of the amount of
 # computation." The authors also ran a net whose columns exchange nothing before the end, widened to compensate (2012:
 # ``layers-150.cfg``): 41.83 % instead of 40.66 % top-1 error. It is not in the paper.
@@ -171,7 +188,18 @@ keep(figure, "11_columns")
 # Try
 # ---
 # - ``Exchange([[0, 1], []])`` copies column b's maps to column a only. What does its backward do?
+#
+#   .. answer::
+#
+#      Column a's gradient for the maps of b goes back to b. Column b reads nothing here, so b gets this gradient only.
+#
 # - Put only fc8 into ``net.talk``, the list of layers that read both columns: how many bytes are left?
+#
+#   .. answer::
+#
+#      2,097,152 for a batch of 128: one device computes fc8 and needs the other's 2048 numbers, four bytes each, and
+#      sends as many gradients back.
+#
 # - ``tinyalex train --devices fake:0 fake:1 --epochs 1 --out runs/two-devices`` trains a net on two fake devices.
 #
 # Exercise

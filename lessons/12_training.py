@@ -146,7 +146,19 @@ keep(figure, "12_training")
 # Try
 # ---
 # - Set the momenta to zero (``c.optimizer.load`` with zeros) after the resume. How far apart are the runs at the end?
+#
+#   .. answer::
+#
+#      The bits differ from the first step on, and the assertions on equal weights fail. The curves stay close:
+#      momentum is rebuilt within some ten steps. "Close" is why such a mistake is hard to see without comparing bits.
+#
 # - Change the seed of run A alone. Which of the assertions fails first?
+#
+#   .. answer::
+#
+#      The comparison of the two lists of metrics: other initial weights and another order of the images give another
+#      loss in the first step.
+#
 # - On the command line: start ``tinyalex train``, stop it with Ctrl-C, and repeat the same command.
 #
 # Exercise

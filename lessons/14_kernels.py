@@ -196,6 +196,12 @@ keep(figure, "14_kernels")
 # ---
 # - Test the strength or the frequency of the two columns instead of their colour.
 # - Test ``direction``. Why is the difference of two mean angles not a good measure?
+#
+#   .. answer::
+#
+#      An angle of 179 degrees is next to one of 1 degree, but their mean is 90. Average unit vectors of the doubled
+#      angle instead.
+#
 # - Train columns that exchange nothing, ``tinyalex train --set "net.talk=[]" --out runs/no-talk``, and read its figure.
 #
 # Exercise

@@ -177,6 +177,12 @@ keep(figure, "15_neighbours")
 #   they are for relu7.)
 # - Use the outputs *before* the ReLU (``fc7a``), again without these assertions: their signs are a binary code that
 #   needs no planes.
+#
+#   .. answer::
+#
+#      Each of fc7's units gives one bit: is its sum of inputs above zero? The planes are the weights that training has
+#      found, instead of random ones.
+#
 # - Which pairs of classes are confused most often?
 #
 # Exercise

@@ -1,23 +1,27 @@
-"""Measure the effect of ReLU, LRN, overlapping pooling and dropout for the lessons: five seeds each.
+"""Measure the effect of ReLU, LRN, overlapping pooling and dropout for the lessons, with several seeds each.
 
 Run: ``python lessons/measure.py``, and ``python lessons/measure.py --data PATH`` for CIFAR-10. Each result is written
-to ``measured.json`` as soon as it is known; results that are already there are not measured again. Either command takes
-some five minutes on two idle cores.
+to ``measured.json`` as soon as it is known; results that are already there are not measured again. The first takes some
+ten minutes on two idle cores, the second five.
 """
 
 import argparse
+import itertools
 import json
 
 import numpy as np
-from shared import HERE, epochs, middles, small
+from shared import HERE, constant_norms, epochs, middles, small
 
 from tinyalex import datasets
 from tinyalex.datasets import Dataset, ImageSet
+from tinyalex.errors import DivergedError
+from tinyalex.recipes import recipe
 from tinyalex.training.evaluation import evaluate
 
 FILE = HERE / "measured.json"
 SEEDS = range(5)
 RATES = (0.0025, 0.005, 0.01, 0.02)  # tried for each nonlinearity, with a seed that is not one of SEEDS
+RAW_RATES = (0.0005, 0.001, 0.002, 0.004, 0.008), (0.0005, 0.001, 0.002, 0.004, 0.008, 0.016)  # of ReLU and of tanh
 GOAL = 0.25  # training error, as in Figure 1
 EXPERIMENTS = {
     "all": ("learning.epochs=9",),
@@ -26,6 +30,17 @@ EXPERIMENTS = {
     "few images": ("learning.epochs=20",),
     "few images, dropout": ("learning.epochs=20", "net.dropout=0.5"),
 }
+RACES = {  # what might decide between ReLU and tanh: settings, and the rates tried for each (lesson 3)
+    "small logits": (("init.weights={default='he', fc8=0.01}",), RATES, RATES),
+    "one column": (("net.columns=1", "net.talk=[]"), (0.00125, *RATES), (0.00125, *RATES)),
+    "wide": (("net.maps=[48, 64, 64, 64, 64]", "net.hidden=256"), RATES[:3], RATES[:3]),
+    "large inputs": (("data.scale=0.5",), *2 * ((0.0001, 0.0003, 0.001, 0.003, 0.01),)),
+    "figure 1": ((), (0.0005, 0.001, 0.002, 0.004), (0.004, 0.008, 0.016, 0.032)),
+    "figure 1, gain 1": (("init.weights={default='he'}", "data.scale=0.017"), RATES, RATES),
+    "figure 1, gain 1, raw pixels": (("init.weights={default='he', conv1=0.0027}",), *RAW_RATES),
+    "figure 1, conv1 small": (("init.weights={default='he', conv1=0.0001}",), *RAW_RATES),
+}
+FOUR_LAYERS = "figure 1"  # these races are run by the net of the recipe cifar10-relu, on twice as many images
 
 
 def subset(dataset, train, test):
@@ -39,23 +54,44 @@ def subset(dataset, train, test):
     return Dataset(dataset.name, dataset.classes, *sets)
 
 
-def to_goal(dataset, activation, rate, seed, limit=12):
+def to_goal(dataset, activation, rate, seed, limit=12, changes=()):
     """Train at a constant rate without regularization until the training error is GOAL; return each epoch's error."""
     settings = small(
         "net.norm=none", f"net.activation={activation}", "learning.schedule=phases", f"learning.rate={rate}",
-        f"learning.epochs={limit}",
+        f"learning.epochs={limit}", *changes,
     )  # fmt: skip
+    return until_goal(settings, dataset, seed)
+
+
+def until_goal(settings, dataset, seed):
+    """Train until the training error is GOAL or the epochs are over; return each epoch's error, 1 after divergence."""
     errors = []
-    for _, _, error in epochs(settings, dataset, seed):
-        errors.append(round(float(error), 4))
-        if error <= GOAL:
-            break
+    try:
+        for _, _, error in epochs(settings, dataset, seed):
+            errors.append(round(float(error), 4))
+            if error <= GOAL:
+                break
+    except DivergedError:
+        errors += [1.0] * (settings.learning.epochs - len(errors))
     return errors
 
 
-def test_error(dataset, changes, seed):
+def race(name, activation, rate, seed):
+    """Run one net of a race of RACES; return each epoch's error."""
+    changes = RACES[name][0]
+    if not name.startswith(FOUR_LAYERS):
+        return to_goal(middles(720, 480), activation, rate, seed, changes=changes)
+    settings = recipe.load(
+        "cifar10-relu",
+        ["net.classes=0", f"net.activation={activation}", f"learning.rate={rate}", "learning.batch=32",
+         "learning.epochs=12", *changes],
+    )  # fmt: skip
+    return until_goal(settings, middles(1440, 48), seed)
+
+
+def test_error(dataset, changes, seed, change=None):
     """Train; return the training error of the last epoch and the test error after it."""
-    *_, (run, _, error) = epochs(small(*changes), dataset, seed)
+    *_, (run, _, error) = epochs(small(*changes), dataset, seed, change)
     score = evaluate(run.network, dataset.test, dataset.mean, run.recipe)
     return [round(float(error), 4), round(score.top1_error, 4)]
 
@@ -72,12 +108,27 @@ def jobs(data):
         for name, changes in EXPERIMENTS.items():
             images = few if name.startswith("few") else data
             yield f"{name} seed {seed}", lambda i=images, c=changes, s=seed: test_error(i, c, s)
+        yield f"constant norm seed {seed}", lambda s=seed: test_error(data, EXPERIMENTS["all"], s, constant_norms)
 
 
-def best(name, activation):
+def races():
+    """Yield (key, function) of the races: the search for the best rates, then three seeds."""
+    for name, (_, *rates) in RACES.items():
+        for activation, tried in zip(("relu", "tanh"), rates, strict=True):
+            which = f"{name}, {activation}"
+            for rate in tried:
+                yield f"{which} rate {rate}", lambda n=name, a=activation, r=rate: race(n, a, r, 99)
+            for seed in range(3):
+                yield (
+                    f"{which} seed {seed}",
+                    lambda n=name, a=activation, w=which, t=tried, s=seed: race(n, a, best("middles", w, t), s),
+                )
+
+
+def best(name, activation, rates=RATES):
     """Return the rate that reached the goal in the fewest epochs; in a tie, the one with the lowest last error."""
     measured = read()[name]
-    return min(RATES, key=lambda rate: (len(errors := measured[f"{activation} rate {rate}"]), errors[-1]))
+    return min(rates, key=lambda rate: (len(errors := measured[f"{activation} rate {rate}"]), errors[-1]))
 
 
 def read():
@@ -104,7 +155,7 @@ def main():
         data = Dataset("cifar10", loaded.classes, loaded.train, loaded.test)
     else:
         data = middles(720, 480)
-    for key, measure in jobs(data):
+    for key, measure in itertools.chain(jobs(data), () if options.data else races()):
         if key not in read().get(data.name, {}):
             found = measure()
             measured = read()

@@ -11,6 +11,7 @@ from PIL import Image
 from tinyalex.datasets import Dataset, ImageSet, shapes
 from tinyalex.datasets.picture import square
 from tinyalex.figures.page import BLUE, FAINT, INK, LIGHT_BLUE, MUTED, PALE, PINK, VERMILION
+from tinyalex.layers import LRN
 from tinyalex.recipes import recipe
 from tinyalex.training.loop import Training
 
@@ -22,7 +23,8 @@ GREEN = "#009e73"  # of Okabe and Ito's palette, like the other colours
 COLOURS = [BLUE, VERMILION, GREEN, "#cc79a7", "#e69f00"]
 
 __all__ = ["BLUE", "COLOURS", "FAINT", "GREEN", "HERE", "INK", "LIGHT_BLUE", "MUTED", "OUT", "PALE", "PINK"]
-__all__ += ["VERMILION", "bare", "epochs", "keep", "measured", "middles", "photograph", "small", "style"]
+__all__ += ["VERMILION", "bare", "constant_norms", "epochs", "keep", "measured", "middles", "photograph", "small"]
+__all__ += ["style"]
 
 
 def style(*_):
@@ -69,9 +71,14 @@ def small(*overrides):
     return recipe.load(HERE / "small.toml", overrides)
 
 
-def epochs(settings, dataset, seed=0):
-    """Train; after each epoch yield the `Training` and the epoch's mean loss and error, as (run, loss, error)."""
+def epochs(settings, dataset, seed=0, change=None):
+    """Train; after each epoch yield the `Training` and the epoch's mean loss and error, as (run, loss, error).
+
+    ``change`` is a function that is called with the network before the first step.
+    """
     run = Training(settings, dataset, seed=seed)
+    if change:
+        change(run.network)
     for _ in range(settings.learning.epochs):
         metrics = [run.train_step(batch).read() for batch in run.batches()]
         yield run, *np.mean(metrics, axis=0)
@@ -90,6 +97,15 @@ def measured(*names):
         keys = [[f"{name} seed {seed}" for name in names] for seed in range(5)]
         found[data] = [tuple(results[key] for key in row) for row in keys if all(key in results for key in row)]
     return {data: rows for data, rows in found.items() if rows}
+
+
+def constant_norms(network):
+    """Let each LRN layer divide by k^beta alone, without the sum over its neighbours; return how many there are."""
+    layers = [layer for stage in network.stages for column in stage.columns for layer in column]
+    norms = [layer for layer in layers if isinstance(layer, LRN)]
+    for layer in norms:
+        layer.alpha = 0.0
+    return len(norms)
 
 
 def bare(*axes):

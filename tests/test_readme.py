@@ -7,18 +7,21 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.programs.paper_nets import NETS
 from tinyalex import errors
 from tinyalex.cli import main
-from tinyalex.experiments import catalogue, race, report
+from tinyalex.datasets import shapes
+from tinyalex.experiments import catalogue, race, rate, report
 from tinyalex.figures.race import crossing
 from tinyalex.gallery import gallery
 from tinyalex.network import alexnet
 from tinyalex.recipes import recipe
-from tinyalex.recipes.settings import Learning
+from tinyalex.recipes.settings import _OF_ALEXNET, Learning
 from tinyalex.runs import resume, retention, run_folder
 from tinyalex.training import health
+from tinyalex.training.loop import Training
 
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -65,7 +68,7 @@ def test_files_that_the_other_documents_name_exist(document):
 
 @pytest.mark.parametrize("target", re.findall(r"\]\(([^)]+)\)", TEXT))
 def test_every_link_has_its_target(target):
-    assert (ROOT / target).is_file()
+    assert target.startswith("https://papers.nips.cc/") or (ROOT / target).is_file()
 
 
 def map_entries():
@@ -107,8 +110,13 @@ def test_map_lists_a_folder_below_all_that_it_imports():
 
 
 def test_table_of_recipes_is_complete():
-    rows = re.findall(r"^\| (.+?) \|", section("Recipes"), re.M)
+    rows = re.findall(r"^\| (.+?) \|", section("Recipes").split("| keys of `net` |")[0], re.M)
     assert sorted(re.findall(r"`([^`]+)`", " ".join(rows))) == recipe.names()
+
+
+def test_table_of_switches_names_keys_of_the_net():
+    rows = re.findall(r"^\| (.+?) \|", section("Recipes").split("| keys of `net` |")[1], re.M)
+    assert set(re.findall(r"`([^`]+)`", " ".join(rows))) == {*_OF_ALEXNET}
 
 
 def test_table_of_commands_is_complete(capsys):
@@ -159,7 +167,9 @@ def test_section_on_a_run_of_days(capsys):
     assert f"after {health.STALL_END:,} images the run is saved and ended" in text
     assert {key.split(".")[0] for key in resume.CHANGEABLE} == {"learning", "net"}
     learning = {f"learning.{each.name}" for each in fields(Learning)}
-    assert learning - resume.CHANGEABLE == {"learning.batch"} and resume.CHANGEABLE - learning == {"net.convolution"}
+    assert learning - resume.CHANGEABLE == {"learning.batch", "learning.parts"} and resume.CHANGEABLE - learning == {
+        "net.convolution"
+    }
     programs = re.findall(r"python -m tests\.programs\.(\w+)", text)
     assert len(programs) == 5 and all((ROOT / "tests" / "programs" / f"{name}.py").is_file() for name in programs)
 
@@ -184,6 +194,32 @@ def test_option_no_kernels(command, capsys):
     assert "`train`, `evaluate`, `predict` and `bench` take `--no-kernels`" in LINE
     assert main([command, "--help"]) == 0
     assert "--no-kernels" in capsys.readouterr().out
+
+
+def test_three_lines_of_python_classify_a_photograph(tmp_path, monkeypatch):
+    """They run as they stand there, on a run with initial weights and a photograph of another size."""
+    training = Training(recipe.load("shapes", ["net.maps=[4,4,4,4,4]", "net.hidden=8"]), shapes.load(0, 12, 12))
+    run_folder.save(training, tmp_path / "runs" / "mine")
+    Image.new("RGB", (80, 60), "brown").save(tmp_path / "photo.jpg")
+    lines = re.findall(r"(?m)^    ((?:import|net|classes).*)$", section("From photographs to answers"))
+    assert len(lines) == 3
+    monkeypatch.chdir(tmp_path)
+    found = {}
+    exec("\n".join(lines), found)
+    assert sorted(found["classes"]) == sorted(shapes.CLASSES)
+    assert found["probabilities"].sum() == pytest.approx(1, rel=1e-5)
+
+
+def test_section_on_photographs(capsys):
+    text = " ".join(section("From photographs to answers").split())
+    assert f"in {rate.STEPS} steps" in text and (rate.RANGE, rate.PART) == (100, 3)
+    assert "from a hundredth of the recipe's to a hundred times it" in text and "suggests a third of the rate" in text
+    for command in ("predict", "export", "evaluate"):
+        main([command, "--help"])
+        printed = " ".join(capsys.readouterr().out.split())
+        assert "--best" in printed and "--last" in printed
+        by_default = "the last if none was (default)" if command != "evaluate" else "take the last checkpoint (default)"
+        assert by_default in printed
 
 
 def test_page_of_numpy_is_as_long_as_it_says():

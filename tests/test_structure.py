@@ -32,25 +32,30 @@ MAY_IMPORT = {
     "words": (),
     "randomness": (),
     "recipes": (),
+    "claims": (),
+    "ranks": ("devices",),
     "system": (),
     "devices": (),
     "kernels": ("devices",),
     "layers": ("kernels", "devices"),
-    "network": ("layers", "kernels", "devices", "recipes"),
+    "network": ("layers", "ranks", "kernels", "devices", "recipes"),
     "datasets": ("kernels", "devices", "system"),
-    "training": ("network", "datasets", "layers", "kernels", "devices", "recipes"),
-    "runs": ("training", "network", "devices", "recipes", "system"),
+    "training": ("network", "datasets", "layers", "ranks", "kernels", "devices", "recipes"),
+    "runs": ("training", "network", "ranks", "datasets", "devices", "recipes", "system"),
+    "explain": ("network", "layers", "devices", "datasets"),
     "gradcheck": ("network", "layers", "devices", "recipes"),
     "figures": ("layers", "system"),
-    "gallery": ("runs", "training", "network", "layers", "datasets", "recipes", "figures"),
-    "experiments": ("runs", "training", "datasets", "recipes", "system", "figures"),
+    "gallery": ("runs", "training", "network", "layers", "datasets", "recipes", "figures", "explain"),
+    "report": (*("runs", "training", "network", "datasets", "recipes", "system", "figures", "gallery", "explain"),),
+    "experiments": ("runs", "training", "ranks", "datasets", "recipes", "system", "figures"),
     "prepare": ("datasets", "system", "figures"),
     "bench": ("training", "network", "layers", "devices", "recipes", "system", "figures"),
+    "interop": ("runs", "training", "network", "layers", "recipes", "system"),
     "commands": (
-        *("bench", "datasets", "devices", "experiments", "figures", "gallery", "gradcheck", "network", "prepare"),
-        *("recipes", "runs", "system", "training"),
+        *("bench", "claims", "datasets", "devices", "experiments", "explain", "figures", "gallery", "gradcheck"),
+        *("interop", "network", "prepare", "ranks", "recipes", "report", "runs", "system", "training"),
     ),
-    "cli": ("commands", "devices"),
+    "cli": ("commands", "devices", "ranks"),
     "__main__": ("cli",),
 }
 EVERYWHERE = {"", "errors", "labels", "randomness", "words"}
@@ -171,7 +176,10 @@ def test_dependencies_are_the_declared_ones():
         "threadpoolctl",
         "safetensors",
     } | sys.stdlib_module_names
-    more = {"tinyalex.datasets.zstd": {"zstandard"}, "tinyalex.devices.cuda": CUPY} | dict.fromkeys(TORCH, {"torch"})
+    more = {"tinyalex.datasets.zstd": {"zstandard"}, "tinyalex.devices.cuda": CUPY, "tinyalex.ranks.world": {"mpi4py"}}
+    more |= dict.fromkeys(TORCH, {"torch"})
+    more |= {name: {"onnx"} for name in TREES if name.startswith("tinyalex.interop.onnx_")}
+    more |= {"tinyalex.interop.caffe_messages": {"google"}}
     others = {name: set(top_level_imports(tree)) - allowed - more.get(name, set()) for name, tree in TREES.items()}
     assert {name: found for name, found in others.items() if found} == {}
 

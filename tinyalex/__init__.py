@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # for type checkers and editors
     from tinyalex.network.network import Network
     from tinyalex.recipes import recipe
     from tinyalex.runs import finetune
+    from tinyalex.runs.classifier import Classifier, Prediction, load
     from tinyalex.runs.run_folder import load as load_run
     from tinyalex.runs.train import train
     from tinyalex.training import confusion, evaluation, schedule
@@ -30,9 +31,11 @@ if TYPE_CHECKING:  # for type checkers and editors
 
 __version__ = "0.1.0"
 _PUBLIC = {  # a module, or a name in one
+    "Classifier": "runs.classifier:Classifier",
     "Device": "devices.device:Device",
     "Network": "network.network:Network",
     "Optimizer": "training.optimizer:Optimizer",
+    "Prediction": "runs.classifier:Prediction",
     "Training": "training.loop:Training",
     "alexnet": "network.alexnet",
     "columns": "network.columns",
@@ -44,6 +47,7 @@ _PUBLIC = {  # a module, or a name in one
     "finetune": "runs.finetune",
     "gradcheck": "gradcheck",
     "layers": "layers",
+    "load": "runs.classifier:load",
     "load_run": "runs.run_folder:load",
     "loops": "layers.loops",
     "randomness": "randomness",
@@ -53,9 +57,9 @@ _PUBLIC = {  # a module, or a name in one
     "train": "runs.train:train",
 }
 __all__ = [
-    "Device", "Network", "Optimizer", "Training", "alexnet", "columns", "confusion", "datasets", "errors", "evaluation",
-    "figures", "finetune", "gradcheck", "layers", "load_run", "loops", "randomness", "recipe", "schedule", "summary",
-    "train",
+    "Classifier", "Device", "Network", "Optimizer", "Prediction", "Training", "alexnet", "columns", "confusion",
+    "datasets", "errors", "evaluation", "figures", "finetune", "gradcheck", "layers", "load", "load_run", "loops",
+    "randomness", "recipe", "schedule", "summary", "train",
 ]  # fmt: skip
 
 

@@ -9,7 +9,10 @@ import argparse
 import contextlib
 import errno
 import os
+import re
+import shutil
 import sys
+import textwrap
 import traceback
 
 # Before NumPy is imported: its BLAS would start a thread for each processor of the machine, of which we use none
@@ -17,10 +20,9 @@ import traceback
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 from tinyalex import __version__
-from tinyalex.commands import ALL
+from tinyalex.commands import ALL, groups, spellings
 from tinyalex.commands.common import print_warning, silence
 from tinyalex.errors import DeviceError, Interrupted, StorageError, TinyalexError, UsageError
-from tinyalex.words import did_you_mean
 
 _REMEDIES = dict.fromkeys(
     (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
@@ -35,8 +37,44 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(*args, **kwargs)
         self.several = {}  # options that take several values: see `tinyalex.commands.options.several`
 
+    def format_help(self, everything=False):
+        """Format the help; that of a command with many options in groups, and without the less used ones."""
+        name = self.prog.rpartition(" ")[2]
+        if name not in groups.GROUPS:
+            return super().format_help()
+        formatter = self._get_formatter()
+        shown, others = groups.grouped(name, [action for action in self._actions if action.help != argparse.SUPPRESS])
+        words = [_shown(action) for actions in shown.values() for action in actions if not action.option_strings]
+        formatter.add_usage(" ".join(["%(prog)s [option ...]", *words]), [], [])
+        formatter.add_text(self.description)
+        for heading, actions in (shown | ({"less used": others} if everything else {})).items():
+            formatter.start_section(heading)
+            formatter.add_arguments(actions)
+            formatter.end_section()
+        text = formatter.format_help()
+        if not everything:
+            flags = [action.option_strings[-1] for action in others if action.option_strings]
+            names = ", ".join(flag for flag in flags if not flag.startswith("--help"))
+            more = f"More options, which {self.prog} --help-all explains: {names}"
+            columns = shutil.get_terminal_size().columns - 2
+            text += "\n" + textwrap.fill(more, columns, break_on_hyphens=False) + "\n"
+        return text
+
     def error(self, message):
+        if "arguments are required" in message:
+            message += spellings.required(self.prog.rpartition(" ")[2])
         raise UsageError(f"{message}; see {self.prog} --help")
+
+
+def _shown(action):
+    # A positional argument in the line of usage.
+    return {"?": "[{}]", "+": "{} ..."}.get(action.nargs, "{}").format(action.metavar)
+
+
+class _HelpAll(argparse.Action):
+    def __call__(self, parser, namespace, values, option_string=None):
+        print(parser.format_help(everything=True), end="")
+        parser.exit()
 
 
 def main(argv=None):
@@ -69,40 +107,74 @@ def main(argv=None):
 
 
 def _run(argv):
+    ranks = None
     try:
         options = _parse(argv)
         if options is None:
             return 2
-        if "threads" in options:
-            _start_threads(options.threads)
         options.argv = argv
+        if "ranks" in options:
+            from tinyalex.ranks import launch, world
+
+            if options.ranks is not None and options.ranks < 1:
+                raise UsageError(f"--ranks {options.ranks}: give a number of processes, 1 or more")
+            if not 0 < options.patience < float("inf"):
+                raise UsageError(f"--patience {options.patience:g}: give a number of seconds above 0")
+            if (options.ranks or 1) > 1 and not world.launcher():
+                return launch.run(options.ranks, argv)
+            options.world = ranks = world.join(options.patience)
+            if options.ranks and options.ranks != ranks.size:
+                raise UsageError(
+                    f"--ranks {options.ranks}: {world.launcher()} has started {ranks.size}; leave out --ranks"
+                )
+        if "threads" in options:
+            _start_threads(options.threads, ranks)
         return options.run_command.run(options) or 0
     except SystemExit as stop:  # --help and --version
         return stop.code or 0
     except BrokenPipeError:  # the reader of our output, such as head, has closed the pipe
         silence(sys.stdout)
-        return 141
+        return _end_all(ranks, None, 141)
     except KeyboardInterrupt:
-        return _report("interrupted", 130)
+        return _end_all(ranks, "interrupted", 130)
     except Interrupted as stop:
+        if ranks and not ranks.leads:
+            return stop.exit_code
         return _report(str(stop), stop.exit_code, "tinyalex:")
     except Exception as error:
         if "--debug" in argv:
             with contextlib.suppress(OSError):
                 traceback.print_exc()
+        if ranks and ranks.size > 1:
+            return _end_all(ranks, *_message_and_code(error))
         if isinstance(error, ExceptionGroup):
             return max(_report(*_message_and_code(member)) for member in error.exceptions)
         return _report(*_message_and_code(error))
 
 
-def _start_threads(count):
+def _end_all(ranks, line, code):
+    # Report what ended this process, unless a lower rank does, and end the other ranks, which would wait for it.
+    if ranks and ranks.size > 1:
+        ranks.let_lower_ranks_speak()
+    if line:
+        _report(line, code)
+    if ranks:
+        ranks.abort(code)
+    return code
+
+
+def _start_threads(count, ranks=None):
     from tinyalex.devices import container, parallel
 
+    if count is None and ranks and ranks.size > 1 and "TINYALEX_THREADS" not in os.environ:
+        count = max(1, parallel.processors() // ranks.local_size)
     if count is not None:
         parallel.set_threads(count)
     workers = parallel.workers()
-    if workers.count < workers.wanted:
-        warning = f"only {workers.count} of {workers.wanted} threads can be started ({container.limit_of_processes()})"
+    if workers.threads < workers.wanted:
+        warning = (
+            f"only {workers.threads} of {workers.wanted} threads can be started ({container.limit_of_processes()})"
+        )
         print_warning(f"{warning}; the command continues with these")
 
 
@@ -159,7 +231,8 @@ def _no_more_processes(error):
 
 def _report(line, code, prefix="tinyalex: error:"):
     try:
-        print(prefix, " ".join(line.splitlines()), file=sys.stderr, flush=True)
+        sys.stderr.write(f"{prefix} {' '.join(line.splitlines())}\n")  # at once, as ranks share a terminal
+        sys.stderr.flush()
     except OSError:
         silence(sys.stderr)
     return code
@@ -175,13 +248,23 @@ def _parse(argv):
         return None
     name, words = argv[begin], argv[begin + 1 :]
     if name not in commands:
-        parser.error(f"{name}: no such command{did_you_mean(name, commands)}")
+        parser.error(f"{name}: no such command{spellings.command(name, commands, words)}")
     command = commands[name]
     words = _one_value_each(words, command.several)
-    if {"-h", "--help", "--"} & set(words):  # which Python 3.11 does not handle below
+    if {"-h", "--help", "--help-all", "--"} & set(words):  # which Python 3.11 does not handle below
         return command.parse_args(words, options)
+    _refuse_unknown_options(name, command, words)
     # Options may stand between the positional arguments, and before them.
     return command.parse_intermixed_args(words, options)
+
+
+def _refuse_unknown_options(name, command, words):
+    # Before argparse takes the value of an option that it does not know for a positional argument.
+    known = [flag for action in command._actions if action.help != argparse.SUPPRESS for flag in action.option_strings]
+    for number, word in enumerate(words):
+        if re.match(r"--?[A-Za-z]", word) and word.partition("=")[0] not in command._option_string_actions:
+            following = next((other for other in words[number + 1 : number + 2] if not other.startswith("-")), None)
+            command.error(spellings.option(name, word, following, known))
 
 
 def _one_value_each(words, several):
@@ -211,10 +294,12 @@ def _parsers():
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
 
     for module in ALL:
-        name = module.__name__.rsplit(".", 1)[1]
+        name = module.__name__.rsplit(".", 1)[1].rstrip("_")  # import_, as import is a word of Python
         text = (module.__doc__ or name).split(".\n")[0].rstrip(".")  # python -OO removes docstrings
         command = commands.add_parser(name, help=text[0].lower() + text[1:], description=f"{text}.", allow_abbrev=False)
         command.set_defaults(run_command=module)
         command.add_argument("--debug", **debug)
+        if name in groups.GROUPS:
+            command.add_argument("--help-all", action=_HelpAll, nargs=0, help="explain the less used options too")
         module.options(command)
     return parser, commands.choices

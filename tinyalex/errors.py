@@ -24,6 +24,10 @@ class ShapeError(UsageError, ValueError):
     """An array or a layer whose shape or dtype does not fit."""
 
 
+class OrderError(UsageError, RuntimeError):
+    """A call that needs another call before it: backward without its forward."""
+
+
 class DataError(TinyalexError):
     """Unusable images, labels or data sets."""
 

@@ -18,6 +18,17 @@ def counted(number: int, noun: str) -> str:
     return f"{number:,} {noun if number == 1 else plural}"
 
 
+def brief(text: str, most: int = 60) -> str:
+    """Return a text in quotes for a message, cut if it is long: labels of a table may be whole paragraphs.
+
+    Examples
+    --------
+    >>> brief("cat"), brief("tabby " * 1000, 16)
+    ("'cat'", "'tabby tabby tabb'... (6,000 characters)")
+    """
+    return repr(text) if len(text) <= most else f"{text[:most]!r}... ({len(text):,} characters)"
+
+
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
     """Return what to add to a message about an unknown word: the candidate that resembles it, or all of them.
 

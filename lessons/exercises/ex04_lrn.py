@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from returned import array
 
 from tinyalex import gradcheck
 from tinyalex.layers import LRN
@@ -26,7 +27,8 @@ class Yours(LRN):
 
     def backward(self, dy):
         """Call your backward."""
-        return lrn_backward(np.array(dy), self.x, self.k, self.size, self.alpha, self.beta)
+        yours = lrn_backward(np.array(dy), self.x, self.k, self.size, self.alpha, self.beta)
+        return array("lrn_backward", yours, dy.shape, "float64")
 
 
 @pytest.mark.ex04

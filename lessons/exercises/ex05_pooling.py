@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from returned import array
 
 from tinyalex import gradcheck
 from tinyalex.layers import MaxPool
@@ -29,9 +30,9 @@ class Yours(MaxPool):
         """Call your backward for each map of each image."""
         dx = np.zeros(self.x.shape)
         for i, c in np.ndindex(self.x.shape[0], self.x.shape[3]):
-            dx[i, :, :, c] = max_pool_backward(
-                np.array(dy[i, :, :, c]), self.x[i, :, :, c].real, self.window, self.stride
-            )
+            pixels = self.x[i, :, :, c].real
+            yours = max_pool_backward(np.array(dy[i, :, :, c]), pixels, self.window, self.stride)
+            dx[i, :, :, c] = array("max_pool_backward", yours, pixels.shape)
         return dx
 
 

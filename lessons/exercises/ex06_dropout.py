@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from returned import array
 
 from tinyalex.layers import Dropout, loops
 from tinyalex.randomness import Step, key, normal
@@ -32,7 +33,10 @@ def test_dropout():
         layer = Dropout(p, "fc6")
         y = layer.forward(x, training=True, step=Step(0, 3))
         mask = y != 0
-        yours = dropout(x, mask, p)
+        yours = array("dropout", dropout(x, mask, p), x.shape)
+        array("dropout", dropout(x, None, p), x.shape)
+        for each in (mask, None):
+            array("dropout_backward", dropout_backward(dy, each, p), x.shape)
         assert np.allclose(yours, y), "training: kept units must be unchanged and dropped units 0"
         assert np.allclose(dropout_backward(dy, mask, p), layer.backward(dy)), (
             "training: dx must be dy for kept units and 0 for dropped units"

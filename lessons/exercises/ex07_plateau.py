@@ -1,6 +1,7 @@
 """Exercise 7: divide the rate by 10 when the error stops improving (lesson 7). Check it: ``pytest -m ex07``."""
 
 import pytest
+from returned import number
 
 from tinyalex.randomness import key, uniform
 from tinyalex.recipes import recipe
@@ -18,6 +19,7 @@ def plateau_rate(errors, rate, patience, drops):
 
 @pytest.mark.ex07
 def test_plateau_rate():
+    number("plateau_rate", plateau_rate([0.9], 0.01, 2, 3))
     assert plateau_rate([], 0.01, 2, 3) == pytest.approx(0.01), "before the first epoch the rate is unchanged"
     assert plateau_rate([0.9, 0.8, 0.8, 0.8], 0.01, 2, 3) == pytest.approx(0.001), "an equal error is no improvement"
     assert plateau_rate([0.5, 0.9, 0.8, 0.7], 0.01, 3, 3) == pytest.approx(0.001), (

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from returned import number
 
 from tinyalex.layers import Linear, ReLU, Tanh
 from tinyalex.randomness import key, normal
@@ -24,7 +25,7 @@ def test_deviation():
             first, y = x.std(), x
             for depth in range(8):
                 weights = (
-                    Linear(width, width, std=float(deviation(kind, width)))
+                    Linear(width, width, std=float(number("deviation", deviation(kind, width))))
                     .named(f"layer{depth}")
                     .build(dtype="float64")
                 )

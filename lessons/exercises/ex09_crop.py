@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from returned import array
 
 from tinyalex.datasets.loading.augment import AugmentParams, Cropper
 from tinyalex.randomness import below, key
@@ -23,9 +24,6 @@ def test_cut():
     mean = np.linspace(50, 200, 1200, dtype=np.float32).reshape(20, 20, 3)
     for top, left, flip in ((0, 0, False), (3, 5, False), (2, 7, True), (8, 0, True)):
         ours = Cropper(mean, 12, matched=True)(image[None], AugmentParams(np.array([[top, left]]), np.array([flip])))[0]
-        yours = cut(image.copy(), mean.copy(), top, left, flip, 12)
-        assert yours.dtype == np.float32 and yours.shape == (12, 12, 3), (
-            f"return float32 (12, 12, 3), not {yours.dtype} {yours.shape}"
-        )
+        yours = array("cut", cut(image.copy(), mean.copy(), top, left, flip, 12), (12, 12, 3), "float32")
         assert yours.min() < 0, "no value is negative: uint8 overflowed, or the mean was not subtracted"
         assert np.allclose(yours, ours), f"top {top}, left {left}, flip {flip}: differs from tinyalex's Cropper"

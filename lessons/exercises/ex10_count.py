@@ -1,6 +1,7 @@
 """Exercise 10: count the parameters and products of any net (lesson 10). Check it: ``pytest -m ex10``."""
 
 import pytest
+from returned import sequence
 
 from tinyalex.layers import Conv2d, Linear, MaxPool
 
@@ -23,6 +24,7 @@ def count(layers, side, channels=3):
 
 @pytest.mark.ex10
 def test_count():
+    sequence("count", count(ALEXNET, 224), 2)
     assert count(ALEXNET, 224) == (60_965_224, 724_406_816), (
         f"AlexNet at 224: {count(ALEXNET, 224)}, expected (60965224, 724406816)"
     )

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from returned import sequence
 
 
 def order(seed, epoch, count):
@@ -15,7 +16,7 @@ def order(seed, epoch, count):
 
 @pytest.mark.ex12
 def test_order():
-    first = np.array(order(1, 2, 50))
+    first = np.array(sequence("order", order(1, 2, 50), 50))
     assert sorted(first.tolist()) == list(range(50)), "each number from 0 to 49 must appear exactly once"
     np.random.seed(7)
     order(1, 3, 50)

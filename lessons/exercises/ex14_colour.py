@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from returned import array
 
 from tinyalex.randomness import key, normal
 
@@ -20,8 +21,7 @@ def test_colour_share():
     draws = normal(key(0, "ex14"), np.arange(5 * 5 * 3 * 6)).reshape(5, 5, 3, 6)
     grey = np.repeat(draws[:, :, :1], 3, axis=2)
     chroma = draws - draws.mean(axis=2, keepdims=True)
-    share = colour_share(draws.copy())
-    assert np.shape(share) == (6,), f"return one number for each of the 6 kernels, not an array of {np.shape(share)}"
+    share = array("colour_share", colour_share(draws.copy()), (6,))
     assert np.allclose(colour_share(grey), 0), "the share of grey kernels must be 0"
     assert np.allclose(colour_share(chroma), 1), "the share of kernels without grey must be 1"
     assert np.allclose(colour_share(7 * draws), share), "multiplying a kernel by 7 must not change its share"

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from returned import array
 
 from tinyalex.randomness import key, normal
 
@@ -25,14 +26,10 @@ def test_codes():
     points, others, planes = draw[0] + 5, draw[1] + 5, draw[2, :24]
     centre = points.mean(axis=0)
     bits = (points - centre) @ planes > 0
-    a, b = codes(points, centre, planes), codes(others, centre, planes)
-    assert a.dtype == np.uint8 and a.shape == (40, 3), (
-        f"24 bits are three bytes: return uint8 (40, 3), not {a.dtype} {a.shape}"
-    )
+    a, b = (array("codes", codes(each, centre, planes), (40, 3), "uint8") for each in (points, others))  # 24 bits
     assert np.array_equal(np.unpackbits(a, axis=1), bits), "some bits are wrong; did you subtract the centre?"
     expected = (np.unpackbits(a, axis=1)[:, None] != np.unpackbits(b, axis=1)[None]).sum(axis=2)
-    found = np.asarray(hamming(a, b))
-    assert found.shape == (40, 40), f"return a distance for every pair, (40, 40), not {found.shape}"
+    found = array("hamming", hamming(a, b), (40, 40))
     assert np.array_equal(found, expected), f"pair (0, 0): {found[0, 0]} bits, expected {expected[0, 0]}"
     long_a, long_b = np.zeros((1, 64), np.uint8), np.full((1, 64), 255, np.uint8)
     assert int(hamming(long_a, long_b)[0, 0]) == 512, "the distance of two 512-bit codes overflows: sum in int64"

@@ -4,6 +4,7 @@ from math import comb
 
 import numpy as np
 import pytest
+from returned import number
 
 
 def mcnemar(wrong_a, wrong_b):
@@ -28,7 +29,7 @@ def _images(only_a, only_b, both, neither):
 @pytest.mark.ex16
 def test_mcnemar():
     by_hand = 2 * (comb(12, 0) + comb(12, 1) + comb(12, 2)) / 2**12
-    yours = mcnemar(*_images(2, 10, 30, 100))
+    yours = number("mcnemar", mcnemar(*_images(2, 10, 30, 100)))
     assert yours == pytest.approx(by_hand), f"2 errors of A alone, 10 of B alone: {yours:.4f}, expected {by_hand:.4f}"
     assert mcnemar(*_images(10, 2, 0, 0)) == pytest.approx(by_hand), (
         "swapping A and B, or removing images on which they agree, must not change the p-value"

@@ -3,6 +3,7 @@
 from fractions import Fraction
 
 import pytest
+from returned import sequence
 
 
 def three_outputs(d, g):
@@ -54,7 +55,8 @@ def _plain(other):
 def test_three_outputs():
     for d, g in (((1, 2, 3, 4), (5, 7)), ((3, -1, 4, 1), (-5, 9)), ((0, 1, 0, 0), (1, 3)), ((2, 7, 1, 8), (2, -8))):
         Counted.products = 0
-        y = [output.value for output in three_outputs([Counted(v) for v in d], [Counted(v) for v in g])]
+        y = sequence("three_outputs", three_outputs([Counted(v) for v in d], [Counted(v) for v in g]), 3)
+        y = [output.value for output in y]
         expected = [d[i] * g[0] + d[i + 1] * g[1] for i in range(3)]
         assert y == expected, f"d = {d}, g = {g}: {[str(v) for v in y]}, expected {expected}"
         assert Counted.products <= 4, f"{Counted.products} multiplications of numbers from d and g; use only four"

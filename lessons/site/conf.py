@@ -1,21 +1,24 @@
 """Sphinx configuration: build the pages with ``sphinx-build -W lessons/site lessons/out/site``.
 
 The build executes every lesson, and fails if one fails. It writes the pages of the reference from the package's
-docstrings (see reference.py). Neither building nor reading the pages needs a network.
+docstrings (see reference.py); pages.py renders formulas. Neither building nor reading the pages needs a network.
 """
 
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]  # for reference.py, shared.py and tinyalex
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]  # for reference.py, pages.py, shared.py and tinyalex
 
 import reference  # noqa: E402
+
+from tinyalex.claims import ledger, page  # noqa: E402
 
 project = "tinyalex"
 author = "tinyalex contributors"
 project_copyright = "tinyalex contributors, MIT"
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_gallery.gen_gallery"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_gallery.gen_gallery", "pages"]
+html_math_renderer = "mathml"  # of pages.py
 exclude_patterns = ["lessons/GALLERY_HEADER.rst"]
 
 html_theme = "furo"
@@ -38,6 +41,13 @@ def setup(app):
     app.connect("builder-inited", reference.write)
     app.connect("autodoc-skip-member", reference.skip)
     app.connect("autodoc-process-docstring", _escape_stars)
+    app.connect("build-finished", _write_claims)
+
+
+def _write_claims(app, exception):
+    """Write the page of the paper's claims, which `tinyalex claims --html` also writes."""
+    if exception is None:
+        (Path(app.outdir) / "claims.html").write_text(page.page(ledger.load()), encoding="utf-8")
 
 
 def _escape_stars(app, what, name, thing, options, lines):

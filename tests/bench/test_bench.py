@@ -454,3 +454,20 @@ def test_bench_without_kernels_says_so(tmp_path, capsys):
     assert "readable layers (--no-kernels)" in capsys.readouterr().out
     result = json.loads((tmp_path / "bench.json").read_text())
     assert " --no-kernels " in result["command"] and any("--no-kernels" in note for note in result["notes"])
+
+
+def test_a_measurement_that_is_stopped_keeps_what_it_has(tmp_path, monkeypatch):
+    asked = measure.interleave
+
+    def stopped(turns, *arguments):
+        if turns[0][1] == "predict":
+            raise KeyboardInterrupt
+        return asked(turns, *arguments)
+
+    monkeypatch.setattr(measure, "interleave", stopped)
+    options = ["--batch", "2", "--rounds", "1", "--least", "0", "--out", str(tmp_path), "--contenders", "winograd"]
+    assert main(["bench", "paper", *options, *(word for key in SMALL for word in ("--set", key))]) == 130
+    text, result = (tmp_path / "bench.md").read_text(), json.loads((tmp_path / "bench.json").read_text())
+    assert "- not measured to the end." in text and "Training step" in text and "Forward alone" in text
+    assert "One image" not in text and "Layer by layer" not in text
+    assert {"step", "forward"} <= result["contenders"][0].keys() and "predict" not in result["contenders"][0]

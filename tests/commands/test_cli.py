@@ -67,7 +67,15 @@ def names(folder):
 def test_train_writes_log_checkpoints_recipe_and_pictures(workspace):
     # 27 training images are 4 steps per epoch; there is one checkpoint for each of the 2 epochs.
     saved = ["checkpoint-00000004.safetensors", "checkpoint-00000008.safetensors"]
-    assert names(workspace / "run") == [*saved, "curves.png", "kernels.png", "log.jsonl", "panel.png", "recipe.toml"]
+    assert names(workspace / "run") == [
+        *saved,
+        "curves.png",
+        "kernels.png",
+        "log.jsonl",
+        "panel.png",
+        "recipe.toml",
+        "report.html",
+    ]
     kept = recipe.load(workspace / "run" / "recipe.toml")
     assert kept.net == recipe.load(workspace / "tiny.toml").net
     assert kept.data.set == str(workspace / "data")
@@ -124,12 +132,12 @@ def test_a_damaged_checkpoint_is_skipped_with_a_warning(workspace, tmp_path, cap
     shutil.copytree(workspace / "run", run)
     newest = checkpoint.newest(run)
     os.truncate(newest, newest.stat().st_size - 100)
-    for command in (["evaluate", run], ["export", run, tmp_path / "w.safetensors"]):
+    for command in (["evaluate", run], ["export", run, tmp_path / "w.safetensors", "--last"]):
         capsys.readouterr()
         assert main([*map(str, command)]) == 0
         error = capsys.readouterr().err
         assert error.startswith(f"tinyalex: warning: {newest}: ") and error.endswith(
-            "; the checkpoint before it is used\n"
+            "; checkpoint-00000004.safetensors is used\n"
         )
 
 
@@ -338,6 +346,15 @@ def test_figures_draws_missing_pictures_again(workspace):
     assert {"curves.png", "kernels.png", "panel.png"} <= set(names(workspace / "run"))
 
 
+def test_figures_of_a_file_of_weights(workspace, tmp_path, capsys):
+    weights = tmp_path / "weights.safetensors"
+    assert main(["export", str(workspace / "run"), str(weights)]) == 0
+    assert main(["figures", str(weights), "--out", str(tmp_path / "drawn"), "--only", "architecture", "kernels"]) == 0
+    assert names(tmp_path / "drawn") == ["architecture.png", "kernels.png"]
+    assert main(["figures", str(weights), "--out", str(tmp_path / "drawn"), "--only", "curves"]) == 2
+    assert "weights.safetensors: has no log to draw curves from; give the folder of a run" in one_line(capsys)
+
+
 def test_summary_prints_the_counts_of_the_paper_net(capsys):
     assert main(["summary"]) == 0
     output = capsys.readouterr().out
@@ -380,8 +397,7 @@ def test_gradcheck_of_a_wrong_layer_fails(capsys, monkeypatch):
     (["train", "--data", "/nowhere"], 3, "/nowhere"),
     (["evaluate", "/nowhere"], 4, "/nowhere"),
     (["predict", "a.jpg"], 2, "--run"),
-    (["summary", "--set", "net.classes=0"], 2, "net.classes"),
-    (["summary", "shapes", "--set", "data.set=cats"], 2, "net.classes"),
+    (["summary", "--set", "net.classes=-1"], 2, "net.classes"),
     (["figures", "/"], 4, "no checkpoint"),
 ])  # fmt: skip
 def test_wrong_input_gives_one_line_and_its_exit_code(options, code, message, capsys, tmp_path, monkeypatch):
@@ -404,7 +420,8 @@ def test_train_names_an_unreadable_image(workspace, tmp_path, capsys):
         home.mkdir(parents=True)
         (home / "1.png").write_bytes(b"\x89PNG nothing")
     out = tmp_path / "run"
-    assert main(["train", str(workspace / "tiny.toml"), "--data", str(tmp_path / "data"), "--out", str(out)]) == 3
+    words = ["train", str(workspace / "tiny.toml"), "--data", str(tmp_path / "data"), "--out", str(out), "--no-prepare"]
+    assert main(words) == 3
     assert "1.png" in one_line(capsys)
     assert not out.exists()
 
@@ -522,4 +539,15 @@ def test_closed_streams_and_ascii_encoding_do_not_end_a_command(closed, options)
 def test_abbreviated_options_are_refused(capsys):
     """The command that resumes a run leaves out --fresh; it would not recognise an abbreviation of it."""
     assert main(["train", "--fres"]) == 2
-    assert "unrecognized arguments: --fres" in capsys.readouterr().err
+    assert '--fres: no such option; did you mean "--fresh"?' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", [name for name in recipe.names() if not recipe.load(name).net.classes])
+def test_summary_of_a_recipe_that_takes_its_classes_from_the_data(name, capsys):
+    assert main(["summary", name]) == 0
+    note, rest = capsys.readouterr().out.split("\n", 1)
+    if name == "shapes":  # whose classes are known
+        assert "12 classes out" in note
+    else:
+        assert note == f"{name}: for 1,000 classes, as it takes their number from the data; --set net.classes=N"
+        assert "1,000 classes out" in rest

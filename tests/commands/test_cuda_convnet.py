@@ -97,7 +97,7 @@ def test_convert_writes_the_recipe_that_we_have_of_the_same_net(files, pair, tmp
     assert made == replace(wanted, name=files[1].removeprefix("layer-params-"))
 
 
-def test_convert_takes_eleven_nets_and_says_why_it_does_not_take_the_others(cuda_convnet):
+def test_eleven_nets_are_of_another_kind_too_and_of_the_others_it_is_said_why_not(cuda_convnet):
     made, reasons = {}, {}
     for name in pairs(cuda_convnet):
         description = read(cuda_convnet, name)
@@ -121,7 +121,7 @@ def test_convert_takes_eleven_nets_and_says_why_it_does_not_take_the_others(cuda
         ("layers-153", "layer-params-153.cfg, line 8: the rates follow sched=linear[1000]"),
         ("layers.gc", "1 layers of type conv on a GPU, in a recipe 3"),
     ):
-        assert f"no recipe can say this net: {why}; summary and gradcheck take it" in reasons[name]
+        assert f"no recipe can say this net: {why}; tinyalex train takes the files" in reasons[name]
 
 
 def test_convert_keeps_rates_of_single_layers_that_the_notes_say(cuda_convnet):
@@ -160,8 +160,58 @@ def test_train_on_a_pair_resumes_and_its_run_is_read_as_any_other(pair, tmp_path
     assert main(["figures", run, "--only", "architecture"]) == 0
     assert (tmp_path / "run" / "architecture.png").is_file()
     capsys.readouterr()
-    assert main(["train", *pair("layers/layers-137"), "--data", str(tmp_path / "data")]) == 2
-    assert "no recipe can say this net" in capsys.readouterr().err
+    assert main(["train", *pair("layers/layers-137"), "--data", str(tmp_path / "data"), "--out", run + "2"]) == 2
+    assert "net.classes: 1000 in recipe 137, but the data has 10; add --set net.classes=10" in capsys.readouterr().err
+    assert main(["train", *pair("layers/layers-178"), "--data", str(tmp_path / "data")]) == 2
+    assert "layers-178.cfg, line 121: pool=rand of [pool2a]" in capsys.readouterr().err
+
+
+def test_a_pair_of_three_gpus_is_trained_evaluated_drawn_and_exported(pair, tmp_path, capsys):
+    files, run = pair("example-layers/layers.gc"), str(tmp_path / "run")
+    for split in ("train", "test"):
+        for number in range(4):
+            folder = tmp_path / "data" / split / f"class{number}"
+            folder.mkdir(parents=True)
+            for each in range(3):
+                Image.effect_noise((12, 12), 30 + 50 * number).convert("RGB").save(folder / f"{each}.png")
+    changes = ["--set", "net.input=10", "net.classes=4", "learning.batch=6", "learning.rate=0.001"]
+    command = ["train", *files, "--data", str(tmp_path / "data"), *changes, "--epochs", "1", "--out", run]
+    assert main([*command, "--devices", "fake:0", "fake:1", "--weak-signal"]) == 0
+    text = capsys.readouterr().out
+    for line in (
+        "# from layers.gc.cfg and layer-params.gc.cfg; the section data is that of the recipe cifar10-relu",
+        "# net.classes: fc10 with 4 outputs, in the files 10",
+        "\n# layers_cfg: ",
+        "classes = 4",
+    ):
+        assert line in text
+    assert main(["evaluate", run]) == 0
+    assert main(["predict", str(tmp_path / "data/test/class1/0.png"), "--run", run]) == 0
+    assert "class1" in capsys.readouterr().out
+    assert main(["figures", run, "--only", "architecture", "kernels", "neighbours"]) == 0
+    assert "kernels.png: colourfulness conv32a " in capsys.readouterr().out
+    assert main(["export", run, str(tmp_path / "w.safetensors")]) == 0
+    assert main(["evaluate", str(tmp_path / "w.safetensors")]) == 0
+    assert main(["summary", f"{run}/recipe.toml"]) == 0
+    assert "gc: 3 GPUs; 10 x 10 x 3 in, 4 classes out" in capsys.readouterr().out
+    for name, message in (
+        ("bench", "gc: bench measures the nets of other kinds than cuda-convnet; give another recipe"),
+        ("experiment", "experiment: varies nets of other kinds than cuda-convnet, which recipe gc has"),
+    ):
+        recipe_file = [f"{run}/recipe.toml"] if name == "bench" else ["norm", "--recipe", f"{run}/recipe.toml"]
+        assert main([name, *recipe_file]) == 2
+        assert message in capsys.readouterr().err
+
+
+def test_footnote_3_is_refused_where_the_first_phase_has_rates_of_layers(pair, tmp_path, capsys):
+    data = tmp_path / "data" / "a"
+    data.mkdir(parents=True)
+    Image.new("RGB", (70, 70)).save(data / "0.png")
+    command = ["train", *pair("layers/layers-146-2009"), "--data", str(data.parent), "--footnote-3"]
+    assert main([*command, "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert "--footnote-3: replaces the phases, of which the first has lr_mult for fc2048a, " in error
+    assert error.count("\n") == 1
 
 
 @pytest.mark.parametrize("command", ["summary", "gradcheck"])
@@ -197,16 +247,18 @@ def changed(pair, tmp_path, name, *replacements):
     ("momW=0.9\n", "momW=0.8\n", "momentum: 0.8, 0.9, in a recipe one"),
     ("[conv1a]\nepsW=0.000", "[conv1a]\nwball=1\nepsW=0.000", "wball of [conv1a] limits weights"),
 ])  # fmt: skip
-def test_convert_names_the_setting_that_a_recipe_lacks(old, new, why, pair, tmp_path, capsys):
+def test_convert_names_the_setting_for_which_it_keeps_the_files(old, new, why, pair, tmp_path, capsys):
     files = changed(pair, tmp_path, "layers/layers-145", (old, new))
     if "wball" in new:
         text = Path(files[1]).read_text().replace("wball=0.00\n", "", 1)
         Path(files[1]).write_text(text)
-    assert main(["convert", *files, str(tmp_path / "out.toml")]) == 2
-    assert why in capsys.readouterr().err and not (tmp_path / "out.toml").exists()
+    assert main(["convert", *files, str(tmp_path / "out.toml")]) == 0
+    text = re.sub(r"layer-[\w.-]+, line \d+: ", "", capsys.readouterr().out)
+    assert f"no other kind of net can say it: {why}" in text
+    assert recipe.load(tmp_path / "out.toml").net.kind == "cuda-convnet"
 
 
 def test_convert_of_rates_that_are_all_zero_is_one_line(pair, tmp_path, capsys):
     files = changed(pair, tmp_path, "example-layers/layers-19pct", ("epsW=0.001", "epsW=0"))
     assert main(["convert", *files, str(tmp_path / "out.toml")]) == 2
-    assert "no recipe can say this net: " in capsys.readouterr().err
+    assert "layer-params-19pct.cfg: epsW is 0 for all layers, so that nothing learns" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`tinyalex doctor`: ten lines about the machine, whatever is installed or missing, and which recipes fit."""
+"""`tinyalex doctor`: eleven lines about the machine, whatever is installed or missing, and which recipes fit."""
 
 import builtins
 import contextlib
@@ -77,11 +77,11 @@ def test_missing_cupy_driver_or_gpu_is_reported_without_an_error(cupy, message, 
     assert message in cuda.look()["missing"] and cuda.look()["gpus"] == []
     assert main(["doctor"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 10
+    assert len(lines) == 11
     assert message.removeprefix("CuPy is ") in lines[4 if cupy is None else 6]
 
 
-# The ten lines.
+# The eleven lines.
 
 
 def report(free=20 * GIB):
@@ -93,11 +93,11 @@ def line(text, name):
     return found.removeprefix(name).strip()
 
 
-def test_ten_lines_with_gpus(with_cupy):
+def test_eleven_lines_with_gpus(with_cupy):
     with_cupy(stub(count=2, apart=[(0, 1)]))
     text = doctor.text(report())
     assert [row.split()[0] for row in text.splitlines()] == [
-        "CPU", "BLAS", "threads", "memory", "CuPy", "driver", "GPUs", "peers", "PyTorch", "recipes",
+        "CPU", "BLAS", "threads", "memory", "CuPy", "driver", "GPUs", "peers", "ranks", "PyTorch", "recipes",
     ]  # fmt: skip
     assert line(text, "memory") == "20.0 of 24.0 GiB free"
     assert line(text, "CuPy") == "14.2.0, for CUDA 13.0" and line(text, "driver") == "supports CUDA 13.0"

@@ -47,7 +47,7 @@ def test_the_whole_chain(run, tmp_path):
     assert tomllib.loads((out / "recipe.toml").read_text(encoding="utf-8"))["data"]["set"] == str(data)
     assert run_folder.load(out).classes == odd_names.CLASSES and run_folder.read_log(out)
     lines = run("evaluate", out, "--classes").split("\n\n")[1].splitlines()
-    assert len(lines) == 1 + len(odd_names.CLASSES)
+    assert len(lines) == 2 + len(odd_names.CLASSES) and lines[-1].startswith("mean of the classes")
     classes = {row["class"] for row in json.loads(run("evaluate", out, "--classes", "--json"))["classes"]}
     assert classes == set(odd_names.CLASSES)
     images = sorted(source.glob("test/*/*.jpg"))

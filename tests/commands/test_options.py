@@ -11,10 +11,13 @@ from tinyalex.commands import ALL
 
 COMMANDS = cli._parsers()[1]
 VALUES = {  # options whose value is neither a path, a number nor one of several words
+    "advise": {"--devices"},
     "train": {"--set", "--devices"},
     "convert": {"--set"},
     "evaluate": {"--devices"},
     "predict": {"--devices"},
+    "report": {"--devices"},
+    "explain": {"--class", "--layer", "--devices"},
     "summary": {"--set"},
     "gradcheck": {"--set"},
     "figures": {"--only", "--devices"},
@@ -23,7 +26,9 @@ VALUES = {  # options whose value is neither a path, a number nor one of several
     "prepare": {"--subset", "--max-bad"},
     "doctor": {"data"},
     "verify": set(),
-    "export": set(),
+    "claims": {"--verdict", "numbers"},
+    "export": {"--keep"},
+    "import": set(),
 }
 
 
@@ -51,9 +56,9 @@ def name(action):
     (["predict", "--run", "r", "--devices", "cpu", "--", "-x.jpg"], ["cpu"], ["-x.jpg"]),
     (["evaluate", "--devices", "cpu", "run", "--views", "9", "other"], ["cpu"], ["run", "other"]),
     (["train", "--devices", "cpu", "shapes"], ["cpu"], "shapes"),
-    (["train", "--devices", "cpu", "cpu"], ["cpu", "cpu"], "shapes"),
+    (["train", "--devices", "cpu", "cpu"], ["cpu", "cpu"], None),
     (["train", "--set", "a.b=1", "net.c=[2]", "paper"], ["a.b=1", "net.c=[2]"], "paper"),
-    (["train", "--set", "a=1", "--set", "b=2"], ["a=1", "b=2"], "shapes"),
+    (["train", "--set", "a=1", "--set", "b=2"], ["a=1", "b=2"], None),
     (["figures", "--only", "curves", "r"], ["curves"], ["r"]),
     (["figures", "--only", "curves,kernels", "panel", "r", "s"], ["curves", "kernels", "panel"], ["r", "s"]),
     (["bench", "--contenders", "im2col", "winograd", "cifar10-relu"], ["im2col", "winograd"], "cifar10-relu"),
@@ -80,14 +85,14 @@ def test_without_an_option_its_default_holds_each_time():
 
 @pytest.mark.parametrize("words, message", [
     (["trian"], 'trian: no such command; did you mean "train"?; see tinyalex --help'),
-    (["vacation"], "vacation: no such command; give one of prepare, verify, train"),
+    (["vacation"], "vacation: no such command; give one of advise, prepare, verify, train"),
     (["--nonsense", "train"], "unrecognized arguments: --nonsense; see tinyalex --help"),
     (["figures", "--only", "curvs", "r"], 'no such picture; did you mean "curves"?; see tinyalex figures --help'),
     (["bench", "--contenders", "im3col"], 'did you mean "im2col"?; see tinyalex bench --help'),
     (["train", "--devices"], "argument --devices: expected one argument; see tinyalex train --help"),
     (["train", "a", "b", "c"], "unrecognized arguments: c; see tinyalex train --help"),
-    (["predict", "--run", "r"], "required: IMAGE; see tinyalex predict --help"),
-    (["--debug", "figures"], "required: RUN; see tinyalex figures --help"),
+    (["predict", "--run", "r"], "required: IMAGE; for example tinyalex predict photo.jpg --run runs/shapes; see "),
+    (["--debug", "figures"], "required: RUN; for example tinyalex figures runs/shapes; see tinyalex figures --help"),
 ])  # fmt: skip
 def test_usage_errors_say_which_help_to_read(words, message, capsys):
     assert cli.main(words) == 2
@@ -101,7 +106,7 @@ def test_debug_may_stand_before_the_command(capsys):
 
 def test_every_option_with_a_value_says_what_kind_it_is():
     """A path that is not of the type for paths would be left out of the checks of files and of ~."""
-    assert {module.__name__.rsplit(".", 1)[1] for module in ALL} == COMMANDS.keys() == VALUES.keys()
+    assert {module.__name__.rsplit(".", 1)[1].rstrip("_") for module in ALL} == COMMANDS.keys() == VALUES.keys()
     for command, parser in COMMANDS.items():
         others = {
             name(action)

@@ -46,7 +46,7 @@ def archive(kind, folder):
 def test_the_command_in_the_message_prepares_what_training_cannot_read(kind, pictures, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     source = pictures if kind == "folder" else archive(kind, pictures)
-    assert main(["train", "tiny.toml", "--data", str(source), "--out", "run"]) == 3
+    assert main(["train", "tiny.toml", "--no-prepare", "--data", str(source), "--out", "run"]) == 3
     message = capsys.readouterr().err
     assert message.count("\n") == 1
     command, out = re.search(r"any size and layout: (tinyalex prepare .*); then give --data (.*)\n", message).groups()
@@ -59,7 +59,9 @@ def test_the_command_in_the_message_prepares_what_training_cannot_read(kind, pic
     assert main([*words, "--set", "learning.batch=4"]) == 0
 
 
-@pytest.mark.parametrize("command", [["train"], ["experiment", "dropout"], ["figures", "RUN"], ["evaluate", "RUN"]])
+@pytest.mark.parametrize(
+    "command", [["train", "--no-prepare"], ["experiment", "dropout"], ["figures", "RUN"], ["evaluate", "RUN"]]
+)
 def test_every_command_with_data_names_prepare(command, pictures, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     if "RUN" in command:
@@ -68,22 +70,23 @@ def test_every_command_with_data_names_prepare(command, pictures, tmp_path, monk
         assert main(run) == 0
         command = [command[0], "run"]
     assert main([*command, "--data", str(pictures)]) == 3
-    assert f"tinyalex prepare --test-share 0.1 '{pictures}' " in capsys.readouterr().err
+    size = {"train": "--size 28 ", "experiment": ""}.get(command[0], "--size 24 ")  # the runs have 24 x 24
+    assert f"tinyalex prepare --test-share 0.1 {size}'{pictures}' " in capsys.readouterr().err
 
 
 def test_the_folder_that_is_suggested_is_new_and_outside_the_source(pictures, tmp_path, monkeypatch, capsys):
     (tmp_path / "data" / "my pictures").mkdir(parents=True)
     for here, expected in ((tmp_path, "'my pictures-prepared'"), (pictures, f"'{pictures}-prepared'")):
         monkeypatch.chdir(here)
-        assert main(["train", "--data", "." if here == pictures else "my pictures"]) == 3
+        assert main(["train", "--no-prepare", "--data", "." if here == pictures else "my pictures"]) == 3
         assert f"then give --data {expected}\n" in capsys.readouterr().err
 
 
 def test_folders_of_test_images_need_no_test_share(pictures, tmp_path, capsys):
     (pictures / "val").mkdir()
     (pictures / "cats").rename(pictures / "val" / "cats")
-    assert main(["train", "--data", str(pictures)]) == 3
-    assert "tinyalex prepare '" in capsys.readouterr().err
+    assert main(["train", "shapes", "--no-prepare", "--data", str(pictures)]) == 3
+    assert "tinyalex prepare --size 64 '" in capsys.readouterr().err
 
 
 def test_where_there_are_no_images_prepare_is_not_suggested(tmp_path, capsys):

@@ -82,7 +82,7 @@ def test_a_run_and_its_evaluation_use_the_same_share(path, tmp_path, capsys):
     (tmp_path / "small.toml").write_text(RECIPE)
     out = tmp_path / "run"
     train = ["train", str(tmp_path / "small.toml"), "--data", str(path), "--out", str(out), "--weak-signal"]
-    assert main(train) == 3
+    assert main([*train, "--no-prepare"]) == 3
     assert capsys.readouterr().err.endswith(
         f"{path}: has no test images; give a set that has a test split, or a share of every class to test on: "
         "--test-share 0.1 (of `tinyalex prepare` if the set is prepared)\n"

@@ -311,7 +311,7 @@ def test_training_in_a_container_with_one_process(group, tmp_path):
     prepared_sets.make(tmp_path / "set", size=24)
     words = "train", tmp_path / "small.toml", "--data", tmp_path / "set", "--out", tmp_path / "run", "--weak-signal"
     done = group("pids", {"pids.max": "1"}, command(*words))
-    assert done.returncode == 0 and "test error" in done.stdout.splitlines()[-2], done.stderr
+    assert done.returncode == 0 and "test error" in done.stdout.splitlines()[-3], done.stderr
     assert done.stderr.count("\n") == (parallel.processors() > 1), done.stderr  # only the warning of fewer threads
 
 

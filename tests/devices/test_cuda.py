@@ -16,8 +16,8 @@ import pytest
 from tests.support import shim
 from tinyalex.datasets import Dataset, ImageSet
 from tinyalex.datasets.loading.batches import training_batches
-from tinyalex.devices import fake, happens_before, parallel
-from tinyalex.devices.device import Device, fitting
+from tinyalex.devices import fake, happens_before, launch, parallel
+from tinyalex.devices.device import Device, fitting, of_one_kind
 from tinyalex.devices.fake import FakeArray, FakeNumPy
 from tinyalex.devices.upload import Upload
 from tinyalex.errors import DeviceError, UsageError
@@ -59,6 +59,10 @@ class StubCuPy(types.ModuleType):
 
             def synchronize(self):
                 self.stream.run(self.position)
+
+            @property
+            def done(self):
+                return self.stream.done >= self.position
 
         class Stream:
             def __init__(self, non_blocking=False):
@@ -592,3 +596,78 @@ def test_training_step_through_kernels(plant, devices, norm):
         np.testing.assert_allclose(results[name], value, atol=2e-5 * np.abs(value).max(), err_msg=str(name))
     assert all(device._compiled for device in network.devices)
     assert (stub.gpus, stub.streams) == ([0], [])
+
+
+# What else may be wrong with a machine, or happen there.
+
+
+def test_an_old_cupy_is_named(plant, monkeypatch):
+    plant().__dict__["__version__"] = "13.2.0"
+    with pytest.raises(DeviceError, match=r"^cuda:0: CuPy 13.2.0 is too old; pip install --upgrade 'tinyalex"):
+        Device("cuda:0")
+
+
+@pytest.mark.parametrize(("capability", "works"), [("70", False), ("75", True), ("120", True)])
+def test_a_gpu_that_this_cuda_no_longer_supports_is_named(plant, capability, works):
+    plant().cuda.Device.compute_capability = capability
+    if works:
+        assert Device("cuda:0").memory == 1 << 30
+        return
+    with pytest.raises(DeviceError, match=r"capability 7.0, which CUDA 13 no longer supports; .*'tinyalex\[cuda12\]'"):
+        Device("cuda:0")
+
+
+@pytest.mark.parametrize("message", ["nvrtc: error: failed to open libnvrtc.so: cannot open shared object file",
+                                     'catastrophic error: cannot open source file "cuda_fp16.h"'])  # fmt: skip
+def test_missing_headers_and_compilers_are_named(message):
+    def fail(code):
+        raise RuntimeError(message)
+
+    with pytest.raises(DeviceError, match="^kernel im2col: cannot be compiled, as NVRTC or CUDA's headers are missing"):
+        launch.compiled(types.SimpleNamespace(RawModule=fail), "", "im2col", np.dtype("float32"), {})
+    message = "im2col.cu(3): error: expected a ;"
+    with pytest.raises(RuntimeError, match="expected a ;"):  # a bug in a source stays one
+        launch.compiled(types.SimpleNamespace(RawModule=fail), "", "im2col", np.dtype("float32"), {})
+
+
+def test_two_sources_with_one_name_are_two_kernels(plant, monkeypatch):
+    plant()
+    compiled = []
+    monkeypatch.setattr(launch, "compiled", lambda cupy, code, *_: compiled.append(code) or (lambda *_: None))
+    device = Device("cuda:0")
+    array = device.zeros((4,), "float32")
+    for code in ("one", "other", "one"):
+        device.launch(code, "twice", 1, 4, array, H=3)
+    device.launch("one", "twice", 1, 4, array, W=3)  # the same number for another constant
+    assert compiled == ["one", "other", "one"]
+
+
+def test_two_contexts_on_one_gpu_share_its_memory(plant):
+    plant()
+    alone, *others = (of_one_kind([Device(name) for name in names]) for names in (["cuda:0"], ["cuda:0", "cuda:1"]))
+    assert [each.memory for each in (*alone, *others[0])] == [1 << 30] * 3
+    assert [each.memory for each in of_one_kind([Device("cuda:0"), Device("cuda:0")])] == [1 << 29] * 2
+
+
+@pytest.mark.parametrize("message", ["CUBLAS_STATUS_ALLOC_FAILED", "CUDA_ERROR_OUT_OF_MEMORY: out of memory"])
+def test_libraries_without_memory_name_a_smaller_batch(plant, message):
+    plant()
+    devices = [Device("cuda:0")]
+    line = f"{message}.*, for a batch of 64 images; use --set learning.batch=32"
+    with pytest.raises(DeviceError, match=line), fitting(devices, 64):
+        raise RuntimeError(message)
+    with pytest.raises(RuntimeError, match="^CUBLAS_STATUS_EXECUTION_FAILED$"), fitting(devices, 64):
+        raise RuntimeError("CUBLAS_STATUS_EXECUTION_FAILED")
+
+
+def test_memory_of_a_read_that_nobody_waits_for_is_kept_until_the_copy_has_ended(plant):
+    plant()
+    device = Device("cuda:0")
+    array = device.zeros((4,), "float32")
+    device.get_async(array)  # dropped: a step whose metrics are never read
+    assert len(device._arriving) == 1
+    memory = weakref.ref(device._arriving[0][1].base)
+    assert memory() is not None
+    device.synchronize()
+    device.get_async(array)()
+    assert len(device._arriving) == 1 and device._arriving[0][1].base is not memory()

@@ -459,3 +459,20 @@ def test_wrong_half_in_the_exchange_changes_the_results(devices, way, expected, 
 
     monkeypatch.setattr(columns.Exchange, way, swapped)
     assert largest_difference(step(network(devices)), expected) > 1e-3
+
+
+def test_host_memory_given_back_before_a_read_is_done_raises():
+    device = Device("fake:0")
+    array = produce(device)
+    device.get_async(array)
+    device._arriving.clear()  # a planted bug: nothing keeps the memory
+    with pytest.raises(Race, match="host memory was given back while .* may still write to it"):
+        device.synchronize()
+
+
+def test_host_memory_of_a_read_that_is_dropped_is_kept():
+    device = Device("fake:0")
+    array = produce(device)
+    device.get_async(array)
+    device.synchronize()
+    assert (device.get_async(array)() == HOST * 2).all()

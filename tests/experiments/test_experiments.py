@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,9 +15,11 @@ from tinyalex.datasets.sample import centre, sample
 from tinyalex.experiments import catalogue, race, report, trial
 from tinyalex.experiments.compare import compare
 from tinyalex.experiments.effect import effect
+from tinyalex.experiments.experiment import experiment
 from tinyalex.figures.race import crossing
 from tinyalex.recipes import recipe
-from tinyalex.runs import run_folder
+from tinyalex.runs import checkpoint, run_folder
+from tinyalex.system import progress
 from tinyalex.training import evaluation
 
 SMALL = ["net.maps=[4, 4, 4, 4, 4]", "net.hidden=8", "net.classes=2", "learning.batch=16", "learning.epochs=2"]
@@ -102,6 +105,8 @@ def changed_keys(one, other):
         ("crops", {"data.flip": False}),
         ("talk", {"net.talk": ()}),
         ("columns", {"net.columns": 1, "net.maps": (16, 32, 48, 48, 64)}),
+        ("decay", {"learning.weight_decay": 0.0}),
+        ("bias", {"init.biases": {"default": 0.0}}),
     ],
 )
 def test_the_nets_of_a_comparison_differ_only_in_the_compared_keys(name, changed):
@@ -123,6 +128,25 @@ def test_the_nets_of_a_comparison_differ_only_in_the_compared_keys(name, changed
 def test_the_papers_numbers_are_those_of_the_runs_in_the_authors_notes(name, points, source):
     comparison = catalogue.COMPARISONS[name]
     assert comparison.paper == points and source in comparison.source
+
+
+def test_size_divides_the_training_images(striped, tmp_path):
+    made = recipe.load("cifar10-columns", [*SMALL, "learning.epochs=1"])
+    comparison, recipes = catalogue.find("size", made)
+    assert all(changed_keys(made, each) == {} for each in recipes)
+    result = compare(comparison, recipes, striped, tmp_path, 1, ["cpu"], quiet)
+    steps = {arm.folder: checkpoint.newest(tmp_path / f"{arm.folder}-0").stem for arm in comparison.arms}
+    assert {name: int(stem[-8:]) for name, stem in steps.items()} == {"all": 3, "half": 2, "quarter": 1, "eighth": 1}
+    assert [arm["name"] for arm in result["arms"]] == ["all images", "half of them", "a quarter", "an eighth"]
+
+
+def test_a_claim_about_the_training_error_is_judged_by_it(striped, tmp_path):
+    made = recipe.load("cifar10-columns", [*SMALL, "learning.epochs=1"])
+    result = experiment("decay", made, striped, tmp_path, 2, ["cpu"], 1, quiet)
+    text = report.text(result)
+    assert "the paper found a higher training error; these runs" in text and "  training error  " in text
+    result["effects"][0]["train_error"]["verdict"] = "higher"
+    assert "the paper found a higher training error; these runs show it too" in report.text(result)
 
 
 def test_depth_leaves_out_one_convolution_at_a_time():
@@ -286,3 +310,47 @@ def test_the_command_saves_results_and_refuses_another_recipe_in_the_same_folder
     assert main(["experiment", "norm", *options, "--set", "net.hidden=16"]) == 2
     assert "the experiment here had net.hidden 8, now it is 16" in capsys.readouterr().err
     assert main(["experiment", "depth3", *options]) == 2
+
+
+def test_crops_of_images_from_which_nothing_is_cropped_are_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    words = ["experiment", "crops", "--seeds", "1", "--epochs", "1", "--train-images", "12", "--test-images", "12"]
+    assert main([*words, "--set", "net.input=32"]) == 2  # the drawn images are averaged down to 32 x 32
+    error = capsys.readouterr().err
+    assert "reads 32 x 32 pixels and the images have 32 x 32, so there is nothing to crop" in error
+    assert "such as 28" in error and not (tmp_path / "experiments").exists()
+    small_net = ["--set", "net.maps=[4,4,4,4,4]", "net.hidden=8"]
+    assert main([*words, "--set", "net.input=28", *small_net]) == 0
+
+
+def test_no_top_5_error_of_few_classes(tmp_path, monkeypatch, capsys):
+    for module in ("compare", "report"):
+        monkeypatch.setattr(f"tinyalex.experiments.{module}.shows_top5", lambda classes: False)
+    words = ["experiment", "norm", "--train-images", "24", "--test-images", "12", "--seeds", "1", "--epochs", "1"]
+    assert main([*words, "--out", str(tmp_path), "--set", "net.maps=[4,4,4,4,4]", "net.hidden=8"]) == 0
+    printed = capsys.readouterr().out
+    assert "seed 0  normalized" in printed and "top-5" not in printed
+
+
+def test_an_experiment_says_after_each_net_how_long_the_others_take(tmp_path, monkeypatch, capsys):
+    clock = iter(range(0, 10_000, 40))
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    words = [
+        "experiment",
+        "norm",
+        "--train-images",
+        "12",
+        "--test-images",
+        "12",
+        "--epochs",
+        "1",
+        "--out",
+        str(tmp_path),
+    ]
+    small_net = ["--set", "net.maps=[4,4,4,4,4]", "net.hidden=8"]
+    assert main([*words, *small_net, "--seeds", "1"]) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("seed ")]
+    assert "left" in lines[0] and "left" not in lines[1]
+    assert main([*words, *small_net, "--seeds", "2"]) == 0  # the first two are not trained again
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("seed ")]
+    assert ["left" in line for line in lines] == [False, False, True, False]

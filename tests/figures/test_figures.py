@@ -11,7 +11,11 @@ from PIL import Image
 from tests.support import folders
 from tests.support.figure_checks import assert_no_overlap, noise, pictures, texts
 from tinyalex import figures, randomness
+from tinyalex.cli import main
 from tinyalex.errors import StorageError
+from tinyalex.figures import wiring
+from tinyalex.network import alexnet
+from tinyalex.recipes.settings import Net
 
 # Kernels.
 
@@ -258,3 +262,20 @@ def test_names_in_any_writing_are_drawn_without_warnings(tmp_path):
     p = np.full((2, 5), 0.2)
     figures.save(figures.panel(pictures(2, 16), np.array([0, 1]), p, words), tmp_path / "panel.png")
     assert (tmp_path / "panel.png").stat().st_size > 1000
+
+
+def test_an_exchange_for_normalization_alone_is_not_drawn_as_a_wire():
+    """Figure 2 shows what a layer with weights reads: conv2's column b does not read column a's maps."""
+
+    def drawn(window):
+        levels = wiring.levels(alexnet.describe(Net(norm_window=window), devices=2))
+        return [(level.name, level.after, {c: part.sources for c, part in level.parts.items()}) for level in levels]
+
+    assert drawn("all") == drawn("column")
+    assert ("conv2", ["ReLU", "LRN", "max pool 3, stride 2"], {0: [0], 1: [1]}) in drawn("all")
+
+
+def test_a_recipe_that_takes_its_classes_from_the_data_is_drawn(tmp_path, capsys):
+    assert main(["figures", "tiny-imagenet", "--out", str(tmp_path)]) == 0
+    assert "with 1,000 classes; a run has as many as its data" in capsys.readouterr().out
+    assert (tmp_path / "tiny-imagenet.png").is_file()

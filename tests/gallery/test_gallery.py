@@ -5,14 +5,19 @@ import math
 import numpy as np
 import pytest
 
+from tests.support.cuda_convnet_files import read
 from tests.support.figure_checks import assert_no_overlap, noise, pictures, texts
+from tests.support.files_as_recipes import as_recipe, parsed
 from tinyalex import figures, gradcheck
 from tinyalex.cli import main
 from tinyalex.datasets import ImageSet
-from tinyalex.figures.wiring import levels
-from tinyalex.gallery import retrieval
+from tinyalex.figures.wiring import IMAGE, levels, on_the_image
+from tinyalex.gallery import gallery, retrieval
 from tinyalex.gallery.autoencoder import AutoEncoder, Noise, hamming
+from tinyalex.layers import Linear
 from tinyalex.network import alexnet
+from tinyalex.network.columns import Exchange, Stage
+from tinyalex.network.network import Network
 from tinyalex.randomness import Step
 from tinyalex.recipes import recipe
 
@@ -97,6 +102,53 @@ def test_architecture_draws_every_layer_and_connection(changes):
     # Four lines connect a convolution's window to the block that it computes; a fully connected layer has two.
     lines = sum((4 if level.kernel else 2) * len(p.sources) for level in chain[1:] for p in level.parts.values())
     assert len(page.lines) == lines + 4 * len(chain[0].parts)
+
+
+def test_wiring_of_a_net_of_the_authors_files():
+    made = as_recipe(parsed(), 12)
+    network = alexnet.describe(made.net, made.init)
+    chain = {level.name: level for level in levels(network)}
+    assert list(chain) == ["conv1b", "conv1a", "conv2", "fc16", "fc4"]
+    assert on_the_image(network) == ["blur", "subsampled by 2"]
+    assert chain["conv1a"].after == ["contrast norm", "ReLU", "sum", "dropout 0.25"] and chain["conv1b"].after == [
+        "tanh"
+    ]
+    assert {row: part.reads for row, part in chain["conv2"].parts.items()} == {1: [(1, 0), (0, 1), (IMAGE, 0)]}
+    assert {row: part.reads for row, part in chain["fc4"].parts.items()} == {0: [(3, 0)], 1: [(3, 0), (2, 1)]}
+    assert chain["conv2"].kernel == (3, 3, 6) and chain["fc16"].kernel is None
+    figure, _ = gallery.of_recipe(made)
+    assert_no_overlap(figure)
+    assert {"GPU 0", "GPU 1", "blur", "fc4", "4 units"} <= set(texts(figure.axes[0]))
+
+
+def test_architecture_of_three_gpus_names_them_above_their_rows(cuda_convnet):
+    figure, line = gallery.of_recipe(as_recipe(read(cuda_convnet, "example-layers/layers.gc"), 32))
+    assert_no_overlap(figure)
+    assert {"GPU 0", "GPU 1", "GPU 2", "fc16", "48 of 3 × 3 × 3"} <= set(texts(figure.axes[0]))
+    assert line.startswith("2,075,482 parameters, ")
+
+
+def test_kernels_and_features_of_a_net_of_the_authors_files():
+    made = as_recipe(parsed(), 12)
+    network = alexnet.build(made.net, made.init, ["fake:0", "fake:1"], seed=3)
+    found = retrieval.first_kernels(network)
+    assert {name: kernels.shape for name, kernels in found.items()} == {"a": (3, 3, 3, 6), "b": (3, 3, 3, 6)}
+    np.testing.assert_array_equal(found["b"], network.devices[0].get(network.state()["conv1b/W"]))
+    images = (30 * noise(3, 12, 12, 3)).astype(np.float32)
+    features = retrieval.features(network, images)
+    assert features.shape == (3, 16 + 3 * 3 * 8), "fc16 for both last layers, and pool2 for fc4b"
+
+
+def test_a_net_without_a_convolution_on_the_image_has_no_kernels():
+    made = recipe.load("cifar10-13pct", ["net.classes=10"])
+    assert set(retrieval.first_kernels(alexnet.build(made.net, made.init))) == {""}
+    network = layers_only()
+    assert retrieval.first_kernels(network) == {}
+
+
+def layers_only():
+    stage = Stage("fc", Exchange([[0]]), [[Linear((4, 4, 3), 5).named("fc")]])
+    return Network([stage], (4, 4, 3)).build()
 
 
 # Figure 1.

@@ -107,11 +107,20 @@ OTHER_NETS = {
     "no normalization": {"norm": "none"},
     "columns without exchanges": {"talk": ()},
     "pools that do not overlap": {"pool": 2, "input": 41},
+    "CaffeNet": {
+        "norm_window": "all",
+        "norm_order": "pool-norm",
+        "norm_k": 1.0,
+        "norm_alpha": 0.1,
+        "conv_rounding": "floor",
+        "input": 34,
+    },
+    "other padding": {"pads": (2, 1, 1, 1, 1), "pool_rounding": "floor", "norm_size": 3, "input": 37},
 }
 
 
 @pytest.mark.parametrize("switches", OTHER_NETS)
-def test_the_papers_other_nets(switches):
+def test_other_nets(switches):
     """At a reduced size; ``python -m tests.programs.paper_nets --gradients`` checks the net of every recipe."""
     smaller = {"input": 33, "kernels": (5, 3, 3, 3, 3), "stride": 2, "hidden": 8, "dropout": 0.25}
     net = Net(**{**vars(TINY), **smaller, **OTHER_NETS[switches]})
@@ -493,3 +502,37 @@ def test_a_loss_of_zero_and_all_zero_tensors_are_reported():
     assert not any(result.failed for result in results) and results[0].error == 0
     ending = gradcheck.table(results).splitlines()[-1]
     assert ending.startswith(f"no error in {len(results)} tensors, {len(results)} of them all zero, ")
+
+
+class _Scale:
+    W = np.array([2.0, -3.0])
+
+    def forward(self, x):
+        self.x = x
+        return self.W * x
+
+    def backward(self, dy):
+        self.dW = (dy * self.x).sum(axis=0)
+        return dy * self.W
+
+
+@pytest.mark.parametrize(
+    "changes, options, message",
+    [
+        ({}, {"parameters": {"V": "dV"}}, "_Scale: has no attribute 'V', where a parameter was expected; "),
+        ({}, {"parameters": {"W": "dV"}}, "_Scale: has no attribute 'dV', where a gradient was expected; "),
+        ({"W": 2.0}, {"parameters": {"W": "dW"}}, "_Scale W: a float instead of an array; use numpy.array(W, "),
+        ({}, {"parameters": "W"}, "_Scale: parameters is a str; give parameters={'W': 'dW'}"),
+        ({}, {"parameters": [1.0]}, "float: has no attribute 'value', where a parameter was expected"),
+        ({"parameters": lambda self: ()}, {}, "_Scale: parameters is a method; give "),
+        ({"backward": None}, {}, "_Scale: has no backward; give an object with forward(x) and backward(dy)"),
+        ({"forward": 3}, {}, "_Scale: has no forward; "),
+        ({}, {"x": [[1.0, 2.0]]}, "_Scale x: a list instead of an array; use numpy.array(x, 'float64')"),
+    ],
+)
+def test_a_layer_that_cannot_be_checked_is_one_clear_line(changes, options, message):
+    layer = type("_Scale", (_Scale,), changes)()
+    with pytest.raises(UsageError) as error:
+        gradcheck.check(layer, **{"x": np.array([[1.0, 0.5], [-2.0, 4.0]])} | options)
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)

@@ -193,11 +193,19 @@ def test_gradients_of_large_numbers_keep_their_digits(make):
 
 @pytest.mark.parametrize("devices", [["cpu"], ["cpu", "cpu"]], ids=" ".join)
 @pytest.mark.parametrize("count", [1, 2, 7])
-@pytest.mark.parametrize("changes", [{}, {"norm": "paper"}, {"activation": "tanh", "convolution": "im2col"}], ids=str)
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {}, {"norm": "paper"}, {"activation": "tanh", "convolution": "im2col"},
+        {"norm": "paper", "norm_window": "all", "norm_order": "pool-norm", "norm_k": 1.0, "norm_alpha": 0.02},
+        {"input": 95, "pads": (2, 1, 1, 0, 2), "conv_rounding": "floor", "pool_rounding": "floor", "norm_beta": 0.5},
+    ],
+    ids=str,
+)  # fmt: skip
 def test_net_agrees_with_its_readable_layers(threads, devices, count, changes):
     shape = {"input": 67, "maps": (16, 32, 24, 24, 16), "hidden": 16, "classes": 10, "norm": "2012"}
     net = recipe.Net(**shape | changes)
-    images, labels = noise(count, 67, 67, 3, purpose="images"), np.arange(count) * 3 % 10
+    images, labels = noise(count, net.input, net.input, 3, purpose="images"), np.arange(count) * 3 % 10
     threads(1)
     wanted = gradients(network(devices, net=net), images, labels)
     for workers in (1, 2, 3):

@@ -49,6 +49,7 @@ REFUSED = {  # the layer, valid arguments, and invalid values of each
     layers.DealChannels: (
         {"channels": 3, "dealt": 6}, {"channels": [*NOT_WHOLE, 4, 12], "dealt": [*NOT_WHOLE, 4]},
     ),
+    layers.ChannelSlice: ({"first": 1, "count": 2}, {"first": [*NOT_WHOLE[1:], -1], "count": NOT_WHOLE}),
     layers.ScaledTanh: ({"a": 1.5, "b": 0.5}, {"a": [*NOT_FINITE, INF], "b": [*NOT_FINITE, -INF]}),
     layers.ElementwiseSum: (
         {"coefficients": [1.0, -1]}, {"coefficients": [[], None, 2.0, "12", *([1.0, each] for each in NOT_FINITE)]},
@@ -166,7 +167,7 @@ def test_a_layer_that_was_not_built_says_so(make):
     (lambda: layers.Dropout(), (2, 4, 3)), (lambda: layers.Dropout(), (2, 2, 4, 4, 3)), (lambda: layers.LRN(), (5,)),
     (lambda: layers.ContrastNorm(), (4, 4, 3)), (lambda: layers.GaussianBlur(1.0, 3), (4, 4, 3)),
     (lambda: layers.Subsample(2), (4, 4, 3)), (lambda: layers.DealChannels(3, 6), (3,)),
-    (lambda: layers.ElementwiseSum([1.0, 1.0]), (4,)),
+    (lambda: layers.ChannelSlice(1, 2), (4, 4, 2)), (lambda: layers.ElementwiseSum([1.0, 1.0]), (4,)),
     (lambda: layers.SumOfInputs([(4, 4, 3)], [layers.Conv2d(3, 4, 3)]), (4, 4, 3)),
     (lambda: layers.LocallyConnected((4, 4, 3), 5, 3), (4, 4, 3)),
 ])  # fmt: skip

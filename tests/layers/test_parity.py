@@ -258,14 +258,24 @@ def test_softmax_cross_entropy(dtype):
 # Three training steps of a two-column net of 3/8/12/12/8 maps a column, on 67 x 67: 15, 7, 3 and 1 positions a side.
 
 NET = dict(input=67, maps=(6, 16, 24, 24, 16), hidden=32, classes=10)
+NETS = {
+    "paper": {},
+    "2012": {"norm": "2012"},
+    # As in Caffe's files: "bvlc_alexnet" normalizes before it pools, "CaffeNet" after; on 70 pixels conv1 leaves out 3.
+    "bvlc_alexnet": {"norm_window": "all", "norm_k": 1.0, "norm_alpha": 0.02, "conv_rounding": "floor", "input": 70},
+    "CaffeNet": {"norm_window": "all", "norm_k": 1.0, "norm_alpha": 0.02, "norm_order": "pool-norm"},
+    "torchvision": {"norm": "none", "pads": (2, 2, 1, 1, 1), "conv_rounding": "floor", "pool_rounding": "floor"},
+    "other constants": {"norm": "2012", "norm_size": 3, "norm_k": 0.5, "norm_alpha": 0.1, "norm_beta": 0.6},
+    "other padding": {"pads": (4, 1, 1, 2, 0), "input": 91, "pool_rounding": "floor"},
+}
 MOMENTUM, DECAY, RATE = 0.9, 0.05, 0.01
 
 
 class Twin:
     """The same net as grouped convolutions of PyTorch, differentiated by it and updated by hand."""
 
-    def __init__(self, state, norm):
-        self.norm = norm
+    def __init__(self, state, net):
+        self.net = net
         self.params = {name: torch.tensor(value, requires_grad=True) for name, value in state.items()}
         self.momenta = {name: torch.zeros_like(value) for name, value in self.params.items()}
 
@@ -277,20 +287,32 @@ class Twin:
         return F.conv2d(x, self.both(layer, "W").permute(3, 2, 0, 1), self.both(layer, "b"), stride, pad, groups=groups)
 
     def lrn(self, x):
-        alpha = 1e-4 if self.norm == "2012" else 5 * 1e-4  # PyTorch divides by n
-        return torch.cat([F.local_response_norm(half, 5, alpha, 0.75, 2.0) for half in x.chunk(2, 1)], 1)
+        net = self.net
+        if net.norm == "none":
+            return x
+        alpha = net.norm_alpha * (1 if net.norm == "2012" else net.norm_size)  # PyTorch divides by n
+        parts = x.chunk(1 if net.norm_window == "all" else 2, 1)
+        return torch.cat([F.local_response_norm(p, net.norm_size, alpha, net.norm_beta, net.norm_k) for p in parts], 1)
 
     def logits(self, images, step):
-        def pool(x):
-            return F.max_pool2d(x, 3, 2, ceil_mode=True)
+        net, pads = self.net, self.net.pads or (0, 2, 1, 1, 1)
 
-        x = self.conv(images, "conv1", stride=4)  # (67 - 11) / 4 is whole: rounding up changes nothing
-        x = torch.relu(pool(self.lrn(x))) if self.norm == "2012" else pool(self.lrn(torch.relu(x)))
-        x = self.lrn(torch.relu(self.conv(x, "conv2", pad=2, groups=2)))
-        x = pool(spatial_norm(x, 1e-3) if self.norm == "2012" else x)
-        x = torch.relu(self.conv(x, "conv3", pad=1))
-        x = torch.relu(self.conv(x, "conv4", pad=1, groups=2))
-        x = pool(torch.relu(self.conv(x, "conv5", pad=1, groups=2)))
+        def pool(x):
+            return F.max_pool2d(x, 3, 2, ceil_mode=net.pool_rounding == "ceil")
+
+        def norm_and_pool(x, spatial=False):
+            x = pool(x) if net.norm_order == "pool-norm" else x
+            x = self.lrn(x)
+            x = spatial_norm(x, 1e-3) if spatial and net.norm == "2012" else x
+            return x if net.norm_order == "pool-norm" else pool(x)
+
+        # In the nets that round up, 11 pixels at stride 4 cover the image: PyTorch, which rounds down, does the same.
+        x = self.conv(images, "conv1", stride=4, pad=pads[0])
+        x = torch.relu(norm_and_pool(x)) if net.norm == "2012" else norm_and_pool(torch.relu(x))
+        x = norm_and_pool(torch.relu(self.conv(x, "conv2", pad=pads[1], groups=2)), spatial=True)
+        x = torch.relu(self.conv(x, "conv3", pad=pads[2]))
+        x = torch.relu(self.conv(x, "conv4", pad=pads[3], groups=2))
+        x = pool(torch.relu(self.conv(x, "conv5", pad=pads[4], groups=2)))
         x = x.permute(0, 2, 3, 1).flatten(1)
         for layer in ("fc6", "fc7"):
             x = torch.relu(x @ self.both(layer, "W") + self.both(layer, "b"))
@@ -308,22 +330,29 @@ class Twin:
                 w.grad = None
 
 
-@pytest.mark.parametrize("norm", ["paper", "2012"])
-@pytest.mark.parametrize("devices", [["cpu"], ["cpu", "cpu"], ["fake:0", "fake:1"]], ids=" ".join)
-def test_three_training_steps(norm, devices):
+@pytest.mark.parametrize(
+    "name, devices",
+    [
+        *((name, devices) for name in ("paper", "2012") for devices in (["cpu"], ["cpu", "cpu"], ["fake:0", "fake:1"])),
+        *((name, ["cpu"]) for name in [*NETS][2:]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else " ".join(value),
+)
+def test_three_training_steps(name, devices):
     from tinyalex.training.optimizer import Optimizer
 
-    network = alexnet.build(Net(norm=norm, **NET), Init({"default": "he"}, {"default": 0.1}), devices, 0, "float64")
+    net = Net(**NET | NETS[name])
+    network = alexnet.build(net, Init({"default": "he"}, {"default": 0.1}), devices, 0, "float64")
     host = network.devices[0]
 
     def fetched(tensors):
         return {name: device.get(tensor) for name, device, tensor in tensors}
 
-    twin, optimizer = Twin(fetched(network.tensors()), norm), Optimizer(network, MOMENTUM, DECAY)
+    twin, optimizer = Twin(fetched(network.tensors()), net), Optimizer(network, MOMENTUM, DECAY)
     before = fetched(network.tensors())
     for number in range(3):
-        images, labels = noise(6, 67, 67, 3, purpose=f"images {number}"), np.array([1, 9, 3, 3, 0, 5]) + number
-        labels, step = labels % 10, Step(7, number)
+        images = noise(6, net.input, net.input, 3, purpose=f"images {number}")
+        labels, step = (np.array([1, 9, 3, 3, 0, 5]) + number) % 10, Step(7, number)
         expected = twin.logits(torch.tensor(channels_first(images)), step)
         its_loss = F.cross_entropy(expected, torch.tensor(labels))
         its_loss.backward()

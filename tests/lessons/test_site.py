@@ -59,3 +59,31 @@ def test_the_reference_shows_forward_and_backward_of_the_layers(tmp_path):
     for layer in ("convolution.Conv2d", "linear.Linear", "pooling.MaxPool", "normalization.LRN", "dropout.Dropout"):
         described = text.split(f"class tinyalex.layers.{layer}(")[1].split("\nclass ")[0]
         assert re.search(r"^ +forward\(", described, re.M) and re.search(r"^ +backward\(", described, re.M), layer
+
+
+def test_formulas_are_mathml_and_answers_open_on_a_click(tmp_path):
+    pytest.importorskip("sphinx")
+    (tmp_path / "index.rst").write_text(
+        "Page\n====\n\n- Is :math:`x^2` positive?\n\n  .. answer::\n\n     Unless x = 0.\n\n"
+        ".. math::\n\n   a = b \\\\\n   \\frac{a}{b} = 1\n"
+    )
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "-C", "-D", "extensions=pages"]
+    command += ["-D", "html_math_renderer=mathml", "-D", "html_theme=basic", str(tmp_path), str(tmp_path / "out")]
+    done = subprocess.run(command, env=os.environ | {"PYTHONPATH": str(SITE)}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert re.search(r"<details><summary>Answer</summary>.*Unless x = 0\..*</details>", page, re.S)
+    assert page.count("<math") == 3 and page.count('display="block"') == 2 and "<mfrac>" in page
+    assert not re.search(r"<script[^>]+src=\"https?:", page)
+
+
+def test_every_formula_of_the_lessons_can_be_written_as_mathml():
+    mathml = pytest.importorskip("docutils.utils.math.latex2mathml")
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "lessons").glob("[0-9][0-9]_*.py")]
+    blocks = [block for text in texts for block in re.findall(r"^# \.\. math::\n#\n((?:#    .*\n)+)", text, re.M)]
+    lines = [line for block in blocks for line in re.sub(r"^#", "", block, flags=re.M).split("\\\\\n")]
+    assert len(blocks) >= 5 and len(lines) >= 18
+    for line in lines:
+        assert "<math" in mathml.tex2mathml(line.strip(), as_block=True), line
+    with pytest.raises(mathml.MathError):
+        mathml.tex2mathml(r"\unknown{a}")

@@ -1,6 +1,7 @@
 """The nets: their sizes are the paper's, and one device, two devices and two fake devices compute the same."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -128,6 +129,43 @@ def test_normalization_constants():
         assert all(abs(n.alpha - alpha) < 1e-19 for n in layers)
 
 
+def test_order_of_norm_and_pool():
+    def order(**switches):
+        network = alexnet.describe(Net(**SMALL, **switches))
+        return [layer.name for _, layer in network.layers()][:8]
+
+    assert order(norm_order="pool-norm")[:4] == ["conv1a conv1b", "relu1", "pool1", "norm1"]
+    assert order(norm_order="pool-norm")[4:] == ["conv2a conv2b", "relu2", "pool2", "norm2"]
+    assert order(norm_order="pool-norm", norm="2012")[:4] == ["conv1a conv1b", "pool1", "norm1", "relu1"]
+    assert order(norm_order="pool-norm", norm="none") == order(norm="none")
+
+
+def test_padding_and_rounding_down_are_those_of_torchvisions_net():
+    net = Net(columns=1, maps=(64, 192, 384, 256, 256), pads=(2, 2, 1, 1, 1), norm="none", talk=(),
+              conv_rounding="floor", pool_rounding="floor")  # fmt: skip
+    network = alexnet.describe(net)
+    assert sum(parameter.size for parameter in network.parameters()) == 61_100_840
+    sides = [layer.output_shape(shape)[0] for layer, shape in in_order(network) if layer.name in ("conv1", "pool1")]
+    assert sides == [55, 27]
+    without = alexnet.describe(replace(net, pads=(), conv_rounding="floor"))
+    assert without.stages[0].columns[0][0].output_shape((224, 224, 3)) == (54, 54, 64)
+
+
+def in_order(network):
+    shape = network.input_shape
+    for _, layer in network.layers():
+        yield layer, shape
+        shape = layer.output_shape(shape)
+
+
+def test_bytes_that_cross_before_a_norm_over_both_columns():
+    predicted = crossing(alexnet.describe(Net(norm_window="all"), devices=2))
+    ways = [("forward", 0, 1), ("forward", 1, 0), ("backward", 0, 1), ("backward", 1, 0)]
+    assert predicted["norm1"] == Counter(dict.fromkeys(ways, 4 * 55 * 55 * 48))
+    assert predicted["norm2"] == Counter(dict.fromkeys(ways, 4 * 27 * 27 * 128))
+    assert "norm1" not in crossing(alexnet.describe(Net(norm_window="all")))
+
+
 def test_one_column_is_another_net():
     network = alexnet.describe(Net(columns=1))
     assert parts(network)["conv2/W"] == (5, 5, 96, 256) and parts(network).keys() & {"conv2a/W"} == set()
@@ -214,6 +252,23 @@ SWITCHES = {
     "bottleneck without an exchange": {"bottleneck": 6},
     "larger, ceil everywhere": {"input": 94},
     "no dropout": {"dropout": 0.0},
+    "windows over both columns": {"norm_window": "all"},
+    "windows over both columns, 2012": {"norm_window": "all", "norm": "2012"},
+    "pool before norm": {"norm_order": "pool-norm"},
+    "pool before norm, 2012": {"norm_order": "pool-norm", "norm": "2012"},
+    "CaffeNet": {
+        "norm_order": "pool-norm",
+        "norm_window": "all",
+        "norm_k": 1.0,
+        "norm_alpha": 0.01,
+        "conv_rounding": "floor",
+        "input": 70,
+    },
+    "window of 4": {"norm_window": "all", "norm_size": 4, "norm_alpha": 0.5, "norm_beta": 0.5},
+    "each pool by itself": {"pool_rounding": ("floor", "ceil", "floor"), "input": 99},
+    "rounded down": {"conv_rounding": "floor", "pool_rounding": "floor", "input": 96},
+    "padding": {"pads": (2, 2, 1, 1, 1), "pool_rounding": "floor", "input": 63, "norm": "none"},
+    "less padding": {"pads": (0, 1, 0, 1, 0), "input": 147},
 }
 
 
@@ -314,6 +369,20 @@ def test_the_cifar_net_has_one_column():
         ("cifar10-13pct", "net.bottleneck=8", "net.bottleneck: 8 is not valid for a cifar10-local net; use 0"),
         ("cifar10-13pct", "learning.layer_weight_decay={ local5 = 0.1 }",
          'local5: no such layer for learning.layer_weight_decay; did you mean "local3"?'),
+        ("original", "net.pads=[2, 2]",
+         "net.pads: 2 numbers for 5 of net.kernels; give as many, or [] for the usual ones"),
+        ("original", "net.pads=[0, 2, 3, 1, 1]",
+         "net.pads: 3 for conv3, whose kernel has 3 pixels a side; give fewer"),
+        ("cifar10-relu", "net.pads=[2, 2, 2]", "net.pads: (2, 2, 2) is not valid for a cifar10 net; use []"),
+        ("cifar10-11pct", "net.norm_alpha=0.1",
+         "net.norm_alpha: 0.1 is not valid for a cifar10-local net; use 0.0001"),
+        ("cifar10-relu", "net.conv_rounding=floor",
+         "net.conv_rounding: floor is not valid for a cifar10 net; use ceil"),
+        ("original", "net.pool_rounding=up",
+         "net.pool_rounding: 'up' is not valid; give 'ceil' or 'floor', or a list of them"),
+        ("original", "net.pool_rounding=ceil,floor",
+         "net.pool_rounding: a list of 2 words; give one for each of the 3 pools"),
+        ("original", "net.norm_k=0", "net.norm_k: 0 is not valid; give a number above 0"),
     ],
 )  # fmt: skip
 def test_invalid_settings_are_refused(recipe_name, override, line):

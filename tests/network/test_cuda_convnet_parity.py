@@ -26,6 +26,13 @@ NEURONS = {
 }  # fmt: skip
 
 
+def neuron(name):
+    if name.startswith("tanh["):
+        a, b = map(float, name[5:-1].split(","))
+        return lambda x: a * torch.tanh(b * x)
+    return NEURONS[name]
+
+
 def over_windows(x, size, stride=1, before=0, fill=0.0, reduce=torch.sum):
     """Reduce windows of size x size, as many as are needed to read every pixel."""
     side = x.shape[2]
@@ -106,8 +113,12 @@ def blurred(settings, x):
     return F.conv2d(x, line[:, :, None], padding=(0, half), groups=c)
 
 
-def logits(description, images, parameters, channels):
-    """Interpret a description."""
+def kept(layer, x):
+    return layer.settings["keep"] * x
+
+
+def logits(description, images, parameters, channels, dropout=kept):
+    """Interpret a description; ``dropout(layer, x)`` is that of the test, or of a training step."""
     values = {}
     for layer in description.layers.values():
         xs = [values[name] for name in layer.inputs if name in values]
@@ -121,12 +132,13 @@ def logits(description, images, parameters, channels):
             "fc": lambda layer=layer, xs=xs: weighted(layer, xs, parameters, channels),
             "local": lambda layer=layer, xs=xs: local(layer, xs[0], parameters),
             "pool": lambda layer=layer, xs=xs: pooled(layer.settings, xs[0]),
-            "hs": lambda layer=layer, xs=xs: layer.settings["keep"] * xs[0],
+            "hs": lambda layer=layer, xs=xs: dropout(layer, xs[0]),
+            "eltsum": lambda layer=layer, xs=xs: sum(a * x for a, x in zip(layer.settings["coeffs"], xs, strict=True)),
             "concat": lambda layer=layer, xs=xs: torch.cat(xs, dim=1),
             "blur": lambda layer=layer, xs=xs: blurred(layer.settings, xs[0]),
             "nailbed": lambda layer=layer, xs=xs: xs[0][:, :, :: layer.settings["stride"], :: layer.settings["stride"]],
         }.get(layer.type, lambda layer=layer, xs=xs: normed(layer, xs[0]))()
-        values[layer.name] = NEURONS[layer.neuron](y)
+        values[layer.name] = neuron(layer.neuron)(y)
 
 
 def compare(made):

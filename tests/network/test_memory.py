@@ -1,7 +1,19 @@
 """Estimates of the memory that training takes, and the memory that the host has."""
 
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.support.small_runs import quiet, small, stripes
+from tinyalex.cli import main
+from tinyalex.datasets import shapes
+from tinyalex.errors import DeviceError
 from tinyalex.network import alexnet, memory
 from tinyalex.recipes import recipe
+from tinyalex.runs.train import train
 
 GIB = 2**30
 
@@ -41,18 +53,117 @@ def test_memory_of_the_machine(monkeypatch):
     assert memory.machine() == (4096 * 4096, None)
 
 
-def test_a_batch_that_may_not_fit_is_reported_with_one_that_fits(monkeypatch):
-    net, machine = alexnet.describe(recipe.load("paper").net), [2 * GIB, GIB]
-    monkeypatch.setattr(memory, "host", lambda: tuple(machine))
-    line = memory.warning(net, 128)
-    batch = int(line.rpartition("learning.batch=")[2])
-    assert sum(memory.needed(net, batch)) <= GIB < sum(memory.needed(net, batch + 1))
-    assert memory.warning(net, batch) is None and "but 1.0 of 2.0 GiB are free" in line
-    monkeypatch.setattr(memory.container, "memory", lambda: (2 * GIB, GIB))
-    assert "but 1.0 of 2.0 GiB, the limit of this container, are free" in memory.warning(net, 128)
-    machine[1] = GIB // 2  # less than the weights with their gradients and momenta
-    assert memory.warning(net, 1).endswith("use a smaller net")
+@pytest.fixture
+def machine(monkeypatch):
+    """A list of the machine's bytes of memory and of the free ones, without swap."""
+    sizes = [4 * GIB, 4 * GIB]
+    monkeypatch.setattr(memory, "host", lambda: tuple(sizes))
+    monkeypatch.setattr(memory, "swap", lambda: 0)
+    monkeypatch.setattr(memory.container, "memory", lambda: (None, None))
+    return sizes
+
+
+@pytest.fixture(scope="module")
+def net():
+    return alexnet.describe(recipe.load("shapes", ["net.classes=12"]).net)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_a_batch_that_does_not_fit_is_refused_with_one_that_does(net, machine, fast):
+    with pytest.raises(DeviceError, match="batches of 100,000 images take about .* but 4.0 of 4.0 GiB are free; ") as e:
+        memory.check(net, 100_000, fast=fast)
+    batch = int(str(e.value).rpartition("use --set learning.batch=")[2])
+    assert memory.on_host(net, batch, fast)[1] <= 4 * GIB < memory.on_host(net, 2 * batch, fast)[1]
+    assert memory.check(net, batch, fast=fast) is None and memory.fits(net, batch, fast) == batch
+
+
+def test_a_batch_that_may_not_fit_is_warned_of(net, machine, monkeypatch):
+    least, most = memory.on_host(net, 4096)
+    machine[1] = (least + most) // 2
+    line = memory.check(net, 4096, "--batch ")
+    assert "if the system ends the command, use --batch " in line
+    machine[1] = most
+    assert memory.check(net, 4096) is None
+    machine[1] = least - 1
+    with pytest.raises(DeviceError):
+        memory.check(net, 4096)
+    monkeypatch.setattr(memory, "swap", lambda: 1)  # slow, but possible
+    assert memory.check(net, 4096)
+
+
+def test_memory_that_is_too_little_or_unknown(net, machine, monkeypatch):
+    machine[1] = GIB // 1000  # less than the weights with their gradients and momenta
+    with pytest.raises(DeviceError, match="use a smaller net"):
+        memory.check(net, 1)
+    monkeypatch.setattr(memory.container, "memory", lambda: (4 * GIB, GIB))
+    with pytest.raises(DeviceError, match="of 4.0 GiB, the limit of this container, are free"):
+        memory.check(net, 4096)
     machine[:] = GIB, None  # not Linux
-    assert "but 1.0 of 1.0 GiB" in memory.warning(net, 128)
+    with pytest.raises(DeviceError, match="but 1.0 of 1.0 GiB"):
+        memory.check(net, 8192)
     machine[:] = None, None
-    assert memory.warning(net, 128) is None
+    assert memory.check(net, 10**6) is None and memory.fits(net, 10**6) == 10**6
+
+
+PEAK = """
+import os
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+import numpy as np
+from tinyalex.network import alexnet, memory
+from tinyalex.randomness import Step
+from tinyalex.recipes import recipe
+made = recipe.load("shapes", ["net.classes=12"])
+def peak():
+    return next(1024 * int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmHWM"))
+net, before = alexnet.build(made.net, made.init), peak()
+images, labels = np.ones((512, 56, 56, 3), "float32"), np.zeros(512, int)
+with net.step():
+    net.loss_and_backward(images, labels, step=Step(0, 0))
+least, most = memory.on_host(alexnet.describe(made.net, made.init), len(images))
+print(least, peak() - before + memory.AHEAD * images.nbytes, most)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_estimate_is_near_what_a_step_takes():
+    environment = os.environ | {"TINYALEX_THREADS": "2"}
+    words = [sys.executable, "-c", PEAK]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
+    least, measured, most = map(int, done.stdout.split())
+    assert least <= measured <= most
+
+
+def test_commands_refuse_a_batch_before_they_begin(machine, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(shapes, "load", lambda *_: stripes())
+    monkeypatch.setattr(memory, "needed", lambda *_: [100 * GIB])  # so that the quick bound does not decide
+    monkeypatch.setattr(memory, "on_host", lambda net, batch, fast: (int(0.8 * batch * GIB), batch * GIB))
+    words = [
+        "--set",
+        "learning.batch=50",
+        "--set",
+        "net.input=24",
+        "net.kernels=3,3,3,3,3",
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    assert main(["train", *words]) == 8
+    error = capsys.readouterr().err
+    assert "batches of 50 images take about 45.0 GiB, but 4.0 of 4.0 GiB are free; use --set learning.batch=" in error
+    assert not list(tmp_path.rglob("checkpoint*"))
+    assert main(["bench", "shapes", "--batch", "50"]) == 8
+    assert re.search("use --batch [34]\n", capsys.readouterr().err)
+
+
+def test_evaluate_and_predict_compute_fewer_images_at_a_time(machine, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(shapes, "load", lambda *_: stripes())
+    made = small("data.set=shapes", epochs=1)
+    train(recipe.with_classes(made, 2), stripes(), tmp_path, show=quiet)
+    assert main(["evaluate", str(tmp_path)]) == 0
+    whole = capsys.readouterr()
+    assert whole.err == ""
+    monkeypatch.setattr(memory, "needed", lambda *_: [100 * GIB])
+    monkeypatch.setattr(memory, "on_host", lambda net, batch, fast: (batch * GIB, batch * GIB))
+    assert main(["evaluate", str(tmp_path)]) == 0
+    parts = capsys.readouterr()
+    assert "memory: not enough is free for 16 images at a time; 4 at a time are computed" in parts.err
+    assert parts.out == whole.out

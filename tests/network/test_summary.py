@@ -77,6 +77,25 @@ def test_other_nets_are_not_compared_with_the_paper():
     assert "column b" not in summary.text(*described("cifar10-relu"))
 
 
+@pytest.mark.parametrize("overrides, line", [
+    (["net.norm_window=all", "net.norm_k=1", "net.norm_alpha=2e-5", "net.norm_order=pool-norm"],
+     "normalization over 5 maps, k 1, alpha 2e-05, beta 0.75; its windows cross the columns; pool before norm"),
+    (["net.norm_window=all"], "the windows of normalization cross the columns"),
+    (["net.pads=[2, 2, 1, 1, 1]", "net.conv_rounding=floor"],
+     "padding 2, 2, 1, 1, 1; convolutions rounded down, pools up"),
+    (["net.norm=none", "net.norm_k=1", "net.norm_window=all"], ""),
+    (["net.pads=[0, 2, 1, 1, 1]"], ""),  # what it has without them
+    ([], ""),
+])  # fmt: skip
+def test_switches_are_shown(overrides, line):
+    assert summary.text(*described("paper", overrides=overrides)).splitlines()[1] == line
+
+
+def test_sizes_of_another_geometry_are_not_compared_with_the_papers():
+    assert "slip" in summary.text(*described(overrides=["net.norm_window=all"]))
+    assert "slip" not in summary.text(*described(overrides=["net.conv_rounding=floor"]))
+
+
 def test_both_input_sizes_give_55():
     for size in (224, 227):
         _, network = described(overrides=[f"net.input={size}"])

@@ -1,9 +1,8 @@
-"""The job of one worker, the plan, records, and progress output; all in this process."""
+"""The job of one worker, the plan, and records; all in this process."""
 
 import errno
 import io
 import os
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +14,7 @@ from tinyalex.datasets import picture
 from tinyalex.datasets.index.entries import Entry, Index
 from tinyalex.datasets.shards import shards
 from tinyalex.errors import DataError, DeviceError, StorageError, UsageError
-from tinyalex.prepare import complete, plan, progress, records, shard
+from tinyalex.prepare import complete, plan, records, shard
 from tinyalex.prepare.sheet import choose
 
 
@@ -264,32 +263,7 @@ def test_invalid_max_bad(text):
         complete.allowed(text, 10)
 
 
-# Progress lines and the contact sheet.
-
-
-def test_progress_lines_without_a_terminal(monkeypatch, capfd):
-    lines, clock = [], iter([0.0, 5.0, 10.0, 15.0, 25.0])
-    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
-    watched = progress.Progress(100_000, 2000, lines.append)
-    for done in (2500, 3000, 3500, 4500):
-        watched.update(done)
-    watched.close()
-    assert lines == [
-        "3,000 of 100,000 images, 100 a second, 16 min left",
-        "4,500 of 100,000 images, 100 a second, 16 min left",
-    ]
-    assert capfd.readouterr() == ("", "")
-
-
-def test_durations():
-    assert [progress.duration(seconds) for seconds in (0.4, 99, 100, 3000, 3600, 40_000)] == [
-        "0 s",
-        "99 s",
-        "2 min",
-        "50 min",
-        "1 h 00 min",
-        "11 h 07 min",
-    ]
+# The contact sheet.
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
-"""Prints a table of all nets in the authors' configuration files of 2012: which are built, and what the others need.
+"""Prints a table of all nets in the authors' configuration files of 2012: which train, and what the others need.
 
     python -m tests.programs.cuda_convnet cuda-convnet-2012-cfg.tar.xz
 
-The argument is the archive, or a folder in which it was extracted. With ``--gradients`` the gradients of each net that
-is built are checked at a reduced size, along a random direction for each parameter.
+The argument is the archive, or a folder in which it was extracted. A net that is built trains as a recipe of the kind
+that the table names; "cuda-convnet" is a recipe that holds the two files. With ``--gradients`` the gradients of each
+net that is built are checked at a reduced size, along a random direction for each parameter.
 """
 
 import argparse
@@ -13,7 +14,7 @@ from tests.support.cuda_convnet_files import extract, pairs, side
 from tests.support.directional import wrong_gradients
 from tinyalex.errors import UsageError
 from tinyalex.gradcheck.cuda_convnet import batch, small_network
-from tinyalex.network import cuda_convnet
+from tinyalex.network import conversion, cuda_convnet
 from tinyalex.randomness import Step
 from tinyalex.recipes.cuda_convnet import description
 
@@ -30,7 +31,7 @@ def row(name, layer_file, rate_file, gradients=False):
     parameters = sum(parameter.size for parameter in network.parameters())
     gpus = len(made.gpus)
     line = f"{name + '.cfg' + rates:64} built: {parameters:>11,} parameters, {gpus} GPU{'s' * (gpus > 1)}, "
-    line += f"{network.classes:,} classes"
+    line += f"{network.classes:,} classes, trains as {conversion.of_files(made, side(name)).net.kind}"
     if gradients:
         small = small_network(made)
         wrong = wrong_gradients(small, *batch(small), Step(seed=3, number=5))

@@ -1,14 +1,15 @@
-"""Mutated images, label tables, tars, checkpoints, weights, recipes and manifests, for the commands that read them.
+"""Mutated images, label tables, tars, checkpoints, weights, recipes, manifests and other libraries' files of weights.
 
     python -m tests.programs.fuzz 10000
 
-For every input the commands must end with a documented exit code and one line for each error: no crash, no hang, no
-code executed, nothing written elsewhere, less than 1 GB of memory. Input number n is a function of ``--seed`` and n:
-``--first n 1`` repeats it alone. The exit code is 1 if the commands failed on one input.
+Each is given to the commands that read it. For every input they must end with a documented exit code and one line for
+each error: no crash, no hang, no code executed, nothing written elsewhere, less than 1 GB of memory. Input number n is
+a function of ``--seed`` and n: ``--first n 1`` repeats it alone. The exit code is 1 if they failed on one input.
 """
 
 import argparse
 import contextlib
+import importlib.util
 import io
 import json
 import pickle
@@ -98,7 +99,31 @@ def samples(root):
     ):
         with contextlib.redirect_stdout(io.StringIO()):
             assert main(list(map(str, command))) == 0
+    elsewhere(root / "elsewhere")
     (root / "good.safetensors").write_bytes(max((root / "run").glob("checkpoint-*")).read_bytes())
+
+
+def elsewhere(folder):
+    """Write files that `tinyalex import` reads, as far as the libraries that write them are installed."""
+    from tests.support import caffe_files, torch_nets
+    from tinyalex.cli import main
+
+    folder.mkdir()
+    described = caffe_files.layers(**caffe_files.SMALL)
+    (folder / "net.caffemodel").write_bytes(caffe_files.caffemodel(described, caffe_files.weights(described, 99)))
+    small = {"maps": (2, 2, 2, 2, 2), "hidden": 2, "classes": 2}
+    if importlib.util.find_spec("onnx"):
+        from tests.support import onnx_nets
+
+        (folder / "net.onnx").write_bytes(onnx_nets.alexnet(producer="pytorch", **small)[0].SerializeToString())
+        with contextlib.redirect_stdout(io.StringIO()):
+            assert main(["export", str(folder.parent / "run"), str(folder / "ours.onnx")]) == 0
+    if importlib.util.find_spec("torch"):
+        import torch
+
+        state = torch_nets.small_alexnet(torch, **small).state_dict()
+        for name, archive in (("net.pth", True), ("older.pth", False)):
+            torch.save(state, folder / name, _use_new_zipfile_serialization=archive)
 
 
 def scrambled(rng, content, other=b""):
@@ -196,6 +221,11 @@ def mutant(rng, root, kind, folder):
             return ["train", str(root / "good.toml"), "--data", str(root / "data"), "--out", str(folder)]
         given = str(path if rng.random() < 0.5 else folder)
         return ["evaluate", given] if command == "evaluate" else ["predict", str(root / "good.jpg"), "--run", given]
+    if kind == "elsewhere":
+        files = sorted((root / "elsewhere").iterdir())
+        path, other = (files[int(rng.integers(len(files)))] for _ in range(2))
+        (folder / path.name).write_bytes(scrambled(rng, path.read_bytes(), other.read_bytes()))
+        return ["import", str(folder / path.name), str(folder / "out.safetensors")]
     if kind == "recipe":
         text, path = (root / "good.toml").read_text(), folder / "mutant.toml"
         raw = scrambled(rng, text.encode()) if rng.random() < 0.4 else reworded(rng, text).encode("utf-8", "replace")
@@ -231,7 +261,7 @@ def _resealed_manifest(rng, content):
     return manifest._text(fields).encode()
 
 
-KINDS = ("image", "tar", "checkpoint", "weights", "recipe", "manifest", "table")
+KINDS = ("image", "tar", "checkpoint", "weights", "recipe", "manifest", "table", "elsewhere")
 
 
 def child(root, first, count, seed):

@@ -1,23 +1,26 @@
 """Run all checks that need a GPU: `python -m tests.programs.on_gpu FOLDER [--only STEP ...] [--data PREPARED]`.
 
-The steps run one after the other, each with a log in the folder: the tests on cuda:0; layers and whole steps compared
-with NumPy; compute-sanitizer over the layers' kernels; `tinyalex bench` beside PyTorch; the rehearsal of the full run;
-and with a prepared set, some epochs of the full-size net on it in two columns. At the end a line is printed for each
-step; the exit code is 1 if one failed.
+The steps run one after the other, each with a log in the folder and a limit of its time: the tests on cuda:0; layers
+and whole steps compared with NumPy; compute-sanitizer over the layers' kernels; `tinyalex bench` beside PyTorch; the
+rehearsal of the full run; and with a prepared set, some epochs of the full-size net on it in two columns. After each
+step a line is printed, and summary.txt and the archive FOLDER.tar.gz have all that was done; the exit code is 1 if a
+step failed.
 """
 
 import argparse
 import importlib.util
-import os
 import shutil
-import subprocess
 import sys
-import time
 from pathlib import Path
+
+from tests.support import script
 
 PYTHON = [sys.executable, "-X", "faulthandler"]
 # Allocate every array separately, so that the sanitizer sees where it ends.
 WITHOUT_A_POOL = "import sys, cupy, pytest; cupy.cuda.set_allocator(None); sys.exit(pytest.main(sys.argv[1:]))"
+
+
+LIMITS = {"machine": 60, "tests": 240, "parity": 120, "sanitizer": 180, "bench": 400, "rehearsal": 300, "training": 400}
 
 
 def steps(folder, data, epochs):
@@ -58,27 +61,9 @@ def main():
     unknown = set(options.only or ()) - set(chosen)
     if unknown:
         parser.error(f"no such step: {', '.join(sorted(unknown))}; there are {', '.join(chosen)}")
-    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
-    lines, failed = [], 0
-    for name, command in chosen.items():
-        if options.only and name not in options.only:
-            continue
-        if isinstance(command, str):
-            lines.append(f"{name:10} left out: {command}")
-            continue
-        started, log = time.monotonic(), options.folder / f"{name}.txt"
-        with log.open("w", encoding="utf-8") as file:
-            code = subprocess.run(
-                command, stdout=file, stderr=subprocess.STDOUT, env=environment, check=False
-            ).returncode
-        failed += code != 0
-        lines.append(
-            f"{name:10} {'passed' if not code else f'FAILED, {code}':10} {time.monotonic() - started:5.0f} s  {log}"
-        )
-        print(lines[-1], flush=True)
-    print("\n" + "\n".join(lines))
-    (options.folder / "summary.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return min(failed, 1)
+    kept = {name: step for name, step in chosen.items() if not options.only or name in options.only}
+    timed = {name: step if isinstance(step, str) else (step, LIMITS[name]) for name, step in kept.items()}
+    return min(script.run(timed, options.folder), 1)
 
 
 if __name__ == "__main__":

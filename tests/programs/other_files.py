@@ -20,6 +20,7 @@ from pathlib import Path
 from PIL import Image
 
 from tests.programs import kill_train
+from tests.support import caffe_files
 from tinyalex import cli
 from tinyalex.commands.options import user_path
 
@@ -27,8 +28,10 @@ NAMES = [  # what any command writes somewhere, and what people have in their fo
     *("recipe.toml", "log.jsonl", ".lock", "checkpoint-00000003.part", "log.jsonl.part", "recipe.toml.part"),
     *("checkpoint-00000003.safetensors", "checkpoint-best.safetensors", ".curves.png.0123456789abcdef.part"),
     *("curves.png", "kernels.png", "panel.png", "architecture.png", "neighbours.png", "codes.png", "race.png"),
+    *("report.html", "occlusion.png", "saliency.png", "patches.png", "image-explained.png", "page.html"),
     *("settings.json", "result.json", "result.png", "diverged.txt", "bench.json", "bench.md", "bench.png"),
     *("manifest.json", "mean.f32", "skipped.tsv", "contact_sheet.png", "train-00000.shard", "test-00000.shard"),
+    "test_images.json",
     *("film.mkv.part", "Unconfirmed 1.crdownload", "x.tar.part", "shapes.png", "work/thesis.tex", "work/plan.json"),
     *("work/new/notes.txt", "work/train-00000.record", "norm/settings.json", "norm/result.json"),
     *("1-four-fifths/recipe.toml", "1-four-fifths/curves.png", "photo.png", "weights.safetensors"),
@@ -40,6 +43,8 @@ def prepare(root):
     kill_train.prepare(root)
     Image.new("RGB", (24, 20), "red").save(root / "image.png")
     write_pair(root / "layers-toy.cfg", root / "layer-params-toy.cfg")
+    net = caffe_files.layers(**caffe_files.SMALL)
+    (root / "net.caffemodel").write_bytes(caffe_files.caffemodel(net, caffe_files.weights(net, 99)))
     for name, place in (("train", "run"), ("prepare", "set")):
         assert run(command(root, root, name, {"--out": str(root / place), "out": str(root / place)}))[0] == 0
 
@@ -81,6 +86,7 @@ def command(root, scratch, name, values, extra=()):
     usual = {
         "prepare": {"sources": data, "out": f"{scratch}/set", "--size": "8", "--workers": "1"},
         "verify": {"data": str(root / "set")},
+        "import": {"source": str(root / "net.caffemodel"), "out": f"{scratch}/net.safetensors"},
         "convert": {
             "layers": str(root / "layers-toy.cfg"),
             "rates": str(root / "layer-params-toy.cfg"),
@@ -89,6 +95,8 @@ def command(root, scratch, name, values, extra=()):
         "train": {"recipe": str(root / "killed.toml"), "--data": data, "--epochs": "1", "--out": f"{scratch}/run"},
         "evaluate": {"runs": run, "--data": data},
         "predict": {"images": str(root / "image.png"), "--run": run, "--picture": f"{scratch}/photo.png"},
+        "report": {"runs": run, "--data": data, "--out": f"{scratch}/page.html"},
+        "explain": {"image": str(root / "image.png"), "--run": run, "--out": f"{scratch}/photo.png"},
         "summary": {"recipe": "shapes"},
         "gradcheck": {"what": "relu"},
         "figures": {"runs": run, "--only": "curves", "--out": f"{scratch}/figures"},
@@ -104,6 +112,8 @@ def command(root, scratch, name, values, extra=()):
         "export": {"run": run, "file": f"{scratch}/weights.safetensors"},
         "bench": {"recipe": "cifar10-relu", "--batch": "2", "--rounds": "1", "--least": "0", "--contenders": "im2col"},
         "doctor": {},
+        "claims": {},
+        "advise": {"data": data},
     }[name]
     known = {label(action) for action in cli._parsers()[1][name]._actions}
     chosen = usual | {key: value for key, value in values.items() if key in known}

@@ -34,6 +34,7 @@ FAULTS = {
     "T16 out of GPU memory": "runs/test_faults::test_t16_b6_gpu_errors_are_reported_in_one_line",
     "T17 a clock that jumps": "runs/test_resume::test_t17_clock_that_jumps_changes_nothing",
     "T18 log cannot be written": "runs/test_damage::test_t18_log_records_that_cannot_be_written_are_written_later",
+    "T18 report cannot be written": "report/test_report::test_failing_to_write_the_page_ends_no_run",
     "T18 pipe closed": "runs/test_faults::test_t18_closed_pipe_does_not_end_training",
     "T18 terminal closed": "runs/test_damage::test_t18_closed_terminal_does_not_end_a_run",
     "T19 values out of range": "runs/test_faults::test_t19_t20_t21_invalid_values_are_refused",

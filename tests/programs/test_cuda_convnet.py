@@ -15,8 +15,10 @@ def test_table_says_what_is_built_with_which_rates_and_what_is_missing(cuda_conv
             shutil.copy(path, tmp_path / "layers")
     assert program.main([str(tmp_path)]) == 2
     half, four, rand, end = capsys.readouterr().out.splitlines()
-    assert " ".join(half.split()) == "layers/layers-145-half.cfg built: 59,798,312 parameters, 1 GPU, 1,000 classes"
+    counts = "59,798,312 parameters, 1 GPU, 1,000 classes"
+    assert " ".join(half.split()) == f"layers/layers-145-half.cfg built: {counts}, trains as alexnet"
     assert four.startswith("layers/layers-153-4gpu.cfg with layer-params-170-4gpu.cfg ") and "4 GPUs" in four
+    assert four.endswith(", trains as cuda-convnet")
     assert rand.endswith(
         "not built: layers-178.cfg, line 121: pool=rand of [pool2a]; layers-178.cfg, line 129: pool=rand of [pool2b]"
     )

@@ -18,6 +18,27 @@ def test_resolved_recipe_reads_back_equal(name, overrides):
     assert recipe.parse(recipe.to_toml(original)) == original
 
 
+def test_switches_of_nets_made_elsewhere_read_back_equal():
+    overrides = ["net.pads=[2, 2, 1, 1, 1]", "net.conv_rounding=floor", "net.pool_rounding=floor", "net.norm_size=3"]
+    overrides += ["net.norm_k=1", "net.norm_alpha=2e-5", "net.norm_beta=.5", "net.norm_window=all"]
+    made = recipe.load("paper", [*overrides, "net.norm_order=pool-norm"])
+    assert recipe.parse(recipe.to_toml(made)) == made
+    before = recipe.load("paper").net
+    keys = [key.name for key in fields(recipe.Net) if getattr(made.net, key.name) != getattr(before, key.name)]
+    assert keys == [key for key in SWITCHES if key in keys] == [*SWITCHES]
+
+
+SWITCHES = ("pads", "conv_rounding", "pool_rounding", "norm_size", "norm_k", "norm_alpha", "norm_beta")
+SWITCHES += ("norm_window", "norm_order")
+
+
+@pytest.mark.parametrize("name", recipe.names())
+def test_recipes_of_earlier_versions_have_the_usual_switches(name):
+    text = "\n".join(line for line in recipe.to_toml(recipe.load(name)).splitlines()
+                     if line.split(" = ")[0] not in SWITCHES)  # fmt: skip
+    assert recipe.parse(text) == recipe.load(name)
+
+
 def test_every_key_has_a_rule_and_every_rule_a_key():
     parts = (recipe.Net, recipe.Init, recipe.Data, recipe.Learning, recipe.Phase)
     keys = {f"{part.section}.{each.name}" for part in parts for each in fields(part)}
@@ -332,7 +353,7 @@ def test_text_stays_text(text):
     ("learning.rate=", "no value; write --set learning.rate=value"),
     ("momentum=.5", 'did you mean "learning.momentum"'),
     ("lerning.rate=1", 'did you mean "learning.rate"'),
-    ("learning.xyz=1", "give one of learning.batch, learning.epochs,"),
+    ("learning.xyz=1", "give one of learning.batch, learning.parts,"),
     ("xyz=1", "give a key of net, init, data or learning, such as learning.rate"),
 ])  # fmt: skip
 def test_what_cannot_be_read_is_answered_with_what_to_type(override, message):
@@ -364,7 +385,9 @@ def test_files_in_another_encoding_are_named(tmp_path, content, message):
 
 def test_a_folder_given_as_recipe_is_answered_with_the_option_that_takes_it(tmp_path):
     (tmp_path / "my run").mkdir()
-    with pytest.raises(UsageError, match="is a folder, not a recipe; to use its images, add --data '.*/my run'"):
+    with pytest.raises(
+        UsageError, match="is a folder, not a recipe; to train on its images: tinyalex train --data '.*/my run'"
+    ):
         recipe.load(tmp_path / "my run")
     (tmp_path / "my run" / "recipe.toml").write_text("")
     with pytest.raises(UsageError, match="for the recipe of a run, give '.*/my run/recipe.toml'"):
@@ -378,3 +401,31 @@ def test_an_error_in_a_file_names_the_file(tmp_path):
     with pytest.raises(UsageError) as caught:
         recipe.load(tmp_path / "mine.toml")
     assert str(caught.value).startswith(f"{tmp_path / 'mine.toml'}: Expected '='")
+
+
+def test_few_images_take_more_epochs_for_the_least_number_of_steps():
+    made = recipe.load("photos-64")
+    batch, steps, epochs = made.learning.batch, made.learning.steps, made.learning.epochs
+    for images in (1, batch, batch + 1, 400):
+        raised = recipe.with_steps(made, images).learning
+        per_epoch = -(-images // batch)
+        assert steps <= raised.epochs * per_epoch < steps + per_epoch
+        assert raised.warmup == pytest.approx(made.learning.warmup * raised.epochs / epochs)
+        assert recipe.with_steps(recipe.with_steps(made, images), images).learning == raised
+    assert recipe.with_steps(made, 100_000) == made
+    phased = recipe.load("original", ["learning.steps=9100"])
+    assert recipe.with_steps(phased, 1280).learning.phases[1].epoch == pytest.approx(250)
+    assert recipe.load("photos-64", ["learning.epochs=3"]).learning.steps is None
+    assert recipe.load("photos-64", ["learning.epochs=3", "learning.steps=9"]).learning.steps == 9
+
+
+@pytest.mark.parametrize("override", ["learning.lr_mult={conv9=1}", "init.anew=[fc9]"])
+def test_layers_that_the_net_lacks_are_named(override):
+    with pytest.raises(UsageError, match="no such layer for"):
+        recipe.load("photos-64", [override])
+
+
+@pytest.mark.parametrize("name", recipe.names())
+def test_crops_fit_into_the_images_that_a_recipe_wants(name):
+    made = recipe.load(name)
+    assert made.net.input <= made.image_size <= 2 * made.net.input

@@ -33,7 +33,7 @@ def with_classes(dataset, *classes):
 
 def started(run, dataset, made=None, devices=("cpu",)):
     fresh, other = (loop.Training(made or small(), dataset, devices, seed=3) for _ in range(2))
-    other.origin = finetune.start_from(other.network, run, other.dataset.classes)
+    other.origin = finetune.start_from(other.network, run, other.dataset.classes, other.recipe.init.anew)
     return host(fresh.network), host(other.network), other
 
 
@@ -159,3 +159,33 @@ def test_a_net_for_more_classes_learns(run, stripes, tmp_path):  # noqa: F811
     dataset = Dataset("halves", list("abcd"), halves(stripes.train), halves(stripes.test))
     result = train(small(epochs=6), dataset, tmp_path, show=quiet, options=ResumeOptions(init_from=run))
     assert result.top1_error < 0.4
+
+
+def test_layers_that_begin_anew_are_frozen_or_slower(run, stripes, tmp_path):  # noqa: F811
+    """`init.anew` names layers that would fit; of those that are copied, one is frozen and the others learn."""
+    made = small("init.anew=[fc7,fc8]", "learning.lr_mult={conv1=0,conv2=0.5}", epochs=1)
+    fresh, now, other = started(run, stripes, made)
+    assert other.origin["anew"] == dict.fromkeys(["fc7a", "fc7b", "fc8"], "init.anew")
+    for name, value in now.items():
+        anew = name.startswith(("fc7", "fc8"))
+        np.testing.assert_array_equal(value, (fresh if anew else final(run))[name], err_msg=name)
+    train(made, stripes, tmp_path, show=quiet, options=ResumeOptions(init_from=run))
+    before, after = final(run), final(tmp_path)
+    for name in now:
+        assert same({name: before[name]}, {name: after[name]}) == name.startswith("conv1"), name
+
+
+def test_net_of_the_run_replaces_that_of_the_recipe(run):
+    made = recipe.load("finetune", ["learning.batch=8"])
+    taken = finetune.like_run(made, run)
+    assert taken.net == replace(small().net, classes=0, dropout=0.5) and taken.data.size == 24
+    assert (taken.init.weights, taken.data.scale) == (small().init.weights, small().data.scale)
+    assert (taken.learning, taken.init.anew, taken.init.like_run) == (made.learning, ("fc8",), False)
+
+
+def test_of_a_net_with_other_layers_those_are_left_out(stripes, tmp_path):  # noqa: F811
+    made = recipe.load("cifar10-relu", ["net.input=20", "net.maps=[3, 3, 3]", "net.classes=0", "learning.epochs=1"])
+    train(replace(made, data=replace(made.data, set="memory")), stripes, tmp_path, show=quiet)
+    taken = finetune.like_run(recipe.load("finetune"), tmp_path)
+    assert taken.net.kind == "cifar10" and taken.net.dropout == 0 and taken.init.anew == ()
+    assert taken.learning.lr_mult == {"conv1": 0.1, "conv2": 0.3}

@@ -95,7 +95,7 @@ def test_interrupted_at_every_step(data, whole, tmp_path, monkeypatch):
 def test_resumed_with_any_number_of_loader_threads(data, whole, tmp_path, monkeypatch, threads):
     interrupted(data, tmp_path, monkeypatch, 9)
     made = loop.training_batches
-    monkeypatch.setattr(loop, "training_batches", lambda *given: made(*given, threads=threads))
+    monkeypatch.setattr(loop, "training_batches", lambda *given, **more: made(*given, threads=threads, **more))
     train(phased(), data, tmp_path, show=quiet)
     assert same(final(whole), final(tmp_path))
 
@@ -105,7 +105,7 @@ def test_stopped_during_a_test(data, whole, tmp_path, monkeypatch, batch):
     """The test ends at once and is repeated later; its result is logged once."""
     calls = []
 
-    def stopping(network, images, mean, recipe, after_batch):
+    def stopping(network, images, mean, recipe, after_batch, **more):
         def next_batch():
             calls.append(1)
             if len(calls) == 3 + batch:  # three batches a test
@@ -317,9 +317,12 @@ def test_b7_fingerprint_has_the_gpu_and_its_settings(monkeypatch):
             nvrtc = types.SimpleNamespace(getVersion=lambda: (13, 5))
 
     monkeypatch.setenv("CUPY_TF32", "1")
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
     found = fingerprint._gpu(CuPy, 1)
     versions = {"CuPy": "14.0", "CUDA": "13000", "cuBLAS": "130077", "NVRTC": "13.5"}
-    assert found == {"cuda:1": "GPU 1", "TF32": "1"} | versions
+    assert found == {"cuda:1": "GPU 1", "TF32": "1", "cuBLAS workspace": ":16:8"} | versions
+    monkeypatch.setattr(Runtime, "getDeviceProperties", lambda index: {"name": "GPU as text"})
+    assert fingerprint._gpu(CuPy, 1)["cuda:1"] == "GPU as text"
 
 
 # Signals.
@@ -371,7 +374,7 @@ def test_t6_stop_request_while_a_finished_run_is_evaluated(data, tmp_path, monke
     train(small(epochs=1), data, tmp_path, show=quiet)
     calls = []
 
-    def stopping(network, images, mean, recipe, after_batch):
+    def stopping(network, images, mean, recipe, after_batch, **more):
         os.kill(os.getpid(), signal.SIGTERM)
         return evaluate(network, images, mean, recipe, after_batch=lambda: (calls.append(1), after_batch()))
 
@@ -535,3 +538,20 @@ def test_missing_disk_space_is_reported_before_the_first_step(data, tmp_path, mo
     with pytest.raises(StorageError, match=r"needs [\d,]+ bytes, but 1,000 are free on that disk; make room"):
         train(small(), data, tmp_path / "run", show=quiet)
     assert not list((tmp_path / "run").glob("checkpoint*"))
+
+
+def test_a_run_with_a_least_number_of_steps_resumes_with_the_same_bits(tmp_path):
+    """Three epochs of six steps make the fifteen that are wanted; the schedule is that of three epochs."""
+    made = small('learning.schedule="cosine"', "learning.lr_mult={conv2=0.5}", epochs=1, steps=15)
+    dataset = stripes()
+    train(made, dataset, tmp_path / "whole", show=quiet)
+    for stop in (1, 2, 9):
+        train(made, dataset, tmp_path / "cut", show=quiet, stop_condition=lambda run, stop=stop: run.epoch >= stop)
+    plain = small('learning.schedule="cosine"', "learning.lr_mult={conv2=0.5}", epochs=3)
+    train(plain, dataset, tmp_path / "plain", show=quiet)
+    assert final(tmp_path / "whole").keys() and checkpoint.newest(tmp_path / "whole").stem.endswith("00000018")
+    assert same(final(tmp_path / "whole"), final(tmp_path / "cut"))
+    assert same(final(tmp_path / "whole"), final(tmp_path / "plain"))
+    slower = small('learning.schedule="cosine"', epochs=3)
+    train(slower, dataset, tmp_path / "all", show=quiet)
+    assert not same(final(tmp_path / "whole"), final(tmp_path / "all"))

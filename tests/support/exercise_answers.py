@@ -19,6 +19,22 @@ def _windows(side, k, s):
     return range((side - k) // s + 1)
 
 
+def im2col(x, k, stride, pad, order=(0, 1, 2), where="constant"):
+    x = np.pad(x, ((pad, pad), (pad, pad), (0, 0)), where)
+    corners = [(i * stride, j * stride) for i in _windows(len(x), k, stride) for j in _windows(x.shape[1], k, stride)]
+    return np.array([x[i : i + k, j : j + k].transpose(order).ravel() for i, j in corners])
+
+
+answer(
+    0,
+    {"im2col": im2col},
+    transposed={"im2col": lambda x, k, stride, pad: im2col(x, k, stride, pad, order=(1, 0, 2))},
+    channels_first={"im2col": lambda x, k, stride, pad: im2col(x, k, stride, pad, order=(2, 0, 1))},
+    not_padded={"im2col": lambda x, k, stride, pad: im2col(x, k, stride, 0)},
+    edge_repeated={"im2col": lambda x, k, stride, pad: im2col(x, k, stride, pad, where="edge")},
+)
+
+
 def col2im(patches, shape, k, stride, add=True, order=(0, 1, 2), step=None):
     x, rows = np.zeros(shape), iter(patches)
     step = step or stride
@@ -353,4 +369,27 @@ answer(
             y + z for y, z in zip(three_outputs(d, g), three_outputs([0 * d[0], d[1], d[2], 0 * d[3]], g), strict=True)
         ]
     },
+)
+
+
+def tree_sum(parts, sequential=False, lonely=True, zero=False):
+    if sequential:
+        present = [part for part in parts if part is not None]
+        return sum(present[1:], present[0]) if present else None
+    while len(parts) > 1:
+        pairs = [(*parts[i : i + 2], None)[:2] for i in range(0, len(parts), 2)]
+        parts = [
+            (b if lonely else None) if a is None else a if b is None else np.float32(a + b)
+            for a, b in pairs
+        ]  # fmt: skip
+    return np.float32(0) if zero and parts[0] is None else parts[0]
+
+
+answer(
+    18,
+    {"tree_sum": tree_sum},
+    one_after_the_other={"tree_sum": lambda parts: tree_sum(parts, sequential=True)},
+    a_lonely_second_part_is_lost={"tree_sum": lambda parts: tree_sum(parts, lonely=False)},
+    none_is_zero={"tree_sum": lambda parts: tree_sum(parts, zero=True)},
+    from_the_end={"tree_sum": lambda parts: tree_sum(parts[::-1])},
 )

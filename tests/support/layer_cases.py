@@ -179,6 +179,7 @@ CASES = {
     "blur wider than the image": _plain(layers.GaussianBlur, "gaussian_blur", (2, 3, 2, 2), deviation=4.0, size=9),
     "subsample": _plain(layers.Subsample, "subsample", (2, 9, 6, 3), stride=4),
     "deal channels": _deal((2, 3, 2, 8), 16),
+    "channel slice": _plain(layers.ChannelSlice, "channel_slice", (2, 3, 2, 7), first=2, count=4),
     "elementwise sum": _plain(layers.ElementwiseSum, "elementwise_sum", (2, 3, 2, 6), coefficients=(1.0, -1.0, 0.5)),
     "sum of convs of one size": _sum_of_convs([(5, 6, 3), (5, 6, 2)], (2, 5, 6, 5), (3, 1), [{"pad": 1}, {}]),
     "sum of convs of two sizes": _sum_of_convs([(9, 9, 3), (5, 5, 2)], (2, 293), (1, 3), [{"stride": 2}, {"pad": 1}]),

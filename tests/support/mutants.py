@@ -169,6 +169,10 @@ PLACES = {
         "deal channels: order of forward used in backward": ("for n, (_, place)", "for n, (place, _)"),
         "deal channels: the first pack only": ("in enumerate(self.packs)", "in enumerate(self.packs[:1])"),
     },
+    "layers.channels:ChannelSlice.backward": {
+        "channel slice: gradient for the first channels": ("[..., self.first : self.first + self.count]",
+                                                           "[..., : self.count]"),
+    },
     "layers.joined:inputs_of": {
         "joined: inputs in the other order": (
             "zip(sizes, accumulate(sizes), strict=True)",
@@ -422,11 +426,18 @@ PLACES = {
         "loss: shift by the batch's maximum": ("z.real.max(axis=1)[:, None]", "z.real.max()"),
         "loss: summed over images": (".sum() / n", ".sum()"),
         "loss: label one off": ("labels[:, None]", "labels[:, None] + 1"),
+        "loss: weighted losses summed without the weights": ("(shares * (xp", "(1 * (xp"),
+    },
+    "layers.loss:SoftmaxLoss._shares": {
+        "loss: weight of the class before": ("self.weights[labels]", "self.weights[labels - 1]"),
+        "loss: weights divided by the number of images": ("weights.sum()", "weights.sum() * 0 + len(z)"),
+        "loss: weights not divided": ("weights / ", "weights / 1 #"),
     },
     "layers.loss:SoftmaxLoss.backward": {
         "loss: gradient summed over images": ("/ max(1, len(right))", ""),
         "loss: gradient averaged over classes": ("max(1, len(right))", "right.size"),
-        "loss: gradient of the wrong sign": ("/ total[:, None] - right)", "/ total[:, None] + right)"),
+        "loss: gradient of the wrong sign": ("/ total[:, None] - right", "/ total[:, None] + right"),
+        "loss: gradient without the class weights": ("difference * shares[:, None]", "difference / len(right)"),
         "loss: gradient of logits, not of probabilities": ("self.device.xp.exp(shifted) / total[:, None]", "shifted"),
     },
     "layers.initialization:first_value": {
@@ -470,7 +481,8 @@ PLACES = {
         "columns: layers run backward in forward order": ("in reversed(column)", "in column"),
     },
     "network.alexnet:alexnet": {
-        "net: conv3 pads nothing": ("kernel // 2 - padding_less", "kernel // 2 - (number == 3 or padding_less)"),
+        "net: conv3 pads nothing": ("pad=net.padding[number - 1]", "pad=net.padding[number - 1] * (number != 3)"),
+        "net: norm before the pool where it should be after": ('"pool-norm"', '"pool, norm"'),
     },
     "network.cifar10:cifar10_local": {
         "net: footnote 3's normalization with the paper's k": ("k=1.0, alpha=1e-3", "alpha=1e-3"),
@@ -492,7 +504,9 @@ PLACES = {
         ),
     },
     "network.layout:NetBuilder.norm": {
-        "net: LRN crosses the columns": ("groups=self.columns_per_device", "groups=1"),
+        "net: LRN crosses the columns": ("1 if across else self.columns_per_device", "1"),
+        "net: LRN stops at the column where it should cross": ("1 if across else ", ""),
+        "net: both columns keep column a's maps after LRN": ("column * own[column][-1]", "0"),
         "net: LRN of the paper in the 2012 net": ("average=average", "average=average and self.columns_per_device > 1"),
     },
     "network.layout:NetBuilder.dropout": {
@@ -533,7 +547,7 @@ PLACES = {
         "update: momentum has the wrong sign": ("v *= momentum", "v *= -momentum"),
         "update: no momentum": ("v *= momentum", "v *= 0"),
         "update: uphill": ("v -= rate * g", "v += rate * g"),
-        "update: no decay": ("if decay:", "if False:"),
+        "update: no decay": ("np.ndim(decay) or decay", "False"),
         "update: decay grows the weights": ("v -= decay", "v += decay"),
         "update: Nesterov's momentum": ("w += v", "w += momentum * v - rate * g"),
     },
@@ -541,11 +555,11 @@ PLACES = {
         "update: biases decay": ("if parameter.kind == \"W\" else 0.0", ""),
         "update: decay without the rate": ("decay * own", "decay"),
         "update: layers have no decay of their own": (
-            "self.layer_weight_decay.get(parameter.layer, self.weight_decay)",
+            "_of(self.layer_weight_decay, parameter, self.weight_decay)",
             "self.weight_decay",
         ),
         "update: biases have the weights' rate": ("rate if bias_rate is None else bias_rate", "rate"),
-        "update: lr_mult ignored": (".get(parameter.layer, 1.0)", ".get(\"\", 1.0)"),
+        "update: lr_mult ignored": (" * _of(lr_mult or {}, parameter, 1.0)", ""),
     },
     "training.optimizer:Optimizer.update_each": {
         "update: every parameter has the net's momentum": ("own.momentum", "self.momentum"),
@@ -553,7 +567,7 @@ PLACES = {
         "update: weight decay of its own without the rate": ("own.weight_decay * own.rate", "own.weight_decay"),
     },
     "training.optimizer:Optimizer._step": {
-        "update: frozen layers decay": ("if own:", "own = own or 1e-3\n        if own:"),
+        "update: frozen layers decay": ("if own and ratios:", "own = own or 1e-3\n        if own and ratios:"),
     },
     "layers.cook_toom:cook_toom": {
         "winograd: denominators forgotten": ("[[value / s for value", "[[value for value"),

@@ -74,6 +74,13 @@ def loss_is_its_twin():
     close("dz", loss.backward(), loops.softmax_loss_backward(z, labels), 1e-14)
 
 
+def loss_with_class_weights_is_its_twin():
+    z, labels, weights = 3 * noise(4, 7), np.array([6, 0, 3, 3]), [2.0, 1.0, 1.0, 0.25, 1.0, 1.0, 3.0]
+    loss = layers.SoftmaxLoss(weights)
+    close("loss", loss.forward(z, labels), np.float64(loops.softmax_loss(z, labels, weights)), 1e-14)
+    close("dz", loss.backward(), loops.softmax_loss_backward(z, labels, weights), 1e-14)
+
+
 def loss_does_not_overflow():
     z = np.array([[1000.0, 0.0], [0.0, -1000.0]])
     loss = layers.SoftmaxLoss()
@@ -209,6 +216,17 @@ def all_forms_agree():
     )
     same(grouped, two, 1e-12)
     assert all(np.array_equal(two[name], fake[name]) for name in two)
+
+
+def columns_normalize_together_where_told():
+    net = replace(SMALL, norm="paper", norm_alpha=0.01, norm_window="all", norm_order="pool-norm")
+    images, labels = batch(3)
+    grouped, two = (gradients(network(devices, net=net), images, labels) for devices in (["cpu"], ["cpu", "cpu"]))
+    same(grouped, two, 1e-12)
+    apart = gradients(network(["cpu"], net=replace(net, norm_window="column")), images, labels)
+    assert abs(apart["loss"] - grouped["loss"]) > 1e-9
+    names = [layer.name for _, layer in alexnet.describe(net).layers()]
+    assert names[1:4] == ["relu1", "pool1", "norm1"]
 
 
 def winograd_is_im2col():
@@ -427,6 +445,7 @@ CHECKS = [
     _of_all_layers(leaves_its_arguments),
     _of_all_layers(repeats_itself),
     loss_is_its_twin,
+    loss_with_class_weights_is_its_twin,
     loss_does_not_overflow,
     relu_is_flat_at_zero,
     first_of_equals_wins,
@@ -438,6 +457,7 @@ CHECKS = [
     nets_of_footnote_3_are_those_of_2012,
     columns_see_each_other_where_the_paper_says,
     columns_join_in_order,
+    columns_normalize_together_where_told,
     winograd_is_im2col,
     convolutions_in_blocks_are_im2col,
     fast_stages_sum_all_blocks,

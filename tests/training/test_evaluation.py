@@ -147,3 +147,20 @@ def test_scores_of_no_images(labels):
     found = score(p, labels)
     assert found.count == 0 and np.isnan(found[1:]).all()
     assert [(row.count, row.times) for row in confusion.by_class(p, labels)] == [(0, 0)] * 3
+
+
+def test_the_mean_of_the_classes_counts_each_class_once():
+    """Nine images of one class, all right, and one of another, which is wrong; a third class has no images."""
+    p = np.tile([0.8, 0.1, 0.1], (10, 1))
+    result = score(p, np.array([0] * 9 + [1]))
+    assert (result.top1_error, result.mean_class_error) == (0.1, 0.5)
+    rows = [row for row in confusion.by_class(p, np.array([0] * 9 + [1])) if row.count]
+    assert result.mean_class_error == np.mean([row.top1_error for row in rows])
+    assert score(p, np.array([0] * 10)).mean_class_error == 0
+
+
+def test_the_mean_of_the_classes_of_balanced_images_is_the_top1_error():
+    rng = np.random.default_rng(0)
+    p, labels = rng.random((60, 6)), np.repeat(np.arange(6), 10)
+    result = score(p, labels)
+    assert result.mean_class_error == pytest.approx(result.top1_error)

@@ -3,12 +3,14 @@
 import math
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.support.small_runs import after, final, quiet, same, small, stripes, timeless
 from tinyalex import layers
+from tinyalex.datasets import Dataset, ImageSet
 from tinyalex.errors import DivergedError, Interrupted, StalledError
 from tinyalex.randomness import Step
 from tinyalex.recipes import recipe
@@ -334,3 +336,38 @@ def test_first_gradient_that_is_not_finite_is_named(data):
     run.network.gradients()["conv2b/W"][...] = np.inf
     run.network.gradients()["fc7a/b"][1] = np.nan
     assert health.first_gradient_not_finite(run.network) == "fc7a/b"  # it is the nearest to the loss
+
+
+def test_overfitting_is_said_once_with_the_switches_that_are_not_on():
+    lines = []
+    the_monitor = monitor(lines)
+    made = recipe.load("shapes")  # with dropout, without reflections and colours
+    for training, test, tested in ((0.25, 0.4, 500), (0.3, 0.55, 500), (0.0, 0.5, 10)):  # high but near, or few images
+        the_monitor.overfitting(training, test, tested, made)
+    assert lines == []
+    the_monitor.overfitting(0.05, 0.4, 500, made)
+    the_monitor.overfitting(0.01, 0.4, 500, made)
+    assert len(lines) == 1 and "training error 5%, test error 40%" in lines[0]
+    assert "data.flip=true" in lines[0] and "data.colour=2012" in lines[0] and "dropout" not in lines[0]
+    recipe.load("shapes", [word for word in lines[0].replace(",", " ").split() if word.startswith("data.")])
+
+
+@pytest.mark.parametrize("name", ["shapes", "cifar10-relu", "tiny-imagenet", "figure1/relu", "figure1/tanh"])
+def test_no_recorded_run_is_said_to_overfit(name):
+    lines, records = [], run_folder.read_log(Path(__file__).parents[2] / "data" / "runs" / name)
+    the_monitor = monitor(lines)
+    trained = {round(each["epoch"]): each["top1_error"] for each in records if each["event"] == "epoch"}
+    tested = {round(each["epoch"]): each for each in records if each["event"] == "test"}
+    assert trained.keys() & tested.keys()
+    for epoch in trained.keys() & tested.keys():
+        the_monitor.overfitting(trained[epoch], tested[epoch]["top1_error"], 500, recipe.load("shapes"))
+    assert lines == []
+
+
+def test_a_run_that_learns_its_images_by_heart_is_told(tmp_path):
+    """The test images have other labels than such images had in training, so their error cannot fall."""
+    known, lines = stripes(), []
+    other = ImageSet(known.test.images, 1 - known.test.labels)
+    dataset = Dataset("other", known.classes, known.train, other)
+    train(small("net.dropout=0", epochs=8), dataset, tmp_path, show=lines.append)
+    assert sum("overfitting: training error" in line for line in lines) == 1

@@ -5,8 +5,10 @@ import pytest
 
 from tinyalex.devices.parallel import spread
 from tinyalex.layers import Linear
+from tinyalex.network import alexnet
 from tinyalex.network.columns import Exchange, Stage
 from tinyalex.network.network import Network
+from tinyalex.recipes import recipe
 from tinyalex.training.optimizer import Optimizer, sgd_update
 
 
@@ -87,3 +89,45 @@ def test_value_that_is_not_contiguous_is_refused():
     layer.W.value = np.ones((4, 3)).T
     with pytest.raises(ValueError, match="only contiguous"):
         spread(sgd_update, (layer.W.value, np.ones((3, 4)), np.zeros((3, 4))), 0.9, 0.1, 0.0)
+
+
+def by_trust_ratios(before, gradients, rate, bias_rate):
+    """The first update with LARS, of each layer in each column, from the formula in float64."""
+    after = {}
+    for name, value in before.items():
+        layer = name.split("/")[0]
+        w, g = before[f"{layer}/W"], gradients[f"{layer}/W"]
+        ratio = 0.001 * np.linalg.norm(w) / (np.linalg.norm(g) + 0.0005 * np.linalg.norm(w))
+        step = rate * (gradients[name] + 0.0005 * value) if name.endswith("W") else bias_rate * gradients[name]
+        after[name] = value - ratio * step
+    return after
+
+
+@pytest.mark.parametrize("devices", [["cpu"], ["cpu", "cpu"], ["fake:0", "fake:1"]], ids=" ".join)
+def test_trust_ratios_are_those_of_each_layer_in_each_column(devices):
+    net = recipe.load("shapes", ["net.classes=12"])
+    network = alexnet.build(net.net, net.init, devices, seed=1, dtype="float64")
+    optimizer = Optimizer(network, lars=0.001)
+    images = np.random.default_rng(0).standard_normal((4, *network.input_shape))
+
+    def values(tensors):
+        return {name: device.get(view) for name, device, view in tensors}
+
+    before = values(network.tensors())
+    network.loss_and_backward(images, np.arange(4), training=False)
+    optimizer.update(2.0, 4.0)
+    wanted = by_trust_ratios(before, values(network.tensors("grad")), 2.0, 4.0)
+    wrong = by_trust_ratios(before, values(network.tensors("grad")), 2.0, 2.0)
+    for name, value in values(network.tensors()).items():
+        np.testing.assert_allclose(value, wanted[name], rtol=1e-11, atol=1e-15)
+    assert any(np.abs(wrong[name] - wanted[name]).max() > 1e-6 for name in wanted)
+
+
+def test_a_layer_without_weights_or_gradient_has_the_ratio_1():
+    network, _, layer = single()
+    optimizer = Optimizer(network, lars=0.001)
+    layer.W.value[...], layer.W.grad[...], layer.b.grad[...] = 0, 1.0, 1.0
+    start = layer.b.value.copy()
+    optimizer.update(0.5)
+    np.testing.assert_allclose(layer.W.value, -0.5)
+    np.testing.assert_allclose(layer.b.value, start - 0.5)

@@ -54,3 +54,16 @@ def test_warm_up_and_cosine():
     for epoch in (learning.warmup, learning.epochs / 2, learning.epochs):
         wanted = learning.rate * (1 + math.cos(math.pi * epoch / learning.epochs)) / 2
         assert rates(learning, epoch).rate == pytest.approx(wanted)
+
+
+def test_a_parabola_and_rates_that_grow_with_the_batch():
+    learning = recipe.load("modern-8k").learning
+    for epoch in (learning.warmup, 45, 80, learning.epochs):
+        assert rates(learning, epoch).rate == pytest.approx(learning.rate * (1 - epoch / learning.epochs) ** 2)
+    assert rates(learning, 2.5).rate == pytest.approx(rates(learning, 5).rate * (85 / 90) ** -2 * (87.5 / 90) ** 2 / 2)
+    large = recipe.load("paper", ["learning.scale=linear", "learning.batch=1024"]).learning
+    small = recipe.load("paper", ["learning.scale=linear"]).learning
+    for epoch in (0, 50):
+        one, eight = rates(small, epoch), rates(large, epoch)
+        assert (eight.rate, eight.bias_rate) == (8 * one.rate, 8 * one.bias_rate)
+        assert one == rates(recipe.load("paper").learning, epoch)

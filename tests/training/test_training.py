@@ -222,7 +222,7 @@ def test_running_means_are_those_of_the_latest_steps(done):
     learning, train = types.SimpleNamespace(batch=16), range(84 * 16 + 3)  # the last batch has three images
     run = types.SimpleNamespace(steps_per_epoch=85, epoch_metrics=[], dataset=types.SimpleNamespace(train=train))
     run.recipe = types.SimpleNamespace(learning=learning)
-    steps = [StepMetrics.from_checkpoint(*pair) for pair in figures]
+    steps = [StepMetrics.known(*pair) for pair in figures]
     for number, metrics in enumerate(steps, 1):
         metrics.set_position(number, 0.0, 0.1, number)
     run.epoch_metrics = steps[:done]

@@ -23,7 +23,7 @@ import math
 from typing import NamedTuple
 
 from tinyalex.bench.cpu_floor import FLOP, without_column
-from tinyalex.layers import LRN, AvgPool, Conv2d, Dropout, Linear, MaxPool, ReLU, SpatialNorm, Tanh
+from tinyalex.layers import LRN, AvgPool, ChannelSlice, Conv2d, Dropout, Linear, MaxPool, ReLU, SpatialNorm, Tanh
 
 ITEM = 4
 
@@ -141,5 +141,6 @@ def _average_pool(layer, x, y, madds):
 
 _KINDS = {
     Conv2d: _convolution, Linear: _linear, ReLU: _elementwise, Tanh: _elementwise, LRN: _elementwise,
-    SpatialNorm: _elementwise, MaxPool: _max_pool, AvgPool: _average_pool, Dropout: _max_pool,
+    SpatialNorm: _elementwise, ChannelSlice: _elementwise, MaxPool: _max_pool, AvgPool: _average_pool,
+    Dropout: _max_pool,
 }  # fmt: skip

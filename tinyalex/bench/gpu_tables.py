@@ -5,23 +5,28 @@ in the same run, in the contender's own arithmetic (TF32 or float32).
 """
 
 from tinyalex.bench.contenders import TORCH_FLOAT32, TORCH_TF32
-from tinyalex.bench.tables import Table
+from tinyalex.bench.tables import Table, measured
 from tinyalex.words import counted
 
 RATIOS = {"x PyTorch TF32": TORCH_TF32, "x PyTorch float32": TORCH_FLOAT32}
 
 
 def tables(result):
-    """Lay out all tables of a result of `tinyalex.bench.measure.measure` on a GPU."""
+    """Lay out all tables of a result of `tinyalex.bench.measure.measure` on a GPU; those that it lacks are left out."""
     batch = result["batch"]
     step = _speeds(
         result, "step", f"Training step, {counted(batch, 'image')}", {"GiB": lambda each: f"{each['peak'] / 2**30:.2f}"}
     )
     step.notes.append("issue ms: how long the host took to issue a step; GiB: memory taken on the GPU.")
-    forward = _speeds(result, "forward", f"Forward alone, as in testing, {counted(batch, 'image')}")
-    whole = [each for each in result["contenders"] if each["kind"] == "ours" and len(each["devices"]) == 1]
-    within = [table(result, each) for each in whole for table in (_where, _kernels)]
-    return [step, forward, _layers(result), *within]
+    found = [step]
+    if measured(result, "forward"):
+        found.append(_speeds(result, "forward", f"Forward alone, as in testing, {counted(batch, 'image')}"))
+    if measured(result, "layers"):
+        found.append(_layers(result))
+        for each in result["contenders"]:
+            if each["kind"] == "ours" and len(each["devices"]) == 1:
+                found += [_where(result, each), *([_kernels(result, each)] if "kernels" in each else [])]
+    return found
 
 
 def kind(contender):

@@ -26,7 +26,10 @@ TOLERANCE = 1e-3  # between fingerprints of one net: far above the rounding of f
 TOLERANCE_TF32 = 2e-2  # if one of them rounds factors to 11 bits in 8 layers
 
 
-def measure(made, contenders, batch, rounds, threads, least, show, start=start_process, device="cpu", kernels=True):
+def measure(
+    made, contenders, batch, rounds, threads, least, show, start=start_process, device="cpu", kernels=True,
+    save=lambda result: None,
+):  # fmt: skip
     """Measure contenders side by side.
 
     Parameters
@@ -45,6 +48,8 @@ def measure(made, contenders, batch, rounds, threads, least, show, start=start_p
         The contenders' device.
     kernels : bool
         Whether tinyalex may use the fast forms of `tinyalex.kernels`.
+    save : callable
+        Called after each kind of action with the result so far, which lacks the others.
 
     Returns
     -------
@@ -78,9 +83,11 @@ def measure(made, contenders, batch, rounds, threads, least, show, start=start_p
             taken |= interleave(turns, rounds, show) if turns else {}
             if action == "step":
                 peaks = {each.name: processes[each.name].request("peak")["bytes"] for each in contenders}
-        ready = {name: process.ready for name, process in processes.items()}
-    ready = {name: ready[name] for name in sorted(ready, key=lambda name: not name.startswith("machine"))}
-    return collect(made, contenders, batch, rounds, ready, taken, peaks, device)
+            ready = {name: process.ready for name, process in processes.items()}
+            ready = {name: ready[name] for name in sorted(ready, key=lambda name: not name.startswith("machine"))}
+            result = collect(made, contenders, batch, rounds, ready, taken, peaks, device)
+            save(result)
+    return result
 
 
 def rate_processes(device):

@@ -85,6 +85,12 @@ def check_files(out):
         ownership.check(out / name)
 
 
+def write_texts(result, out):
+    """Write ``bench.json`` and ``bench.md``, also of a measurement that has not ended."""
+    storage.write_text(Path(out) / "bench.json", json.dumps(result, indent=1) + "\n")
+    storage.write_text(Path(out) / "bench.md", markdown(result))
+
+
 def write(result, out):
     """Write ``bench.json``, ``bench.md`` and ``bench.png`` into a folder.
 
@@ -99,7 +105,6 @@ def write(result, out):
     from tinyalex.bench.picture import bars
 
     out = Path(out)
-    storage.write_text(out / "bench.json", json.dumps(result, indent=1) + "\n")
-    storage.write_text(out / "bench.md", markdown(result))
+    write_texts(result, out)
     reason = figures.attempt(lambda: bars(result), out / "bench.png")
     return [out / name for name in FILES[: 2 if reason else 3]], reason

@@ -28,7 +28,7 @@ class Table(NamedTuple):
 
 
 def tables(result):
-    """Lay out all tables of a result of `tinyalex.bench.measure.measure`."""
+    """Lay out all tables of a result of `tinyalex.bench.measure.measure`; those that it lacks are left out."""
     batch, floor = result["batch"], result["floor"]
     more = {"peak GiB": lambda each: f"{each['peak'] / 2**30:.2f}"}
     epoch = EPOCHS.get(result["data"])
@@ -37,10 +37,20 @@ def tables(result):
     step = _speeds(result, "step", f"Training step, {counted(batch, 'image')}", batch, floor["step"], more)
     if epoch:
         step.notes.append(f"s/epoch: the steps of {counted(epoch, 'image')}, without the time to read them.")
-    forward = _speeds(
-        result, "forward", f"Forward alone, as in testing, {counted(batch, 'image')}", batch, floor["forward"]
-    )
-    return [step, forward, _speeds(result, "predict", "One image, in a warm process", 1), _layers(result)]
+    found = [step]
+    if measured(result, "forward"):
+        title = f"Forward alone, as in testing, {counted(batch, 'image')}"
+        found.append(_speeds(result, "forward", title, batch, floor["forward"]))
+    if measured(result, "predict"):
+        found.append(_speeds(result, "predict", "One image, in a warm process", 1))
+    if any("layers" in each for each in result["contenders"]):
+        found.append(_layers(result))
+    return found
+
+
+def measured(result, action):
+    """Whether all contenders have been measured at an action."""
+    return all(action in each for each in result["contenders"])
 
 
 def _speeds(result, action, title, images, floor=None, more=None):

@@ -3,10 +3,11 @@
 import math
 import shlex
 
-from tinyalex.commands.common import print_line, with_class_count
+from tinyalex.commands.common import print_line, print_warning, warn_of_slow_blas, with_class_count
 from tinyalex.commands.options import among, kernels_note, no_kernels, recipe, several, threads, user_path
 from tinyalex.errors import UsageError
 from tinyalex.recipes import recipe as recipes
+from tinyalex.recipes.settings import FILES
 
 
 def options(command):
@@ -59,27 +60,43 @@ def run(options):
     from tinyalex.bench.measure import measure
     from tinyalex.devices import parallel
     from tinyalex.devices.device import Device
+    from tinyalex.network import alexnet, memory
 
     if min(options.batch, options.rounds) < 1:
         raise UsageError(f"--batch {options.batch} --rounds {options.rounds}: give 1 or more for each")
     if not 0 <= options.least < math.inf:
         raise UsageError(f"--least {options.least}: give a number of seconds, 0 or more")
     made = with_class_count(recipes.load(options.recipe, options.set))
-    Device(options.device, options.kernels)  # raises DeviceError before anything is started
+    if made.net.kind == FILES:
+        raise UsageError(f"{made.name}: bench measures the nets of other kinds than {FILES}; give another recipe")
+    device = Device(options.device, options.kernels)  # raises DeviceError before anything is started
+    if device.on_host and (line := memory.check(alexnet.describe(made.net, made.init), options.batch, "--batch ")):
+        print_warning(line)
+    warn_of_slow_blas([options.device])
     chosen, notes = contenders.choose(options.contenders, made.net.columns, options.device)
     for note in notes:
         print_line(note)
     if options.out:
         report.check_files(options.out)
     count = parallel.workers().count
-    result = measure(
-        made, chosen, options.batch, options.rounds, count, options.least, print_line, device=options.device,
-        kernels=options.kernels,
-    )  # fmt: skip
     if not options.kernels:
         notes = [*notes, f"tinyalex computes with the{kernels_note(options)[1:]}"]
-    result["notes"][:0] = notes
-    result["command"] = command_line(options, [contender.name for contender in chosen])
+
+    def complete(result, *more):
+        result["notes"] = [*more, *notes, *result["notes"]]
+        result["command"] = command_line(options, [contender.name for contender in chosen])
+        return result
+
+    def save(result):  # what a run that is killed keeps
+        if options.out:
+            report.write_texts(complete(dict(result), "not measured to the end"), options.out)
+
+    result = complete(
+        measure(
+            made, chosen, options.batch, options.rounds, count, options.least, print_line, device=options.device,
+            kernels=options.kernels, save=save,
+        )
+    )  # fmt: skip
     print_line("\n" + report.text(result))
     if options.out:
         paths, reason = report.write(result, options.out)

@@ -2,14 +2,15 @@
 
 import contextlib
 import os
-import shlex
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 from tinyalex.commands import suggestion
-from tinyalex.errors import DataError, UsageError
-from tinyalex.words import counted
+from tinyalex.errors import CheckpointError, DataError, UsageError
+from tinyalex.words import brief, counted
+
+CLASSES = 1000  # in what is shown of a recipe that takes the number of classes from the data
 
 
 def print_line(text):
@@ -38,6 +39,14 @@ def print_warning(line):
     print_to_stderr(f"tinyalex: warning: {line}")
 
 
+def warn_of_slow_blas(devices):
+    """Print a warning if a command computes on the CPU, and its BLAS runs below what the processor can do."""
+    from tinyalex.devices import machine
+
+    if set(devices) & {"cpu"} and (line := machine.slow_blas()):
+        print_warning(line)
+
+
 def silence(stream):
     """Let a stream that is closed, or whose disk is full, drop what is and will be written to it."""
     with contextlib.suppress(OSError):  # if it is no file
@@ -46,20 +55,62 @@ def silence(stream):
         os.close(null)
 
 
-def load_run(path, devices=("cpu",), kernels=True):
-    """Load a run; warn on stderr about newer checkpoints that were skipped because they are damaged."""
+def load_run(path, devices=("cpu",), kernels=True, best=False):
+    """Load a run; warn on stderr about checkpoints that were skipped because they are damaged."""
     from tinyalex.runs import run_folder
 
-    run = run_folder.load(path, devices, kernels)
+    if not os.path.exists(path):
+        raise CheckpointError(f"{path}: no such run; {_runs_here(path)}")
+    if (
+        os.path.isdir(path)
+        and not any(Path(path).glob("checkpoint-*"))
+        and any(map(os.path.isdir, Path(path).iterdir()))
+    ):
+        raise CheckpointError(f"{path}: holds no run; {_runs_here(path)}")
+    run = run_folder.load(path, devices, kernels, best)
     for line in run.passed_over:
-        print_warning(f"{line}; the checkpoint before it is used")
+        print_warning(f"{line}; {run.path.name} is used")
     return run
 
 
-def load_dataset(data, seed, show=print_line):
+def which_checkpoint(run):
+    """Return which of its run's checkpoints a `Run` is: "step 72, test error 3.20%"."""
+    tested = run.metadata.get("tested") and run.metadata["errors"]
+    error = f", test error {run.metadata['errors'][-1]:.2%}" if tested else ""
+    return f"step {run.metadata['step']}{error}"
+
+
+def batch_that_fits(run, batch, options):
+    """Return how many of ``batch`` images a command on a run should compute at a time, so that they fit into memory.
+
+    Fewer than asked for are reported on stderr; the results differ by rounding at most.
+    """
+    from tinyalex.network import alexnet, memory
+
+    if not all(device.on_host for device in run.network.devices):
+        return batch
+    fast = options.kernels and set(options.devices) == {"cpu"}
+    fitting = memory.fits(alexnet.describe(run.recipe.net, run.recipe.init), batch, fast) or 1
+    if fitting < batch:
+        print_warning(f"memory: not enough is free for {batch} images at a time; {fitting} at a time are computed")
+    return fitting
+
+
+def _runs_here(path):
+    # What to give for a run that is not there: a run of that name, those in runs/, or how to make one.
+    inside = Path(path).glob("*/checkpoint-*.safetensors") if os.path.isdir(path) else ()
+    runs = sorted({str(file.parent) for file in [*inside, *Path("runs").glob("*/checkpoint-*.safetensors")]})
+    named = [run for run in runs if Path(run).name == Path(path).name]
+    if named or runs:
+        return f"give {' or '.join(named or runs[:4])}"
+    return "give the folder that tinyalex train --out wrote; tinyalex train makes one in runs/shapes"
+
+
+def load_dataset(data, seed, show=print_line, size=None):
     """Load the data set of a recipe's section ``data``.
 
-    If it cannot be used as it is, the DataError names the `tinyalex prepare` that may help.
+    If it cannot be used as it is, the DataError names the `tinyalex prepare` that may help, with the ``size`` that is
+    needed.
     """
     from tinyalex import datasets
     from tinyalex.datasets import containers
@@ -70,10 +121,8 @@ def load_dataset(data, seed, show=print_line):
         source = Path(data.set)
         if source.is_file() and containers.refusal(source):
             raise
-        if command := suggestion.prepare_command(source):
-            out = shlex.quote(command[-1])
-            remedy = f"prepare the images, which may have any size and layout: {shlex.join(command)}"
-            raise DataError(f"{error}; or {remedy}; then give --data {out}") from error
+        if remedy := suggestion.remedy(source, size):
+            raise DataError(f"{error}; or {remedy}") from error
         if source.is_dir() and (instead := containers.instead_of_images(source)):
             raise DataError(f"{source}: no images found; {instead}") from error
         raise
@@ -102,28 +151,48 @@ def load_dataset_of_run(run, options, show=print_line):
     """Load the data set for a command on a run: that of ``--data`` and ``--test-share``, else the run's.
 
     For other data without test images the run's share is used, as they may be the run's data in another place.
+
+    Raises
+    ------
+    DataError
+        If the run's data are no longer where they were; the message names ``--data``.
     """
+    if options.data is None and (moved := moved_data(run)):
+        raise DataError(f"{moved}; give their new place with --data")
     data, lines = with_data(run.recipe, options.data, options.test_share).data, []
+    seed, size = run.metadata["seed"], len(run.mean)
     if options.data is None or options.test_share is not None or not data.test_share:
-        return load_dataset(data, run.metadata["seed"], show)
+        return load_dataset(data, seed, show, size)
     try:
-        dataset = load_dataset(data, run.metadata["seed"], lines.append)
+        dataset = load_dataset(data, seed, lines.append, size)
     except UsageError:  # it has test images
-        return load_dataset(replace(data, test_share=None), run.metadata["seed"], show)
+        return load_dataset(replace(data, test_share=None), seed, show, size)
     for line in lines:
         show(line)
     return dataset
 
 
-def with_class_count(recipe):
-    """Return the recipe with ``net.classes`` filled in, without reading any data; only for the drawn shapes."""
+def moved_data(run):
+    """Return a line about the data of a run that are no longer where they were when it was trained; "" if they are."""
+    path = run.recipe.data.set
+    if not path or path in {"shapes", "cifar10"} or os.path.exists(os.path.expanduser(path)):
+        return ""
+    return f"{path}: the data that the run was trained on are no longer there"
+
+
+def with_class_count(recipe, show=print_line):
+    """Return the recipe with ``net.classes`` filled in, without reading any data: 1000 if the data would say.
+
+    A line then says so.
+    """
     from tinyalex.datasets import shapes
     from tinyalex.recipes import recipe as recipes
 
     if recipe.net.classes == 0 and recipe.data.set == "shapes":
         return recipes.with_classes(recipe, len(shapes.CLASSES))
     if recipe.net.classes == 0:
-        raise UsageError("net.classes: 0 means as many as the data has; add --set net.classes=N for a net of N classes")
+        show(f"{recipe.name}: for {CLASSES:,} classes, as it takes their number from the data; --set net.classes=N")
+        return recipes.with_classes(recipe, CLASSES)
     return recipe
 
 
@@ -136,8 +205,8 @@ def check_classes(run, dataset):
 
     if differing := sorted(set(dataset.classes) ^ set(run.classes)):
         raise DataError(
-            f"{dataset.name}: does not have the {counted(len(run.classes), 'class')} of the run ({differing[0]!r} is "
-            "only in one of the two); give the data that the run was trained on"
+            f"{dataset.name}: does not have the {counted(len(run.classes), 'class')} of the run "
+            f"({brief(differing[0])} is only in one of the two); give the data that the run was trained on"
         )
     classes = list(run.classes)
     return dataset if list(dataset.classes) == classes else parts.reordered(dataset, classes)
@@ -145,13 +214,22 @@ def check_classes(run, dataset):
 
 def describe_dataset(dataset):
     """Return a line with the sizes of a data set."""
+    test = dataset.test if dataset.unlabelled is None else dataset.unlabelled
+    without = "" if dataset.unlabelled is None else " without labels"
     return (
-        f"{dataset.name}: {len(dataset.train):,} training and {counted(len(dataset.test), 'test image')} of "
+        f"{dataset.name}: {len(dataset.train):,} training and {counted(len(test), 'test image')}{without} of "
         f"{dataset.train.size} x {dataset.train.size}, {counted(len(dataset.classes), 'class')}"
     )
 
 
 def score_line(score, classes):
-    """Return a line with a network's errors and loss. Of five classes or fewer, no top-5 error."""
-    top5 = f", top-5 error {score.top5_error:.2%}" if classes > 5 else ""
-    return f"test error {score.top1_error:.2%}{top5}, loss {score.loss:.4f}"
+    """Return a line with a network's errors and loss. Of five classes or fewer, no top-5 error.
+
+    The mean of the classes' errors is left out where all classes have as many images, as it is the top-1 error then.
+    """
+    from tinyalex.training.evaluation import shows_top5
+
+    differs = abs(score.mean_class_error - score.top1_error) > 1e-9
+    mean = f", mean of the classes {score.mean_class_error:.2%}" if differs else ""
+    top5 = f", top-5 error {score.top5_error:.2%}" if shows_top5(classes) else ""
+    return f"test error {score.top1_error:.2%}{mean}{top5}, loss {score.loss:.4f}"

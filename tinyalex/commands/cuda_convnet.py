@@ -1,8 +1,11 @@
 """What commands share that take a pair of cuda-convnet's files, such as layers-145.cfg layer-params-145.cfg."""
 
+import os
+import shlex
 from dataclasses import replace
 
 from tinyalex.errors import UsageError
+from tinyalex.words import counted
 
 
 def pair(layers, rates):
@@ -29,6 +32,8 @@ def pair(layers, rates):
         return None
     if rates is None:
         raise UsageError(f"{layers}: files of cuda-convnet come in pairs; add its file of rates, LAYER-PARAMS.cfg")
+    if not is_file and os.path.exists(rates) and not rates.endswith(".cfg"):
+        raise UsageError(f"{rates}: a second argument; to train on its images: --data {shlex.quote(rates)}")
     if not is_file:
         raise UsageError(f"{rates}: follows {layers}, which is not a LAYERS.cfg of cuda-convnet; give one argument")
     return description.read(layers, rates)
@@ -44,7 +49,8 @@ def side(description, overrides):
         key, _, value = override.partition("=")
         if key.strip() != "net.input" or not value.strip().isdecimal() or int(value) < 1:
             raise UsageError(
-                f"--set {override}: of a net of cuda-convnet only net.input can be set, to a number of pixels"
+                f"--set {override}: only net.input can be set here, to a number of pixels; for other keys, "
+                "write the recipe with tinyalex convert"
             )
         return int(value)
     outputs = [layer.settings["outputs"] for layer in description.layers.values() if layer.type == "fc"]
@@ -61,6 +67,17 @@ def load_recipe(name, rates, overrides):
     if description is None:
         return recipes.load(name, overrides)
     size = [override for override in overrides if override.partition("=")[0].strip() == "net.input"]
-    made = conversion.to_recipe(description, side(description, size[-1:]))
+    made = conversion.of_files(description, side(description, size[-1:]))
     changed = recipes.parse(recipes.to_toml(made), made.name, overrides)
-    return replace(changed, notes=(*made.notes, *changed.notes))
+    return replace(changed, notes=(*made.notes, *_other_classes(made.net, changed.net), *changed.notes))
+
+
+def _other_classes(files, net):
+    # A line if the last layer has another number of outputs than in the files.
+    if files.classes == net.classes or files.kind != "cuda-convnet":
+        return ()
+    from tinyalex.recipes.cuda_convnet import classes
+
+    names = ", ".join(layer.name for layer in classes.heads(files.files))
+    now = counted(net.classes, "output") if net.classes else "as many outputs as the data has classes"
+    return (f"net.classes: {names} with {now}, in the files {files.classes:,}",)

@@ -5,11 +5,10 @@ import json
 import shlex
 from importlib import metadata
 
-from tinyalex.commands.common import print_line
+from tinyalex.commands.common import CLASSES, print_line
 from tinyalex.commands.options import threads
 from tinyalex.errors import UsageError
 
-CLASSES = 1000  # for recipes that take the number of classes from the data
 GIB = 2**30
 
 
@@ -22,7 +21,7 @@ def options(command):
 
 
 def run(options):
-    """Print ten lines about the machine, or the same as JSON."""
+    """Print eleven lines about the machine, or the same as JSON."""
     if options.data is not None or options.full:
         verify = shlex.join(["tinyalex", "verify", options.data or "DATA", *(["--full"] if options.full else [])])
         raise UsageError(f"doctor: looks at the machine only; to check a prepared set, type {verify}")
@@ -36,14 +35,16 @@ def inspect_machine():
     Returns
     -------
     dict
-        "cpu"; "processors", those of the machine; "usable", those that this process may use; "blas", "numpy", "python",
-        "threads"; "memory", with "total" and "free" bytes; "container",
-        its limits of "cpus", "memory" in bytes, and "processes", each None if there is none; "cuda", from
-        `tinyalex.devices.cuda.look`; "torch", PyTorch's version or None; "recipes", from `memory_of`.
+        "cpu"; "processors", those of the machine; "usable", those that this process may use; "blas", "slow_blas", from
+        `tinyalex.devices.machine.slow_blas`, "numpy", "python", "threads"; "memory", with "total" and "free" bytes;
+        "container", its limits of "cpus", "memory" in bytes, and "processes", each None if there is none; "cuda", from
+        `tinyalex.devices.cuda.look`; "torch", PyTorch's version or None; "ranks", from
+        `tinyalex.ranks.launch.engine`; "recipes", from `memory_of`.
     """
     from tinyalex.devices import container, cuda, parallel
-    from tinyalex.devices.machine import versions
+    from tinyalex.devices.machine import slow_blas, versions
     from tinyalex.network import memory
+    from tinyalex.ranks import launch
     from tinyalex.recipes import recipe
 
     found, (total, free) = versions(), memory.host()
@@ -52,6 +53,7 @@ def inspect_machine():
         "processors": found["processors"],
         "usable": parallel.processors(),
         "blas": found["BLAS"],
+        "slow_blas": slow_blas(),
         "numpy": found["NumPy"],
         "python": found["Python"],
         "threads": found["threads"],
@@ -63,6 +65,7 @@ def inspect_machine():
         },
         "cuda": cuda.look(),
         "torch": _version("torch"),
+        "ranks": launch.engine(),
         "recipes": [memory_of(name) for name in recipe.names()],
     }
 
@@ -81,7 +84,7 @@ def memory_of(name):
     made = recipe.load(name)
     if made.net.classes == 0:
         made = recipe.with_classes(made, CLASSES)
-    batch = made.learning.batch
+    batch = made.learning.images_at_once()
     return {
         "name": name,
         "batch": batch,
@@ -98,17 +101,22 @@ def text(report):
     gpus = "; ".join(map(_gpu, cuda["gpus"], range(len(cuda["gpus"]))))
     lines = {
         "CPU": f"{report['cpu']}, {report['processors']} processors{_share(report)}",
-        "BLAS": f"{report['blas']}, in NumPy {report['numpy']}",
+        "BLAS": f"{report['blas']}, in NumPy {report['numpy']}{_slow(report)}",
         "threads": f"{report['threads']} for training on the CPU (--threads or TINYALEX_THREADS changes it)",
         "memory": f"{_gib(host['free'])} of {_gib(host['total'])} GiB free{_limit(report)}",
         "CuPy": cupy,
         "driver": driver,
         "GPUs": gpus or (cuda["missing"] if cuda["cupy"] else "unknown without CuPy"),
         "peers": _peers(cuda["gpus"]),
+        "ranks": _engine(report["ranks"]),
         "PyTorch": f"{report['torch'] or 'not installed'}; used only by the tests and tinyalex bench",
         "recipes": _fits(report),
     }
     return "\n".join(f"{name:<9}{line}" for name, line in lines.items())
+
+
+def _slow(report):
+    return "; " + report["slow_blas"].removeprefix("BLAS: ") if report.get("slow_blas") else ""
 
 
 def _share(report):
@@ -152,6 +160,15 @@ def _fits(report):
         fitting = ", ".join(entry["name"] for entry in report["recipes"] if entry["name"] not in too_large) or "none"
         return f"fit on {device}: {fitting}; too large: {', '.join(too_large)} ({about}; use a smaller learning.batch)"
     return f"all fit on {device}; {about}"
+
+
+def _engine(engine):
+    if not engine["mpi4py"]:
+        return "one process only (for --ranks: pip install 'tinyalex[mpi]')"
+    if not engine["launcher"]:
+        return f"mpi4py {engine['mpi4py']}, but no mpiexec (pip install 'tinyalex[mpi]')"
+    nccl = f"NCCL {engine['nccl']}" if engine["nccl"] else "no NCCL"
+    return f"mpi4py {engine['mpi4py']}, {engine['library']}, {engine['launcher']}; {nccl}"
 
 
 def _gib(size):

@@ -1,12 +1,14 @@
-"""Repeat one of the paper's comparisons with several seeds, and print the result beside the paper's."""
+"""Repeat one of the paper's comparisons with several seeds, or search for a learning rate."""
 
 from pathlib import Path
 
-from tinyalex.commands.common import load_dataset, print_if_possible, print_line, with_data
-from tinyalex.commands.options import DATA, changes, machine, test_share, user_path
+from tinyalex.commands.common import load_dataset, print_if_possible, print_line, warn_of_slow_blas, with_data
+from tinyalex.commands.options import DATA, changes, machine, ranks, test_share, user_path
 from tinyalex.errors import UsageError
-from tinyalex.experiments.catalogue import COMPARISONS, RACE
+from tinyalex.experiments.catalogue import COMPARISONS, ENSEMBLE, RACE, RATE
+from tinyalex.experiments.rate import STEPS, rates_of
 from tinyalex.recipes import recipe as recipes
+from tinyalex.recipes.settings import FILES
 
 
 def options(command):
@@ -14,9 +16,11 @@ def options(command):
     titles = "; ".join(f"{name}: {comparison.title}" for name, comparison in COMPARISONS.items())
     command.add_argument(
         "name",
-        choices=[RACE, *COMPARISONS],
+        choices=[RACE, RATE, ENSEMBLE, *COMPARISONS],
         metavar="NAME",
-        help=f"what to compare; {RACE}: epochs until 25 %% training error with each activation (Figure 1); {titles}",
+        help=f"what to do; {RATE}: raise the learning rate from step to step, and suggest one for the recipe and the "
+        f"data; {RACE}: compare epochs until 25 %% training error with each activation (Figure 1); {ENSEMBLE}: "
+        f"average nets of several seeds (Table 2); compare {titles}",
     )
     command.add_argument("--data", type=user_path, default="shapes", metavar="DIR", help=f"{DATA} (default: shapes)")
     test_share(command, "the recipe's data.test_share, or 0")
@@ -24,13 +28,14 @@ def options(command):
         "--recipe",
         type=user_path,
         metavar="RECIPE",
-        help=f"recipe whose net is varied (default: cifar10-columns; for {RACE}: cifar10-relu)",
+        help=f"recipe whose net is varied (default: cifar10-columns; for {RACE}: cifar10-relu; for {RATE}: shapes)",
     )
     changes(command)
     number = {"type": int, "metavar": "N"}
     command.add_argument(
-        "--seeds", help=f"train each net N times, with different seeds (default: 5; for {RACE}: 1)", **number
+        "--seeds", help=f"train each net N times, with different seeds (default: 5; for {RACE} and {RATE}: 1)", **number
     )
+    command.add_argument("--steps", default=STEPS, help=f"{RATE} only: steps (default: {STEPS})", **number)
     command.add_argument("--train-images", default=5000, help="use at most N training images (default: 5000)", **number)
     command.add_argument("--test-images", default=2000, help="use at most N test images (default: 2000)", **number)
     command.add_argument(
@@ -52,6 +57,7 @@ def options(command):
         help="save everything in DIR/NAME; an experiment that was stopped there is resumed (default: experiments)",
     )
     machine(command)
+    ranks(command)
 
 
 def run(options):
@@ -59,23 +65,37 @@ def run(options):
     from tinyalex.devices.device import Device
     from tinyalex.experiments import catalogue, report
     from tinyalex.experiments.experiment import experiment
+    from tinyalex.ranks import launch
 
+    world = options.world
+    if world.size > 1 and options.name in (RACE, RATE):
+        raise UsageError(f"--ranks: {options.name} takes one step after the other; leave out --ranks")
+    options.devices = launch.own_devices(options.devices, world)
     recipe = _recipe(options)
-    if options.name != RACE:
+    if recipe.net.kind == FILES:
+        raise UsageError(f"experiment: varies nets of other kinds than {FILES}, which recipe {recipe.name} has")
+    if options.name == RATE:
+        rates_of(1.0, options.steps)  # raises UsageError now
+    elif options.name not in (RACE, ENSEMBLE):
         catalogue.find(options.name, recipe)  # raises UsageError now if this net cannot be varied that way
     for name in options.devices:
         Device(name)
+    warn_of_slow_blas(options.devices)
     images = options.train_images, options.test_images, options.search_epochs
-    seeds = (1 if options.name == RACE else 5) if options.seeds is None else options.seeds
+    seeds = (1 if options.name in (RACE, RATE) else 5) if options.seeds is None else options.seeds
     if min(*images, seeds) < 1:
         raise UsageError("--seeds, --train-images, --test-images and --search-epochs: give 1 or more for each")
     dataset = _images(recipe, options.train_images, options.test_images)
+    catalogue.check_images(options.name, recipe, dataset.train.size)
     recipe = recipes.with_classes(recipe, len(dataset.classes))
     out = Path(options.out) / options.name
-    print_line(f"{options.name}: seeds {list(range(seeds))}, devices {' '.join(options.devices)}; results go to {out}")
+    show = print_if_possible if world.leads else lambda text: None
+    show(f"{options.name}: seeds {list(range(seeds))}, devices {' '.join(options.devices)}; results go to {out}")
     result = experiment(
-        options.name, recipe, dataset, out, seeds, options.devices, options.search_epochs, print_if_possible
+        options.name, recipe, dataset, out, seeds, options.devices, options.search_epochs, show, options.steps, world
     )
+    if not world.leads:
+        return
     print_line("\n" + report.text(result))
     paths, reason = report.write(result, out)
     print_line(f"saved {', '.join(map(str, paths))}")
@@ -98,5 +118,6 @@ def _recipe(options):
     overrides = [*(["data.flip=false"] if options.data == "shapes" else []), "net.classes=0"]
     epochs = 60 if race and options.epochs is None else options.epochs
     overrides += options.set + ([] if epochs is None else [f"learning.epochs={epochs}"])
-    recipe = recipes.load(options.recipe or ("cifar10-relu" if race else "cifar10-columns"), overrides)
+    default = {RACE: "cifar10-relu", RATE: "shapes"}.get(options.name, "cifar10-columns")
+    recipe = recipes.load(options.recipe or default, overrides)
     return with_data(recipe, options.data, options.test_share)

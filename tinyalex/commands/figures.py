@@ -2,7 +2,14 @@
 
 from pathlib import Path
 
-from tinyalex.commands.common import check_classes, load_dataset_of_run, print_line, with_class_count
+from tinyalex.commands.common import (
+    CLASSES,
+    check_classes,
+    load_dataset_of_run,
+    moved_data,
+    print_line,
+    with_class_count,
+)
 from tinyalex.commands.options import DATA, among, machine, several, test_share, user_path
 from tinyalex.errors import CheckpointError, DataError, UsageError
 from tinyalex.recipes import recipe as recipes
@@ -17,8 +24,8 @@ def options(command):
         nargs="+",
         type=user_path,
         metavar="RUN",
-        help="the folder of a run; two folders to compare their training errors (Figure 1); or the name or file of a "
-        "recipe to draw its architecture (Figure 2)",
+        help="the folder of a run, or its file of weights; two folders to compare their training errors (Figure 1); or "
+        "the name or file of a recipe to draw its architecture (Figure 2)",
     )
     several(
         command,
@@ -40,7 +47,7 @@ def options(command):
         "--out",
         type=user_path,
         metavar="DIR",
-        help="folder for the pictures (default: the run's folder; for a recipe: the current one)",
+        help="folder for the pictures (default: the run's folder; for a file: the current one)",
     )
     machine(command)
 
@@ -54,6 +61,8 @@ def run(options):
         raise UsageError(f"figures: {len(paths)} runs given; give one, or two to compare them")
     if len(paths) == 2:
         pictures = _race(paths, _out(options, paths[0]))
+    elif paths[0].suffix == ".safetensors" and not paths[0].is_dir():
+        pictures = _run(options, paths[0], _out(options, Path()))
     elif paths[0].is_dir():
         pictures = _run(options, paths[0], _out(options, paths[0]))
     else:
@@ -77,19 +86,25 @@ def _run(options, folder, out):
     from tinyalex.runs import run_folder
 
     names = options.only or NAMES
+    if not folder.is_dir():
+        if "curves" in (options.only or ()):
+            raise UsageError(f"{folder}: has no log to draw curves from; give the folder of a run")
+        names = [name for name in names if name != "curves"]
     if not any(folder.glob("checkpoint-*")) and (folder / run_folder.RECIPE).is_file() and not options.only:
         print_line(f"{folder}: has no checkpoint, so only {' and '.join(WITHOUT_CHECKPOINT)} can be drawn")
         names = WITHOUT_CHECKPOINT
     figures.check_files(out / f"{name}.png" for name in names)  # before the first of them is drawn
     gallery = Gallery(folder, None, options.among, options.devices)
     if set(names) - set(WITHOUT_CHECKPOINT):
-        path = options.data or gallery.run.recipe.data.set
-        if path and set(names) & set(WITH_IMAGES):
-            gallery.dataset = check_classes(gallery.run, load_dataset_of_run(gallery.run, options))
-        elif not path:
-            skipped = ", ".join(name for name in names if name in WITH_IMAGES)
-            print_line(f"the run's recipe names no data set: add --data to draw {skipped}")
+        missing = "" if options.data else moved_data(gallery.run)
+        if not (options.data or gallery.run.recipe.data.set):
+            missing = "the run's recipe names no data set"
+        with_images = [name for name in names if name in WITH_IMAGES]
+        if missing and with_images and with_images != list(names):
+            print_line(f"{missing}: add --data to draw {', '.join(with_images)}")
             names = [name for name in names if name not in WITH_IMAGES]
+        elif with_images:
+            gallery.dataset = check_classes(gallery.run, load_dataset_of_run(gallery.run, options))
     for name in names:
         figure, line = gallery.draw(name)
         figures.save(figure, out / f"{name}.png")
@@ -123,7 +138,10 @@ def _recipe(options, out):
         raise UsageError(
             f"--only {min(unavailable)}: of a recipe only the architecture can be drawn; give the folder of a run"
         )
-    recipe = with_class_count(recipes.load(name))
-    figure, line = of_recipe(recipe)
+    recipe, note = recipes.load(name), ""
+    if not recipe.net.classes and recipe.data.set != "shapes":
+        recipe = recipes.with_classes(recipe, CLASSES)
+        note = f" (with {CLASSES:,} classes; a run has as many as its data)"
+    figure, line = of_recipe(with_class_count(recipe))
     figures.save(figure, out / f"{recipe.name}.png")
-    yield out / f"{recipe.name}.png", line
+    yield out / f"{recipe.name}.png", line + note

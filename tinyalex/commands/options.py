@@ -68,15 +68,15 @@ def among(known, what):
     return {"fits": lambda word: _split(word)[0] in known, "values": values}
 
 
-def recipe(command, default):
-    """Add the recipe and ``--set``."""
+def recipe(command, default, shown=None):
+    """Add the recipe and ``--set``; ``shown`` says what the default is, if not a recipe."""
     command.add_argument(
         "recipe",
         nargs="?",
         type=user_path,
         default=default,
         metavar="RECIPE",
-        help=f"one of {', '.join(names())}, or the path of a TOML file (default: {default})",
+        help=f"one of {', '.join(names())}, or the path of a TOML file (default: {shown or default})",
     )
     changes(command)
 
@@ -105,6 +105,31 @@ def test_share(command, default):
     )
 
 
+def checkpoint(command, best):
+    """Add ``--best`` and ``--last``, which arrive as ``options.best``.
+
+    Parameters
+    ----------
+    command : argparse.ArgumentParser
+    best : bool
+        Whether the checkpoint with the lowest test error is the default.
+    """
+    default, choice = " (default)", command.add_mutually_exclusive_group()
+    choice.add_argument(
+        "--best",
+        action="store_true",
+        default=best,
+        help="of a run's folder, take the checkpoint with the lowest test error among those that were tested, the "
+        f"earliest of equal ones; the last if none was{default if best else ''}",
+    )
+    choice.add_argument(
+        "--last",
+        dest="best",
+        action="store_false",
+        help=f"of a run's folder, take the last checkpoint{'' if best else default}",
+    )
+
+
 def machine(command):
     """Add ``--devices`` and ``--threads``."""
     several(
@@ -117,6 +142,26 @@ def machine(command):
         "one column of the net (default: cpu)",
     )
     threads(command)
+
+
+def ranks(command):
+    """Add ``--ranks`` and ``--patience``."""
+    from tinyalex.ranks.world import PATIENCE
+
+    command.add_argument(
+        "--ranks",
+        type=int,
+        metavar="N",
+        help="run as N processes on this machine, each with its part of every batch, and with its share of --devices; "
+        "needs the extra mpi (on several machines: mpiexec -n N tinyalex ...)",
+    )
+    command.add_argument(
+        "--patience",
+        type=float,
+        default=PATIENCE,
+        metavar="SECONDS",
+        help=f"with several processes: end the run if one of them does not answer for so long (default: {PATIENCE:g})",
+    )
 
 
 def no_kernels(command):

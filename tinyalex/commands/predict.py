@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyalex.commands.common import load_run, print_line
-from tinyalex.commands.options import RUN, kernels_note, machine, no_kernels, user_path
+from tinyalex.commands.common import batch_that_fits, load_run, print_line
+from tinyalex.commands.options import RUN, checkpoint, kernels_note, machine, no_kernels, user_path
 from tinyalex.errors import DataError, TinyalexError, UsageError
 
-_LARGEST = 64 << 20  # bytes of a file
 _AT_ONCE = 128  # images in memory
 _DRAWN = 80  # images in the picture
 _SHOWN = 5  # classes
@@ -25,7 +24,8 @@ def options(command):
         nargs="+",
         type=user_path,
         metavar="IMAGE",
-        help="an image file of any size, or a folder: then all image files in it, and in folders in it",
+        help="an image file of any size; or a folder: then all image files in it, and in folders in it; or -: then the "
+        "files and folders that standard input names, one a line",
     )
     command.add_argument("--run", type=user_path, required=True, metavar="RUN", help=RUN)
     form = command.add_mutually_exclusive_group()
@@ -33,8 +33,8 @@ def options(command):
     form.add_argument(
         "--csv",
         action="store_true",
-        help="print a table with one row per image: the file, the classes and their probabilities, and what is wrong "
-        "with an image that cannot be read",
+        help="print a table with one row per image: file, class_1, probability_1, and so on up to class_5, the most "
+        "probable first, and error: what is wrong with an image that cannot be read, whose classes are empty",
     )
     command.add_argument(
         "--picture",
@@ -42,6 +42,7 @@ def options(command):
         metavar="FILE",
         help=f"draw the images, at most {_DRAWN}, with their five classes into a new PNG file",
     )
+    checkpoint(command, best=True)
     machine(command)
     no_kernels(command)
 
@@ -49,19 +50,22 @@ def options(command):
 def run(options):
     """Classify images; one that cannot be read is reported after the others, and makes the exit code 3."""
     from tinyalex import figures
+    from tinyalex.runs.classifier import Classifier
 
     if options.picture and Path(options.picture).suffix.lower() != ".png":
         raise UsageError(f"--picture {options.picture}: a PNG file is written; give a name that ends in .png")
     if options.picture:
         figures.check_files([options.picture], marked=False)
-    run = load_run(options.run, options.devices, options.kernels)
+    run = load_run(options.run, options.devices, options.kernels, options.best)
+    net = Classifier(run)
     report = (_Json if options.json else _Csv if options.csv else _Text)(run, options)
     errors, drawn, probabilities = [], [], []
-    paths = [path for given in options.images for path in _files(given)]
-    for begin in range(0, len(paths), _AT_ONCE):
-        part = paths[begin : begin + _AT_ONCE]
+    paths = [path for given in _given(options.images) for path in _files(given)]
+    at_once = batch_that_fits(run, min(_AT_ONCE, len(paths)), options)
+    for begin in range(0, len(paths), at_once):
+        part = paths[begin : begin + at_once]
         images = [_read(path) for path in part]
-        found = iter(_classify(run, [image for image in images if not isinstance(image, DataError)]))
+        found = iter(net.probabilities([image for image in images if not isinstance(image, DataError)]))
         for path, image in zip(part, images, strict=True):
             if isinstance(image, DataError):
                 errors.append(image)
@@ -81,6 +85,19 @@ def run(options):
         raise ExceptionGroup("images", errors)
 
 
+def _given(words):
+    # The command's words; for "-", the names on standard input: lines, or separated by bytes of 0 as find -print0 does.
+    for word in words:
+        if word != "-":
+            yield word
+            continue
+        text = os.fsdecode(sys.stdin.buffer.read())
+        names = text.split("\0") if "\0" in text else [line.removesuffix("\r") for line in text.split("\n")]
+        if not any(map(str.strip, names)):
+            raise UsageError("-: no names of files on standard input; give one a line, as find and ls print them")
+        yield from (name for name in names if name.strip())
+
+
 def _files(given):
     # A file, or the images of a folder as `tinyalex prepare` lists them.
     from tinyalex.datasets.index import folder
@@ -94,32 +111,16 @@ def _files(given):
     return [span.file for spans in listing.images.values() for span in spans] or [given]
 
 
-def _classify(run, images):
-    from tinyalex.datasets.loading.loader import prepare_image
-
-    inputs = [prepare_image(image, run.mean, run.recipe) for image in images]
-    return run.network.predict(np.array(inputs, np.float32).reshape(-1, *run.network.input_shape))
-
-
 def _read(path):
-    """Read an image file of any size and format as RGB, uint8 (h, w, 3), as `tinyalex prepare` does.
-
-    Returns a DataError if that is not possible.
-    """
-    from tinyalex.datasets import picture
+    # Return an image file as RGB, uint8 (h, w, 3), as `tinyalex prepare` reads it, or a DataError.
+    from tinyalex.runs.classifier import read_image
 
     if os.path.isdir(path):
         return DataError(f"{path}: a folder without images; give an image file, or a folder that holds some")
     try:
-        with open(path, "rb") as file:
-            content = file.read(_LARGEST + 1)
-        if len(content) > _LARGEST:
-            raise DataError(f"larger than {_LARGEST >> 20} MiB")
-        return np.asarray(picture.decode(content)[0].convert("RGB"))
-    except OSError as error:
-        return DataError(f"{path}: {error.strerror}; give an image file")
+        return read_image(path)
     except DataError as error:
-        return DataError(f"{path}: {error}; give another file")
+        return error
 
 
 class _Text:

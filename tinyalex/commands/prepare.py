@@ -3,12 +3,16 @@
 import os
 from pathlib import Path
 
+from tinyalex.commands import own_images
 from tinyalex.commands.common import print_if_possible, print_line
 from tinyalex.commands.options import user_path
 from tinyalex.errors import UsageError
 from tinyalex.words import counted
 
-_ILSVRC_2012 = {"train": "1,281,167 training", "test": "50,000 validation"}  # images
+_COMPLETE = {  # images of a kind of set
+    "ILSVRC-2010": {"train": ["1,261,406 training"], "test": ["150,000 test", "50,000 validation"]},
+    "ILSVRC-2012": {"train": ["1,281,167 training"], "test": ["50,000 validation", "100,000 test"]},
+}
 
 
 def options(command):
@@ -18,7 +22,8 @@ def options(command):
         nargs="+",
         type=user_path,
         metavar="SOURCE",
-        help="folders, tar files and label lists that together make one set: ILSVRC-2012's tars and devkit, a folder "
+        help="folders, tar files and label lists that together make one set: the tars and the devkit of ILSVRC-2012, "
+        "or those of ILSVRC-2010 with its patch_images.tar and the ground truth of its test images; a folder "
         "per class, a folder of validation images with a label list, Kaggle's folders, Tiny ImageNet, CIFAR-10 and "
         "CIFAR-100; the layout is detected",
     )
@@ -49,6 +54,12 @@ def options(command):
         help="if the sources have no test images: the fraction of images to test on, from 0 to 1 (default: 0)",
     )
     command.add_argument(
+        "--test-set",
+        choices=("val", "test"),
+        help="which images to test on if there are both; test images need no labels then: `tinyalex evaluate --write` "
+        "classifies them (default: validation images, unless the contest's ground truth of the test images is given)",
+    )
+    command.add_argument(
         "--mean-from",
         type=user_path,
         metavar="SET",
@@ -75,9 +86,11 @@ def options(command):
 
 def run(options):
     """Prepare the set and print what it contains."""
+    from tinyalex.datasets import survey
     from tinyalex.datasets.index import sources, subset
     from tinyalex.devices import parallel
     from tinyalex.prepare.pipeline import Settings, start
+    from tinyalex.prepare.plan import usual_size
 
     _check(options)
     classes, per_class = subset.parse(options.subset) if options.subset else (None, None)
@@ -98,9 +111,15 @@ def run(options):
             numeric_folders=options.numeric_folders,
             verify_md5=options.verify_md5,
             most=options.most_files or sources.MOST,
+            test_set=options.test_set,
         )
         if not index.splits["test"]:
-            print_line("no test images; --test-share 0.1 takes a tenth of every class")
+            print_line(
+                "warning: no test images, which training needs; --test-share 0.1 takes a tenth of every class for them"
+            )
+        size = options.size or usual_size(index.kind)
+        for line in own_images.enlargement(survey.of_index(index, decode=False), size, "--size"):
+            print_line(line)
         made = preparation.make(index, names)
     for line in _summary(made, out):
         print_line(line)
@@ -115,24 +134,25 @@ def _check(options):
 
 def _summary(made, out):
     from tinyalex.datasets import duplicates
-    from tinyalex.prepare.complete import SKIPPED
+    from tinyalex.datasets.shards import manifest
+    from tinyalex.prepare.complete import SKIPPED, left_out
     from tinyalex.prepare.sheet import NAME
 
     counts = {split: part["count"] for split, part in made["splits"].items()}
+    without = " without labels" if manifest.is_unlabelled(made) else ""
     yield (
-        f"{out}: {made['kind']}, {counts['train']:,} training and {counted(counts['test'], 'test image')} of "
+        f"{out}: {made['kind']}, {counts['train']:,} training and {counted(counts['test'], 'test image')}{without} of "
         f"{made['size']} x {made['size']}, {counted(len(made['classes']), 'class')}; identity {made['identity'][:8]}"
     )
-    for split, complete in _ILSVRC_2012.items() if made["kind"] == "ILSVRC-2012" else ():
-        if counts[split] and not complete.startswith(f"{counts[split]:,} "):
-            yield f"not all of ILSVRC-2012, which has {complete} images"
+    for split, complete in _COMPLETE.get(made["kind"], {}).items():
+        if counts[split] and not any(each.startswith(f"{counts[split]:,} ") for each in complete):
+            yield f"not all of {made['kind']}, which has {' and '.join(complete)} images"
     if made["odd"]:
         kinds = {name: "with decoder warnings" if name == "warnings" else name for name in made["odd"]}
         odd = ", ".join(f"{count:,} {kinds[name]}" for name, count in made["odd"].items())
         yield f"not plain colour JPEGs, but used like the others: {odd}"
-    if bad := [image for part in made["splits"].values() for image in part["skipped"]]:
-        what = f"{counted(len(bad), 'image')} that cannot be decoded"
-        yield f"left out: {what}, for example {bad[0]['name']}: {bad[0]['reason']}; {out / SKIPPED} lists them"
+    if line := left_out(made, out):
+        yield line
     elif (out / SKIPPED).exists():
         yield f"{out / SKIPPED} lists the files that were skipped"
     if groups := made["duplicates"]:

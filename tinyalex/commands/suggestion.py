@@ -3,25 +3,41 @@
 import contextlib
 import itertools
 import os
+import shlex
 import tarfile
 import zipfile
 from pathlib import Path
 
 
-def prepare_command(source):
+def remedy(source, size=None):
+    """Return what to do with images that training cannot read as they are: the command, and the option for after it.
+
+    None if no file in it has the name of an image. ``size`` is the side of the images that are needed, if it is known.
+    """
+    if not (command := prepare_command(source, size)):
+        return None
+    out = shlex.quote(command[-1])
+    return f"prepare the images, which may have any size and layout: {shlex.join(command)}; then give --data {out}"
+
+
+def prepare_command(source, size=None):
     """Return the command that prepares the images of a folder or an archive, as a list of words.
 
-    None if no file in it has the name of an image.
+    None if no file in it has the name of an image, or of an archive of ILSVRC's images.
     """
+    from tinyalex.datasets.index import contest
     from tinyalex.datasets.index.layout import root_name
     from tinyalex.datasets.picture import is_image
 
     names = _some_names(source)
-    if not any(map(is_image, names)):
+    archives = [found for name in names if (found := contest.archive(name.rsplit("/", 1)[-1]))]
+    if not archives and not any(map(is_image, names)):
         return None
     splits = {root_name(part) for name in names for part in name.split("/")[:-1]}
+    splits |= {found.split for found in archives}
     share = [] if splits & {"val", "test"} else ["--test-share", "0.1"]
-    return ["tinyalex", "prepare", *share, str(source), str(_new_folder(source))]
+    side = ["--size", str(size)] if size else []
+    return ["tinyalex", "prepare", *share, *side, str(source), str(_new_folder(source))]
 
 
 def _some_names(source, most=20_000):

@@ -1,9 +1,19 @@
 """Train a network, or resume a run that was stopped."""
 
+import functools
 import shlex
 from pathlib import Path
 
-from tinyalex.commands.common import describe_dataset, load_dataset, print_if_possible, score_line, with_data
+from tinyalex.commands import own_images, suggestion
+from tinyalex.commands.common import (
+    describe_dataset,
+    load_dataset,
+    load_run,
+    print_if_possible,
+    score_line,
+    warn_of_slow_blas,
+    with_data,
+)
 from tinyalex.commands.cuda_convnet import load_recipe
 from tinyalex.commands.options import (
     DATA,
@@ -11,28 +21,38 @@ from tinyalex.commands.options import (
     kernels_note,
     machine,
     no_kernels,
+    ranks,
     rate_file,
     recipe,
     test_share,
     user_path,
 )
-from tinyalex.errors import StorageError, UsageError
+from tinyalex.errors import DataError, StorageError, UsageError
 from tinyalex.recipes import recipe as recipes
+from tinyalex.recipes.settings import FILES
 from tinyalex.runs.resume import SAVE_EVERY, ResumeOptions
 
 
 def options(command):
     """Add the command's options to its parser."""
-    recipe(command, "shapes")
+    recipe(command, None, "shapes; with --data, the one that tinyalex advise names")
     rate_file(command)
-    command.add_argument("--data", type=user_path, metavar="DIR", help=f"{DATA} (default: the recipe's)")
-    test_share(command, "the recipe's data.test_share, or 0")
+    command.add_argument(
+        "--data",
+        type=user_path,
+        metavar="DIR",
+        help=f"{DATA}; images of other sizes and layouts are prepared first, next to --out (default: the recipe's)",
+    )
+    test_share(command, "the recipe's data.test_share, or a tenth to a fifth if the images have to be prepared")
+    command.add_argument(
+        "--no-prepare", action="store_true", help="stop if the images have to be prepared, and print the command for it"
+    )
     command.add_argument(
         "--out",
         type=user_path,
         metavar="RUN",
-        help="folder for the log, the checkpoints and the pictures; a run that was stopped there is resumed "
-        "(default: runs/RECIPE)",
+        help="folder for the log, the checkpoints, the pictures and the report; a run that was stopped there is "
+        "resumed (default: runs/RECIPE, or runs/DATA without a recipe)",
     )
     command.add_argument(
         "--epochs",
@@ -78,6 +98,14 @@ def options(command):
         help=f"minutes between checkpoints; one is also saved after every epoch (default: {SAVE_EVERY / 60:g})",
     )
     machine(command)
+    ranks(command)
+    command.add_argument(
+        "--sum",
+        choices=("ordered", "fast"),
+        default="ordered",
+        help="how the processes of --ranks sum their gradients: in a fixed order, which gives the same bits for any "
+        "number of processes (ordered, the default), or by MPI's own all-reduce (fast)",
+    )
     no_kernels(command)
 
 
@@ -86,37 +114,68 @@ def run(options):
     from tinyalex.devices.device import Device
     from tinyalex.experiments import footnote3
     from tinyalex.gallery.gallery import QUICK, Gallery
-    from tinyalex.network import alexnet, memory
+    from tinyalex.ranks import launch
+    from tinyalex.report import pages
     from tinyalex.runs import checkpoint, finetune, retention, run_folder
     from tinyalex.runs import train as runs_train
 
     overrides = list(options.set) + ([] if options.epochs is None else [f"learning.epochs={options.epochs}"])
-    recipe = with_data(load_recipe(options.recipe, options.rates, overrides), options.data, options.test_share)
-    on_host = [Device(name, options.kernels).on_host for name in options.devices]  # DeviceError now, not after the data
-    out = Path(options.out or Path("runs") / recipe.name)
+    advised = options.recipe is None and options.data not in (None, "shapes")
+    options.recipe = options.recipe or "shapes"
+    recipe = None if advised else load_recipe(options.recipe, options.rates, overrides)
+    world = options.world
+    options.devices = launch.own_devices(options.devices, world)
+    for name in options.devices:
+        Device(name, options.kernels)  # raises DeviceError now, not after the data is loaded
+    if options.footnote_3 and recipe and recipe.net.kind == FILES:
+        own = recipe.learning.phases[:1]
+        if own and own[0].lr_mult:
+            raise UsageError(
+                f"--footnote-3: replaces the phases, of which the first has lr_mult for {', '.join(own[0].lr_mult)}; "
+                "write the recipe with tinyalex convert, and move them to learning.lr_mult"
+            )
+    out = Path(options.out or Path("runs") / (own_images.default_name(options.data) if advised else recipe.name))
     if not options.save_every > 0:
         raise UsageError(f"--save-every {options.save_every:g}: give a number of minutes above 0")
     if out.exists() and not out.is_dir():
         raise StorageError(f"{out}: is a file; give a folder as --out")
     for folder in [out / stage for stage in footnote3.STAGES] if options.footnote_3 else [out]:
-        run_folder.check_files(folder, QUICK)  # raises StorageError now, not after days of training
+        run_folder.check_files(
+            folder, QUICK, [run_folder.REPORT]
+        )  # raises StorageError now, not after days of training
     first_run = out / footnote3.STAGES[0] if options.footnote_3 else out
     if options.init_from and not any(first_run.glob("checkpoint-*")):
         finetune.read(options.init_from)  # raises CheckpointError now, before the data set is loaded
-    dataset = load_dataset(recipe.data, options.seed)
-    recipe = recipes.with_classes(recipe, len(dataset.classes))
-    show = print_if_possible
-    show(recipes.to_toml(recipe))
+    show = print_if_possible if world.leads else lambda text: None
+    if advised:
+        recipe, dataset = _advised(options, overrides, out, show)
+    else:
+        recipe, dataset = _with_images(with_data(recipe, options.data, options.test_share), options, out, show)
+    recipe = recipes.with_steps(recipes.with_classes(recipe, len(dataset.classes)), len(dataset.need("train")))
+    show(recipes.to_toml(recipe, texts=False))
     devices = f"devices {' '.join(options.devices)}{kernels_note(options)}"
+    if world.size > 1:
+        devices = f"{world.size} ranks, {devices}"
     show(f"{describe_dataset(dataset)}; results go to {out}; {devices}, seed {options.seed}")
-    if all(on_host) and (line := memory.warning(alexnet.describe(recipe.net, recipe.init), recipe.learning.batch)):
-        show(f"warning: {line}")
+    if world.leads:
+        warn_of_slow_blas(options.devices)
     resume_options = ResumeOptions(
         options.fresh, options.change, options.exact, options.weak_signal, 60 * options.save_every, _command(options),
         options.init_from,
     )  # fmt: skip
     train = footnote3.train if options.footnote_3 else runs_train.train
-    result = train(recipe, dataset, out, options.devices, options.seed, show, resume_options, kernels=options.kernels)
+    progress = pages.Progress(show, _command(options)) if world.leads else None
+    try:
+        result = train(
+            recipe, dataset, out, options.devices, options.seed, show, resume_options, kernels=options.kernels,
+            world=world, how=options.sum, after_epoch=progress,
+        )  # fmt: skip
+    except Exception as error:
+        if progress:
+            progress.stopped(str(error))
+        raise
+    if not world.leads:
+        return
     last_run = out / footnote3.STAGES[-1] if options.footnote_3 else out
     for path, reason in retention.pinned(checkpoint.by_step(last_run)).items():
         show(f"{path} is kept: {reason}")
@@ -127,6 +186,74 @@ def run(options):
     for reason, paths in missing.items():
         again = shlex.join(["tinyalex", "figures", str(last_run)])
         show(f"warning: not drawn: {', '.join(map(str, paths))} ({reason}); to draw them later: {again}")
+    load = functools.partial(load_run, last_run, options.devices, options.kernels)
+    if reason := progress.finished(last_run, dataset, load):
+        again = shlex.join(["tinyalex", "report", str(last_run)])
+        show(f"warning: {last_run / run_folder.REPORT}: {reason}; to write it again: {again}")
+    else:
+        show(f"report: {last_run / run_folder.REPORT}")
+
+
+def _advised(options, overrides, out, show):
+    # The recipe that suits the data, or that of the run in ``out``, and the data, after three lines about them.
+    from tinyalex.datasets import download
+    from tinyalex.runs import finetune
+    from tinyalex.runs.run_folder import RECIPE
+    from tinyalex.training import advice
+
+    path = str(download.cifar10()) if options.data == "cifar10" else options.data
+    if any(out.glob("checkpoint-*")) and (out / RECIPE).is_file():
+        made = recipes.load(out / RECIPE, overrides)
+        if earlier := own_images.prepared_earlier(path, made, out.parent, options.test_share):
+            show(f"{out}: holds a run with recipe {made.name}; images: {earlier}, prepared from {path}")
+            return own_images.load(made, earlier, options.seed, show)
+    with own_images.opened(path, options.test_share, show) as source:
+        run = finetune.read(options.init_from)[1]["recipe"] if options.init_from else None
+        chosen = advice.choose(source.survey, _on_gpu(options), recipes.parse(run, "a run") if run else None)
+        suited = chosen.overrides
+        if any(value.startswith("data.sampling") for value in overrides):  # the other way to balance classes
+            suited = [value for value in suited if not value.startswith("learning.class_weights")]
+        made = recipes.load(chosen.name, [*suited, *overrides])
+        made = own_images.with_run(made, out, options.init_from)
+        if options.no_prepare and source.index is not None:
+            remedy = suggestion.remedy(Path(path), made.image_size)
+            raise DataError(f"{path}: has to be prepared (--no-prepare); {remedy}")
+        show(own_images.describe(source))
+        for line in own_images.imbalance(source):
+            show(line)
+        show(f"recipe {made.name}: {chosen.reason}: {own_images.plan(made, source)}")
+        earlier = own_images.prepared_earlier(path, made, out.parent, options.test_share)
+        if options.world.leads:
+            show(own_images.duration(made, source, options.devices, options.kernels, earlier is not None))
+        place = own_images.prepare(source, made, out.parent, options.test_share, show)
+        return own_images.load(made, place, options.seed, show)
+
+
+def _with_images(made, options, out, show):
+    # A recipe that was named, and its data, which are prepared first if they cannot be used as they are.
+    made = own_images.with_run(made, out, options.init_from)
+    try:
+        dataset = load_dataset(made.data, options.seed, show, made.image_size)
+        if options.no_prepare or _fits(dataset, made):
+            return made, dataset
+    except DataError:
+        if options.no_prepare or not suggestion.prepare_command(Path(made.data.set)):
+            raise
+    with own_images.opened(made.data.set, made.data.test_share, show) as source:
+        show(own_images.describe(source))
+        place = own_images.prepare(source, made, out.parent, made.data.test_share, show)
+        return own_images.load(made, place, options.seed, show)
+
+
+def _fits(dataset, made):
+    # Whether a set can be used as it is. One that has images of quite another size is prepared, unless it was made so.
+    size = dataset.train.size if len(dataset.train) else 0
+    own = hasattr(dataset, "manifest") or made.data.set in ("shapes", "cifar10")
+    return own or len(dataset.test) and made.net.input <= size <= 1.5 * made.image_size
+
+
+def _on_gpu(options):
+    return options.devices[0].startswith("cuda")
 
 
 def _draw(gallery, names, folder):

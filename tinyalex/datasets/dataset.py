@@ -5,9 +5,9 @@ The statistics come from integer sums, so they are exact and do not depend on th
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -81,6 +81,21 @@ class ImageSet:
         return np.take(self.images, indices, axis=0, out=out)
 
 
+class ImageNames(NamedTuple):
+    """What the test images are called, for files that list them.
+
+    Attributes
+    ----------
+    names : list of str
+        Of the test images, in their order: "ILSVRC2010_test_00000001.JPEG", "n01440764/n01440764_10026.JPEG".
+    ids : dict of str to int
+        The number of each class in an ILSVRC devkit; empty if none came with the images.
+    """
+
+    names: list[str]
+    ids: dict[str, int]
+
+
 @dataclass(frozen=True, eq=False)
 class Dataset:
     """A training set, a test set and the names of their classes.
@@ -92,6 +107,10 @@ class Dataset:
         Label k is ``classes[k]``.
     train, test : Images
         Such as `ImageSet`.
+    listed : ImageNames or None
+        Names of the test images, if they came from files.
+    unlabelled : Images or None
+        Test images without labels, if there are none with labels; their labels are 0 and mean nothing.
 
     Raises
     ------
@@ -114,6 +133,8 @@ class Dataset:
     classes: list[str]
     train: Images
     test: Images
+    listed: ImageNames | None = field(default=None, kw_only=True)
+    unlabelled: Images | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         for split in ("train", "test"):
@@ -131,6 +152,11 @@ class Dataset:
             for chunk in _chunks(images):
                 digest.update(np.ascontiguousarray(chunk))  # type: ignore[arg-type]  # arrays are buffers
         return digest.hexdigest()
+
+    def test_list(self) -> ImageNames:
+        """Return the names of the test images, with labels or without; numbers if they did not come from files."""
+        images = self.test if self.unlabelled is None else self.unlabelled
+        return self.listed or ImageNames([f"test/{k:05d}" for k in range(len(images))], {})
 
     @property
     def words(self) -> list[str]:
@@ -163,6 +189,11 @@ class Dataset:
         images = getattr(self, split)
         if len(images):
             return images
+        if split == "test" and self.unlabelled is not None:
+            raise DataError(
+                f"{self.name}: its {len(self.unlabelled):,} test images have no labels; give a set with labels, or "
+                "classify them: tinyalex evaluate --write FILE"
+            )
         what = "training images" if split == "train" else "test images"
         share = ", or a share of every class to test on: --test-share 0.1" if split == "test" else ""
         share += " (of `tinyalex prepare` if the set is prepared)" if share else ""

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from tinyalex.datasets import duplicates, picture
-from tinyalex.datasets.dataset import Dataset, ImageSet
+from tinyalex.datasets.dataset import Dataset, ImageNames, ImageSet
 from tinyalex.datasets.index import cifar10, sources, subset
 from tinyalex.datasets.index.listing import Skipped
 from tinyalex.errors import DataError, StorageError
@@ -115,13 +115,16 @@ def _read(path, index, show):
         split: sorted(entries, key=lambda entry: (entry.label, entry.name)) for split, entries in index.splits.items()
     }
     images, names, size = {"train": [], "test": []}, [], None
+    if index.unlabelled:
+        splits["unlabelled"], splits["test"] = splits["test"], []
+        images["unlabelled"] = []
     for split, entries in splits.items():
         for entry, content in zip(entries, _contents(entries), strict=True):
             is_own_file = Path(entry.file).name == Path(entry.name).name
             image = decode(content, entry.file if is_own_file else f"{path}: {entry.name}", size)
             size = len(image)
             images[split].append(image)
-            names.append(f"{split}/{entry.name}")
+            names.append(f"{'test' if split == 'unlabelled' else split}/{entry.name}")
     hashes = [hashlib.blake2b(image, digest_size=8).digest() for each in images.values() for image in each]
     if groups := duplicates.find(np.array(list(map(int.from_bytes, hashes)), np.uint64), names):
         show(duplicates.describe(groups, index.classes))
@@ -132,7 +135,8 @@ def _read(path, index, show):
         )
         for split, entries in splits.items()
     }
-    return Dataset(str(path), index.classes, **sets)
+    listed = ImageNames([entry.name for entry in splits.get("unlabelled") or splits["test"]], index.ids)
+    return Dataset(str(path), index.classes, **sets, listed=listed)
 
 
 def _contents(entries):

@@ -61,6 +61,9 @@ class Part(Dataset):
     def colour(self):
         return self.whole.colour
 
+    def test_list(self):
+        return self.whole.test_list() if len(self.test) == len(self.whole.test) else super().test_list()
+
 
 def part(whole, train, test):
     """Make a `Part` of a data set from two sets of images."""
@@ -70,7 +73,8 @@ def part(whole, train, test):
 def reordered(whole, classes):
     """Make a `Part` with all images of a data set and its classes in another order."""
     numbers = np.array([classes.index(name) for name in whole.classes])
-    return Part(whole.name, classes, _Renumbered(whole.train, numbers), _Renumbered(whole.test, numbers), whole)
+    train, test = _Renumbered(whole.train, numbers), _Renumbered(whole.test, numbers)
+    return Part(whole.name, classes, train, test, whole, unlabelled=whole.unlabelled)
 
 
 def fifths(dataset):

@@ -6,6 +6,7 @@ and the EXIF orientation are ignored, as in 2012.
 """
 
 import contextlib
+import gzip
 import importlib
 import io
 import logging
@@ -14,6 +15,7 @@ import os
 import re
 import sys
 import warnings
+import zlib
 
 import numpy as np
 from PIL import Image, ImageChops, UnidentifiedImageError, features
@@ -28,6 +30,8 @@ ENDINGS = (
     *(".arw", ".cr2", ".cr3", ".dng", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".srw"),
 )
 MOST_PIXELS = 89_478_485  # 256 MiB of RGB; a picture whose header claims more is refused before memory is allocated
+_GZIP = b"\x1f\x8b"
+_LARGEST_UNPACKED = 64 << 20  # bytes of a file packed by gzip
 FILTER = "bicubic"  # of Pillow, whose width grows with the factor when a picture is made smaller
 _REACH = 2  # of the filter to either side, in pixels of the coarser grid
 _ORIENTATION = 0x0112  # EXIF: 1 is upright, 2 to 8 are turned or mirrored
@@ -79,7 +83,8 @@ def decode(content):
     HEIC and JPEG XL are decoded if Pillow's plugin for them is installed. Grey stays grey. Of 16 bits the upper 8 are
     kept; a PGM or PPM with another largest value above 255 is scaled to 16 bits first. Transparent pixels, and those
     that a GIF's first frame does not cover, are laid over white. CMYK becomes RGB by (255 - C) (255 - K) / 255; Adobe's
-    programs store its complement in a JPEG, and mark the file as theirs.
+    programs store its complement in a JPEG, and mark the file as theirs. A file packed by gzip is unpacked first: a
+    JPEG in ILSVRC-2010's archives is, n02487347_1956.
 
     Parameters
     ----------
@@ -90,9 +95,9 @@ def decode(content):
     image : PIL.Image.Image
         Of mode "RGB" or "L".
     odd : list of str
-        Unusual properties: the format in lower case if it is not JPEG, and any of "grey", "palette", "cmyk", "alpha",
-        "16-bit", "exif orientation", "several frames" and "warnings": Pillow issued a warning, for example about a
-        broken EXIF block.
+        Unusual properties: the format in lower case if it is not JPEG, and any of "gzip", "grey", "palette", "cmyk",
+        "alpha", "16-bit", "exif orientation", "several frames" and "warnings": Pillow issued a warning, for example
+        about a broken EXIF block.
 
     Raises
     ------
@@ -100,6 +105,8 @@ def decode(content):
         If it is not such a file, is truncated, broken or too large, or if a plugin is missing. The message gives the
         reason, not the file's name.
     """
+    packed = content.startswith(_GZIP)
+    content = _unpacked(content) if packed else content
     kind = _kind(content)
     with warnings.catch_warnings(record=True) as complaints:
         warnings.simplefilter("always")
@@ -115,7 +122,7 @@ def decode(content):
             unread = "no complete directory, or of a kind that Pillow does not read" if kind == "TIFF" else "no header"
             reason = " ".join(str(error).split()) if known else unread
             raise DataError(f"a broken {kind} file ({reason or type(error).__name__})") from error
-    return image, odd + ["warnings"] * bool(complaints)
+    return image, ["gzip"] * packed + odd + ["warnings"] * bool(complaints)
 
 
 def square(image, size):
@@ -153,6 +160,17 @@ def square(image, size):
         image = image.resize((size, size), Image.Resampling.BICUBIC, (0, y[0] - first, size, y[1] - first))
     pixels = np.asarray(image)
     return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+
+
+def _unpacked(content):
+    try:
+        with gzip.open(io.BytesIO(content)) as stream:
+            whole = stream.read(_LARGEST_UNPACKED + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"packed by gzip, and broken ({error})") from error
+    if len(whole) > _LARGEST_UNPACKED:
+        raise DataError(f"packed by gzip, and more than {_LARGEST_UNPACKED >> 20} MB when unpacked")
+    return whole
 
 
 def _kind(content):

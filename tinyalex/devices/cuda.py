@@ -6,6 +6,7 @@ import tempfile
 
 from tinyalex.errors import DeviceError
 
+OLDEST = 14  # version of CuPy, as in setup.cfg
 _in_use = False  # whether this process has found a GPU
 _lost = False  # whether it was forked from one that had
 
@@ -48,7 +49,9 @@ def find(name, index):
         cupy = importlib.import_module("cupy")
     except ImportError as error:
         raise DeviceError(f"{name}: CuPy is not installed; pip install 'tinyalex[cuda13]' or [cuda12]") from error
-    runtime = cupy.cuda.runtime
+    runtime, version = cupy.cuda.runtime, str(getattr(cupy, "__version__", OLDEST))
+    if int(version.split(".")[0]) < OLDEST:  # before 13.3 strided copies to the host ran on another stream
+        raise DeviceError(f"{name}: CuPy {version} is too old; pip install --upgrade 'tinyalex[cuda13]' or [cuda12]")
     try:
         count = runtime.getDeviceCount()
     except runtime.CUDARuntimeError as error:
@@ -60,8 +63,15 @@ def find(name, index):
     except ImportError as error:
         extra = f"cuda{runtime.runtimeGetVersion() // 1000}"
         raise DeviceError(f"{name}: CuPy finds no cuBLAS ({error}); pip install 'tinyalex[{extra}]'") from error
+    gpu = cupy.cuda.Device(index)
+    capability, built = str(getattr(gpu, "compute_capability", "")), runtime.runtimeGetVersion() // 1000
+    if capability.isdigit() and built >= 13 and int(capability) < 75:
+        raise DeviceError(
+            f"{name}: this GPU has compute capability {capability[:-1]}.{capability[-1]}, which CUDA {built} no longer "
+            f"supports; pip uninstall cupy-cuda{built}x, pip install 'tinyalex[cuda12]'"
+        )
     _in_use = True
-    return cupy, cublas, cupy.cuda.Device(index)
+    return cupy, cublas, gpu
 
 
 def _can_keep_kernels():
@@ -86,6 +96,27 @@ def _why_unavailable(runtime, error):
             f"pip uninstall cupy-cuda{built}x, pip install 'tinyalex[cuda{driver}]'"
         )
     return f"CUDA does not answer ({error}); look at nvidia-smi"
+
+
+def nccl(name):
+    """Return CuPy's wrapper of NCCL.
+
+    Raises
+    ------
+    DeviceError
+        If NCCL is not installed.
+    """
+    try:
+        found = importlib.import_module("cupy.cuda.nccl")
+        if not getattr(found, "available", True):
+            raise ImportError("CuPy was built without it")
+        found.get_version()
+    except (ImportError, AttributeError) as error:
+        raise DeviceError(
+            f"{name}: NCCL, over which GPUs of several processes talk, cannot be used ({error}); "
+            "pip install nvidia-nccl-cu13, or -cu12 with CuPy for CUDA 12"
+        ) from error
+    return found
 
 
 def look():

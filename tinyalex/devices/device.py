@@ -6,6 +6,7 @@ NumPy with arrays that refuse to be mixed with other devices' and streams that h
 """
 
 import contextlib
+import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from types import ModuleType
@@ -24,6 +25,8 @@ from tinyalex.words import counted
 
 Array: TypeAlias = Any  # an array of a device: NumPy's, CuPy's or a pretend device's
 
+# cuBLAS and CUDA report by other errors than MemoryError that there is no room for a workspace or a kernel's stack.
+_LACKS_MEMORY = re.compile("CUBLAS_STATUS_ALLOC_FAILED|cudaErrorMemoryAllocation|CUDA_ERROR_OUT_OF_MEMORY")
 _inside = threading.local()  # the devices that this thread has entered, innermost last
 
 
@@ -48,7 +51,9 @@ class Device:
     kernel_dtypes : set of dtype
         The types of arrays for which layers use their fast forms: float32, or none.
     memory : int
-        Bytes of a GPU's memory; 0 on other devices.
+        Bytes of a GPU's memory that this device may use, half of them if a net has two devices there; 0 on others.
+    total : int
+        Bytes of a GPU's memory.
 
     Raises
     ------
@@ -71,18 +76,27 @@ class Device:
             raise UsageError(f"device '{name}': no such kind of device; use cpu, cuda:0, cuda:1, ... or fake:0, ...")
         self.name, self.kind, self.index = name, kind, int(index or 0)
         self.kernels, self._arena, self._depth = kernels, Arena(), 0
-        self.tf32, self.memory = False, 0
+        self.tf32, self.memory, self.total = False, 0, 0
         self.kernel_dtypes = {np.dtype("float32")} if kernels else set()
-        self._compiled: dict[tuple, Any] = {}  # kernels, by name, type and constants
+        self._compiled: dict[tuple, Any] = {}  # kernels, by source, name, type and constants
         self.xp: Any = {"cpu": lambda: np, "fake": lambda: FakeNumPy(name), "cuda": self._cupy}[kind]()
         if kind != "cpu":
             self.cupy_device = self.xp.cuda.Device(self.index)
             with self.cupy_device:
                 self.stream = self.xp.cuda.Stream(non_blocking=True)
                 self.copying = self.xp.cuda.Stream(non_blocking=True)  # for uploads beside the computation
+        self._arriving: list[tuple[Any, np.ndarray]] = []  # copies to the host that may not have ended
 
     def __repr__(self) -> str:
         return f"Device('{self.name}'{'' if self.kernels else ', kernels=False'})"
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy is the same device with memory, streams and compiled kernels of its own.
+        return {"name": self.name, "kernels": self.kernels, "tf32": self.tf32}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["name"], state["kernels"])  # type: ignore[misc]
+        self.tf32 = state["tf32"]
 
     @property
     def on_host(self) -> bool:
@@ -148,6 +162,9 @@ class Device:
         copy = self.pinned(array.shape, array.dtype)
         array.get(stream=self.stream, out=copy, blocking=False)
         arrived = self.event(self.stream)
+        # The memory is kept until the copy has ended, also if nobody waits for it.
+        self._arriving = [(event, memory) for event, memory in self._arriving if not event.done]
+        self._arriving.append((arrived, copy))
 
         def wait() -> np.ndarray:
             arrived.synchronize()
@@ -244,7 +261,7 @@ class Device:
         grid: tuple[tuple[int, int], int],
         arguments: list,
     ) -> None:
-        key = name, real.char, *constants.values()
+        key = code, name, real.char, *constants.items()
         if key not in self._compiled:
             self._compiled[key] = launch.compiled(self.xp, code, name, real, constants)
         blocks, threads = grid
@@ -283,8 +300,16 @@ class Device:
 
     def _cupy(self) -> Any:
         cupy, self._cublas, gpu = cuda.find(self.name, self.index)
-        self.memory = gpu.mem_info[1]
+        self.memory = self.total = gpu.mem_info[1]
         return cupy
+
+    def nccl(self, communicator: Any) -> Any:
+        """Return the module with NCCL's functions, or its stand-in on a pretend device, over a communicator of MPI."""
+        if self.kind == "fake":
+            from tinyalex.devices import fake_nccl
+
+            return fake_nccl.attach(communicator)
+        return cuda.nccl(self.name)
 
     def event(self, stream: Any) -> Any:
         """Return an event that a stream of this device reaches after all work launched on it so far."""
@@ -297,6 +322,8 @@ def of_one_kind(devices: list[Device]) -> list[Device]:
     if len({device.kind for device in devices}) > 1:
         names = " ".join(device.name for device in devices)
         raise UsageError(f"devices: {names} are of two kinds; give two of cpu, two of cuda:N or two of fake:N")
+    for device in devices:  # two contexts on one GPU share its memory
+        device.memory = device.total // sum(other.index == device.index for other in devices)
     return devices
 
 
@@ -305,8 +332,8 @@ def fitting(devices: Sequence[Device], images: int) -> Iterator[None]:
     """Turn a MemoryError of a GPU inside the block into an error that says how to use a smaller batch."""
     try:
         yield
-    except MemoryError as error:
-        if devices[0].on_host:
+    except Exception as error:
+        if devices[0].on_host or not (isinstance(error, MemoryError) or _LACKS_MEMORY.search(str(error))):
             raise
         names, more = " ".join(device.name for device in devices), ", or two devices" if len(devices) == 1 else ""
         raise DeviceError(

@@ -38,6 +38,11 @@ class FakeArray:
         """Stands for CuPy's memory pointer, which copies between devices take."""
         return self
 
+    @property
+    def ptr(self):
+        """Stands for the address, which NCCL takes."""
+        return self
+
     def get(self, stream=None, out=None, blocking=True):
         """Copy to the host on a stream; if blocking, wait for it, else ``out`` is filled when the host waits."""
         stream = stream or happens_before.current(self.device_name)

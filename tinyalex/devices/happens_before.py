@@ -81,10 +81,15 @@ class Stream:
         self.name = f"{self.device_name} {number if non_blocking else 'default stream'}"
         self.count, self.host, self.waited, self.freed = 1, 0, {}, []
         self._reading = []  # (count, weak reference, checksum) of the host memory that it copies from
-        self._writing = []  # (count, array, what it will hold) of the host's
+        self._writing = []  # (count, the host memory's owner, array in it, what it will hold)
 
     def __repr__(self):
         return self.name
+
+    @property
+    def ptr(self):
+        """Stands for the stream's address, which NCCL takes."""
+        return self
 
     def __enter__(self):
         device_name, streams, _ = here = _here.get()
@@ -144,21 +149,31 @@ class Stream:
 
     def write_host(self, array, values):
         """Record that this stream copies to a host array, which gets the values when the host has waited."""
+        memory = owner(array)
         with _lock:
-            self._writing.append((self.count, array, values))
+            self._keep_writing()
+            kept = weakref.ref(memory) if isinstance(memory, Pinned) else lambda: memory
+            self._writing.append((self.count, kept, weakref.ref(array), values))
 
     def reached(self, count):
         """Record that the host has waited for this stream up to a count."""
         with _lock:
             self.host = max(self.host, count)
-            for _, array, values in (each for each in self._writing if each[0] <= count):
-                array[...] = values
+            self._keep_writing()
+            for _, _, target, values in (each for each in self._writing if each[0] <= count):
+                if (array := target()) is not None:
+                    array[...] = values
             self._writing = [each for each in self._writing if each[0] > count]
             self._keep_reading()
             done = [read for read in self._reading if read[0] <= count]
             self._reading = [read for read in self._reading if read[0] > count]
         if any(zlib.crc32(memory()) != checksum for _, memory, checksum in done):
             raise Race(f"host memory was written to while {self} may still have copied from it; wait for the upload")
+
+    def _keep_writing(self):
+        before, self._writing = self._writing, [write for write in self._writing if write[1]() is not None]
+        if len(before) > len(self._writing):
+            raise Race(f"host memory was given back while {self} may still write to it; keep it until that has ended")
 
     def _keep_reading(self):
         before, self._reading = self._reading, [read for read in self._reading if read[1]() is not None]
@@ -171,6 +186,11 @@ class Event:
 
     def __init__(self, disable_timing=False):
         self.device_name, self.reached = _here.get()[0], {}
+
+    @property
+    def done(self):
+        """Whether the host knows that the work before this event has ended."""
+        return all(count <= stream.host for stream, count in self.reached.items())
 
     def synchronize(self):
         """Let the host wait for this event."""

@@ -7,6 +7,7 @@ compiler divides by constants; a net has few different ones.
 """
 
 import functools
+import re
 
 import numpy as np
 
@@ -24,6 +25,9 @@ template <int count> struct alignas(count == 4 ? 16 : sizeof(real)) Reals { real
 
 REALS = {"f": "float", "d": "double"}
 THREADS = 256  # in a block, at most
+_MISSING = re.compile(
+    "nvrtc.*(not found|No such file|cannot open|cannot be loaded)|cannot open source file", re.I | re.S
+)
 
 
 def grid(rows, count):
@@ -70,4 +74,13 @@ def source(code, real, constants):
 
 def compiled(cupy, code, name, real, constants):
     """Return a kernel that CuPy has compiled, with NVRTC, for the GPU that is current when it is started."""
-    return cupy.RawModule(code=source(code, real, constants)).get_function(name)
+    try:
+        return cupy.RawModule(code=source(code, real, constants)).get_function(name)
+    except Exception as error:
+        if not _MISSING.search(f"{type(error).__name__}: {error}"):
+            raise
+        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DeviceError(
+            f"kernel {name}: cannot be compiled, as NVRTC or CUDA's headers are missing ({line:.120}); pip install "
+            "'tinyalex[cuda13]' or [cuda12], which bring them"
+        ) from error

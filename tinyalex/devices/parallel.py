@@ -22,28 +22,35 @@ class Workers:
     Parameters
     ----------
     count : int
+    shares : int, optional
+        Into how many shares a step's work is divided: see `divide`.
 
     Attributes
     ----------
     wanted : int
         As given.
-    count : int
+    threads : int
         How many threads compute. Fewer than wanted if the system does not allow so many.
+    count : int
+        How many shares a step's work has: one for each thread, unless `divide` has said otherwise.
     """
 
-    def __init__(self, count):
+    def __init__(self, count, shares=None):
         from threadpoolctl import threadpool_limits
 
         # Before the first product: once a BLAS thread pool has run, its threads keep spinning beside ours.
         threadpool_limits(limits=1, user_api="blas")
         self.wanted = count
-        self._pool, self.count = _started(count)
+        self._pool, self.threads = _started(count)
+        self.count = shares or self.threads
         self._here = threading.local()
 
     def run(self, function, arguments):
         """Call ``function(argument)`` for each argument, in parallel, and return the results in order."""
         if self.busy or self.count == 1 or len(arguments) == 1:
             return [self._quietly(function, argument) for argument in arguments]
+        if self._pool is None:
+            return [self._inside(function, argument) for argument in arguments]
         # Each runs in a copy of the caller's context, so that the caller's current device is also the worker's.
         futures = [self._pool.submit(copy_context().run, self._inside, function, argument) for argument in arguments]
         return [future.result() for future in futures]
@@ -55,7 +62,10 @@ class Workers:
 
     def _inside(self, function, argument):
         self._here.busy = True
-        return self._quietly(function, argument)
+        try:
+            return self._quietly(function, argument)
+        finally:
+            self._here.busy = False
 
     @staticmethod
     def _quietly(function, argument):
@@ -83,6 +93,7 @@ def _started(count):
 
 
 _workers = None
+_shares = None  # what `divide` was given
 _forked_with = None  # in a forked process: how many threads its parent had asked for
 
 
@@ -111,7 +122,22 @@ def set_threads(count):
     if count < 1:
         raise UsageError(f"threads: {count} is not a number of threads; use 1 or more")
     if _workers is None or _workers.wanted != count:
-        _workers = Workers(count)
+        _workers = Workers(count, _shares)
+
+
+def divide(shares):
+    """Divide the work of each step from now on into so many shares, whatever the number of threads that compute them.
+
+    The bits of a result depend on the shares, because each is a sum of its own, and not on the threads.
+
+    Parameters
+    ----------
+    shares : int or None
+        None: one for each thread, as it is at the start.
+    """
+    global _shares
+    _shares = shares
+    workers().count = shares or workers().threads
 
 
 def _after_fork():

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 from tinyalex.errors import UsageError
 
 RACE = "relu-tanh"  # Figure 1, which `tinyalex.experiments.race` runs
+ENSEMBLE = "ensemble"  # Table 2: `tinyalex.experiments.ensemble`
+RATE = "rate"  # no comparison: the range test of `tinyalex.experiments.rate`
 
 
 class Arm(NamedTuple):
@@ -15,12 +17,14 @@ class Arm(NamedTuple):
     Attributes
     ----------
     name : str
-    net, data : callable
-        ``net(recipe)`` and ``data(recipe)`` return a dict of the keys to change in that section, with their new values.
+    net, data, init, learning : callable
+        ``net(recipe)`` and so on return a dict of the keys to change in that section, with their new values.
     whole_images : bool
         True: train on random crops of the images. False: train on the centre crop only.
     folder : str
         Name of its run folders, if it differs from ``name``.
+    share : float
+        The share of the training images that it gets.
     """
 
     name: str
@@ -28,11 +32,15 @@ class Arm(NamedTuple):
     data: Callable[[Any], dict[str, Any]] = lambda recipe: {}
     whole_images: bool = True
     folder: str = ""
+    init: Callable[[Any], dict[str, Any]] = lambda recipe: {}
+    learning: Callable[[Any], dict[str, Any]] = lambda recipe: {}
+    share: float = 1.0
 
     def recipe(self, recipe):
         """Return the recipe of this net."""
-        net, data = replace(recipe.net, **self.net(recipe)), replace(recipe.data, **self.data(recipe))
-        return replace(recipe, net=net, data=data)
+        sections = ("net", "data", "init", "learning")
+        changes = {name: replace(getattr(recipe, name), **getattr(self, name)(recipe)) for name in sections}
+        return replace(recipe, **changes)
 
 
 class Comparison(NamedTuple):
@@ -50,8 +58,8 @@ class Comparison(NamedTuple):
     source : str
         The data set of these numbers, or a quotation where there are none.
     found : tuple of str, optional
-        Who found that the other nets are worse, and by which measure, "top1_error" or "gap". Default: the paper, by
-        top-1 error where it has a number, else by how much they overfit.
+        Who found that the other nets are worse, and by which measure, "top1_error", "train_error" or "gap". Default:
+        the paper, by top-1 error where it has a number, else by how much they overfit.
     """
 
     title: str
@@ -78,6 +86,11 @@ def _without(number):
         return {"maps": tuple(0 if n == number else maps for n, maps in enumerate(recipe.net.maps, start=1))}
 
     return Arm(f"without conv{number}", net)
+
+
+def _ones(recipe):
+    # Paper §5: biases of 1 in conv2, conv4, conv5 and the hidden fully connected layers.
+    return {"biases": {"default": 0.0} | dict.fromkeys(("conv2", "conv4", "conv5", "fc6", "fc7"), 1.0)}
 
 
 COMPARISONS = {
@@ -151,7 +164,52 @@ COMPARISONS = {
         (2.0, None),
         '"about 2 %" for any of the middle layers',
     ),
+    "decay": Comparison(
+        "weight decay",
+        "5",
+        (
+            Arm("weight decay", learning=lambda recipe: {"weight_decay": 0.0005}),
+            Arm("no weight decay", learning=lambda recipe: {"weight_decay": 0.0}, folder="none"),
+        ),
+        (None, None),
+        '"weight decay here is not merely a regularizer: it reduces the model\'s training error"',
+        ("the paper", "train_error"),
+    ),
+    "bias": Comparison(
+        "biases of 1 (in early epochs: give --epochs 2 or so)",
+        "5",
+        (
+            Arm("biases of 1", init=_ones, folder="ones"),
+            Arm("biases of 0", init=lambda recipe: {"biases": {"default": 0.0}}, folder="zeros"),
+        ),
+        (None, None),
+        '"this initialization accelerates the early stages of learning"',
+        ("the paper", "train_error"),
+    ),
+    "size": Comparison(
+        "the number of training images",
+        "1",
+        (
+            Arm("all images", folder="all"),
+            Arm("half of them", folder="half", share=1 / 2),
+            Arm("a quarter", folder="quarter", share=1 / 4),
+            Arm("an eighth", folder="eighth", share=1 / 8),
+        ),
+        (None, None),
+        '"our results can be improved simply by waiting for faster GPUs and bigger datasets to become available"',
+        ("the paper", "top1_error"),
+    ),
 }
+
+
+def check_images(name, recipe, size):
+    """Raise a UsageError if a comparison of crops gets images of ``size`` pixels from which nothing is cropped."""
+    if name == "crops" and size <= recipe.net.input:
+        raise UsageError(
+            f"experiment crops: the net reads {recipe.net.input} x {recipe.net.input} pixels and the images have "
+            f"{size} x {size}, so there is nothing to crop; prepare larger images, or give a --recipe whose net.input "
+            f"is smaller, such as {size * 7 // 8}"
+        )
 
 
 def find(name, recipe):

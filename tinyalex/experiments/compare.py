@@ -1,17 +1,23 @@
 """Run a comparison: train each net with several seeds, and compute the differences of their errors."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
 
-from tinyalex.datasets import sample
+from tinyalex.datasets import Dataset, sample
 from tinyalex.experiments.effect import effect
-from tinyalex.experiments.trial import trial
+from tinyalex.experiments.trial import RESULT, trial
+from tinyalex.ranks.world import ALONE
+from tinyalex.system.progress import TimeLeft, duration
+from tinyalex.training.evaluation import shows_top5
 
 MEASURES = ("top1_error", "top5_error", "train_error", "gap")
 
+_LONG = 10.0  # seconds from which the time left is worth a word
 
-def compare(comparison, recipes, dataset, out, seeds, devices, show):
+
+def compare(comparison, recipes, dataset, out, seeds, devices, show, world=ALONE):
     """Train all nets of a comparison with all seeds.
 
     Parameters
@@ -28,6 +34,8 @@ def compare(comparison, recipes, dataset, out, seeds, devices, show):
     devices : sequence of str
     show : callable
         Called with a line of text for each net and seed.
+    world : World
+        Of several ranks each trains some of the nets; rank 0 then reads what all have saved.
 
     Returns
     -------
@@ -37,16 +45,31 @@ def compare(comparison, recipes, dataset, out, seeds, devices, show):
         "half", "verdict"}`` as in `effect.Effect`. Errors are fractions; with one seed "deviation" and "half" are None.
     """
     arms = [{"name": arm.name} | {measure: [] for measure in MEASURES} for arm in comparison.arms]
+
+    def errors_of(arm, recipe, seed):
+        images = dataset if arm.whole_images else sample.centre(dataset, recipe.net.input)
+        if arm.share < 1:
+            train = sample.share(images.train, "train", round(arm.share * len(images.train)))
+            images = Dataset(images.name, images.classes, train, images.test)
+        return trial(recipe, images, _folder(out, arm, seed), devices, seed, show=lambda line: None)
+
+    if world.size > 1:
+        trials = list(itertools.product(range(seeds), zip(comparison.arms, recipes, strict=True)))
+        with world.apart():
+            for seed, (arm, recipe) in trials[world.rank :: world.size]:
+                errors_of(arm, recipe, seed)
+    trained, left = 0, None  # trainings of this call, and what estimates how long the others take
     for seed in range(seeds):  # seeds in the outer loop: when stopped, all nets have been trained equally often
         for arm, errors, recipe in zip(comparison.arms, arms, recipes, strict=True):
-            images = dataset if arm.whole_images else sample.centre(dataset, recipe.net.input)
-            folder = Path(out) / f"{arm.folder or _folder_name(arm.name)}-{seed}"
-            found = trial(recipe, images, folder, devices, seed, show=lambda line: None)
+            if not (_folder(out, arm, seed) / RESULT).is_file():
+                left, trained = left or TimeLeft(_to_do(comparison, out, seeds), 0, 0.0, 0.0), trained + 1
+            found = errors_of(arm, recipe, seed)
             for measure in MEASURES:
                 errors[measure].append(found[measure])
+            top5 = f" top-5 {found['top5_error']:.2%}," if shows_top5(len(dataset.classes)) else ""
             show(
-                f"seed {seed}  {arm.name:<20} test error {found['top1_error']:.2%}, top-5 {found['top5_error']:.2%}, "
-                f"training {found['train_error']:.2%}"
+                f"seed {seed}  {arm.name:<20} test error {found['top1_error']:.2%},{top5} "
+                f"training {found['train_error']:.2%}{_time_left(left, trained)}"
             )
     effects = [{"name": arm["name"]} | {m: _effect(arms[0][m], arm[m]) for m in MEASURES} for arm in arms[1:]]
     return {"arms": arms, "effects": effects}
@@ -56,6 +79,20 @@ def _effect(reference, other):
     found = effect(reference, other)
     numbers = {key: value if np.isfinite(value) else None for key, value in found._asdict().items()}
     return numbers | {"verdict": found.verdict}
+
+
+def _folder(out, arm, seed):
+    return Path(out) / f"{arm.folder or _folder_name(arm.name)}-{seed}"
+
+
+def _to_do(comparison, out, seeds):
+    # How many of the nets have not been trained yet.
+    return sum(not (_folder(out, arm, seed) / RESULT).is_file() for seed in range(seeds) for arm in comparison.arms)
+
+
+def _time_left(left, trained):
+    found = left and left.estimate(trained)
+    return f"; about {duration(found[1])} left" if found and found[1] >= _LONG else ""
 
 
 def _folder_name(name):

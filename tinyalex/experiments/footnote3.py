@@ -13,6 +13,7 @@ from pathlib import Path
 
 from tinyalex.datasets.loading.batches import training_batches
 from tinyalex.datasets.parts import Subset, fifths, part
+from tinyalex.ranks.world import ALONE
 from tinyalex.recipes.recipe import Phase
 from tinyalex.runs import run_folder
 from tinyalex.runs.resume import ResumeOptions
@@ -24,7 +25,10 @@ STAGES = ("1-four-fifths", "2-all", "3-lower-rates")
 EPOCHS = 10  # at each of the two lower rates of stage 3
 
 
-def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, options=None, kernels=True):
+def train(
+    recipe, dataset, out, devices=("cpu",), seed=0, show=print, options=None, kernels=True, world=ALONE, how="ordered",
+    after_epoch=None,
+):  # fmt: skip
     """Train a network in the three stages; the parameters are those of `tinyalex.runs.train.train`.
 
     ``learning.epochs`` limits each of the first two stages. The first ends after ``learning.patience`` epochs without a
@@ -37,7 +41,9 @@ def train(recipe, dataset, out, devices=("cpu",), seed=0, show=print, options=No
     """
     folders = [Path(out) / stage for stage in STAGES]
     four, fifth = (Subset(dataset.train, indices) for indices in fifths(dataset))
-    common, options = {"devices": devices, "seed": seed, "show": show, "kernels": kernels}, options or ResumeOptions()
+    common = {"devices": devices, "seed": seed, "show": show, "kernels": kernels, "after_epoch": after_epoch}
+    common |= {"world": world, "how": how}
+    options, show = options or ResumeOptions(), show if world.leads else lambda text: None
 
     show(f"{folders[0]}: {counted(len(four), 'image')}, until the error on {len(fifth):,} others stops improving")
     validated = part(dataset, four, fifth)

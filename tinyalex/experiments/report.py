@@ -6,8 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from tinyalex import figures
+from tinyalex.experiments import ensemble
 from tinyalex.experiments.race import GOAL
 from tinyalex.system import lock, ownership, storage
+from tinyalex.training.evaluation import shows_top5
 from tinyalex.words import counted
 
 FILES = ("result.json", "result.png")
@@ -31,11 +33,15 @@ def text(result):
     -------
     str
     """
+    if "suggested" in result:
+        return "\n".join(_rate(result))
     head = [
         f"{result['title']} (paper, section {result['section']})",
         f"{result['data']['shown']}; recipe {result['recipe']}, seeds: {result['seeds']}, epochs: {result['epochs']}",
         "",
     ]
+    if "averaged" in result:
+        return "\n".join([*head, *ensemble.text(result)])
     return "\n".join(head + (_race(result) if "ratio" in result else _comparison(result)))
 
 
@@ -56,8 +62,11 @@ def _comparison(result):
         for measure, name, paper in (
             ("top1_error", "top-1 error", result["paper"][0]),
             ("top5_error", "top-5 error", result["paper"][1]),
+            ("train_error", "training error", None),
             ("gap", "test minus training error", None),
         ):
+            if measure == "train_error" and (result.get("found") or ("", ""))[1] != "train_error":
+                continue
             if measure == "top5_error" and not _has_top5(result):
                 continue
             lines.append(f"  {name:<26}{_difference(effect[measure])}" + (f"; paper +{paper} points" if paper else ""))
@@ -65,15 +74,29 @@ def _comparison(result):
     return [*lines, f"the paper: {result['source']}"]
 
 
+def _rate(result):
+    rates, taken, own = result["rates"], len(result["mean"]), result["recipe_rate"]
+    yield f"learning-rate range test of recipe {result['recipe']}; {result['data']['shown']}"
+    yield f"{counted(taken, 'step')} with rates from {rates[0]:g} to {rates[taken - 1]:g}, seeds: {result['seeds']}"
+    if taken < len(rates):
+        yield f"ended there, before {rates[-1]:g}: the loss had grown or was not finite"
+    if result["suggested"] is None:
+        yield "the loss falls at no rate; try more --steps, or check net, init and data.scale with tinyalex gradcheck"
+        return
+    first, lowest = result["mean"][0], min(result["mean"])
+    yield f"the loss, {first:.3f} at first, is lowest, {lowest:.3f}, at rate {result['lowest']:g}"
+    yield f"suggested: a third of that, --set learning.rate={result['suggested']:g}; the recipe's rate is {own:g}"
+
+
 def _has_top5(result):
-    # With five classes or fewer the top-5 error says nothing; earlier versions did not save their number.
-    return result["data"].get("classes", 6) > 5
+    return shows_top5(result["data"].get("classes", 6))  # earlier versions did not save their number
 
 
 def _sentence(result, effect):
     # The paper's claim: the changed net has a higher error or, where the paper has no number, overfits more.
     by, measure = result.get("found") or ("the paper", "top1_error" if result["paper"][0] else "gap")
-    claim = "a higher top-1 error" if measure == "top1_error" else "more overfitting"
+    claims = {"top1_error": "a higher top-1 error", "train_error": "a higher training error"}
+    claim = claims.get(measure, "more overfitting")
     if result["seeds"] < 2:
         return f"{by} found {claim}; one seed cannot show a difference, use --seeds"
     return f"{by} found {claim}; {_VERDICTS[effect[measure]['verdict']]}"
@@ -150,6 +173,13 @@ def picture(result):
     -------
     matplotlib.figure.Figure
     """
+    if "suggested" in result:
+        curve = (result[key] for key in ("rates", "losses", "mean", "suggested", "recipe_rate"))
+        return figures.rate_test(*curve)
+    if "averaged" in result:
+        rows = result["averaged"]
+        about = f"{result['recipe']}, {counted(result['views'], 'view')} of each image"
+        return figures.averages([row["nets"] for row in rows], [row["top1_error"] for row in rows], about)
     if "ratio" in result:
         names = {"relu": "ReLU", "tanh": "tanh"}
         curves = [(f"{names[arm['name']]}, rate {arm['rate']:g}", arm["errors"][0]) for arm in result["arms"]]

@@ -42,11 +42,11 @@ def trial(recipe, dataset, folder, devices, seed, show):
         on_training = evaluation.evaluate(run.network, dataset.train, run.mean, run.recipe)
         found = {"top1_error": score.top1_error, "top5_error": score.top5_error, "train_error": on_training.top1_error}
         storage.write_text(path, json.dumps(found | {"gap": score.top1_error - on_training.top1_error}) + "\n")
-    return _read(path, ("top1_error", "top5_error", "train_error", "gap"), float)
+    return read_json(path, ("top1_error", "top5_error", "train_error", "gap"), float)
 
 
-def _read(path, keys, kind):
-    # A file of an experiment, whatever version wrote it.
+def read_json(path, keys, kind):
+    """Read a file of an experiment, whatever version wrote it; StorageError unless these keys hold such values."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
@@ -77,7 +77,7 @@ def check_settings(folder, recipe, dataset):
     if not path.is_file():
         current = {"recipe": recipes.to_toml(recipe), "data": dataset.identity}
         storage.write_text(path, json.dumps(current, indent=1) + "\n")
-    saved = _read(path, ("recipe", "data"), str)
+    saved = read_json(path, ("recipe", "data"), str)
     try:
         recipe_then = recipes.parse(saved["recipe"])
     except UsageError as error:

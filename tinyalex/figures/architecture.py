@@ -5,8 +5,8 @@ proportion to the square root, so that large and small layers can be seen side b
 the next layer's kernel, to scale with the maps that it reads.
 """
 
-from tinyalex.figures.page import BLUE, INK, MUTED, VERMILION, page, write
-from tinyalex.figures.wiring import levels
+from tinyalex.figures.page import BLUE, GREEN, INK, MUTED, PURPLE, VERMILION, page, write
+from tinyalex.figures.wiring import IMAGE, levels, on_the_image
 from tinyalex.words import counted
 
 HIGH, WIDE, BAR = 1.35, 0.62, 0.15  # inches: highest block, widest block, width of a fully connected layer
@@ -14,7 +14,7 @@ DEEP = (0.40, -0.26)  # offset of the back face of a block of height 1: to the r
 STEP, EDGE, ROW_GAP = 0.74, 0.6, 0.55
 LINE, TOP = 0.155, 0.3  # inches
 SIZE = 7.5
-COLUMN_COLORS = (BLUE, VERMILION)
+COLUMN_COLORS = (BLUE, VERMILION, GREEN, PURPLE)
 
 
 class _Block:
@@ -42,23 +42,25 @@ class _Block:
         ]
 
 
-def architecture(network):
+def architecture(network, titles=("column a", "column b")):
     """Draw a network.
 
     Parameters
     ----------
     network : Network
         With shapes only and one column per device: `tinyalex.network.alexnet.describe` with ``devices=net.columns``.
+    titles : sequence of str
+        What stands before each column, or GPU of the authors' files, if there are several.
 
     Returns
     -------
     matplotlib.figure.Figure
     """
-    chain, columns = levels(network), len(network.stages[0].columns)
+    chain, columns = levels(network), max(network.gpus) + 1
     shapes = [network.input_shape, *(part.shape for level in chain for part in level.parts.values())]
     scale = _Scale(shapes)
     row = max(scale(shape)[0] * (1 - DEEP[1] * (len(shape) == 3)) for shape in shapes[columns > 1 :])
-    captions = [["image"], *map(_caption, chain)]
+    captions = [["image", *on_the_image(network)], *map(_caption, chain)]
     text = TOP + columns * row + (columns - 1) * ROW_GAP + 0.45  # top of the captions
     middles = [TOP + row / 2 + column * (row + ROW_GAP) for column in range(columns)]
     left, layer_blocks = EDGE, []
@@ -66,7 +68,7 @@ def architecture(network):
     left = image.end + STEP
     for level in chain:
         blocks = {
-            column: _Block(part.shape, left, middles[column], *scale(part.shape), COLUMN_COLORS[column])
+            column: _Block(part.shape, left, middles[column], *scale(part.shape), _color(column))
             for column, part in level.parts.items()
         }
         layer_blocks.append(blocks)
@@ -74,20 +76,27 @@ def architecture(network):
     figure, axes = page(left - STEP + EDGE, text + LINE * max(map(len, captions)) + 0.2)
     _draw_block(axes, image, 2)
     _write_caption(axes, image, captions[0], text)
-    before = {column: image for column in range(columns)}
     for depth, (level, blocks) in enumerate(zip(chain, layer_blocks, strict=True), start=1):
         for column, part in level.parts.items():
-            sources = [before[source] for source in part.sources] if depth > 1 else [image]
-            for source in sources:
+            # Several columns of the image are one block.
+            sources = {(number, row if number != IMAGE else 0): None for number, row in part.reads}
+            for number, row_read in sources:
+                source = image if number == IMAGE else layer_blocks[number][row_read]
                 _draw_connection(axes, source, blocks[column], level.kernel, part.before, 4 * depth)
         for block in blocks.values():
             _draw_block(axes, block, 4 * depth + 1)
         _write_caption(axes, next(iter(blocks.values())), captions[depth], text)
-        before = blocks
     for column in range(columns if columns > 1 else 0):
-        y = middles[column] + (column - 0.5) * 0.9 * row
-        write(axes, 0.25, y, f"column {'ab'[column]}", SIZE + 2, COLUMN_COLORS[column], va="center", weight="bold")
+        x, y = 0.25, middles[column] + (column - 0.5) * 0.9 * row
+        if columns > 2:  # the image stands beside the rows in the middle
+            first = next(blocks[column] for blocks in layer_blocks if column in blocks)
+            x, y = first.left, first.top + first.dy - 0.12
+        write(axes, x, y, titles[column], SIZE + 2, _color(column), va="center", weight="bold")
     return figure
+
+
+def _color(column):
+    return COLUMN_COLORS[column % len(COLUMN_COLORS)]
 
 
 class _Scale:

@@ -77,8 +77,8 @@ def _axes(figure, left, title, end):
     return axes
 
 
-def _series(records, event, field):
-    # Return the epochs and values of one curve; values that are not finite become NaN.
+def series(records, event, field):
+    """Return the epochs and values of one curve, as `curves` draws it; values that are not finite become NaN."""
     epochs, values = [], []
     for record in records:
         if record.get("event") == event and field in record:
@@ -91,14 +91,14 @@ def _series(records, event, field):
 
 
 def _line(axes, records, event, field, label, scale=1, **style):
-    epochs, values = _series(records, event, field)
+    epochs, values = series(records, event, field)
     marker = {"marker": "o", "markersize": 3.5} if len(epochs) <= 12 and event != "train" else {}
     return axes.plot(epochs, scale * values, label=label, linewidth=1.8, clip_on=not marker, **marker, **style)[0]
 
 
 def _running(axes, records, main, field, scale=1):
     if main != "train":
-        epochs, values = _series(records, "train", field)
+        epochs, values = series(records, "train", field)
         axes.plot(epochs, scale * values, label="_running", color=BLUE, alpha=0.3, linewidth=0.8, zorder=1.5)
 
 
@@ -140,9 +140,9 @@ def _end_labels(axes, lines, form):
 
 def _rate_drops(axes, records, end):
     # A drop is a step from one constant rate to a lower one; a cosine schedule has none.
-    epochs, rates = _series(records, "train", "rate")
+    epochs, rates = series(records, "train", "rate")
     if len(rates) == 0:
-        epochs, rates = _series(records, "epoch", "rate")
+        epochs, rates = series(records, "epoch", "rate")
     occupied = -1.0  # right end of the last label above the panel, as a fraction of the panel's width
     for i in range(1, len(rates)):
         steady = rates[max(i - 2, 0)] == rates[i - 1] and rates[min(i + 1, len(rates) - 1)] == rates[i]

@@ -14,7 +14,11 @@ from tinyalex.system import ownership, storage
 DPI = 150
 _KEYWORD = b"tinyalex\0"
 INK, MUTED, PALE, FAINT = "#24292f", "#6e7781", "#b4bac1", "#e9ebee"
-BLUE, VERMILION = "#0072b2", "#d55e00"  # Okabe and Ito's palette, which colour-blind readers can tell apart
+GREEN, PURPLE = "#009e73", "#cc79a7"
+BLUE, VERMILION = (
+    "#0072b2",
+    "#d55e00",
+)  # all four from Okabe and Ito's palette, which colour-blind readers can tell apart
 LIGHT_BLUE, PINK = "#b5d3ea", "#f29ca3"
 
 
@@ -176,17 +180,34 @@ def save(figure, path, marked=True):
     StorageError
         If the file cannot be written, or tinyalex did not make the one that is there; no partial file is left behind.
     """
+    path, png = Path(path), as_png(figure)
+    if not path.parent.is_dir():
+        raise StorageError(f"{path}: cannot be written (no such folder); check that the folder exists")
+    storage.write_bytes(path, *((png,) if marked else (_signed(png), _is_signed)))
+
+
+def as_png(figure):
+    """Return a figure as the bytes of a PNG file."""
     with importing():
         from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    path = Path(path)
     png = io.BytesIO()
     FigureCanvasAgg(figure).print_png(
         png, metadata={"Software": None}
     )  # without matplotlib's version, which would change the bytes
-    if not path.parent.is_dir():
-        raise StorageError(f"{path}: cannot be written (no such folder); check that the folder exists")
-    storage.write_bytes(path, *((png.getvalue(),) if marked else (_signed(png.getvalue()), _is_signed)))
+    return png.getvalue()
+
+
+def as_svg(figure):
+    """Return a figure as the text of an SVG file in which text is text; the same figure always gives the same one."""
+    with importing():
+        import matplotlib
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+    svg = io.BytesIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "tinyalex"}):
+        FigureCanvasSVG(figure).print_svg(svg, metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    return svg.getvalue().decode()
 
 
 def _signed(png):

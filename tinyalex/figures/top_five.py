@@ -44,12 +44,12 @@ def panel(images, labels, probabilities, classes):
             write(axes, x, y, name, SIZE + 1, weight="bold", ha="center", va="center")
         bottom = 1 - (top + height) / height_all
         bars = figure.add_axes((left / width_all, bottom, SIDE / width_all, count * BAR / height_all))
-        _bars(bars, probabilities[i], label, classes, count)
+        draw_bars(bars, probabilities[i], label, classes, count)
     return figure
 
 
-def _bars(axes, probabilities, label, classes, count):
-    # Horizontal bars with the names written over them; the most probable class is at the top.
+def draw_bars(axes, probabilities, label, classes, count):
+    """Draw horizontal bars of ``SIDE`` inches for the most probable classes, with their names written over them."""
     best = np.argsort(-probabilities, kind="stable")[:count]
     colors = [PINK if c == label else LIGHT_BLUE for c in best]
     axes.set(xlim=(0, 1), ylim=(count - 0.5, -0.5), xticks=[], yticks=[], facecolor=FAINT)

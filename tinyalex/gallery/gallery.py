@@ -7,8 +7,14 @@ import numpy as np
 from tinyalex import randomness
 from tinyalex.datasets.loading.loader import prepare_image
 from tinyalex.datasets.sample import share
+from tinyalex.errors import PictureError
+from tinyalex.explain.crop import crop_of
+from tinyalex.explain.occlusion import occlusion
+from tinyalex.explain.saliency import saliency
+from tinyalex.explain.strongest import convolutions, main_part, strongest_units, unit_gradient
 from tinyalex.figures.architecture import architecture
 from tinyalex.figures.colourfulness import colourfulness, specialisation
+from tinyalex.figures.explanation import heat_maps, needed, overlay, salient
 from tinyalex.figures.kernel_grid import kernels
 from tinyalex.figures.learning_curves import curves
 from tinyalex.figures.neighbours import neighbours
@@ -17,14 +23,17 @@ from tinyalex.gallery import retrieval
 from tinyalex.gallery.autoencoder import AutoEncoder, hamming
 from tinyalex.network import alexnet
 from tinyalex.recipes import recipe as recipes
+from tinyalex.recipes.settings import FILES
 from tinyalex.runs import run_folder
+from tinyalex.words import counted
 
-NAMES = ("curves", "architecture", "kernels", "panel", "neighbours", "codes")
+NAMES = ("curves", "architecture", "kernels", "panel", "neighbours", "codes", "occlusion", "saliency", "patches")
 QUICK = ("curves", "kernels", "panel")  # drawn at the end of training
 WITHOUT_CHECKPOINT = ("curves", "architecture")  # drawn from the log and the recipe
-WITH_IMAGES = ("panel", "neighbours", "codes")  # need a data set
+WITH_IMAGES = ("panel", "neighbours", "codes", "occlusion", "saliency", "patches")  # need a data set
 SHOWN_QUERIES, SHOWN_RESULTS = 5, 6  # Figure 4, right: number of queries drawn, and of images found for each
 QUERIES = 1000  # test images over which retrieval is scored
+EXPLAINED, UNITS = 5, 5  # test images for which occlusion, saliency and patches are drawn, and patches of each
 
 
 class Gallery:
@@ -33,7 +42,7 @@ class Gallery:
     Parameters
     ----------
     folder : str or Path
-        Run folder.
+        Run folder, or a file of weights, which has no log to draw curves from.
     dataset : Dataset, optional
         The data set that the run was trained on; needed for the pictures in `WITH_IMAGES`.
     among : int
@@ -66,30 +75,66 @@ class Gallery:
         return curves(run_folder.read_log(self.folder)), "loss and error rates over epochs"
 
     def _architecture(self):
-        return of_recipe(recipes.load(self.folder / run_folder.RECIPE))
+        is_folder = self.folder.is_dir()
+        return of_recipe(recipes.load(self.folder / run_folder.RECIPE) if is_folder else self.run.recipe)
 
     def _kernels(self):
-        columns = {
-            name.split("/")[0][len("conv1") :]: device.get(value)
-            for name, device, value in self.run.network.tensors()
-            if name.startswith("conv1") and name.endswith("/W")
-        }
-        if len(columns) == 1:
-            return kernels(columns), f"colourfulness {np.nanmean(colourfulness(*columns.values())):.2f}"
-        found = specialisation(columns)
-        means = ", ".join(f"column {name} {mean:.2f}" for name, mean in found.means.items())
-        chance = f"below {found.by_chance:.2f} in 95 % of random splits of the same kernels"
-        return kernels(columns), f"colourfulness: {means}; difference {found.difference:.2f} ({chance})"
+        return first_kernels(self.run.network)
 
     def _panel(self):
+        images, labels, inputs = self._test_images(8)
+        figure = panel(images, labels, self.run.network.predict(inputs), self.run.words)
+        return figure, "test images and their most probable classes"
+
+    def _test_images(self, count):
+        # Test images, at most one of each class; their labels; the network's inputs of them.
         test = self.dataset.need("test")
         order = randomness.permutation(randomness.key(0, "panel"), len(test))
         labels = np.asarray(test.labels)[order]
-        first = np.sort(np.unique(labels, return_index=True)[1])[:8]  # at most one image per class
+        first = np.sort(np.unique(labels, return_index=True)[1])[:count]
         images = test.read(order[first])
         inputs = np.stack([prepare_image(image, self.run.mean, self.run.recipe) for image in images])
-        figure = panel(images, labels[first], self.run.network.predict(inputs), self.run.words)
-        return figure, "test images and their most probable classes"
+        return images, labels[first], inputs
+
+    def _explained(self):
+        # For some test images: the crop that the net reads, the input, the most probable class, a caption.
+        images, labels, inputs = self._test_images(EXPLAINED)
+        size, side, words = len(self.run.mean), self.run.recipe.net.input, self.run.words
+        for image, label, x, p in zip(images, labels, inputs, self.run.network.predict(inputs), strict=True):
+            best = int(p.argmax())
+            name, right = (words[each].split(",")[0] for each in (best, label))
+            caption = f"{p[best]:.0%} {name}" + ("" if best == label else f" (is {right})")
+            yield crop_of(image, size, side)[0], x, best, caption
+
+    def _occlusion(self):
+        rows, lows = [], []
+        for crop, x, best, caption in self._explained():
+            found = occlusion(self.run.network, x, best)
+            lows.append(found.covered.min() - found.whole)
+            low = f"covered: {found.covered.min():.0%} to {found.covered.max():.0%}"
+            rows.append(([crop, overlay(crop, found.drop, needed(found))], [caption, low]))
+        falls = f"lowers the probability by up to {-np.mean(lows):.1%}, on average of {counted(len(rows), 'image')}"
+        line = f"covering {found.patch} x {found.patch} pixels, every {found.stride} pixels, {falls}"
+        return heat_maps(rows, ["what the net reads", "occlusion (orange: needed)"]), line
+
+    def _saliency(self):
+        rows = []
+        for crop, x, best, caption in self._explained():
+            found = saliency(self.run.network, x[None], [best])[0]
+            rows.append(([crop, overlay(crop, found, salient(found))], [caption, f"largest {found.max():.3g}"]))
+        line = "the gradient of the most probable class's score with respect to each pixel"
+        return heat_maps(rows, ["what the net reads", "saliency"]), line
+
+    def _patches(self):
+        rows, layer = [], convolutions(self.run.network)[-1]
+        for crop, x, _, caption in self._explained():
+            units = strongest_units(self.run.network, x, UNITS)
+            cut = [main_part(unit_gradient(self.run.network, x, unit)).of(crop) for unit in units]
+            captions = [f"{u.layer} {u.map}: {u.value:.3g}" for u in units]
+            blank = UNITS - len(units)  # maps that are 0 everywhere
+            rows.append(([crop, *cut, *[np.full_like(crop, 255)] * blank], [caption, *captions, *["none"] * blank]))
+        line = f"what the strongest units of {layer} answer to: the patches with most of their gradients"
+        return heat_maps(rows, ["the net reads", *(f"unit {i + 1}" for i in range(UNITS))]), line
 
     def _neighbours(self):
         images, queries, features, query_features = self._last_hidden_layer()
@@ -147,11 +192,33 @@ def of_recipe(recipe):
     """
     from tinyalex.network.summary import exchanged
 
-    network = alexnet.describe(recipe.net, recipe.init, recipe.net.columns)
+    network, net = alexnet.describe(recipe.net, recipe.init, recipe.net.columns), recipe.net
+    titles = [f"GPU {gpu}" for gpu in net.files.gpus] if net.kind == FILES else ["column a", "column b"]
     count = sum(parameter.size for parameter in network.parameters())
     crossing = exchanged(network, 1)
     exchange = f", {crossing:,} bytes per image are exchanged between the columns" if crossing else ""
-    return architecture(network), f"{count:,} parameters{exchange}"
+    return architecture(network, titles), f"{count:,} parameters{exchange}"
+
+
+def first_kernels(network):
+    """Draw the kernels of a network's first convolution.
+
+    Returns
+    -------
+    figure : matplotlib.figure.Figure
+    line : str
+        How colourful they are.
+    """
+    columns = retrieval.first_kernels(network)
+    if not columns:
+        raise PictureError("no convolution reads the image, so there are no kernels to draw")
+    if len(columns) != 2:
+        means = [f"{name} {np.nanmean(colourfulness(each)):.2f}".strip() for name, each in columns.items()]
+        return kernels(columns), f"colourfulness {', '.join(means)}"
+    found = specialisation(columns)
+    means = ", ".join(f"column {name} {mean:.2f}" for name, mean in found.means.items())
+    chance = f"below {found.by_chance:.2f} in 95 % of random splits of the same kernels"
+    return kernels(columns), f"colourfulness: {means}; difference {found.difference:.2f} ({chance})"
 
 
 def _flat(images):

@@ -1,12 +1,43 @@
-"""Find similar images: those whose activations in the last hidden layer are near (paper §6.1 and Figure 4, right)."""
+"""What a network has learned: kernels of the first layer, and similar images by activations of the last hidden one.
+
+Images are similar if their activations in the last hidden layer are near (paper §6.1 and Figure 4, right).
+"""
 
 import numpy as np
 
 from tinyalex.datasets.loading.batches import test_batches
 from tinyalex.errors import DataError
-from tinyalex.layers import Linear
+from tinyalex.layers import Conv2d, SumOfInputs
 
 _ROWS = 256  # queries at a time, so that the matrix of distances fits into memory
+
+
+def first_kernels(network):
+    """Return the kernels of the convolutions that read the image, by column.
+
+    Returns
+    -------
+    dict of str to ndarray (k, k, c, n)
+        The key is what follows ``conv1`` in the layer's name: "a" and "b", or "". Where the names begin otherwise, in
+        nets of the authors' files, it is the whole name.
+    """
+    found = {}
+    image = [True] * len(network.gpus)  # whether a column still has the image
+    for stage in network.stages:
+        image = [bool(sources) and all(image[source] for source in sources) for sources in stage.exchange.routes]
+        for column, layers in enumerate(stage.columns):
+            for layer in layers:
+                parts = layer.layers if isinstance(layer, SumOfInputs) else [layer]
+                if image[column] and layer.parameters and all(isinstance(part, Conv2d) for part in parts):
+                    device = network.devices[column]
+                    weights = (part.W.parts(part.W.value) for part in parts)
+                    found |= {name.removesuffix("/W"): device.get(w) for each in weights for name, w in each.items()}
+                image[column] = image[column] and not layer.parameters
+    short = {name.removeprefix("conv1"): each for name, each in found.items()}
+    fits = all(name.startswith("conv1") for name in found) and all(
+        len(name) < 2 and not name.isdigit() for name in short
+    )
+    return dict(sorted((short if fits else found).items()))
 
 
 def features(network, images, batch=128):
@@ -25,9 +56,11 @@ def features(network, images, batch=128):
     float32 ndarray, shape (n, m)
         4096 numbers per image in the paper's net; the units of column a come before those of column b.
     """
-    last = max(
-        i for i, stage in enumerate(network.stages) if any(isinstance(layer, Linear) for layer in stage.columns[0])
-    )
+    heads = network.last_layers()
+    with_heads = [[any(layer in heads for layer in column) for column in stage.columns] for stage in network.stages]
+    last = max(number for number, columns in enumerate(with_heads) if any(columns))
+    pairs = zip(with_heads[last], network.stages[last].exchange.routes, strict=True)
+    read = sorted({source for has_head, sources in pairs if has_head for source in sources})
     rows = []
     for first in range(0, len(images), batch):
         part = images[first : first + batch]
@@ -35,7 +68,7 @@ def features(network, images, batch=128):
             xs = [device.to_device(part) for device in network.devices]
             for executor in network.executors[:last]:
                 xs = executor.forward(xs, network.devices)
-            columns = [d.get(x).reshape(len(part), -1) for d, x in zip(network.devices, xs, strict=True)]
+            columns = [network.devices[source].get(xs[source]).reshape(len(part), -1) for source in read]
             rows.append(np.concatenate(columns, axis=1))
     return np.concatenate(rows)
 

@@ -12,6 +12,7 @@ from tinyalex import layers, randomness
 from tinyalex.devices.device import Array
 from tinyalex.errors import UsageError
 from tinyalex.gradcheck.compare import Result
+from tinyalex.gradcheck.cuda_convnet import check as check_files
 from tinyalex.gradcheck.layer import check
 from tinyalex.gradcheck.network import check_network
 from tinyalex.layers.winograd import FEW, WinogradConv2d
@@ -20,6 +21,7 @@ from tinyalex.network.network import Network
 from tinyalex.randomness import Step
 from tinyalex.recipes import ranges, recipe
 from tinyalex.recipes.recipe import Net, Recipe
+from tinyalex.recipes.settings import FILES
 
 STEP = Step(seed=7, number=3, first=2)
 
@@ -52,8 +54,8 @@ class _Labelled:
 
     parameters = ()
 
-    def __init__(self, labels: np.ndarray) -> None:
-        self.labels, self.loss = labels, layers.SoftmaxLoss()
+    def __init__(self, labels: np.ndarray, class_weights: Sequence[float] | None = None) -> None:
+        self.labels, self.loss = labels, layers.SoftmaxLoss(class_weights)
 
     def build(self, dtype: str) -> "_Labelled":
         return self
@@ -184,6 +186,7 @@ CASES = {
             (2, 5, 6, 4),
         ),
         _Case("sum of three inputs", lambda: layers.ElementwiseSum([1.0, -1.0, 0.5]), (2, 3, 2, 6)),
+        _Case("some channels", lambda: layers.ChannelSlice(2, 3), (2, 3, 2, 6)),
         _Case("dealt channels", lambda: layers.DealChannels(6, 12).named("deal"), (2, 3, 2, 6)),
     ],
     "dropout": [
@@ -194,6 +197,7 @@ CASES = {
     ],
     "softmax": [
         _Case("softmax loss", lambda: _Labelled(np.array([0, 4, 2])), (3, 5), images_alone=False),
+        _Case("class weights", lambda: _Labelled(np.array([0, 4, 2]), [2, 1, 0.5, 1, 0]), (3, 5), images_alone=False),
         _Case("softmax loss x 100", lambda: _Labelled(np.array([0, 2])), (2, 6), 100.0, images_alone=False),
     ],
 }
@@ -228,7 +232,10 @@ def suite(name: str | None = None, method: str = "complex", overrides: Sequence[
         return [result for kind in [*CASES, "original"] for result in suite(kind, method)]
     if name not in recipe.names() and not Path(name).is_file():
         raise ranges.unknown(name, [*CASES, *recipe.names()], "layer or recipe")
-    return _net(recipe.load(name, overrides), method)
+    made = recipe.load(name, overrides)
+    if made.net.kind == FILES:
+        return check_files(replace(made.net.files, name=made.name), method)
+    return _net(made, method)
 
 
 def _net(full: Recipe, method: str) -> list[Result]:
@@ -250,7 +257,7 @@ def small(net: Net) -> Net:
         maps: tuple[int, ...] = (FEW, FEW, FEW, 3) if winograd else (4, 5, 6, 3)
         return replace(net, input=12, maps=maps[: len(net.maps)], classes=10)
     outputs = 15 if net.pool == 3 else 19  # side of conv1's maps: then 7, 3, 1 after the pools, or 10, 4, 1
-    side = net.kernels[0] + net.stride * (outputs - 1)
+    side = net.kernels[0] + net.stride * (outputs - 1) - 2 * net.padding[0]
     counts = (FEW if winograd else 3, 8, 12, 12, 8, 8)
     maps = tuple(min(maps, net.columns * count) for maps, count in zip(net.maps, counts, strict=False))
     return replace(net, input=side, maps=maps, hidden=16, bottleneck=min(net.bottleneck, 6), classes=10)

@@ -84,6 +84,9 @@ class Result:
 
 def refuse_other_dtypes(what: str, array: Array) -> None:
     """Raise `UsageError` unless an array is float64: in float32, rounding hides wrong gradients."""
+    if not hasattr(array, "dtype"):
+        kind = type(array).__name__
+        raise UsageError(f"{what}: a {kind} instead of an array; use numpy.array({what.split()[-1]}, 'float64')")
     if array.dtype != np.float64:
         raise UsageError(
             f"{what}: gradients are checked in float64, not {array.dtype}; use float64 for layer and input"

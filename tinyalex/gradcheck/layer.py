@@ -2,7 +2,7 @@
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -66,7 +66,8 @@ def check(
     Raises
     ------
     UsageError
-        If an array is not float64; if forward is random or keeps state, drops the imaginary part, or gives an output
+        If the layer lacks forward, backward, or an attribute that ``parameters`` names; if an array is not float64, or
+        no array; if forward is random or keeps state, drops the imaginary part, or gives an output
         that is not finite; if the layer changes an argument or a parameter.
 
     Examples
@@ -81,8 +82,6 @@ def check(
     subject = _Subject(layer, training, step, parameters, name or getattr(layer, "name", "") or type(layer).__name__)
     method_named(method)
     refuse_other_dtypes(f"{subject.name} x", x)
-    for label, slot in subject.slots:
-        refuse_other_dtypes(f"{subject.name} {label}", slot.original)
     try:
         y, dxs, gradients, upstream = subject.analytic(x, seed)
         subject.expect_function(x, y, images_alone, method)
@@ -108,7 +107,7 @@ class _Slot:
 
     def __init__(self, owner: Any, value: str, gradient: str) -> None:
         self.owner, self.value, self.gradient = owner, value, gradient
-        self.original = getattr(owner, value)
+        self.original = _attribute(owner, value, "a parameter")
 
     def put(self, array: Array) -> None:
         setattr(self.owner, self.value, array)
@@ -123,15 +122,25 @@ class _Subject:
         parameters: dict[str, str] | Sequence[Any] | None,
         name: str,
     ) -> None:
+        for method in ("forward", "backward"):
+            if not callable(getattr(layer, method, None)):
+                raise UsageError(f"{name}: has no {method}; give an object with forward(x) and backward(dy)")
         self.layer, self.fresh, self.name = layer, copy.copy(layer), name
         self.options: dict[str, Any] = {"training": True, "step": step} if training else {}
-        self.device = getattr(layer, "device", None) or Device("cpu")
+        device = getattr(layer, "device", None)
+        self.device = device if isinstance(device, Device) else Device("cpu")
         parameters = getattr(layer, "parameters", ()) if parameters is None else parameters
+        if isinstance(parameters, str) or not isinstance(parameters, dict | Iterable):
+            raise UsageError(
+                f"{name}: parameters is a {type(parameters).__name__}; give parameters={{'W': 'dW'}}, the names of the "
+                "attributes with a parameter and with its gradient, or a list of objects with value and grad"
+            )
         if isinstance(parameters, dict):
             self.slots = [(value, _Slot(layer, value, gradient)) for value, gradient in parameters.items()]
         else:
             self.slots = [(_label(p, number), _Slot(p, "value", "grad")) for number, p in enumerate(parameters)]
-        for _, slot in self.slots:
+        for label, slot in self.slots:
+            refuse_other_dtypes(f"{name} {label}", slot.original)
             slot.host = self.device.get(slot.original)
 
     def analytic(
@@ -153,7 +162,7 @@ class _Subject:
             self.expect_same(y, x, "called twice" if factor == 1 else "after a backward")
             dx = self._call("backward", factor * upstream)
             with self.device:
-                runs = [self._fetch(getattr(slot.owner, slot.gradient)) for _, slot in self.slots]
+                runs = [self._fetch(_attribute(slot.owner, slot.gradient, "a gradient")) for _, slot in self.slots]
             self._expect_parameters("backward")
             dxs.append(None if dx is None else dx / factor)
             gradients.append([None if gradient is None else gradient / factor for gradient in runs])
@@ -246,6 +255,13 @@ class _Subject:
 
     def _fetch(self, array: Array) -> Any:
         return None if array is None else self.device.get(array)
+
+
+def _attribute(owner: Any, name: str, what: str) -> Any:
+    if not hasattr(owner, name):
+        kind = type(owner).__name__
+        raise UsageError(f"{kind}: has no attribute '{name}', where {what} was expected; correct parameters={{...}}")
+    return getattr(owner, name)
 
 
 def _label(parameter: Any, number: int) -> str:

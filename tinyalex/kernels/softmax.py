@@ -57,20 +57,26 @@ extern "C" __global__ void loss_gradient(const real *z, const int *labels, const
 """
 
 
-def forward(device, z, labels):
-    """Return the mean loss of logits z (n, classes) and integer labels (n,), and what backward needs."""
+def forward(device, z, labels, shares=None):
+    """Return the mean loss of logits z (n, classes) and integer labels (n,), and what backward needs.
+
+    With ``shares`` (n,) it is the sum of the images' losses, each times its share.
+    """
     n, classes = z.shape
     z, labels = device.xp.ascontiguousarray(z), labels.astype("int32")
     largest, sums = (device.empty((n, 32), z.dtype) for _ in range(2))
     device.launch(SOURCE, "partial_sums", n, 32, z, largest, sums, classes)
     losses = device.empty((n,), z.dtype)
     device.launch(SOURCE, "losses", n, 1, z, labels, largest, sums, losses, classes)
-    return losses.sum() / n, (z, labels, largest, sums)
+    loss = losses.sum() / n if shares is None else (shares * losses).sum()
+    return loss, (z, labels, largest, sums, shares)
 
 
 def backward(device, saved):
     """Return the gradient with respect to the logits, (n, classes)."""
-    z, labels, largest, sums = saved
-    dz = device.empty(z.shape, z.dtype)
-    device.launch(SOURCE, "loss_gradient", len(z), z.shape[1], z, labels, largest, sums, dz, float(len(z)))
+    z, labels, largest, sums, shares = saved
+    dz, n = device.empty(z.shape, z.dtype), len(z) if shares is None else 1
+    device.launch(SOURCE, "loss_gradient", len(z), z.shape[1], z, labels, largest, sums, dz, float(n))
+    if shares is not None:
+        dz *= shares[:, None]
     return dz

@@ -2,6 +2,7 @@
 
 from tinyalex.layers.activation import ReLU, Tanh
 from tinyalex.layers.blur import GaussianBlur, Subsample
+from tinyalex.layers.channels import ChannelSlice
 from tinyalex.layers.contrast import ContrastNorm
 from tinyalex.layers.convolution import Conv2d
 from tinyalex.layers.dropout import Dropout
@@ -16,7 +17,7 @@ from tinyalex.layers.sparse import DealChannels
 from tinyalex.layers.units import Abs, Logistic, ScaledTanh, SoftReLU, Square
 
 __all__ = [
-    "Abs", "AvgPool", "ContrastNorm", "Conv2d", "DealChannels", "Dropout", "ElementwiseSum", "GaussianBlur", "LRN",
-    "Layer", "Linear", "LocallyConnected", "Logistic", "MaxPool", "Parameter", "ReLU", "ScaledTanh", "SoftReLU",
-    "SoftmaxLoss", "SpatialNorm", "Square", "Subsample", "SumOfInputs", "Tanh",
+    "Abs", "AvgPool", "ChannelSlice", "ContrastNorm", "Conv2d", "DealChannels", "Dropout", "ElementwiseSum",
+    "GaussianBlur", "LRN", "Layer", "Linear", "LocallyConnected", "Logistic", "MaxPool", "Parameter", "ReLU",
+    "ScaledTanh", "SoftReLU", "SoftmaxLoss", "SpatialNorm", "Square", "Subsample", "SumOfInputs", "Tanh",
 ]  # fmt: skip

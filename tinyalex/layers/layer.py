@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from tinyalex.devices.device import Array, Device, DTypeLike
 from tinyalex.devices.parallel import ranges
-from tinyalex.errors import ShapeError
+from tinyalex.errors import OrderError, ShapeError
 from tinyalex.layers.initialization import first_value
 from tinyalex.randomness import Step
 
@@ -41,8 +41,21 @@ class Parameter:
         self.kind, self.shape, self.init = kind, shape, init
         self.names: tuple[str, ...] = ("",)
         self._owner: Parameter | None = None
+        self._device: Device | None = None  # where value and gradient are
         self._value: Array = None
         self.grad: Array = None
+
+    def __copy__(self) -> Self:
+        return _shallow_copy(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # For deep copies and for pickling: arrays of a GPU as arrays of the host.
+        state = vars(self) | ({"_value": None} if self._owner else {})
+        return state | {name: _on_host(self._device, state[name]) for name in ("_value", "grad")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._value, self.grad = (_back(self._device, array) for array in (self._value, self.grad))
 
     @property
     def value(self) -> Array:
@@ -68,6 +81,7 @@ class Parameter:
 
     def build(self, device: Device, seed: int | None, dtype: DTypeLike) -> None:
         """Put the initial value on a device, and zeros for the gradient; without a seed the weights are 0."""
+        self._device = device
         self.value, self.grad = device.put(first_value(self, seed, dtype)), device.zeros(self.shape, dtype)
 
     def replica(self) -> "Parameter":
@@ -77,12 +91,29 @@ class Parameter:
         return twin
 
 
+def _shallow_copy(original: Any) -> Any:
+    # What copy.copy does, without what __getstate__ leaves out of deep copies and pickles.
+    twin = object.__new__(type(original))
+    vars(twin).update(vars(original))
+    return twin
+
+
+def _on_host(device: Device | None, array: Array) -> Array:
+    return array if device is None or device.kind == "cpu" or array is None else device.get(array)
+
+
+def _back(device: Device | None, array: Array) -> Array:
+    return array if device is None or device.kind == "cpu" or array is None else device.put(array)
+
+
 class Layer:
     """Base class of all layers.
 
     A layer is constructed without arrays, gets its device and its parameters' first values from `build`, and then
     computes `forward` and `backward`. `output_shape` and `multiply_adds` work before `build`; their shapes leave out
     the images: (h, w, c). What this class returns there is right for a layer without parameters that keeps the shape.
+    A deep copy, or a layer that was pickled, has the parameters and gradients, on a device of its own, but not what
+    forward saved.
 
     Attributes
     ----------
@@ -101,6 +132,12 @@ class Layer:
     relu: "Layer | None" = None
     saved: Any = None
     form: tuple[ModuleType | None, Any] = None, None  # of the last forward: its module of kernels if any, x's dtype
+
+    def __copy__(self) -> Self:
+        return _shallow_copy(self)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name not in ("saved", "form")}
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
         """Compute the layer's output and save what `backward` needs.
@@ -147,8 +184,8 @@ class Layer:
 
         Raises
         ------
-        RuntimeError
-            If no forward came before.
+        OrderError
+            If no forward came before; it is a RuntimeError too.
         ShapeError
             On a GPU, if dy's dtype is not that of forward's x and the layer uses kernels.
         """
@@ -233,7 +270,7 @@ class Layer:
     def pop_saved(self) -> Any:
         """Return what forward saved for backward, and release it."""
         if self.saved is None:
-            raise RuntimeError(f"{self.name or type(self).__name__}: backward needs a forward before it")
+            raise OrderError(f"{self.name or type(self).__name__}: backward needs a forward before it")
         saved, self.saved = self.saved, None
         return saved
 

@@ -1,6 +1,6 @@
 """Deals the channels to the groups of the convolution that follows, at random (2012: ``randSparse``)."""
 
-from typing import Self
+from typing import Any, Self
 
 from tinyalex import randomness
 from tinyalex.devices.device import Array, Device, DTypeLike
@@ -36,6 +36,15 @@ class DealChannels(Layer):
         self.channels, self.dealt = self.whole(channels=channels, dealt=dealt)
         self.expect(dealt % channels == 0, f"{dealt} channels to deal", f"a multiple of the {channels} channels")
         self.packs: list[tuple[Array, Array]] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        packs = self.packs if self.device.kind == "cpu" else [tuple(map(self.device.get, pack)) for pack in self.packs]
+        return super().__getstate__() | {"packs": packs}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if self.device.kind != "cpu":
+            self.packs = [(self.device.put(order), self.device.put(place)) for order, place in self.packs]
 
     @property
     def built(self) -> bool:

@@ -67,6 +67,9 @@ class WinogradConv2d(Conv2d):
         m = self.tiling(shape)[0]
         return cook_toom(m, POINTS[m, self._taps]), self._one(m)
 
+    def __getstate__(self) -> dict[str, Any]:
+        return super().__getstate__() | {"kept": {}}
+
     def prepare(self, shape: tuple[int, ...]) -> None:
         self.release()
         if self.device.on_host:

@@ -2,7 +2,8 @@
 
 `describe` lays out stages, columns and layers without arrays; `build` also allocates and initializes the parameters.
 With one device for two columns the net takes its *grouped form* (see `tinyalex.network.layout`); normalization does not
-cross from one column to the other. Names, shapes and initial values of the parameters are the same in either form.
+cross from one column to the other unless ``net.norm_window`` says so. Names, shapes and initial values of the
+parameters are the same in either form.
 """
 
 from collections.abc import Sequence
@@ -11,44 +12,48 @@ import numpy as np
 
 from tinyalex.errors import UsageError
 from tinyalex.layers import SpatialNorm
+from tinyalex.network import cuda_convnet
 from tinyalex.network.cifar10 import cifar10, cifar10_local
 from tinyalex.network.layout import NetBuilder
 from tinyalex.network.network import Network
 from tinyalex.recipes.recipe import Init, Net
+from tinyalex.recipes.settings import FILES
 
 
 def alexnet(net: Net, init: Init, devices: int = 1) -> Network:
     """Describe the paper's net on one device (one column, or the grouped form) or on two (one column each)."""
     builder = NetBuilder(net, init, devices)
-    # Run 147: with 2 x 2 pools, conv2 and conv5 pad one pixel less, so that the maps are 13 x 13 and 6 x 6 as usual.
-    padding_less = int(net.pool == 2)
+
+    def normalize_and_pool(number: int) -> None:
+        if net.norm_order == "pool-norm":
+            builder.pool(number)
+        builder.norm(number)
+        if net.norm == "2012" and number == 2:  # not in the paper: a second one, over neighbouring positions
+            builder.add(lambda *_: SpatialNorm().named("norm2s"))
+        if net.norm_order == "norm-pool":
+            builder.pool(number)
 
     builder.stage("conv1", routes=[[column] for column in range(devices)])  # each column reads the image
-    builder.conv("conv1", net.maps[0], net.kernels[0], net.stride)
+    builder.conv("conv1", net.maps[0], net.kernels[0], net.stride, net.padding[0])
     if net.norm == "2012":  # the 2012 order: normalization and pooling come before the ReLU
-        builder.norm(1)
-        builder.pool(1)
+        normalize_and_pool(1)
         builder.activation(1)
     else:
         builder.activation(1)
-        builder.norm(1)
-        builder.pool(1)
+        normalize_and_pool(1)
 
-    def convolve(number: int, padding_less: int = 0) -> None:
+    def convolve(number: int) -> None:
         name, maps, kernel = f"conv{number}", net.maps[number - 1], net.kernels[number - 1]
         if maps:  # 0 in the experiment of paper §7, which leaves out a middle layer
             builder.exchange_before(name)
-            builder.conv(name, maps, kernel, pad=kernel // 2 - padding_less)
+            builder.conv(name, maps, kernel, pad=net.padding[number - 1])
             builder.activation(number if number < 6 else "6c")  # fc6's is relu6
 
-    convolve(2, padding_less)
-    builder.norm(2)
-    if net.norm == "2012":  # not in the paper: a second normalization, over neighbouring positions
-        builder.add(lambda *_: SpatialNorm().named("norm2s"))
-    builder.pool(2)
+    convolve(2)
+    normalize_and_pool(2)
     convolve(3)
     convolve(4)
-    convolve(5, padding_less)
+    convolve(5)
     builder.pool(5)
     if len(net.maps) == 6:  # run 146, paper §6: "an extra sixth convolutional layer over the last pooling layer"
         convolve(6)
@@ -75,7 +80,7 @@ def describe(net: Net, init: Init | None = None, devices: int = 1) -> Network:
     init : recipe.Init, optional
         Initial values; not needed for shapes and counts.
     devices : int
-        1, or the number of columns.
+        1, or the number of columns. A net of the authors' files has one form, which needs a device for each GPU.
 
     Returns
     -------
@@ -90,6 +95,8 @@ def describe(net: Net, init: Init | None = None, devices: int = 1) -> Network:
     >>> f"{sum(parameter.size for parameter in network.parameters()):,}"
     '60,965,224'
     """
+    if net.kind == FILES:
+        return cuda_convnet.of_recipe(net)
     kinds = {"alexnet": alexnet, "cifar10": cifar10, "cifar10-local": cifar10_local}
     return kinds[net.kind](net, init or Init(), devices)
 
@@ -104,6 +111,8 @@ def build(
 ) -> Network:
     """Lay out the net of a recipe and give it arrays: see `Network.build`.
 
+    With fewer devices than columns, or than GPUs of the authors' files, neighbouring ones are on one device.
+
     Examples
     --------
     >>> from tinyalex import alexnet, recipe
@@ -115,6 +124,10 @@ def build(
     if not net.classes:
         raise UsageError("net.classes: 0 means as many as the data has; give their number to build a net without data")
     count = min(len(devices), net.columns)
+    if net.kind == FILES and not isinstance(devices, str) and len(devices):
+        devices = (
+            [devices[gpu * count // net.columns] for gpu in range(net.columns)] if count == len(devices) else devices
+        )
     network = describe(net, init, count).build(devices, seed, dtype, kernels)
     for device in network.devices:
         device.tf32 = net.tf32

@@ -17,8 +17,10 @@ from tinyalex.layers import Parameter
 from tinyalex.network import alexnet, cuda_convnet
 from tinyalex.network.network import Network
 from tinyalex.recipes.cuda_convnet.description import Description, Layer
+from tinyalex.recipes.cuda_convnet.learning import learning as learns
 from tinyalex.recipes.cuda_convnet.notes import Change
 from tinyalex.recipes.recipe import LAYERS, Init, Learning, Net, Phase, Recipe, load
+from tinyalex.recipes.settings import FILES
 
 _END = 90  # epochs, where the notes do not say when the run was ended
 _NEAREST = {"alexnet": "original", "cifar10": "cifar10-relu", "cifar10-local": "cifar10-13pct"}
@@ -56,12 +58,52 @@ def to_recipe(description: Description, side: int) -> Recipe:
         learning = _learning(description, net)
     except UsageError as error:
         name = f"layers-{description.name}.cfg"
-        raise UsageError(f"{name}: no recipe can say this net: {error}; summary and gradcheck take it") from None
+        raise UsageError(f"{name}: no recipe can say this net: {error}; tinyalex train takes the files") from None
     nearest = load(_NEAREST[net.kind])
-    files = f"layers-{description.name}.cfg and layer-params-{description.run}.cfg"
-    notes = (f"from {files}; the section data is that of the recipe {nearest.name}",)
+    notes = (_origin(description, nearest),)
     copied = (f"first values of {', '.join(description.copied)}: in the files from another net",)
     return Recipe(description.run, net, init, nearest.data, learning, notes + copied * bool(description.copied))
+
+
+def of_files(description: Description, side: int) -> Recipe:
+    """Return a recipe for a net of cuda-convnet's files: that of `to_recipe`, or else one that holds the files.
+
+    Parameters
+    ----------
+    description : Description
+    side : int
+        Pixels of an image, down and across.
+
+    Returns
+    -------
+    Recipe
+        Its notes say where it comes from, and what the files have that it does not: every limit of weights, schedule
+        by a formula and unknown key, with its line.
+
+    Raises
+    ------
+    UsageError
+        If the net cannot be built.
+    """
+    network = cuda_convnet.describe(description, side)
+    try:
+        return to_recipe(description, side)
+    except UsageError as error:
+        reason = str(error).split("no recipe can say this net: ")[-1].removesuffix("; tinyalex train takes the files")
+    texts, kind = description.texts, _kind(description)
+    learning, left_out = learns(description)
+    nearest = load(_NEAREST[kind])
+    notes = _origin(description, nearest), f"the net is what the files say; no other kind of net can say it: {reason}"
+    net = Net(
+        kind=FILES, input=side, classes=network.classes, tf32=kind == "alexnet", layers_cfg=texts[0],
+        layer_params_cfg=texts[1],
+    )  # fmt: skip
+    return Recipe(description.run, net, Init(), nearest.data, learning, (*notes, *left_out))
+
+
+def _origin(description: Description, nearest: Recipe) -> str:
+    files = " and ".join(description.files)
+    return f"from {files}; the section data is that of the recipe {nearest.name}"
 
 
 def _kind(description: Description) -> str:

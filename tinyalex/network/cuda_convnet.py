@@ -3,6 +3,10 @@
 A layer's several inputs are joined where the layer treats them alike, and have weights of their own where they differ
 (`tinyalex.layers.joined`). A nonlinearity is a layer of its own, named ``conv2a_neuron`` as in 2012. Sizes are rounded
 up.
+
+Random numbers (`tinyalex.randomness`) depend on names in the files, not on GPUs: first values on the tensor's name,
+``("init", "conv2a")``; the masks of dropout on the section's, ``("dropout", "hs1a", step)``; and random connections
+(``randSparse``) on the layer's and the input's number alone, ``("connections", "conv3.0 channels")``.
 """
 
 import re
@@ -33,10 +37,13 @@ from tinyalex.layers import (
 )
 from tinyalex.layers import Layer as Module
 from tinyalex.layers.joined import joined_shape
+from tinyalex.layers.winograd import WinogradConv2d
 from tinyalex.network import graph
 from tinyalex.network.columns import Shape
 from tinyalex.network.network import Network
+from tinyalex.recipes.cuda_convnet import classes
 from tinyalex.recipes.cuda_convnet.description import Description, Layer, Rates
+from tinyalex.recipes.settings import Net
 
 UNITS: dict[str, Callable[[], Module]] = {
     "relu": ReLU,
@@ -50,7 +57,7 @@ _ONE_INPUT = ("pool", "cmrnorm", "rnorm", "cnorm", "hs", "blur", "nailbed", "sof
 _POOLS = {"max": MaxPool, "avg": AvgPool}
 
 
-def describe(description: Description, side: int = 224, channels: int = 3) -> Network:
+def describe(description: Description, side: int = 224, channels: int = 3, winograd: bool = False) -> Network:
     """Lay out a net of cuda-convnet without arrays.
 
     Parameters
@@ -58,6 +65,8 @@ def describe(description: Description, side: int = 224, channels: int = 3) -> Ne
     description : Description
     side, channels : int
         Pixels of an image, down and across, and their colours. The files do not say them.
+    winograd : bool
+        Compute convolutions by Winograd's algorithm where there are transforms, as recipes do by default.
 
     Returns
     -------
@@ -79,21 +88,23 @@ def describe(description: Description, side: int = 224, channels: int = 3) -> Ne
         if layer.type == "data":
             shapes[layer.name] = (side, side, channels)
         elif layer.type in _MAKERS:
-            _add(layer, nodes, shapes)
+            _add(layer, nodes, shapes, winograd)
     (cost,) = _costs(description)
     return graph.network(nodes, _logits(description, cost).name, (side, side, channels))
 
 
+def of_recipe(net: Net) -> Network:
+    """Lay out the net of a recipe that has the files' texts, with the recipe's classes and size of images."""
+    winograd = net.convolution == "auto"
+    network = describe(net.files, net.input, winograd=winograd)
+    if net.classes in (0, network.classes):
+        return network
+    return describe(classes.with_classes(net.files, net.classes), net.input, winograd=winograd)
+
+
 def rates(description: Description) -> dict[str, Rates]:
     """Return how each parameter learns, by the names that it has in `describe`'s network."""
-    found: dict[str, Rates] = {}
-    for layer in description.layers.values():
-        if layer.biases:
-            numbered = layer.type != "local" and _apart(layer)
-            names = [f"{layer.name}.{number}" for number in range(len(layer.inputs))] if numbered else [layer.name]
-            found |= {f"{name}/W": rate for name, rate in zip(names, layer.weights, strict=False)}
-            found[f"{layer.name}/b"] = layer.biases
-    return found
+    return {name: rate for layer in description.layers.values() for name, rate in layer.tensors.items()}
 
 
 def unsupported(description: Description) -> list[str]:
@@ -126,13 +137,15 @@ def unsupported(description: Description) -> list[str]:
             refuse(f"start={settings['start']}", "start")
         if layer.type == "local" and (len(layer.inputs) > 1 or settings["groups"] != [1]):
             refuse("several inputs or groups", "groups")
+        if layer.source:
+            refuse(f"weightSource={layer.source}", "weightSource")
         if layer.type == "cost.logreg" and settings["coeff"] != 1:
             refuse(f"coeff={settings['coeff']:g}", "coeff")
         if layer.type not in ("data", "cost.logreg") and not description.readers(layer.name):
             refuse("no reader", "type")
     costs = _costs(description)
     if not found and len(costs) != 1:
-        found.append(f"layers-{description.name}.cfg: {len(costs)} layers of type cost.logreg instead of one")
+        found.append(f"{description.files[0]}: {len(costs)} layers of type cost.logreg instead of one")
     for cost in costs if not found else ():
         if len(cost.inputs) != 2 or layers[cost.inputs[0]].type != "data" or layers[cost.inputs[1]].type != "softmax":
             found.append(f"{cost.place('inputs')}: inputs of [{cost.name}] that are not labels and a softmax")
@@ -147,7 +160,7 @@ def _logits(description: Description, cost: Layer) -> Layer:
     return description.layers[description.layers[cost.inputs[1]].inputs[0]]
 
 
-def _add(layer: Layer, nodes: dict[str, graph.Node], shapes: dict[str, Shape]) -> None:
+def _add(layer: Layer, nodes: dict[str, graph.Node], shapes: dict[str, Shape], winograd: bool) -> None:
     # Adds a layer's node, and before it the nodes that deal the channels of its inputs.
     inputs = [each if each in nodes else graph.IMAGE for each in layer.inputs]
     before = [shapes[each] for each in layer.inputs]
@@ -160,7 +173,7 @@ def _add(layer: Layer, nodes: dict[str, graph.Node], shapes: dict[str, Shape]) -
             nodes[name] = graph.Node((inputs[number],), layer.gpu, [deal])
             inputs[number], before[number] = name, deal.output_shape(before[number])
     try:
-        made = _MAKERS[layer.type](layer, before)
+        made = _convolution(layer, before, winograd) if layer.type == "conv" else _MAKERS[layer.type](layer, before)
         shape = joined_shape(before)
         for each in made:
             shape = each.output_shape(shape)
@@ -177,25 +190,15 @@ def _with_unit(layer: Layer, *made: Module) -> list[Module]:
     return [*made, unit.named(f"{layer.name}_neuron")]
 
 
-def _apart(layer: Layer) -> bool:
-    # Whether the layer's inputs need weights of their own, or its biases are not shared by the positions.
-    kinds = [zip(layer.first_weights, layer.weights, strict=True)]
-    keys = ("filterSize", "padding", "stride", "groups", "randSparse") if layer.type == "conv" else ()
-    kinds += [layer.settings[key] for key in keys]
-    several = len(layer.inputs) > 1 and (
-        any(len(set(values)) > 1 for values in kinds) or any(g > 1 for g in layer.settings.get("groups", ()))
-    )
-    return several or not layer.settings.get("sharedBiases", True)
-
-
-def _convolution(layer: Layer, before: Sequence[Shape]) -> list[Module]:
+def _convolution(layer: Layer, before: Sequence[Shape], winograd: bool = False) -> list[Module]:
     settings = layer.settings
 
-    def make(channels: int, number: int) -> Conv2d:
+    def make(channels: int, number: int, winograd: bool = False) -> Conv2d:
         kernel, pad, stride, groups, filters = (
             settings[key][number] for key in ("filterSize", "padding", "stride", "groups", "filters")
         )
-        return Conv2d(
+        kind = WinogradConv2d if winograd and WinogradConv2d.supports(channels, kernel, stride, groups) else Conv2d
+        return kind(
             channels, filters * groups, kernel, stride, pad, groups, "ceil", layer.first_weights[number],
             layer.first_bias,
         )  # fmt: skip
@@ -207,10 +210,10 @@ def _convolution(layer: Layer, before: Sequence[Shape]) -> list[Module]:
                 f"{layer.place('channels')}: channels={wanted} of [{layer.name}], but its input {layer.inputs[number]} "
                 f"has shape {shape}"
             )
-    if _apart(layer):
+    if layer.apart:
         made = [make(shape[2], number) for number, shape in enumerate(before)]
         return _with_unit(layer, SumOfInputs(before, made, not settings["sharedBiases"]).named(layer.name))
-    return _with_unit(layer, make(joined_shape(before)[2], 0).named(layer.name))
+    return _with_unit(layer, make(joined_shape(before)[2], 0, winograd).named(layer.name))
 
 
 def _local(layer: Layer, before: Sequence[Shape]) -> list[Module]:
@@ -222,7 +225,7 @@ def _local(layer: Layer, before: Sequence[Shape]) -> list[Module]:
 
 def _fully_connected(layer: Layer, before: Sequence[Shape]) -> list[Module]:
     outputs, bias = layer.settings["outputs"], layer.first_bias
-    if _apart(layer):
+    if layer.apart:
         made = [
             Linear(shape, outputs, std=std, bias=bias) for shape, std in zip(before, layer.first_weights, strict=True)
         ]

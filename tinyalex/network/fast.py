@@ -7,6 +7,7 @@ A layer without a fast form runs as it is written, between copies to its layout 
 
 import functools
 import math
+import tracemalloc
 from typing import NamedTuple
 
 import numpy as np
@@ -316,11 +317,13 @@ class _Worker:
         return self._of(size)[0]
 
     def block(self, size, number):
-        """Return the blocks of this number, of ``size`` images, one for each column."""
+        """Return the blocks of this number, of ``size`` images, one for each column; [] for one without layers."""
         scratch, blocks = self._of(size)
         if number == len(blocks):
             pairs = zip(self._columns, self._shapes, strict=True)
-            blocks.append([ColumnBlock(column, shape, size, scratch, number == 0) for column, shape in pairs])
+            blocks.append(
+                [column and ColumnBlock(column, shape, size, scratch, number == 0) for column, shape in pairs]
+            )
         return blocks[number]
 
     def _of(self, size):
@@ -370,24 +373,34 @@ class FastStage:
 
     @staticmethod
     def supports(stage, shapes):
-        """Whether every column of a stage has something to read and a layer."""
-        return None not in shapes and all(stage.columns) and all(stage.exchange.routes)
+        """Whether a stage has layers, and all that they read is maps; other columns are idle or carry their input."""
+        pairs = zip(stage.columns, stage.exchange.output_shapes(shapes), strict=True)
+        read = [shape for column, first in pairs for _, shape in _with_shapes(column, first)]
+        first_layers = [column[0] for column in stage.columns if column]
+        alike = len({layer.input_gradient for layer in first_layers}) == 1
+        return alike and all(shape is not None and len(shape) == 3 for shape in read)
 
     def forward(self, xs, devices, *, training=False, step=None, forward_hook=None):
         """Run forward on every block; return each column's output (n, ho, wo, o)."""
         self._batch = None
-        if forward_hook or len(xs[0]) == 0 or any(x.dtype != self.dtype for x in xs):
+        given = [x for x in xs if x is not None]
+        count = len(given[0])
+        if forward_hook or count == 0 or any(x.dtype != self.dtype for x in given):
             return self.readable.forward(xs, devices, training=training, step=step, forward_hook=forward_hook)
-        shares, size = self.shares(len(xs[0]))
+        shares, size = self.shares(count)
         self._batch = shares, size, training, step
         workers().run(lambda pair: pair[1].prepare(*(p.value for p in pair[0].parameters)), self._with_parameters)
         shapes = self.stage.output_shapes(self.shapes)
-        ys = [device.empty((len(xs[0]), *shape), self.dtype) for device, shape in zip(devices, shapes, strict=True)]
+        ys = [
+            device.empty((count, *shape), self.dtype) if shape else None
+            for device, shape in zip(devices, shapes, strict=True)
+        ]
 
         def run(worker, part, batch, blocks):
-            parts = worker.exchange.forward([x[part] for x in xs], devices)
+            parts = worker.exchange.forward([None if x is None else x[part] for x in xs], devices)
             for x, y, block in zip(parts, ys, blocks, strict=True):
-                y[part] = block.forward(x, batch)
+                if y is not None:
+                    y[part] = block.forward(x, batch) if block else x
 
         self._run(run)
         return ys
@@ -396,17 +409,21 @@ class FastStage:
         """Run backward on every block; sum the parameters' gradients over all blocks."""
         if self._batch is None:
             return self.readable.backward(dys, devices)
-        needed = self.stage.columns[0][0].input_gradient
+        needed = any(column[0].input_gradient for column in self.stage.columns if column)
+        count = next(len(dy) for dy in dys if dy is not None)
+        read = {source for sources in self.stage.exchange.routes for source in sources}
         dxs = [
-            device.empty((len(dy), *shape), self.dtype) if needed else None
-            for device, dy, shape in zip(devices, dys, self.shapes, strict=True)
+            device.empty((count, *shape), self.dtype) if needed and source in read else None
+            for source, (device, shape) in enumerate(zip(devices, self.shapes, strict=True))
         ]
 
         def run(worker, part, batch, blocks):
-            found = [block.backward(dy[part], batch) for dy, block in zip(dys, blocks, strict=True)]
+            found = [None if dy is None else dy[part] for dy in dys]
+            found = [block.backward(dy, batch) if block else dy for dy, block in zip(found, blocks, strict=True)]
             if needed:
                 for whole, dx in zip(dxs, worker.exchange.backward(found, devices), strict=True):
-                    whole[part] = dx
+                    if whole is not None:
+                        whole[part] = dx
 
         self._run(run)
         shares, size, *_ = self._batch
@@ -436,6 +453,31 @@ class FastStage:
             [slice(low, min(low + size, share.stop)) for low in range(share.start, share.stop, size)]
             for share in shares
         ], size
+
+    def memory(self, count):
+        """Return the bytes that a batch of ``count`` images takes here, all workers together; nothing is computed."""
+        shares, size = self.shares(count)
+        forms, first, block = self._measured(size)
+        return forms + sum(first + (len(share) - 1) * block for share in shares)
+
+    @functools.cache  # noqa: B019 - a handful of sizes
+    def _measured(self, size):
+        # Bytes of the forms, and of a worker's first block with its scratch and of another block. The arrays are made
+        # and counted; the system gives them memory only when they are written to.
+        started = not tracemalloc.is_tracing()
+        if started:
+            tracemalloc.start(1)
+        try:
+            sizes, probe = [tracemalloc.get_traced_memory()[0]], FastStage(self.stage, self.shapes, None, self.dtype)
+            worker = _Worker(self.stage, probe._columns, self._inputs, self.dtype)
+            for number in range(3):
+                sizes.append(tracemalloc.get_traced_memory()[0])
+                if number < 2:
+                    worker.block(size, number)
+        finally:
+            if started:
+                tracemalloc.stop()
+        return [int(each) for each in np.diff(sizes)]
 
     def _run(self, function):
         # Run function(worker, slice of the batch, Batch, blocks) for all blocks.

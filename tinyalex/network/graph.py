@@ -1,8 +1,8 @@
 """Lays out any net without cycles in stages of columns, so that `tinyalex.network.network` can run it.
 
-Nodes that follow each other on one GPU, with no other reader between them, are one column's layers. A stage holds all
-nodes that do not read each other. A GPU has as many columns as it has such rows of layers at work in one stage. A
-column without layers carries what a later stage reads.
+Nodes that follow each other on one GPU, with no other reader between them, are one column's layers; fully connected
+nodes begin a stage, as in a recipe's net. A stage holds all nodes that do not read each other. A GPU has as many
+columns as it has such rows of layers at work in one stage. A column without layers carries what a later stage reads.
 """
 
 from collections import Counter
@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
-from tinyalex.layers import Layer
+from tinyalex.layers import Layer, Linear, SumOfInputs
 from tinyalex.network.columns import Exchange, Stage
 from tinyalex.network.network import Network
 
@@ -108,7 +108,8 @@ def _chains(nodes: Mapping[str, Node]) -> list[_Chain]:
     for name, node in nodes.items():
         source = node.inputs[0]
         above = chains.get(source)
-        if above and len(node.inputs) == 1 and readers[source] == 1 and above.gpu == node.gpu:
+        alone = len(node.inputs) == 1 and readers[source] == 1
+        if above and alone and above.gpu == node.gpu and not any(map(_connects_fully, node.layers)):
             del chains[source]
             above.layers, above.last = above.layers + list(node.layers), name
             chains[name] = above
@@ -116,6 +117,10 @@ def _chains(nodes: Mapping[str, Node]) -> list[_Chain]:
             stage = max((chains[each].stage + 1 for each in node.inputs if each != IMAGE), default=0)
             chains[name] = _Chain(name, name, node.inputs, node.gpu, list(node.layers), stage)
     return sorted(chains.values(), key=lambda chain: chain.stage)
+
+
+def _connects_fully(layer: Layer) -> bool:
+    return isinstance(layer, Linear) or (isinstance(layer, SumOfInputs) and isinstance(layer.layers[0], Linear))
 
 
 def _columns(chains: list[_Chain]) -> tuple[dict[Value, dict[int, int]], list[int]]:

@@ -5,7 +5,7 @@ columns have the same input, a layer of two groups where they do not.
 """
 
 from tinyalex.devices.parallel import ranges
-from tinyalex.layers import LRN, Conv2d, Dropout, Linear, LocallyConnected, MaxPool, ReLU, Tanh
+from tinyalex.layers import LRN, ChannelSlice, Conv2d, Dropout, Linear, LocallyConnected, MaxPool, ReLU, Tanh
 from tinyalex.layers.winograd import WinogradConv2d
 from tinyalex.network.columns import Exchange, Stage
 from tinyalex.network.network import Network
@@ -79,7 +79,7 @@ class NetBuilder:
         def make(column, shape):
             use_winograd = winograd and WinogradConv2d.supports(shape[2], kernel, stride, groups)
             layer = (WinogradConv2d if use_winograd else Conv2d)(
-                shape[2], maps // self.devices, kernel, stride, pad, groups, rounding="ceil", **values
+                shape[2], maps // self.devices, kernel, stride, pad, groups, self.net.conv_rounding, **values
             )
             return layer.named(*self.names(name, column))
 
@@ -107,15 +107,26 @@ class NetBuilder:
 
     def pool(self, number, kind=MaxPool):
         """Add a pooling layer of stride 2; with ``net.pool`` 3 its windows overlap."""
-        self.add(lambda *_: kind(self.net.pool, 2, "ceil").named(f"pool{number}"))
+        rounding = dict(zip((1, 2, 5), self.net.pool_roundings, strict=True)).get(number, "ceil")
+        self.add(lambda *_: kind(self.net.pool, 2, rounding).named(f"pool{number}"))
 
     def norm(self, number, **constants):
-        """Add normalization across maps unless ``net.norm`` is "none"; 2012 averages where the paper sums."""
-        if self.net.norm != "none":
-            average = self.net.norm == "2012"
-            self.add(
-                lambda *_: LRN(average=average, groups=self.columns_per_device, **constants).named(f"norm{number}")
-            )
+        """Add normalization across maps unless ``net.norm`` is "none"; 2012 averages where the paper sums.
+
+        Where the windows cross the columns, and each is on its own device, the columns exchange all maps, normalize
+        them, and keep their own.
+        """
+        net = self.net
+        if net.norm == "none":
+            return
+        given = {"size": net.norm_size, "k": net.norm_k, "alpha": net.norm_alpha, "beta": net.norm_beta} | constants
+        average, across, own = net.norm == "2012", net.norm_window == "all", list(self.shapes)
+        if across and self.devices > 1:
+            self.stage(f"norm{number}", routes=[list(range(self.devices))] * self.devices)
+        groups = 1 if across else self.columns_per_device
+        self.add(lambda *_: LRN(average=average, groups=groups, **given).named(f"norm{number}"))
+        if across and self.devices > 1:
+            self.add(lambda column, _: ChannelSlice(column * own[column][-1], own[column][-1]).named(f"own{number}"))
 
     def dropout(self, number):
         """Add dropout of a hidden layer's units."""

@@ -9,14 +9,15 @@ import contextlib
 import math
 import string
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from numbers import Integral
+from typing import Any
 
 import numpy as np
 
 from tinyalex.devices.device import Array, Device, fitting, of_one_kind
 from tinyalex.devices.upload import DeviceBatch
-from tinyalex.errors import CheckpointError, ShapeError, UsageError
+from tinyalex.errors import CheckpointError, OrderError, ShapeError, UsageError
 from tinyalex.labels import check as check_labels
 from tinyalex.layers import Dropout, Layer, Parameter, SoftmaxLoss
 from tinyalex.network.blocks import BlockedStage
@@ -46,6 +47,8 @@ class Network:
     ShapeError
         If a layer does not fit the one before it.
 
+    A deep copy, and a network that was pickled, computes the same bits, and has arrays and devices of its own.
+
     Attributes
     ----------
     loss : SoftmaxLoss
@@ -61,6 +64,7 @@ class Network:
     devices: list[Device]
     dtype: np.dtype
     executors: list[Stage | BlockedStage | FastStage]
+    _forward_images: int | None = None  # of the last forward, if backward may follow it
 
     def __init__(self, stages: list[Stage], input_shape: Sequence[int], gpus: Sequence[int] | None = None) -> None:
         sides = input_shape if isinstance(input_shape, tuple | list) else ()
@@ -101,6 +105,15 @@ class Network:
         for name in (name for name, count in names.items() if count > 1):
             raise UsageError(f"network: two layers with parameters are called '{name}'; give each a name of its own")
 
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy gets executors of its own: they hold recorded calls on arrays that must not be shared.
+        return {name: value for name, value in vars(self).items() if name not in ("executors", "_forward_images")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if "devices" in state:
+            self._make_executors()
+
     @property
     def classes(self) -> int:
         return self.shapes[-1][0][0]
@@ -110,6 +123,19 @@ class Network:
         for stage in self.stages:
             for index, column in enumerate(stage.columns):
                 yield from ((index, layer) for layer in column)
+
+    def last_layers(self) -> list[Layer]:
+        """Return the layers with parameters that compute the logits: one, or one for each column of a split layer."""
+        found: list[Layer] = []
+        reached = {0}
+        for stage in reversed(self.stages):
+            before = set()
+            for column in sorted(reached):
+                weighted = [layer for layer in stage.columns[column] if layer.parameters]
+                found += weighted[-1:]
+                before |= set() if weighted else set(stage.exchange.routes[column])
+            reached = before
+        return found
 
     def parameters(self) -> list[Parameter]:
         """Return all `Parameter` objects, in the order of `layers`."""
@@ -148,7 +174,12 @@ class Network:
         for index, layer in self.layers():
             with self.devices[index]:
                 layer.build(self.devices[index], seed, self.dtype)
-        self.loss.device = self.devices[0]
+        with self.devices[0] as device:
+            self.loss.build(device, dtype=self.dtype)
+        self._make_executors()
+        return self
+
+    def _make_executors(self) -> None:
         self.executors = list(self.stages)
         if self.devices[0].on_host:
             shapes = self.shapes[: len(self.trunk)]
@@ -160,7 +191,14 @@ class Network:
                         self.executors[number] = FastStage(run.stage, run.shapes, run, self.dtype)
         elif self.devices[0].has_cuda_kernels(self.dtype):
             self.executors = list(map(fuse, self.stages))
-        return self
+
+    def weigh_classes(self, weights: Sequence[float] | np.ndarray | None) -> None:
+        """Let an image count in the loss as much as its class weighs: see `SoftmaxLoss`. None: all count the same."""
+        if weights is not None and len(weights) != self.classes:
+            raise UsageError(f"class weights: {len(weights)} for {self.classes} classes; give one for each")
+        self.require_arrays()
+        with self.devices[0] as device:
+            self.loss = SoftmaxLoss(weights).build(device, dtype=self.dtype)
 
     def require_arrays(self) -> None:
         """Raise a UsageError unless `build` has been called."""
@@ -237,10 +275,12 @@ class Network:
         array on column a's device, shape (n, classes)
         """
         self._check_images(images)
+        self._forward_images = None
         uploaded = {device: device.to_device(images) for device in dict.fromkeys(self.devices)}
         xs = [uploaded[device] for device in self.devices]
         for stage in self.executors:
             xs = stage.forward(xs, self.devices, training=training, step=step, forward_hook=forward_hook)
+        self._forward_images = len(images)
         return xs[0]
 
     def _check_images(self, images: np.ndarray | DeviceBatch) -> None:
@@ -254,14 +294,49 @@ class Network:
         if dtype.kind not in "fc":
             raise ShapeError(f"images: got {dtype}, this network reads {self.dtype}; use images.astype('{self.dtype}')")
 
-    def backward(self, dlogits: Array) -> None:
-        """Compute every parameter's gradient from the loss's gradient with respect to the logits, (n, classes)."""
+    def backward(self, dlogits: Array, head_done: Callable[[], object] | None = None) -> None:
+        """Compute every parameter's gradient.
+
+        Parameters
+        ----------
+        dlogits : array, shape (n, classes)
+            The gradient of the loss with respect to the logits.
+        head_done : callable, optional
+            Called when the gradients of the `head`, the fully connected stages, are there.
+
+        Raises
+        ------
+        OrderError
+            If the last call was not `forward`: layers keep what backward needs of one batch only, and `predict` and
+            `backward` release it. It is a RuntimeError too.
+        ShapeError
+            If dlogits are not those of the images that `forward` got last.
+        """
+        self.require_arrays()
+        count, self._forward_images = self._forward_images, None
+        if count is None:
+            raise OrderError(
+                "network: backward needs a forward before it, with no predict or backward in between; call "
+                "network.forward(images) again"
+            )
+        wanted, given = (count, self.classes), getattr(dlogits, "shape", type(dlogits).__name__)
+        if given != wanted:
+            raise ShapeError(f"dlogits: got {given}, the logits of the last forward are {wanted}; call forward again")
         dys = [dlogits] + [None] * (len(self.devices) - 1)
-        for stage in reversed(self.executors):
-            dys = stage.backward(dys, self.devices)
+        for number in reversed(range(len(self.executors))):
+            dys = self.executors[number].backward(dys, self.devices)
+            if head_done and number == len(self.trunk):
+                head_done()
 
     def loss_and_backward(
-        self, images: np.ndarray | DeviceBatch, labels: np.ndarray, *, training: bool = True, step: Step | None = None
+        self,
+        images: np.ndarray | DeviceBatch,
+        labels: np.ndarray,
+        *,
+        training: bool = True,
+        step: Step | None = None,
+        share: float = 1.0,
+        head_done: Callable[[], object] | None = None,
     ) -> tuple[Array, Array]:
         """Run forward, loss and backward for a batch; the gradients stay in the parameters.
 
@@ -273,6 +348,11 @@ class Network:
             False gives the gradient of the net as it is at test time.
         step : Step, optional
             As in `forward`.
+        share : float
+            If these are a part of a batch: their share of it. Loss and gradients are multiplied by it, so that those of
+            all parts add up to the batch's.
+        head_done : callable, optional
+            As in `backward`.
 
         Returns
         -------
@@ -292,7 +372,10 @@ class Network:
         with self.devices[0] as device, fitting(self.devices, len(images)):
             logits = self.forward(images, training=training, step=step)
             loss = self.loss.forward_checked(logits, device.put(labels))
-            self.backward(self.loss.backward())
+            dlogits = self.loss.backward()
+            if share != 1:
+                loss, dlogits = loss * share, dlogits * share
+            self.backward(dlogits, head_done)
         return loss, logits
 
     def predict(self, images: np.ndarray | DeviceBatch, batch: int = 128) -> np.ndarray:
@@ -326,6 +409,7 @@ class Network:
             with self.step(), self.devices[0] as device:
                 logits = self.forward(images[first : first + batch])
                 rows.append(device.get(self.loss.probabilities(logits)))
+            self._forward_images = None
         return np.concatenate(rows) if rows else np.empty((0, self.classes), self.dtype)
 
     def crossed(self) -> dict[str, Crossed]:

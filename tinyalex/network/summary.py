@@ -1,19 +1,23 @@
 """The summary of a net: shapes and counts of every layer in each column, beside the figures that the paper gives."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
 
 from tinyalex.network.columns import Crossed, Shape
 from tinyalex.network.network import Network
+from tinyalex.ranks import ledger
 from tinyalex.recipes.recipe import Net, Recipe
+from tinyalex.recipes.settings import FILES
 from tinyalex.words import counted
 
 # Neurons of each layer, both columns together: Figure 2's caption and §3.5.
 _PAPER_NEURONS = {"conv1": 253_440, "conv2": 186_624, "conv3": 64_896, "conv4": 64_896, "conv5": 43_264,
                   "fc6": 4096, "fc7": 4096, "fc8": 1000}  # fmt: skip
-_PAPER_SHAPES = {"input": 224, "maps": (96, 256, 384, 384, 256), "hidden": 4096, "bottleneck": 0, "classes": 1000}
+_PAPER_SHAPES = {"input": 224, "maps": (96, 256, 384, 384, 256), "hidden": 4096, "bottleneck": 0, "classes": 1000,
+                 "pads": (), "conv_rounding": "ceil", "pool_rounding": "ceil"}  # fmt: skip
 
 
 class Row(NamedTuple):
@@ -95,6 +99,20 @@ def exchanged(network: Network, batch: int) -> int:
     )
 
 
+def for_ledger(network: Network) -> ledger.Net:
+    """Return what the bytes between the ranks of a data-parallel run depend on, of a network in its grouped form."""
+    dense = [
+        (p.shape[0] * getattr(layer, "groups", 1), p.shape[-1])
+        for stage in network.head
+        for column in stage.columns
+        for layer in column
+        for p in layer.parameters
+        if p.kind == "W"
+    ]
+    rest = sum(p.size for stage in network.trunk for column in stage.columns for x in column for p in x.parameters)
+    return ledger.Net(rest, tuple(dense))
+
+
 def text(recipe: Recipe, network: Network) -> str:
     """Format the summary of a recipe's net.
 
@@ -115,8 +133,12 @@ def text(recipe: Recipe, network: Network) -> str:
     >>> print(summary.text(paper, alexnet.describe(paper.net, devices=2)).splitlines()[0])
     paper: 2 columns, exchange before conv3, fc6, fc7, fc8; 224 x 224 x 3 in, 1,000 classes out
     """
-    lines, table, total = columns(network, ["column a", "column b"][: recipe.net.columns], recipe.learning.batch)
-    return "\n".join([f"{recipe.name}: {_headline(recipe)}", *lines, *_paper(recipe.net, table, total)])
+    titles = ["column a", "column b"][: recipe.net.columns]
+    if recipe.net.kind == FILES:
+        titles = [f"GPU {gpu}" for gpu in recipe.net.files.gpus]
+    lines, table, total = columns(network, titles, recipe.learning.batch)
+    head = [f"{recipe.name}: {_headline(recipe)}", *_switches(recipe.net)]
+    return "\n".join([*head, *lines, *_paper(recipe.net, table, total)])
 
 
 def columns(network: Network, titles: Sequence[str], batch: int) -> tuple[list[str], dict[int, list[Row]], np.ndarray]:
@@ -172,9 +194,33 @@ def _numbers(row: Sequence[int] | np.ndarray) -> str:
 
 def _headline(recipe: Recipe) -> str:
     net = recipe.net
+    if net.kind == FILES:
+        return f"{counted(net.columns, 'GPU')}; {net.input} x {net.input} x 3 in, {counted(net.classes, 'class')} out"
     columns = f"{net.columns} columns" if net.columns > 1 else "1 column"
     exchanges = f", exchange before {', '.join(net.exchanges)}" if net.columns > 1 and net.exchanges else ""
     return f"{columns}{exchanges}; {net.input} x {net.input} x 3 in, {counted(net.classes, 'class')} out"
+
+
+def _switches(net: Net) -> list[str]:
+    # How windows, and the order of norm and pool, differ from the paper's; nothing if they do not.
+    parts, usual = [], Net()
+    constants = net.norm_size, net.norm_k, net.norm_alpha, net.norm_beta
+    if net.padding != replace(net, pads=()).padding:
+        parts.append(f"padding {', '.join(map(str, net.padding))}")
+    if (net.conv_rounding, net.pool_roundings) != (usual.conv_rounding, usual.pool_roundings):
+        pools = list(dict.fromkeys(net.pool_roundings)) if len(set(net.pool_roundings)) == 1 else net.pool_roundings
+        directions = ", ".join(_DIRECTION[rounding] for rounding in pools)
+        parts.append(f"convolutions rounded {_DIRECTION[net.conv_rounding]}, pools {directions}")
+    if net.norm != "none" and constants != (usual.norm_size, usual.norm_k, usual.norm_alpha, usual.norm_beta):
+        parts.append("normalization over {} maps, k {:g}, alpha {:g}, beta {:g}".format(*constants))
+    if net.norm != "none" and net.columns > 1 and net.norm_window == "all":
+        parts.append("its windows cross the columns" if parts else "the windows of normalization cross the columns")
+    if net.norm != "none" and net.norm_order == "pool-norm":
+        parts.append("pool before norm")
+    return ["; ".join(parts)] if parts else []
+
+
+_DIRECTION = {"ceil": "up", "floor": "down"}
 
 
 def _paper(net: Net, table: dict[int, list[Row]], total: np.ndarray) -> list[str]:

@@ -6,12 +6,14 @@ from collections import Counter
 import numpy as np
 
 from tinyalex.datasets import duplicates, statistics
+from tinyalex.datasets.dataset import ImageNames
 from tinyalex.datasets.names import shown
-from tinyalex.datasets.shards import manifest, shards
+from tinyalex.datasets.shards import manifest, shards, test_list
 from tinyalex.errors import DataError, UsageError
 from tinyalex.prepare import records
 from tinyalex.prepare.shard import PER_SHARD
 from tinyalex.system import ownership, storage
+from tinyalex.words import counted
 
 MAX_BAD = "0.01%"
 SKIPPED = "skipped.tsv"
@@ -42,6 +44,23 @@ def allowed(text, images):
         ) from None
     least = 1 if text == MAX_BAD else 0
     return max(least, math.floor(number * images)) if share else number
+
+
+def left_out(made, out):
+    """Return a line about the images of a finished set that could not be decoded; None if there are none.
+
+    Parameters
+    ----------
+    made : dict
+        The set's manifest.
+    out : Path
+        Its folder.
+    """
+    bad = [image for part in made["splits"].values() for image in part["skipped"]]
+    if not bad:
+        return None
+    what = f"{counted(len(bad), 'image')} that cannot be decoded"
+    return f"left out: {what}, for example {bad[0]['name']}: {bad[0]['reason']}; {out / SKIPPED} lists them"
 
 
 def header(task, record, classes):
@@ -107,7 +126,25 @@ def write(out, index, names, tasks, settings, mean_from=None):
             "duplicates": sums.duplicates(),
             "decoder": {name: " and ".join(sorted(versions)) for name, versions in sums.decoders.items()},
         },
+        index.unlabelled,
     )
+
+
+def write_test_list(out, index, tasks):
+    """Write the names of the test images of a set with a manifest; nothing if it has none, or the list already.
+
+    Parameters
+    ----------
+    out : Path
+    index : Index
+    tasks : list of Task
+        All tasks of the set.
+    """
+    made = manifest.read(out)
+    left_out = {image["name"] for image in made["splits"]["test"]["skipped"]}
+    names = [entry.name for task in tasks if task.split == "test" for entry in task.entries]
+    if names := [name for name in names if name not in left_out]:
+        test_list.write(out, made["plan"], ImageNames(names, index.ids))
 
 
 class _Sums:

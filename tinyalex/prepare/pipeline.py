@@ -10,11 +10,11 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from tinyalex.datasets.shards import manifest, prepared, shards
+from tinyalex.datasets.shards import manifest, prepared, shards, test_list
 from tinyalex.errors import DataError, Interrupted, StorageError, UsageError
 from tinyalex.prepare import complete, plan, records, shard, sheet, workers
-from tinyalex.prepare.progress import Progress
 from tinyalex.system import lock, ownership
+from tinyalex.system.progress import Progress
 from tinyalex.system.signals import StopRequests, interrupting
 
 _AGAIN = "run the same command again to continue"
@@ -81,7 +81,7 @@ def start(out, settings, show=print):
     if out.is_dir() and not _is_ours(out):
         raise UsageError(f"{out}: holds other files; give a folder that is empty or does not exist yet")
     if not (out / manifest.NAME).exists():
-        for name in (manifest.NAME, manifest.MEAN, complete.SKIPPED):
+        for name in (manifest.NAME, manifest.MEAN, complete.SKIPPED, test_list.NAME):
             ownership.check(out / name)  # raises StorageError now, not when all shards are made
     new = not out.exists()
     with lock.hold(out, "preparing a set", "folder"), interrupting():
@@ -136,6 +136,7 @@ class Preparation:
             complete.write(self._out, index, names, tasks, self._settings, self._mean_from)
         else:
             self._repair(tasks)
+        complete.write_test_list(self._out, index, tasks)
         made = prepared.load(self._out)
         if reason := sheet.draw(self._out, made):
             self._show(f"warning: {self._out / sheet.NAME} is not drawn ({reason}); to draw it later, {_AGAIN}")

@@ -9,7 +9,8 @@ _IMAGES = 80  # on the sheet
 def draw(folder, dataset):
     """Draw images of as many classes as fit, with the class names, unless the file exists.
 
-    Training images if there are any. The first ones of each class, which are random, because the set is shuffled.
+    Training images if there are any; nothing of test images without labels. The first ones of each class, which are
+    random, because the set is shuffled.
 
     Parameters
     ----------
@@ -28,7 +29,9 @@ def draw(folder, dataset):
         chosen = choose(images.labels, _IMAGES)
         return figures.mosaic(images.read(chosen), images.labels[chosen], dataset.words)
 
-    return None if (folder / NAME).exists() else figures.attempt(mosaic, folder / NAME)
+    if (folder / NAME).exists() or not len(dataset.train) + len(dataset.test):
+        return None
+    return figures.attempt(mosaic, folder / NAME)
 
 
 def choose(labels, most):

@@ -1,6 +1,7 @@
 """The type and range of each key of a recipe, with a description for error messages."""
 
 import math
+import unicodedata
 from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
@@ -46,6 +47,16 @@ def _text(value: Any) -> str:
     return value
 
 
+def _document(value: Any) -> str:
+    # Text of several lines, without control characters, which TOML does not have; an editor's CR and LF become LF.
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError
+    text = value.replace("\r\n", "\n")
+    if any(unicodedata.category(char) in ("Cc", "Cs") and char not in "\n\t" for char in text):
+        raise ValueError
+    return text
+
+
 def _path(value: Any) -> str:
     if not isinstance(value, str) or "\x7f" in value or any("\ud800" <= char <= "\udfff" for char in value):
         raise ValueError  # TOML has neither
@@ -76,6 +87,15 @@ def _by_layer(rule: Rule, **default: float) -> Rule:
     return f"a table of layers, each {rule[0]}", convert
 
 
+def _by_class(rule: Rule, *words: str) -> Rule:
+    def convert(value: Any) -> str | dict[str, Any]:
+        if isinstance(value, dict):
+            return {name: rule[1](setting) for name, setting in value.items()}
+        return _choice(*words)[1](value)
+
+    return f"{_choice(*words)[0]}, or a table of classes, each {rule[0]}", convert
+
+
 def _or(alternative: str | None, rule: Rule) -> Rule:
     def convert(value: Any) -> Any:
         return value if value == alternative and type(value) is type(alternative) else rule[1](value)
@@ -83,18 +103,27 @@ def _or(alternative: str | None, rule: Rule) -> Rule:
     return f"{rule[0]}, or {alternative!r}", convert
 
 
+def _or_list(rule: Rule) -> Rule:
+    # One value, or a list of them.
+    def convert(value: Any) -> Any:
+        return tuple(rule[1](item) for item in value) if isinstance(value, (list, tuple)) else rule[1](value)
+
+    return f"{rule[0]}, or a list of them", convert
+
+
 _NOT_NEGATIVE = _number("0 or above", lambda x: x >= 0)
 _POSITIVE = _number("above 0", lambda x: x > 0)
 _BELOW_ONE = _number("from 0 to below 1", lambda x: 0 <= x < 1)
 _TEXT = ("text on one line", _text)
 _PATH = ("a path in UTF-8: rename what is not", _path)
+_DOCUMENT = ("the text of a file of cuda-convnet, without control characters", _document)
 _YES_NO = ("true or false", _flag)
 
 RULES: dict[str, Rule] = {
     "name": _TEXT,
-    "net.kind": _choice("alexnet", "cifar10", "cifar10-local"),
+    "net.kind": _choice("alexnet", "cifar10", "cifar10-local", "cuda-convnet"),
     "net.input": _whole(1),
-    "net.columns": _choice(1, 2),
+    "net.columns": ("1 or 2", _whole(1)[1]),  # the authors' nets have up to 4 GPUs: `settings` checks the others
     "net.maps": _sequence(_whole(0)),
     "net.kernels": _sequence(_whole(1)),
     "net.stride": _whole(1),
@@ -102,40 +131,80 @@ RULES: dict[str, Rule] = {
     "net.bottleneck": _whole(0),
     "net.classes": _whole(0),
     "net.talk": _sequence(_TEXT),
+    "net.pads": _sequence(_whole(0)),
+    "net.conv_rounding": _choice("ceil", "floor"),
+    "net.pool_rounding": _or_list(_choice("ceil", "floor")),
     "net.norm": _choice("paper", "2012", "none"),
+    "net.norm_size": _whole(1),
+    "net.norm_k": _POSITIVE,
+    "net.norm_alpha": _NOT_NEGATIVE,
+    "net.norm_beta": _NOT_NEGATIVE,
+    "net.norm_window": _choice("column", "all"),
+    "net.norm_order": _choice("norm-pool", "pool-norm"),
     "net.pool": _choice(2, 3),
     "net.fc8": _choice("a", "split"),
     "net.activation": _choice("relu", "tanh"),
     "net.convolution": _choice("auto", "im2col", older={"winograd": "auto"}),
     "net.tf32": _YES_NO,
     "net.dropout": _BELOW_ONE,
+    "net.layers_cfg": _or(None, _DOCUMENT),
+    "net.layer_params_cfg": _or(None, _DOCUMENT),
     "init.weights": _by_layer(_or("he", _NOT_NEGATIVE), default=0.01),
     "init.biases": _by_layer(_number("of any size", lambda x: True), default=0.0),
+    "init.anew": _sequence(_TEXT),
+    "init.like_run": _YES_NO,
     "data.set": _PATH,
     "data.test_share": _or(None, _BELOW_ONE),
+    "data.size": _or(None, _whole(1)),
     "data.flip": _YES_NO,
     "data.shared_crop": _whole(1),
     "data.mean": _choice("image", "centre"),
     "data.scale": _POSITIVE,
     "data.colour": _choice("none", "2012", "paper"),
     "data.colour_noise": _NOT_NEGATIVE,
+    "data.sampling": _choice("each image once", "balanced"),
     "learning.batch": _whole(1),
+    "learning.parts": _whole(0),
     "learning.epochs": _whole(1),
+    "learning.steps": _or(None, _whole(1)),
     "learning.rate": _POSITIVE,
     "learning.bias_rate": _NOT_NEGATIVE,
+    "learning.lr_mult": _by_layer(_NOT_NEGATIVE),
     "learning.momentum": _BELOW_ONE,
+    "learning.layer_momentum": _by_layer(_BELOW_ONE),
     "learning.weight_decay": _NOT_NEGATIVE,
     "learning.layer_weight_decay": _by_layer(_NOT_NEGATIVE),
-    "learning.schedule": _choice("phases", "plateau", "cosine"),
+    "learning.lars": _NOT_NEGATIVE,
+    "learning.scale": _choice("none", "linear"),
+    "learning.schedule": _choice("phases", "plateau", "cosine", "polynomial"),
     "learning.warmup": _NOT_NEGATIVE,
     "learning.patience": _whole(1),
     "learning.drops": _whole(0),
+    "learning.class_weights": _by_class(_NOT_NEGATIVE, "none", "balanced"),
+    "learning.stop_after": _whole(0),
     "learning.phases": _sequence(),
     "learning.phases.epoch": _NOT_NEGATIVE,
     "learning.phases.rate": _POSITIVE,
     "learning.phases.bias_rate": _or(None, _NOT_NEGATIVE),
     "learning.phases.colour_noise": _or(None, _NOT_NEGATIVE),
     "learning.phases.lr_mult": _by_layer(_NOT_NEGATIVE),
+}
+
+
+SYNONYMS = {  # names of settings in other programs
+    **dict.fromkeys(("lr", "learning_rate", "eta", "rate", "lr0", "base_lr"), "learning.rate"),
+    **dict.fromkeys(("batch_size", "batchsize", "bs", "b", "minibatch", "train_batch_size"), "learning.batch"),
+    **dict.fromkeys(("num_epochs", "n_epochs", "max_epochs", "epoch"), "learning.epochs"),
+    **dict.fromkeys(("wd", "decay", "l2"), "learning.weight_decay"),
+    **dict.fromkeys(("scheduler", "lr_scheduler", "lr_schedule"), "learning.schedule"),
+    **dict.fromkeys(("warmup_epochs", "lr_warmup"), "learning.warmup"),
+    **dict.fromkeys(("num_classes", "n_classes", "nclasses", "nc"), "net.classes"),
+    **dict.fromkeys(("img_size", "image_size", "input_size", "crop_size", "imgsz"), "net.input"),
+    **dict.fromkeys(("drop", "dropout_rate"), "net.dropout"),
+    **dict.fromkeys(("fliplr", "horizontal_flip", "hflip"), "data.flip"),
+    **dict.fromkeys(("color", "color_jitter", "colour_jitter"), "data.colour"),
+    **dict.fromkeys(("val_split", "test_split", "validation_split"), "data.test_share"),
+    **dict.fromkeys(("dataset", "data"), "data.set"),
 }
 
 
@@ -151,12 +220,16 @@ def check(key: str, value: Any) -> Any:
     try:
         return convert(value)
     except ValueError:
-        raise UsageError(f"{key}: {value!r} is not valid; give {description}") from None
+        shown = repr(value) if len(repr(value)) <= 200 else f"{repr(value)[:100]}..."
+        raise UsageError(f"{key}: {shown} is not valid; give {description}") from None
 
 
 def unknown(key: str, candidates: Iterable[str] = RULES, what: str = "key") -> UsageError:
     """Make the UsageError for a name that is not among the candidates; its message names a similar one, or all."""
     remedy = did_you_mean(key, candidates)
-    if candidates is RULES and remedy.count(",") > 20:  # no such section either
+    other = SYNONYMS.get(key.rpartition(".")[2].lower().replace("-", "_"))
+    if candidates is RULES and other:
+        remedy = f'; did you mean "{other}"?'
+    elif candidates is RULES and remedy.count(",") > 40:  # no such section either
         remedy = "; give a key of net, init, data or learning, such as learning.rate"
     return UsageError(f"{key}: no such {what}{remedy}")

@@ -12,19 +12,20 @@ import re
 import shlex
 import tomllib
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from tinyalex.errors import UsageError
 from tinyalex.recipes.ranges import RULES, check, unknown
-from tinyalex.recipes.settings import LAYERS, Data, Init, Learning, Net, Phase, Recipe, build
+from tinyalex.recipes.settings import FILES, LAYERS, Data, Init, Learning, Net, Phase, Recipe, build
 from tinyalex.words import counted
 
 __all__ = ["LAYERS", "Data", "Init", "Learning", "Net", "Phase", "Recipe"]
-__all__ += ["load", "names", "parse", "to_toml", "with_classes", "with_epochs", "with_rate"]
+__all__ += ["load", "names", "parse", "to_toml", "with_classes", "with_epochs", "with_rate", "with_steps"]
 
 
 def names() -> list[str]:
@@ -41,8 +42,8 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         One of `names`, or the path of a TOML file.
     overrides : sequence of str
         ``"section.key=value"``, the value as in TOML, where quotes may be missing, and ``.5``, ``yes`` and ``1,2,3``
-        are read as well. With another ``learning.epochs`` or
-        ``learning.rate`` the phases change in proportion.
+        are read as well. With another ``learning.epochs`` or ``learning.rate`` the phases change in proportion;
+        ``learning.epochs`` also takes the place of ``learning.steps``.
 
     Raises
     ------
@@ -77,7 +78,7 @@ def load(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def _no_recipe(name: str) -> UsageError:
     if Path(name).is_dir():
-        data = f"to use its images, add --data {shlex.quote(name)}"
+        data = f"to train on its images: tinyalex train --data {shlex.quote(name)}"
         if (Path(name) / "recipe.toml").is_file():
             data = f"for the recipe of a run, give {shlex.quote(str(Path(name) / 'recipe.toml'))}"
         return UsageError(f"{name}: is a folder, not a recipe; {data}")
@@ -116,6 +117,8 @@ def _built(tables: dict[str, Any], name: str, overrides: Sequence[str]) -> Recip
     # Another number of epochs or another rate changes the phases in proportion, below, unless they are given as well.
     rescaled = ("learning.epochs", "learning.rate") if "learning.phases" not in changes else ()
     rescale = {key: changes.pop(key) for key in rescaled if key in changes}
+    if "learning.epochs" in {*changes, *rescale} and "learning.steps" not in changes:
+        changes["learning.steps"] = None
     for key, value in changes.items():
         _put(tables, key, value)
     sections = {part.section: part for part in (Net, Init, Data, Learning)}
@@ -183,6 +186,24 @@ def with_epochs(recipe: Recipe, epochs: int) -> Recipe:
     return replace(recipe, learning=learning, notes=(*recipe.notes, note))
 
 
+def with_steps(recipe: Recipe, images: int) -> Recipe:
+    """Raise the epochs so that so many training images give ``learning.steps`` steps, or more.
+
+    Examples
+    --------
+    >>> from tinyalex import recipe
+    >>> shapes = recipe.load("shapes", ["learning.steps=1000"])
+    >>> recipe.with_steps(shapes, 640).learning.epochs
+    200
+    >>> recipe.with_steps(shapes, 64000).learning.epochs
+    8
+    """
+    steps, epochs = recipe.learning.steps, recipe.learning.epochs
+    if not steps or not images:
+        return recipe
+    return with_epochs(recipe, max(epochs, -(-steps // -(-images // recipe.learning.batch))))
+
+
 def with_rate(recipe: Recipe, rate: float) -> Recipe:
     """Return the recipe with another learning rate; the phases' rates for weights and biases change in proportion."""
     old, rate = recipe.learning.rate, check("learning.rate", rate)
@@ -201,7 +222,9 @@ def with_rate(recipe: Recipe, rate: float) -> Recipe:
 
 
 def differences(old: Recipe, new: Recipe) -> list[tuple[str, Any, Any]]:
-    """Return ``(key, old value, new value)`` of every setting that differs, except the names and the path of the data.
+    """Return ``(key, old value, new value)`` of every setting that differs, except the names and what finds the data.
+
+    These are ``data.set`` and ``data.size``: runs record an identity of their images, which is compared instead.
 
     Examples
     --------
@@ -212,41 +235,72 @@ def differences(old: Recipe, new: Recipe) -> list[tuple[str, Any, Any]]:
     found = []
     for part in ("net", "init", "data", "learning"):
         before, after = asdict(getattr(old, part)), asdict(getattr(new, part))
-        found += [(f"{part}.{key}", before[key], after[key]) for key in before if key != "set"]
+        found += [(f"{part}.{key}", before[key], after[key]) for key in before if key not in ("set", "size")]
     return [each for each in found if each[1] != each[2]]
 
 
 def describe(changed: Iterable[tuple[str, Any, Any]]) -> str:
     """Format differences for a message: ``"learning.rate 0.01, now it is 0.02"``."""
-    return ", ".join(f"{key} {_short(old)}, now it is {_short(new)}" for key, old, new in changed)
+    return ", ".join(_changed(*each) for each in changed)
+
+
+def _changed(key: str, old: Any, new: Any) -> str:
+    if isinstance(old, str) and isinstance(new, str) and "\n" in old + new:  # name the first line that differs
+        lines = enumerate(zip_longest(old.split("\n"), new.split("\n"), fillvalue=""), start=1)
+        number, (old, new) = next((n, pair) for n, pair in lines if pair[0] != pair[1])
+        key, old, new = f"{key}, line {number}:", repr(old), repr(new)
+    return f"{key} {_short(old)}, now it is {_short(new)}"
 
 
 def _short(value: Any) -> str:
     if isinstance(value, tuple) and value and isinstance(value[0], dict):  # phases
         return " and ".join(f"{phase['rate']:g} from epoch {phase['epoch']:g}" for phase in value)
-    text = str(value)
+    text = counted(value.count("\n") + 1, "line") if isinstance(value, str) and "\n" in value else str(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
-def to_toml(recipe: Recipe) -> str:
-    """Format a recipe as TOML that `load` and `parse` read back equal; its notes become comments."""
+def to_toml(recipe: Recipe, texts: bool = True) -> str:
+    """Format a recipe as TOML that `load` and `parse` read back equal; its notes become comments.
+
+    Without `texts`, the authors' files that a recipe may hold are left out, with a comment that counts their lines.
+    """
     lines = [*(f"# {note}" for note in recipe.notes), f"name = {_value(recipe.name)}"]
     for part in (recipe.net, recipe.init, recipe.data, recipe.learning):
-        lines += ["", f"[{part.section}]", *_pairs(part)]
+        if part is recipe.init and recipe.net.kind == FILES:  # such a net has its first values
+            continue
+        lines += ["", f"[{part.section}]", *_pairs(part, texts)]
     for phase in recipe.learning.phases:
         lines += ["", "[[learning.phases]]", *_pairs(phase)]
     return "\n".join(lines) + "\n"
 
 
-def _pairs(part: Net | Init | Data | Learning | Phase) -> list[str]:
-    pairs = {key.name: getattr(part, key.name) for key in fields(part) if key.name != "phases"}
-    return [f"{key} = {_value(value)}" for key, value in pairs.items() if value not in (None, {})]
+def _pairs(part: Net | Init | Data | Learning | Phase, texts: bool = True) -> list[str]:
+    pairs = {key: getattr(part, key) for key in part.keys if key != "phases"}
+    values = {key: value for key, value in pairs.items() if value not in (None, {})}
+    return [
+        _document(key, value, texts) if key.endswith("_cfg") else f"{key} = {_value(value)}"
+        for key, value in values.items()
+    ]
+
+
+def _document(key: str, text: str, whole: bool) -> str:
+    # Text of several lines; the first line break after the quotes is not part of it.
+    lines = text.split("\n")
+    if not whole:
+        return f"# {key}: {counted(len(lines), 'line')}, not shown"
+    return "\n".join([f'{key} = """', *(json.dumps(line, ensure_ascii=False)[1:-1] for line in lines)]) + '"""'
 
 
 def _value(value: Any) -> str:
     if isinstance(value, dict):
-        return "{ " + ", ".join(f"{key} = {_value(item)}" for key, item in value.items()) + " }" if value else "{}"
-    return json.dumps(value, ensure_ascii=False)  # text, numbers, booleans and lists are the same in TOML and JSON
+        pairs = [f"{_key(key)} = {_value(item)}" for key, item in value.items()]
+        return "{ " + ", ".join(pairs) + " }" if pairs else "{}"
+    # Text, numbers, booleans and lists are the same in TOML and JSON, but for one character.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch(r"[\w-]+", name, re.ASCII) else _value(name)
 
 
 def _folder() -> Traversable:

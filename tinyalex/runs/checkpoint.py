@@ -128,6 +128,33 @@ def newest(folder, rejected=None):
     raise CheckpointError(f"{folder}: no checkpoint here; give the folder that tinyalex train --out wrote")
 
 
+def best(folder, rejected=None):
+    """Return the path of the checkpoint with the lowest test error among those that verify.
+
+    Only checkpoints that were tested take part: one for each finished epoch that is still there, the best of which
+    `retention.pinned` keeps. In a folder without any it is the `newest`.
+
+    Parameters
+    ----------
+    folder : Path
+    rejected : list, optional
+        Gets a message for each better file that does not verify.
+
+    Raises
+    ------
+    CheckpointError
+        If there is none.
+    """
+    lines = [] if rejected is None else rejected
+    for path, _ in retention.by_error(by_step(folder)):
+        try:
+            verify(path)
+            return path
+        except CheckpointError as error:
+            lines.append(str(error))
+    return newest(folder, lines)
+
+
 def by_step(folder, rejected=None):
     """List the checkpoints in a folder that have a valid header, as (path, metadata), the highest step first."""
     found = []

@@ -2,9 +2,11 @@
 
 import contextlib
 import time
+from collections import Counter
 
-from tinyalex.errors import DataError, Interrupted, StalledError
+from tinyalex.errors import CheckpointError, DataError, Interrupted, StalledError
 from tinyalex.runs import run_folder
+from tinyalex.system import hashes
 from tinyalex.training.health import TrainingMonitor
 
 
@@ -16,7 +18,7 @@ class CheckpointManager:
     training : Training
     folder : Path
     log : Log
-    stop : StopRequests
+    stop : StopRequests or AgreedRequests
     options : ResumeOptions
     origin : dict, optional
         The run whose weights this one started from: see `finetune.start_from`.
@@ -37,9 +39,13 @@ class CheckpointManager:
 
     def due(self):
         """Return whether a checkpoint should be written after this step."""
-        late = time.monotonic() - self._saved_at > self._options.save_every
+        late = self._training.world.size == 1 and self.late()  # several ranks agree on it: see `AgreedRequests`
         requested = self._stop.stop_requested or self._stop.save_requested
         return late or requested or self._training.rates.drops != self._drops
+
+    def late(self):
+        """Return whether the last checkpoint is older than `options.save_every`."""
+        return time.monotonic() - self._saved_at > self._options.save_every
 
     def save(self, tested=False):
         """Write a checkpoint and return its path.
@@ -49,8 +55,12 @@ class CheckpointManager:
         tested : bool
             Whether the last entry of `Training.errors` is the test error of these weights.
         """
-        training = self._training
-        path = run_folder.save(training, self._folder, self._origin, tested, self._log.say)
+        training, path = self._training, None
+        if training.world.size > 1:
+            _check_weights(training)
+        if training.world.leads:
+            path = run_folder.save(training, self._folder, self._origin, tested, self._log.say)
+        path = training.world.broadcast(path, "the checkpoint of rank 0")
         if not tested:
             self._log.write("saved", time=time.time(), epoch=training.epoch, step=training.step, path=path.name)
         self._saved_at, self._stop.save_requested, self._drops = time.monotonic(), False, training.rates.drops
@@ -93,10 +103,24 @@ class CheckpointManager:
         try:
             yield
         except DataError as error:
-            if not self._training.step:
+            if not self._training.step or self._training.world.size > 1:  # the other ranks know nothing of it
                 raise
             path = run_folder.save(self._training, self._folder, self._origin, say=self._log.say)
             raise DataError(
                 f"{error}; stopped at step {self._training.step}, saved in {path}; repair the data, then the same "
                 "command resumes the run"
             ) from error
+
+
+def _check_weights(training):
+    # All ranks have computed the same weights; one that has not would go on with other weights than are saved.
+    tensors = run_folder.tensors_of(training.state_dict())
+    digest = hashes.text(" ".join(hashes.array(tensor) for tensor in tensors.values()))
+    digests = training.world.agree(digest, "comparing the weights")
+    usual, _ = Counter(digests).most_common(1)[0]
+    for rank, found in enumerate(digests):
+        if found != usual:
+            raise CheckpointError(
+                f"rank {rank}: at step {training.step} its weights are not those of the other ranks: a fault of that "
+                "machine; not saved, the last checkpoint is whole"
+            )

@@ -5,6 +5,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,52 @@ import numpy as np
 from tinyalex.errors import CheckpointError
 from tinyalex.network.network import Network
 from tinyalex.recipes import recipe
+from tinyalex.recipes.recipe import Recipe
 from tinyalex.runs import checkpoint, run_folder
 from tinyalex.words import counted
 
 
-def start_from(network: Network, source: str | Path, classes: Sequence[str]) -> dict[str, Any]:
+def like_run(made: Recipe, source: str | Path) -> Recipe:
+    """Return a recipe with ``init.like_run`` completed by the net of a run, for as many classes as the data has.
+
+    With the net come the scale of its input and the size of its images, without which its weights are of no use.
+
+    Parameters
+    ----------
+    made : Recipe
+    source : str or Path
+        A run's folder, or one of its checkpoints.
+    """
+    tensors, metadata = read(source)
+    of_run = recipe.parse(metadata["recipe"])
+    layers = (*of_run.net.layers, "default")
+    return replace(
+        made,
+        net=replace(of_run.net, classes=0, dropout=made.net.dropout if of_run.net.dropout else 0.0),
+        init=replace(
+            made.init,
+            weights=of_run.init.weights,
+            biases=of_run.init.biases,
+            anew=tuple(layer for layer in made.init.anew if layer in layers),
+            like_run=False,
+        ),
+        data=replace(
+            made.data,
+            size=len(tensors["data/mean"]),
+            mean=of_run.data.mean,
+            scale=of_run.data.scale,
+            flip=of_run.data.flip,
+        ),
+        learning=replace(
+            made.learning,
+            lr_mult={layer: mult for layer, mult in made.learning.lr_mult.items() if layer in layers},
+        ),
+    )
+
+
+def start_from(
+    network: Network, source: str | Path, classes: Sequence[str], not_copied: Sequence[str] = ()
+) -> dict[str, Any]:
     """Copy the layers that fit from a run's last checkpoint into a network; the others keep their initial values.
 
     A layer of a column fits if the checkpoint has all its tensors in the same shape; the last layer only if the classes
@@ -31,6 +73,8 @@ def start_from(network: Network, source: str | Path, classes: Sequence[str]) -> 
         A run's folder, or one of its checkpoints.
     classes : sequence of str
         Classes of the new data.
+    not_copied : sequence of str, optional
+        Layers that keep their initial values even if they fit: ``init.anew`` of the recipe.
 
     Returns
     -------
@@ -52,9 +96,11 @@ def start_from(network: Network, source: str | Path, classes: Sequence[str]) -> 
     for name in state:
         layers.setdefault(name.split("/")[0], []).append(name)
     class_change = _class_change(metadata["classes"], classes)
-    last = {name for layer in _last_layers(network) for name in layer.names}
+    last = {name for layer in network.last_layers() for parameter in layer.parameters for name in parameter.names}
+    chosen = {name for _, layer in network.layers() for name in layer.names if _recipe_name(layer) in not_copied}
     for layer, names in layers.items():
-        reason = (layer in last and class_change) or _misfit(names, state, tensors)
+        reason = (layer in chosen and "init.anew") or (layer in last and class_change)
+        reason = reason or _misfit(names, state, tensors)
         if reason:
             anew[layer] = reason
         else:
@@ -78,10 +124,9 @@ def _class_change(old: Sequence[str], new: Sequence[str]) -> str:
     return "other classes" if len(old) == len(new) else f"{counted(len(new), 'class')}, not {len(old)} as in that run"
 
 
-def _last_layers(network: Network) -> list[Any]:
-    # One layer, or one in each column if the last layer is split.
-    layers = [layer for _, layer in network.layers() if layer.parameters]
-    return [layer for layer in layers if layer.parameters[0].layer == layers[-1].parameters[0].layer]
+def _recipe_name(layer: Any) -> str:
+    # The layer's name in recipes, without that of a column.
+    return layer.parameters[0].layer if layer.parameters else ""
 
 
 def _misfit(names: list[str], state: dict[str, np.ndarray], tensors: dict[str, np.ndarray]) -> str:

@@ -47,6 +47,17 @@ def take(devices):
     return found
 
 
+def of_training(training):
+    """Return the fingerprint of this process as it trains.
+
+    Where batches are divided into parts, "threads" is the number of shares of a part's work, on which its bits depend.
+    """
+    found = take(training.network.devices)
+    if training.data_parallel and training.how != "ordered":
+        found["sum of gradients"] = f"{training.how}, {training.world.size} ranks"
+    return found
+
+
 def differences(old, new):
     """Return what differs between two fingerprints, ``"threads 2, now 1"``; "" if nothing does."""
     keys = [*old, *(key for key in new if key not in old)]
@@ -92,10 +103,15 @@ def _gpu(cupy, index):
     with cupy.cuda.Device(index):
         blas = cupy.cuda.cublas.getVersion(cupy.cuda.get_cublas_handle())
     return {
-        f"cuda:{index}": properties["name"].decode(),
+        f"cuda:{index}": _text(properties["name"]),
         "CuPy": cupy.__version__,
         "CUDA": str(cupy.cuda.runtime.runtimeGetVersion()),
         "cuBLAS": str(blas),
         "NVRTC": ".".join(map(str, cupy.cuda.nvrtc.getVersion())),
         "TF32": os.environ.get("CUPY_TF32", "0"),
+        "cuBLAS workspace": os.environ.get("CUBLAS_WORKSPACE_CONFIG", "default"),
     }
+
+
+def _text(name):
+    return name.decode() if isinstance(name, bytes) else name  # versions of CuPy differ

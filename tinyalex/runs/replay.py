@@ -30,7 +30,9 @@ def explain_divergence(training, folder, log):
     except DivergedError as error:
         text = str(error)
         # If the weights are finite, the step that failed is the first one, and the error already names its layer.
-        if training.async_metrics or health.not_finite(run_folder.tensors_of(training.state_dict())):
+        if training.world.size > 1:
+            pass  # the message names the rank, and where on it
+        elif training.async_metrics or health.not_finite(run_folder.tensors_of(training.state_dict())):
             text = _replayed(training, folder, log)
         now = {"time": time.time(), "epoch": training.epoch, "step": training.step, "rate": training.rates.rate}
         log.write("diverged", **now, what=text)

@@ -10,6 +10,7 @@ import numpy as np
 from tinyalex.errors import CheckpointError, StalledError, UsageError
 from tinyalex.recipes import recipe
 from tinyalex.recipes.recipe import Recipe
+from tinyalex.recipes.settings import FILES
 from tinyalex.runs import checkpoint, finetune, fingerprint, retention, run_folder
 from tinyalex.system import hashes, storage
 from tinyalex.training import health
@@ -18,15 +19,22 @@ from tinyalex.training.loop import Training
 # Settings that --change allows to change: those of learning, and the algorithm of the convolutions.
 LEARNING = (
     "epochs",
+    "steps",
     "rate",
     "bias_rate",
+    "lr_mult",
     "momentum",
+    "layer_momentum",
     "weight_decay",
     "layer_weight_decay",
+    "lars",
+    "scale",
     "schedule",
     "warmup",
     "patience",
     "drops",
+    "class_weights",
+    "stop_after",
     "phases",
 )
 CHANGEABLE = {*(f"learning.{key}" for key in LEARNING), "net.convolution"}
@@ -106,7 +114,9 @@ def start(
         show(f"resuming at step {training.step} of {training.recipe.learning.epochs * training.steps_per_epoch}")
     else:
         if options.init_from:
-            origin = finetune.start_from(training.network, options.init_from, training.dataset.classes)
+            origin = finetune.start_from(
+                training.network, options.init_from, training.dataset.classes, training.recipe.init.anew
+            )
             show(finetune.line(origin))
         _check_signal(training, options, show)
     size = 2 * sum(view.nbytes for _, _, view in training.network.tensors()) + training.dataset.mean.nbytes
@@ -114,6 +124,18 @@ def start(
     if origin and not found:
         run_folder.save(training, folder, origin, say=show)  # from now on the other run is no longer needed
     return origin
+
+
+def parts(recipe_: Recipe, folder: Path, ranks: int) -> int:
+    """Return into how many parts the batches of the run in a folder are divided: see ``learning.parts``.
+
+    For a new run the recipe's number or, if that is 0, the number of ranks; 0 if there is only one.
+    """
+    given = recipe_.learning.parts
+    if given or not any(folder.glob("checkpoint-*.safetensors")):
+        return given or (ranks if ranks > 1 else 0)
+    _, metadata = run_folder.read(checkpoint.newest(folder))
+    return recipe.parse(metadata["recipe"]).learning.parts
 
 
 def _same_run(
@@ -151,7 +173,7 @@ def _same_run(
         )
     if changed:
         show(f"changed from step {metadata['step']} on: the run had {changes}")
-    differences = fingerprint.differences(metadata.get("fingerprint") or {}, fingerprint.take(training.network.devices))
+    differences = fingerprint.differences(metadata.get("fingerprint") or {}, fingerprint.of_training(training))
     if differences and options.exact:
         raise CheckpointError(
             f"{folder}: the run here was made with {differences}; restore that to resume it, or leave out --exact"
@@ -173,7 +195,8 @@ def _check_signal(training: Training, options: ResumeOptions, show: Callable[[st
         "the loss may stay at the level of guessing"
     )
     if not _shipped(training.recipe) and not options.weak_signal:
-        raise StalledError(f"{line}; choose init.weights, init.biases and data.scale together, or add --weak-signal")
+        values = "initW, initB" if training.recipe.net.kind == FILES else "init.weights, init.biases"
+        raise StalledError(f"{line}; choose {values} and data.scale together, or add --weak-signal")
     show(f"warning: {line}")
 
 

@@ -19,10 +19,8 @@ def pinned(found):
         drop of the rate, from which another rate can be tried.
     """
     reasons = {}
-    tested = [(metadata["errors"][-1], metadata["step"], path) for path, metadata in found if metadata.get("tested")]
-    if tested:
-        error, _, path = min(tested, key=lambda entry: entry[:2])
-        reasons[path] = f"lowest test error, {error:.2%}"
+    for path, metadata in by_error(found)[:1]:
+        reasons[path] = f"lowest test error, {metadata['errors'][-1]:.2%}"
     first = {}
     for path, metadata in sorted(found, key=lambda pair: pair[1]["step"]):
         first.setdefault(metadata.get("drops", 0), path)
@@ -31,6 +29,23 @@ def pinned(found):
         reason = f"learning rate lowered for the {_ordinal(drops)} time"
         reasons[path] = f"{reasons[path]}; {reason}" if path in reasons else reason
     return reasons
+
+
+def by_error(found):
+    """Return the tested ones among checkpoints with their metadata, the best first.
+
+    Parameters
+    ----------
+    found : list of (Path, dict)
+        As for `pinned`.
+
+    Returns
+    -------
+    list of (Path, dict)
+        Those whose weights were tested, by test error; among equal errors the one with fewer steps is first.
+    """
+    tested = [(path, metadata) for path, metadata in found if metadata.get("tested") and metadata.get("errors")]
+    return sorted(tested, key=lambda pair: (pair[1]["errors"][-1], pair[1]["step"]))
 
 
 def _ordinal(number):

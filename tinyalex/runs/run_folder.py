@@ -1,6 +1,7 @@
 """A run folder: what training writes there, and how the other commands read it."""
 
 import contextlib
+import math
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -13,17 +14,31 @@ from tinyalex.network import alexnet
 from tinyalex.network.network import Network
 from tinyalex.recipes import recipe
 from tinyalex.recipes.recipe import Recipe
-from tinyalex.runs import checkpoint, fingerprint
+from tinyalex.runs import checkpoint, fingerprint, retention
 from tinyalex.runs.runlog import LOG, Log, is_log, read_log
 from tinyalex.system import lock, ownership, storage
 from tinyalex.training import health
 from tinyalex.training.loop import Training
 from tinyalex.words import counted
 
-__all__ = ["LOG", "RECIPE", "Log", "Run", "export", "hold", "load", "next_batch", "read", "read_log", "restore", "save"]
+__all__ = [
+    "LOG",
+    "RECIPE",
+    "REPORT",
+    "Log",
+    "Run",
+    "export",
+    "hold",
+    "load",
+    "next_batch",
+    "read",
+    "read_log",
+    "restore",
+    "save",
+]
 __all__ += ["adopt", "check_files", "remove_partial_files", "snapshot", "tensors_of"]
 
-RECIPE = "recipe.toml"
+RECIPE, REPORT = "recipe.toml", "report.html"
 _CHECKPOINT = re.compile(r"checkpoint-(\d{8,})(?:-\d+)?\.safetensors")
 # Pictures of earlier versions, which kept no list of what they made.
 _OLD_PICTURES = ("curves", "architecture", "kernels", "panel", "neighbours", "codes", "race")
@@ -59,7 +74,9 @@ class Run(NamedTuple):
     metadata : dict
         Metadata of the checkpoint.
     passed_over : list of str
-        A message for each newer checkpoint that was skipped because it does not verify.
+        A message for each checkpoint that was skipped because it does not verify, although it would have been taken.
+    path : Path
+        The file that holds these weights.
     """
 
     network: Network
@@ -69,6 +86,7 @@ class Run(NamedTuple):
     mean: np.ndarray
     metadata: dict[str, Any]
     passed_over: list[str]
+    path: Path = Path()
 
 
 def tensors_of(state: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -112,7 +130,7 @@ def snapshot(
         "words": list(training.dataset.words),
         "dataset": training.dataset.identity,
         "origin": origin,
-        "fingerprint": fingerprint.take(training.network.devices),
+        "fingerprint": fingerprint.of_training(training),
     }
     return tensors | {"data/mean": training.dataset.mean, "epoch/seen": state["epoch_metrics"]}, metadata
 
@@ -147,7 +165,7 @@ def hold(folder: str | Path) -> contextlib.AbstractContextManager[None]:
     return lock.hold(folder, "training", "--out")
 
 
-def check_files(folder: str | Path, pictures: Iterable[str] = ()) -> None:
+def check_files(folder: str | Path, pictures: Iterable[str] = (), pages: Iterable[str] = ()) -> None:
     """Check that no file that training writes in a folder is somebody else's; nothing is written to a new folder.
 
     Parameters
@@ -155,6 +173,8 @@ def check_files(folder: str | Path, pictures: Iterable[str] = ()) -> None:
     folder : str or Path
     pictures : iterable of str
         Names of the pictures that are going to be drawn there, without ".png".
+    pages : iterable of str
+        Names of other files that are going to be written there.
 
     Raises
     ------
@@ -171,7 +191,7 @@ def check_files(folder: str | Path, pictures: Iterable[str] = ()) -> None:
                     ownership.check(path)
             except CheckpointError:
                 ownership.check(path)
-    for name in (RECIPE, LOG, *(f"{picture}.png" for picture in pictures)):
+    for name in (RECIPE, LOG, *(f"{picture}.png" for picture in pictures), *pages):
         ownership.check(Path(folder) / name)
 
 
@@ -196,7 +216,8 @@ def adopt(folder: str | Path) -> None:
     growing += [LOG] if logged else []
     recipes = [RECIPE] if _is_resolved(folder / RECIPE, checkpoints.values()) else []
     pictures = [f"{name}.png" for name in _OLD_PICTURES if ownership.is_picture(folder / f"{name}.png")]
-    ownership.adopt(folder, checkpoints, [*recipes, *pictures], growing)
+    pages = [REPORT] if ownership.is_page(folder / REPORT) else []
+    ownership.adopt(folder, checkpoints, [*recipes, *pictures, *pages], growing)
 
 
 def _is_empty(path: Path) -> bool:
@@ -209,7 +230,8 @@ def _is_resolved(path: Path, known: Iterable[str]) -> bool:
         return False
     text = path.read_text(encoding="utf-8", errors="replace")
     try:
-        return text in known or recipe.to_toml(recipe.parse(text)) == text
+        # Earlier versions had fewer keys.
+        return text in known or set(text.splitlines()) <= set(recipe.to_toml(recipe.parse(text)).splitlines())
     except UsageError:
         return False
 
@@ -220,8 +242,8 @@ def remove_partial_files(folder: str | Path) -> None:
 
 
 def next_batch(training: Training) -> Any:
-    """Return the next `Batch` of a `Training`."""
-    with contextlib.closing(training.batches()) as batches:
+    """Return the next `Batch` of a `Training`, the whole of it."""
+    with contextlib.closing(training.batches(whole=True)) as batches:
         return next(batches)
 
 
@@ -277,8 +299,8 @@ def _shapes(path: Path) -> Callable[[dict[str, Any]], dict[str, tuple]]:
     return shapes
 
 
-def load(path: str | Path, devices: Sequence[str] = ("cpu",), kernels: bool = True) -> Run:
-    """Build the network of a run folder's newest checkpoint, of one checkpoint, or of a file of weights.
+def load(path: str | Path, devices: Sequence[str] = ("cpu",), kernels: bool = True, best: bool = False) -> Run:
+    """Build the network of one of a run folder's checkpoints, of a checkpoint's file, or of a file of weights.
 
     Parameters
     ----------
@@ -287,6 +309,8 @@ def load(path: str | Path, devices: Sequence[str] = ("cpu",), kernels: bool = Tr
     devices : sequence of str
     kernels : bool
         See `Network.build`.
+    best : bool
+        Of a folder, take the checkpoint with the lowest test error, as `checkpoint.best` does. False: the newest.
 
     Returns
     -------
@@ -311,7 +335,8 @@ def load(path: str | Path, devices: Sequence[str] = ("cpu",), kernels: bool = Tr
     source = Path(path)
     for attempt in range(3):
         rejected: list[str] = []
-        found = checkpoint.newest(source, rejected) if source.is_dir() else source
+        choose = checkpoint.best if best else checkpoint.newest
+        found = choose(source, rejected) if source.is_dir() else source
         try:
             tensors, metadata = read(found)
             break
@@ -323,7 +348,17 @@ def load(path: str | Path, devices: Sequence[str] = ("cpu",), kernels: bool = Tr
     network.load({name: tensors[name] for name in network.state()})
     classes = list(metadata["classes"])
     words = list(metadata.get("words") or classes)
-    return Run(network, settings, classes, words, tensors["data/mean"], metadata, rejected)
+    return Run(network, settings, classes, words, tensors["data/mean"], metadata, rejected, found)
+
+
+def better_than(run: Run, folder: str | Path) -> tuple[Path, dict[str, Any]] | None:
+    """Return the checkpoint in a run's folder with a lower test error than that of a `Run`, and its metadata, or None.
+
+    If the weights of the `Run` were not tested, any tested checkpoint is better. Only headers are read.
+    """
+    own = run.metadata["errors"][-1] if run.metadata.get("tested") and run.metadata["errors"] else math.inf
+    found = retention.by_error(checkpoint.by_step(folder)) if Path(folder).is_dir() else []
+    return found[0] if found and found[0][1]["errors"][-1] < own else None
 
 
 def check_export(path: str | Path) -> None:

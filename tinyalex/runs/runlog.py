@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from tinyalex.system import bars, storage
+from tinyalex.system.progress import TimeLeft, duration
 
 LOG = "log.jsonl"
 _BEGIN = b'{"event": "'  # of every record
 EVENTS = {"begin", "train", "epoch", "test", "saved", "diverged"}
+FIRST, EVERY = 10.0, 300.0  # seconds to the first line about the time left, and from one to the next
 
 
 def read_log(folder):
@@ -33,8 +35,24 @@ def quietly(show):
     return say
 
 
+class NoLog:
+    """In place of a `Log`, on ranks that write none."""
+
+    def write(self, event, **fields):
+        """Do nothing, as all methods here."""
+
+    def step(self, **figures):
+        pass
+
+    def say(self, text):
+        pass
+
+    def close(self):
+        pass
+
+
 class Log:
-    """Writes ``log.jsonl``, and shows lines of text and a progress bar.
+    """Writes ``log.jsonl``, and shows lines of text, and the time left: beside a progress bar, or in lines.
 
     A record that cannot be written, for example on a full disk, is written later; there is one warning, and the run
     continues.
@@ -47,7 +65,8 @@ class Log:
     done : int
         Steps done so far: the log's records of later steps are removed.
     show : callable
-        Called with lines of text. The bar appears only on a terminal.
+        Called with lines of text. The bar appears only on a terminal; elsewhere a line says how much time is left,
+        after a few steps and then every few minutes.
     tests : int, optional
         Tests done so far: the log's records of later tests are removed.
     """
@@ -62,6 +81,7 @@ class Log:
         self._file = path.open("ab", buffering=0)
         self._show, self._waiting, self._warned = show, b"", False
         self._bar = bars.bar(total=steps, initial=done, unit="step")
+        self._steps, self._done, self._left = steps, done, None
 
     def write(self, event, **fields):
         """Add a record; numbers that are not finite become null, since JSON has none."""
@@ -78,7 +98,12 @@ class Log:
             self._warned = True
 
     def step(self, **figures):
-        """Advance the bar by a step and show figures beside it."""
+        """Advance the bar by a step and show figures beside it; without a bar, show the time left if that is due."""
+        self._done += 1
+        if self._left is None:  # the first step takes longer than the others
+            self._left = TimeLeft(self._steps, self._done, FIRST, EVERY)
+        elif self._bar.disable and (found := self._left.estimate(self._done)) and found[1] >= FIRST:
+            self.say(f"step {self._done:,} of {self._steps:,}, about {duration(found[1])} left")
         with contextlib.suppress(OSError):  # the terminal was closed
             self._bar.set_postfix_str("  ".join(f"{name} {value}" for name, value in figures.items()), refresh=False)
             self._bar.update()

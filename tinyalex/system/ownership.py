@@ -28,6 +28,7 @@ from tinyalex.errors import ForeignFileError, StorageError
 MARKER = ".tinyalex.jsonl"
 _HEADER = b'{"tinyalex": "the files that tinyalex made here; it replaces and removes no others", "format": 1}\n'
 _PNG, _RESOLUTION = b"\x89PNG\r\n\x1a\n", b"\x00\x00\x17\x12\x00\x00\x17\x12\x01"  # 5906 pixels a metre
+_SIGNATURE = b"\n<!-- tinyalex "
 _PARTIAL = re.compile(r"\.(.*)\.([0-9a-f]{16})\.part", re.DOTALL)
 writing: set[str] = set()  # the partial files that this process is writing
 # Marker: its inode, size and time of change when it was read, and what it lists.
@@ -168,6 +169,21 @@ def is_picture(path):
         kinds.add(kind)
         at += 12 + length
     return kinds == {b"IHDR", b"pHYs", b"IDAT", b"IEND"} and resolution == _RESOLUTION
+
+
+def signed_page(content):
+    """Return a page, bytes, with a comment at its end by which `is_page` recognises it."""
+    return content + _SIGNATURE + digest(content).encode() + b" -->\n"
+
+
+def is_page(path):
+    """Return whether there is a page that tinyalex wrote, unchanged since: see `signed_page`."""
+    path = Path(path)
+    if not path.is_file() or path.is_symlink():
+        return False
+    content = path.read_bytes()
+    before, signature, _ = content.rpartition(_SIGNATURE)
+    return bool(signature) and content == signed_page(before)
 
 
 def partial(path):

@@ -6,13 +6,16 @@ from math import prod
 from typing import NamedTuple
 
 _LIMIT = 16 << 20  # largest header that is read, bytes; real ones have some ten thousand
-_TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BOOL": "bool"}
+_TYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "BOOL": "bool"}
 _TYPES |= {f"{kind}{bits}": f"{name}{bits}" for kind, name in (("I", "int"), ("U", "uint")) for bits in (8, 16, 32, 64)}
-_BYTES = {name: 1 if name == "BOOL" else int(name[1:]) // 8 for name in _TYPES}
+_BYTES = {name: 1 if name == "BOOL" else int(name.lstrip("BFIU")) // 8 for name in _TYPES}
 
 
 class Tensor(NamedTuple):
-    """A tensor in a file: NumPy's name of its dtype, its shape, and its first byte and the one after its last."""
+    """A tensor in a file: its dtype, its shape, and its first byte and the one after its last.
+
+    The dtype has NumPy's name, or that of "bfloat16", which NumPy lacks.
+    """
 
     dtype: str
     shape: tuple

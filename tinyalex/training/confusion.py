@@ -80,6 +80,33 @@ def by_class(probabilities: np.ndarray, labels: np.ndarray) -> list[ClassScore]:
     ]
 
 
+def matrix(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Count how often the images of each class were taken for each class.
+
+    Parameters
+    ----------
+    probabilities : ndarray, shape (n, classes)
+    labels : ndarray of int, shape (n,)
+
+    Returns
+    -------
+    int64 ndarray, shape (classes, classes)
+        At [i, j]: images of class i whose top-1 prediction is j. An image with a probability that is not finite is not
+        counted.
+
+    Examples
+    --------
+    >>> matrix(np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3]]), np.array([0, 1, 1]))
+    array([[1, 0],
+           [1, 1]])
+    """
+    check_labels(labels, *probabilities.shape)
+    classes, predicted = probabilities.shape[1], predictions(probabilities)
+    known = predicted >= 0
+    pairs = labels[known].astype(np.int64) * classes + predicted[known]
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
 def confused(probabilities: np.ndarray, labels: np.ndarray, most: int = 10) -> list[Pair]:
     """Return the ``most`` pairs of classes that were confused most often, as a list of `Pair`, worst first."""
     mistakes = _mistakes(probabilities, labels)

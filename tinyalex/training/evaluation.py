@@ -20,16 +20,27 @@ from tinyalex.datasets.loading.batches import test_batches
 from tinyalex.errors import DataError, UsageError
 from tinyalex.labels import check as check_labels
 from tinyalex.network.network import Network
+from tinyalex.ranks.world import ALONE, World
 from tinyalex.recipes.recipe import Recipe
 
 
 class Score(NamedTuple):
-    """Mean loss and error rates over ``count`` images; errors are fractions. All NaN without images."""
+    """Mean loss and error rates over ``count`` images; errors are fractions. All NaN without images.
+
+    ``mean_class_error`` is the mean of the classes' top-1 errors, in which each class with images counts the same,
+    however many it has. The loss has no class weights.
+    """
 
     count: int  # type: ignore[assignment]  # hides tuple.count; the log has it under this name
     loss: float
     top1_error: float
     top5_error: float
+    mean_class_error: float
+
+
+def shows_top5(classes: int) -> bool:
+    """Whether the top-5 error of so many classes says anything: among five or fewer it is always 0."""
+    return classes > 5
 
 
 def ranks(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
@@ -69,15 +80,18 @@ def score(probabilities: np.ndarray, labels: np.ndarray) -> Score:
     >>> import numpy as np
     >>> from tinyalex import evaluation
     >>> score = evaluation.score(np.array([[0.7, 0.2, 0.1], [0.1, 0.4, 0.5]]), labels=np.array([0, 1]))
-    >>> score.count, round(score.loss, 4), score.top1_error, score.top5_error
-    (2, 0.6365, 0.5, 0.0)
+    >>> score.count, round(score.loss, 4), score.top1_error, score.top5_error, score.mean_class_error
+    (2, 0.6365, 0.5, 0.0, 0.5)
     """
     rank = ranks(probabilities, labels)
     if not len(rank):
-        return Score(0, np.nan, np.nan, np.nan)
+        return Score(0, np.nan, np.nan, np.nan, np.nan)
     right = np.take_along_axis(probabilities, labels[:, None], axis=1).astype(np.float64)
     loss = -np.log(np.where(np.isfinite(right), right, 0).clip(np.finfo(np.float32).tiny)).mean()
-    return Score(len(labels), float(loss), float((rank >= 1).mean()), float((rank >= 5).mean()))
+    counts, wrong = (np.bincount(labels, weights) for weights in (None, rank >= 1))
+    by_class = wrong[counts > 0] / counts[counts > 0]
+    top1, top5 = (float((rank >= limit).mean()) for limit in (1, 5))
+    return Score(len(labels), float(loss), top1, top5, float(by_class.mean()))
 
 
 def probabilities(
@@ -87,6 +101,7 @@ def probabilities(
     recipe: Recipe,
     views: int = 1,
     after_batch: Callable[[], object] | None = None,
+    world: World = ALONE,
 ) -> np.ndarray:
     """Return a network's class probabilities for test images, averaged over views after the softmax (paper §4.1).
 
@@ -101,6 +116,8 @@ def probabilities(
         How many crops of each image: see `augment.views`.
     after_batch : callable, optional
         Called after every batch; if it raises an exception, the evaluation ends with it.
+    world : World
+        Of several ranks each computes some of the batches; all get the result, whose bits are those of one rank.
 
     Returns
     -------
@@ -115,12 +132,19 @@ def probabilities(
         )
     batch, parts = recipe.learning.batch, []
     images_per_batch = max(1, batch // views)
-    with contextlib.closing(test_batches(images, mean, recipe, images_per_batch, views, network.devices)) as batches:
+
+    def share(count: int) -> slice:
+        return slice(count * world.rank // world.size, count * (world.rank + 1) // world.size)
+
+    with contextlib.closing(
+        test_batches(images, mean, recipe, images_per_batch, views, network.devices, share=share)
+    ) as batches:
         for crops in batches:
             parts.append(network.predict(crops.images, batch).reshape(len(crops.labels), views, -1).mean(axis=1))
             if after_batch:
                 after_batch()
-    return np.concatenate(parts) if parts else np.empty((0, network.classes), network.dtype)
+    own = np.concatenate(parts) if parts else np.empty((0, network.classes), network.dtype)
+    return np.concatenate(world.agree(own, "testing")) if world.size > 1 else own
 
 
 def evaluate(
@@ -130,6 +154,8 @@ def evaluate(
     recipe: Recipe,
     views: int = 1,
     after_batch: Callable[[], object] | None = None,
+    world: World = ALONE,
 ) -> Score:
     """Score a network on test images; the parameters are those of `probabilities`."""
-    return score(probabilities(network, images, mean, recipe, views, after_batch), np.asarray(images.labels))
+    found = probabilities(network, images, mean, recipe, views, after_batch, world)
+    return score(found, np.asarray(images.labels))

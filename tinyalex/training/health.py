@@ -12,6 +12,7 @@ from tinyalex.errors import DivergedError, StalledError
 from tinyalex.layers import Layer
 from tinyalex.network.network import Network
 from tinyalex.randomness import Step
+from tinyalex.recipes.recipe import Recipe
 from tinyalex.training.step_metrics import StepMetrics
 from tinyalex.words import counted
 
@@ -20,6 +21,7 @@ STALL_WARNING, STALL_END = 2000 * 256, 10000 * 256  # images after which the los
 _STALLED = 0.05  # a loss above ln(classes) minus this is at the level of guessing
 _DEAD = 0.9  # warn when a larger fraction of a ReLU's units is 0 for every image
 _WAITING, _LONG = 0.25, 30.0  # warn when an epoch waited for data for more than this fraction of its time, and seconds
+_OVERFITTED, _FEW_TESTED = 0.2, 20  # warn if the test error is higher than training's by more; not of a few images
 _REMEDIES = (
     "try another --seed, biases of 0.1 in place of 1 (init.biases), or a smaller learning.rate, in another --out"
 )
@@ -150,7 +152,7 @@ def dead_relu_fraction(network: Network, images: np.ndarray | DeviceBatch) -> di
 
 
 class TrainingMonitor:
-    """Warns of a loss that does not fall, of dead ReLU units, and of time lost waiting for data.
+    """Warns of a loss that does not fall, of dead ReLU units, of overfitting, and of time lost waiting for data.
 
     Parameters
     ----------
@@ -197,6 +199,26 @@ class TrainingMonitor:
         for name, share in fractions.items():
             if share > _DEAD:
                 self._once(name, f"{name}: {share:.0%} of its units are 0 for every image; use a smaller learning.rate")
+
+    def overfitting(self, training: float, test: float, tested: int, recipe: Recipe) -> None:
+        """Check an epoch's training error and the test error after it, of ``tested`` images.
+
+        A training error is measured while the net learns, with dropout and on crops, and is usually the higher one.
+        """
+        if tested < _FEW_TESTED or test - training <= _OVERFITTED or training > test / 2:
+            return
+        net, data = recipe.net, recipe.data
+        switches = [
+            "--set net.dropout=0.5" if net.kind == "alexnet" and net.dropout < 0.5 else "",
+            "--set data.flip=true, if mirror images are of the same class" if not data.flip else "",
+            "--set data.colour=2012" if data.colour == "none" else "",
+            "a larger learning.weight_decay, fewer epochs",
+        ]
+        self._once(
+            "overfitting",
+            f"overfitting: training error {training:.0%}, test error {test:.0%}: the net knows the training images by "
+            f"heart; more images help most, then {', '.join(filter(None, switches))}",
+        )
 
     def waiting(self, seconds: float, share: float) -> None:
         """Check the time, and the share of an epoch, spent waiting for data."""

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from tinyalex.recipes.recipe import Learning
 
+SCALED_FROM = 128  # images: the batch for which rates are given that scale linearly with the batch
+
 
 class Rates(NamedTuple):
     """Learning rates, and other settings that change during a run, at one moment.
@@ -23,7 +25,8 @@ class Rates(NamedTuple):
     colour_noise : float or None
         Strength of the colour noise; None means the recipe's ``data.colour_noise``.
     finished : bool
-        Whether training can stop: the rate has been divided ``drops`` times and the error still does not improve.
+        Whether training can stop: the rate has been divided ``drops`` times and the error still does not improve, or
+        it has not improved for ``stop_after`` epochs.
     drops : int
         How often the rate has been lowered so far; always 0 for a cosine.
     """
@@ -45,7 +48,7 @@ def rates(learning: Learning, epoch: float, errors: Sequence[float] = ()) -> Rat
     epoch : float
         Epochs trained so far, a float.
     errors : sequence of float
-        Test error after each epoch so far; only "plateau" uses them.
+        Test error after each epoch so far; only "plateau" and ``stop_after`` use them.
 
     Examples
     --------
@@ -65,11 +68,30 @@ def rates(learning: Learning, epoch: float, errors: Sequence[float] = ()) -> Rat
         drops = plateaus(errors, learning.patience)
         finished, drops = drops > learning.drops, min(drops, learning.drops)
         rate /= 10**drops
+    elif learning.schedule == "polynomial":
+        rate *= (1 - min(1.0, epoch / learning.epochs)) ** 2
     else:
         rate *= 0.5 * (1 + math.cos(math.pi * epoch / learning.epochs))
     bias_rate = rate * learning.bias_rate if bias_rate is None else bias_rate
-    warm = min(1.0, epoch / learning.warmup) if learning.warmup else 1.0
-    return Rates(rate * warm, bias_rate * warm, lr_mult, colour_noise, finished, drops)
+    finished = finished or bool(learning.stop_after and stale(errors) >= learning.stop_after)
+    factor = min(1.0, epoch / learning.warmup) if learning.warmup else 1.0
+    if learning.scale == "linear":
+        factor *= learning.batch / SCALED_FROM
+    return Rates(rate * factor, bias_rate * factor, lr_mult, colour_noise, finished, drops)
+
+
+def best_epoch(errors: Sequence[float]) -> int:
+    """Return the epoch with the lowest error, counted from 1, the earliest one among equals; 0 without errors."""
+    return min(range(len(errors)), key=lambda number: errors[number], default=-1) + 1
+
+
+def stale(errors: Sequence[float]) -> int:
+    """Count the epochs since the one with the lowest error.
+
+    >>> stale([0.5, 0.3, 0.4, 0.3])
+    2
+    """
+    return len(errors) - best_epoch(errors)
 
 
 def plateaus(errors: Iterable[float], patience: int) -> int:

@@ -1,5 +1,6 @@
 """The metrics of training steps, loss and top-1 error, and their running means."""
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -57,11 +58,16 @@ class StepMetrics:
         self.step, self.epoch, self.rate, self.step_in_epoch = step, epoch, rate, step_in_epoch
 
     @classmethod
-    def from_checkpoint(cls, loss: float, error: float) -> "StepMetrics":
-        """Make a step's metrics from the two numbers that a checkpoint stores for it."""
+    def known(cls, loss: float, error: float, images: int = 0) -> "StepMetrics":
+        """Make a step's metrics from its loss and error, as a checkpoint stores them or as ranks have agreed on."""
         metrics = cls.__new__(cls)
-        metrics._values = (float(loss), float(error))
+        metrics._values, metrics.images = (float(loss), float(error)), images
         return metrics
+
+    def __getstate__(self) -> dict[str, Any]:
+        with contextlib.suppress(DivergedError):
+            self.read()
+        return vars(self)
 
     def read(self) -> tuple[float, float]:
         """Return the loss and the top-1 error; waits for the device if the copy has not finished.

@@ -123,7 +123,7 @@ def refused_at_once(tmp_path, *sources):
 def test_validation_images_without_labels(toy, tmp_path):
     assert refused(tmp_path, toy.train, toy.val) == (
         f"{toy.val}: contains 9 images at its top level, expected class folders or nXXXXXXXX.tar, "
-        "or a list of their labels as well: the devkit, or val.txt and synset_words.txt"
+        "or a list of their labels as well: the devkit (ILSVRC2012_devkit_t12.tar.gz), or val.txt and synset_words.txt"
     )
 
 

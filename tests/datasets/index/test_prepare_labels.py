@@ -141,7 +141,7 @@ def test_a_damaged_or_missing_table_of_ids(toy, refused, tmp_path):
     shutil.rmtree(tmp_path / "devkit")
     assert refused(toy.train, toy.val, devkit(toy, tmp_path, **{"data/meta.mat": None})) == (
         f"{TRUTH}: its labels are ids from 1, which are not in the order of the class names; "
-        "give the devkit too, or its data/meta.mat"
+        "give the devkit too (ILSVRC2012_devkit_t12.tar.gz), or its data/meta.mat"
     )
 
 
@@ -188,7 +188,7 @@ def test_any_damaged_byte_of_a_matlab_file_gives_a_table_or_an_error(toy, tmp_pa
         for value in (0, 255, whole[at] ^ 1, whole[at] ^ 16):
             path.write_bytes(whole[:at] + bytes([value]) + whole[at + 1 :])
             try:
-                ids, words = devkit_table.read_synsets(FileSpan("meta.mat", str(path), 0, len(whole)))
+                _, ids, words = devkit_table.read_synsets(FileSpan("meta.mat", str(path), 0, len(whole)))
                 assert sorted(ids) == list(range(1, len(ids) + 1)) and sorted(words) == sorted(ids.values())
             except DataError as error:
                 assert str(error).startswith("meta.mat: ")
@@ -229,7 +229,7 @@ def test_caffes_numbers_and_the_devkits_are_told_apart(toy, look, refused, tmp_p
     assert {entry.name: entry.label for entry in seen.splits["test"]} == labels
     assert refused(toy.val, ids) == (
         "val.txt: its labels are ids from 1, which are not in the order of the class names; "
-        "give the devkit too, or its data/meta.mat"
+        "give the devkit too (ILSVRC2012_devkit_t12.tar.gz), or its data/meta.mat"
     )
 
 

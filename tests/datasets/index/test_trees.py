@@ -278,7 +278,7 @@ def test_every_name_that_the_readme_of_the_data_gives_is_in_a_tree():
     text = (Path(__file__).parents[3] / "data/README.md").read_text(encoding="utf-8")
     names = re.findall(r"`([^`]+)`", text.split("## Images in folders")[1].split("\n## ")[0])
     trees = " ".join(f"{tree.files} {' '.join(tree.texts)}" for tree in TREES.values())
-    names = [name for name in names if name not in ("prepare", "tinyalex prepare") and "--" not in name]
+    names = [name for name in names if not name.startswith(("prepare", "tinyalex prepare")) and "--" not in name]
     assert len(names) > 20
     for name in names:
         assert re.search(rf"(^|[ /]){re.escape(name)}", trees), name

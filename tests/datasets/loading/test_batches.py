@@ -246,7 +246,7 @@ def test_a_disk_that_fails_stops_the_run(prepared, tmp_path, monkeypatch, names,
     monkeypatch.setattr(loop.Training, "train_step", lambda run, batch: (steps.append(run.step), learn(run, batch))[1])
     with pytest.raises(DataError, match=f"{shard}: image .*: cannot be read \\(Input/output error\\)"):
         train(small(), prepared, tmp_path, names, show=quiet)
-    assert steps == [0, 1, 2] if names == ["cpu"] else [0, 1]  # one batch is being copied when the error comes
+    assert steps == ([0, 1, 2] if names == ["cpu"] else [0, 1])  # one batch is being copied when the error comes
     assert not loader_threads()
 
 
@@ -315,3 +315,22 @@ def test_the_loader_speed_program_runs():
     assert lines[0].startswith("24 images of 24 x 24, batches of 8, crops of 20, ")
     assert len(lines) == 8 and all(" images/s " in line for line in lines[1:7])
     assert re.fullmatch(r"training: 2 steps, [\d.]+ images/s, [\d.]+% of the time waiting for data", lines[7])
+
+
+def test_if_one_device_cannot_be_copied_to_the_copies_to_the_others_are_waited_for(monkeypatch):
+    started, waited = [], []
+
+    class Copy:
+        def __init__(self, device, arrays):
+            if started:
+                raise MemoryError("no room on the second device")
+            started.append(device)
+
+        def wait(self):
+            waited.append(self)
+
+    monkeypatch.setattr(loading, "Upload", Copy)
+    raw = loader.RawBatch(np.zeros((1, 4, 4, 3), np.uint8), None, None, ())
+    with pytest.raises(MemoryError, match="second device"):
+        loading._upload(raw, ["one", "other"])
+    assert len(started) == len(waited) == 1

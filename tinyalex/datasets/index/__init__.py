@@ -10,6 +10,7 @@
     numbered.py     class folders named by numbers
     documents.py    lists of labels and of classes (labels.py reads them), tables of labels (tables.py), and the
                     devkit's table (devkit.py, matfile.py)
+    contest.py      of which ILSVRC contest and split a file is, by its name; patches.py: images that replace others
     splits.py       which groups are training and which test images
     classes.py      the classes of the set, and the class of every labelled image
     subset.py       a test share, or a small part of the set

@@ -4,6 +4,7 @@ from tinyalex.datasets.index.labels import WNID, bare_name
 from tinyalex.datasets.index.layout import first_three
 from tinyalex.datasets.index.numbered import is_number, ordered
 from tinyalex.errors import DataError
+from tinyalex.words import brief
 
 # The classes of ILSVRC-2012's first validation images: labels 65, 970, 230, 809 and 516 of 1000.
 _KNOWN = {
@@ -51,9 +52,9 @@ def resolve(train, test, documents, show):
     if test:
         # A list of labels may lack classes, as it was compared with the images; a missing class folder is an error.
         _compare(test[0].name, tested | named, train[0].name if train else "the list", classes, named or not trained)
-    source = (train or test)[0].name
+    source = (train or test)[0].name if train or test else "the list of classes"
     if len(classes) < 2:
-        raise DataError(f"{source}: only one class, {min(classes)!r}; give images of at least two")
+        raise DataError(f"{source}: only one class, {brief(min(classes))}; give images of at least two")
     _check_known(test, len(classes))
     return ordered(classes)
 

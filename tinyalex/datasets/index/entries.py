@@ -1,6 +1,6 @@
 """`Index` and `Entry`: the images of a set before they are read."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 
@@ -48,6 +48,10 @@ class Index:
         "train" and "test" (validation images are the test split), sorted by name; one of them may be empty.
     skipped : list of (str, str)
         Names of files that are not used, with the reason.
+    ids : dict of str to int
+        The number of each class in an ILSVRC devkit that came with the images; empty without one.
+    unlabelled : bool
+        Whether the labels of the test images are unknown; they are 0 here.
     """
 
     kind: str
@@ -55,3 +59,5 @@ class Index:
     words: list
     splits: dict
     skipped: list
+    ids: dict = field(default_factory=dict)
+    unlabelled: bool = False

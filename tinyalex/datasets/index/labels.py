@@ -1,7 +1,7 @@
 """Read lists of labels, by file name or by position, with class names or with numbers; and lists of classes.
 
     ILSVRC2012_val_00000001.JPEG 65                 Caffe's val.txt: 0 to 999, in the order of the sorted wnids
-    490                                             the devkit's ground truth: 1 to 1000, ids of its own, by position
+    490                                             a ground truth: 1 to 1000, ids of the devkit, by position
     val_2.JPEG <tab> n04070727 <tab> 4 0 60 55      Tiny ImageNet's val_annotations.txt
     ILSVRC2012_val_00000001,n01751748 111 108 ...   Kaggle's LOC_val_solution.csv
     n01440764 tench, Tinca tinca                    class names: synset_words.txt, words.txt, wnids.txt and others
@@ -13,13 +13,12 @@ import re
 from collections import Counter
 from typing import NamedTuple
 
+from tinyalex.datasets.index import contest
 from tinyalex.datasets.picture import is_image
 from tinyalex.errors import DataError
+from tinyalex.words import brief
 
-LABELS = {
-    *("val.txt", "val_annotations.txt", "loc_val_solution.csv"),
-    *("ilsvrc2012_validation_ground_truth.txt", "imagenet_2012_validation_synset_labels.txt"),
-}
+_LABELS = {"val.txt", "val_annotations.txt", "loc_val_solution.csv"}
 NAMES = {"synset_words.txt", "synsets.txt", "wnids.txt", "words.txt", "loc_synset_mapping.txt"}
 ALL_OF_WORDNET = "words.txt"  # Tiny ImageNet's names 82,115 synsets, so it is not a list of the set's classes
 WNID = re.compile(r"n\d{8}")
@@ -53,6 +52,16 @@ class Labels(NamedTuple):
     def has_numbers(self):
         """Whether the values are numbers, not class names."""
         return isinstance(self.values[0], int)
+
+    @property
+    def truth(self):
+        """The `contest.Name` of a contest's ground truth; None for other lists."""
+        return contest.truth(self.file)
+
+
+def is_list_of_labels(name):
+    """Return whether a file is a known list of labels, by its name."""
+    return name.lower() in _LABELS or contest.truth(name) is not None
 
 
 def read_span(span):
@@ -129,16 +138,17 @@ def read_labels(span, folder):
     for number, row in enumerate(rows):
         if min(len(row), 2) != width or not all(part.strip() for part in row[:2]):
             line = found[number + len(found) - len(rows)]
-            raise DataError(f"{span.name}: {line!r} is neither a label nor an image name with a label")
+            raise DataError(f"{span.name}: {brief(line)} is neither a label nor an image name with a label")
     values = [row[width - 1].strip() for row in rows]
     names = [bare_name(row[0].strip()) for row in rows] if width == 2 else None
     if names and (twice := [name for name, count in Counter(names).items() if count > 1]):
-        raise DataError(f"{span.name}: {twice[0]} has more than one label; keep one")
+        raise DataError(f"{span.name}: {twice[0][:60]} has more than one label; keep one")
     if all(re.fullmatch(r"-?\d{1,9}", value) for value in values):
         values = [int(value) for value in values]
     elif names is None and not all(WNID.fullmatch(value) for value in values):
         odd = next(value for value in values if not WNID.fullmatch(value))
-        raise DataError(f"{span.name}: {odd!r} is not a label; expected numbers, wnids, or image names with either")
+        what = f"{brief(odd)} is not a label"
+        raise DataError(f"{span.name}: {what}; expected numbers, wnids, or image names with either")
     return Labels(span.name, folder, names, values)
 
 

@@ -20,10 +20,10 @@ _SPLITS = {
     **{"train": "train", "training": "train", "test": "test", "testing": "test"},
     **{"val": "val", "valid": "val", "validation": "val"},
 }
-# Inside a source also ILSVRC2012_img_train, seg_test, training_set, val-images, test1 and dev.
+# Inside a source also ILSVRC2012_img_train, ILSVRC2010_images_val, seg_test, training_set, val-images, test1 and dev.
 _MORE_SPLITS = _SPLITS | {"trn": "train", "tst": "test", "dev": "val", "eval": "val", "evaluation": "val"}
 _SPLIT = re.compile(
-    rf"(?:ilsvrc2012_img_|seg_)?({'|'.join(_MORE_SPLITS)})(?:[-_. ]?(?:set|data|images|imgs|split|\d+))*"
+    rf"(?:ilsvrc\d{{4}}_(?:img|images)_|seg_)?({'|'.join(_MORE_SPLITS)})(?:[-_. ]?(?:set|data|images|imgs|split|\d+))*"
 )
 
 
@@ -132,7 +132,8 @@ class _Tree:
     Attributes
     ----------
     images : dict of tuple of str to list of FileSpan
-        The images of each folder. Those of n01440764/images, if no other folder is in n01440764, are in n01440764.
+        The images of each folder. Those of n01440764/images, if no other folder is in n01440764, are in n01440764;
+        those of val/val are in val.
     below : dict of tuple of str to list of str
         The names of the folders in each folder that has some, and in (), which contains the source.
     """
@@ -141,7 +142,8 @@ class _Tree:
         self.listing, self.images = listing, {}
         below = _names_below(listing.images)
         for folder, images in listing.images.items():
-            alone = folder[-1] == "images" and folder not in below and below[folder[:-1]] == {"images"}
+            again = len(folder) > 1 and _split(folder) and _split(folder) == _split(folder[:-1])
+            alone = (folder[-1] == "images" or again) and folder not in below and below[folder[:-1]] == {folder[-1]}
             home = folder[:-1] if alone and len(folder) > 1 else folder
             if self.images.setdefault(home, images) is not images:
                 self.images[home].extend(images)

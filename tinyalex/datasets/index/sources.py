@@ -1,6 +1,6 @@
 """Index the images of folders, archives and lists; what they are is found out from their contents.
 
-    ILSVRC-2012's tars and devkit       Kaggle's ILSVRC/Data/CLS-LOC        Tiny ImageNet, also in several tars
+    ILSVRC's tars and devkits           Kaggle's ILSVRC/Data/CLS-LOC        Tiny ImageNet, also in several tars
     class folders, with or without train and val, as folders, tars or zips  CIFAR-10 and CIFAR-100 as published
     flat validation images with a list of labels
 
@@ -11,14 +11,30 @@ import os
 from pathlib import Path
 
 from tinyalex.datasets import cifar, containers, names
-from tinyalex.datasets.index import archives, cifar10, folder, layout, md5, named, numbered, splits, subset, unpack
+from tinyalex.datasets.index import (
+    archives,
+    cifar10,
+    contest,
+    devkit,
+    folder,
+    layout,
+    md5,
+    named,
+    numbered,
+    patches,
+    splits,
+    subset,
+    unpack,
+)
 from tinyalex.datasets.index.classes import resolve
-from tinyalex.datasets.index.documents import Documents, is_document
+from tinyalex.datasets.index.documents import Documents, flat, is_document, leave_out_samples
 from tinyalex.datasets.index.entries import Entry, Index
+from tinyalex.datasets.index.labels import WNID
 from tinyalex.datasets.index.listing import FileSpan, Listing, Skipped
 from tinyalex.datasets.picture import is_image
 from tinyalex.errors import DataError, UsageError
 from tinyalex.system import bars
+from tinyalex.words import counted
 
 MOST = 1_600_000  # images and folders in a source; ILSVRC-2012 has 1.43 million, test images included
 
@@ -34,6 +50,7 @@ def index(
     numeric_folders=False,
     verify_md5=False,
     most=MOST,
+    test_set=None,
 ):
     """Find out what the sources are, and index their images.
 
@@ -58,6 +75,8 @@ def index(
         Accept only archives with a published MD5 sum.
     most : int
         The largest number of images and folders in a source.
+    test_set : "val", "test" or None
+        Which images become the test split if there are both: see `splits.choose`.
 
     Returns
     -------
@@ -79,7 +98,7 @@ def index(
     if any(map(cifar10.is_cifar10, listings)):
         found = cifar10.index(listings, scratch, skipped)
     else:
-        found = index_images(listings, show, skipped, numeric_folders)
+        found = index_images(listings, show, skipped, numeric_folders, test_set)
     if skipped:
         show(skipped.summary())
     return subset.take(subset.split_off_test(found, test_share, seed, show), classes, per_class, seed)
@@ -140,7 +159,7 @@ def _list(path, unpacked, listing):
             folder.list_files(str(path), (root,), listing)
             has_images = bool(listing.images)
             for parts, file in sorted(listing.packed.items()):
-                if has_images:
+                if has_images and not _is_class(parts, listing):
                     listing.skipped.add("/".join(parts), "an archive beside images")
                 else:
                     _list_archive(Path(file), parts, unpacked, listing)
@@ -158,12 +177,18 @@ def _list(path, unpacked, listing):
         raise DataError(f"{path}: cannot be read ({error.strerror}); check its permissions") from error
 
 
+def _is_class(parts, listing):
+    # Whether an archive beside images is that of a class which has no folder: train/n01440764.tar beside val/x.JPEG.
+    name = archives.stem(parts[-1])
+    return WNID.fullmatch(name) is not None and (*parts[:-1], name) not in listing.folders
+
+
 def _list_archive(path, parts, unpacked, listing):
     below = (*parts[:-1], layout.root_name(archives.stem(parts[-1])))
     archives.list_members(unpacked(path), str(path), below, listing)
 
 
-def index_images(listings, show, skipped, numeric_folders=False):
+def index_images(listings, show, skipped, numeric_folders=False, test_set=None):
     """Index the images of listings that are not of CIFAR's own files; the parameters are those of `index`.
 
     Returns
@@ -172,14 +197,18 @@ def index_images(listings, show, skipped, numeric_folders=False):
     """
     for listing in listings:
         cifar10.leave_out(listing)
+        devkit.leave_out_images(listing)
+        leave_out_samples(listing)
         named.sort_into_classes(listing)
+    patches.apply(listings, show)
     groups = [group for listing in listings for group in layout.group_images(listing)]
-    documents = _documents(listings, groups, skipped)
+    year = contest.year_of(listings, [(group.name, flat(group)) for group in groups])
+    documents = _documents(listings, groups, skipped, year)
     documents.assign_labels(groups, show)
     layout.settle(groups, show)
     if numeric_folders:
         numbered.rename(groups, documents)
-    train, test = splits.choose(groups)
+    train, test, unlabelled = splits.choose(groups, test_set, show)
     if not train and not test:
         sources = " ".join(listing.source for listing in listings)
         passed = f" ({skipped.summary()})" if skipped else ""
@@ -191,17 +220,29 @@ def index_images(listings, show, skipped, numeric_folders=False):
         show(f"{groups[0].name}: folders inside folders; their classes are named by their paths, such as {nested[0]}")
     if not train and any(group.classes and len(group.base) == 1 for group in test):
         show(f"{test[0].name}: taken as test images, as its name says")
-    kind = _kind(train, test)
-    classes = resolve(train, test, documents, show)
+    kind = _kind(train, test, year)
+    images_without = [image for group in test for image in group.flat] if unlabelled else []
+    if unlabelled:
+        documents.declare_classes()
+        if not train and not documents.declared:
+            what = f"the devkit ({contest.devkit_of(year)})" if year else "a list of their labels"
+            raise DataError(
+                f"{test[0].name}: {counted(len(images_without), 'image')} without labels, and no list of classes; give "
+                f"{what} too, or to classify pictures one by one: tinyalex predict"
+            )
+    classes = resolve(train, [] if unlabelled else test, documents, show)
     for line in names.notes(classes, _spellings(listings)):
         show(line)
     words = [names.shown(documents.words.get(name, name)) for name in classes]
     labels = {name: label for label, name in enumerate(classes)}
     entries = {"train": _entries(train, labels), "test": _entries(test, labels)}
-    return Index(kind, classes, words, entries, skipped.rows())
+    if unlabelled:
+        show(f"{test[0].name}: test images without labels, which `tinyalex evaluate --write` classifies")
+        entries["test"] = sorted(Entry(image.name, 0, *image[1:]) for image in images_without)
+    return Index(kind, classes, words, entries, skipped.rows(), documents.class_ids(classes), unlabelled)
 
 
-def _documents(listings, groups, skipped):
+def _documents(listings, groups, skipped, year):
     """Return the lists of all sources. Beside complete class folders, those of labels and damaged ones are left out."""
     tested = any(group.split == "val" and group.classes for group in groups)
     complete = all(
@@ -217,7 +258,7 @@ def _documents(listings, groups, skipped):
             if reason:
                 skipped.add("/".join(parts), f"{reason}, which class folders do not need")
                 del listing.documents[parts]
-    return Documents(listings)
+    return Documents(listings, year)
 
 
 def _spellings(listings):
@@ -228,17 +269,17 @@ def _spellings(listings):
     return found
 
 
-def _kind(train, test):
+def _kind(train, test, year):
     groups = train + test
     if any("CLS-LOC" in group.base for group in groups):
         return "ILSVRC as on Kaggle"
     if any((*group.base, name, "images") in group.listing.images for group in train for name in group.classes):
         return "Tiny ImageNet"
-    listed = [image.name for group in test for image, _ in group.values]
+    listed = [image.name for group in test for image in [*group.flat, *(image for image, _ in group.values)]]
     if any(named.is_named(images[0].name) for group in groups for images in group.classes.values()):
         return "ILSVRC-2012"
-    if any(group.listing.nested for group in train) or any(name.startswith("ILSVRC2012_val_") for name in listed):
-        return "ILSVRC-2012"
+    if any(group.listing.nested for group in train) or any(map(contest.image, listed)):
+        return f"ILSVRC-{year or 2012}"
     return "class folders" if any(group.classes for group in groups) else "images with a list of labels"
 
 

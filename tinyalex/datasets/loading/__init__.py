@@ -1,7 +1,8 @@
 """From images to batches: which images, which crops, and how batches reach the devices.
 
 augment.py      crops, reflections, colour noise and the mean: change this file to crop differently
-loader.py       the order of an epoch, the views of a test pass, and the threads' work: reading and cropping
+sampling.py     which image comes when: each once, or all classes equally often
+loader.py       the batches of an epoch, the views of a test pass, and the threads' work: reading and cropping
 batches.py      `training_batches` and `test_batches`: batches on the host or on the devices
 background.py   threads that work ahead of the caller and deliver in order
 """

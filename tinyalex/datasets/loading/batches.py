@@ -39,7 +39,9 @@ class Batches:
         self._batches.close()
 
 
-def training_batches(dataset, recipe, seed, epoch, first_batch=0, colour_noise=None, devices=(), threads=None):
+def training_batches(
+    dataset, recipe, seed, epoch, first_batch=0, colour_noise=None, devices=(), threads=None, share=None
+):
     """Go through the training set once; the bits do not depend on the devices or the number of threads.
 
     Parameters
@@ -52,21 +54,23 @@ def training_batches(dataset, recipe, seed, epoch, first_batch=0, colour_noise=N
         The devices that read the images.
     threads : int, optional
         Threads that read images, and for the CPU also crop them. Default: 1 if all devices are the CPU, else 4.
+    share : callable, optional
+        See `loader.Epoch`.
 
     Returns
     -------
     Batches
         Of `loader.Batch`. Unless all devices are the CPU, ``images`` is a `DeviceBatch` on the devices.
     """
-    return _deliver(loader.Epoch(dataset, recipe, seed, epoch, colour_noise), first_batch, devices, threads)
+    return _deliver(loader.Epoch(dataset, recipe, seed, epoch, colour_noise, share), first_batch, devices, threads)
 
 
-def test_batches(images, mean, recipe, batch, views=1, devices=(), threads=None):
+def test_batches(images, mean, recipe, batch, views=1, devices=(), threads=None, share=None):
     """Go through a set in its own order, with the same views of every image.
 
     Parameters
     ----------
-    images, mean, recipe, batch, views
+    images, mean, recipe, batch, views, share
         See `loader.Views`.
     devices, threads
         See `training_batches`.
@@ -76,7 +80,8 @@ def test_batches(images, mean, recipe, batch, views=1, devices=(), threads=None)
     Batches
         As `training_batches` returns them, with the ``views`` crops of an image in consecutive rows.
     """
-    return _deliver(loader.Views(images, mean, recipe, batch, views), 0, devices, threads)
+    source = loader.Views(images, mean, recipe, batch, views, share)
+    return _deliver(source, source.first, devices, threads)
 
 
 def _deliver(source, first_batch, devices, threads):
@@ -92,10 +97,7 @@ def _uploaded(raw_batches, cropper, devices):
     with contextlib.closing(raw_batches):
         try:
             for raw in itertools.chain(raw_batches, [None]):
-                following = raw and (
-                    raw,
-                    [Upload(device, [raw.images, *_present(raw.params)]) for device in devices],
-                )
+                following = raw and (raw, _upload(raw, devices))
                 if current:
                     yield _cropped(*current, crop)
                     _wait(current)
@@ -103,6 +105,19 @@ def _uploaded(raw_batches, cropper, devices):
         finally:  # on early exit wait for copies in flight: only then may the host memory that they read be reused
             _wait(current)
             _wait(following)
+
+
+def _upload(raw, devices):
+    # Start copying to all devices; if that fails for one, the others' copies have to end before the memory is reused.
+    uploads = []
+    try:
+        for device in devices:
+            uploads.append(Upload(device, [raw.images, *_present(raw.params)]))
+    except BaseException:
+        for upload in uploads:
+            upload.wait()
+        raise
+    return uploads
 
 
 def _wait(batch):

@@ -11,8 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyalex import randomness
-from tinyalex.datasets.loading import augment
+from tinyalex.datasets.loading import augment, sampling
 from tinyalex.datasets.loading.background import made_ahead
 from tinyalex.devices.arena import Arena
 from tinyalex.errors import DataError, UsageError
@@ -56,7 +55,7 @@ class RawBatch(NamedTuple):
 
 
 class Epoch:
-    """One pass over the training set, in the epoch's own order, with the recipe's augmentation.
+    """One pass over the training set, in the epoch's own order (`sampling.order`), with the recipe's augmentation.
 
     Parameters
     ----------
@@ -66,6 +65,9 @@ class Epoch:
     seed, epoch : int
     colour_noise : float, optional
         Strength of the colour noise, in place of the recipe's: a phase of the schedule may change it. 0: none.
+    share : callable, optional
+        ``share(n)`` returns the slice of a batch of n images that is wanted (default: all of it). Order, crops and
+        colours of these images are the same as in the whole batch.
 
     Attributes
     ----------
@@ -78,13 +80,14 @@ class Epoch:
 
     views = 1
 
-    def __init__(self, dataset, recipe, seed, epoch, colour_noise=None):
+    def __init__(self, dataset, recipe, seed, epoch, colour_noise=None, share=None):
         self.images, self._data, self._batch = dataset.train, recipe.data, recipe.learning.batch
-        self._seed, self._epoch = seed, epoch
+        self._seed, self._epoch, self._share = seed, epoch, share
         self._strength = recipe.data.colour_noise if colour_noise is None else colour_noise
         noisy = recipe.data.colour != "none" and self._strength > 0
         self._colour = dataset.colour if noisy else None
-        self._order = randomness.permutation(randomness.key(seed, "order", epoch), len(self.images))
+        self._order = sampling.order(recipe.data.sampling, seed, epoch, np.asarray(self.images.labels))
+        self._repeats = recipe.data.sampling != "each image once"
         factors = [1.0 / (1.0 + self._strength)] if noisy and recipe.data.colour == "2012" else []
         self.cropper = _cropper(dataset.mean, recipe, factors)
 
@@ -95,12 +98,15 @@ class Epoch:
     def indices_and_params(self, number):
         """Return the numbers of the images in batch ``number``, int64 (n,), and their `augment.AugmentParams`."""
         positions = np.arange(number * self._batch, min((number + 1) * self._batch, len(self.images)))
+        if self._share:
+            positions = positions[self._share(len(positions))]
         indices, data = self._order[positions], self._data
-        units = indices if data.shared_crop == 1 else positions // data.shared_crop
+        drawn = positions if self._repeats else indices  # an image that comes twice is cropped in two ways
+        units = drawn if data.shared_crop == 1 else positions // data.shared_crop
         crops = augment.draw_crops(self._seed, self._epoch, units, self.images.size, self.cropper.crop, data.flip)
         if self._colour is None:
             return indices, augment.AugmentParams(*crops)
-        noise = augment.draw_colours(self._seed, self._epoch, indices, self._colour, data.colour, self._strength)
+        noise = augment.draw_colours(self._seed, self._epoch, drawn, self._colour, data.colour, self._strength)
         return indices, augment.AugmentParams(*crops, noise)
 
 
@@ -119,22 +125,29 @@ class Views:
     views : {1, 9, 10}
         1: the centre crop. 10: the four corners, the centre, and the reflections of these five. 9: a grid. See
         `augment.views`.
+    share : callable, optional
+        ``share(n)`` returns the slice of the n batches that is wanted (default: all).
 
     Attributes
     ----------
     images, cropper, views
         As in `Epoch`.
+    first : int
+        Number of the first batch that is wanted.
     """
 
-    def __init__(self, images, mean, recipe, batch, views=1):
+    def __init__(self, images, mean, recipe, batch, views=1, share=None):
         if not isinstance(batch, Integral) or isinstance(batch, bool) or batch < 1:
             raise UsageError(f"test batches of {batch!r} images; give a whole number, 1 or more")
         self.images, self.cropper, self.views, self._batch = images, _cropper(mean, recipe), views, batch
         self._offsets, self._flips = zip(*augment.views(images.size, self.cropper.crop, views), strict=True)
+        batches = -(-len(self.images) // self._batch)
+        wanted = share(batches) if share else slice(0, batches)
+        self.first, self._end = wanted.start, wanted.stop
 
     def __len__(self):
-        """Count the batches."""
-        return -(-len(self.images) // self._batch)
+        """Return the number of the batch after the last one that is wanted."""
+        return self._end
 
     def indices_and_params(self, number):
         """Return the numbers of the images in batch ``number``, int64 (n,), and the parameters of all their crops."""

@@ -1,7 +1,8 @@
 """The manifest of a prepared set: a JSON file with its classes, counts, statistics and the hash of every shard.
 
 Reading is strict: no key twice, exactly the fields of the format, each of its type, and whole numbers only. "check"
-is a hash of all the other fields, so that any change is noticed.
+is a hash of all the other fields, so that any change is noticed. A set whose test images have no labels has a format of
+its own, which versions that do not know it refuse: its labels are 0 and mean nothing.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from tinyalex.system import storage, tensorfile
 
 NAME, MEAN = "manifest.json", "mean.f32"
 FORMAT = "tinyalex prepared set 1"
+_UNLABELLED = "tinyalex prepared set 2"  # the same fields; its test images have no labels
 _REMEDY = "copy the set again from an intact copy, or prepare it in another folder"
 
 _HEX = re.compile("[0-9a-f]{32}")
@@ -52,7 +54,12 @@ _FIELDS = {
 }
 
 
-def write(folder, fields):
+def is_unlabelled(manifest):
+    """Return whether the test images of a set have no labels."""
+    return manifest["format"] == _UNLABELLED
+
+
+def write(folder, fields, unlabelled=False):
     """Write a set's manifest; with it the set is complete.
 
     Parameters
@@ -60,6 +67,8 @@ def write(folder, fields):
     folder : Path
     fields : dict
         All fields of the format except "format", "identity" and "check", which are added.
+    unlabelled : bool
+        Whether the test images have no labels.
 
     Returns
     -------
@@ -71,7 +80,7 @@ def write(folder, fields):
     StorageError
         If there is no space or no permission; then no file is left behind.
     """
-    made = {"format": FORMAT, "identity": _identity(fields)} | fields
+    made = {"format": _UNLABELLED if unlabelled else FORMAT, "identity": _identity(fields)} | fields
     made["check"] = _digest(_text(made))
     _check_all(Path(folder) / NAME, made)
     storage.write_text(Path(folder) / NAME, _text(made))
@@ -141,7 +150,7 @@ def _check_all(path, found):
         version = found["format"]
     except (TypeError, KeyError):
         raise DataError(f"{path}: format: missing; not the manifest of a prepared set") from None
-    if version != FORMAT:
+    if version not in (FORMAT, _UNLABELLED):
         newer = isinstance(version, str) and re.fullmatch(FORMAT[:-1] + "[0-9]+", version)
         what = "written by another version of tinyalex; use that one" if newer else "not the manifest of a prepared set"
         raise DataError(f"{path}: format: {version!r}, not {FORMAT!r}; {what}")

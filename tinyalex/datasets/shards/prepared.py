@@ -1,11 +1,12 @@
 """Open prepared sets: folders of shards with a manifest, made by `tinyalex prepare`."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
-from tinyalex.datasets.dataset import Dataset
-from tinyalex.datasets.shards import manifest
+from tinyalex.datasets.dataset import Dataset, ImageSet
+from tinyalex.datasets.shards import manifest, test_list
 from tinyalex.datasets.shards.shard_set import ShardSet
 from tinyalex.datasets.shards.shards import SPLITS
 from tinyalex.datasets.statistics import principal_colours
@@ -44,6 +45,14 @@ class PreparedSet(Dataset):
         sums = self.manifest["statistics"]
         return principal_colours(sums["pixels"], sums["sum"], sums["products"])
 
+    def test_list(self):
+        if found := test_list.read(Path(self.name), self.manifest):
+            return found
+        raise DataError(
+            f"{self.name}: has no names of its test images, as it is of an earlier version; run the same tinyalex "
+            "prepare again, which adds them"
+        )
+
 
 def is_prepared(folder):
     """Return whether a folder is a prepared set, finished or not."""
@@ -68,8 +77,13 @@ def load(folder):
         If the set is not complete, a file of it is missing, damaged or of another set, or a label is not a class.
     """
     found = manifest_of(folder)
-    splits = [ShardSet(folder, found, split) for split in SPLITS]
-    return PreparedSet(str(folder), found["classes"], *splits, found, manifest.read_mean(folder, found))
+    train, test = (ShardSet(folder, found, split) for split in SPLITS)
+    unlabelled = None
+    if manifest.is_unlabelled(found):
+        size = found["size"]
+        test, unlabelled = ImageSet(np.empty((0, size, size, 3), np.uint8), np.empty(0, np.int64)), test
+    mean = manifest.read_mean(folder, found)
+    return PreparedSet(str(folder), found["classes"], train, test, found, mean, unlabelled=unlabelled)
 
 
 def manifest_of(folder):

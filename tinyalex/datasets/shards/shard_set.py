@@ -40,12 +40,16 @@ class ShardSet:
 
     def __init__(self, folder, manifest, split):
         allow_many_files()
+        self._made_from = folder, manifest, split
         count = len(manifest["splits"][split]["shards"])
         self.size, self._shards = manifest["size"], [Shard(folder, manifest, split, k) for k in range(count)]
         self._starts = np.cumsum([0, *map(len, self._shards)])
         self.labels = np.concatenate([np.empty(0, np.int64), *(shard.labels for shard in self._shards)])
         if len(self):
             self._spot_check()
+
+    def __reduce__(self):
+        return ShardSet, self._made_from  # a copy, for example in another process, opens the files itself
 
     def __len__(self):
         return int(self._starts[-1])

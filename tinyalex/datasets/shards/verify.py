@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyalex.datasets.shards import manifest, prepared
+from tinyalex.datasets.shards import manifest, prepared, test_list
 from tinyalex.datasets.shards.shard_set import allow_many_files
 from tinyalex.datasets.shards.shards import SPLITS, Shard
 from tinyalex.datasets.statistics import mean_image, pixel_sums
@@ -42,6 +42,11 @@ def verify(folder, full=False, show=print):
     _describe(folder, found, show)
     mean = _attempt(faults, manifest.read_mean, folder, found)
     show(_line(manifest.MEAN, mean is not None, "numbers and hash"))
+    known = len(faults)
+    if names := _attempt(faults, test_list.read, folder, found):
+        show(_line(test_list.NAME, True, f"{counted(len(names.names), 'name')}, plan and hash"))
+    elif len(faults) > known:
+        show(_line(test_list.NAME, False, "plan and hash"))
     allow_many_files()
     shards = {split: _open(folder, found, split, faults, show) for split in SPLITS}
     listed = {shard["file"] for split in SPLITS for shard in found["splits"][split]["shards"]}
@@ -75,7 +80,8 @@ def _open(folder, found, split, faults, show):
     text = f"{counted(images, 'image')} in {counted(count, 'shard')}: sizes, headers, labels, lists of hashes"
     if len(good) == count > 0:
         per_class = np.bincount(np.concatenate([shard.labels for shard in good]), minlength=len(found["classes"]))
-        text += f"; {per_class.min():,} to {counted(per_class.max(), 'image')} a class"
+        per_class = f"{per_class.min():,} to {counted(per_class.max(), 'image')} a class"
+        text += "; without labels" if split == "test" and manifest.is_unlabelled(found) else f"; {per_class}"
     show(_line(split, len(good) == count, text))
     return good
 

@@ -20,6 +20,8 @@ from tinyalex.layers.loops.contrast import contrast_norm, contrast_norm_backward
 from tinyalex.layers.loops.convolution import conv2d, conv2d_backward
 from tinyalex.layers.loops.dropout import dropout, dropout_backward
 from tinyalex.layers.loops.joined import (
+    channel_slice,
+    channel_slice_backward,
     deal_channels,
     deal_channels_backward,
     elementwise_sum,
@@ -48,6 +50,8 @@ __all__ = [
     "absolute_backward",
     "avg_pool",
     "avg_pool_backward",
+    "channel_slice",
+    "channel_slice_backward",
     "contrast_norm",
     "contrast_norm_backward",
     "conv2d",

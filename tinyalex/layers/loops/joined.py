@@ -1,4 +1,4 @@
-"""Layers that deal, join and add inputs, one number at a time."""
+"""Layers that deal, choose, join and add inputs, one number at a time."""
 
 from collections.abc import Sequence
 
@@ -18,6 +18,22 @@ def deal_channels_backward(dy: np.ndarray, x: np.ndarray, order: Sequence[int]) 
     dx = np.zeros(x.shape)
     for *before, i in np.ndindex(dy.shape):
         dx[(*before, order[i])] += dy[(*before, i)]
+    return dx
+
+
+def channel_slice(x: np.ndarray, first: int, count: int) -> np.ndarray:
+    """Return the channels of x (..., c) from ``first`` on, ``count`` of them."""
+    y = np.zeros((*x.shape[:-1], count))
+    for *before, i in np.ndindex(y.shape):
+        y[(*before, i)] = x[(*before, first + i)]
+    return y
+
+
+def channel_slice_backward(dy: np.ndarray, x: np.ndarray, first: int, count: int) -> np.ndarray:
+    """Return dx: 0 for the channels that were left out."""
+    dx = np.zeros(x.shape)
+    for *before, i in np.ndindex(dy.shape):
+        dx[(*before, first + i)] = dy[(*before, i)]
     return dx
 
 

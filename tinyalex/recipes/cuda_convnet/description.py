@@ -58,6 +58,8 @@ class Layer:
         For each input.
     biases : Rates or None
         None for layers without weights.
+    source : str
+        ``weightSource``, the layer whose weights these are; "" if they are its own.
     """
 
     name: str
@@ -72,6 +74,28 @@ class Layer:
     first_bias: float = 0.0
     weights: tuple[Rates, ...] = ()
     biases: Rates | None = None
+    source: str = ""
+
+    @property
+    def apart(self) -> bool:
+        """Whether the inputs have weights of their own, or each output position has its own bias."""
+        kinds = [zip(self.first_weights, self.weights, strict=True)]
+        keys = ("filterSize", "padding", "stride", "groups", "randSparse") if self.type == "conv" else ()
+        kinds += [self.settings[key] for key in keys]
+        several = len(self.inputs) > 1 and (
+            any(len(set(values)) > 1 for values in kinds) or any(g > 1 for g in self.settings.get("groups", ()))
+        )
+        return several or not self.settings.get("sharedBiases", True)
+
+    @property
+    def tensors(self) -> dict[str, Rates]:
+        """How each parameter learns: ``conv1a/W`` and ``conv1a/b``, or ``conv2a.0/W`` if each input has its own."""
+        if not self.biases:
+            return {}
+        numbered = self.type != "local" and self.apart
+        names = [f"{self.name}.{number}" for number in range(len(self.inputs))] if numbered else [self.name]
+        weights = {f"{name}/W": rate for name, rate in zip(names, self.weights, strict=False)}
+        return weights | {f"{self.name}/b": self.biases}
 
     def place(self, key: str) -> str:
         """Return file and line of a key: ``layers-145.cfg, line 12``."""
@@ -91,9 +115,13 @@ class Description:
     phases : tuple of notes.Change
         The schedule in the notes at the foot of the file of rates.
     left_out : tuple of str
-        What the files say about learning that the description leaves out: limits of weights, schedules by a formula.
+        What the files say that the description leaves out: limits of weights, schedules by a formula, unknown keys.
     copied : tuple of str
         The layers whose first values came from another net (``initWFunc``).
+    texts : tuple of str
+        What the two files hold.
+    files : tuple of str
+        Their names, for messages.
     """
 
     name: str
@@ -102,6 +130,8 @@ class Description:
     phases: tuple[notes.Change, ...] = ()
     left_out: tuple[str, ...] = ()
     copied: tuple[str, ...] = ()
+    texts: tuple[str, str] = ("", "")
+    files: tuple[str, str] = ("", "")
 
     @property
     def gpus(self) -> list[int]:
@@ -134,17 +164,25 @@ def read(layer_file: str | Path, rate_file: str | Path) -> Description:
         If a file cannot be read, a key is missing or not valid, or a layer reads one that is not above it. The message
         names file and line.
     """
+    texts = sections.read_text(layer_file), sections.read_text(rate_file)
+    return parse(*texts, (Path(layer_file).name, Path(rate_file).name))
+
+
+def parse(layer_text: str, rate_text: str, files: tuple[str, str]) -> Description:
+    """Read the texts of a pair of files, as `read` does; ``files`` are their names in messages."""
     layers: dict[str, Layer] = {}
-    above, rates = sections.read(layer_file), sections.read(rate_file)
+    above, rates = sections.parse(layer_text, files[0]), sections.parse(rate_text, files[1])
     for name, section in above.items():
-        layers[name] = _layer(section, rates.get(name), layers, Path(rate_file).name)
+        layers[name] = _layer(section, rates.get(name), layers, files[1])
     return Description(
-        _run(layer_file),
-        _run(rate_file),
+        _run(files[0]),
+        _run(files[1]),
         layers,
-        notes.schedule(sections.read_text(rate_file)),
-        _left_out(rates),
+        notes.schedule(rate_text),
+        _left_out(above, rates),
         tuple(section.name for section in above.values() if "initwfunc" in section.values),
+        (layer_text, rate_text),
+        files,
     )
 
 
@@ -169,6 +207,8 @@ def _layer(section: Section, rates: Section | None, above: dict[str, Layer], rat
         if rates is None:
             raise section.error(f"has no section in {rate_file}; add one with epsW, epsB, momW, momB and wc")
         learned = _learned(section, rates, len(inputs))
+        if "weightsource" in section.values:
+            learned["source"] = section.values["weightsource"]
     neuron = section.text("neuron", "ident").replace(" ", "")
     return Layer(type=type_, name=section.name, where=section.where(), inputs=inputs, gpu=gpu, neuron=neuron,
                  settings=settings, lines=section.lines, **learned)  # fmt: skip
@@ -247,10 +287,24 @@ _SETTINGS = {
 }
 
 
-def _left_out(rates: dict[str, Section]) -> tuple[str, ...]:
+# What a description has or need not have: names of GPUs' work, what is reported, and what is said twice.
+_KNOWN = (
+    "type", "inputs", "gpu", "neuron", "dataidx", "initw", "initb", "initwfunc", "initbfunc", "initcfunc", "channels",
+    "filters", "filtersize", "padding", "stride", "groups", "filterchannels", "randsparse", "sharedbiases",
+    "partialsum", "outputs", "sizex", "start", "outputsx", "pool", "size", "scale", "pow", "mindiv", "keep", "enable",
+    "stdev", "coeffs", "coeff", "topk", "epsw", "epsb", "momw", "momb", "wc", "wball", "wcnorm", "wcnormmin",
+    "wcnormmax", "sched", "schedw", "schedb", "weightsource",
+)  # fmt: skip
+
+
+def _left_out(layers: dict[str, Section], rates: dict[str, Section]) -> tuple[str, ...]:
     found = []
+    for section in [*layers.values(), *rates.values()]:
+        for key in section.values:
+            if key not in _KNOWN:
+                found.append(f"{section.where(key)}: {key} of [{section.name}] is not known, and left out")
     for section in rates.values():
-        for key in ("wball", "wcnormmin", "wcnormmax"):
+        for key in ("wball", "wcnorm", "wcnormmin", "wcnormmax"):
             if any(section.numbers(key, float, section.values.get(key, "0").count(",") + 1, 0.0)):
                 found.append(f"{section.where(key)}: {key} of [{section.name}] limits weights, which is left out")
     for section in rates.values():

@@ -85,18 +85,21 @@ def read(path: str | Path) -> dict[str, Section]:
     UsageError
         If there is no such file, or it is not an INI file; the message names the line.
     """
-    path = Path(path)
-    text = read_text(path)
+    return parse(read_text(path), Path(path).name)
+
+
+def parse(text: str, file: str) -> dict[str, Section]:
+    """Read the sections of a file's text, as `read` does; ``file`` is its name in messages."""
     parser = configparser.RawConfigParser(inline_comment_prefixes=(";",))
     try:
         parser.read_string(text)
     except configparser.Error as error:
         line = getattr(error, "lineno", None) or next(iter(getattr(error, "errors", [])), (None,))[0]
-        place = f"{path.name}, line {line}" if line else path.name
+        place = f"{file}, line {line}" if line else file
         reason = " ".join(str(error).split("\n")[0].split())
         raise UsageError(f"{place}: not a file of cuda-convnet ({reason}); give [sections] of key=value") from None
     lines = _lines(text)
-    return {name: Section(path.name, name, dict(parser[name]), lines[name]) for name in parser.sections()}
+    return {name: Section(file, name, dict(parser[name]), lines[name]) for name in parser.sections()}
 
 
 def read_text(path: str | Path) -> str:

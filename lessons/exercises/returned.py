@@ -1,0 +1,38 @@
+"""Check what a reader's function returned, before its values are compared: one line says what is wrong."""
+
+import numpy as np
+import pytest
+
+
+def array(name, value, shape, dtype=None):
+    """Return ``value``, or fail with one line if it is not an array of numbers of this shape (and dtype, if given)."""
+    if value is None:
+        pytest.fail(f"{name} returned None: does it end with a return statement?", pytrace=False)
+    if not isinstance(value, np.ndarray):
+        pytest.fail(f"{name} returned a {type(value).__name__}; return a NumPy array of shape {shape}", pytrace=False)
+    if value.dtype.kind not in "biuf" or dtype and value.dtype != dtype:
+        pytest.fail(f"{name} returned an array of dtype {value.dtype}; return {dtype or 'float64'}", pytrace=False)
+    if value.shape != shape:
+        pytest.fail(f"{name} returned an array of shape {value.shape}; return one of shape {shape}", pytrace=False)
+    return value
+
+
+def number(name, value):
+    """Return ``value``, or fail with one line if it is not one number."""
+    if value is None:
+        pytest.fail(f"{name} returned None: does it end with a return statement?", pytrace=False)
+    if np.ndim(value) or np.asarray(value).dtype.kind not in "biuf":
+        kind = f"an array of shape {np.shape(value)}" if np.ndim(value) else f"a {type(value).__name__}"
+        pytest.fail(f"{name} returned {kind}; return one number", pytrace=False)
+    return value
+
+
+def sequence(name, value, length):
+    """Return ``value``, or fail with one line if it is not a list, tuple or array of this length."""
+    if value is None:
+        pytest.fail(f"{name} returned None: does it end with a return statement?", pytrace=False)
+    if not isinstance(value, list | tuple | np.ndarray) or np.asarray(value).dtype.kind not in "biufO":
+        pytest.fail(f"{name} did not return numbers; return {length} of them", pytrace=False)
+    if len(value) != length:
+        pytest.fail(f"{name} returned {len(value)} numbers; return {length} of them", pytrace=False)
+    return value

@@ -1,0 +1,107 @@
+"""How ranks are started, what they share, and how one that works by itself waits for the others; without MPI."""
+
+from types import SimpleNamespace
+
+import pytest
+
+from tests.support.ranks import on_ranks
+from tinyalex.cli import main
+from tinyalex.errors import Interrupted, UsageError
+from tinyalex.ranks import launch, world
+
+
+def of_two(rank=0):
+    return SimpleNamespace(size=2, rank=rank, local_size=2, local_rank=rank)
+
+
+def test_devices_are_dealt_out_in_order():
+    assert launch.own_devices(["cuda:0", "cuda:1", "cuda:2", "cuda:3"], of_two(1)) == ["cuda:2", "cuda:3"]
+    assert launch.own_devices(["cpu"], of_two()) == ["cpu"] and launch.own_devices(["cpu"] * 2, of_two()) == ["cpu"] * 2
+
+
+@pytest.mark.parametrize("devices, message", [
+    (["cpu", "fake:0"], "ranks on the CPU and on GPUs do not train together"),
+    (["cuda:0", "cpu"], "ranks on the CPU and on GPUs do not train together"),
+    (["cuda:0"], "1 for 2 ranks"),
+    (["cuda:0", "cuda:0"], "ranks 0 and 1 would share cuda:0"),
+])  # fmt: skip
+def test_devices_that_cannot_be_dealt_out(devices, message):
+    with pytest.raises(UsageError, match=message):
+        launch.own_devices(devices, of_two())
+
+
+@pytest.mark.parametrize("variables, name", [
+    ({}, None),
+    ({"SLURM_STEP_NUM_TASKS": "1"}, None),  # srun -n 1, also around a shell
+    ({"SLURM_STEP_NUM_TASKS": "1", "PMIX_RANK": "0"}, None),
+    ({"PMI_SIZE": "1"}, None),
+    ({"SLURM_STEP_NUM_TASKS": "4", "PMIX_RANK": "2"}, "a PMIx launcher"),
+    ({"SLURM_STEP_NUM_TASKS": "4"}, "srun"),
+    ({"PMI_SIZE": "2"}, "mpiexec of MPICH"),
+])  # fmt: skip
+def test_one_process_alone_needs_no_mpi(monkeypatch, variables, name):
+    for variable in world._SIZES:
+        monkeypatch.delenv(variable, raising=False)
+    for variable, value in variables.items():
+        monkeypatch.setenv(variable, value)
+    assert world.launcher() == name
+
+
+@pytest.mark.parametrize("options, message", [
+    (["--patience", "-5"], "--patience -5: give a number of seconds above 0"),
+    (["--patience", "nan"], "--patience nan: give a number of seconds above 0"),
+    (["--patience", "0"], "--patience 0: give a number of seconds above 0"),
+    (["--ranks", "0"], "--ranks 0: give a number of processes, 1 or more"),
+])  # fmt: skip
+def test_numbers_that_are_refused(options, message, capsys):
+    assert main(["train", *options]) == 2
+    assert capsys.readouterr().err == f"tinyalex: error: {message}\n"
+
+
+def test_a_name_that_mpiexec_would_take_for_another_program(monkeypatch, capsys):
+    monkeypatch.setattr(launch, "mpiexec", lambda: "mpiexec")
+    assert main(["train", "--ranks", "2", "--out", ":"]) == 2
+    assert capsys.readouterr().err == (
+        "tinyalex: error: ':' separates programs for mpiexec; give './:' or another name\n"
+    )
+
+
+def test_ranks_that_work_by_themselves_wait_for_all():
+    def work(ranks):
+        with ranks.apart():
+            done.append(ranks.rank)
+        return len(done)
+
+    done = []
+    assert on_ranks(3, work) == [3, 3, 3]
+
+
+def test_a_rank_that_is_stopped_stops_the_others():
+    def work(ranks):
+        try:
+            with ranks.apart():
+                if ranks.rank == 1:
+                    raise Interrupted("stopped at step 3")
+        except Interrupted as stop:
+            return str(stop)
+
+    others = "stopped, as another rank was; the same command goes on"
+    assert on_ranks(3, work) == [others, "stopped at step 3", others]
+
+
+def test_a_rank_that_is_stopped_ends_others_that_are_not(monkeypatch, capsys):
+    """The others are still at work when the time that they have to stop by themselves is over."""
+    monkeypatch.setattr(world, "_STOPS_WITHIN", 0.05)
+    ended = []
+
+    def abort(code):
+        ended.append(code)
+        raise SystemExit(code)
+
+    alone = world.World(SimpleNamespace(rank=1, size=2, allgather=lambda value: [value] * 2), patience=60)
+    alone.communicator.Ibarrier = lambda: SimpleNamespace(Test=lambda: False)
+    monkeypatch.setattr(alone, "abort", abort)
+    with pytest.raises(SystemExit), alone.apart():
+        raise Interrupted("stopped at step 3")
+    assert ended == [75]
+    assert capsys.readouterr().err == "tinyalex: stopped, as rank 1 was; the same command goes on\n"

@@ -1,0 +1,107 @@
+"""Ranks as threads of one process, with the part of mpi4py's interface that the package uses: tests need no MPI."""
+
+import queue
+import threading
+from types import SimpleNamespace
+
+import numpy as np
+
+from tinyalex.ranks.world import World
+
+
+class _Shared:
+    def __init__(self, size):
+        self.size, self.barrier, self.slots = size, threading.Barrier(size, timeout=60), [None] * size
+        self.queues = {(a, b): queue.Queue() for a in range(size) for b in range(size)}
+
+
+class Communicator:
+    """One rank's end. Like MPI it delivers messages between two ranks in the order in which they were sent."""
+
+    def __init__(self, shared, rank):
+        self._shared, self.rank, self.size, self.aborted = shared, rank, shared.size, None
+
+    def Barrier(self):
+        self._shared.barrier.wait()
+
+    def Ibarrier(self):
+        self.Barrier()
+        return SimpleNamespace(Test=lambda: True)
+
+    def allgather(self, value):
+        self._shared.slots[self.rank] = value
+        self.Barrier()
+        found = list(self._shared.slots)
+        self.Barrier()
+        return found
+
+    def bcast(self, value):
+        return self.allgather(value)[0]
+
+    def Bcast(self, array):
+        array[...] = self.allgather(array.copy())[0]
+
+    def Allgather(self, own, whole):
+        whole[...] = np.concatenate(self.allgather(own))
+
+    def Allreduce(self, own, total):
+        total[...] = sum(self.allgather(own))
+
+    def Isend(self, array, other, tag):
+        self._shared.queues[self.rank, other].put((tag, array.copy()))
+        return _Request(lambda: None)
+
+    def Irecv(self, array, other, tag):
+        return _Request(lambda: self._receive(array, other, tag))
+
+    def _receive(self, array, other, tag):
+        # Other sums may be under way: their messages wait.
+        waiting, found = [], None
+        messages = self._shared.queues[other, self.rank]
+        while found is None:
+            message = messages.get(timeout=60)
+            if message[0] == tag:
+                found = message[1]
+            else:
+                waiting.append(message)
+        rest = list(messages.queue)
+        messages.queue.clear()
+        for message in waiting + rest:
+            messages.put(message)
+        array[...] = found
+
+    def Abort(self, code):
+        self._shared.barrier.abort()
+        self.aborted = code
+
+
+class _Request:
+    def __init__(self, complete):
+        self._complete = complete
+
+    @staticmethod
+    def Waitall(requests):
+        for request in requests:
+            request._complete()
+
+
+def on_ranks(size, function, patience=300.0):
+    """Call ``function(world)`` on so many ranks at once; return the results, or raise the first rank's exception."""
+    shared, results, errors = _Shared(size), [None] * size, [None] * size
+
+    def run(rank):
+        try:
+            results[rank] = function(World(Communicator(shared, rank), patience))
+        except BaseException as error:
+            errors[rank] = error
+            shared.barrier.abort()
+
+    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    own = [error for error in errors if error and not isinstance(error, threading.BrokenBarrierError)]
+    if own or any(errors):
+        raise (own or [error for error in errors if error])[0]
+    return results

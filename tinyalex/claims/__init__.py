@@ -1,0 +1,1 @@
+"""The paper's claims, each with our verdict and the evidence for it."""

@@ -1,0 +1,55 @@
+"""Look at images and say which recipe suits them: sizes, classes, settings, and the minutes of training here."""
+
+from pathlib import Path
+
+from tinyalex.commands import own_images
+from tinyalex.commands.common import print_line
+from tinyalex.commands.options import RUN, machine, test_share, user_path
+from tinyalex.errors import UsageError
+from tinyalex.recipes import recipe as recipes
+
+
+def options(command):
+    """Add the command's options to its parser."""
+    command.add_argument(
+        "data",
+        type=user_path,
+        metavar="DATA",
+        help="a folder, a tar, a zip or a list of images in any layout that tinyalex prepare knows, or a prepared set",
+    )
+    command.add_argument(
+        "--init-from", type=user_path, metavar="RUN", help=f"start with the weights of another run ({RUN})"
+    )
+    test_share(command, "a tenth to a fifth")
+    machine(command)
+
+
+def run(options):
+    """Print what is in the images, a recipe with its settings and time, and the command that trains it."""
+    from tinyalex.datasets import download
+    from tinyalex.devices import parallel
+    from tinyalex.devices.device import Device
+    from tinyalex.runs import finetune
+    from tinyalex.training import advice
+
+    if options.data == "shapes":
+        raise UsageError("shapes: the drawn images have a recipe of their own; to train it, type tinyalex train")
+    on_gpu = [not Device(name).on_host for name in options.devices][0]
+    path = str(download.cifar10()) if options.data == "cifar10" else options.data
+    run = recipes.parse(finetune.read(options.init_from)[1]["recipe"]) if options.init_from else None
+    with own_images.opened(path, options.test_share, print_line) as source:
+        chosen = advice.choose(source.survey, on_gpu, run)
+        made = own_images.with_run(recipes.load(chosen.name, chosen.overrides), Path(), options.init_from)
+        print_line(own_images.describe(source))
+        for line in own_images.imbalance(source):
+            print_line(line)
+        for line in own_images.enlargement(source.survey, made.image_size):
+            print_line(line)
+        print_line(f"recipe {made.name}: {chosen.reason}: {own_images.plan(made, source)}")
+        workers = parallel.processors()
+        print_line(own_images.duration(made, source, options.devices, prepared=False, workers=workers))
+        if row := advice.nearest(source.survey, made.name):
+            print_line(
+                f"measured: {row.data}, {row.recipe}: {row.error:.1%} test error; by guessing {row.guessing:.1%}"
+            )
+        print_line(f"to train: {own_images.command(options.data, options.test_share, options.init_from)}")

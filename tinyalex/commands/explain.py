@@ -1,0 +1,120 @@
+"""Show what a net looks at in an image: occlusion, saliency, and what its strongest units see."""
+
+from pathlib import Path
+
+import numpy as np
+
+from tinyalex.commands.common import load_run, print_line
+from tinyalex.commands.options import RUN, checkpoint, kernels_note, machine, no_kernels, user_path
+from tinyalex.errors import UsageError
+from tinyalex.words import did_you_mean
+
+_UNITS = 6
+
+
+def options(command):
+    """Add the command's options to its parser."""
+    command.add_argument("image", type=user_path, metavar="IMAGE", help="an image file of any size")
+    command.add_argument("--run", type=user_path, required=True, metavar="RUN", help=RUN)
+    command.add_argument(
+        "--class",
+        dest="label",
+        metavar="CLASS",
+        help="the class that occlusion and saliency are about (default: the most probable one)",
+    )
+    command.add_argument(
+        "--patch", type=int, metavar="P", help="occlusion: cover P x P pixels (default: a fifth of the side)"
+    )
+    command.add_argument(
+        "--stride", type=int, metavar="S", help="occlusion: move by S pixels (default: 15 x 15 positions or more)"
+    )
+    command.add_argument(
+        "--layer", metavar="NAME", help="the convolution whose strongest units are shown (default: the last)"
+    )
+    command.add_argument(
+        "--out", type=user_path, metavar="FILE", help="PNG file for the picture (default: IMAGE-explained.png, here)"
+    )
+    checkpoint(command, best=True)
+    machine(command)
+    no_kernels(command)
+
+
+def run(options):
+    """Explain one image: print the numbers and draw the picture."""
+    from tinyalex import figures
+    from tinyalex.datasets import names
+    from tinyalex.datasets.loading.loader import prepare_image
+    from tinyalex.explain.crop import crop_of
+    from tinyalex.explain.occlusion import occlusion
+    from tinyalex.explain.saliency import saliency
+    from tinyalex.explain.strongest import convolutions, main_part, strongest_units, unit_gradient
+    from tinyalex.runs.classifier import read_image
+
+    out = Path(options.out or f"{Path(options.image).stem}-explained.png")
+    if out.suffix.lower() != ".png":
+        raise UsageError(f"--out {out}: a PNG file is written; give a name that ends in .png")
+    figures.check_files([out], marked=False)
+    picture = read_image(options.image)
+    run = load_run(options.run, options.devices, options.kernels, options.best)
+    network, size = run.network, len(run.mean)
+    x = prepare_image(picture, run.mean, run.recipe)
+    crop, frame = crop_of(picture, size, run.recipe.net.input)
+    probabilities = network.predict(x[None])[0]
+    label = int(probabilities.argmax()) if options.label is None else _label(options.label, run)
+    layer = options.layer or convolutions(network)[-1]
+    units = strongest_units(network, x, _UNITS, layer)
+    covered = occlusion(network, x, label, options.patch, options.stride)
+    gradient = saliency(network, x[None], [label])[0]
+
+    h, w, _ = picture.shape
+    reads = f"the net reads {_rectangle(frame)}, as {len(x)} x {len(x)} pixels"
+    print_line(f"{names.shown(options.image)}: {w} x {h} pixels; {reads}")
+    if not options.kernels:
+        print_line(f"computed on {' and '.join(options.devices)}{kernels_note(options)}")
+    for i in np.argsort(-probabilities, kind="stable")[:5]:
+        print_line(f"  {probabilities[i]:6.1%}  {run.words[i]}")
+    print_line(_of_occlusion(covered, run.words[label]))
+    print_line(f"saliency: half of it is in {_half(gradient):.0%} of the pixels")
+    patches = []
+    for unit in units:
+        part = main_part(unit_gradient(network, x, unit))
+        print_line(
+            f"{unit.layer}: map {unit.map} at ({unit.row}, {unit.column}) is {unit.value:.3g}; it sees "
+            f"{_rectangle(unit.field)} of the net's input, most of its gradient is in {_rectangle(part)}"
+        )
+        patches.append((part.of(crop), f"{unit.layer} {unit.map}: {unit.value:.3g}"))
+    words = run.words
+    figure = figures.explanation(picture, frame, crop, probabilities, words, label, covered, gradient, patches, layer)
+    figures.save(figure, out, marked=False)
+    print_line(f"picture: {out}")
+
+
+def _of_occlusion(found, name):
+    from tinyalex.explain.receptive_field import Field
+
+    row, column = np.unravel_index(found.covered.argmin(), found.covered.shape)
+    top, left = found.tops[row], found.lefts[column]
+    lowest = _rectangle(Field(top, left, top + found.patch, left + found.patch))
+    return (
+        f"occlusion: {name} {found.whole:.1%}; with {found.patch} x {found.patch} pixels covered, at "
+        f"{found.covered.size} positions {found.stride} pixels apart, {found.covered.min():.1%} to "
+        f"{found.covered.max():.1%}, lowest at {lowest}"
+    )
+
+
+def _rectangle(field):
+    return f"rows {field.top} to {field.bottom - 1}, columns {field.left} to {field.right - 1}"
+
+
+def _half(saliency):
+    # The fraction of the pixels, those with the most of it, in which half of the sum is.
+    values = np.sort(saliency.ravel().astype(np.float64))[::-1]
+    total = values.sum()
+    return float((np.searchsorted(values.cumsum(), total / 2) + 1) / len(values)) if total > 0 else 1.0
+
+
+def _label(name, run):
+    for known in (run.classes, run.words, [word.split(",")[0] for word in run.words]):
+        if name in known:
+            return known.index(name)
+    raise UsageError(f"--class {name}: the run has no such class{did_you_mean(name, run.words)}")

@@ -1,0 +1,348 @@
+"""Images of one's own, of any size and layout: what is in them, which recipe suits them, and their prepared set."""
+
+import contextlib
+import os
+import shlex
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tinyalex.commands.common import load_dataset
+from tinyalex.errors import DataError, StorageError, UsageError
+from tinyalex.recipes import recipe as recipes
+from tinyalex.words import counted
+
+_MOST_SMALL = 2000  # training images: of fewer, a fifth is tested on, of more a tenth
+_LARGER, _LARGE = 10, 100e6  # a prepared set so many times as large as the source, and of so many bytes, is told
+_BUSY = 1.5  # a step takes so many times as long as its processor time: then both are told
+_DAMAGED = "remove that folder: the same command prepares the images again"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images, with what is known about them.
+
+    Attributes
+    ----------
+    path : Path
+    survey : Survey
+        With the test images that were drawn from every class, if the source has none.
+    index : Index or None
+        None if the source is a finished set.
+    note : str
+        Where the test images come from, for a line of text.
+    """
+
+    path: Path
+    survey: Any
+    index: Any
+    note: str
+
+
+@contextlib.contextmanager
+def opened(path, share, show):
+    """Index the images of a source and survey them; in the block, archives that had to be unpacked can be read.
+
+    Parameters
+    ----------
+    path : str
+        Whatever `tinyalex prepare` reads, or a prepared set.
+    share : float or None
+        ``--test-share``; None: a fifth or a tenth of every class, if there are no test images.
+    show : callable
+        Called with lines of text.
+
+    Yields
+    ------
+    Source
+    """
+    from tinyalex.datasets import survey
+    from tinyalex.datasets.index import sources, subset
+
+    if is_finished(path):
+        yield _finished(path, show)
+        return
+    source = Path(path)
+    if not source.exists():
+        raise DataError(f"{path}: no such folder or file; give a folder, a tar or a zip of images")
+    with _scratch() as scratch:
+        lines: list[str] = []
+        index = sources.index([path], scratch, lines.append)
+        for line in lines:
+            if scratch not in line:  # where it is unpacked to does not matter: it is removed again
+                show(line)
+        if share and index.splits["test"]:
+            subset.check_no_test(share, len(index.splits["test"]))
+        if not index.splits["train"]:
+            found = counted(len(index.splits["test"]), "image")
+            raise DataError(
+                f"{path}: its {found} are test images, by the names of folders or lists; add training images"
+            )
+        note = f"{counted(len(index.splits['test']), 'test image')}"
+        if not index.splits["test"]:
+            total = len(index.splits["train"])
+            part = _share(index, share)
+            if not part:
+                raise DataError(f"{path}: has no test images; leave out --test-share 0, or give --test-share 0.1")
+            index = subset.split_off_test(index, part, 0, lambda _: None)
+            if not index.splits["test"]:
+                raise DataError(
+                    f"{path}: {counted(total, 'image')} of {counted(len(index.classes), 'class')}, one of each, so "
+                    "none is left to test on; add images"
+                )
+            note = f"no test images: {counted(len(index.splits['test']), 'image')} of them, {part:.0%} of every class"
+            note += ", to test on" if share is None else ", to test on as --test-share says"
+            tested = {entry.label for entry in index.splits["test"]}
+            alone = [name for label, name in enumerate(index.classes) if label not in tested]
+            note += f", none of {alone[0]} and {counted(len(alone) - 1, 'other')}" if alone[1:] else ""
+            note += f", none of {alone[0]}, which has a single image" if len(alone) == 1 else ""
+        yield Source(source, survey.of_index(index), index, note)
+
+
+def is_finished(path):
+    """Return whether images need no preparation: the drawn shapes, or a prepared set."""
+    from tinyalex.datasets.shards import prepared
+
+    return path == "shapes" or prepared.is_prepared(Path(path))
+
+
+def _finished(path, show):
+    from tinyalex import datasets
+    from tinyalex.datasets import survey
+
+    dataset = datasets.load(path, show=show)
+    grey = dataset.manifest["odd"].get("grey", 0) if hasattr(dataset, "manifest") else 0
+    dataset.need("train")
+    note = f"{counted(len(dataset.need('test')), 'test image')}"
+    return Source(Path(path), survey.of_prepared(dataset, grey), None, note)
+
+
+@contextlib.contextmanager
+def _scratch():
+    try:
+        with tempfile.TemporaryDirectory(prefix="tinyalex-") as folder:
+            yield folder
+    except FileNotFoundError as error:
+        if "temporary directory" not in str(error):
+            raise
+        raise StorageError(f"{error.strerror}; set TMPDIR to a folder that can be written") from error
+
+
+def enlargement(survey, size, option=""):
+    """Yield warnings about images that ``size`` enlarges, and about a set that is much larger than its source.
+
+    Parameters
+    ----------
+    survey : Survey
+    size : int
+        Side of the prepared images.
+    option : str
+        The option that gives another size, which the warnings then name: "--size".
+    """
+    smallest, half = survey.side(0), survey.side(0.5)
+    if share := survey.smaller(size):
+        remedy = f"; {option} {smallest} enlarges none" if option else ""
+        yield (
+            f"warning: {share:.0%} of the images (of {len(survey.sides):,} looked at) are smaller than {size} x {size} "
+            f"and are enlarged; the smallest has {smallest} pixels{remedy}"
+        )
+    images = survey.train + survey.test
+    made = 3 * size**2 * images
+    if survey.source_bytes and made > max(_LARGE, _LARGER * survey.source_bytes):
+        yield (
+            f"warning: the set takes {_bytes(made)}, although the images take {_bytes(survey.source_bytes)}"
+            + (f"; with {option} {half} it takes {_bytes(3 * half**2 * images)}" if option and half < size else "")
+        )
+
+
+def describe(source):
+    """Return a line about what is in a source."""
+    found = source.survey
+    total = found.train + (found.test if source.note.startswith("no test images") else 0)
+    most, least = max(found.counts), min(found.counts)
+    each = f"{most:,} of each" if most == least else f"{least:,} to {most:,} of each"
+    low, half, high = found.side(0), found.side(0.5), found.sides[-1]
+    sides = f"of {low} pixels" if low == high else f"of {low} to {high:,} pixels (half up to {half:,})"
+    colour = "grey" if found.grey > 0.9 else f"colour ({found.grey:.0%} grey)" if found.grey > 0.02 else "colour"
+    what = "squares" if source.index is None else "shorter sides"
+    return (
+        f"{source.path}: {counted(total, 'image')}, {counted(found.classes, 'class')}, {each} to train on, {what} "
+        f"{sides}, {colour}; {source.note}"
+    )
+
+
+def imbalance(source):
+    """Yield a line if some classes have many times as many images as others."""
+    from tinyalex.training import cautions
+
+    found = source.survey
+    if found.imbalance > cautions.UNEQUAL:
+        yield (
+            f"imbalance: the largest class has {found.imbalance:.0f} times as many images as the smallest; always "
+            f"answering it is wrong for {1 - max(found.counts) / sum(found.counts):.1%}"
+        )
+
+
+def plan(made, source):
+    """Return a line about how a recipe trains on a source."""
+    from tinyalex.training import advice
+
+    steps, epochs = advice.steps(made, source.survey.train)
+    learning = made.learning
+    return (
+        f"images of {made.image_size} x {made.image_size}, batches of {learning.batch}, {counted(steps, 'step')} "
+        f"({counted(epochs, 'epoch')}), rate {learning.rate:g}"
+    )
+
+
+def duration(made, source, devices, kernels=True, prepared=True, workers=1):
+    """Time a few training steps of a recipe; return a line about how long training and preparing take.
+
+    Parameters
+    ----------
+    made : Recipe
+    source : Source
+    devices : sequence of str
+    kernels : bool
+    prepared : bool
+        Whether the images are prepared already.
+    workers : int
+        Processes that prepare them.
+    """
+    from tinyalex.training import advice
+
+    made = recipes.with_classes(replace(made, net=replace(made.net, classes=0)), source.survey.classes)
+    seconds, alone, timed = advice.step_seconds(made, devices, kernels)
+    steps, epochs = advice.steps(made, source.survey.train)
+    tests = epochs * source.survey.test / made.learning.batch / 3  # forward alone is about a third of a step
+    line = f"about {_minutes(seconds * (steps + tests))} of training, from {counted(timed, 'step')} timed here now"
+    if devices[0] == "cpu" and seconds > _BUSY * alone:
+        line += f" (other programs are running; without them {_minutes(alone * (steps + tests))})"
+    if not prepared and source.survey.decode_seconds:
+        images = source.survey.train + source.survey.test
+        line += f", and {_minutes(source.survey.decode_seconds * images / workers)} to prepare the images"
+    return line
+
+
+def with_run(made, out, init_from):
+    """Complete a recipe with ``init.like_run`` by the net of the run that --init-from names, or of the one in --out."""
+    from tinyalex.runs import finetune
+
+    if not made.init.like_run:
+        return made
+    if any(out.glob("checkpoint-*")):
+        return finetune.like_run(made, out)
+    if not init_from:
+        raise UsageError(
+            f"recipe {made.name}: starts with the weights of another run; add --init-from RUN, or train without: "
+            "tinyalex train --data DATA chooses a recipe"
+        )
+    return finetune.like_run(made, init_from)
+
+
+def prepare(source, made, parent, share, show):
+    """Prepare a source for a recipe, unless that has been done and the source has not changed since.
+
+    Parameters
+    ----------
+    source : Source
+    made : Recipe
+    parent : Path
+        The folder that runs are in.
+    share : float or None
+        ``--test-share``.
+    show : callable
+
+    Returns
+    -------
+    Path
+        The prepared set.
+    """
+    from tinyalex.devices import parallel
+    from tinyalex.prepare import once
+
+    if source.index is None:
+        return source.path
+    out = once.folder(parent, source.path, made.image_size, share)
+    _check_place(source.path, out)
+    if once.is_complete(out):
+        show(f"images: {out}, prepared earlier from {source.path}, which has not changed since")
+        return out
+    show(f"images: prepared once, in {out}, which is used again as long as {source.path} does not change")
+    for line in enlargement(source.survey, made.image_size):
+        show(line)
+    name = os.fsencode(Path(os.path.realpath(source.path)).name).decode("utf-8", "replace")
+    try:
+        once.make(out, source.index, [name], made.image_size, parallel.processors(), show)
+    except DataError as error:
+        if "--max-bad" not in str(error):
+            raise
+        told, _, most = str(error).partition("; repair them")
+        words = ["tinyalex", "prepare", str(source.path), "SET", "--size", str(made.image_size)]
+        if source.note.startswith("no test images"):
+            words += ["--test-share", f"{_share(source.index, share):g}"]
+        words += ["--max-bad", most.rpartition(" ")[2]]
+        raise DataError(f"{told}; repair or remove them, or prepare without them: {shlex.join(words)}") from None
+    return out
+
+
+def _share(index, share):
+    # The share of the images that `opened` has made the test images.
+    total = sum(map(len, index.splits.values()))
+    return share if share is not None else 0.2 if total < _MOST_SMALL else 0.1
+
+
+def prepared_earlier(path, made, parent, share):
+    """Return the set that `prepare` made of a source for a recipe; None if there is none, or the source was changed."""
+    from tinyalex.prepare import once
+
+    if not Path(path).exists() or is_finished(path):
+        return None
+    out = once.folder(parent, path, made.image_size, share)
+    return out if once.is_complete(out) else None
+
+
+def _check_place(path, out):
+    from tinyalex.datasets.index import sources
+
+    try:
+        sources.check_output([path], out)
+    except UsageError as error:
+        raise UsageError(f"{str(error).split(';')[0]}; give --out with a folder outside it") from None
+
+
+def load(made, out, seed, show):
+    """Open the prepared set in a folder, for a recipe; returns the recipe with the set's path, and the set."""
+    made = replace(made, data=replace(made.data, set=str(Path(out).resolve()), test_share=None))
+    try:
+        return made, load_dataset(made.data, seed, show)
+    except DataError as error:
+        raise DataError(f"{str(error).split(';')[0]}; {_DAMAGED}") from error
+
+
+def default_name(path):
+    """Return the name of the run folder for a source, if no recipe is named: that of the source."""
+    from tinyalex.datasets.index.archives import stem
+
+    return stem(os.path.basename(os.path.realpath(path))) or "images"
+
+
+def command(path, share, init_from=None):
+    """Return the command that trains on a source with the recipe that suits it, to be typed."""
+    words = ["tinyalex", "train", "--data", str(path)]
+    words += ["--test-share", f"{share:g}"] if share is not None else []
+    return shlex.join(words + (["--init-from", str(init_from)] if init_from else []))
+
+
+def _minutes(seconds):
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
+
+
+def _bytes(count):
+    for unit, name in ((1e9, "GB"), (1e6, "MB")):
+        if count >= unit:
+            return f"{count / unit:,.1f} {name}"
+    return f"{count / 1e3:,.1f} kB"

@@ -1,0 +1,143 @@
+"""Draw what a net looks at: heat maps over images, the crop that it reads, and the patches that excite its units."""
+
+import numpy as np
+
+from tinyalex.figures.page import BLUE, INK, MUTED, VERMILION, draw_image, page, short_name, write
+from tinyalex.figures.top_five import BAR, draw_bars
+
+SIDE, GAP, MARGIN, CAPTION, LINE = 2.0, 0.16, 0.2, 0.3, 0.17  # inches
+PATCH = 0.93  # inches: side of a patch beside others
+SIZE = 8
+_COLORS = [np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) for color in (VERMILION, BLUE)]
+
+
+def overlay(image, values, largest=None):
+    """Lay a heat map over an image: orange where the values are positive, blue where they are negative.
+
+    Parameters
+    ----------
+    image : uint8 array, shape (h, w, 3)
+        Shown in pale grey.
+    values : array, shape (h, w)
+    largest : float, optional
+        The absolute value of the strongest colour (default: the largest there is). NaN counts as 0.
+
+    Returns
+    -------
+    uint8 array, shape (h, w, 3)
+    """
+    values = np.nan_to_num(np.asarray(values, np.float64), posinf=0, neginf=0)
+    largest = np.abs(values).max(initial=0) if largest is None else largest
+    strength = np.clip(np.abs(values) / (largest if largest > 0 else 1), 0, 1)[..., None]
+    grey = 130 + 0.48 * np.asarray(image, np.float64).mean(axis=2, keepdims=True)
+    colour = np.where(values[..., None] > 0, *_COLORS)
+    return np.rint(grey * (1 - strength) + colour * strength).astype(np.uint8)
+
+
+def salient(saliency):
+    """Return the value at which the colour of a saliency map is strongest: few pixels have more, often much more."""
+    return float(np.quantile(np.nan_to_num(saliency), 0.995))
+
+
+def needed(occlusion):
+    """Return the drop at which the colour of an occlusion map is strongest: the largest, but 5 % of the probability."""
+    return max(0.05 * occlusion.whole, float(np.abs(occlusion.drop).max(initial=0)))
+
+
+def explanation(picture, frame, crop, probabilities, words, label, occlusion, saliency, patches, layer):
+    """Draw what a net makes of one picture.
+
+    Parameters
+    ----------
+    picture : uint8 array, shape (h, w, 3)
+    frame : (top, left, bottom, right)
+        The rectangle of the picture that the net reads; the rest is drawn pale.
+    crop : uint8 array, shape (s, s, 3)
+        What it reads.
+    probabilities : array, shape (classes,)
+    words : list of str
+        Names of the classes.
+    label : int
+        The class that occlusion and saliency are about.
+    occlusion : tinyalex.explain.occlusion.Occlusion
+    saliency : array, shape (s, s)
+    patches : list of (uint8 array, str)
+        Patches of the crop, with captions.
+    layer : str
+        The convolution whose strongest units answer to these patches.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    count = min(5, len(words))
+    top = MARGIN + CAPTION + LINE
+    below = top + SIDE + GAP
+    last = below + max(count * BAR, PATCH + CAPTION)
+    width = 2 * MARGIN + 4 * SIDE + 3 * GAP
+    figure, axes = page(width, last + MARGIN)
+    pale = np.asarray(picture, np.float64)
+    outside = np.ones(pale.shape[:2], bool)
+    outside[frame[0] : frame[2], frame[1] : frame[3]] = False
+    pale[outside] = 255 - 0.35 * (255 - pale[outside])
+    name = words[label].split(",")[0]
+    panels = [
+        (pale.astype(np.uint8), "the picture", f"{picture.shape[1]} x {picture.shape[0]} pixels"),
+        (crop, "what the net reads", f"{crop.shape[1]} x {crop.shape[0]} pixels"),
+        (overlay(crop, occlusion.drop, needed(occlusion)), "occlusion", f"orange: needed for {name}"),
+        (overlay(crop, saliency, salient(saliency)), "saliency", "orange: changes that score"),
+    ]
+    for number, (image, title, caption) in enumerate(panels):
+        left = MARGIN + number * (SIDE + GAP)
+        write(axes, left, MARGIN + 0.1, title, SIZE + 1, weight="bold", va="center")
+        write(axes, left, MARGIN + 0.1 + LINE, short_name(caption, SIDE, SIZE), SIZE, MUTED, va="center")
+        draw_image(axes, image, left, top, SIDE)
+    height = last + MARGIN
+    bars = figure.add_axes((MARGIN / width, 1 - (below + count * BAR) / height, SIDE / width, count * BAR / height))
+    draw_bars(bars, probabilities, label, words, count)
+    left = MARGIN + SIDE + GAP
+    write(
+        axes,
+        left,
+        below + 0.08,
+        f"what the strongest units of {layer} answer to: where most of their gradient is",
+        SIZE,
+        MUTED,
+        va="center",
+    )
+    for number, (patch, caption) in enumerate(patches[:6]):
+        x = left + number * (PATCH + GAP / 2)
+        draw_image(axes, patch, x, below + 0.22, PATCH - 0.05)
+        write(axes, x, below + 0.22 + PATCH + 0.03, caption, SIZE - 1.5, INK, va="center")
+    return figure
+
+
+def heat_maps(rows, headings):
+    """Draw images in rows, each with heat maps or patches beside it.
+
+    Parameters
+    ----------
+    rows : list of (list of uint8 arrays, list of str)
+        The pictures of each row, all rows of equal length, and a caption for each picture.
+    headings : list of str
+        One for each column of pictures.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    across = len(headings)
+    side = SIDE if across <= 3 else 1.25
+    width = 2 * MARGIN + across * (side + GAP) - GAP
+    figure, axes = page(width, 2 * MARGIN + CAPTION + len(rows) * (side + CAPTION + GAP) - GAP)
+    for number, heading in enumerate(headings):
+        text = short_name(heading, side, SIZE, "bold")
+        write(axes, MARGIN + number * (side + GAP), MARGIN + 0.06, text, SIZE, weight="bold", va="center")
+    for i, (pictures, captions) in enumerate(rows):
+        top = MARGIN + CAPTION + i * (side + CAPTION + GAP)
+        for j, (picture, caption) in enumerate(zip(pictures, captions, strict=True)):
+            left = MARGIN + j * (side + GAP)
+            draw_image(axes, picture, left, top, side)
+            text = short_name(caption, side, SIZE - 0.5)
+            write(axes, left, top + side + 0.13, text, SIZE - 0.5, INK, va="center")
+    return figure

@@ -1,0 +1,1 @@
+"""Several processes that train one net together: each computes the gradients of a part of every batch."""

@@ -1,0 +1,197 @@
+"""Starts a command as several ranks with MPI's own launcher, and deals a machine's devices out to them."""
+
+import importlib.util
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import IO
+
+import tinyalex
+from tinyalex.errors import DeviceError, Interrupted, UsageError
+from tinyalex.ranks.world import World
+
+_ABORTED = re.compile(r"Abort\(\d+\) on node \d+ ")  # what MPICH says of ranks that have said themselves why they end
+_BANNER, _BANNER_END = "=   BAD TERMINATION OF ONE OF YOUR APPLICATION", "Please see the FAQ page"
+
+
+def mpiexec() -> str:
+    """Return the path of the launcher that belongs to this Python's MPI, or else of the first one in PATH.
+
+    Raises
+    ------
+    UsageError
+        If there is none, or no mpi4py.
+    """
+    beside = Path(sys.executable).parent / "mpiexec"
+    found = str(beside) if beside.is_file() else shutil.which("mpiexec")
+    if not found or importlib.util.find_spec("mpi4py") is None:
+        missing = "mpi4py" if found else "mpiexec"
+        raise UsageError(f"--ranks: {missing} is not installed; install the extra: pip install '.[mpi]'")
+    return found
+
+
+def run(ranks: int, argv: Sequence[str]) -> int:
+    """Run a tinyalex command as several ranks on this machine and return its exit code.
+
+    Parameters
+    ----------
+    ranks : int
+    argv : sequence of str
+        The command's arguments, without the program's name.
+    """
+    if ":" in argv:
+        raise UsageError("':' separates programs for mpiexec; give './:' or another name")
+    # The ranks find the modules that the launcher finds, and none in the folder that it is called in.
+    safe = [] if Path(tinyalex.__file__).parents[1] == Path.cwd() else ["-P"]
+    command = [mpiexec(), "-n", str(ranks), sys.executable, *safe, "-m", "tinyalex", *argv]
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # mpiexec has it as well, and hands it on
+    hang_up = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # also in mpiexec, which would end with the terminal
+    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    asked: list[int] = []  # signals that were handed on
+
+    def hand_on(number: int, _: object) -> None:
+        asked.append(number)
+        process.send_signal(_FORWARDED[signal.Signals(number)])
+
+    forwarded = [number for number in _FORWARDED if number != signal.SIGHUP or hang_up is not signal.SIG_IGN]
+    handlers = {number: signal.signal(number, hand_on) for number in forwarded} | {signal.SIGHUP: hang_up}
+    try:
+        killed: list[str] = []  # how a rank ended
+        reported: list[str] = []  # what ranks said before they ended
+        pumps = [
+            threading.Thread(target=_pump, args=(process.stdout, sys.stdout.buffer, killed, reported)),
+            threading.Thread(target=_pump, args=(process.stderr, sys.stderr.buffer, killed, reported)),
+        ]
+        for pump in pumps:
+            pump.start()
+        code = process.wait()
+        for pump in pumps:
+            pump.join()
+    finally:
+        for number, handler in [*handlers.items(), (signal.SIGINT, interrupt)]:
+            signal.signal(number, handler)
+    if code == 0:
+        return code
+    if any(line.startswith("tinyalex: stopped") for line in reported):
+        return Interrupted.exit_code
+    if signal.SIGTERM in asked and not reported:
+        raise DeviceError("ended by SIGTERM, before there was anything to save")
+    if killed and not reported:
+        raise DeviceError(
+            f"a rank ended without a message ({killed[0]}); a checkpoint is whole if there is one, and the same "
+            "command goes on from it"
+        )
+    if code < 0 or code not in _CODES and not reported:
+        how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        raise DeviceError(
+            f"{command[0]}: {how}, and with it all ranks; a checkpoint is whole if there is one, and the same command "
+            "goes on from it"
+        )
+    return code
+
+
+# By signal, what mpiexec gets for it: a closed terminal is a request to save, which mpiexec hands on as SIGUSR1 only.
+_FORWARDED = {
+    signal.SIGTERM: signal.SIGTERM,
+    signal.SIGUSR1: signal.SIGUSR1,
+    signal.SIGHUP: signal.SIGUSR1,
+}
+_CODES = {0, 1, 2, 3, 4, 5, 6, 7, 8, 75, 130, 141}  # exit codes of tinyalex: see `tinyalex.cli`
+_OF_MPICH = ("[mpiexec@", "[proxy:")  # lines about signals that it hands on
+
+
+def _pump(source: IO[bytes], target: IO[bytes], killed: list[str], reported: list[str]) -> None:
+    # Hand lines on, without those in which MPICH reports that a rank has ended.
+    inside, rule = False, b""
+    for line in source:
+        text = line.decode(errors="replace")
+        if text.startswith("=====") and not inside:
+            rule = line
+            continue
+        if text.startswith(_BANNER):
+            inside, rule = True, b""
+        elif rule:
+            _write(target, rule)
+            rule = b""
+        if inside:
+            if "EXIT STRING: " in text:
+                killed.append(text.split("EXIT STRING: ")[1].strip().lower())
+            inside = _BANNER_END not in text
+        elif not _ABORTED.match(text) and not text.startswith(_OF_MPICH):
+            if text.startswith(("tinyalex: error:", "tinyalex: stopped")):
+                reported.append(text)
+            _write(target, line)
+
+
+def _write(target: IO[bytes], line: bytes) -> None:
+    try:
+        target.write(line)
+        target.flush()
+    except OSError:  # the reader of our output has closed it
+        pass
+
+
+def engine() -> dict[str, str | None]:
+    """Return what this Python has for several ranks, without starting MPI.
+
+    Returns
+    -------
+    dict
+        "mpi4py", its version; "library", the MPI that was installed with it; "launcher", the path of mpiexec; "nccl",
+        the version of NCCL, which CuPy can load. Each is None if it is missing.
+    """
+    found: dict[str, str | None] = {name: _version(name) for name in ("mpi4py", "mpich")}
+    try:
+        launcher: str | None = mpiexec()
+    except UsageError:
+        launcher = None
+    nccl = next(filter(None, map(_version, ("nvidia-nccl-cu13", "nvidia-nccl-cu12"))), None)
+    library = f"MPICH {found['mpich']}" if found["mpich"] else "the system's MPI"
+    return {"mpi4py": found["mpi4py"], "library": library, "launcher": launcher, "nccl": nccl}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def own_devices(devices: Sequence[str], world: World) -> list[str]:
+    """Return the devices of this rank: all ranks of a machine share the CPU, GPUs are dealt out to them in order.
+
+    Parameters
+    ----------
+    devices : sequence of str
+        Those of this machine, as many for each of its ranks.
+
+    Raises
+    ------
+    UsageError
+        If they cannot be divided evenly, or two ranks would get the same GPU.
+    """
+    if world.size == 1 or all(name == "cpu" for name in devices):
+        return list(devices)
+    if "cpu" in devices:
+        raise UsageError("--devices: ranks on the CPU and on GPUs do not train together; give GPUs, or only cpu")
+    each, rest = divmod(len(devices), world.local_size)
+    if rest or not each:
+        raise UsageError(
+            f"--devices: {len(devices)} for {world.local_size} ranks on this machine; give each rank as many, for "
+            "example one GPU or two"
+        )
+    dealt = [tuple(devices[each * rank : each * (rank + 1)]) for rank in range(world.local_size)]
+    for rank, others in enumerate(dealt):
+        for name in others:
+            earlier = next((number for number in range(rank) if name in dealt[number]), None)
+            if earlier is not None:
+                raise UsageError(
+                    f"--devices: ranks {earlier} and {rank} would share {name}; give each rank its own GPU"
+                )
+    return list(dealt[world.local_rank])
