@@ -156,6 +156,20 @@ def log(folder):
 
 
 @pytest.mark.slow
+def test_a_rank_that_hangs_before_the_ranks_have_met_ends_all(tmp_path):
+    """Stopped as soon as it is there: it has not imported anything yet."""
+    words = [sys.executable, "-m", "tinyalex", "evaluate", tmp_path / "none", "--ranks", "2", "--patience", "4"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while len(found := kill_ranks.ranks_of(process)) < 2:
+        time.sleep(0.01)
+    os.kill(found[1], signal.SIGSTOP)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 8 and lines(errors) == [
+        "tinyalex: error: the ranks did not find each other within --patience; one of them hangs or was stopped"
+    ]
+
+
+@pytest.mark.slow
 def test_an_end_of_mpiexec_is_said(data, tmp_path):
     words = kill_ranks.command(data, tmp_path / "run", 60)
     process = subprocess.Popen([*words, "--ranks", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
