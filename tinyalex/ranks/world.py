@@ -30,7 +30,7 @@ _SIZES = {  # variables in which launchers say how many processes they have star
 }
 _SPEAKS_AFTER = 0.75  # seconds that each rank leaves the rank before it to report an error first
 _STOPS_WITHIN = 10.0  # seconds that a rank that was stopped leaves the others to stop by themselves
-_HEARD_WITHIN = 0.1  # seconds that the launcher needs to read the last lines before the ranks are ended
+_HEARD_WITHIN = 0.3  # seconds that the launcher needs to read the last lines before the ranks are ended
 
 
 class World:
