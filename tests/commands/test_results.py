@@ -288,7 +288,9 @@ def test_training_on_the_archives_themselves_names_prepare(toy, tmp_path, monkey
     folder = toy.train.parent
     words = ["train", "original-2010", "--data", str(folder), "--out", "run", "--set", "net.classes=8", "--no-prepare"]
     assert main(words) == 3
-    assert f": tinyalex prepare --size 256 {folder} " in capsys.readouterr().err  # there are test images: no --test-share
+    assert (
+        f": tinyalex prepare --size 256 {folder} " in capsys.readouterr().err
+    )  # there are test images: no --test-share
 
 
 def contest(count, ids=None):

@@ -78,7 +78,7 @@ def interrupted(words, ranks, number, after, patience=3.0):
         [*words, "--ranks", str(ranks), "--patience", str(patience)],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    sent, deadline = None, time.monotonic() + 60
+    sent, pid, deadline = None, None, time.monotonic() + 60
     while process.poll() is None and time.monotonic() < deadline:
         found = ranks_of(process)
         if len(found) == ranks:
@@ -91,7 +91,12 @@ def interrupted(words, ranks, number, after, patience=3.0):
             sent = time.monotonic()
             break
         time.sleep(0.05)
-    output, errors = process.communicate(timeout=120)
+    try:
+        output, errors = process.communicate(timeout=30)
+    except subprocess.TimeoutExpired:  # stopped after the last step: the others wait as long as rank 0 may need
+        if number == signal.SIGSTOP and pid:
+            os.kill(pid, signal.SIGCONT)
+        output, errors = process.communicate(timeout=90)
     for pid in ranks_of(process).values():  # one that was stopped
         os.kill(pid, signal.SIGKILL)
     return process.returncode, output, errors, sent and time.monotonic() - sent

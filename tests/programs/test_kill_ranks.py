@@ -137,15 +137,18 @@ def test_interrupted_by_ctrl_c_at_the_launcher_the_run_is_saved(data, tmp_path):
 
 @pytest.mark.slow
 def test_a_closed_terminal_saves_and_the_run_goes_on(data, tmp_path):
-    words = kill_ranks.command(data, tmp_path / "run", 60)
+    words = kill_ranks.command(data, tmp_path / "run", 2000)
     process = subprocess.Popen(
         [*words, "--ranks", "2", "--save-every", "60"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
     )  # fmt: skip
     assert any("epoch 2" in line for line in process.stdout)
-    saved = log(tmp_path / "run").count('"saved"')
+    assert '"saved"' not in log(tmp_path / "run")
     os.killpg(process.pid, signal.SIGHUP)
-    assert any("epoch 4" in line for line in process.stdout) and log(tmp_path / "run").count('"saved"') > saved
+    until, seen = time.monotonic() + 60, 0
+    while '"saved"' not in log(tmp_path / "run") or seen < 3:  # three more epochs
+        seen += "epoch" in process.stdout.readline()
+        assert time.monotonic() < until and process.poll() is None
     process.terminate()
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 75 and len(lines(errors)) == 1
@@ -153,6 +156,20 @@ def test_a_closed_terminal_saves_and_the_run_goes_on(data, tmp_path):
 
 def log(folder):
     return (folder / "log.jsonl").read_text()
+
+
+@pytest.mark.slow
+def test_a_rank_that_hangs_before_the_ranks_have_met_ends_all(tmp_path):
+    """Stopped as soon as it is there: it has not imported anything yet."""
+    words = [sys.executable, "-m", "tinyalex", "evaluate", tmp_path / "none", "--ranks", "2", "--patience", "4"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    while len(found := kill_ranks.ranks_of(process)) < 2:
+        time.sleep(0.01)
+    os.kill(found[1], signal.SIGSTOP)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 8 and lines(errors) == [
+        "tinyalex: error: the ranks did not find each other within --patience; one of them hangs or was stopped"
+    ]
 
 
 @pytest.mark.slow

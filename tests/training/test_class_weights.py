@@ -7,6 +7,7 @@ import signal
 import numpy as np
 import pytest
 
+import tinyalex
 from tests.support.shim import ShimDevice
 from tests.support.small_runs import final, pressed, quiet, same, small, stripes, timeless
 from tinyalex import gradcheck
@@ -19,10 +20,11 @@ from tinyalex.errors import CheckpointError, Interrupted, ShapeError, UsageError
 from tinyalex.layers import SoftmaxLoss, loops
 from tinyalex.network import alexnet
 from tinyalex.recipes import recipe
-from tinyalex.runs import run_folder
+from tinyalex.runs import checkpoint, retention, run_folder
 from tinyalex.runs.resume import ResumeOptions
 from tinyalex.runs.train import train
 from tinyalex.training.class_weights import class_weights
+from tinyalex.training.evaluation import Score
 from tinyalex.training.loop import Training
 
 WEIGHTS = [2.0, 0.5, 1.0, 0.0, 3.0]
@@ -374,3 +376,20 @@ def test_a_stop_within_the_last_epoch_changes_nothing(tmp_path, monkeypatch):
     assert same(final(tmp_path / "parts"), final(tmp_path / "whole"))
     assert timeless(tmp_path / "parts") == timeless(tmp_path / "whole")
     assert os.path.exists(tmp_path / "parts" / "checkpoint-00000012.safetensors")  # the best one
+
+
+@pytest.mark.parametrize("setting", ["learning.class_weights=balanced", "data.sampling=balanced", None])
+def test_the_best_epoch_is_that_of_the_lowest_mean_where_classes_are_weighted(tmp_path, monkeypatch, setting):
+    """Of an epoch that answers the large class only, and a later one that tells both apart with a mistake more."""
+    scores = [Score(41, 0.7, 1 / 41, 0.0, 0.5), Score(41, 0.6, 2 / 41, 0.0, 0.05)]
+    monkeypatch.setitem(train.__globals__, "_test", lambda *_: scores.pop(0))
+    shown = []
+    made = small(*[setting] * bool(setting), epochs=2)
+    train(made, stripes(), tmp_path, ["cpu"], show=shown.append)
+    words, error, epoch = ("mean error of the classes", "5.00%", 2) if setting else ("test error", "2.44%", 1)
+    assert f"the lowest {words} was {error}, after epoch {epoch} of 2" in shown
+    assert run_folder.load(tmp_path, best=True).metadata["step"] == epoch * 6
+    (reason,) = retention.pinned(checkpoint.by_step(tmp_path)).values()
+    assert reason == f"lowest {words}, {error}"
+    best = tinyalex.load(tmp_path)
+    assert f"step {epoch * 6}, {words} {error}" in repr(best)

@@ -76,7 +76,7 @@ def load_run(path, devices=("cpu",), kernels=True, best=False):
 def which_checkpoint(run):
     """Return which of its run's checkpoints a `Run` is: "step 72, test error 3.20%"."""
     tested = run.metadata.get("tested") and run.metadata["errors"]
-    error = f", test error {run.metadata['errors'][-1]:.2%}" if tested else ""
+    error = f", {run.metadata.get('judged_by', 'test error')} {run.metadata['errors'][-1]:.2%}" if tested else ""
     return f"step {run.metadata['step']}{error}"
 
 

@@ -147,7 +147,7 @@ def _print(options, scores, result, average, labels, dataset, words, without_ref
 
 
 class _Net(NamedTuple):
-    # What is printed of one of the nets: ``better`` is a checkpoint that had a lower test error, and its metadata.
+    # What is printed of one of the nets: ``better`` is a checkpoint that had a lower error, and its metadata.
     path: str
     step: int
     checkpoint: Path
@@ -156,8 +156,9 @@ class _Net(NamedTuple):
 
 def _shown(better):
     path, metadata = better
-    error, epoch = metadata["errors"][-1], len(metadata["errors"])
-    return f"{path.name}, which had a lower test error, {error:.2%} after epoch {epoch}"
+    from tinyalex.runs import retention
+
+    return f"{path.name}, which had a lower {retention.error(metadata)} after epoch {len(metadata['errors'])}"
 
 
 def _write(path, average, classes, names):

@@ -119,8 +119,9 @@ def checkpoint(command, best):
         "--best",
         action="store_true",
         default=best,
-        help="of a run's folder, take the checkpoint with the lowest test error among those that were tested, the "
-        f"earliest of equal ones; the last if none was{default if best else ''}",
+        help="of a run's folder, take the checkpoint with the lowest test error (where rare classes count more: mean "
+        "error of the classes) among those that were tested, the earliest of equal ones; the last if none was"
+        f"{default if best else ''}",
     )
     choice.add_argument(
         "--last",

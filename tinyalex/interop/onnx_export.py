@@ -25,7 +25,7 @@ from tinyalex.system import hashes, storage
 PRODUCER = "tinyalex"
 _LIMIT = 2_000_000_000  # bytes; protobuf reads no message of 2 GiB
 _METADATA, _HASHES = "tinyalex", "tinyalex.blake2b"
-_KEPT = ("step", "epoch", "errors", "tested", "seed", "recipe", "dataset")
+_KEPT = ("step", "epoch", "errors", "judged_by", "tested", "seed", "recipe", "dataset")
 
 
 def write(run: Run, path: str | Path) -> Path:

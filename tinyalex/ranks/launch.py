@@ -82,12 +82,16 @@ def run(ranks: int, argv: Sequence[str]) -> int:
         return Interrupted.exit_code
     if signal.SIGTERM in asked and not reported:
         raise DeviceError("ended by SIGTERM, before there was anything to save")
+    if killed and not reported and f"signal {signal.SIGALRM:d})" in killed[0]:
+        raise DeviceError("the ranks did not find each other within --patience; one of them hangs or was stopped")
     if killed and not reported:
         raise DeviceError(
             f"a rank ended without a message ({killed[0]}); a checkpoint is whole if there is one, and the same "
             "command goes on from it"
         )
-    if code < 0 or code not in _CODES and not reported:
+    if code not in _CODES and reported:  # that of a rank that mpiexec ended
+        return DeviceError.exit_code
+    if code not in _CODES:
         how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
         raise DeviceError(
             f"{command[0]}: {how}, and with it all ranks; a checkpoint is whole if there is one, and the same command "

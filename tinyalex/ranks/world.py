@@ -8,6 +8,7 @@ import contextlib
 import os
 import platform
 import re
+import signal
 import sys
 import threading
 import time
@@ -27,9 +28,9 @@ _SIZES = {  # variables in which launchers say how many processes they have star
     "PMIX_RANK": "a PMIx launcher",
     "SLURM_STEP_NUM_TASKS": "srun",
 }
-_SPEAKS_AFTER = 0.25  # seconds that each rank leaves the rank before it to report an error first
+_SPEAKS_AFTER = 0.75  # seconds that each rank leaves the rank before it to report an error first
 _STOPS_WITHIN = 10.0  # seconds that a rank that was stopped leaves the others to stop by themselves
-_HEARD_WITHIN = 0.2  # seconds that the launcher needs to read the last lines before the ranks are ended
+_HEARD_WITHIN = 0.3  # seconds that the launcher needs to read the last lines before the ranks are ended
 
 
 class World:
@@ -170,7 +171,7 @@ class World:
 
     def let_lower_ranks_speak(self) -> None:
         """Wait a moment for each lower rank: if all have the same error, the lowest reports it and ends the others."""
-        time.sleep(min(2.0, _SPEAKS_AFTER * self.rank))
+        time.sleep(min(3.0, _SPEAKS_AFTER * self.rank))
 
     def _watch(self) -> None:
         while True:
@@ -210,6 +211,15 @@ def join(patience: float = PATIENCE, communicator: Callable[[], Any] | None = No
     found = launcher()
     if communicator is None and found is None:
         return ALONE
+    # Until the ranks have met, a call of MPI may keep Python from running: the alarm ends the process even then.
+    signal.setitimer(signal.ITIMER_REAL, patience)
+    try:
+        return _meeting(found, patience, communicator)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _meeting(found: str | None, patience: float, communicator: Callable[[], Any] | None) -> World:
     if communicator is None:
         try:
             with warnings.catch_warnings():

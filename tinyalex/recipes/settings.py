@@ -365,6 +365,12 @@ class Recipe:
     notes: tuple[str, ...] = field(default=(), compare=False)
 
     @property
+    def judged_by(self) -> str:
+        """The error by which epochs are compared: where rare classes count more, the mean of the classes' errors."""
+        equal = self.data.sampling != "balanced" and self.learning.class_weights == "none"
+        return "test error" if equal else "mean error of the classes"
+
+    @property
     def image_size(self) -> int:
         """Side of the images that the net's input is cropped from: see `Data`."""
         return self.data.size or round(self.net.input * 256 / 224)

@@ -131,7 +131,8 @@ class Classifier:
 
     def __repr__(self) -> str:
         errors, (h, w, _) = self.metadata["errors"], self.network.input_shape
-        tested = f", test error {errors[-1]:.2%}" if self.metadata.get("tested") and errors else ""
+        judged_by = self.metadata.get("judged_by", "test error")
+        tested = f", {judged_by} {errors[-1]:.2%}" if self.metadata.get("tested") and errors else ""
         net = f"{self.recipe.name}, {h} x {w} pixels, {counted(len(self.classes), 'class')}"
         return f"<Classifier: {net}, step {self.metadata['step']}{tested}, from {self.path}>"
 

@@ -9,8 +9,9 @@ def pinned(found):
     Parameters
     ----------
     found : list of (Path, dict)
-        Checkpoints with their metadata: ``"errors"``, the test errors after each epoch; ``"tested"``, whether the last
-        of them is that of these weights; ``"drops"``, how often the learning rate has been lowered.
+        Checkpoints with their metadata: ``"errors"``, those after each epoch; ``"judged_by"``, which error that is
+        (`Recipe.judged_by`); ``"tested"``, whether the last of them is that of these weights; ``"drops"``, how often
+        the learning rate has been lowered.
 
     Returns
     -------
@@ -20,7 +21,7 @@ def pinned(found):
     """
     reasons = {}
     for path, metadata in by_error(found)[:1]:
-        reasons[path] = f"lowest test error, {metadata['errors'][-1]:.2%}"
+        reasons[path] = f"lowest {error(metadata)}"
     first = {}
     for path, metadata in sorted(found, key=lambda pair: pair[1]["step"]):
         first.setdefault(metadata.get("drops", 0), path)
@@ -46,6 +47,11 @@ def by_error(found):
     """
     tested = [(path, metadata) for path, metadata in found if metadata.get("tested") and metadata.get("errors")]
     return sorted(tested, key=lambda pair: (pair[1]["errors"][-1], pair[1]["step"]))
+
+
+def error(metadata):
+    """Return the error that a tested checkpoint is judged by: "test error, 3.20%"."""
+    return f"{metadata.get('judged_by', 'test error')}, {metadata['errors'][-1]:.2%}"
 
 
 def _ordinal(number):

@@ -105,7 +105,7 @@ def snapshot(
     origin : dict, optional
         Where the run's first weights came from: see `finetune.start_from`.
     tested : bool
-        Whether the last entry of `Training.errors` is the test error of these weights.
+        Whether the last entry of `Training.errors` is the error of these weights.
 
     Raises
     ------
@@ -122,6 +122,7 @@ def snapshot(
         "step": state["step"],
         "epoch": training.epoch,
         "errors": state["errors"],
+        "judged_by": training.recipe.judged_by,
         "tested": tested,
         "drops": training.rates.drops,
         "seed": training.seed,
@@ -376,7 +377,19 @@ def export(run: Run, path: str | Path) -> Path:
     Path
     """
     tensors = {name: device.get(view) for name, device, view in run.network.tensors()}
-    kept = ("step", "epoch", "errors", "tested", "seed", "recipe", "classes", "words", "dataset", "fingerprint")
+    kept = (
+        "step",
+        "epoch",
+        "errors",
+        "judged_by",
+        "tested",
+        "seed",
+        "recipe",
+        "classes",
+        "words",
+        "dataset",
+        "fingerprint",
+    )
     metadata = {"kind": "weights"} | {key: run.metadata[key] for key in kept if key in run.metadata}
     checkpoint.write(Path(path), tensors | {"data/mean": run.mean}, metadata, may_replace=checkpoint.is_export)
     return Path(path)

@@ -114,7 +114,8 @@ def train(
             if tested_epochs == trained_epochs:  # else the run was stopped between an epoch and its test
                 _train_epoch(training, log, checkpoints)
             result = _test(training, checkpoints.save_if_due)
-            training.errors.append(result.top1_error)
+            judged_by = training.recipe.judged_by
+            training.errors.append(result.top1_error if judged_by == "test error" else result.mean_class_error)
             dead = {}
             if world.leads:
                 some = run_folder.next_batch(training).images[:_LOOKED_AT]
@@ -187,9 +188,10 @@ def _stopped_early(training: Training) -> dict[str, int]:
 def _summary(training: Training) -> str:
     # Which epoch was the best, and why training ended before its last epoch, if it did.
     best, errors = schedule.best_epoch(training.errors), training.errors
-    line = f"the lowest test error was {errors[best - 1]:.2%}, after epoch {best}"
+    judged_by = training.recipe.judged_by
+    line = f"the lowest {judged_by} was {errors[best - 1]:.2%}, after epoch {best}"
     if ended := _stopped_early(training):
-        why = f"no lower test error in {counted(ended['stopped_after'], 'epoch')} (learning.stop_after)"
+        why = f"no lower {judged_by} in {counted(ended['stopped_after'], 'epoch')} (learning.stop_after)"
         return f"training ended after epoch {len(errors)} of {training.recipe.learning.epochs}: {why}; {line}"
     return f"{line} of {len(errors)}"
 

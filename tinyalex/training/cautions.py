@@ -34,7 +34,7 @@ def before_training(recipe: Recipe, dataset: Dataset, first_weights: bool = True
     lines = [
         crops(recipe.net.input, train.size),
         steps(recipe, len(train)) if first_weights else None,
-        None if _balanced(recipe) else classes(np.asarray(train.labels), dataset.words),
+        classes(np.asarray(train.labels), dataset.words) if recipe.judged_by == "test error" else None,
         grey(recipe, train),
     ]
     yield from (line for line in lines if line)
@@ -79,10 +79,6 @@ def classes(labels: np.ndarray, words: list[str]) -> str | None:
         f"{counted(int(count[most]), 'training image')} of {words[most]}, {count[least]:,} of {words[least]}: a net "
         f"learns to answer {words[most]} too often; {remedy}"
     )
-
-
-def _balanced(recipe: Recipe) -> bool:
-    return recipe.data.sampling == "balanced" or recipe.learning.class_weights != "none"
 
 
 def grey(recipe: Recipe, images: Images) -> str | None:

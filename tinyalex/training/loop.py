@@ -52,7 +52,8 @@ class Training:
     step : int
         Updates made so far.
     errors : list of float
-        Test error after each epoch. The caller tests and appends it; the plateau schedule reads it.
+        Test error after each epoch, or the one that `Recipe.judged_by` names. The caller tests and appends it; the
+        plateau schedule reads it.
     epoch_metrics : list of StepMetrics
         Those of the current epoch so far.
     async_metrics : bool
