@@ -141,6 +141,7 @@ def test_a_closed_terminal_saves_and_the_run_goes_on(data, tmp_path):
     process = subprocess.Popen(
         [*words, "--ranks", "2", "--save-every", "60"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL),  # under nohup it would be ignored
     )  # fmt: skip
     assert any("epoch 2" in line for line in process.stdout)
     assert '"saved"' not in log(tmp_path / "run")
