@@ -28,17 +28,13 @@ def run(options):
     """Print what is in the images, a recipe with its settings and time, and the command that trains it."""
     from tinyalex.datasets import download
     from tinyalex.devices import parallel
-    from tinyalex.devices.device import Device
-    from tinyalex.runs import finetune
     from tinyalex.training import advice
 
     if options.data == "shapes":
         raise UsageError("shapes: the drawn images have a recipe of their own; to train it, type tinyalex train")
-    on_gpu = [not Device(name).on_host for name in options.devices][0]
     path = str(download.cifar10()) if options.data == "cifar10" else options.data
-    run = recipes.parse(finetune.read(options.init_from)[1]["recipe"]) if options.init_from else None
     with own_images.opened(path, options.test_share, print_line) as source:
-        chosen = advice.choose(source.survey, on_gpu, run)
+        chosen = own_images.advised(source, options.devices, options.init_from)
         made = own_images.with_run(recipes.load(chosen.name, chosen.overrides), Path(), options.init_from)
         print_line(own_images.describe(source))
         for line in own_images.imbalance(source):

@@ -14,8 +14,8 @@ from tinyalex.recipes import recipe as recipes
 from tinyalex.words import counted
 
 _MOST_SMALL = 2000  # training images: of fewer, a fifth is tested on, of more a tenth
-_LARGER, _LARGE = 10, 100e6  # a prepared set so many times as large as the source, and of so many bytes, is told
-_BUSY = 1.5  # a step takes so many times as long as its processor time: then both are told
+_LARGER, _LARGE = 10, 100e6  # times the bytes of the source, and bytes: of a larger prepared set a line warns
+_BUSY = 1.5  # if a step takes so many times as long as its processor time, the line has both
 _DAMAGED = "remove that folder: the same command prepares the images again"
 
 
@@ -32,12 +32,15 @@ class Source:
         None if the source is a finished set.
     note : str
         Where the test images come from, for a line of text.
+    share : float or None
+        The share of every class that was drawn as test images; None if the source has test images of its own.
     """
 
     path: Path
     survey: Any
     index: Any
     note: str
+    share: float | None = None
 
 
 @contextlib.contextmanager
@@ -79,10 +82,10 @@ def opened(path, share, show):
             raise DataError(
                 f"{path}: its {found} are test images, by the names of folders or lists; add training images"
             )
-        note = f"{counted(len(index.splits['test']), 'test image')}"
+        note, part = counted(len(index.splits["test"]), "test image"), None
         if not index.splits["test"]:
             total = len(index.splits["train"])
-            part = _share(index, share)
+            part = share if share is not None else 0.2 if total < _MOST_SMALL else 0.1
             if not part:
                 raise DataError(f"{path}: has no test images; leave out --test-share 0, or give --test-share 0.1")
             index = subset.split_off_test(index, part, 0, lambda _: None)
@@ -97,7 +100,7 @@ def opened(path, share, show):
             alone = [name for label, name in enumerate(index.classes) if label not in tested]
             note += f", none of {alone[0]} and {counted(len(alone) - 1, 'other')}" if alone[1:] else ""
             note += f", none of {alone[0]}, which has a single image" if len(alone) == 1 else ""
-        yield Source(source, survey.of_index(index), index, note)
+        yield Source(source, survey.of_index(index), index, note, part)
 
 
 def is_finished(path):
@@ -114,7 +117,7 @@ def _finished(path, show):
     dataset = datasets.load(path, show=show)
     grey = dataset.manifest["odd"].get("grey", 0) if hasattr(dataset, "manifest") else 0
     dataset.need("train")
-    note = f"{counted(len(dataset.need('test')), 'test image')}"
+    note = counted(len(dataset.need("test")), "test image")
     return Source(Path(path), survey.of_prepared(dataset, grey), None, note)
 
 
@@ -127,6 +130,16 @@ def _scratch():
         if "temporary directory" not in str(error):
             raise
         raise StorageError(f"{error.strerror}; set TMPDIR to a folder that can be written") from error
+
+
+def advised(source, devices, init_from):
+    """Return the `Advice` for a source on these devices; training starts with the weights of ``init_from``, if given."""
+    from tinyalex.devices.device import Device
+    from tinyalex.runs import finetune
+    from tinyalex.training import advice
+
+    run = recipes.parse(finetune.read(init_from)[1]["recipe"], "a run") if init_from else None
+    return advice.choose(source.survey, not Device(devices[0]).on_host, run)
 
 
 def enlargement(survey, size, option=""):
@@ -159,7 +172,7 @@ def enlargement(survey, size, option=""):
 def describe(source):
     """Return a line about what is in a source."""
     found = source.survey
-    total = found.train + (found.test if source.note.startswith("no test images") else 0)
+    total = found.train + (found.test if source.share else 0)
     most, least = max(found.counts), min(found.counts)
     each = f"{most:,} of each" if most == least else f"{least:,} to {most:,} of each"
     low, half, high = found.side(0), found.side(0.5), found.sides[-1]
@@ -280,17 +293,10 @@ def prepare(source, made, parent, share, show):
             raise
         told, _, most = str(error).partition("; repair them")
         words = ["tinyalex", "prepare", str(source.path), "SET", "--size", str(made.image_size)]
-        if source.note.startswith("no test images"):
-            words += ["--test-share", f"{_share(source.index, share):g}"]
+        words += ["--test-share", f"{source.share:g}"] if source.share else []
         words += ["--max-bad", most.rpartition(" ")[2]]
         raise DataError(f"{told}; repair or remove them, or prepare without them: {shlex.join(words)}") from None
     return out
-
-
-def _share(index, share):
-    # The share of the images that `opened` has made the test images.
-    total = sum(map(len, index.splits.values()))
-    return share if share is not None else 0.2 if total < _MOST_SMALL else 0.1
 
 
 def prepared_earlier(path, made, parent, share):

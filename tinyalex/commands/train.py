@@ -197,9 +197,7 @@ def run(options):
 def _advised(options, overrides, out, show):
     # The recipe that suits the data, or that of the run in ``out``, and the data, after three lines about them.
     from tinyalex.datasets import download
-    from tinyalex.runs import finetune
     from tinyalex.runs.run_folder import RECIPE
-    from tinyalex.training import advice
 
     path = str(download.cifar10()) if options.data == "cifar10" else options.data
     if any(out.glob("checkpoint-*")) and (out / RECIPE).is_file():
@@ -208,8 +206,7 @@ def _advised(options, overrides, out, show):
             show(f"{out}: holds a run with recipe {made.name}; images: {earlier}, prepared from {path}")
             return own_images.load(made, earlier, options.seed, show)
     with own_images.opened(path, options.test_share, show) as source:
-        run = finetune.read(options.init_from)[1]["recipe"] if options.init_from else None
-        chosen = advice.choose(source.survey, _on_gpu(options), recipes.parse(run, "a run") if run else None)
+        chosen = own_images.advised(source, options.devices, options.init_from)
         suited = chosen.overrides
         if any(value.startswith("data.sampling") for value in overrides):  # the other way to balance classes
             suited = [value for value in suited if not value.startswith("learning.class_weights")]
@@ -250,10 +247,6 @@ def _fits(dataset, made):
     size = dataset.train.size if len(dataset.train) else 0
     own = hasattr(dataset, "manifest") or made.data.set in ("shapes", "cifar10")
     return own or len(dataset.test) and made.net.input <= size <= 1.5 * made.image_size
-
-
-def _on_gpu(options):
-    return options.devices[0].startswith("cuda")
 
 
 def _draw(gallery, names, folder):
