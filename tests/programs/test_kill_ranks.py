@@ -180,7 +180,7 @@ def test_an_end_of_mpiexec_is_said(data, tmp_path):
     assert any("epoch 2" in line for line in process.stdout)
     subprocess.run(["pkill", "-KILL", "-P", str(process.pid), "mpiexec"], check=True)
     _, errors = process.communicate(timeout=60)
-    assert process.returncode == 8 and "mpiexec: was ended by signal 9, and with it all ranks; a checkpoint" in errors
+    assert process.returncode == 8 and "mpiexec was ended by signal 9, and with it all ranks; a checkpoint" in errors
 
 
 @pytest.mark.slow

@@ -1,12 +1,14 @@
 """How ranks are started, what they share, and how one that works by itself waits for the others; without MPI."""
 
+import re
+import signal
 from types import SimpleNamespace
 
 import pytest
 
 from tests.support.ranks import on_ranks
 from tinyalex.cli import main
-from tinyalex.errors import Interrupted, UsageError
+from tinyalex.errors import DeviceError, Interrupted, UsageError
 from tinyalex.ranks import launch, world
 
 
@@ -64,6 +66,30 @@ def test_a_name_that_mpiexec_would_take_for_another_program(monkeypatch, capsys)
     assert capsys.readouterr().err == (
         "tinyalex: error: ':' separates programs for mpiexec; give './:' or another name\n"
     )
+
+
+TERM, STOPPED, ERROR = [signal.SIGTERM], ["tinyalex: stopped at step 9, saved"], ["tinyalex: error: no shard 3"]
+
+
+@pytest.mark.parametrize("code, asked, killed, reported, ended", [
+    (0, TERM, [], [], 0),
+    (75, TERM, [], STOPPED, 75),
+    (15, TERM, ["terminated (signal 15)"], STOPPED, 75),  # asked again while it ended
+    (3, [], [], ERROR, 3),
+    (9, [], ["killed (signal 9)"], ERROR, 8),  # a stopped rank, that mpiexec has ended
+    (2, [], [], [], 2),  # of argparse
+    (15, TERM, ["terminated (signal 15)"], [], "ended by SIGTERM, before there was anything to save"),
+    (14, [], ["alarm clock (signal 14)"], [], "the ranks did not find each other within --patience; one of them hangs"),
+    (9, [], ["killed (signal 9)"], [], "a rank ended without a message (killed (signal 9)); a checkpoint is whole if"),
+    (-9, [], [], [], "mpiexec was ended by signal 9, and with it all ranks; a checkpoint is whole if there is one"),
+    (213, [], [], [], "mpiexec ended with exit code 213, and with it all ranks; a checkpoint is whole if there is one"),
+])  # fmt: skip
+def test_how_all_ranks_ended(code, asked, killed, reported, ended):
+    if isinstance(ended, int):
+        assert launch._outcome(code, asked, killed, reported) == ended
+    else:
+        with pytest.raises(DeviceError, match=re.escape(ended)):
+            launch._outcome(code, asked, killed, reported)
 
 
 def test_ranks_that_work_by_themselves_wait_for_all():

@@ -133,7 +133,7 @@ def _scratch():
 
 
 def advised(source, devices, init_from):
-    """Return the `Advice` for a source on these devices; training starts with the weights of ``init_from``, if given."""
+    """Return the `Advice` for a source on devices; training starts with the weights of ``init_from``, if given."""
     from tinyalex.devices.device import Device
     from tinyalex.runs import finetune
     from tinyalex.training import advice

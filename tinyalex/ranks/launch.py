@@ -76,28 +76,27 @@ def run(ranks: int, argv: Sequence[str]) -> int:
     finally:
         for number, handler in [*handlers.items(), (signal.SIGINT, interrupt)]:
             signal.signal(number, handler)
+    return _outcome(code, asked, killed, reported)
+
+
+def _outcome(code: int, asked: Sequence[int], killed: Sequence[str], reported: Sequence[str]) -> int:
+    # The exit code of all ranks, from that of mpiexec and from what was seen of the ranks; or a DeviceError, if none of
+    # them has said why they ended.
     if code == 0:
         return code
     if any(line.startswith("tinyalex: stopped") for line in reported):
         return Interrupted.exit_code
-    if signal.SIGTERM in asked and not reported:
+    if reported:  # mpiexec may have the code of a rank that it ended itself
+        return code if code in _CODES else DeviceError.exit_code
+    if signal.SIGTERM in asked:
         raise DeviceError("ended by SIGTERM, before there was anything to save")
-    if killed and not reported and f"signal {signal.SIGALRM:d})" in killed[0]:
+    if killed and f"signal {signal.SIGALRM:d})" in killed[0]:
         raise DeviceError("the ranks did not find each other within --patience; one of them hangs or was stopped")
-    if killed and not reported:
-        raise DeviceError(
-            f"a rank ended without a message ({killed[0]}); a checkpoint is whole if there is one, and the same "
-            "command goes on from it"
-        )
-    if code not in _CODES and reported:  # that of a rank that mpiexec ended
-        return DeviceError.exit_code
-    if code not in _CODES:
-        how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        raise DeviceError(
-            f"{command[0]}: {how}, and with it all ranks; a checkpoint is whole if there is one, and the same command "
-            "goes on from it"
-        )
-    return code
+    if code in _CODES and not killed:
+        return code
+    how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
+    what = f"a rank ended without a message ({killed[0]})" if killed else f"mpiexec {how}, and with it all ranks"
+    raise DeviceError(f"{what}; a checkpoint is whole if there is one, and the same command goes on from it")
 
 
 # By signal, what mpiexec gets for it: a closed terminal is a request to save, which mpiexec hands on as SIGUSR1 only.
@@ -106,7 +105,7 @@ _FORWARDED = {
     signal.SIGUSR1: signal.SIGUSR1,
     signal.SIGHUP: signal.SIGUSR1,
 }
-_CODES = {0, 1, 2, 3, 4, 5, 6, 7, 8, 75, 130, 141}  # exit codes of tinyalex: see `tinyalex.cli`
+_CODES = {0, 1, 130, 141, Interrupted.exit_code, *range(2, 9)}  # of tinyalex: see `tinyalex.cli`
 _OF_MPICH = ("[mpiexec@", "[proxy:")  # lines about signals that it hands on
 
 

@@ -241,8 +241,7 @@ def _meeting(found: str | None, patience: float, communicator: Callable[[], Any]
             "than mpi4py uses; use --ranks, or the mpiexec beside this Python"
         )
     world = World(whole, patience)
-    if communicator is None:
-        world.agree(None, "the start")
+    if communicator is None:  # all ranks have met: they have exchanged the names of their machines
         _free_names()
     return world
 
