@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.support import torch_nets
+from tests.support.imported_nets import error
 from tinyalex.cli import main
 from tinyalex.errors import CheckpointError, ForeignFileError, UsageError
 from tinyalex.interop import onnx_format
@@ -49,10 +50,6 @@ def logits(run, pixels):
     first = (len(run.mean) - side) // 2
     mean = run.mean[first : first + side, first : first + side]
     return run.network.forward((pixels - mean) * np.float32(run.recipe.data.scale))
-
-
-def error(found, wanted):
-    return np.abs(found - wanted).max() / np.abs(wanted).max()
 
 
 RECIPES = {

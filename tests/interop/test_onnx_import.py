@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from tests.support import caffe_files, torch_nets
+from tests.support.imported_nets import computed, error
 from tinyalex.errors import CheckpointError, UsageError
 from tinyalex.interop import onnx_format
 from tinyalex.interop.imported import CHANNEL_MEANS, Options
-from tinyalex.network import alexnet
 
 onnx = pytest.importorskip("onnx", reason="these tests write ONNX files: pip install 'tinyalex[interop]'")
 from onnx import TensorProto, helper, numpy_helper  # noqa: E402
@@ -32,20 +32,6 @@ def read(model, tmp_path, options=PIXELS):
     path = tmp_path / "net.onnx"
     path.write_bytes(model.SerializeToString())
     return onnx_format.read(path, options)
-
-
-def computed(imported, pixels):
-    """The logits of an imported net for central crops of pixels from 0 to 255."""
-    network = alexnet.build(imported.recipe.net, imported.recipe.init, seed=None)
-    network.load(imported.state)
-    side = imported.recipe.net.input
-    first = (len(imported.mean) - side) // 2
-    mean = imported.mean[first : first + side, first : first + side]
-    return network.forward((pixels - mean) * np.float32(imported.recipe.data.scale))
-
-
-def error(found, wanted):
-    return np.abs(found - wanted).max() / np.abs(wanted).max()
 
 
 def noise(side=onnx_nets.SIDE, count=3):

@@ -12,10 +12,10 @@ import pytest
 from safetensors.numpy import save_file
 
 from tests.support import torch_nets
+from tests.support.imported_nets import computed, error
 from tinyalex.errors import CheckpointError
 from tinyalex.interop import torch_file
 from tinyalex.interop import torchvision as reader
-from tinyalex.network import alexnet
 
 torch = pytest.importorskip("torch", reason="PyTorch is the oracle of these tests: pip install 'tinyalex[parity]'")
 
@@ -85,21 +85,6 @@ def imported(net, tmp_path_factory):
     path = tmp_path_factory.mktemp("torchvision") / "alexnet.pth"
     path.write_bytes(saved(net.state_dict()))
     return reader.read(path)
-
-
-def computed(imported, pixels):
-    """The logits of the imported net for central crops of pixels from 0 to 255."""
-    network = alexnet.build(imported.recipe.net, imported.recipe.init, seed=None)
-    network.load(imported.state)
-    side = imported.recipe.net.input
-    first = (len(imported.mean) - side) // 2
-    mean = imported.mean[first : first + side, first : first + side]
-    return network.forward((pixels - mean) * np.float32(imported.recipe.data.scale))
-
-
-def error(found, wanted):
-    """The largest difference, as a part of the largest number."""
-    return np.abs(found - wanted).max() / np.abs(wanted).max()
 
 
 def test_the_imported_net_computes_the_same(net, imported):
