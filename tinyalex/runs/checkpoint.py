@@ -117,19 +117,15 @@ def newest(folder, rejected=None):
         If there is none.
     """
     folder, lines = Path(folder), [] if rejected is None else rejected
-    for path, _ in by_step(folder, lines):
-        try:
-            verify(path)
-            return path
-        except CheckpointError as error:
-            lines.append(str(error))
+    if path := _first_that_verifies(by_step(folder, lines), lines):
+        return path
     if lines:
         raise CheckpointError(f"{folder}: no usable checkpoint ({lines[0]}); train again, in another --out folder")
     raise CheckpointError(f"{folder}: no checkpoint here; give the folder that tinyalex train --out wrote")
 
 
 def best(folder, rejected=None):
-    """Return the path of the checkpoint with the lowest test error among those that verify.
+    """Return the path of the checkpoint with the lowest error among those that verify: see `retention.by_error`.
 
     Only checkpoints that were tested take part: one for each finished epoch that is still there, the best of which
     `retention.pinned` keeps. In a folder without any it is the `newest`.
@@ -146,13 +142,17 @@ def best(folder, rejected=None):
         If there is none.
     """
     lines = [] if rejected is None else rejected
-    for path, _ in retention.by_error(by_step(folder)):
+    return _first_that_verifies(retention.by_error(by_step(folder)), lines) or newest(folder, lines)
+
+
+def _first_that_verifies(found, rejected):
+    for path, _ in found:
         try:
             verify(path)
             return path
         except CheckpointError as error:
-            lines.append(str(error))
-    return newest(folder, lines)
+            rejected.append(str(error))
+    return None
 
 
 def by_step(folder, rejected=None):

@@ -43,7 +43,7 @@ def by_error(found):
     Returns
     -------
     list of (Path, dict)
-        Those whose weights were tested, by test error; among equal errors the one with fewer steps is first.
+        Those whose weights were tested, by that error; among equal ones the one with fewer steps is first.
     """
     tested = [(path, metadata) for path, metadata in found if metadata.get("tested") and metadata.get("errors")]
     return sorted(tested, key=lambda pair: (pair[1]["errors"][-1], pair[1]["step"]))
