@@ -227,11 +227,10 @@ def duration(made, source, devices, kernels=True, prepared=True, workers=1):
 
     made = recipes.with_classes(replace(made, net=replace(made.net, classes=0)), source.survey.classes)
     seconds, alone, timed = advice.step_seconds(made, devices, kernels)
-    steps, epochs = advice.steps(made, source.survey.train)
-    tests = epochs * source.survey.test / made.learning.batch / 3  # forward alone is about a third of a step
-    line = f"about {_minutes(seconds * (steps + tests))} of training, from {counted(timed, 'step')} timed here now"
+    steps = advice.work(made, source.survey.train, source.survey.test)
+    line = f"about {_minutes(seconds * steps)} of training, from {counted(timed, 'step')} timed here now"
     if devices[0] == "cpu" and seconds > _BUSY * alone:
-        line += f" (other programs are running; without them {_minutes(alone * (steps + tests))})"
+        line += f" (other programs are running; without them {_minutes(alone * steps)})"
     if not prepared and source.survey.decode_seconds:
         images = source.survey.train + source.survey.test
         line += f", and {_minutes(source.survey.decode_seconds * images / workers)} to prepare the images"

@@ -14,7 +14,7 @@ from tinyalex.training.evaluation import shows_top5
 
 MEASURES = ("top1_error", "top5_error", "train_error", "gap")
 
-_LONG = 10.0  # seconds from which the time left is worth a word
+_LONG = 10.0  # seconds from which the time left is shown
 
 
 def compare(comparison, recipes, dataset, out, seeds, devices, show, world=ALONE):

@@ -179,7 +179,8 @@ def mistakes(tested):
     worst = wrong[np.argsort(-sure, kind="stable")][:MISTAKES]
     cards = element("div", (_card(tested, index) for index in worst), class_="cards")
     which = (
-        f"The wrong class is more probable than the right one by most in these, of {counted(len(wrong), 'mistake')}."
+        f"Of {counted(len(wrong), 'mistake')}, those in which the net was surest: sorted by how much more probable the "
+        "wrong class is than the right one."
     )
     text = f"{which} The name below an image, and the pink bar, are the right class."
     return section("mistakes", "Worst mistakes", element("p", text), cards)
