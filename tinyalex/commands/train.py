@@ -118,6 +118,7 @@ def run(options):
     from tinyalex.report import pages
     from tinyalex.runs import checkpoint, finetune, retention, run_folder
     from tinyalex.runs import train as runs_train
+    from tinyalex.training import reference
 
     overrides = list(options.set) + ([] if options.epochs is None else [f"learning.epochs={options.epochs}"])
     advised = options.recipe is None and options.data not in (None, "shapes")
@@ -157,6 +158,8 @@ def run(options):
     if world.size > 1:
         devices = f"{world.size} ranks, {devices}"
     show(f"{describe_dataset(dataset)}; results go to {out}; {devices}, seed {options.seed}")
+    for line in reference.expectations(recipe, len(dataset.train), len(dataset.test)):
+        show(line)
     if world.leads:
         warn_of_slow_blas(options.devices)
     resume_options = ResumeOptions(
