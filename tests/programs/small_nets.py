@@ -1,7 +1,7 @@
 """Measure what the paper says of learning, with nets that train in a second, on CIFAR-10 averaged to 8 x 8 pixels.
 
     tinyalex prepare --subset 10x400 --size 32 cifar10.tar data/cifar10-4000
-    python -m tests.programs.small_nets data/cifar10-4000                # all of NAMES, about two minutes
+    python -m tests.programs.small_nets data/cifar10-4000                # all of NAMES, about five minutes
     python -m tests.programs.small_nets data/cifar10-4000 --only crops
 
 Each measurement is made with five seeds and written to ``data/runs/small-nets/NAME.json`` with a picture beside it:
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from tinyalex import datasets, randomness
-from tinyalex.layers import Conv2d, Dropout, Linear, Logistic, MaxPool, ReLU, SoftmaxLoss, Tanh
+from tinyalex.layers import LRN, Conv2d, Dropout, Layer, Linear, Logistic, MaxPool, ReLU, SoftmaxLoss, Tanh
 from tinyalex.randomness import Step, key
 
 SEEDS = range(5)
@@ -134,16 +134,36 @@ def connected(dropped=0.0, seed=0, hidden=HIDDEN):
     return Net([*layers, Dropout(dropped, "fc7"), Linear(hidden, 10, std=0.01)], seed)
 
 
-def convolutional(maps=12, depth=2, unit=ReLU, seed=0, window=2, without=None, bias=0.0):
-    """Convolutions of 3 x 3, the first two with a pool after them, and a fully connected layer."""
+class Factor(Layer):
+    """y = c x."""
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def forward(self, x, training=False, step=None):
+        return x * self.factor
+
+    def backward(self, dy):
+        return dy * self.factor
+
+
+def convolutional(
+    maps=12, depth=2, unit=ReLU, seed=0, window=2, without=None, bias=0.0, groups=(1, 1, 1), last=None, after=None
+):
+    """Convolutions of 3 x 3, the first two with a pool after them, and a fully connected layer.
+
+    ``last`` is the number of maps of the last convolution, and ``after`` makes a layer before each pool.
+    """
     layers, channels, side = [], 3, SIDE
     for number in range(1, depth + 1):
         if number != without:
-            layers += [Conv2d(channels, maps, 3, pad=1, bias=bias if number > 1 else 0.0), unit()]
-            channels = maps
+            width = last if last and number == depth else maps
+            b = bias if number > 1 else 0.0
+            layers += [Conv2d(channels, width, 3, pad=1, groups=groups[number - 1], bias=b), unit()]
+            channels = width
         if number <= 2:
-            layers, side = [*layers, MaxPool(window, 2)], side // 2
-    return Net([*layers, Linear((side, side, maps), 10, std=0.01)], seed)
+            layers, side = [*layers, *([after()] if after else []), MaxPool(window, 2)], side // 2
+    return Net([*layers, Linear((side, side, channels), 10, std=0.01)], seed)
 
 
 def compare(names, measure, holds):
@@ -394,7 +414,53 @@ def bias(train, test):
     )  # fmt: skip
 
 
-NAMES = {each.__name__: each for each in (dropout, crops, colour, size, capacity, units, overlap, depth, decay, bias)}
+def norm(train, test):
+    """Response normalization (§3.3): test error with it, without, and with a constant factor in its place."""
+    kinds = {"normalized": LRN, "not normalized": lambda: Factor(1.0),
+             "times 2 ** -0.75": lambda: Factor(2**-0.75)}  # fmt: skip
+
+    def measure(name, seed):
+        net = convolutional(16, 3, seed=seed, after=kinds[name])
+        net.train(train, 1500, 0.02)
+        return {"test error": net.error(centre(test.pixels), test.labels)}
+
+    def lower(one, other):
+        return lambda e: e[one]["test error"] < e[other]["test error"]
+
+    with_, without, factor = kinds
+    holds = {
+        "normalization lowers the test error": lower(with_, without),
+        "more than the factor does": lower(with_, factor),
+    }
+    return compare(list(kinds), measure, holds)
+
+
+def columns(train, test):
+    """Columns (§3.2): test error of two columns that exchange, of two that never do, and of half the kernels."""
+    nets = {
+        "two columns": {"maps": 16, "groups": (1, 2, 1)},
+        "no exchange": {"maps": 16, "groups": (1, 2, 2)},
+        "half the kernels": {"maps": 8, "last": 16},
+    }
+
+    def measure(name, seed):
+        net = convolutional(depth=3, seed=seed, **nets[name])
+        net.train(train, 1500, 0.02)
+        return {"test error": net.error(centre(test.pixels), test.labels)}
+
+    first, *others = nets
+    return compare(
+        list(nets),
+        measure,
+        {f"{name}: the error is higher": lambda e, name=name: e[name]["test error"] > e[first]["test error"]
+         for name in others},
+    )  # fmt: skip
+
+
+NAMES = {
+    each.__name__: each
+    for each in (dropout, crops, colour, size, capacity, units, overlap, depth, decay, bias, norm, columns)
+}
 
 
 def picture(name, found):
