@@ -76,7 +76,7 @@ class Recorded(NamedTuple):
         if verdict == "on track":
             return text
         reached = sum(error > errors[-1] for error in self.errors)
-        text += f"; it was as far {_after(reached)}"
+        text += f"; it was as far after {counted(reached, 'epoch')}" if reached else "; none of its tests was so high"
         return text if verdict == "behind" else f"{text}; tinyalex experiment rate suggests a learning rate"
 
     def expectation(self) -> str:
@@ -84,10 +84,6 @@ class Recorded(NamedTuple):
         last = len(self.errors)
         shown = ", ".join(f"{self.errors[n - 1]:.2%} after epoch {n}" for n in (1, 5, 25, 90) if n < last)
         return f"to expect: test error {shown}, {self.errors[-1]:.2%} after {last}, as in the recorded run"
-
-
-def _after(epochs: int) -> str:
-    return f"after {counted(epochs, 'epoch')}" if epochs else "before its first test"
 
 
 RECORDED = (
