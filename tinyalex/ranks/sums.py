@@ -117,7 +117,9 @@ class _OrderedSum:
             for chunk in _chunks(whole[other * piece : (other + 1) * piece])
         ]
         requests += [
-            world.communicator.Isend(chunk, other, self._owner.tag) for other in others for chunk in _chunks(whole[self._own])
+            world.communicator.Isend(chunk, other, self._owner.tag)
+            for other in others
+            for chunk in _chunks(whole[self._own])
         ]
         type(requests[0]).Waitall(requests)
         world.sent += whole[self._own].nbytes * len(others)

@@ -94,8 +94,8 @@ class FirstConvolution:
         return None
 
     def _chunks(self, images):
-        # What is computed together, so that its lines stay in cache: some rows of outputs, and in each some parts of its
-        # positions. A line is made once for all rows that read it if these are together: two times as many rows are.
+        # What is computed together, so that its lines stay in cache: some rows of outputs, and in each some parts of
+        # its positions. A line is made once for all rows of a chunk that read it: so a chunk has twice as many rows.
         ho, size, part = self.outputs[0], self.outputs[1] * images, self._part(images)
         rows = min(ho, -(-2 * self.kernel // self.stride))
         together = max(1, PATCHES // (self._lines(rows) * self.line * part))
