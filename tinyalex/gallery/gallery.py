@@ -154,9 +154,8 @@ class Gallery:
         same = retrieval.precision(found, images.labels, queries.labels)
         by_pixels = retrieval.precision(_coded(_small(images), _small(queries))[1], images.labels, queries.labels)
         heading = (
-            f"Nearest of {len(images):,} training images by codes of {codes.shape[1]} bits instead of "
-            f"{features.shape[1]} numbers. Same class: {100 * same:.0f} %; by codes of the pixels: "
-            f"{100 * by_pixels:.0f} %."
+            f"Nearest of {len(images):,} training images by codes of {codes.shape[1]} bits for {features.shape[1]} "
+            f"numbers. Same class: {100 * same:.0f} %; codes of pixels: {100 * by_pixels:.0f} %."
         )
         return self._draw_found(images, queries, found, heading, (query_codes, codes)), heading
 
