@@ -61,6 +61,10 @@ class Part(Dataset):
     def colour(self):
         return self.whole.colour
 
+    @property
+    def decoder(self):
+        return self.whole.decoder
+
     def test_list(self):
         return self.whole.test_list() if len(self.test) == len(self.whole.test) else super().test_list()
 
