@@ -47,6 +47,16 @@ def warn_of_slow_blas(devices):
         print_warning(line)
 
 
+def set_loader_threads(options):
+    """Apply ``--loader-threads``; UsageError if it is out of range."""
+    from tinyalex.datasets.loading import batches
+
+    count = options.loader_threads
+    if count is not None and not 1 <= count <= 256:
+        raise UsageError(f"--loader-threads {count}: give a number of threads from 1 to 256")
+    batches.set_threads(count)
+
+
 def silence(stream):
     """Let a stream that is closed, or whose disk is full, drop what is and will be written to it."""
     with contextlib.suppress(OSError):  # if it is no file

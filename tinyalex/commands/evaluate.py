@@ -19,6 +19,7 @@ from tinyalex.commands.common import (
     print_line,
     print_to_stderr,
     score_line,
+    set_loader_threads,
     warn_of_slow_blas,
 )
 from tinyalex.commands.options import (
@@ -26,6 +27,7 @@ from tinyalex.commands.options import (
     RUN,
     checkpoint,
     kernels_note,
+    loader_threads,
     machine,
     no_kernels,
     ranks,
@@ -71,6 +73,7 @@ def options(command):
     command.add_argument("--json", action="store_true", help="print a JSON object; errors are fractions")
     checkpoint(command, best=False)
     machine(command)
+    loader_threads(command)
     ranks(command)
     no_kernels(command)
 
@@ -81,6 +84,7 @@ def run(options):
     from tinyalex.runs import run_folder
     from tinyalex.training import evaluation
 
+    set_loader_threads(options)
     world = options.world
     options.devices = launch.own_devices(options.devices, world)
     if options.write and world.leads:  # before the work, not after it

@@ -186,6 +186,17 @@ def threads(command):
     command.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: one per processor)")
 
 
+def loader_threads(command):
+    """Add ``--loader-threads``, which `tinyalex.commands.common.set_loader_threads` applies."""
+    command.add_argument(
+        "--loader-threads",
+        type=int,
+        metavar="N",
+        help="threads that read, decode and crop images while the net computes; any number gives the same results "
+        "(default: 1 on the CPU; on a GPU 4, or one per processor if there are JPEG files to decode)",
+    )
+
+
 def rate_file(command):
     """Add the second of a pair of cuda-convnet's files, which arrives as ``options.rates``."""
     command.add_argument(

@@ -39,8 +39,8 @@ def options(command):
     command.add_argument(
         "--jpeg",
         action="store_true",
-        help="store the images as JPEG files, which threads decode each time they are read, for disks that are small or "
-        "slow: about 27 kB an image of 256 x 256, not 197 kB; a JPEG that already has this size is stored as it is",
+        help="store the images as JPEG files, which threads decode each time they are read, for disks that are small "
+        "or slow: about 27 kB an image of 256 x 256, not 197 kB; a JPEG that already has this size is stored as it is",
     )
     command.add_argument(
         "--quality", help=f"quality of the files of --jpeg, from 1 to 100 (default: {QUALITY})", **number

@@ -202,8 +202,9 @@ class Preparation:
         disk = os.statvfs(self._out)
         free = disk.f_bavail * disk.f_frsize
         if needed > free:
+            needs = f"{about}{_bytes(needed)}"
             raise StorageError(
-                f"{self._out}: needs {about}{_bytes(needed)}, {_bytes(free)} are free; free some space or use another disk"
+                f"{self._out}: needs {needs}, {_bytes(free)} are free; free some space or use another disk"
             )
 
     def _run_workers(self, tasks, waiting):

@@ -32,6 +32,8 @@ class ShardSet:
     labels : int64 (n,)
     starts : int64 (shards + 1,)
         The number of the first image of each shard, and the number of all images.
+    is_jpeg : bool
+        Whether the images are decoded each time they are read.
 
     Raises
     ------
@@ -44,6 +46,7 @@ class ShardSet:
         allow_many_files()
         self._made_from = folder, manifest, split
         count = len(manifest["splits"][split]["shards"])
+        self.is_jpeg = "jpeg" in manifest
         self.size, self._shards = manifest["size"], [Shard(folder, manifest, split, k) for k in range(count)]
         self.starts = np.cumsum([0, *map(len, self._shards)])
         self.labels = np.concatenate([np.empty(0, np.int64), *(shard.labels for shard in self._shards)])
@@ -106,10 +109,11 @@ class ShardSet:
         (shard,), (row,) = self._shards_and_rows(np.array([first]))
         return self._shards[shard].fetch(int(row), count)
 
-    def unpack(self, index, content, out):
-        """Write the pixels of an image, as fetched, to an array; DataError if a JPEG file is damaged."""
-        (shard,), (row,) = self._shards_and_rows(np.array([index]))
-        self._shards[shard].unpack(int(row), content, out)
+    def unpack(self, indices, contents, out):
+        """Write the pixels of images, as fetched, to arrays; DataError if a JPEG file is damaged."""
+        shards, rows = self._shards_and_rows(np.asarray(indices))
+        for shard, row, content, each in zip(shards.tolist(), rows.tolist(), contents, out, strict=True):
+            self._shards[shard].unpack(row, content, each)
 
     def _shards_and_rows(self, indices):
         # The shard of each image, and its position in that shard.
