@@ -57,6 +57,29 @@ def set_loader_threads(options):
     batches.set_threads(count)
 
 
+def choose_device(world):
+    """Choose a device for a command without ``--devices``: the GPU with the most free memory, or the CPU.
+
+    Several ranks compute on the CPU, as they would have to share the GPU.
+
+    Returns
+    -------
+    list of str
+        The device, such as "cuda:0".
+    where : str
+        "on cuda:0, NVIDIA H200", or "on the CPU", and why if CuPy is installed.
+    """
+    from tinyalex.devices import cuda
+
+    if world.size > 1:
+        return ["cpu"], "on the CPU"
+    found = cuda.look()
+    if found["gpus"]:
+        number = max(range(len(found["gpus"])), key=lambda index: found["gpus"][index]["free"])
+        return [f"cuda:{number}"], f"on cuda:{number}, {found['gpus'][number]['name']}"
+    return ["cpu"], f"on the CPU ({found['missing']})" if found["cupy"] else "on the CPU"
+
+
 def silence(stream):
     """Let a stream that is closed, or whose disk is full, drop what is and will be written to it."""
     with contextlib.suppress(OSError):  # if it is no file

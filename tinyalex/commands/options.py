@@ -131,16 +131,16 @@ def checkpoint(command, best):
     )
 
 
-def machine(command):
-    """Add ``--devices`` and ``--threads``."""
+def machine(command, default=("cpu",), shown="cpu"):
+    """Add ``--devices`` and ``--threads``; ``shown`` says what the default is."""
     several(
         command,
         "--devices",
         fits=re.compile(r"(cpu|cuda|fake|gpu|mps)[:\d,]*").match,
-        default=["cpu"],
+        default=default and list(default),
         metavar="D",
         help="devices to compute on: cpu, cuda:0, cuda:1, ..., or fake:0, a simulated GPU; with two devices each takes "
-        "one column of the net (default: cpu)",
+        f"one column of the net (default: {shown})",
     )
     threads(command)
 
