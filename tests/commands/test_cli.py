@@ -163,7 +163,7 @@ def test_evaluate_averages_views_and_nets(workspace, capsys):
 
     assert main(command) == 0
     output = capsys.readouterr().out
-    assert "; 10 views\n" in output and "mean of these 2 errors: test error" in output
+    assert "; 10 views; on the CPU\n" in output and "mean of these 2 errors: test error" in output
     assert f"average of these 2 nets: test error {found['top1_error']:.2%}" in output
     assert "most often mistaken for" in output and "most often confused" in output
     assert max(map(len, output.splitlines()[1:])) <= 160

@@ -115,6 +115,11 @@ class ShardSet:
         for shard, row, content, each in zip(shards.tolist(), rows.tolist(), contents, out, strict=True):
             self._shards[shard].unpack(row, content, each)
 
+    def drop_cached(self, first, count):
+        """Drop consecutive images of one shard from the system's page cache."""
+        (shard,), (row,) = self._shards_and_rows(np.array([first]))
+        self._shards[shard].drop_cached(int(row), count)
+
     def _shards_and_rows(self, indices):
         # The shard of each image, and its position in that shard.
         shards = np.searchsorted(self.starts, indices, side="right") - 1

@@ -231,9 +231,10 @@ class Shard:
             return None
         return f"{self.path}: image {at}: its pixels are not as they were prepared; {_REMEDY}"
 
-    def bytes_of(self, first, count):
-        """Return where consecutive images are in the file: their offset and length in bytes."""
-        return self._offset + int(self._ends[first]), int(self._ends[first + count] - self._ends[first])
+    def drop_cached(self, first, count):
+        """Drop consecutive images from the system's page cache."""
+        begin, end = int(self._ends[first]), int(self._ends[first + count])
+        storage.drop_cached(self._file.descriptor, self._offset + begin, end - begin)
 
     def _fill(self, first, buffers):
         # Fill buffers with the bytes from an image on.
