@@ -4,7 +4,7 @@ GROUPS = {
     "train": {
         "what to train": ("recipe", "--data", "--test-share", "--init-from"),
         "how": ("--epochs", "--set"),
-        "where": ("--out", "--devices", "--ranks", "--threads", "--loader-threads"),
+        "where": ("--out", "--devices", "--ranks", "--threads"),
     },
     "prepare": {
         "what": ("sources", "out", "--test-share", "--subset"),
