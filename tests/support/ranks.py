@@ -49,10 +49,16 @@ class Communicator:
 
     def Isend(self, array, other, tag):
         self._shared.queues[self.rank, other].put((tag, array.copy()))
-        return _Request(lambda: None)
+        return _Request(lambda: None)  # it is sent
 
     def Irecv(self, array, other, tag):
         return _Request(lambda: self._receive(array, other, tag))
+
+    def Iprobe(self, other, tag):
+        return any(found == tag for found, _ in list(self._shared.queues[other, self.rank].queue))
+
+    def Recv(self, array, other, tag):
+        self._receive(array, other, tag)
 
     def _receive(self, array, other, tag):
         # Other sums may be under way: their messages wait.
@@ -79,6 +85,9 @@ class _Request:
     def __init__(self, complete):
         self._complete = complete
 
+    def Test(self):
+        return True
+
     @staticmethod
     def Waitall(requests):
         for request in requests:
@@ -90,11 +99,16 @@ def on_ranks(size, function, patience=300.0):
     shared, results, errors = _Shared(size), [None] * size, [None] * size
 
     def run(rank):
+        world = None
         try:
-            results[rank] = function(World(Communicator(shared, rank), patience))
+            world = World(Communicator(shared, rank), patience)
+            results[rank] = function(world)
         except BaseException as error:
             errors[rank] = error
             shared.barrier.abort()
+        finally:
+            if world:
+                world.close()
 
     threads = [threading.Thread(target=run, args=(rank,)) for rank in range(size)]
     for thread in threads:
