@@ -193,7 +193,9 @@ def test_no_thread_is_left_behind():
 
 
 def test_several_ranks_that_report_one_that_hangs_are_heard_once():
-    hangs = "tinyalex: error: rank {}: the other ranks did not answer for 3 s (testing); one of them hangs or was stopped"
+    hangs = (
+        "tinyalex: error: rank {}: the other ranks did not answer for 3 s (testing); one of them hangs or was stopped"
+    )
     said = [hangs.format(1), "tinyalex: error: no shard 3", hangs.format(0), "epoch 3"]
     shown, reported = io.BytesIO(), []
     launch._pump(io.BytesIO("".join(f"{line}\n" for line in said).encode()), shown, [], reported)

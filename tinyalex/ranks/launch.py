@@ -77,7 +77,7 @@ def run(ranks: int, argv: Sequence[str]) -> int:
     def hand_on(number: int, _: object) -> None:
         again = time.monotonic() - last.get(number, -math.inf) < SAME_REQUEST
         last[number] = time.monotonic()
-        if not again:  # mpiexec takes a second Ctrl-C for a wish to end the ranks by force
+        if not again:
             asked.append(number)
             process.send_signal(_FORWARDED[signal.Signals(number)])
 
@@ -138,9 +138,10 @@ def _outcome(code: int, asked: Sequence[int], killed: Sequence[str], reported: S
     raise DeviceError(f"{what}; a checkpoint is whole if there is one, and the same command goes on from it")
 
 
-# By signal, what mpiexec gets for it: a closed terminal is a request to save, which mpiexec hands on as SIGUSR1 only.
+# By signal, what mpiexec gets for it. A rank that is still starting ends at SIGTERM without a traceback. A closed
+# terminal is a request to save, which mpiexec hands on as SIGUSR1 only.
 _FORWARDED = {
-    signal.SIGINT: signal.SIGINT,
+    signal.SIGINT: signal.SIGTERM,
     signal.SIGTERM: signal.SIGTERM,
     signal.SIGUSR1: signal.SIGUSR1,
     signal.SIGHUP: signal.SIGUSR1,
