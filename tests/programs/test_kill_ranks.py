@@ -151,9 +151,9 @@ def test_a_launcher_that_is_killed_takes_the_ranks_with_it(data, tmp_path):
     assert '"saved"' in log(tmp_path / "run")
 
 
-def training_of_two(data, out, epochs):
+def training_of_two(data, out, epochs, *more):
     """Start a training on two ranks; return the launcher when the second epoch has ended."""
-    words = [*kill_ranks.command(data, out, epochs), "--ranks", "2", "--save-every", "60"]
+    words = [*kill_ranks.command(data, out, epochs, *more), "--ranks", "2", "--save-every", "60"]
     process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
     assert any("epoch 2" in line for line in process.stdout)
     return process
@@ -202,6 +202,19 @@ def test_a_rank_that_hangs_before_the_ranks_have_met_ends_all(tmp_path):
     assert process.returncode == 8 and lines(errors) == [
         "tinyalex: error: the ranks did not find each other within --patience; one of them hangs or was stopped"
     ]
+
+
+@pytest.mark.slow
+def test_a_run_whose_ranks_were_all_suspended_goes_on(data, tmp_path):
+    process = training_of_two(data, tmp_path / "run", 2000, "--patience", "3")
+    ranks = kill_ranks.ranks_of(process).values()
+    for number, seconds in ((signal.SIGSTOP, 8), (signal.SIGCONT, 2)):
+        for pid in ranks:
+            os.kill(pid, number)
+        time.sleep(seconds)
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 75 and len(lines(errors)) == 1
 
 
 # A command whose rank stops (as by SIGSTOP) where it calls a function.

@@ -68,7 +68,7 @@ class World:
         self.local_rank, self.local_size = 0, 1
         self.sent = self.received = 0
         self.seconds = 0.0
-        self._waiting: tuple[float, str] | None = None  # since when, and for what
+        self._waiting: tuple[str] | None = None  # for what; another object each time
         self._left = threading.Event()
         if communicator:
             machines = communicator.allgather(platform.node())
@@ -85,7 +85,7 @@ class World:
     @contextlib.contextmanager
     def waiting(self, purpose: str) -> Iterator[None]:
         """In the block, this rank waits for the others; if that takes longer than `patience`, the run ends."""
-        self._waiting = time.monotonic(), purpose
+        self._waiting = (purpose,)
         try:
             yield
         finally:
@@ -224,10 +224,13 @@ class World:
         time.sleep(min(3.0, _SPEAKS_AFTER * self.rank))
 
     def _watch(self) -> None:
-        while not self._left.wait(min(1.0, self.patience / 4)):
+        # Counts its own short waits: the time in which all ranks were suspended is not in them.
+        every, counted, times = min(1.0, self.patience / 4), None, 0
+        while not self._left.wait(every):
             waiting = self._waiting
-            if waiting and time.monotonic() - waiting[0] > self.patience:
-                self._give_up(f"the other ranks did not answer for {self.patience:g} s ({waiting[1]}); one of them")
+            counted, times = waiting, times + 1 if waiting and waiting is counted else 0
+            if waiting and times * every >= self.patience:
+                self._give_up(f"the other ranks did not answer for {self.patience:g} s ({waiting[0]}); one of them")
 
     def _give_up(self, what: str) -> None:
         # Report a rank that hangs, and end this process at once: an orderly end would wait for the others again.
