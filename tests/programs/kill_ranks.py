@@ -74,7 +74,7 @@ def _descends(pid, ancestor):
     return pid == ancestor
 
 
-def interrupted(words, ranks, number, after, patience=3.0, training=False):
+def interrupted(words, ranks, number, after, patience=8.0, training=False):
     """Run, send a signal to a random rank; return (exit code, output, errors, seconds from the signal to the end).
 
     Parameters
@@ -154,11 +154,14 @@ def main(kills=50, seed=0, epochs=None, show=print):
                 runs += 1
                 subprocess.run(["rm", "-r", str(folder / "run")], check=True)
                 continue
+            if seconds is None:
+                wrong.append(f"{ranks} ranks ended by themselves: exit code {code}, {errors!r}")
+                break
             kinds[number.name] += 1
             codes[code] += 1
             before += "training loss" not in output
-            took = "before it began" if seconds is None else f"after {seconds:.1f} s"
-            show(f"{kinds.total()}: {ranks} ranks, {number.name}: exit code {code} {took}: {errors.strip()[-120:]}")
+            last = errors.strip()[-120:]
+            show(f"{kinds.total()}: {ranks} ranks, {number.name}: exit code {code} after {seconds:.1f} s: {last}")
             lines = [line for line in errors.splitlines() if line.strip()]
             if code not in ENDS[number] or len(lines) != 1:
                 wrong.append(f"{number.name} on {ranks} ranks: exit code {code}, {errors!r}")
@@ -168,7 +171,7 @@ def main(kills=50, seed=0, epochs=None, show=print):
         differ = _compared(folder)
     minutes = (time.monotonic() - began) / 60
     return wrong + differ, (
-        f"{kills} kills of {_counts(kinds)}, {before} of them before the first epoch since the start had ended, in "
+        f"{kinds.total()} kills of {_counts(kinds)}, {before} of them before the first epoch since the start had ended, in "
         f"{runs} run(s) of {epochs} epochs; exit codes {_counts(codes)}; resumed {resumed.total()} times, by number of "
         f"ranks {_counts(resumed)}; {'other' if differ else 'the same'} bits; {minutes:.0f} minutes"
     )
