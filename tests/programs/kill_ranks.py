@@ -172,7 +172,7 @@ def main(kills=50, seed=0, epochs=None, show=print):
     minutes = (time.monotonic() - began) / 60
     return wrong + differ, (
         f"{kinds.total()} kills ({_counts(kinds)}), {before} of them before an epoch had ended since the start, in "
-        f"{runs} run{'s' * (runs > 1)} of {epochs} epochs; exit codes {_counts(codes)}; resumed {resumed.total()} times "
+        f"{runs} run{'s' * (runs > 1)} of {epochs} epochs; exit codes {_counts(codes)}; {resumed.total()} resumptions "
         f"(by ranks: {_counts(resumed)}); {'other' if differ else 'the same'} bits; {minutes:.0f} minutes"
     )
 
