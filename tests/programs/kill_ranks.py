@@ -74,7 +74,7 @@ def _descends(pid, ancestor):
     return pid == ancestor
 
 
-def interrupted(words, ranks, number, after, patience=8.0, training=False):
+def interrupted(words, ranks, number, after, patience=15.0, training=False):
     """Run, send a signal to a random rank; return (exit code, output, errors, seconds from the signal to the end).
 
     Parameters
