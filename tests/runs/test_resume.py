@@ -403,7 +403,7 @@ def test_t5_second_signal_stops_at_once(data, tmp_path, monkeypatch):
 
     after(monkeypatch, 8, twice)
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(signals, "SAME_REQUEST", -1.0)
+        patch.setattr(signals, "_SAME_REQUEST", -1.0)
         train(small(), data, tmp_path / "late", show=quiet)
     assert checkpoint.inspect(checkpoint.newest(tmp_path / "late"))["step"] == 6
     with pytest.raises(Interrupted, match="stopped at step 8, saved"):  # within a second: one request

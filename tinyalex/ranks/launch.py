@@ -19,9 +19,9 @@ from typing import IO
 import tinyalex
 from tinyalex.errors import DeviceError, Interrupted, UsageError
 from tinyalex.ranks.world import HANGS, World
-from tinyalex.system.signals import SAME_REQUEST
 
 _ABORTED = re.compile(r"Abort\(\d+\) on node \d+ ")  # what MPICH says of ranks that have said themselves why they end
+_SAME_REQUEST = 1.0  # seconds within which a signal that comes again counts as the same request
 _BANNER, _BANNER_END = "=   BAD TERMINATION OF ONE OF YOUR APPLICATION", "Please see the FAQ page"
 
 
@@ -75,7 +75,7 @@ def run(ranks: int, argv: Sequence[str]) -> int:
     last: dict[int, float] = {}  # when each of them came
 
     def hand_on(number: int, _: object) -> None:
-        again = time.monotonic() - last.get(number, -math.inf) < SAME_REQUEST
+        again = time.monotonic() - last.get(number, -math.inf) < _SAME_REQUEST
         last[number] = time.monotonic()
         if not again:
             asked.append(number)

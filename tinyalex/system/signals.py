@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 
-SAME_REQUEST = 1.0  # seconds within which a second signal counts as the same request
+_SAME_REQUEST = 1.0  # seconds within which a second signal counts as the same request
 
 
 @contextlib.contextmanager
@@ -61,7 +61,7 @@ class StopRequests:
     def _request_stop(self, number, frame):
         if not self.stop_requested:
             self.stop_requested, self._since = True, time.monotonic()
-        elif time.monotonic() - self._since > SAME_REQUEST:
+        elif time.monotonic() - self._since > _SAME_REQUEST:
             for stop_signal in self._STOP:
                 signal.signal(stop_signal, self._before[stop_signal])
             signal.raise_signal(number)
