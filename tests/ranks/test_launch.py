@@ -81,10 +81,11 @@ TERM, STOPPED, ERROR = [signal.SIGTERM], ["tinyalex: stopped at step 9, saved"],
     (3, [], [], ERROR, 3),
     (9, [], ["killed (signal 9)"], ERROR, 8),  # a stopped rank, that mpiexec has ended
     (2, [], [], [], 2),  # of argparse
-    (15, TERM, ["terminated (signal 15)"], [], "ended by SIGTERM, before there was anything to save"),
+    (15, TERM, ["terminated (signal 15)"], [], "ended by SIGTERM when there was nothing to save"),
     (2, [signal.SIGINT], ["interrupt (signal 2)"], [], KeyboardInterrupt),  # before there was anything to save
     (75, [signal.SIGINT], [], STOPPED, 75),
     (14, [], ["alarm clock (signal 14)"], [], "the ranks did not find each other within --patience; one of them hangs"),
+    (15, [], ["terminated (signal 15)"], [], "a rank was ended, or did not find the others within --patience (termi"),
     (9, [], ["killed (signal 9)"], [], "a rank ended without a message (killed (signal 9)); a checkpoint is whole if"),
     (-9, [], [], [], "mpiexec was ended by signal 9, and with it all ranks; a checkpoint is whole if there is one"),
     (213, [], [], [], "mpiexec ended with exit code 213, and with it all ranks; a checkpoint is whole if there is one"),

@@ -128,13 +128,15 @@ def _outcome(code: int, asked: Sequence[int], killed: Sequence[str], reported: S
     if signal.SIGINT in asked:
         raise KeyboardInterrupt
     if signal.SIGTERM in asked:
-        raise DeviceError("ended by SIGTERM, before there was anything to save")
+        raise DeviceError("ended by SIGTERM when there was nothing to save")
     if killed and f"signal {signal.SIGALRM:d})" in killed[0]:
         raise DeviceError("the ranks did not find each other within --patience; one of them hangs or was stopped")
     if code in _CODES and not killed:
         return code
     how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
     what = f"a rank ended without a message ({killed[0]})" if killed else f"mpiexec {how}, and with it all ranks"
+    if killed and f"signal {signal.SIGTERM:d})" in killed[0]:  # as mpiexec does to the others when one has ended
+        what = f"a rank was ended, or did not find the others within --patience ({killed[0]})"
     raise DeviceError(f"{what}; a checkpoint is whole if there is one, and the same command goes on from it")
 
 
