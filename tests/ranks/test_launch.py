@@ -1,6 +1,7 @@
 """How ranks are started, what they share, and how one that works by itself waits for the others; without MPI."""
 
 import io
+import itertools
 import re
 import signal
 import threading
@@ -125,10 +126,11 @@ def test_a_rank_that_is_stopped_stops_the_others():
 
 
 def of_two_that_never_meet(patience):
-    """Rank 1, which does not hear of rank 0."""
+    """Rank 1, which does not hear of rank 0, for so long that a test does not wait for ever."""
     sent = SimpleNamespace(Test=lambda: True)
     found = SimpleNamespace(rank=1, size=2, allgather=lambda value: [value] * 2, Isend=lambda *_: sent)
-    found.Ibarrier, found.Iprobe = lambda: SimpleNamespace(Test=lambda: False), lambda *_: False
+    met = itertools.chain([False] * 200, itertools.repeat(True))
+    found.Ibarrier, found.Iprobe = lambda: SimpleNamespace(Test=lambda: next(met)), lambda *_: False
     return world.World(found, patience)
 
 
@@ -150,14 +152,19 @@ def test_a_rank_that_is_stopped_ends_others_that_are_not(monkeypatch, capsys):
     alone.close()
 
 
-@pytest.mark.parametrize("end", ["apart", "leave"])
-def test_a_rank_that_shows_no_life_ends_the_others(monkeypatch, capsys, end):
-    """Rank 0 was stopped while it worked by itself, or after its last step."""
+@pytest.fixture
+def exits(monkeypatch):
+    """Where a rank would end its process, it raises SystemExit."""
 
     def ended(code):
         raise SystemExit(code)
 
     monkeypatch.setattr(world.os, "_exit", ended)
+
+
+@pytest.mark.parametrize("end", ["apart", "leave"])
+def test_a_rank_that_shows_no_life_ends_the_others(exits, capsys, end):
+    """Rank 0 was stopped while it worked by itself, or after its last step."""
     alone = of_two_that_never_meet(patience=0.2)
     with pytest.raises(SystemExit, match="8"):
         if end == "leave":
@@ -171,7 +178,7 @@ def test_a_rank_that_shows_no_life_ends_the_others(monkeypatch, capsys, end):
     )
 
 
-def test_a_rank_that_works_longer_than_the_patience_is_waited_for():
+def test_a_rank_that_works_longer_than_the_patience_is_waited_for(exits):
     def work(ranks):
         for _ in range(2):
             with ranks.apart():
