@@ -155,7 +155,8 @@ def main(kills=50, seed=0, epochs=None, show=print):
                 runs += 1
                 subprocess.run(["rm", "-r", str(folder / "run")], check=True)
                 continue
-            if seconds is None and code == 8 and HANGS in errors:  # on a machine that is too busy for the patience
+            lost = HANGS in errors or "find the others" in errors
+            if seconds is None and code == 8 and lost:  # on a machine that is too busy for the patience
                 show(f"not killed: {errors.strip()[-120:]}")
                 continue
             if seconds is None:
