@@ -12,6 +12,7 @@ from tinyalex.commands.common import (
     load_run,
     print_if_possible,
     score_line,
+    set_loader_threads,
     warn_of_slow_blas,
     with_data,
 )
@@ -20,6 +21,7 @@ from tinyalex.commands.options import (
     DATA,
     RUN,
     kernels_note,
+    loader_threads,
     machine,
     no_kernels,
     ranks,
@@ -99,6 +101,7 @@ def options(command):
         help=f"minutes between checkpoints; one is also saved after every epoch (default: {SAVE_EVERY / 60:g})",
     )
     machine(command)
+    loader_threads(command)
     ranks(command)
     command.add_argument(
         "--sum",
@@ -120,6 +123,7 @@ def run(options):
     from tinyalex.runs import finetune, run_folder
     from tinyalex.runs import train as runs_train
 
+    set_loader_threads(options)
     overrides = list(options.set) + ([] if options.epochs is None else [f"learning.epochs={options.epochs}"])
     advised = options.recipe is None and options.data not in (None, "shapes")
     options.recipe = options.recipe or "shapes"
