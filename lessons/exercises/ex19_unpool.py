@@ -12,7 +12,7 @@ def unpool(y, x, window, stride):
     """Return an array of x's shape with each number of y where the maximum of its window of x is, and 0 elsewhere.
 
     y: (h, w, c), one number for each window and map. x: (rows, columns, c), the pool's input; window (i, j) begins at
-    row i * stride and column j * stride. Of several maxima take the first, row by row. Where one pixel is the maximum of
+    row i * stride and column j * stride. Of several maxima take the first, row by row. Where a pixel is the maximum of
     several windows, add their numbers.
     """
     raise NotImplementedError("write unpool: find the maximum of each window of x, add the number of y there")
@@ -29,8 +29,8 @@ def test_unpool():
         expected = pool.backward(y[None])[0]
         found = array("unpool", unpool(y, x, window, stride), (9, 9, 2))
         assert np.isclose(found.sum(), y.sum()), (
-            f"windows of {window} at stride {stride}: the numbers that were put add up to {found.sum():.3f}, those of y "
-            f"to {y.sum():.3f}; is each put once, and added to what is there?"
+            f"windows of {window} at stride {stride}: the result adds up to {found.sum():.3f}, y to {y.sum():.3f}; "
+            f"is each put once, and added to what is there?"
         )
         wrong = int((~np.isclose(found, expected)).sum())
         assert wrong == 0, (
