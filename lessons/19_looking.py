@@ -155,10 +155,10 @@ assert shares["trained", "its own"] > shares["trained", "another image's"] + 0.0
 assert abs(shares["untrained", "its own"] - shares["untrained", "another image's"]) < 0.03
 
 # %%
-# The pattern has **39%** of the pixels, and **76%** of the trained net's saliency. Is that much? Look at the controls. On the
-# pattern of *another* image there is nearly as much: objects are in the middle, and the net has learned to look there.
-# Only the difference is due to this image. And an untrained net, with random weights, has no such difference. Compute
-# both controls before you believe a map that looks convincing.
+# The pattern has **39%** of the pixels, and **76%** of the trained net's saliency. Is that much? Look at the controls.
+# On *another* image's pattern there is nearly as much: objects are in the middle, and the net has learned to look
+# there. Only the difference is due to this image. An untrained net, with random weights, has no such difference.
+# Compute both controls before you believe a map that looks convincing.
 #
 # What each map looks for
 # -----------------------
@@ -230,7 +230,7 @@ print("tinyalex.explain.deconvolution agrees")
 figure = plt.figure(figsize=(9.8, 5.6))
 above, below = figure.subfigures(2, 1)
 picture, maps = pictures[chosen], [saliency(net, x[None], [label])[0] for net in (run.network, untrained)]
-titles = ("what conv1, conv2, conv3 see", "needed: 27 x 27 covered", "saliency", "saliency, untrained")
+titles = ("fields of conv1 to conv3", "needed: 27 x 27 covered", "saliency", "saliency, untrained")
 panels = (picture, overlay(picture, found[chosen].drop), *(overlay(picture, each, salient(each)) for each in maps))
 axes = above.subplots(1, 4)
 for axis, title, panel in zip(axes, titles, panels, strict=True):
@@ -238,10 +238,10 @@ for axis, title, panel in zip(axes, titles, panels, strict=True):
     axis.set_title(title)
 for layer in [layer for layer in reached if names[layer] in ("conv1", "conv2", "conv3")]:
     top, left, bottom, right = receptive_field(readable, layer, *[reached[layer].shape[1] // 2] * 2)
-    axes[0].plot([left, left, right, right, left], [top, bottom, bottom, top, top], color=VERMILION, clip_on=False)
+    axes[0].add_patch(plt.Rectangle((left, top), right - left - 1, bottom - top - 1, fill=False, ec=VERMILION, lw=2))
 grid = below.subplots(2, 8)
 for row, key in zip(grid, (("conv5a", 0), ("conv5b", 0)), strict=True):
-    row[0].set_title(f"{key[0]}, map {key[1]}: four images, and what in them excites it")
+    row[0].set_title(f"{key[0]}, map {key[1]}: four images, and what in them excites it").set_in_layout(False)
     for number, (index, unit) in enumerate(best["conv5"][key]):
         row[2 * number].imshow(pictures[index])
         row[2 * number + 1].imshow(projected(deconvolution(run.network, inputs[index], unit)))

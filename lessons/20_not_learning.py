@@ -16,11 +16,10 @@ error does not. The loss alone rarely tells the cause. This lesson breaks the sa
 # %%
 # Five runs
 # ---------
-# The lessons' small net, with 720 drawn images of 12 classes. All five runs take 115 steps of 32 images. One thing is
-# wrong in each; ``RUNS`` has it. Do not read it yet if you want to guess.
+# The lessons' small net, with 720 drawn images of 12 classes. All five runs take 115 steps of at most 32 images. One
+# thing is wrong in each; ``RUNS`` has it. Do not read it yet if you want to guess.
 
 import tempfile
-from math import log
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -43,7 +42,7 @@ RUNS = {  # what is different from the healthy run: settings, and the training i
     "B": (("learning.epochs=5", "learning.rate=0.0002"), data.train),
     "C": ((*healthy, "init.weights={default=0.01}", biases), data.train),
     "D": (healthy, ImageSet(images, mixed)),
-    "E": (("learning.epochs=39", "learning.rate=0.02"), ImageSet(images[:96], labels[:96])),
+    "E": (("learning.epochs=115", "learning.rate=0.02"), ImageSet(images[:24], labels[:24])),
 }
 
 
@@ -62,24 +61,23 @@ def steps(training, count):
 
 
 curves, trained = {}, {}
-for name in ("A", "B", "C", "D", "E"):
+for name in RUNS:
     trained[name] = start(name)
     curves[name] = steps(trained[name], 115)
-    fifths = curves[name][0].reshape(5, 23).mean(axis=1)
-    print(f"run {name}: mean loss of each 23 steps", *(f"{loss:.3f}" for loss in fifths))
-print(f"ln 12 = {log(12):.3f}")
+    print(f"run {name}: mean loss of each 23 steps", *curves[name][0].reshape(5, 23).mean(axis=1).round(3))
+print(f"ln 12 = {np.log(12):.3f}")
 
 # %%
 # **2.485** is the loss of guessing among 12 classes. Four of the runs end there, and their curves look alike. Only E's
 # loss falls, so E seems to be the good one. What would you try first with A, B, C and D?
 
 last = {name: losses[-23:].mean() for name, (losses, _) in curves.items()}
-assert all(abs(last[name] - log(12)) < 0.1 for name in "ABCD") and last["E"] < 0.5
+assert all(abs(last[name] - np.log(12)) < 0.1 for name in "ABCD") and last["E"] < 0.5
 
 # %%
 # Four measurements
 # -----------------
-# Take 32 images, and measure with each net after its training:
+# Take 32 images, and measure with each net:
 #
 # - *Errors*: on the images that it was trained on, and on the 480 test images.
 # - *Signal*: how much do the logits depend on the image? Their standard deviation across images, divided by their
@@ -90,16 +88,17 @@ assert all(abs(last[name] - log(12)) < 0.1 for name in "ABCD") and last["E"] < 0
 
 
 def measure(training, batch):
-    """Return signal, share of dead units in relu7, and step of a net."""
-    network, rows = training.network, []
+    """Return the signal, the share of dead units in the layer that has most of them, and the step of a net."""
+    network, active = training.network, {}
 
-    def forward_hook(layer, y):  # relu7: (n, units)
-        if layer.relu and layer.relu.names[0].startswith("relu7"):
-            rows.append(np.array(y))
+    def forward_hook(layer, y):  # y: (n, h, w, maps) or (n, units)
+        if layer.relu:
+            rows = active.setdefault(layer.relu.names[0], [])
+            rows.append((y > 0).any(axis=tuple(range(y.ndim - 1))))
 
     logits = network.forward(batch.images, forward_hook=forward_hook).astype(float)  # (n, 12)
     signal = np.sqrt(logits.var(axis=0).mean() / (logits**2).mean())
-    dead = 1 - (np.concatenate(rows) > 0).any(axis=0).mean()
+    dead = max(1 - np.any(rows, axis=0).mean() for rows in active.values())
     network.loss_and_backward(batch.images, batch.labels, training=False)
     weights, rate = network.state(), training.recipe.learning.rate
     moved = [rate * np.linalg.norm(g) / np.linalg.norm(weights[name])
@@ -116,11 +115,13 @@ def errors(training):
 batch = next(start("healthy").batches())
 found = {name: measure(training, batch) for name, training in trained.items()}
 tested = {name: errors(training) for name, training in trained.items()}
-print("run  training error  test error  signal  dead in relu7  step")
+first = {name: measure(start(name), batch) for name in RUNS}
+print("     training error  test error  signal: first, last  most dead  step")
 for name, (signal, dead, step) in found.items():
-    print(f"{name}   {tested[name][0]:14.1%}  {tested[name][1]:10.1%}  {signal:6.3f}  {dead:13.1%}  {step:.1e}")
+    print(f"{name}   {tested[name][0]:14.1%} {tested[name][1]:11.1%} {first[name][0]:14.3f} {signal:6.3f} {dead:10.1%}"
+          f"  {step:.1e}")  # fmt: skip
     assert np.isclose(signal, health.signal(trained[name].network, batch.images), atol=1e-6)
-    assert np.isclose(dead, health.dead_relu_fraction(trained[name].network, batch.images)["relu7"])
+    assert np.isclose(dead, max(health.dead_relu_fraction(trained[name].network, batch.images).values()))
 print("tinyalex.training.health agrees")
 
 # %%
@@ -128,20 +129,20 @@ print("tinyalex.training.health agrees")
 #
 # A: dead units
 # -------------
-# In A all units of relu7 are 0 for all images. So fc8 gets zeros as its input, and backward multiplies by 0: the step
-# is exactly 0. How does a unit die? A step that is too large makes its weights or its bias so negative that no image
-# brings it above 0 any more. The rate was 0.3. The package warns:
+# In A all units of a layer are 0 for all images. So nothing of the image arrives after that layer, the signal is 0, and
+# backward multiplies by 0: the median step is 0. How does a unit die? A step that is too large makes its weights or its
+# bias so negative that no image brings it above 0 any more. The rate was 0.3. The package warns:
 
 monitor = health.TrainingMonitor(classes=12, batch=32, say=print)
 monitor.dead_relus(health.dead_relu_fraction(trained["A"].network, batch.images))
-assert found["A"][0] == 0 and found["A"][1] == 1 and found["A"][2] == 0
-assert all(found[name][1] < 0.5 for name in "BCDE")
+assert found["A"][0] < 1e-6 and found["A"][1] == 1 and found["A"][2] < 1e-9 and first["A"][0] > 0.1
+assert first["A"][1] < 0.5 and all(found[name][1] < 0.9 for name in "BDE")
 
 # %%
 # B: steps too small
 # ------------------
-# In B there is a signal, and no layer is dead. But a step moves the weights by less than a ten-thousandth. The curve
-# falls, slowly. The rate was 0.0002. The package does not warn: late in a training such a rate is right.
+# In B there is a signal, and the layers are alive. But a step moves the weights by less than a ten-thousandth. The
+# loss falls, slowly. The rate was 0.0002. The package does not warn: late in a training such a rate is right.
 #
 # Which rate is right? Train with a rate that rises from step to step, from far too small to far too large, and see
 # where the loss is lowest. ``tinyalex experiment rate`` does this, and suggests a third of that rate.
@@ -153,27 +154,25 @@ assert found["B"][2] < 1e-4 and 0.004 < test["suggested"] < 0.1
 # %%
 # C: first values without a signal
 # --------------------------------
-# In C the logits are the same for all images: the signal is 0. The first weights were 0.01 and the first biases 1, as
-# the paper's text says. Lesson 8 has the reason: with so small weights each layer's output is nearly its bias. So the
-# signal was not there before the first step either:
+# In C the logits are the same for all images too, and a layer is dead. Is it A's fault again? No: C had no signal
+# *before the first step*, when its units were alive. The first weights were 0.01 and the first biases 1, as the paper's
+# text says. Lesson 8 has the reason: with so small weights each layer's output is nearly its bias. So measure before
+# the first step as well. ``tinyalex train`` does, and with your own settings it does not start below **0.02**.
 
-first = {name: health.signal(start(name).network, batch.images) for name in "ABCDE"}
-print("signal before the first step:", {name: f"{value:.4f}" for name, value in first.items()})
-assert first["C"] < health.WEAK and all(first[name] > 10 * health.WEAK for name in "ABDE")
+print(f"C before the first step: signal {first['C'][0]:.5f}, most dead {first['C'][1]:.0%}; limit {health.WEAK}")
+assert first["C"][0] < health.WEAK / 10 and first["C"][1] < 0.1
 
 # %%
-# ``tinyalex train`` measures this too. With your own settings it does not start if the signal is below **0.02**.
-#
 # D: wrong labels
 # ---------------
-# In D there is a signal, no layer is dead, and the steps are not small. Can this net learn at all? Begin anew, and give
-# it the *same* 32 images again and again. A net that is in order learns them by heart.
+# In D there is a signal, the layers are alive, and a step is ten times B's. Can this net learn at all? Begin anew, and
+# give it the *same* 32 images again and again. A net that is in order learns them by heart.
 
 by_heart, same = start("D"), next(start("D").batches())
 losses = [by_heart.train_step(same).read()[0] for _ in range(80)]
-print(f"32 images by heart: loss {losses[0]:.3f}, after 80 steps {losses[-1]:.3f}")
-print(f"{(mixed == labels).mean():.0%} of D's labels are right; tinyalex.training.health.WEAK is {health.WEAK}")
-assert losses[-1] < 0.5 and (mixed == labels).mean() < 0.12
+print(f"32 images by heart: loss {losses[0]:.3f}, after 80 steps {losses[-1]:.3f}; "
+      f"{(mixed == labels).mean():.0%} of D's labels are right")  # fmt: skip
+assert losses[-1] < 0.5 and found["D"][2] > 10 * found["B"][2] and (mixed == labels).mean() < 0.12
 
 # %%
 # It does. So the net, its rate and its first values are in order, and the fault is in the data. Look at some images
@@ -182,7 +181,7 @@ assert losses[-1] < 0.5 and (mixed == labels).mean() < 0.12
 #
 # E: learned by heart
 # -------------------
-# E's loss fell. But compare the two errors: the net knows its 96 images by heart, and errs for most others. The loss
+# E's loss fell. But compare the two errors: the net knows its 24 images by heart, and errs for most others. The loss
 # in training alone cannot show this. The package compares both errors after each epoch, and warns:
 
 monitor.overfitting(*tested["E"], 480, trained["E"].recipe)
@@ -198,16 +197,16 @@ mended = start("healthy")
 curve = steps(mended, 115)
 training_error, test_error = errors(mended)
 signal, dead, step = measure(mended, batch)
-print("mended: mean loss of each 23 steps", *(f"{loss:.3f}" for loss in curve[0].reshape(5, 23).mean(axis=1)))
+print("mended: mean loss of each 23 steps", *curve[0].reshape(5, 23).mean(axis=1).round(3))
 print(f"training error {training_error:.1%}, test error {test_error:.1%}, signal {signal:.3f}, "
-      f"dead in relu7 {dead:.1%}, step {step:.1e}")  # fmt: skip
+      f"most dead {dead:.1%}, step {step:.1e}")  # fmt: skip
 assert curve[0][-23:].mean() < 1.7 and test_error < min(error for _, error in tested.values()) - 0.1
-assert signal > 0.5 and dead < 0.5 and 3e-4 < step < 3e-2
+assert signal > 0.5 and dead < 0.6 and 3e-4 < step < 3e-2
 
 # %%
 # An order that works
 # -------------------
-# 1. Before the first step: look at images with their labels. Is the loss that of guessing, and is there a signal?
+# 1. Before the first step: look at images with their labels. Is there a signal?
 # 2. Learn 32 images by heart. If that fails, the fault is in the net, the rate or the first values.
 # 3. After some steps: dead units, and the size of a step.
 # 4. After some epochs: the training error beside the test error.
@@ -215,22 +214,21 @@ assert signal > 0.5 and dead < 0.5 and 3e-4 < step < 3e-2
 figure = plt.figure(figsize=(9.8, 6.4))
 above, below = figure.subfigures(2, 1, height_ratios=[3.6, 1])
 texts = {
-    "A": ("A: the rate is 0.3", f"dead in relu7: {found['A'][1]:.0%}"),
+    "A": ("A: the rate is 0.3", f"dead in a layer: {found['A'][1]:.0%}"),
     "B": ("B: the rate is 0.0002", f"a step: {found['B'][2]:.0e} of the weights"),
-    "C": ("C: weights 0.01, biases 1", f"signal before the first step: {first['C']:.4f}"),
+    "C": ("C: weights 0.01, biases 1", f"signal before the first step: {first['C'][0]:.4f}"),
     "D": ("D: wrong labels", f"32 images by heart: loss {losses[-1]:.2f}"),
-    "E": ("E: 96 images", f"training error {tested['E'][0]:.0%}, test error {tested['E'][1]:.0%}"),
+    "E": ("E: 24 images", f"training error {tested['E'][0]:.0%}, test error {tested['E'][1]:.0%}"),
     "mended": ("all mended", f"training error {training_error:.0%}, test error {test_error:.0%}"),
 }
 for axis, (name, (title, note)) in zip(above.subplots(2, 3, sharex=True, sharey=True).flat, texts.items(), strict=True):
     axis.plot(curve[0], color=BLUE, lw=1.4, alpha=1 if name == "mended" else 0.3)
     if name in curves:
         axis.plot(curves[name][0], color=VERMILION, lw=1.4)
-    axis.axhline(log(12), color=INK, lw=0.8, ls=":")
-    axis.text(2, 0.12, note, color=INK)
+    axis.axhline(np.log(12), color=INK, lw=0.8, ls=":")
+    axis.text(4, 3.6, note, color=INK)
     axis.set(title=title, ylim=(0, 4))
-above.supxlabel("step", fontsize=9)
-above.supylabel("loss", fontsize=9)
+above.supxlabel("loss over steps; pale blue: all mended; dotted: ln 12, guessing", fontsize=9)
 shown = below.subplots(1, 8)
 for axis, picture, label in zip(shown, images, mixed, strict=False):
     axis.imshow(picture)
@@ -246,8 +244,8 @@ keep(figure, "20_not_learning")
 #
 #   .. answer::
 #
-#      No. All units of relu7 are 0, so the gradient of every weight is 0, and 0 times any rate is 0. Only the biases of
-#      fc8 still change. Begin anew.
+#      No. Backward multiplies by 0 in the dead layer, so the gradients before it are 0, and 0 times any rate is 0.
+#      Begin anew.
 #
 # - Mix a fifth of D's labels only. Which of the measurements shows that something is wrong?
 # - The warning for E also names ``data.flip``. Why must it not be used for these images?

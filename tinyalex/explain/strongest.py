@@ -279,7 +279,7 @@ def _maxima(network: Network, images: np.ndarray, name: str) -> Iterator[tuple[i
                 yield (
                     index,
                     [
-                        Unit(each, number, *divmod(int(position), w), float(value), _NOWHERE)
+                        Unit(each, number, int(position) // w, int(position) % w, float(value), _NOWHERE)
                         for number, (position, value) in enumerate(zip(where[index], values[index], strict=True))
                     ],
                 )
