@@ -155,12 +155,12 @@ assert found["B"][2] < 1e-4 and 0.004 < test["suggested"] < 0.1
 # C: first values without a signal
 # --------------------------------
 # In C the logits are the same for all images too, and a layer is dead. Is it A's fault again? No: C had no signal
-# *before the first step*, when its units were alive. The first weights were 0.01 and the first biases 1, as the paper's
+# *before the first step*, when most units were alive. The first weights were 0.01 and the first biases 1, as the paper's
 # text says. Lesson 8 has the reason: with so small weights each layer's output is nearly its bias. So measure before
 # the first step as well. ``tinyalex train`` does, and with your own settings it does not start below **0.02**.
 
 print(f"C before the first step: signal {first['C'][0]:.5f}, most dead {first['C'][1]:.0%}; limit {health.WEAK}")
-assert first["C"][0] < health.WEAK / 10 and first["C"][1] < 0.1
+assert first["C"][0] < health.WEAK / 10 and first["C"][1] < 0.5
 
 # %%
 # D: wrong labels
@@ -181,11 +181,11 @@ assert losses[-1] < 0.5 and found["D"][2] > 10 * found["B"][2] and (mixed == lab
 #
 # E: learned by heart
 # -------------------
-# E's loss fell. But compare the two errors: the net knows its 24 images by heart, and errs for most others. The loss
-# in training alone cannot show this. The package compares both errors after each epoch, and warns:
+# E's loss fell. But compare the two errors: the net knows nearly all of its 24 images by heart, and errs for most
+# others. The loss in training alone cannot show this. The package compares both errors after each epoch, and warns:
 
 monitor.overfitting(*tested["E"], 480, trained["E"].recipe)
-assert tested["E"][0] < 0.05 and tested["E"][1] > 0.5
+assert tested["E"][0] < 0.1 and tested["E"][1] > 0.6
 
 # %%
 # All mended
