@@ -224,8 +224,7 @@ assert np.allclose(y, deconvolution(readable, inputs[index], unit), atol=1e-6 * 
 print("tinyalex.explain.deconvolution agrees")
 
 # %%
-# What it looks like
-# ------------------
+# Below: the four images for a map of each column, and beside each the deconvolution of its unit in conv5.
 
 figure = plt.figure(figsize=(9.8, 5.6))
 above, below = figure.subfigures(2, 1)
@@ -241,7 +240,8 @@ for layer in [layer for layer in reached if names[layer] in ("conv1", "conv2", "
     axes[0].add_patch(plt.Rectangle((left, top), right - left - 1, bottom - top - 1, fill=False, ec=VERMILION, lw=2))
 grid = below.subplots(2, 8)
 for row, key in zip(grid, (("conv5a", 0), ("conv5b", 0)), strict=True):
-    row[0].set_title(f"{key[0]}, map {key[1]}: four images, and what in them excites it").set_in_layout(False)
+    row[0].set_title(f"{key[0]}, map {key[1]}")
+    row[1].set_title("what excites it")
     for number, (index, unit) in enumerate(best["conv5"][key]):
         row[2 * number].imshow(pictures[index])
         row[2 * number + 1].imshow(projected(deconvolution(run.network, inputs[index], unit)))

@@ -155,8 +155,8 @@ assert found["B"][2] < 1e-4 and 0.004 < test["suggested"] < 0.1
 # C: first values without a signal
 # --------------------------------
 # In C the logits are the same for all images too, and a layer is dead. Is it A's fault again? No: C had no signal
-# *before the first step*, when most units were alive. The first weights were 0.01 and the first biases 1, as the paper's
-# text says. Lesson 8 has the reason: with so small weights each layer's output is nearly its bias. So measure before
+# *before the first step*, when most units were alive. The first weights were 0.01, and the first biases 1, as in the
+# paper's text. Lesson 8 has the reason: with so small weights each layer's output is nearly its bias. So measure before
 # the first step as well. ``tinyalex train`` does, and with your own settings it does not start below **0.02**.
 
 print(f"C before the first step: signal {first['C'][0]:.5f}, most dead {first['C'][1]:.0%}; limit {health.WEAK}")
