@@ -20,7 +20,7 @@ from tests.support.quick_checks import gradients, in_fast_stages, network, same
 from tinyalex import gradcheck, layers
 from tinyalex.devices import parallel
 from tinyalex.devices.device import Device
-from tinyalex.kernels.cpu import pooling
+from tinyalex.kernels.cpu import first_convolution, pooling
 from tinyalex.layers import loops
 from tinyalex.layers.winograd import WinogradConv2d
 from tinyalex.network import alexnet, fast, fusion
@@ -97,6 +97,14 @@ def test_convolution_agrees_with_im2col(label, dtype, tolerance, more):
     close("dW", layer.W.grad, plain.W.grad, tolerance)
     close("db", layer.b.grad, plain.b.grad, tolerance)
     assert found is None if not layer.input_gradient else not close("dx", found, dx, tolerance)
+
+
+@pytest.mark.parametrize("label", [label for label in CONVOLUTIONS if label.startswith("conv")])
+@pytest.mark.parametrize("numbers", [1, 1500, 6000])
+def test_first_convolution_in_chunks_agrees_with_im2col(label, numbers, monkeypatch):
+    monkeypatch.setattr(first_convolution, "PATCHES", numbers)
+    monkeypatch.setattr(first_convolution, "SMALL", numbers)
+    test_convolution_agrees_with_im2col(label, "float64", 1e-12, 3)
 
 
 @pytest.mark.parametrize("label", ["winograd 3x3", "winograd 5x5 groups 2"])
@@ -272,7 +280,7 @@ def test_shares_cover_the_batch_and_depend_on_its_size_alone(threads):
     assert stage.shares(32)[1] == 16 and stage.shares(1)[1] == 1
 
 
-@pytest.mark.parametrize(("name", "sizes"), [("paper", [16, 16]), ("tiny-imagenet", [16, 32]), ("cifar10-relu", [16])])
+@pytest.mark.parametrize(("name", "sizes"), [("paper", [16, 24]), ("tiny-imagenet", [16, 64]), ("cifar10-relu", [48])])
 def test_blocks_have_16_images_or_more_where_outputs_are_small(name, sizes):
     net = alexnet.build(recipe.load(name, ["net.classes=10", "net.hidden=16"]).net, recipe.Init())
     assert [run.size for run in net.executors[: len(net.trunk)]] == sizes

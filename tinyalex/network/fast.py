@@ -24,7 +24,7 @@ from tinyalex.layers.winograd import WinogradConv2d
 from tinyalex.randomness import Step
 
 SIZES = 64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1  # images in a block
-NUMBERS = 5 << 17  # in a layer's output of a block of more than 16 images: small outputs are computed for more images
+NUMBERS = 3 << 19  # in a layer's output of a block of more than 16 images: small outputs are computed for more images
 KEPT = 2  # sizes of blocks whose arrays are kept: those of a full batch, and of the last one
 
 
