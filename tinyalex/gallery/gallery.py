@@ -145,7 +145,9 @@ class Gallery:
         network, test = self.run.network, self.dataset.need("test")
         if layer := obstacle(network):
             kind = type(layer).__name__
-            raise PictureError(f"deconvolution: {layer.name} is a {kind}; it is defined for nets of ReLU")
+            raise PictureError(
+                f"deconvolution: {layer.name} is a {kind}; it is defined for nets of ReLU; leave it out of --only"
+            )
         chosen = np.sort(randomness.permutation(randomness.key(0, "deconvolution"), len(test))[:SEARCHED])
         images = test.read(chosen)
         inputs = np.stack([prepare_image(image, self.run.mean, self.run.recipe) for image in images])
