@@ -14,6 +14,7 @@ from tinyalex.errors import UsageError
 
 _TURN = 2e-4  # seconds: see `Workers`
 _CHUNK = 1 << 15  # elements: three float32 arrays of this length stay in a core's cache
+_OF_SEVERAL = 1 << 17  # with several threads: shorter operations would mostly wait for Python's lock, see `Workers`
 
 
 class Workers:
@@ -168,11 +169,11 @@ def spread(function, arrays, *settings):
     if not all(array.flags.c_contiguous for array in arrays):
         raise ValueError("arrays: only contiguous ones are changed in place")
     arrays = [array.reshape(-1) for array in arrays]
-    size = len(arrays[0])
+    size, chunk = len(arrays[0]), _OF_SEVERAL if workers().threads > 1 else _CHUNK
 
     def share(part):
-        for low in range(part.start, part.stop, _CHUNK):
-            high = min(low + _CHUNK, part.stop)
+        for low in range(part.start, part.stop, chunk):
+            high = min(low + chunk, part.stop)
             function(*(array[low:high] for array in arrays), *settings)
 
     workers().run(share, ranges(size, workers().count if size > _CHUNK else 1))
