@@ -226,7 +226,7 @@ for axis, (name, (title, note)) in zip(above.subplots(2, 3, sharex=True, sharey=
     if name in curves:
         axis.plot(curves[name][0], color=VERMILION, lw=1.4)
     axis.axhline(np.log(12), color=INK, lw=0.8, ls=":")
-    axis.text(4, 3.6, note, color=INK)
+    axis.text(4, 3.6, note, color=INK, bbox={"fc": "white", "ec": "none", "pad": 1})
     axis.set(title=title, ylim=(0, 4))
 above.supxlabel("loss over steps; pale blue: all mended; dotted: ln 12, guessing", fontsize=9)
 shown = below.subplots(1, 8)
