@@ -165,14 +165,14 @@ assert first["C"][0] < health.WEAK / 10 and first["C"][1] < 0.5
 # %%
 # D: wrong labels
 # ---------------
-# In D there is a signal, the layers are alive, and a step is ten times B's. Can this net learn at all? Begin anew, and
+# In D there is a signal, the layers are alive, and a step is larger than B's. Can this net learn at all? Begin anew, and
 # give it the *same* 32 images again and again. A net that is in order learns them by heart.
 
 by_heart, same = start("D"), next(start("D").batches())
 losses = [by_heart.train_step(same).read()[0] for _ in range(80)]
 print(f"32 images by heart: loss {losses[0]:.3f}, after 80 steps {losses[-1]:.3f}; "
       f"{(mixed == labels).mean():.0%} of D's labels are right")  # fmt: skip
-assert losses[-1] < 0.5 and found["D"][2] > 10 * found["B"][2] and (mixed == labels).mean() < 0.12
+assert losses[-1] < 0.5 and found["D"][2] > 2 * found["B"][2] and (mixed == labels).mean() < 0.12
 
 # %%
 # It does. So the net, its rate and its first values are in order, and the fault is in the data. Look at some images
