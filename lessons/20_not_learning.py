@@ -165,8 +165,8 @@ assert first["C"][0] < health.WEAK / 10 and first["C"][1] < 0.5
 # %%
 # D: wrong labels
 # ---------------
-# In D there is a signal, the layers are alive, and a step is larger than B's. Can this net learn at all? Begin anew, and
-# give it the *same* 32 images again and again. A net that is in order learns them by heart.
+# In D there is a signal, the layers are alive, and a step is larger than in B. Can this net learn at all? Begin anew,
+# and give it the *same* 32 images again and again. A net that is in order learns them by heart.
 
 by_heart, same = start("D"), next(start("D").batches())
 losses = [by_heart.train_step(same).read()[0] for _ in range(80)]
