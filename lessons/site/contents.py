@@ -15,6 +15,7 @@ from tinyalex.claims import ledger
 from tinyalex.words import counted
 
 ROOT = Path(__file__).parents[2]
+OTHER = {"1": "Introduction", "4": "Reducing overfitting"}  # sections that README's table does not have
 
 
 def lessons():
@@ -38,7 +39,7 @@ def sections():
         texts.append(text if title == heading else f"{title.removeprefix(f'§{key} ')}: {text}")
     named = {section for _, named in lessons().values() for section in named}
     for section in sorted(named - found.keys()):
-        found[section] = (f"§{section}", [])
+        found[section] = (f"§{section} {OTHER.get(section, '')}".strip(), [])
     order = sorted((key for key in found if key[0].isdigit()), key=lambda key: [int(part) for part in key.split(".")])
     return [(key if key in order else "", *found[key]) for key in [*order, *(key for key in found if key not in order)]]
 
@@ -83,8 +84,8 @@ class ExerciseList(SphinxDirective):
         """Return a list with an item for each exercise."""
         by_number, text = {name[:2]: name for name in lessons()}, ""
         for path in sorted((ROOT / "lessons" / "exercises").glob("ex[0-9][0-9]_*.py")):
-            number, first = path.name[2:4], ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))).split("\n")[0]
-            what = re.match(r"Exercise \d+: (.+?) \(lesson \d+\)", first)[1]
+            number, docstring = path.name[2:4], ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+            what = re.match(r"Exercise \d+: (.+?) \(lesson \d+\)", docstring)[1]
             escaped = (what[0].upper() + what[1:]).replace("|", r"\|")
             lesson = by_number["01" if number == "00" else number]
             text += (

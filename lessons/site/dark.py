@@ -99,7 +99,7 @@ def darken(figure):
 
 
 def save_light_and_dark(block, block_vars, gallery_conf, **options):
-    """Save the open figures as sphinx-gallery does, and again for dark pages; return the text that shows the right one."""
+    """Save the open figures for light and for dark pages; return the text that shows the one that suits the page."""
     drawn = [plt.figure(number) for number in plt.get_fignums()]
     text = matplotlib_scraper(block, block_vars, gallery_conf, **options)
     text = re.sub(r"^ *:srcset: .*\n", "", text.replace(".. image-sg:: ", ".. image:: "), flags=re.M)

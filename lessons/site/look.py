@@ -25,7 +25,7 @@ PAGE = """<div id="look">
 <div class="look-pictures">
 <figure><canvas class="photo" tabindex="0" role="img" aria-label="the picture; arrow keys move the patch"></canvas>
 <figcaption>the picture</figcaption></figure>
-<figure><canvas class="map" tabindex="0" role="img" aria-label="the kernel's map; arrow keys move the position"></canvas>
+<figure><canvas class="map" tabindex="0" role="img" aria-label="the map; arrow keys move the position"></canvas>
 <figcaption>the map of the chosen kernel, <span class="shape"></span></figcaption></figure>
 </div>
 <div class="look-stages" role="radiogroup" aria-label="what the map shows">

@@ -1,8 +1,8 @@
 """Sphinx extension: downloads of the lessons that run where only the package is installed.
 
-A lesson imports ``shared.py`` and reads files of ``lessons/`` and ``data/``. While sphinx-gallery runs a lesson, `trace`
-notes which ones. Afterwards `complete` puts them into the lesson's notebook, in cells that write them into a folder
-beside it, and into a zip archive with the script. No list of files has to be kept, also for lessons to come.
+A lesson imports ``shared.py`` and reads files of ``lessons/`` and ``data/``. While sphinx-gallery runs a lesson,
+`trace` notes which ones. Afterwards `complete` puts them into the lesson's notebook, in cells that write them into a
+folder beside it, and into a zip archive with the script. No list of files has to be kept, also for lessons to come.
 """
 
 import base64
@@ -21,7 +21,7 @@ PLAIN = (".py", ".toml")  # shown in a cell of their own; other files are packed
 
 _read, _lesson = {}, None  # the files of each lesson that was run, and the one that runs
 
-SETUP = f'''"""The files that this lesson shares with others: these cells write them into a folder beside the notebook."""
+SETUP = f'''# The files that this lesson shares with others: these cells write them into a folder beside the notebook.
 import sys
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def _opened(event, arguments):
 
 
 def files(lesson):
-    """Return the files of the repository that a lesson needs, as sorted paths; of a lesson that was not run, the least."""
+    """Return the files that a lesson needs, as sorted paths in the repository; without a run, the least."""
     return sorted({*ALWAYS, *(name for name in _read.get(lesson, ()) if (ROOT / name).is_file())})
 
 

@@ -1,9 +1,9 @@
 """Sphinx extension: how the pages look. Formulas, answers, folded code, lines that wrap, downloads, links to the paper.
 
 Formulas become MathML, which browsers draw without a script; docutils, which is installed with Sphinx, converts them.
-``.. answer::`` becomes an HTML ``details`` element; in formats other than HTML its content is simply there. In the pages
-of the lessons the code that draws a figure is folded, the downloads stand below the title, and the sections that the
-field *Paper* names are links to the page of the paper.
+``.. answer::`` becomes an HTML ``details`` element; in formats other than HTML its content is simply there. In the
+pages of the lessons the code that draws a figure is folded, the downloads stand below the title, and the sections that
+the field *Paper* names are links to the page of the paper.
 """
 
 import re
@@ -11,8 +11,6 @@ import re
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from docutils.utils.math.latex2mathml import tex2mathml
-from pygments.formatters import HtmlFormatter
-from sphinx.highlighting import PygmentsBridge
 
 DOWNLOADS = """.. rst-class:: downloads
 
@@ -31,15 +29,6 @@ class Answer(Directive):
         content = nodes.container(classes=["answer"])
         self.state.nested_parse(self.content, self.content_offset, content)
         return [_html("<details><summary>Answer</summary>"), content, _html("</details>")]
-
-
-class Lines(HtmlFormatter):
-    """Pygments' formatter with each line in an element of its own, so that a line that wraps is indented."""
-
-    def wrap(self, source):
-        """Wrap each line, then all of them, as Pygments does."""
-        lines = ((is_code, f'<span class="line">{text}</span>' if is_code else text) for is_code, text in source)
-        return super().wrap(lines)
 
 
 def _html(text):
@@ -63,15 +52,14 @@ def is_lesson(docname):
 
 
 def rewrite(app, docname, source):
-    """Move a lesson's downloads below its title; let the gallery show each lesson's question and its dark picture."""
+    """Move a lesson's downloads below its title; let the gallery show each lesson's question."""
     if is_lesson(docname):
         text = source[0].split("\n.. _sphx_glr_download_lessons")[0]
         text = re.sub(r"\.\. only:: html\n\n +\.\. note::\n(?: +.*\n|\n)+", "", text, count=1)
         downloads = DOWNLOADS.format(name=docname.removeprefix("lessons/"))
         source[0] = re.sub(r"(\n=+\n)", lambda match: f"{match[1]}\n{downloads}", text, count=1)
     elif docname == "lessons/index":
-        text = re.sub(r'tooltip=":Question: (.*?) :Paper: .*?"', r'tooltip="\1"', source[0])
-        source[0] = text
+        source[0] = re.sub(r'tooltip=":Question: (.*?) :Paper: .*?"', r'tooltip="\1"', source[0])
 
 
 def split_plot(code):
@@ -87,7 +75,11 @@ def finish(app, doctree):
     for block in list(doctree.findall(nodes.literal_block)):
         before, plot = split_plot(block.astext())
         if plot:
-            parts = [_html('<details class="plot"><summary>The code of the figure</summary>'), None, _html("</details>")]
+            parts = [
+                _html('<details class="plot"><summary>The code of the figure</summary>'),
+                None,
+                _html("</details>"),
+            ]
             parts[1] = nodes.literal_block(plot, plot, **block.attributes)
             if before.strip():
                 parts.insert(0, nodes.literal_block(before.rstrip(), before.rstrip(), **block.attributes))
@@ -95,7 +87,7 @@ def finish(app, doctree):
     for field in doctree.findall(nodes.field):
         if field.children[0].astext() == "Paper":
             for text in list(field.children[1].findall(nodes.Text)):
-                text.parent.replace(text, _linked(text.astext()))
+                text.parent.replace(text, list(_linked(text.astext())))
 
 
 def _linked(text):
@@ -111,11 +103,33 @@ def anchor(section):
     return "section-" + section.replace(".", "-")
 
 
+def in_lines(html):
+    """Return highlighted code with an element for each line, so that the page can indent a line that wraps."""
+    out, open_tags = [], []
+    for line in html.removesuffix("\n").split("\n"):
+        begin = "".join(open_tags)
+        for tag in re.findall(r"<[^>]+>", line):
+            if tag.startswith("</"):
+                open_tags.pop()
+            else:
+                open_tags.append(tag)
+        end = "".join("</" + re.match(r"<(\w+)", tag)[1] + ">" for tag in reversed(open_tags))
+        out.append(f'<span class="line">{begin}{line}{end}\n</span>')
+    return "".join(out)
+
+
+def wrap_code(app, pagename, templatename, context, doctree):
+    """Put each line of code of a page into an element; pages of whole source files are left as they are."""
+    if "body" in context and not pagename.startswith("_modules"):
+        pattern = r'(<div class="highlight"><pre>(?:<span></span>)?)(.*?)(?=</pre>)'
+        context["body"] = re.sub(pattern, lambda match: match[1] + in_lines(match[2]), context["body"], flags=re.DOTALL)
+
+
 def setup(app):
     """Register the renderer of formulas, ``mathml``, the directive ``answer``, and what changes the lessons' pages."""
     app.add_html_math_renderer("mathml", inline_renderers=(_inline, None), block_renderers=(_block, None))
     app.add_directive("answer", Answer)
-    PygmentsBridge.html_formatter = Lines
     app.connect("source-read", rewrite)
     app.connect("doctree-read", finish)
+    app.connect("html-page-context", wrap_code)
     return {"parallel_read_safe": True}
