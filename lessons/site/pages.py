@@ -7,6 +7,7 @@ the field *Paper* names are links to the page of the paper.
 """
 
 import re
+from pathlib import Path
 
 from docutils import nodes
 from docutils.parsers.rst import Directive
@@ -52,14 +53,23 @@ def is_lesson(docname):
 
 
 def rewrite(app, docname, source):
-    """Move a lesson's downloads below its title; let the gallery show each lesson's question."""
+    """Move a lesson's downloads below its title; let the gallery show its question and a dark picture."""
     if is_lesson(docname):
         text = source[0].split("\n.. _sphx_glr_download_lessons")[0]
         text = re.sub(r"\.\. only:: html\n\n +\.\. note::\n(?: +.*\n|\n)+", "", text, count=1)
         downloads = DOWNLOADS.format(name=docname.removeprefix("lessons/"))
         source[0] = re.sub(r"(\n=+\n)", lambda match: f"{match[1]}\n{downloads}", text, count=1)
     elif docname == "lessons/index":
-        source[0] = re.sub(r'tooltip=":Question: (.*?) :Paper: .*?"', r'tooltip="\1"', source[0])
+        text = re.sub(r'tooltip=":Question: (.*?) :Paper: .*?"', r'tooltip="\1"', source[0])
+        thumbnail = r"  \.\. image:: /lessons/images/thumb/sphx_glr_(\w+)_thumb\.png\n    :alt:\n"
+        source[0] = re.sub(thumbnail, lambda match: _thumbnails(match, Path(app.srcdir)), text)
+
+
+def _thumbnails(match, folder):
+    dark = f"lessons/images/sphx_glr_{match[1]}_001_dark.png"
+    if not (folder / dark).is_file():  # the lesson was not run
+        return match[0]
+    return f"{match[0]}    :class: only-light\n\n  .. image:: /{dark}\n    :alt:\n    :class: only-dark\n"
 
 
 def split_plot(code):
@@ -106,7 +116,7 @@ def anchor(section):
 def in_lines(html):
     """Return highlighted code with an element for each line, so that the page can indent a line that wraps."""
     out, open_tags = [], []
-    for line in html.removesuffix("\n").split("\n"):
+    for line in re.sub(r"\n((?:</\w+>)*)$", r"\1", html).split("\n"):
         begin = "".join(open_tags)
         for tag in re.findall(r"<[^>]+>", line):
             if tag.startswith("</"):

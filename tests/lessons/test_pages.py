@@ -43,6 +43,7 @@ def test_each_line_of_code_is_an_element_and_the_text_stays_the_same():
     assert plain == re.sub(r"<[^>]+>", "", html)
     lines = re.findall(r'<span class="line">(.*?)\n</span>', made, re.S)
     assert [re.sub(r"<[^>]+>", "", line) for line in lines] == ["a &lt;", "b c", "", "d"]
+    assert site("pages").in_lines("a<b>\n</b>") == '<span class="line">a<b></b>\n</span>'
     for line in lines:
         assert line.count("<span") == line.count("</span") and line.count("<a ") == line.count("</a")
 

@@ -37,7 +37,8 @@ _LOOK = """(wide) => {
         if (box.scrollWidth > box.clientWidth + 1 && style.display !== "inline") found.push("clipped: " + text);
     }
     if (wide && location.pathname.includes("/lessons/")) for (const line of document.querySelectorAll("pre .line")) {
-        const height = parseFloat(getComputedStyle(line).lineHeight);
+        const style = getComputedStyle(line);
+        const height = parseFloat(style.lineHeight) || 1.2 * parseFloat(style.fontSize);
         if (line.checkVisibility() && line.getBoundingClientRect().height > 1.5 * height)
             found.push("wraps: " + line.textContent.trim().slice(0, 60));
     }

@@ -1,6 +1,10 @@
 """The check of the web pages accepts good pages and finds every kind of error."""
 
-from tests.programs.check_site import broken_links
+import shutil
+
+import pytest
+
+from tests.programs.check_site import Browser, broken_links, lesson_faults, notebook_errors
 
 GOOD = '<html><head><link rel="stylesheet" href="s.css"></head><body><h1 id="a">x</h1><a href="b.html#c">b</a>'
 
@@ -35,3 +39,67 @@ def test_every_kind_of_error_is_found(tmp_path):
 
 def test_a_folder_without_pages_is_an_error(tmp_path):
     assert len(list(broken_links(tmp_path))) == 1
+
+
+LESSON = (
+    '<p class="downloads"><a href="01_a.ipynb">n</a><a href="01_a.zip">s</a></p>'
+    '<a href="../paper.html#section-3-5">§3.5</a>'
+    '<details class="plot"><pre>keep(figure, "a")</pre></details><img src="a_dark.png">'
+)
+
+
+def test_a_lesson_without_one_of_its_parts_is_found(tmp_path):
+    (tmp_path / "lessons").mkdir()
+    page = tmp_path / "lessons" / "01_a.html"
+    page.write_text(LESSON, encoding="utf-8")
+    assert list(lesson_faults(tmp_path)) == []
+    for part in ("01_a.ipynb", "01_a.zip", "paper.html#", 'class="plot"', "_dark.png"):
+        page.write_text(LESSON.replace(part, "x"), encoding="utf-8")
+        assert len(list(lesson_faults(tmp_path))) == 1, part
+
+
+BAD = {
+    "the page is": '<div style="width: 900px">wide</div>',
+    "clipped: no end": '<pre style="white-space: pre; overflow: hidden">no end' + " and no end" * 99 + "</pre>",
+    "boom": "<script>throw new Error('boom')</script>",
+    "could not load https:": '<img src="https://example.org/a.png">',
+    "no picture": '<article><img src="none.png" width="9" height="9"></article>',
+    "the other colour scheme": '<article><img src="sphx_glr_a_001.png" width="9" height="9"></article>',
+}
+
+
+@pytest.mark.slow
+def test_a_browser_finds_every_kind_of_fault(tmp_path):
+    pytest.importorskip("playwright")
+    executable = shutil.which("chromium")
+    if not executable:
+        pytest.skip("Chromium is not installed")
+    browser, page = Browser(executable), tmp_path / "a.html"
+    try:
+        page.write_text("<h1>x</h1><pre>short</pre>", encoding="utf-8")
+        assert list(browser.faults(page, 390, "dark")) == []
+        for fault, html in BAD.items():
+            page.write_text(f"<h1>x</h1>{html}", encoding="utf-8")
+            assert any(fault in line for line in browser.faults(page, 390, "dark")), fault
+        (tmp_path / "lessons").mkdir()
+        code = (
+            f'<pre style="white-space: pre-wrap"><span class="line" style="display: block">{"a b " * 99}</span></pre>'
+        )
+        (tmp_path / "lessons" / "a.html").write_text(code, encoding="utf-8")
+        assert any("wraps" in line for line in browser.faults(tmp_path / "lessons" / "a.html", 1280, "light"))
+    finally:
+        browser.close()
+
+
+def test_a_notebook_that_fails_or_shows_no_figure_is_reported(tmp_path):
+    """With a stand-in for nbclient: what is tested is how the result is read."""
+    stand_in = tmp_path / "python"
+    for script, fault in (
+        ("echo Traceback >&2; echo 'NameError: x' >&2; exit 1", "NameError: x"),
+        ("echo 'it shows no figure' >&2; exit 1", "it shows no figure"),
+        ("exit 0", None),
+    ):
+        stand_in.write_text(f"#!/bin/sh\n{script}\n")
+        stand_in.chmod(0o755)
+        found = list(notebook_errors(tmp_path / "1.ipynb", str(stand_in)))
+        assert found == ([f"1.ipynb: {fault}"] if fault else [])
