@@ -2,9 +2,9 @@
 
 Run: ``python -m tests.programs.check_site lessons/out/site``. Links and sources are checked in the files. Every page is
 also opened in Chromium, without network, in a wide light window and in a narrow dark one: no error in the console, no
-page wider than its window, no clipped line, no line of code that wraps in the wide window, pictures for dark pages in
-dark pages, and the page to try computes what the package computes. This needs Playwright (the extra ``site``) and an
-installed Chromium; without them the pages are not opened.
+page wider than its window, no clipped line, no line of code that wraps in the wide window (what a lesson prints may),
+pictures for dark pages in dark pages, and the page to try computes what the package computes. This needs Playwright
+(the extra ``site``) and an installed Chromium; without them the pages are not opened.
 
 ``--notebooks PYTHON`` also runs every notebook that the site offers, in an empty folder, with that Python, in whose
 environment only the package, nbclient and ipykernel are installed.
@@ -36,7 +36,8 @@ _LOOK = """(wide) => {
         if (!box.checkVisibility()) continue;
         if (box.scrollWidth > box.clientWidth + 1 && style.display !== "inline") found.push("clipped: " + text);
     }
-    if (wide && location.pathname.includes("/lessons/")) for (const line of document.querySelectorAll("pre .line")) {
+    if (wide && location.pathname.includes("/lessons/")) for (const line of document.querySelectorAll(
+        ":not(.sphx-glr-script-out) > .highlight pre .line")) {
         const style = getComputedStyle(line);
         const height = parseFloat(style.lineHeight) || 1.2 * parseFloat(style.fontSize);
         if (line.checkVisibility() && line.getBoundingClientRect().height > 1.5 * height)

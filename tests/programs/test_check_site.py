@@ -1,15 +1,19 @@
 """The check of the web pages accepts good pages and finds every kind of error."""
 
+import json
 import shutil
 
 import pytest
 
+from tests.lessons.test_pages import ROOT, site
 from tests.programs.check_site import Browser, broken_links, lesson_faults, notebook_errors
+
+SITE = ROOT / "lessons" / "site"
 
 GOOD = '<html><head><link rel="stylesheet" href="s.css"></head><body><h1 id="a">x</h1><a href="b.html#c">b</a>'
 
 
-def site(folder, **pages):
+def check(folder, **pages):
     (folder / "s.css").write_text("body { color: black }")
     (folder / "b.html").write_text('<html><p id="c">c</p><a href="https://example.org">elsewhere</a></html>')
     for name, text in pages.items():
@@ -18,7 +22,7 @@ def site(folder, **pages):
 
 
 def test_good_pages_pass(tmp_path):
-    assert site(tmp_path, a=GOOD) == []
+    assert check(tmp_path, a=GOOD) == []
 
 
 def test_every_kind_of_error_is_found(tmp_path):
@@ -31,7 +35,7 @@ def test_every_kind_of_error_is_found(tmp_path):
         '<script src="https://cdn.example.org/math.js"></script>',
         '<link rel="stylesheet" href="//fonts.example.org/f.css">',
     ):
-        assert len(site(tmp_path, a=GOOD + bad)) == 1, bad
+        assert len(check(tmp_path, a=GOOD + bad)) == 1, bad
     (tmp_path / "a.html").write_text(GOOD)
     (tmp_path / "t.css").write_text("@font-face { src: url(https://fonts.example.org/f.woff) }")
     assert len(list(broken_links(tmp_path))) == 1
@@ -83,7 +87,8 @@ def test_a_browser_finds_every_kind_of_fault(tmp_path):
             assert any(fault in line for line in browser.faults(page, 390, "dark")), fault
         (tmp_path / "lessons").mkdir()
         code = (
-            f'<pre style="white-space: pre-wrap"><span class="line" style="display: block">{"a b " * 99}</span></pre>'
+            '<div><div class="highlight"><pre style="white-space: pre-wrap"><span class="line" style="display: block">'
+            f"{'a b ' * 99}</span></pre></div></div>"
         )
         (tmp_path / "lessons" / "a.html").write_text(code, encoding="utf-8")
         assert any("wraps" in line for line in browser.faults(tmp_path / "lessons" / "a.html", 1280, "light"))
@@ -103,3 +108,34 @@ def test_a_notebook_that_fails_or_shows_no_figure_is_reported(tmp_path):
         stand_in.chmod(0o755)
         found = list(notebook_errors(tmp_path / "1.ipynb", str(stand_in)))
         assert found == ([f"1.ipynb: {fault}"] if fault else [])
+
+
+BUGS = {
+    "Math.max(0, value)": "value",
+    "sum = biases[o]": "sum = 0",
+    "c <= Math.min(last, o + reach)": "c <= o + reach",
+    "below[(2 * i + u) * side + 2 * j + v]": "below[(3 * i + u) * side + 2 * j + v]",
+    "state.column = clamp(": "state.kernel = clamp(",
+}
+
+
+@pytest.mark.slow
+def test_the_page_to_try_is_compared_with_the_package(tmp_path):
+    pytest.importorskip("playwright")
+    pytest.importorskip("sphinx")
+    executable = shutil.which("chromium")
+    if not executable:
+        pytest.skip("Chromium is not installed")
+    look, script = site("look"), (SITE / "static" / "look.js").read_text(encoding="utf-8")
+    page = tmp_path / "look.html"
+    page.write_text(look.PAGE % json.dumps(look.data()), encoding="utf-8")
+    (tmp_path / "_static").mkdir()
+    browser = Browser(executable)
+    try:
+        for right, wrong in {script[:9]: script[:9], **BUGS}.items():
+            assert right in script
+            (tmp_path / "_static" / "look.js").write_text(script.replace(right, wrong), encoding="utf-8")
+            found = list(browser.faults(page, 1280, "light"))
+            assert bool(found) is (right != wrong), (wrong, found)
+    finally:
+        browser.close()
