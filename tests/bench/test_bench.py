@@ -18,7 +18,7 @@ from PIL import Image
 from tests.support import folders
 from tests.support.figure_checks import assert_no_overlap
 from tinyalex import errors
-from tinyalex.bench import contenders, measure, net, picture, report, summarize, tables
+from tinyalex.bench import contenders, measure, net, overview, picture, report, summarize, tables
 from tinyalex.bench.cpu_floor import floors, without_column
 from tinyalex.bench.layer_times import LayerTimer, timed_layers
 from tinyalex.bench.ours import Ours
@@ -368,6 +368,52 @@ def test_tables_without_pytorch_and_with_a_known_epoch():
     assert step.heads == ["", "ms", "images/s", "time/floor", "peak GiB", "s/epoch"]
     assert step.rows[0][-1] == f"{50_000 / 128:.1f}"  # at a second a step
     assert not any("PyTorch" in note for note in step.notes)
+
+
+def test_overview_has_one_line_a_recipe_with_the_fastest_pytorch_of_each_action():
+    quick, slow = made_up(["winograd", "torch-tuned", "torch-compiled"]), made_up(["winograd"], "cifar10-relu")
+    quick["contenders"][1]["predict"]["seconds"] = 0.05
+    quick["contenders"][2]["step"]["seconds"] = 1.5
+    quick["recipe"], slow["recipe"] = "quick", "alone"
+    found = overview.table([quick, slow])
+    assert found.rows[0][:5] == ["quick", "128", "1,000.0", "1,500.0", "1.50"]
+    assert found.rows[0][5:] == ["100.0", "200.0", "2.00", "100.0", "50.0", "0.50", "compiled"]
+    assert found.rows[1] == ["alone", "128", "1,000.0", "", "", "100.0", "", "", "100.0", "", "", ""]
+    assert {len(row) for row in found.rows} == {len(found.heads)}
+
+
+def test_overview_measures_the_recipes_made_for_a_cpu():
+    names = [made.name for made in overview.recipes()]
+    assert {"paper", "shapes", "cifar10-relu", "tiny-imagenet"} < set(names)
+    assert not {"original", "modern", "finetune"} & set(names)
+
+
+def test_nets_that_pytorch_lacks_are_measured_alone(monkeypatch):
+    monkeypatch.setattr(contenders, "torch_installed", lambda: True)
+    monkeypatch.setattr(contenders, "compiler_installed", lambda: True)
+    chosen, notes = overview.contenders(recipe.load("cifar10-11pct"))
+    assert [each.name for each in chosen] == ["winograd"] and "PyTorch lacks a layer" in notes[-1]
+    chosen, notes = overview.contenders(recipe.load("cifar10-relu"))
+    assert [each.name for each in chosen][:2] == ["winograd", "torch-tuned"] and len(chosen) == 5 and not notes
+
+
+def test_command_measures_all_recipes(monkeypatch, capsys):
+    monkeypatch.setattr(contenders, "torch_installed", lambda: False)
+    monkeypatch.setattr(overview, "recipes", lambda changes: [recipe.load("paper", [*SMALL, *changes])] * 2)
+    assert main(["bench", "--all", "--rounds", "1", "--batch", "2", "--least", "0"]) == 0
+    printed = capsys.readouterr().out
+    assert sum(line.startswith("  paper ") for line in printed.splitlines()) == 2
+    monkeypatch.setattr(overview, "recipes", lambda changes: [recipe.load("paper", SMALL), None])
+    assert main(["bench", "--all", "--rounds", "1", "--batch", "2", "--least", "0"]) != 0
+    assert sum(line.startswith("  paper ") for line in capsys.readouterr().out.splitlines()) == 1  # what was measured
+
+
+@pytest.mark.parametrize(
+    "options", [["--device", "fake:0"], ["--no-kernels"], ["--contenders", "torch"], ["--rounds", "0"]]
+)
+def test_command_for_all_recipes_refuses(options, capsys):
+    assert main(["bench", "--all", *options]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_markdown_has_every_table_complete():

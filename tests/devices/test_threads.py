@@ -308,3 +308,14 @@ def test_the_loader_goes_on_with_fewer_threads_or_with_none(limited, allowed):
     dataset, made = stripes(), recipes.with_classes(small(), 2)
     found = batches.test_batches(dataset.test, dataset.mean, made, 16, threads=4)
     assert sum(len(batch.labels) for batch in found) == len(dataset.test)
+
+
+@pytest.mark.parametrize(("count", "before", "after"), [(2, 5e-3, 2e-4), (2, 1e-4, 1e-4), (1, 5e-3, 5e-3)])
+def test_workers_wait_a_fifth_of_a_millisecond_for_their_turn(count, before, after):
+    kept = sys.getswitchinterval()
+    try:
+        sys.setswitchinterval(before)
+        parallel.Workers(count)
+        assert sys.getswitchinterval() == pytest.approx(after, abs=2e-6)  # Python counts whole microseconds
+    finally:
+        sys.setswitchinterval(kept)

@@ -16,11 +16,11 @@ from tests.support.layer_cases import (
     noise,
     repeats_itself,
 )
-from tests.support.quick_checks import gradients, in_fast_stages, network, same
+from tests.support.quick_checks import batch, gradients, in_fast_stages, network, same
 from tinyalex import gradcheck, layers
 from tinyalex.devices import parallel
 from tinyalex.devices.device import Device
-from tinyalex.kernels.cpu import pooling
+from tinyalex.kernels.cpu import first_convolution, pooling, winograd
 from tinyalex.layers import loops
 from tinyalex.layers.winograd import WinogradConv2d
 from tinyalex.network import alexnet, fast, fusion
@@ -97,6 +97,14 @@ def test_convolution_agrees_with_im2col(label, dtype, tolerance, more):
     close("dW", layer.W.grad, plain.W.grad, tolerance)
     close("db", layer.b.grad, plain.b.grad, tolerance)
     assert found is None if not layer.input_gradient else not close("dx", found, dx, tolerance)
+
+
+@pytest.mark.parametrize("label", [label for label in CONVOLUTIONS if label.startswith("conv")])
+@pytest.mark.parametrize("numbers", [1, 1500, 6000])
+def test_first_convolution_in_chunks_agrees_with_im2col(label, numbers, monkeypatch):
+    monkeypatch.setattr(first_convolution, "PATCHES", numbers)
+    monkeypatch.setattr(first_convolution, "SMALL", numbers)
+    test_convolution_agrees_with_im2col(label, "float64", 1e-12, 3)
 
 
 @pytest.mark.parametrize("label", ["winograd 3x3", "winograd 5x5 groups 2"])
@@ -272,10 +280,43 @@ def test_shares_cover_the_batch_and_depend_on_its_size_alone(threads):
     assert stage.shares(32)[1] == 16 and stage.shares(1)[1] == 1
 
 
-@pytest.mark.parametrize(("name", "sizes"), [("paper", [16, 16]), ("tiny-imagenet", [16, 32]), ("cifar10-relu", [16])])
+@pytest.mark.parametrize(("name", "sizes"), [("paper", [16, 24]), ("tiny-imagenet", [16, 64]), ("cifar10-relu", [48])])
 def test_blocks_have_16_images_or_more_where_outputs_are_small(name, sizes):
     net = alexnet.build(recipe.load(name, ["net.classes=10", "net.hidden=16"]).net, recipe.Init())
     assert [run.size for run in net.executors[: len(net.trunk)]] == sizes
+
+
+def test_changed_parameters_are_noticed_and_unchanged_ones_are_not_prepared_again(monkeypatch):
+    counts, right = [], winograd.Winograd.prepare
+    monkeypatch.setattr(winograd.Winograd, "prepare", lambda form, *values: (counts.append(1), right(form, *values)))
+    net, (images, labels) = in_fast_stages(network(["cpu"])), batch(3)
+    net.predict(images)
+    first = len(counts)
+    before = net.predict(images)
+    assert first and len(counts) == first
+    optimizer = Optimizer(net, 0.9, 0.0)
+
+    def change_in_place():
+        for _, _, view in net.tensors():
+            view *= 0.5
+
+    def replace():
+        for _, layer in net.layers():
+            for parameter in layer.parameters:
+                parameter.value = parameter.value * 1.5
+
+    def train():
+        gradients(net, images, labels)
+        optimizer.update(0.01)
+
+    for way in (change_in_place, replace, train):
+        way()
+        plain = network(["cpu"])
+        plain.load(net.state())
+        found = net.predict(images)
+        close(way.__name__, found, plain.predict(images), 1e-12)
+        assert not np.allclose(found, before)
+        before = found
 
 
 @pytest.mark.parametrize("devices", [["cpu"], ["cpu", "cpu"]], ids=" ".join)

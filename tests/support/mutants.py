@@ -329,14 +329,14 @@ PLACES = {
         "avg pool for NumPy: backward not divided": ("self._across.T, dy", "np.sign(self._across.T), dy"),
     },
     "kernels.cpu.first_convolution:FirstConvolution._patches": {
-        "first conv for NumPy: bias forgotten": ("patches[:, -1] = 1", "patches[:, -1] = 0"),
+        "first conv for NumPy: bias forgotten": ("lines[:, -1] = 1", "lines[:, -1] = 0"),
         "first conv for NumPy: rows and columns of the kernel swapped": (
-            "numbers[:, :, phase::s]",
             "numbers[:, phase::s]",
+            "numbers[:, :, phase::s]",
         ),
     },
     "kernels.cpu.first_convolution:FirstConvolution.backward": {
-        "first conv for NumPy: a row's gradient lost": ("first and rows.start == 0", "first"),
+        "first conv for NumPy: a chunk's gradient lost": ("first and number == 0", "first"),
     },
     "kernels.cpu.winograd:Winograd.prepare": {
         "winograd for NumPy: kernels not turned around": ("W[::-1, ::-1]", "W"),

@@ -252,7 +252,7 @@ def winograd_is_im2col():
 def convolutions_in_blocks_are_im2col():
     for c, o, k, s, p, groups in ((3, 4, 5, 2, 2, 1), (3, 5, 3, 1, 1, 1), (4, 6, 5, 1, 2, 2), (4, 2, 3, 1, 0, 1)):
         layer = layers.Conv2d(c, o, k, s, p, groups, rounding="ceil", bias=0.5).named("conv").build(dtype="float64")
-        x = noise(3, 17, 130, c, purpose="blocks")  # so wide that patches are made in several pieces
+        x = noise(3, 40, 130, c, purpose="blocks")  # so large that patches are made in several chunks
         y = layer.forward(x)
         dy = noise(*y.shape, purpose="blocks dy")
         wanted = {"y": y, "dx": layer.backward(dy), "dW": layer.W.grad.copy(), "db": layer.b.grad.copy()}

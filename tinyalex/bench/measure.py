@@ -28,7 +28,7 @@ TOLERANCE_TF32 = 2e-2  # if one of them rounds factors to 11 bits in 8 layers
 
 def measure(
     made, contenders, batch, rounds, threads, least, show, start=start_process, device="cpu", kernels=True,
-    save=lambda result: None,
+    save=lambda result: None, actions=None,
 ):  # fmt: skip
     """Measure contenders side by side.
 
@@ -50,6 +50,8 @@ def measure(
         Whether tinyalex may use the fast forms of `tinyalex.kernels`.
     save : callable
         Called after each kind of action with the result so far, which lacks the others.
+    actions : tuple of str, optional
+        Which kinds to measure; "step" is the first. By default all.
 
     Returns
     -------
@@ -73,7 +75,7 @@ def measure(
             processes[contender.name] = stack.enter_context(start(contender.name, task, contender.environment))
         check_same_net({each.name: processes[each.name].ready["fingerprint"] for each in contenders})
         taken, peaks, rates = {}, {}, CPU_RATES if device == "cpu" else GPU_RATES
-        for action in CPU_ACTIONS if device == "cpu" else GPU_ACTIONS:
+        for action in actions or (CPU_ACTIONS if device == "cpu" else GPU_ACTIONS):
             turns = [
                 (processes[each.name], action)
                 for each in contenders

@@ -15,7 +15,14 @@ def options(command):
     from tinyalex.bench.contenders import DEFAULT, ON_CPU, ON_GPU
 
     recipe(command, "paper")
-    command.add_argument("--batch", type=int, default=128, metavar="N", help="images per step (default: 128)")
+    command.add_argument(
+        "--all",
+        action="store_true",
+        help="measure all recipes that are made for a CPU, each with its own batch, and print one table",
+    )
+    command.add_argument(
+        "--batch", type=int, metavar="N", help="images per step (default: 128; with --all each recipe's own)"
+    )
     command.add_argument(
         "--rounds",
         type=int,
@@ -62,6 +69,9 @@ def run(options):
     from tinyalex.devices.device import Device
     from tinyalex.network import alexnet, memory
 
+    if options.all:
+        return run_all(options)
+    options.batch = 128 if options.batch is None else options.batch
     if min(options.batch, options.rounds) < 1:
         raise UsageError(f"--batch {options.batch} --rounds {options.rounds}: give 1 or more for each")
     if not 0 <= options.least < math.inf:
@@ -103,6 +113,39 @@ def run(options):
         print_line("\n".join(map(str, paths)))
         if reason:
             print_line(f"warning: bench.png is not drawn ({reason})")
+
+
+def run_all(options):
+    """Measure every recipe for a CPU, and print one table."""
+    from tinyalex.bench import overview, report, tables
+    from tinyalex.bench.measure import measure
+    from tinyalex.devices import parallel
+
+    given = [
+        f"--{name}"
+        for name, value, default in (
+            ("contenders", options.contenders, None), ("device", options.device, "cpu"), ("out", options.out, None),
+        )
+        if value != default
+    ]  # fmt: skip
+    if given or not options.kernels:
+        raise UsageError(f"{' '.join(given) or '--no-kernels'}: not with --all, which compares tinyalex as shipped")
+    if options.rounds < 1 or (options.batch is not None and options.batch < 1):
+        raise UsageError(f"--batch {options.batch} --rounds {options.rounds}: give 1 or more for each")
+    warn_of_slow_blas(["cpu"])
+    results, count = [], parallel.workers().count
+    try:
+        for made in overview.recipes(options.set):
+            chosen, notes = overview.contenders(made)
+            print_line("\n".join([f"{made.name}: {'; '.join(each.title for each in chosen)}", *notes]))
+            batch, actions = options.batch or made.learning.batch, tuple(overview.ACTIONS)
+            results.append(
+                measure(made, chosen, batch, options.rounds, count, options.least, print_line, actions=actions)
+            )
+    finally:  # also what was measured before an error, or before Ctrl-C
+        if results:
+            print_line("\n" + tables.text(overview.table(results)))
+            print_line("\n".join([report.rates(results[-1]), report.describe(results[-1])]))
 
 
 def command_line(options, names):

@@ -2,6 +2,7 @@
 
 import math
 import os
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -11,13 +12,18 @@ import numpy as np
 from tinyalex.devices import container
 from tinyalex.errors import UsageError
 
+_TURN = 2e-4  # seconds: see `Workers`
 _CHUNK = 1 << 15  # elements: three float32 arrays of this length stay in a core's cache
+_OF_SEVERAL = 1 << 17  # with several threads: shorter operations would mostly wait for Python's lock, see `Workers`
 
 
 class Workers:
     """Threads that share a step's work on the CPU, each with a BLAS that uses one thread.
 
-    This way the operations between the matrix products run in parallel too.
+    This way the operations between the matrix products run in parallel too. A thread needs Python's lock for a moment
+    between two operations of NumPy. The other threads often have it then, and with operations of some 20 microseconds a
+    thread may miss its turn many times, until Python makes the others wait. It does so after 5 ms as shipped, and after
+    a fifth of a millisecond as soon as there are workers, which saves a tenth of a step of a small net.
 
     Parameters
     ----------
@@ -42,6 +48,8 @@ class Workers:
         threadpool_limits(limits=1, user_api="blas")
         self.wanted = count
         self._pool, self.threads = _started(count)
+        if self.threads > 1:
+            sys.setswitchinterval(min(sys.getswitchinterval(), _TURN))
         self.count = shares or self.threads
         self._here = threading.local()
 
@@ -161,11 +169,11 @@ def spread(function, arrays, *settings):
     if not all(array.flags.c_contiguous for array in arrays):
         raise ValueError("arrays: only contiguous ones are changed in place")
     arrays = [array.reshape(-1) for array in arrays]
-    size = len(arrays[0])
+    size, chunk = len(arrays[0]), _OF_SEVERAL if workers().threads > 1 else _CHUNK
 
     def share(part):
-        for low in range(part.start, part.stop, _CHUNK):
-            high = min(low + _CHUNK, part.stop)
+        for low in range(part.start, part.stop, chunk):
+            high = min(low + chunk, part.stop)
             function(*(array[low:high] for array in arrays), *settings)
 
     workers().run(share, ranges(size, workers().count if size > _CHUNK else 1))

@@ -24,7 +24,7 @@ from tinyalex.layers.winograd import WinogradConv2d
 from tinyalex.randomness import Step
 
 SIZES = 64, 48, 32, 24, 16, 12, 8, 6, 4, 3, 2, 1  # images in a block
-NUMBERS = 5 << 17  # in a layer's output of a block of more than 16 images: small outputs are computed for more images
+NUMBERS = 3 << 19  # in a layer's output of a block of more than 16 images: small outputs are computed for more images
 KEPT = 2  # sizes of blocks whose arrays are kept: those of a full batch, and of the last one
 
 
@@ -355,6 +355,7 @@ class FastStage:
     def __init__(self, stage, shapes, readable, dtype):
         self.stage, self.shapes, self.readable, self.dtype = stage, shapes, readable, dtype
         self._inputs, self._workers, self._batch = stage.exchange.output_shapes(shapes), {}, None
+        self._prepared = {}  # by form: copies of the parameters that it has prepared; None: those of a training step
         pairs = zip(stage.columns, self._inputs, strict=True)
         largest = max(math.prod(layer.output_shape(shape)) for pair in pairs for layer, shape in _with_shapes(*pair))
         self.size = max(size for size in SIZES if size <= max(16, NUMBERS // largest))
@@ -389,7 +390,7 @@ class FastStage:
             return self.readable.forward(xs, devices, training=training, step=step, forward_hook=forward_hook)
         shares, size = self.shares(count)
         self._batch = shares, size, training, step
-        workers().run(lambda pair: pair[1].prepare(*(p.value for p in pair[0].parameters)), self._with_parameters)
+        workers().run(functools.partial(self._prepare, training), self._with_parameters)
         shapes = self.stage.output_shapes(self.shapes)
         ys = [
             device.empty((count, *shape), self.dtype) if shape else None
@@ -478,6 +479,17 @@ class FastStage:
             if started:
                 tracemalloc.stop()
         return [int(each) for each in np.diff(sizes)]
+
+    def _prepare(self, training, pair):
+        # In a test the parameters are mostly those of the last batch. Comparing them with a copy takes much less time
+        # than Winograd's transform, which for one image takes longer than the image.
+        layer, form = pair
+        values = [parameter.value for parameter in layer.parameters]
+        kept = self._prepared.pop(form, None)
+        if training or kept is None or not all(map(np.array_equal, kept, values)):
+            form.prepare(*values)
+            kept = None if training else [value.copy() for value in values]
+        self._prepared[form] = kept
 
     def _run(self, function):
         # Run function(worker, slice of the batch, Batch, blocks) for all blocks.

@@ -42,7 +42,7 @@ class Ordered:
     name = "ordered"
 
     def __init__(self, world: World, parts: Parts, size: int, dtype: np.dtype, tag: int = 0) -> None:
-        self._world, self._parts, self._tag, self._dtype = world, parts, tag, dtype
+        self._world, self._parts, self.tag, self._dtype = world, parts, tag, dtype
         self.piece = -(-size // (ALIGN * world.size)) * ALIGN
         self.padded = self.piece * world.size
         self._space: dict[tuple[int, Node], np.ndarray] = {}
@@ -67,13 +67,13 @@ class Ordered:
                     if key not in self._space:
                         self._space[key] = np.empty(piece, self._dtype)
                     slices[node] = self._space[key]
-                    requests += [world.communicator.Irecv(part, other, self._tag) for part in _chunks(slices[node])]
+                    requests += [world.communicator.Irecv(part, other, self.tag) for part in _chunks(slices[node])]
                     world.received += slices[node].nbytes
         for other in range(world.size):
             if other != world.rank:
                 for node in self._parts.nodes(world.rank, images):
                     part = nodes[node][other * piece : (other + 1) * piece]
-                    requests += [world.communicator.Isend(chunk, other, self._tag) for chunk in _chunks(part)]
+                    requests += [world.communicator.Isend(chunk, other, self.tag) for chunk in _chunks(part)]
                     world.sent += part.nbytes
         slices |= {node: array[own] for node, array in nodes.items()}
         return _OrderedSum(world, self._parts, requests, slices, next(iter(nodes.values()), None), own, self)
@@ -99,11 +99,9 @@ class _OrderedSum:
         whole = self._owner.empty() if self._whole is None else self._whole
         if total is None:
             whole[...] = 0
-        elif world.size == 1:
-            whole = total
-        else:
-            if total.ctypes.data != whole[self._own].ctypes.data:
-                whole[self._own] = total
+        elif total.ctypes.data != whole[self._own].ctypes.data:
+            whole[self._own] = total
+        if total is not None and world.size > 1:
             with world.waiting("gathering the gradients"):
                 self._gather(whole)
         world.seconds += time.perf_counter() - started
@@ -111,10 +109,21 @@ class _OrderedSum:
 
     def _gather(self, whole: np.ndarray) -> None:
         # Every rank gives its slice to all others.
-        self._world.communicator.Allgather(whole[self._own].copy(), whole)
-        nbytes = whole[self._own].nbytes * (self._world.size - 1)
-        self._world.sent += nbytes
-        self._world.received += nbytes
+        world, piece = self._world, len(whole) // self._world.size
+        others = [other for other in range(world.size) if other != world.rank]
+        requests = [
+            world.communicator.Irecv(chunk, other, self._owner.tag)
+            for other in others
+            for chunk in _chunks(whole[other * piece : (other + 1) * piece])
+        ]
+        requests += [
+            world.communicator.Isend(chunk, other, self._owner.tag)
+            for other in others
+            for chunk in _chunks(whole[self._own])
+        ]
+        type(requests[0]).Waitall(requests)
+        world.sent += whole[self._own].nbytes * len(others)
+        world.received += whole[self._own].nbytes * len(others)
 
 
 class Fast:

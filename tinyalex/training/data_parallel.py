@@ -74,6 +74,34 @@ class Bucket:
             begin += parameter.size
 
 
+class HostBucket(Bucket):
+    """On the CPU the gradients are computed in the array that is sent: the parameters' are views of it."""
+
+    def __init__(self, device: Device, parameters: list[Parameter], total: Any) -> None:
+        super().__init__(device, parameters, total)
+        self._compute_in(total.empty())
+
+    def add(self, part: int) -> None:
+        """Add the parameters' gradients, which are those of a part; those of the next one get another array."""
+        part_rules.add(self._nodes, part, self._flat, self._add_to)
+        self._compute_in(self._free.pop() if self._free else self._total.empty())
+
+    def finish(self) -> None:
+        """Make the parameters' gradients views of the sums."""
+        whole = self._sum.finish()
+        if self._nodes:  # the sums are in one of them
+            self._free += [self._flat, *(array for array in self._nodes.values() if array is not whole)]
+            self._compute_in(whole)
+        else:
+            self._flat[...] = whole
+        self._nodes, self._sum = {}, None
+
+    def _compute_in(self, flat: Array) -> None:
+        self._flat = flat
+        for parameter, view in self._views(flat):
+            parameter.grad = view
+
+
 class DataParallel:
     """Computes the gradient of a batch in parts, on all ranks.
 
@@ -110,7 +138,7 @@ class DataParallel:
         size, dtype = sum(parameter.size for parameter in parameters), self.network.dtype
         if channel:
             return Bucket(device, parameters, nccl.SUMS[self.how](channel, self.world, self.parts, size, dtype))
-        return Bucket(device, parameters, sums.SUMS[self.how](self.world, self.parts, size, dtype, tag))
+        return HostBucket(device, parameters, sums.SUMS[self.how](self.world, self.parts, size, dtype, tag))
 
     def _shares(self, labels: dict[int, np.ndarray], images: int) -> dict[int, float]:
         # The share of a batch's loss that each of this rank's parts has: of its images, or of the weights of their

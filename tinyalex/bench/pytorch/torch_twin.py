@@ -38,7 +38,7 @@ def twin(network, seed=0, dtype="float32"):
 
     modules, shape = {}, network.input_shape
     for _, layer in network.layers():
-        if type(layer) not in _TWINS and not isinstance(layer, ours.Conv2d):
+        if not _has_twin(layer):
             kind = type(layer).__name__
             raise UsageError(f"{layer.name}: PyTorch has no {kind} to compare with; leave torch out of --contenders")
         make = _TWINS.get(type(layer), _convolution)
@@ -46,6 +46,15 @@ def twin(network, seed=0, dtype="float32"):
             modules[without_column(layer.name)] = make(layer, shape)
         shape = layer.output_shape(shape)
     return nn.Sequential(OrderedDict(modules))
+
+
+def has_twin(network):
+    """Whether PyTorch has all layers of a described network."""
+    return all(_has_twin(layer) for _, layer in network.layers())
+
+
+def _has_twin(layer):
+    return type(layer) in _TWINS or isinstance(layer, ours.Conv2d)
 
 
 @contextlib.contextmanager

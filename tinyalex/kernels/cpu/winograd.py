@@ -48,12 +48,12 @@ class Winograd:
 
     def prepare(self, W, b):
         """Transform the kernels W (k, k, c/g, o) of a new batch: U = G W G', (t, t, c/g, o)."""
-        W = self._fold(W)
-        self.U[...], self.b[...] = self._both(self.G, W), b
+        W, self.b[...] = self._fold(W), b
+        self._both(self.G, W, self.U)
         if self.input_gradient:
             groups = np.split(W[::-1, ::-1], self.groups, axis=3)
             turned = np.concatenate([group.swapaxes(2, 3) for group in groups], axis=3)  # (r, r, o/g, c)
-            self.back_U[...] = self._both(self.G, turned)
+            self._both(self.G, turned, self.back_U)
 
     def gradients(self, scratch):
         """Return one worker's sums of dU and db over its blocks."""
@@ -115,11 +115,12 @@ class Winograd:
     def _before(self):
         return self.taps - 1 - self.pad if self.input_gradient else 0
 
-    def _both(self, matrix, kernels):
+    def _both(self, matrix, kernels, out=None):
         # matrix (q, r) applied in both directions: (r, r, c, o) to (q, q, c, o).
         r, (q, _) = len(kernels), matrix.shape
         rows = (matrix @ kernels.reshape(r, -1)).reshape(q, r, -1)
-        return np.matmul(matrix, rows).reshape(q, q, *kernels.shape[2:])
+        whole = np.matmul(matrix, rows, out=None if out is None else out.reshape(q, q, -1))
+        return whole.reshape(q, q, *kernels.shape[2:])
 
     def _fold(self, W):
         # (k, k, c, o) to (r, r, s s c, o)
