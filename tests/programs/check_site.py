@@ -178,11 +178,13 @@ def look_faults(page):
             shown = np.array(page.evaluate(f"Array.from(tinyalexLook.stage('{name}', {number}))"))
             if not np.allclose(shown.reshape(ours.shape[1:3]), ours[0, :, :, number], rtol=1e-4, atol=1e-5):
                 yield f"map {number} after {name} differs from the package's"
-    before = page.inner_text("#look .numbers")
-    box = page.locator("#look .photo").bounding_box()
-    page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 0.6 * box["height"])
-    if page.inner_text("#look .numbers") == before:
-        yield "moving the mouse over the picture changes nothing"
+    box, before = page.locator("#look .photo").bounding_box(), page.inner_text("#look .numbers")
+    for across, down in ((0.3, 0.6), (0.7, 0.6), (0.7, 0.35)):
+        page.mouse.move(box["x"] + across * box["width"], box["y"] + down * box["height"])
+        now = page.inner_text("#look .numbers")
+        if now == before:
+            yield "moving the mouse over the picture changes nothing"
+        before = now
     page.locator("#look .kernels button").nth(maps - 1).click()
     if page.locator("#look .kernels button[aria-pressed=true]").count() != 1:
         yield "a click does not choose one kernel"

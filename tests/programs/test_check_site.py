@@ -115,7 +115,8 @@ BUGS = {
     "sum = biases[o]": "sum = 0",
     "c <= Math.min(last, o + reach)": "c <= o + reach",
     "below[(2 * i + u) * side + 2 * j + v]": "below[(3 * i + u) * side + 2 * j + v]",
-    "state.column = clamp(": "state.kernel = clamp(",
+    "state.row = clamp(": "state.never = clamp(",
+    'canvas.addEventListener("pointermove"': 'canvas.addEventListener("never"',
 }
 
 
