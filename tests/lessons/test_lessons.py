@@ -49,6 +49,7 @@ def test_a_lesson_has_a_complete_header(name):
     assert "§" in field(name, "Paper")
     assert field(name, "Run") == f"``python lessons/{name}.py``"
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"| `lessons/{name}.py` |" in readme
     assert seconds(name) <= 45 and "at most 45 seconds on two cores" in readme
 
 
