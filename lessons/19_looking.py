@@ -252,7 +252,7 @@ keep(figure, "19_looking")
 # Try
 # ---
 # - Let ReLU pass the gradient as usual on the way back (``y * (outputs["relu1"][index, ..., :16] > 0)`` in place of
-#   ``np.maximum(y, 0)``). Which one shows the pattern more clearly?
+#   ``np.maximum(y, 0)``), and compare the two pictures.
 # - ``tinyalex explain IMAGE --run data/runs/shapes/weights.safetensors`` does all this with an image of your own.
 #
 # Exercise

@@ -247,7 +247,7 @@ keep(figure, "20_not_learning")
 #      No. Backward multiplies by 0 in the dead layer, so the gradients before it are 0, and 0 times any rate is 0.
 #      Begin anew.
 #
-# - Mix a fifth of D's labels only. Which of the measurements shows that something is wrong?
+# - Mix a fifth of D's labels only, and take all measurements again.
 # - The warning for E also names ``data.flip``. Why must it not be used for these images?
 #
 #   .. answer::

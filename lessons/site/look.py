@@ -47,15 +47,16 @@ PAGE = """<div id="look">
 
 def data():
     """Return what look.js reads: kernels (maps, k, k, 3) and biases as float32 in base64, and the picture as a JPEG."""
-    settings, weights = recipe.load(RUN / "recipe.toml"), load_file(RUN / "conv1.safetensors")
-    columns = [name.removesuffix(".W") for name in sorted(weights) if name.endswith(".W")]
-    kernels = np.concatenate([weights[f"{name}.W"] for name in columns], axis=3).transpose(3, 0, 1, 2)
-    biases = np.concatenate([weights[f"{name}.b"] for name in columns])
+    settings, weights = recipe.load(RUN / "recipe.toml"), load_file(RUN / "weights.safetensors")
+    columns = "conv1a", "conv1b"
+    kernels = np.concatenate([weights[f"{name}/W"] for name in columns], axis=3).transpose(3, 0, 1, 2)
+    biases = np.concatenate([weights[f"{name}/b"] for name in columns])
+    mean = weights["data/mean"].mean(axis=(0, 1), dtype=np.float64)  # over all pixels, as the picture is another one
     picture = io.BytesIO()
     Image.fromarray(photograph(SIZE)).save(picture, "JPEG", quality=88)
     return {
         "k": kernels.shape[1], "stride": settings.net.stride, "size": SIZE, "maps": len(kernels),
-        "columns": len(columns), "scale": settings.data.scale, "mean": weights["mean"].tolist(),
+        "columns": len(columns), "scale": settings.data.scale, "mean": mean.tolist(),
         "norm": {"n": settings.net.norm_size, "k": settings.net.norm_k, "alpha": settings.net.norm_alpha,
                  "beta": settings.net.norm_beta},
         "kernels": _base64(np.ascontiguousarray(kernels, "<f4")), "biases": _base64(biases.astype("<f4")),

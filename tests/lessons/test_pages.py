@@ -87,10 +87,10 @@ def test_the_page_of_the_paper_has_all_files_of_readmes_table():
 
 
 def test_the_kernels_to_try_are_those_of_the_recorded_file():
-    data, weights = site("look").data(), load_file(ROOT / "data" / "runs" / "shapes" / "conv1.safetensors")
+    data, weights = site("look").data(), load_file(ROOT / "data" / "runs" / "shapes" / "weights.safetensors")
     kernels = np.frombuffer(base64.b64decode(data["kernels"]), "<f4").reshape(32, 11, 11, 3)
     for number, column, map_ in ((0, "conv1a", 0), (17, "conv1b", 1), (31, "conv1b", 15)):
-        assert np.array_equal(kernels[number], weights[f"{column}.W"][..., map_])
+        assert np.array_equal(kernels[number], weights[f"{column}/W"][..., map_])
     assert data["picture"].startswith("data:image/jpeg;base64,") and len(str(data)) < 150_000
 
 
