@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tinyalex.datasets.dataset import Dataset, Images
+from tinyalex.datasets.survey import Survey
 from tinyalex.errors import DataError
 from tinyalex.recipes.recipe import Recipe
 from tinyalex.words import counted
@@ -78,6 +79,16 @@ def classes(labels: np.ndarray, words: list[str]) -> str | None:
     return (
         f"{counted(int(count[most]), 'training image')} of {words[most]}, {count[least]:,} of {words[least]}: a net "
         f"learns to answer {words[most]} too often; {remedy}"
+    )
+
+
+def unequal(found: Survey) -> str | None:
+    """Return what `classes` checks as a fact about images that were surveyed, for who trains them with advice."""
+    if found.imbalance <= UNEQUAL:
+        return None
+    return (
+        f"imbalance: the largest class has {found.imbalance:.0f} times as many images as the smallest; always "
+        f"answering it is wrong for {1 - max(found.counts) / sum(found.counts):.1%}"
     )
 
 
