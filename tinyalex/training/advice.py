@@ -65,7 +65,7 @@ class Measured(NamedTuple):
         return sum(self.errors) / len(self.errors)
 
 
-# On photographs of Tiny ImageNet and ILSVRC; the commands and versions are in BENCHMARKS.md, the table also in README.md.
+# On photographs of Tiny ImageNet and ILSVRC; commands and versions are in BENCHMARKS.md, the table also in README.md.
 _EIGHT = "8 classes of 50 photographs, 64 x 64"
 MEASURED = (
     Measured(_EIGHT, 400, 8, "photos-64", (0.4075, 0.38, 0.4075), 0.875),
