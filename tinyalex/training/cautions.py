@@ -4,15 +4,17 @@
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tinyalex.datasets.dataset import Dataset, Images
-from tinyalex.datasets.survey import Survey
 from tinyalex.errors import DataError
 from tinyalex.recipes.recipe import Recipe
 from tinyalex.words import counted
+
+if TYPE_CHECKING:
+    from tinyalex.datasets.survey import Survey  # imports Pillow, which training does without
 
 FEW_STEPS = 500  # the recipe shapes takes 600
 SMALL_CROP = 1 / 3  # of an image's area; 224 of 256 pixels are 77 %, 224 of 388 a third
@@ -82,7 +84,7 @@ def classes(labels: np.ndarray, words: list[str]) -> str | None:
     )
 
 
-def unequal(found: Survey) -> str | None:
+def unequal(found: "Survey") -> str | None:
     """Return what `classes` checks as a fact about images that were surveyed, for who trains them with advice."""
     if found.imbalance <= UNEQUAL:
         return None
