@@ -25,7 +25,7 @@ checker.
 # - softmax and logarithm together: dz = (p - [class is right]) / n
 # - z = x W + b: dW = x.T dz, db = the sum of dz over its rows, dx = dz W.T
 #
-# The first, for one image of class c. Its loss is -log p_c, the logarithm of a quotient, so a difference:
+# The first, for one image of class c. Its loss is :math:`-\log p_c`, the logarithm of a quotient, so a difference:
 #
 # .. math::
 #

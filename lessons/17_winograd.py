@@ -75,7 +75,11 @@ print("two outputs with 4 products instead of 6: the same")
 # Take the polynomials g0 + g1 t + g2 t² and y0 + y1 t. Their *product* has degree 3, so its values at four points
 # determine it: evaluate both at 0, 1, -1 (and "at infinity", which means the leading coefficient), multiply point by
 # point, and solve for the coefficients. This multiplies polynomials; transposed, the same three matrices compute the
-# correlation, which is what a convolutional layer does: y = A.T [(G g) * (B.T d)].
+# correlation, which is what a convolutional layer does. The circle multiplies element by element:
+#
+# .. math::
+#
+#    y = A^T [(G g) \odot (B^T d)]
 
 A, G, B = cook_toom(2, ("0", "1", "-1"))
 assert A.shape == (4, 2) and G.shape == (4, 3) and B.shape == (4, 4)

@@ -35,9 +35,15 @@ RACES = {  # what might decide between ReLU and tanh: settings, and the rates tr
     "one column": (("net.columns=1", "net.talk=[]"), (0.00125, *RATES), (0.00125, *RATES)),
     "wide": (("net.maps=[48, 64, 64, 64, 64]", "net.hidden=256"), RATES[:3], RATES[:3]),
     "large inputs": (("data.scale=0.5",), *2 * ((0.0001, 0.0003, 0.001, 0.003, 0.01),)),
+    "raw pixels": (("init.weights={default='he', conv1=0.0027}", "data.scale=1.0"), *RAW_RATES),
     "figure 1": ((), (0.0005, 0.001, 0.002, 0.004), (0.004, 0.008, 0.016, 0.032)),
     "figure 1, gain 1": (("init.weights={default='he'}", "data.scale=0.017"), RATES, RATES),
     "figure 1, gain 1, raw pixels": (("init.weights={default='he', conv1=0.0027}",), *RAW_RATES),
+    "figure 1, gain 1, conv1 fast": (
+        ("init.weights={default='he'}", "data.scale=0.017", "learning.lr_mult={conv1=3460}"),
+        RAW_RATES[0][:3],
+        RAW_RATES[1][2:5],
+    ),
     "figure 1, conv1 small": (("init.weights={default='he', conv1=0.0001}",), *RAW_RATES),
 }
 FOUR_LAYERS = "figure 1"  # these races are run by the net of the recipe cifar10-relu, on twice as many images

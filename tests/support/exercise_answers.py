@@ -393,3 +393,47 @@ answer(
     none_is_zero={"tree_sum": lambda parts: tree_sum(parts, zero=True)},
     from_the_end={"tree_sum": lambda parts: tree_sum(parts[::-1])},
 )
+
+
+def gather(dy, t, h, w, c, ho, wo, window, stride, clip=True, first=1, order="pixels"):
+    i, j, channel = t // (w * c), t // c % w, t % c
+    total = 0.0
+    for a in range(max(0, (i - window) // stride + first), min(i // stride, ho - 1) + 1):
+        for b in range(max(0, (j - window) // stride + first), min(j // stride, wo - 1) + 1):
+            down, across = min(window, h - a * stride), min(window, w - b * stride)
+            at = (a * wo + b) * c + channel if order == "pixels" else (channel * ho + a) * wo + b
+            total += dy[at] / (down * across if clip else window**2)
+    return total
+
+
+answer(
+    21,
+    {"gather": gather},
+    edge_not_clipped={"gather": lambda *given: gather(*given, clip=False)},
+    first_window_too_late={"gather": lambda *given: gather(*given, first=2)},
+    channels_first={"gather": lambda *given: gather(*given, order="channels")},
+    own_window_only={"gather": lambda dy, t, h, w, c, ho, wo, z, s: (
+        dy[(min(t // (w * c) // s, ho - 1) * wo + min(t // c % w // s, wo - 1)) * c + t % c] / z**2
+    )},
+    beyond_the_last_window={"gather": lambda dy, t, h, w, c, ho, wo, z, s: gather(dy, t, h, w, c, ho + 1, wo, z, s)},
+)  # fmt: skip
+
+
+def largest_batch(layers, shape, memory, copies=(3, 2), rounded=int, images=0, least=0):
+    parameters, outputs = 0, images * int(np.prod(shape))
+    for layer in layers:
+        shape = layer.output_shape(shape)
+        parameters += sum(parameter.size for parameter in layer.parameters)
+        outputs += int(np.prod(shape))
+    return max(least, int(rounded((memory - 4 * copies[0] * parameters) / (4 * copies[1] * outputs))))
+
+
+answer(
+    22,
+    {"largest_batch": largest_batch},
+    no_momentum={"largest_batch": lambda *given: largest_batch(*given, copies=(2, 2))},
+    no_gradients_of_outputs={"largest_batch": lambda *given: largest_batch(*given, copies=(3, 1))},
+    rounded_up={"largest_batch": lambda *given: largest_batch(*given, rounded=np.ceil)},
+    negative={"largest_batch": lambda *given: largest_batch(*given, least=-(10**9))},
+    numbers_for_bytes={"largest_batch": lambda layers, shape, memory: largest_batch(layers, shape, 4 * memory)},
+)
