@@ -147,12 +147,21 @@ def test_contenders_on_a_gpu(monkeypatch):
     assert [each.name for each in chosen] == list(contenders.ON_GPU) and notes == []
     assert {device for each in chosen for device in each.devices} == {"cuda:1"}
     for each in chosen:
-        assert each.tf32 == ("tf32" in each.name) and each.environment == {"CUPY_TF32": "01"[each.tf32]}
+        assert each.tf32 == (each.arithmetic != "float32") == ("float32" not in each.name) and each.environment == {
+            "CUPY_TF32": "01"[each.tf32]
+        }
     assert [len(each.devices) for each in chosen if "columns" in each.name] == [2]
     assert "tf32-columns" not in [each.name for each in contenders.choose(None, 1, "cuda:0")[0]]
     for names, device in ((["winograd"], "cuda:0"), (["tf32"], "cpu")):
         with pytest.raises(errors.UsageError, match=f"--contenders {names[0]}: does not run on {device}"):
             contenders.choose(names, 2, device)
+    monkeypatch.setattr(contenders, "triton_installed", lambda: False)
+    rest, notes = contenders.choose(None, 2, "cuda:0")
+    assert [each.name for each in chosen if each not in rest and each.compiled] == [
+        "torch-best-tf32",
+        "torch-best-bf16",
+    ]
+    assert notes == ["Triton is not installed, so PyTorch's best, a compiled net, is not measured: pip install triton"]
     monkeypatch.setattr(contenders, "torch_installed", lambda: False)
     assert len(contenders.choose(None, 2, "cuda:0")[1]) == 1
 
@@ -163,6 +172,10 @@ def test_fingerprints_in_tf32_may_differ_more():
         measure.check_same_net({"tf32": 0.5, "float32": 0.5, "torch-float32": 0.505})
     with pytest.raises(RuntimeError, match="torch-tf32 and tf32 are not the same net"):
         measure.check_same_net({"tf32": 0.5, "torch-tf32": 0.52})
+    measure.check_same_net({"tf32": 0.5, "torch-best-tf32": 0.505, "torch-best-bf16": 0.52})
+    for name, wrong in (("torch-best-tf32", 0.52), ("torch-best-bf16", 0.6)):
+        with pytest.raises(RuntimeError, match=f"{name} and float32 are not the same net"):
+            measure.check_same_net({"float32": 0.5, name: wrong})
 
 
 def test_contender_with_another_arithmetic_is_reported():
@@ -277,6 +290,8 @@ def made_up(names=tuple(contenders.ON_GPU)):
         kernels |= {"conv1/forward product|seconds": 0.002, "conv1/forward product|bytes": 1e9}
         kernels |= {"conv1/forward im2col|operations": 0, "conv1/forward product|operations": 90e9}
         kernels |= {"loss/forward loss|seconds": 1e-6, "loss/forward loss|bytes": 1, "loss/forward loss|operations": 0}
+        if each.compiled:  # its layers cannot be timed one by one
+            del found[each.name, "layers"]
         if each.kind == "ours":
             found[each.name, "kernels"] = taken((0.01, 0.0), **kernels)
     found |= {key: taken((1.0, 0.0)) for key in measure.GPU_RATES.values()}
@@ -292,16 +307,19 @@ def made_up(names=tuple(contenders.ON_GPU)):
 
 @pytest.fixture(autouse=True)
 def with_torch(monkeypatch):
-    monkeypatch.setattr(contenders, "torch_installed", lambda: True)
+    for what in ("torch", "compiler", "triton"):
+        monkeypatch.setattr(contenders, f"{what}_installed", lambda: True)
 
 
 def test_tables_of_a_gpu():
     result = made_up()
     step, forward, layers, where, kernels, strict, _ = gpu_tables.tables(result)
-    assert step.heads[1:6] == ["ms", "images/s", "x PyTorch TF32", "x PyTorch float32", "time/floor"]
+    ratios = ["x best TF32", "x best bf16", "x eager TF32", "x eager float32"]
+    assert step.heads[1:8] == ["ms", "images/s", *ratios, "time/floor"]
     floors = {name: each["step"] for name, each in result["floors"].items()}
-    assert step.rows[0][:5] == ["tinyalex, TF32", "10.00", "12,800", "4.00", "5.00"]
-    assert step.rows[0][5] == f"{0.01 / floors['TF32']:.2f}" and step.rows[1][5] == f"{0.02 / floors['float32']:.2f}"
+    assert step.rows[0][:7] == ["tinyalex, TF32", "10.00", "12,800", "4.00", "5.00", "6.00", "7.00"]
+    assert step.rows[0][7] == f"{0.01 / floors['TF32']:.2f}" and step.rows[1][7] == f"{0.02 / floors['float32']:.2f}"
+    assert step.rows[4][0] == "PyTorch's best, bf16" and step.rows[4][7] == ""  # no floor is known
     assert step.rows[4][-1] == "2.00" and forward.rows[1][1] == "2.00"
     assert layers.rows[0][:2] == ["conv1", "1.000 / 1.000"]
     loss = next(row for row in layers.rows if row[0] == "loss")
@@ -337,6 +355,9 @@ def test_layers_that_ran_with_the_one_before_are_left_blank():
 
 def test_report_of_a_gpu():
     text = report.markdown(made_up())
+    headline = "tinyalex trains 4.00 times as fast as PyTorch at its best in TF32"
+    assert report.text(made_up()).startswith(f"{headline}\n") and f"**{headline}.**" in text
+    assert "at its best" not in report.text(made_up(["tf32", "torch-tf32", "torch-best-bf16"]))
     assert "250.0 TF/s in TF32 and 45.0 in float32, copies at 4,000 GB/s" in text
     assert "NVIDIA H200 (140 GiB), CPU of 2 words" in text and "the images are on the device before" in text
     assert "Where the time goes: tinyalex, float32" in report.text(made_up())
@@ -356,7 +377,7 @@ def test_command_on_a_pretend_device(tmp_path, capsys):
         main(["bench", "paper", *options, *(w for key in SMALL for w in ("--set", key)), "--contenders", *names]) == 0
     )
     printed = capsys.readouterr().out
-    for words in ("product_tf32", "Where the time goes: tinyalex, float32", "x PyTorch TF32", "fake:0 stands for one"):
+    for words in ("product_tf32", "Where the time goes: tinyalex, float32", "x eager TF32", "fake:0 stands for one"):
         assert words in printed
     result = json.loads((tmp_path / "bench.json").read_text())
     assert [each["name"] for each in result["contenders"]] == names

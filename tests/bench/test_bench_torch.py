@@ -17,7 +17,7 @@ from tinyalex.training.optimizer import Optimizer
 torch = pytest.importorskip("torch", reason="compares with PyTorch: pip install 'tinyalex[parity]'")
 from tests.layers.test_parity import channels_first, close, mask  # noqa: E402
 from tinyalex.bench.pytorch.torch_side import TorchSide, optimizer  # noqa: E402
-from tinyalex.bench.pytorch.torch_twin import twin  # noqa: E402
+from tinyalex.bench.pytorch.torch_twin import shifted_norm, twin  # noqa: E402
 from tinyalex.errors import UsageError  # noqa: E402
 
 # 94 pixels: the last windows of conv1 and of pool1 extend beyond the edge.
@@ -88,6 +88,46 @@ def test_two_training_steps(name, overrides):
         agree(ours, theirs, "grad", "grad")
         updates.update(rate, rate * made.learning.bias_rate)
         torch_updates.step()
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("size", [1, 2, 4, 5, 7])
+def test_normalization_by_shifted_slices_is_pytorchs_own(size, groups):
+    """Forward and backward in float64, also where the window is wider than a group; channels last stay so."""
+    for memory_format in (torch.contiguous_format, torch.channels_last):
+        x = torch.randn(2, 12, 3, 5, dtype=torch.float64).to(memory_format=memory_format).requires_grad_()
+        upstream = torch.randn_like(x)
+        found = shifted_norm(x, size, 0.3, 2.0, 0.75, groups)
+        own = torch.nn.LocalResponseNorm(size, 0.3 * size, 0.75, 2.0)
+        wanted = torch.cat([own(part) for part in x.chunk(groups, 1)], 1)
+        torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-14)
+        gradients = [torch.autograd.grad(y, x, upstream)[0] for y in (found, wanted)]
+        torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-14)
+        assert found.is_contiguous(memory_format=memory_format)
+        shifted = torch.cat([own(part.roll(1, 1)).roll(-1, 1) for part in x.chunk(groups, 1)], 1)  # a planted bug
+        assert size == 1 or not torch.allclose(found, shifted, rtol=1e-6)
+
+
+def test_pytorch_at_its_best_is_the_same_net():
+    """As a task of ``torch-best-*`` makes it, without the compiler: shifted slices, channels last, fused SGD, bf16."""
+    made = recipe.load("paper", [*SMALL, "net.dropout=0"])
+    task = {"recipe": recipe.to_toml(made), "batch": 5, "threads": 1, "devices": ["fake:0"], "tf32": True}
+    losses = {}
+    for name, more in (
+        ("eager", {}),
+        ("best", {"channels_last": True, "tuned": True}),
+        ("bf16", {"channels_last": True, "tuned": True, "bf16": True}),
+    ):
+        side = TorchSide(task | more)
+        fingerprint, found = side.ready()["fingerprint"], []
+        for _ in range(3):
+            side.step()
+            found.append(side.last_loss()["loss"])
+        assert side.net[0][1].weight.dtype == torch.float32 if len(side.net[0]) > 1 else True
+        losses[name] = np.array([fingerprint, *found])
+    np.testing.assert_allclose(losses["best"], losses["eager"], rtol=1e-5)
+    np.testing.assert_allclose(losses["bf16"], losses["eager"], rtol=0.05)
+    assert not np.allclose(losses["bf16"], losses["eager"], rtol=1e-5)  # it does round
 
 
 def test_normalization_within_columns():

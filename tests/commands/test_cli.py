@@ -163,7 +163,7 @@ def test_evaluate_averages_views_and_nets(workspace, capsys):
 
     assert main(command) == 0
     output = capsys.readouterr().out
-    assert "; 10 views\n" in output and "mean of these 2 errors: test error" in output
+    assert "; 10 views; on the CPU\n" in output and "mean of these 2 errors: test error" in output
     assert f"average of these 2 nets: test error {found['top1_error']:.2%}" in output
     assert "most often mistaken for" in output and "most often confused" in output
     assert max(map(len, output.splitlines()[1:])) <= 160
@@ -185,7 +185,36 @@ def test_evaluate_gives_the_same_result_on_any_devices(workspace, capsys):
     for devices in (["cpu", "cpu"], ["fake:0", "fake:1"]):
         assert main(["evaluate", str(workspace / "run"), "--json", "--views", "9", "--devices", *devices]) == 0
         results.append(json.loads(capsys.readouterr().out))
+        assert results[-1].pop("devices") == devices
     assert results[0] == results[1] and results[0]["views"] == 9
+
+
+def test_evaluate_takes_the_gpu_and_says_where_it_runs(workspace, capsys, monkeypatch):
+    """A pretend device stands for the GPU with the most free memory, which is the second."""
+    from tinyalex.commands import evaluate
+    from tinyalex.devices import cuda
+
+    run, where = str(workspace / "run"), []
+
+    def load(path, devices, *rest):
+        where.append(list(devices))
+        return load_run(path, ["fake:0" if name.startswith("cuda") else name for name in devices], *rest)
+
+    load_run = evaluate.load_run
+    monkeypatch.setattr(evaluate, "load_run", load)
+    nothing = {"cupy": None, "gpus": [], "missing": "CuPy is not installed"}
+    two = [{"name": "NVIDIA A", "free": 1}, {"name": "NVIDIA H200", "free": 2}]
+    for found, options, device, line in (
+        (nothing, [], "cpu", "; on the CPU\n"),
+        (nothing | {"cupy": "14.2", "missing": "this machine has none"}, [], "cpu", "; on the CPU (this machine has"),
+        (nothing | {"cupy": "14.2", "gpus": two}, [], "cuda:1", "; on cuda:1, NVIDIA H200\n"),
+        (nothing | {"cupy": "14.2", "gpus": two}, ["--devices", "cpu"], "cpu", "; on cpu\n"),
+    ):
+        monkeypatch.setattr(cuda, "look", lambda found=found: found)
+        assert main(["evaluate", run, *options]) == 0
+        assert line in capsys.readouterr().out and where[-1] == [device]
+        assert main(["evaluate", run, "--json", *options]) == 0
+        assert json.loads(capsys.readouterr().out)["devices"] == [device]
 
 
 def test_evaluate_refuses_data_with_other_classes(workspace, tmp_path, capsys):

@@ -149,7 +149,7 @@ def test_test_images_without_labels_can_only_be_written(toy, alone, evaluate, tm
         )
         assert not (tmp_path / "x").exists()
     found = json.loads(evaluate("--data", alone, "--write", tmp_path / "2.txt", "--json"))
-    assert found == {"count": 24, "views": 1, "nets": []}
+    assert found == {"count": 24, "views": 1, "devices": ["cpu"], "nets": []}
 
 
 def test_earlier_versions_refuse_a_set_without_labels(prepared, alone, tmp_path, capsys):

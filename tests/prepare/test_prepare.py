@@ -69,6 +69,34 @@ SMALL = ("--size", "16", "--workers", "1")
 # What it makes.
 
 
+def test_a_set_of_jpeg_files(few, tmp_path, prepare):
+    """The same bytes for any number of workers, and for a shard that is made again; other options are refused."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    code, out, _ = prepare(few, one, "--jpeg", *SMALL)
+    assert code == 0 and any(line.startswith("stored as JPEG of quality 90, ") for line in out)
+    assert prepare(few, two, "--jpeg", "--size", "16", "--workers", "2")[0] == 0
+    shard_ = (one / "train-00000.shard").read_bytes()
+    assert shard_ == (two / "train-00000.shard").read_bytes()
+    (two / "train-00000.shard").unlink()
+    assert prepare(few, two, "--jpeg", *SMALL)[0] == 0
+    assert shard_ == (two / "train-00000.shard").read_bytes()
+    for options, message in (
+        (
+            (),
+            "made with images stored as JPEG of quality 90, requested pixels; give another folder, or the same option",
+        ),
+        (
+            ("--jpeg", "--quality", "80"),
+            "made with images stored as JPEG of quality 90, requested JPEG of quality 80; ",
+        ),
+    ):
+        code, _, error = prepare(few, one, *options, *SMALL)
+        assert code == 3 and error.startswith(f"{one}: {message}")
+    code, _, error = prepare(few, tmp_path / "x", "--quality", "80", *SMALL)
+    assert (code, error) == (2, "--quality 80: is that of JPEG files; add --jpeg, or leave it out")
+    assert datasets.load(one).decoder.startswith("libjpeg ")
+
+
 def test_the_set_holds_the_pictures(source, whole):
     found = datasets.load(whole)
     assert found.classes == [f"class {k}" for k in range(4)] and found.manifest["kind"] == "class folders"

@@ -106,6 +106,40 @@ def test_images_that_cannot_be_decoded_are_left_out(contents, tmp_path):
     assert labels.tolist() == [0, 1, 1, 0] and record.count == 4
 
 
+def test_jpeg_files_of_the_right_size_are_kept_and_others_are_made(contents, tmp_path):
+    """Pixels are those of the files in the shard, sums are theirs, and the record says how they differ."""
+    scene = Image.fromarray(np.random.default_rng(5).integers(0, 256, (16, 16, 3), dtype=np.uint8))
+    for name, image, form, more in (
+        ("cat/1.JPEG", scene, "JPEG", {"quality": 60}),
+        ("cat/3.JPEG", scene.convert("L"), "JPEG", {"progressive": True}),
+        ("cat/4.JPEG", scene.convert("CMYK"), "JPEG", {}),  # decoded by rules of our own
+        ("cat/5.JPEG", scene, "PNG", {}),
+    ):
+        stream = io.BytesIO()
+        image.save(stream, form, **more)
+        contents[name] = stream.getvalue()
+    contents["cat/6.JPEG"] = contents["cat/6.JPEG"][:300]
+    found = entries(contents, tmp_path)
+    made = task(found, tmp_path)._replace(quality=90)
+    assert shard.make(made, Reporter()) == 1
+    record, labels, images = opened(made)
+    good = [entry.name for entry in found if entry.name != "cat/6.JPEG"]
+    before = np.array([picture.square(picture.decode(contents[name])[0], 16) for name in good])
+    header = complete.header(made, record, ["ant", "cat"])
+    files = shards.Shard(made.path.parent, header, "train", 0).fetch(0, 6)
+    kept = [name for name, file in zip(good, files, strict=True) if file == contents[name]]
+    assert kept == ["cat/1.JPEG", "cat/3.JPEG"]
+    after = np.array([picture.square(picture.decode(file)[0], 16) for file in files])
+    np.testing.assert_array_equal(images, after)
+    np.testing.assert_array_equal(record.total, after.sum(axis=0, dtype=int))
+    differences = np.abs(after.astype(int) - before)
+    assert record.jpeg == {
+        "kept": 2, "bytes": sum(map(len, files)), "squares": (differences**2).sum(), "largest": differences.max(),
+    }  # fmt: skip
+    assert not differences[[good.index(name) for name in kept]].any() and differences.max() > 0
+    assert [name for name, _ in record.skipped] == ["cat/6.JPEG"] and len(labels) == 6
+
+
 def test_planes_of_cifar(tmp_path):
     picture32 = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     (tmp_path / "batch").write_bytes(b"\7" + picture32.transpose(2, 0, 1).tobytes())

@@ -72,7 +72,7 @@ def start(command, out, output):
     if pid == 0:
         code = 70
         try:
-            train.draw = lambda *_: []
+            train._draw = lambda *_: ([], {})
             with open(output, "w") as file:
                 os.dup2(file.fileno(), 1)
                 os.dup2(file.fileno(), 2)

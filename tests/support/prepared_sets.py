@@ -4,7 +4,7 @@ import numpy as np
 
 from tinyalex import randomness
 from tinyalex.datasets import ImageSet
-from tinyalex.datasets.shards import manifest, shards
+from tinyalex.datasets.shards import jpeg, manifest, shards
 from tinyalex.datasets.statistics import mean_image, pixel_sums
 
 PLAN = "0123456789abcdef" * 2
@@ -29,17 +29,24 @@ def cheap_pictures(split, count, size, classes=3):
     return labels, images
 
 
-def make(folder, train=20, test=10, size=8, per_shard=6, classes=3, plan=PLAN, draw=pictures, **changes):
-    """Write a set with that many images and return its folder; ``changes`` replace fields of its manifest."""
+def make(folder, train=20, test=10, size=8, per_shard=6, classes=3, plan=PLAN, draw=pictures, quality=None, **changes):
+    """Write a set with that many images and return its folder; ``changes`` replace fields of its manifest.
+
+    With ``quality`` it is a set of JPEG files.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     splits, drawn = {}, {}
     for split, count in (("train", train), ("test", test)):
         labels, images = draw(split, count, size, classes)
+        files = [jpeg.encode(image, quality) for image in images] if quality else []
+        if files:
+            images = np.array([jpeg.decode(file, size) for file in files])
         drawn[split], written = images, []
         for number, start in enumerate(range(0, count, per_shard)):
             part = np.s_[start : start + per_shard]
             name = shards.file_name(split, number)
-            digest = shards.write(folder / name, plan, split, number, labels[part], images[part])
+            about = folder / name, plan, split, number, labels[part], images[part]
+            digest = shards.write_jpeg(*about, files[part]) if files else shards.write(*about)
             written.append({"file": name, "count": len(labels[part]), "hash": digest})
         splits[split] = {"count": count, "shards": written, "skipped": []}
     source = drawn["train"] if train else images
@@ -64,8 +71,10 @@ def make(folder, train=20, test=10, size=8, per_shard=6, classes=3, plan=PLAN, d
         },
         "odd": {"png": 1},
         "duplicates": [],
-        "decoder": {"pillow": "12.0", "libjpeg": "9.5", "filter": "bicubic"},
+        "decoder": {"pillow": "12.0", "libjpeg": jpeg.library() if quality else "9.5", "filter": "bicubic"},
     }
+    if quality:
+        fields["jpeg"] = {"quality": quality, "kept": 0, "bytes": 1000, "squares": 10**6, "largest": 30}
     manifest.write(folder, fields | changes)
     return folder
 

@@ -324,7 +324,8 @@ def test_waiting_for_data_warns_once():
     assert lines == []
     the_monitor.waiting(40, 0.4)
     the_monitor.waiting(40, 0.4)
-    assert lines == ["warning: data: 40% of the time was spent waiting for the next batch; use a faster disk"]
+    remedy = "try --loader-threads N, and tinyalex verify DATA --speed for what suits the disk"
+    assert lines == [f"warning: data: 40% of the time was spent waiting for the next batch; {remedy}"]
 
 
 def test_first_gradient_that_is_not_finite_is_named(data):

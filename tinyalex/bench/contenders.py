@@ -37,7 +37,12 @@ class Contender:
     channels_last : bool
         Whether PyTorch keeps images and weights with the channels last.
     compiled : bool
-        Whether PyTorch compiles the net (`torch.compile`), which needs a C++ compiler.
+        Whether PyTorch compiles the net (`torch.compile`), which needs a C++ compiler, and on a GPU Triton as well.
+    bf16 : bool
+        Whether PyTorch computes in bfloat16 where its autocast allows; weights and momenta stay float32.
+    tuned : bool
+        Whether PyTorch normalizes across maps by shifted slices, which compile to one kernel, and updates all weights
+        by a fused SGD.
     environment : dict
         Environment variables of its process; those of malloc are unset otherwise.
     """
@@ -50,11 +55,19 @@ class Contender:
     tf32: bool = False
     channels_last: bool = False
     compiled: bool = False
+    bf16: bool = False
+    tuned: bool = False
     environment: dict = field(default_factory=dict)
+
+    @property
+    def arithmetic(self):
+        """Name of the arithmetic on a GPU: "TF32", "float32" or "bf16"."""
+        return "bf16" if self.bf16 else "TF32" if self.tf32 else "float32"
 
 
 TUNED, SHIPPED = "torch-tuned", "torch"
 TF32, FLOAT32, COLUMNS, TORCH_TF32, TORCH_FLOAT32 = "tf32", "float32", "tf32-columns", "torch-tf32", "torch-float32"
+BEST_TF32, BEST_BF16 = "torch-best-tf32", "torch-best-bf16"
 ON_CPU = {
     contender.name: contender
     for contender in (
@@ -85,6 +98,20 @@ ON_GPU = {
         Contender(TF32, "tinyalex, TF32", devices=(GPU,), tf32=True),
         Contender(FLOAT32, "tinyalex, float32", devices=(GPU,)),
         Contender(COLUMNS, "two columns, TF32", devices=(GPU, GPU), tf32=True),
+        *(
+            Contender(
+                name,
+                f"PyTorch's best, {kind}",
+                "torch",
+                (GPU,),
+                tf32=True,
+                channels_last=True,
+                compiled=True,
+                bf16=kind == "bf16",
+                tuned=True,
+            )
+            for name, kind in ((BEST_TF32, "TF32"), (BEST_BF16, "bf16"))
+        ),
         Contender(TORCH_TF32, "PyTorch, TF32", "torch", (GPU,), tf32=True),
         Contender(TORCH_FLOAT32, "PyTorch, float32", "torch", (GPU,)),
     )
@@ -103,8 +130,13 @@ def torch_installed():
 
 
 def compiler_installed():
-    """Whether there is a C++ compiler, which PyTorch needs for a compiled net on the CPU."""
+    """Whether there is a C++ compiler, which PyTorch needs for a compiled net."""
     return any(map(shutil.which, (os.environ.get("CXX") or "g++", "clang++")))
+
+
+def triton_installed():
+    """Whether Triton is installed, which PyTorch needs for a compiled net on a GPU."""
+    return importlib.util.find_spec("triton") is not None
 
 
 def choose(names, columns, device="cpu"):
@@ -144,6 +176,9 @@ def choose(names, columns, device="cpu"):
         chosen = [contender for contender in chosen if contender.kind != "torch"]
     if any(contender.compiled for contender in chosen) and not compiler_installed():
         notes.append("There is no C++ compiler, so compiled nets are not measured: install g++")
+        chosen = [contender for contender in chosen if not contender.compiled]
+    if device.startswith("cuda") and any(contender.compiled for contender in chosen) and not triton_installed():
+        notes.append("Triton is not installed, so PyTorch's best, a compiled net, is not measured: pip install triton")
         chosen = [contender for contender in chosen if not contender.compiled]
     if not chosen:
         raise UsageError(f"--contenders: none of them can run here; add {' or '.join(list(available)[:2])}")

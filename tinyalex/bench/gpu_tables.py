@@ -1,14 +1,15 @@
 """Lay out a measurement on a GPU as tables of texts: speeds, and the time of each layer and kernel beside the floor.
 
 The floor is that of im2col (`tinyalex.bench.gpu_floor`) at the GPU's rates of copies and products, which were measured
-in the same run, in the contender's own arithmetic (TF32 or float32).
+in the same run, in the contender's own arithmetic (TF32 or float32; no floor is computed for bf16).
 """
 
-from tinyalex.bench.contenders import TORCH_FLOAT32, TORCH_TF32
+from tinyalex.bench.contenders import BEST_BF16, BEST_TF32, TORCH_FLOAT32, TORCH_TF32
 from tinyalex.bench.tables import Table, measured
 from tinyalex.words import counted
 
-RATIOS = {"x PyTorch TF32": TORCH_TF32, "x PyTorch float32": TORCH_FLOAT32}
+RATIOS = {"x best TF32": BEST_TF32, "x best bf16": BEST_BF16}
+RATIOS |= {"x eager TF32": TORCH_TF32, "x eager float32": TORCH_FLOAT32}
 
 
 def tables(result):
@@ -21,7 +22,7 @@ def tables(result):
     found = [step]
     if measured(result, "forward"):
         found.append(_speeds(result, "forward", f"Forward alone, as in testing, {counted(batch, 'image')}"))
-    if measured(result, "layers"):
+    if any("layers" in each for each in result["contenders"]):
         found.append(_layers(result))
         for each in result["contenders"]:
             if each["kind"] == "ours" and len(each["devices"]) == 1:
@@ -31,7 +32,22 @@ def tables(result):
 
 def kind(contender):
     """Return the name of a contender's arithmetic."""
-    return "TF32" if contender["tf32"] else "float32"
+    return "bf16" if contender.get("bf16") else "TF32" if contender["tf32"] else "float32"
+
+
+def headline(result):
+    """Return a sentence that compares training steps with those of PyTorch at its best, in the same arithmetic.
+
+    That is a compiled net with the channels last, normalization across maps by shifted slices, and a fused SGD. "" if
+    no such pair was measured.
+    """
+    alone = [each for each in result["contenders"] if len(each["devices"]) == 1]
+    parts = []
+    for best in (each for each in alone if each["name"] in (BEST_TF32, BEST_BF16)):
+        for own in (each for each in alone if each["kind"] == "ours" and kind(each) == kind(best)):
+            ratio = best["step"]["seconds"] / own["step"]["seconds"]
+            parts.append(f"{ratio:.2f} times as fast as PyTorch at its best in {kind(best)}")
+    return f"tinyalex trains {' and '.join(parts)}" if parts else ""
 
 
 def _speeds(result, action, title, more=None):
@@ -45,20 +61,29 @@ def _speeds(result, action, title, more=None):
             for head, name in RATIOS.items()
             if name in seconds
         },
-        "time/floor": lambda each: f"{each[action]['seconds'] / result['floors'][kind(each)][action]:.2f}",
+        "time/floor": lambda each: _of_floor(each[action]["seconds"], result["floors"].get(kind(each), {}).get(action)),
         "issue ms": lambda each: f"{1000 * each[action]['issue']:,.2f}",
         **(more or {}),
     }
     rows = [[each["title"], *(text(each) for text in columns.values())] for each in contenders]
-    notes = ["x: times as fast as that contender."] if any(name in seconds for name in RATIOS.values()) else []
+    notes = []
+    if any(name in seconds for name in RATIOS.values()):
+        notes.append(
+            "x: times as fast as PyTorch. Best: compiled, with the channels last, normalization across maps by shifted "
+            "slices and a fused SGD; eager: as shipped."
+        )
     for name, what in (("floors", "im2col"), ("floors_without_patches", "convolution that writes no patches")):
         least = [f"{1000 * floor[action]:,.2f} ms in {kind_}" for kind_, floor in result[name].items()]
         notes.append(f"The floor of {what}: {', '.join(least)}.")
     return Table(title, ["", *columns], rows, notes)
 
 
+def _of_floor(seconds, floor):
+    return f"{seconds / floor:.2f}" if floor else ""
+
+
 def _layers(result):
-    contenders = result["contenders"]
+    contenders = [each for each in result["contenders"] if "layers" in each]  # a compiled net has none
     rows = []
     for name in _names(result):
         pairs = [_pair(each["layers"]["values"], name) for each in contenders]

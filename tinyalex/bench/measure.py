@@ -24,6 +24,7 @@ GPU_RATES = {
 WARMUP, COUNT = 3, 20
 TOLERANCE = 1e-3  # between fingerprints of one net: far above the rounding of float32, far below the effect of a bug
 TOLERANCE_TF32 = 2e-2  # if one of them rounds factors to 11 bits in 8 layers
+TOLERANCE_BF16 = 1e-1  # if one of them rounds factors and results to 8 bits
 
 
 def measure(
@@ -71,7 +72,7 @@ def measure(
         for contender in [*contenders, *rate_processes(device)]:
             task = {"kind": contender.kind, "devices": list(contender.devices), "convolution": contender.convolution}
             task |= {"tf32": contender.tf32, "channels_last": contender.channels_last, "compiled": contender.compiled}
-            task |= common
+            task |= {"bf16": contender.bf16, "tuned": contender.tuned} | common
             processes[contender.name] = stack.enter_context(start(contender.name, task, contender.environment))
         check_same_net({each.name: processes[each.name].ready["fingerprint"] for each in contenders})
         taken, peaks, rates = {}, {}, CPU_RATES if device == "cpu" else GPU_RATES
@@ -143,6 +144,7 @@ def check_same_net(fingerprints):
         if not math.isfinite(found):
             raise DivergedError(f"{name}: its first outputs are not finite; change init or data.scale")
         tolerance = TOLERANCE_TF32 if ALL[name].tf32 or ALL[first].tf32 else TOLERANCE
+        tolerance = TOLERANCE_BF16 if ALL[name].bf16 or ALL[first].bf16 else tolerance
         if not math.isclose(found, wanted, rel_tol=tolerance):
             raise RuntimeError(
                 f"{name} and {first} are not the same net: the standard deviations of their first outputs are "
@@ -190,6 +192,7 @@ def collect(made, contenders, batch, rounds, ready, taken, peaks, device="cpu"):
                 "devices": list(each.devices),
                 "environment": dict(each.environment),
                 "tf32": each.tf32,
+                "bf16": each.bf16,
                 "peak": peaks[each.name],
             }
             | {action: summaries[each.name, action] for action in OWN if (each.name, action) in summaries}

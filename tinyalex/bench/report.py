@@ -14,7 +14,7 @@ FILES = ("bench.json", "bench.md", "bench.png")
 
 def text(result):
     """Write a result for a terminal."""
-    parts = [tables.text(table) for table in _tables(result)]
+    parts = [*_headline(result), *(tables.text(table) for table in _tables(result))]
     return "\n\n".join([*parts, "\n".join([rates(result), describe(result), *result["notes"]])])
 
 
@@ -28,10 +28,16 @@ def markdown(result):
         "other.",
         setup(result),
     ]
+    sentences = [*(f"**{line}.**" for line in _headline(result)), *sentences]
     notes = [f"- {note}." for note in result["notes"]]
     command = f"Command: `{result['command']}`."
     parts = [head, " ".join([*sentences, f"{rates(result)}."]), *map(tables.markdown, _tables(result))]
     return "\n\n".join([*parts, *(["\n".join(notes)] if notes else []), command]) + "\n"
+
+
+def _headline(result):
+    line = "" if result["device"] == "cpu" else gpu_tables.headline(result)
+    return [line] if line else []
 
 
 def _tables(result):

@@ -47,6 +47,39 @@ def warn_of_slow_blas(devices):
         print_warning(line)
 
 
+def set_loader_threads(options):
+    """Apply ``--loader-threads``; UsageError if it is out of range."""
+    from tinyalex.datasets.loading import batches
+
+    count = options.loader_threads
+    if count is not None and not 1 <= count <= 256:
+        raise UsageError(f"--loader-threads {count}: give a number of threads from 1 to 256")
+    batches.set_threads(count)
+
+
+def choose_device(world):
+    """Choose a device for a command without ``--devices``: the GPU with the most free memory, or the CPU.
+
+    Several ranks compute on the CPU, as they would have to share the GPU.
+
+    Returns
+    -------
+    list of str
+        The device, such as "cuda:0".
+    where : str
+        "on cuda:0, NVIDIA H200", or "on the CPU", and why if CuPy is installed.
+    """
+    from tinyalex.devices import cuda
+
+    if world.size > 1:
+        return ["cpu"], "on the CPU"
+    found = cuda.look()
+    if found["gpus"]:
+        number = max(range(len(found["gpus"])), key=lambda index: found["gpus"][index]["free"])
+        return [f"cuda:{number}"], f"on cuda:{number}, {found['gpus'][number]['name']}"
+    return ["cpu"], f"on the CPU ({found['missing']})" if found["cupy"] else "on the CPU"
+
+
 def silence(stream):
     """Let a stream that is closed, or whose disk is full, drop what is and will be written to it."""
     with contextlib.suppress(OSError):  # if it is no file

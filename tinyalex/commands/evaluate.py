@@ -13,12 +13,14 @@ import numpy as np
 from tinyalex.commands.common import (
     batch_that_fits,
     check_classes,
+    choose_device,
     describe_dataset,
     load_dataset_of_run,
     load_run,
     print_line,
     print_to_stderr,
     score_line,
+    set_loader_threads,
     warn_of_slow_blas,
 )
 from tinyalex.commands.options import (
@@ -26,6 +28,7 @@ from tinyalex.commands.options import (
     RUN,
     checkpoint,
     kernels_note,
+    loader_threads,
     machine,
     no_kernels,
     ranks,
@@ -70,7 +73,8 @@ def options(command):
     )
     command.add_argument("--json", action="store_true", help="print a JSON object; errors are fractions")
     checkpoint(command, best=False)  # of the best one the error would be too low: these images chose it
-    machine(command)
+    machine(command, None, "a GPU if there is one, else cpu")
+    loader_threads(command)
     ranks(command)
     no_kernels(command)
 
@@ -81,7 +85,11 @@ def run(options):
     from tinyalex.runs import run_folder
     from tinyalex.training import evaluation
 
+    set_loader_threads(options)
     world = options.world
+    where = f"on {' '.join(options.devices)}" if options.devices else None
+    if not options.devices:
+        options.devices, where = choose_device(world)
     options.devices = launch.own_devices(options.devices, world)
     if options.write and world.leads:  # before the work, not after it
         _check_new(options.write)
@@ -121,17 +129,17 @@ def run(options):
         if options.json:
             print_line(json.dumps(_as_json(options, scores, result, average, labels, dataset.classes)))
         else:
-            _print(options, scores, result, average, labels, dataset, words, without_reflections)
+            _print(options, where, scores, result, average, labels, dataset, words, without_reflections)
     finally:  # neither of the two fails because the other one does
         written = _write(options.write, average, dataset.classes, names) if options.write else None
     if written:
         show(written)
 
 
-def _print(options, scores, result, average, labels, dataset, words, without_reflections):
+def _print(options, where, scores, result, average, labels, dataset, words, without_reflections):
     classes = len(dataset.classes)
     views = f"; {options.views} views" if options.views > 1 else ""
-    print_line(f"{describe_dataset(dataset)}{views}{kernels_note(options)}")
+    print_line(f"{describe_dataset(dataset)}{views}; {where}{kernels_note(options)}")
     for path in without_reflections:
         print_line(f"{path} was trained without reflections, but half of these views are reflected; --views 9 has none")
     for net, score in scores:
@@ -203,6 +211,7 @@ def _as_json(options, scores, result, average, labels, classes):
 
     with_top5 = shows_top5(len(classes))
     found = {**(fields(result) if result else {"count": len(labels)}), "views": options.views}
+    found["devices"] = list(options.devices)
     found["nets"] = [
         {"run": str(net.path), "step": net.step, "checkpoint": net.checkpoint.name, **fields(score)}
         | ({"better": net.better[0].name} if net.better else {})

@@ -8,7 +8,7 @@ GROUPS = {
     },
     "prepare": {
         "what": ("sources", "out", "--test-share", "--subset"),
-        "how": ("--size", "--workers"),
+        "how": ("--size", "--jpeg", "--workers"),
     },
     "evaluate": {
         "what": ("runs", "--best", "--last", "--data", "--test-share"),

@@ -131,16 +131,16 @@ def checkpoint(command, best):
     )
 
 
-def machine(command):
-    """Add ``--devices`` and ``--threads``."""
+def machine(command, default=("cpu",), shown="cpu"):
+    """Add ``--devices`` and ``--threads``; ``shown`` says what the default is."""
     several(
         command,
         "--devices",
         fits=re.compile(r"(cpu|cuda|fake|gpu|mps)[:\d,]*").match,
-        default=["cpu"],
+        default=default and list(default),
         metavar="D",
         help="devices to compute on: cpu, cuda:0, cuda:1, ..., or fake:0, a simulated GPU; with two devices each takes "
-        "one column of the net (default: cpu)",
+        f"one column of the net (default: {shown})",
     )
     threads(command)
 
@@ -184,6 +184,17 @@ def kernels_note(options):
 def threads(command):
     """Add ``--threads``, which `tinyalex.cli` applies."""
     command.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: one per processor)")
+
+
+def loader_threads(command):
+    """Add ``--loader-threads``, which `tinyalex.commands.common.set_loader_threads` applies."""
+    command.add_argument(
+        "--loader-threads",
+        type=int,
+        metavar="N",
+        help="threads that read, decode and crop images while the net computes; any number gives the same results "
+        "(default: 1 on the CPU; on a GPU 4, or one per processor if there are JPEG files to decode)",
+    )
 
 
 def rate_file(command):

@@ -12,6 +12,7 @@ from tinyalex.commands.common import (
     print_if_possible,
     print_warning,
     score_line,
+    set_loader_threads,
     warn_of_slow_blas,
     with_data,
 )
@@ -20,6 +21,7 @@ from tinyalex.commands.options import (
     DATA,
     RUN,
     kernels_note,
+    loader_threads,
     machine,
     no_kernels,
     ranks,
@@ -100,6 +102,7 @@ def options(command):
         help=f"minutes between checkpoints; one is also saved after every epoch (default: {SAVE_EVERY / 60:g})",
     )
     machine(command)
+    loader_threads(command)
     ranks(command)
     command.add_argument(
         "--sum",
@@ -121,6 +124,7 @@ def run(options):
     from tinyalex.runs import checkpoint, finetune, retention, run_folder
     from tinyalex.runs import train as runs_train
 
+    set_loader_threads(options)
     overrides = list(options.set) + ([] if options.epochs is None else [f"learning.epochs={options.epochs}"])
     advised = options.recipe is None and options.data not in (None, "shapes")
     options.recipe = options.recipe or "shapes"

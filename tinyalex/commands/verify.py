@@ -13,6 +13,12 @@ def options(command):
         help="also read every image, compare its hash, and compute the mean image and covariance again "
         "(default: check everything except the pixels)",
     )
+    command.add_argument(
+        "--speed",
+        action="store_true",
+        help="also measure for some seconds how fast images are read and decoded, and say how long an epoch takes and "
+        "which order and format suit",
+    )
     threads(command)
 
 
@@ -21,4 +27,11 @@ def run(options):
     from tinyalex.datasets.shards import verify
 
     verify.verify(options.data, options.full, show=print_line)
+    if options.speed:
+        from tinyalex.datasets import load, speed
+        from tinyalex.network import memory
+
+        images = load(options.data).need("train")
+        for line in speed.lines(speed.of_set(images), len(images), images.is_jpeg, memory=memory.host()[1]):
+            print_line(line)
     print_line("all of the set is unchanged" if options.full else "no damage found; --full also checks the pixels")

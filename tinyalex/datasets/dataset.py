@@ -169,6 +169,11 @@ class Dataset:
         return [f"test/{k:05d}" for k in range(len(images))]
 
     @property
+    def decoder(self) -> str:
+        """The library that decodes images each time they are read, on which their last bits depend; "" if none does."""
+        return ""
+
+    @property
     def words(self) -> list[str]:
         """Names of the classes to show to people; ``classes``, on one line each, unless the set has others."""
         return [names.shown(str(name)) for name in self.classes]

@@ -19,6 +19,9 @@ class Subset:
     def __init__(self, images, indices):
         self.images, self.indices = images, np.asarray(indices)
         self.size, self.labels = images.size, np.asarray(images.labels)[self.indices]
+        self.is_jpeg = getattr(images, "is_jpeg", False)
+        if hasattr(images, "starts") and (np.diff(self.indices) > 0).all():  # as in `ShardSet`
+            self.starts = np.searchsorted(self.indices, images.starts)
 
     def __len__(self):
         return len(self.indices)
@@ -26,6 +29,16 @@ class Subset:
     def read(self, indices, out=None):
         """Return the images at ``indices``, uint8 (len(indices), S, S, 3); written to ``out`` if it is given."""
         return self.images.read(self.indices[indices], out=out)
+
+    def fetch(self, first, count):
+        """Read consecutive images of one shard as they are stored: see `ShardSet`."""
+        indices = self.indices[first : first + count]
+        runs = np.split(indices, np.flatnonzero(np.diff(indices) != 1) + 1)
+        return [content for run in runs for content in self.images.fetch(int(run[0]), len(run))]
+
+    def unpack(self, indices, contents, out):
+        """Write the pixels of images, as fetched, to arrays."""
+        self.images.unpack(self.indices[indices], contents, out)
 
 
 class _Renumbered:
@@ -60,6 +73,10 @@ class Part(Dataset):
     @property
     def colour(self):
         return self.whole.colour
+
+    @property
+    def decoder(self):
+        return self.whole.decoder
 
     def test_list(self):
         return self.whole.test_list() if len(self.test) == len(self.whole.test) else super().test_list()

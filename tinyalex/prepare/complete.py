@@ -71,7 +71,7 @@ def header(task, record, classes):
         "size": task.size,
         "classes": classes,
         "splits": {task.split: {"shards": {task.number: entry}}},
-    }
+    } | ({"jpeg": record.jpeg} if task.quality else {})
 
 
 def write(out, index, names, tasks, settings, mean_from=None):
@@ -125,7 +125,8 @@ def write(out, index, names, tasks, settings, mean_from=None):
             "odd": dict(sorted(sums.odd.items())),
             "duplicates": sums.duplicates(),
             "decoder": {name: " and ".join(sorted(versions)) for name, versions in sums.decoders.items()},
-        },
+        }
+        | ({"jpeg": {"quality": settings.quality, **sums.jpeg}} if settings.quality else {}),
         index.unlabelled,
     )
 
@@ -152,7 +153,7 @@ class _Sums:
     def __init__(self, tasks, classes):
         self.shards, self.skipped = ({split: [] for split in shards.SPLITS} for _ in range(2))
         self.totals, self.products, self.odd, self.decoders = {}, {}, Counter(), {}
-        self.images, self._names, self._hashes = 0, [], []
+        self.images, self._names, self._hashes, self.jpeg = 0, [], [], {}
         for task in tasks:
             self._add(task, records.read(task.record, task.size), classes)
 
@@ -163,6 +164,9 @@ class _Sums:
         self.totals[task.split] = self.totals.get(task.split, 0) + record.total.astype(np.int64)
         self.products[task.split] = self.products.get(task.split, 0) + np.array(record.products)
         self.odd.update(record.odd)
+        for name, number in record.jpeg.items():
+            before = self.jpeg.get(name, 0)
+            self.jpeg[name] = max(before, number) if name == "largest" else before + number
         for name, version in record.decoder.items():
             self.decoders.setdefault(name, set()).add(version)
         self.images += len(task.entries)

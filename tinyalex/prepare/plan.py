@@ -43,10 +43,15 @@ def requested(settings, mean_from):
         "subset": settings.subset or "all",
         "test share": settings.test_share,
         "mean from": mean_from["identity"] if mean_from else _OWN,
+        "images stored as": _stored(settings.quality),
     }
 
 
-def make(index, out, size, seed):
+def _stored(quality):
+    return f"JPEG of quality {quality}" if quality else "pixels"
+
+
+def make(index, out, size, seed, quality=None):
     """Distribute the images of an index over shards.
 
     The images of a split, sorted by name, are permuted by the seed; every 512 consecutive ones make a shard.
@@ -58,21 +63,23 @@ def make(index, out, size, seed):
     size : int
         Side of the images.
     seed : int
+    quality : int, optional
+        That of the JPEG files in which images are stored (default: pixels are stored).
 
     Returns
     -------
     plan : str
-        32 hexadecimal digits, the same for the same images, size and seed.
+        32 hexadecimal digits, the same for the same images, size, seed and quality.
     tasks : list of Task
         Training images first.
     """
-    plan, tasks = _identity(index, size, seed), []
+    plan, tasks = _identity(index, size, seed, quality), []
     for split in SPLITS:
         entries = index.splits[split]
         order = randomness.permutation(randomness.key(seed, "shards", split), len(entries)).tolist()
         for number, start in enumerate(range(0, len(order), PER_SHARD)):
             members = [entries[i] for i in order[start : start + PER_SHARD]]
-            tasks.append(Task(str(out), plan, split, number, size, members))
+            tasks.append(Task(str(out), plan, split, number, size, members, quality))
     return plan, tasks
 
 
@@ -99,11 +106,13 @@ def check(out, requested):
     if complete:
         then = manifest.read(out)
         then["mean from"] = _OWN if then["statistics"]["from"] in SPLITS else then["statistics"]["from"]
+        then["images stored as"] = _stored(then.get("jpeg", {}).get("quality"))
     elif state.exists():
         try:
             then = tensorfile.parse(state.read_text(encoding="utf-8"))
         except ValueError as error:
             raise DataError(f"{state}: damaged ({error}); remove {out} and prepare the set again") from error
+        then.setdefault("images stored as", _stored(None))  # earlier versions knew nothing else
     else:
         return "new"
     for name, now in requested.items():
@@ -163,9 +172,10 @@ def begin(out, settings):
         file.write(json.dumps(settings).encode())
 
 
-def _identity(index, size, seed):
+def _identity(index, size, seed, quality):
     digest = hashlib.blake2b(digest_size=16)
-    digest.update(json.dumps([size, seed, PER_SHARD, FILTER, index.classes]).encode())
+    stored = ["jpeg", quality] if quality else []  # nothing for pixels, as in plans of earlier versions
+    digest.update(json.dumps([size, seed, PER_SHARD, FILTER, index.classes, *stored]).encode())
     for split in SPLITS:
         digest.update(f"\n{split} {len(index.splits[split])}\n".encode())
         for entry in index.splits[split]:

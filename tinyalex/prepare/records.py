@@ -31,6 +31,8 @@ class Record(NamedTuple):
         Versions of the libraries on which the pixels depend.
     total : integers (S, S, 3)
         Sum of the shard's images.
+    jpeg : dict of str to int
+        The shard's part of the manifest's "jpeg"; empty if pixels are stored.
     """
 
     count: int  # type: ignore[assignment]  # hides tuple.count; files of records have it under this name
@@ -40,6 +42,7 @@ class Record(NamedTuple):
     odd: dict
     decoder: dict
     total: np.ndarray
+    jpeg: dict = {}  # noqa: RUF012  # nobody changes it
 
 
 def write(path, record):

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, features
+from PIL import Image
 from PIL import __version__ as pillow
 
 from tinyalex.datasets import picture, statistics
-from tinyalex.datasets.shards import shards
+from tinyalex.datasets.shards import jpeg, shards
 from tinyalex.errors import DataError, DeviceError, StorageError
 from tinyalex.prepare import records
 from tinyalex.system import ownership, storage
@@ -21,6 +21,7 @@ from tinyalex.words import counted
 PER_SHARD = 512  # images; fewer in the last of a split, and where some could not be decoded
 WORK = "work"  # folder in the set's folder for files that are needed until the set is complete
 NEW = "new"  # folder in WORK for files that are being written
+_HARMLESS = {"grey", "exif orientation"}  # properties of JPEG files that may be stored as they are
 
 
 class Task(NamedTuple):
@@ -39,6 +40,8 @@ class Task(NamedTuple):
         Side of an image.
     entries : list of Entry
         The images, in the order that they get in the shard.
+    quality : int or None
+        That of the JPEG files to store; None: pixels are stored.
     """
 
     out: str
@@ -47,6 +50,7 @@ class Task(NamedTuple):
     number: int
     size: int
     entries: list
+    quality: int | None = None
 
     @property
     def path(self):
@@ -91,7 +95,7 @@ def make(task, reporter):
 
 def _make(task, reporter):
     images = _buffer(len(task.entries), task.size)
-    reasons, odd = {}, Counter()
+    reasons, odd, files = {}, Counter(), _Files(task) if task.quality else None
     with contextlib.closing(_Reader()) as reader:
         for part, i in enumerate(task.reading_order()):
             reporter.begin(part)
@@ -99,6 +103,8 @@ def _make(task, reporter):
             try:
                 images[i], unusual = _image(content, task.entries[i], task.size)
                 odd.update(unusual)
+                if files:
+                    images[i] = files.add(i, images[i], content, unusual)
             except DataError as reason:
                 reasons[i] = str(reason)
     kept = [i for i in range(len(images)) if i not in reasons]
@@ -108,8 +114,15 @@ def _make(task, reporter):
     skipped = [[task.entries[i].name, reasons[i]] for i in sorted(reasons)]
     reporter.computed()
     name = task.plan, task.split, task.number
-    digest = _write(task, task.path, reporter, lambda path: shards.write(path, *name, labels, images))
-    record = records.Record(len(kept), digest, products.tolist(), skipped, dict(sorted(odd.items())), decoder(), total)
+
+    def write(path):
+        if files:
+            return shards.write_jpeg(path, *name, labels, images, [files.content[i] for i in kept])
+        return shards.write(path, *name, labels, images)
+
+    digest, odd = _write(task, task.path, reporter, write), dict(sorted(odd.items()))
+    jpegs = files.counts if files else {}
+    record = records.Record(len(kept), digest, products.tolist(), skipped, odd, decoder(), total, jpegs)
     _write(task, task.record, reporter, lambda path: records.write(path, record))
     return len(skipped)
 
@@ -128,9 +141,33 @@ def location(entry):
 
 def decoder():
     """Return the versions of the libraries that decode and resize, on which the last bits of pixels depend."""
-    turbo = features.version("libjpeg_turbo")
-    jpeg = f"turbo {turbo}" if turbo else features.version("jpg")
-    return {"pillow": pillow, "libjpeg": str(jpeg), "filter": picture.FILTER}
+    return {"pillow": pillow, "libjpeg": jpeg.library(), "filter": picture.FILTER}
+
+
+class _Files:
+    # The JPEG files of a shard, by the numbers of its entries, and what the manifest says of them.
+    def __init__(self, task):
+        self._task, self.content = task, {}
+        self.counts = {"kept": 0, "bytes": 0, "squares": 0, "largest": 0}
+
+    def add(self, number, pixels, source, unusual):
+        # Take an entry's pixels and source file; return the pixels of the file that is stored.
+        size, entry = self._task.size, self._task.entries[number]
+        content, decoded = source, None
+        if entry.form != "planes32" and not set(unusual) - _HARMLESS and len(source) <= pixels.nbytes:
+            with contextlib.suppress(DataError):  # of another size, as a rule
+                decoded = jpeg.decode(source, size)
+        kept = decoded is not None and np.array_equal(decoded, pixels)
+        if not kept:
+            content = jpeg.encode(pixels, self._task.quality)
+            decoded = jpeg.decode(content, size)
+        differences = np.abs(decoded.astype(np.int64) - pixels)
+        self.content[number] = content
+        self.counts["kept"] += kept
+        self.counts["bytes"] += len(content)
+        self.counts["squares"] += int((differences**2).sum())
+        self.counts["largest"] = max(self.counts["largest"], int(differences.max()))
+        return decoded
 
 
 def _image(content, entry, size):

@@ -163,6 +163,8 @@ RULES: dict[str, Rule] = {
     "data.colour": _choice("none", "2012", "paper"),
     "data.colour_noise": _NOT_NEGATIVE,
     "data.sampling": _choice("each image once", "balanced"),
+    "data.order": _choice("random", "shards"),
+    "data.shuffle_buffer": _whole(1),
     "learning.batch": _whole(1),
     "learning.parts": _whole(0),
     "learning.epochs": _whole(1),

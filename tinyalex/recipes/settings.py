@@ -254,13 +254,15 @@ class Data(_Checked):
     """Data and augmentation (paper sections 2 and 4.1).
 
     `set` is the data set to use if none is given; `test_share` is the share of every class that becomes its test
-    `set` is the data set to use if none is given; `test_share` is the share of every class that becomes its test
     images, if it is a folder or an archive without any. `size` is the side of the images that `input` is cropped from,
     to which photographs are prepared; None is in the paper's proportion, 256 for an input of 224. `shared_crop`
     consecutive images share one crop and one flip. The part of the mean image that is subtracted is that of the crop
     (`mean` "image") or always the central one ("centre", 2012); the difference is multiplied by `scale`.
     `colour_noise` is how strongly colours are augmented. `sampling` is which images an epoch consists of: "each image
-    once", or "balanced", as many but all classes equally often.
+    once", or "balanced", as many but all classes equally often. `order` "random" permutes all images, which a disk has
+    to seek for one by one; "shards", for prepared sets on slow disks, reads the shards in random order, each from its
+    beginning to its end as the 2012 code read its files, and shuffles the images in a buffer of `shuffle_buffer`, which
+    stays in memory: 0.8 GB for 4,096 images of 256 x 256.
     """
 
     section = "data"
@@ -274,6 +276,8 @@ class Data(_Checked):
     colour: str = "none"
     colour_noise: float = 0.1
     sampling: str = "each image once"
+    order: str = "random"
+    shuffle_buffer: int = 4096
 
 
 @dataclass(frozen=True)
@@ -399,6 +403,10 @@ class Recipe:
             raise UsageError(
                 "data.sampling: 'balanced' together with learning.class_weights = 'balanced' would count rare classes "
                 "twice; use one of them"
+            )
+        if self.data.order == "shards" and self.data.sampling == "balanced":
+            raise UsageError(
+                "data.order: 'shards' reads each image once, which data.sampling = 'balanced' does not; use 'random'"
             )
         for phase in self.learning.phases:
             _known_layers("learning.phases.lr_mult", phase.lr_mult, learned)

@@ -55,6 +55,8 @@ def of_training(training):
     found = take(training.network.devices)
     if training.data_parallel and training.how != "ordered":
         found["sum of gradients"] = f"{training.how}, {training.world.size} ranks"
+    if training.dataset.decoder:
+        found["JPEG decoder"] = training.dataset.decoder
     return found
 
 

@@ -176,3 +176,9 @@ def remove(path):
     """Remove a file; no error if it does not exist or cannot be removed."""
     with contextlib.suppress(OSError):
         os.unlink(path)
+
+
+def drop_cached(descriptor, offset, length):
+    """Drop a part of a file from the system's page cache, so that its next reading is the disk's; not on macOS."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_DONTNEED)

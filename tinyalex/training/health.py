@@ -226,7 +226,8 @@ class TrainingMonitor:
     def waiting(self, seconds: float, share: float) -> None:
         """Check the time, and the share of an epoch, spent waiting for data."""
         if seconds > _LONG and share > _WAITING:
-            self._once("data", f"data: {share:.0%} of the time was spent waiting for the next batch; use a faster disk")
+            remedy = "try --loader-threads N, and tinyalex verify DATA --speed for what suits the disk"
+            self._once("data", f"data: {share:.0%} of the time was spent waiting for the next batch; {remedy}")
 
     def _once(self, topic: str, line: str) -> None:
         if topic not in self._warned:

@@ -129,7 +129,8 @@ class Training:
         Parameters
         ----------
         whole : bool
-            Of several ranks each gets its own images of every batch, unless this is True.
+            Of several ranks each gets its own images of every batch, unless this is True. It is meant for a look at a
+            batch or two: images are read one by one, also where the recipe has the order of shards.
         """
         epoch, first_batch = divmod(self.step, self.steps_per_epoch)
         # The strength of the colour noise is the same for the whole epoch.
@@ -137,7 +138,7 @@ class Training:
         share = self.data_parallel.images if self.data_parallel and not whole else None
         devices = self.network.devices
         return training_batches(
-            self.dataset, self.recipe, self.seed, epoch, first_batch, colour_noise, devices, share=share
+            self.dataset, self.recipe, self.seed, epoch, first_batch, colour_noise, devices, share=share, few=whole
         )
 
     def train_step(self, batch: Batch, check_gradients: bool = False) -> StepMetrics:

@@ -312,7 +312,7 @@ def test_the_loader_speed_program_runs():
         [*command, "--recipe", "shapes", "--steps", "2", *settings], capture_output=True, text=True, check=True
     )
     lines = done.stdout.splitlines()
-    assert lines[0].startswith("24 images of 24 x 24, batches of 8, crops of 20, ")
+    assert lines[0].startswith("24 images of 24 x 24, order random, batches of 8, crops of 20, ")
     assert len(lines) == 8 and all(" images/s " in line for line in lines[1:7])
     assert re.fullmatch(r"training: 2 steps, [\d.]+ images/s, [\d.]+% of the time waiting for data", lines[7])
 

@@ -269,7 +269,7 @@ def shard(number, field, value):
 
 
 @pytest.mark.parametrize("change, said", [
-    (put("format", value="tinyalex prepared set 3"), f"format: 'tinyalex prepared set 3'{OTHER}written by another "),
+    (put("format", value="tinyalex prepared set 5"), f"format: 'tinyalex prepared set 5'{OTHER}written by another "),
     (put("format", value="tinyalex prepared set 17"), f"format: 'tinyalex prepared set 17'{OTHER}written by another"),
     (put("format", value="something"), f"format: 'something'{OTHER}not the manifest of a prepared set"),
     (put("format", value=1), f"format: 1{OTHER}not the manifest"),

@@ -201,17 +201,17 @@ def test_folders_that_are_not_prepared_sets(tmp_path, folder):
 def test_after_ctrl_c_the_threads_stop_reading(folder, monkeypatch):
     """After Ctrl-C the rest of a large set is not read."""
     monkeypatch.setattr(parallel, "_workers", parallel.Workers(2))
-    read, seen = shards.Shard.read, []
+    fetch, seen = shards.Shard.fetch, []
 
-    def pressed(self, first, rows):
+    def pressed(self, first, count):
         seen.append(self.path.name)
         if len(seen) == 1:
             raise KeyboardInterrupt
         time.sleep(0.01)  # longer than the caller needs to notice, also on a busy machine
-        read(self, first, rows)
+        return fetch(self, first, count)
 
     make(folder, train=200, per_shard=1)
-    monkeypatch.setattr(shards.Shard, "read", pressed)
+    monkeypatch.setattr(shards.Shard, "fetch", pressed)
     with pytest.raises(KeyboardInterrupt):
         verify.verify(folder, True, show=lambda line: None)
     parallel.workers().run(lambda k: None, range(2))  # runs after all jobs that were still queued

@@ -1,5 +1,6 @@
 """The contender PyTorch: the same net as a `torch.nn.Module`, eager or compiled."""
 
+import functools
 import time
 
 import numpy as np
@@ -30,21 +31,29 @@ class TorchSide:
             torch.cuda.set_device(device)
             set_arithmetic(torch, task["tf32"])
             torch.backends.cudnn.benchmark = True
-        self.net = twin(net.describe(made)).to(device)
-        self.optimizer = optimizer(self.net, made.learning)
+        self.net = twin(net.describe(made), shifted=task.get("tuned", False)).to(device)
+        self.optimizer = optimizer(self.net, made.learning, fused=task.get("tuned", False))
+        self._autocast = functools.partial(
+            torch.autocast, "cuda" if self.on_gpu else "cpu", torch.bfloat16, enabled=task.get("bf16", False)
+        )
         images, labels = net.batch(made, task["batch"])
         images = np.ascontiguousarray(images.transpose(0, 3, 1, 2))
         self.images, self.labels = (torch.from_numpy(array).to(device) for array in (images, labels))
         if task.get("channels_last"):
             self.net = self.net.to(memory_format=torch.channels_last)
             self.images = self.images.contiguous(memory_format=torch.channels_last)
-        self.logits = torch.compile(self.net, dynamic=False) if task.get("compiled") else self.net
+        self._net = torch.compile(self.net, dynamic=False) if task.get("compiled") else self.net
+
+    def logits(self, images):
+        """Compute the logits of images in float32, or with matrix products and convolutions in bf16."""
+        with self._autocast():
+            return self._net(images)
 
     def ready(self):
         """Return a fingerprint of the net's first outputs, whether it uses TF32, and PyTorch's version."""
         self.net.eval()
         with self.torch.no_grad():
-            logits = self.logits(self.images[:4]).cpu().numpy()
+            logits = self.logits(self.images[:4]).float().cpu().numpy()
             ones = self.torch.ones((512, 512), device=self.images.device)
             tf32 = bool(self.torch.matmul(ones * (1 + 2.0**-12), ones)[0, 0].item() < 512.1)  # see net.rounds_to_tf32
         versions = {"PyTorch": self.torch.__version__}
@@ -56,7 +65,7 @@ class TorchSide:
         """Take a training step: forward, loss, backward, update."""
         self.net.train()
         self.optimizer.zero_grad()
-        loss = self.torch.nn.functional.cross_entropy(self.logits(self.images), self.labels)
+        loss = self.torch.nn.functional.cross_entropy(self.logits(self.images).float(), self.labels)
         loss.backward()
         self.optimizer.step()
         self.loss = loss.detach()
@@ -84,7 +93,7 @@ class TorchSide:
         """Compute the probabilities of one image."""
         self.net.eval()
         with self.torch.no_grad():
-            self.torch.softmax(self.logits(self.images[:1]), 1).cpu().numpy()
+            self.torch.softmax(self.logits(self.images[:1]).float(), 1).cpu().numpy()
 
     def layers(self):
         """Take a training step and time its modules; backward from one output's gradient to the previous one's."""
@@ -128,13 +137,15 @@ def set_arithmetic(torch, tf32):
         part.fp32_precision = "tf32" if tf32 else "ieee"
 
 
-def optimizer(module, learning):
+def optimizer(module, learning, fused=False):
     """Return PyTorch's optimizer with a recipe's rates: biases have a rate of their own and no weight decay.
 
     Parameters
     ----------
     module : torch.nn.Module
     learning : recipe.Learning
+    fused : bool
+        Whether one kernel updates all weights.
     """
     from torch.optim import SGD
 
@@ -145,4 +156,4 @@ def optimizer(module, learning):
         {"params": weights, "weight_decay": learning.weight_decay},
         {"params": biases, "lr": learning.rate * learning.bias_rate},
     ]
-    return SGD(groups, lr=learning.rate, momentum=learning.momentum)
+    return SGD(groups, lr=learning.rate, momentum=learning.momentum, fused=fused)

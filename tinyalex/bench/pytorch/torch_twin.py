@@ -14,7 +14,7 @@ from tinyalex.errors import UsageError
 from tinyalex.layers.layer import grouped
 
 
-def twin(network, seed=0, dtype="float32"):
+def twin(network, seed=0, dtype="float32", shifted=False):
     """Build the twin of a described network on one device.
 
     Parameters
@@ -23,6 +23,8 @@ def twin(network, seed=0, dtype="float32"):
         It keeps no arrays: its layers draw their first values one after the other.
     seed : int
     dtype : str
+    shifted : bool
+        Whether normalization across maps is `shifted_norm` instead of PyTorch's own.
 
     Returns
     -------
@@ -42,6 +44,7 @@ def twin(network, seed=0, dtype="float32"):
             kind = type(layer).__name__
             raise UsageError(f"{layer.name}: PyTorch has no {kind} to compare with; leave torch out of --contenders")
         make = _TWINS.get(type(layer), _convolution)
+        make = _shifted_lrn if shifted and isinstance(layer, ours.LRN) else make
         with _first_values(layer, seed, dtype):
             modules[without_column(layer.name)] = make(layer, shape)
         shape = layer.output_shape(shape)
@@ -79,6 +82,21 @@ def spatial_norm(x, alpha, k=1.0, size=5, beta=0.75):
 
     mean = functional.avg_pool2d(functional.pad(x * x, (size // 2,) * 4), size, stride=1)
     return x * (k + alpha * mean) ** -beta
+
+
+def shifted_norm(x, size, alpha, k=1.0, beta=0.75, groups=1):
+    """Normalize (n, c, h, w) across neighbouring maps by adding shifted slices of the squares (paper, section 3.3).
+
+    A compiler fuses them to one kernel, where PyTorch's own takes several passes over memory. The groups are normalized
+    apart; arrays with the channels last stay so.
+    """
+    from torch.nn import functional
+
+    apart = x.unflatten(1, (groups, x.shape[1] // groups))
+    maps = apart.shape[2]
+    squares = functional.pad(apart * apart, (0, 0, 0, 0, size // 2, (size - 1) // 2))
+    total = sum(squares[:, :, shift : shift + maps] for shift in range(size))
+    return (apart * (k + alpha * total) ** -beta).flatten(1, 2)
 
 
 def _convolution(layer, shape):
@@ -124,6 +142,10 @@ def _lrn(layer, shape):
     if layer.groups == 1:
         return norm
     return _module(lambda x: norm(x.reshape(-1, x.shape[1] // layer.groups, *x.shape[2:])).reshape(x.shape))
+
+
+def _shifted_lrn(layer, shape):
+    return _module(lambda x: shifted_norm(x, layer.size, layer.alpha, layer.k, layer.beta, layer.groups))
 
 
 def _spatial_norm(layer, shape):

@@ -9,7 +9,16 @@ import itertools
 import time
 
 from tinyalex.datasets.loading import loader
+from tinyalex.devices import parallel
 from tinyalex.devices.upload import DeviceBatch, Upload
+
+_threads = None  # of all passes, as `set_threads` has set it
+
+
+def set_threads(count):
+    """Set how many threads read, decode and crop images in all passes from now on; None: the usual number."""
+    global _threads
+    _threads = count
 
 
 class Batches:
@@ -40,7 +49,7 @@ class Batches:
 
 
 def training_batches(
-    dataset, recipe, seed, epoch, first_batch=0, colour_noise=None, devices=(), threads=None, share=None
+    dataset, recipe, seed, epoch, first_batch=0, colour_noise=None, devices=(), threads=None, share=None, few=False
 ):
     """Go through the training set once; the bits do not depend on the devices or the number of threads.
 
@@ -53,8 +62,9 @@ def training_batches(
     devices : sequence of Device
         The devices that read the images.
     threads : int, optional
-        Threads that read images, and for the CPU also crop them. Default: 1 if all devices are the CPU, else 4.
-    share : callable, optional
+        Threads that read images, and for the CPU also crop them. Default: the number given to `set_threads`; without
+        it 1 if all devices are the CPU, else 4, or one for each processor if there are JPEG files to decode.
+    share, few
         See `loader.Epoch`.
 
     Returns
@@ -62,7 +72,8 @@ def training_batches(
     Batches
         Of `loader.Batch`. Unless all devices are the CPU, ``images`` is a `DeviceBatch` on the devices.
     """
-    return _deliver(loader.Epoch(dataset, recipe, seed, epoch, colour_noise, share), first_batch, devices, threads)
+    source = loader.Epoch(dataset, recipe, seed, epoch, colour_noise, share, few)
+    return _deliver(source, first_batch, devices, threads)
 
 
 def test_batches(images, mean, recipe, batch, views=1, devices=(), threads=None, share=None):
@@ -85,9 +96,14 @@ def test_batches(images, mean, recipe, batch, views=1, devices=(), threads=None,
 
 
 def _deliver(source, first_batch, devices, threads):
-    if all(device.kind == "cpu" for device in devices):
-        return Batches(loader.host_batches(source, first_batch, 1 if threads is None else threads))
-    raw_batches = loader.raw_batches(source, first_batch, 4 if threads is None else threads, devices[0].pinned)
+    on_cpu = all(device.kind == "cpu" for device in devices)
+    if threads is None:
+        decodes = getattr(source.images, "is_jpeg", False)
+        usual = 1 if on_cpu else max(4, parallel.processors()) if decodes else 4
+        threads = usual if _threads is None else _threads
+    if on_cpu:
+        return Batches(loader.host_batches(source, first_batch, threads))
+    raw_batches = loader.raw_batches(source, first_batch, threads, devices[0].pinned)
     return Batches(_uploaded(raw_batches, source.cropper, devices))
 
 

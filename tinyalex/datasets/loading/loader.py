@@ -13,6 +13,7 @@ import numpy as np
 
 from tinyalex.datasets.loading import augment, sampling
 from tinyalex.datasets.loading.background import made_ahead
+from tinyalex.datasets.loading.shuffle_buffer import ShuffleBuffer
 from tinyalex.devices.arena import Arena
 from tinyalex.errors import DataError, UsageError
 
@@ -55,7 +56,7 @@ class RawBatch(NamedTuple):
 
 
 class Epoch:
-    """One pass over the training set, in the epoch's own order (`sampling.order`), with the recipe's augmentation.
+    """One pass over the training set, in the epoch's own order (see `sampling`), with the recipe's augmentation.
 
     Parameters
     ----------
@@ -68,6 +69,9 @@ class Epoch:
     share : callable, optional
         ``share(n)`` returns the slice of a batch of n images that is wanted (default: all of it). Order, crops and
         colours of these images are the same as in the whole batch.
+    few : bool
+        Whether only a few batches will be used: then images are read one by one also where the recipe has the order of
+        shards.
 
     Attributes
     ----------
@@ -76,17 +80,33 @@ class Epoch:
         Makes the network's input from images and `augment.AugmentParams`.
     views : int
         Crops of each image: 1.
+
+    Raises
+    ------
+    DataError
+        If the recipe has the order of shards, and the set has none.
     """
 
     views = 1
 
-    def __init__(self, dataset, recipe, seed, epoch, colour_noise=None, share=None):
+    def __init__(self, dataset, recipe, seed, epoch, colour_noise=None, share=None, few=False):
         self.images, self._data, self._batch = dataset.train, recipe.data, recipe.learning.batch
         self._seed, self._epoch, self._share = seed, epoch, share
         self._strength = recipe.data.colour_noise if colour_noise is None else colour_noise
         noisy = recipe.data.colour != "none" and self._strength > 0
         self._colour = dataset.colour if noisy else None
-        self._order = sampling.order(recipe.data.sampling, seed, epoch, np.asarray(self.images.labels))
+        self._stream = None
+        if recipe.data.order == "shards":
+            if not hasattr(self.images, "starts"):
+                raise DataError(
+                    f"{dataset.name}: has no shards, as data.order = 'shards' needs; give a folder made by tinyalex "
+                    "prepare, or add --set data.order=random"
+                )
+            stream = sampling.stream(seed, epoch, self.images.starts)
+            self._order = sampling.through_buffer(seed, epoch, stream, recipe.data.shuffle_buffer)
+            self._stream = None if few else stream
+        else:
+            self._order = sampling.order(recipe.data.sampling, seed, epoch, np.asarray(self.images.labels))
         self._repeats = recipe.data.sampling != "each image once"
         factors = [1.0 / (1.0 + self._strength)] if noisy and recipe.data.colour == "2012" else []
         self.cropper = _cropper(dataset.mean, recipe, factors)
@@ -95,11 +115,26 @@ class Epoch:
         """Count the batches."""
         return -(-len(self.images) // self._batch)
 
+    def _positions(self, number):
+        positions = np.arange(number * self._batch, min((number + 1) * self._batch, len(self.images)))
+        return positions[self._share(len(positions))] if self._share else positions
+
+    def reader(self, first):
+        """Return a function that reads batches from number ``first`` on: see `_direct`."""
+        if self._stream is None:
+            return _direct(self.images)
+        images = self.images
+        buffer = ShuffleBuffer(images, self._stream, lambda k: self._order[self._positions(k)], first, len(self))
+
+        def batch(number, indices):
+            contents = buffer.take(number, indices)
+            return lambda part, out: images.unpack(indices[part], contents[part], out)
+
+        return batch
+
     def indices_and_params(self, number):
         """Return the numbers of the images in batch ``number``, int64 (n,), and their `augment.AugmentParams`."""
-        positions = np.arange(number * self._batch, min((number + 1) * self._batch, len(self.images)))
-        if self._share:
-            positions = positions[self._share(len(positions))]
+        positions = self._positions(number)
         indices, data = self._order[positions], self._data
         drawn = positions if self._repeats else indices  # an image that comes twice is cropped in two ways
         units = drawn if data.shared_crop == 1 else positions // data.shared_crop
@@ -149,6 +184,10 @@ class Views:
         """Return the number of the batch after the last one that is wanted."""
         return self._end
 
+    def reader(self, first):
+        """Return a function that reads batches: see `_direct`."""
+        return _direct(self.images)
+
     def indices_and_params(self, number):
         """Return the numbers of the images in batch ``number``, int64 (n,), and the parameters of all their crops."""
         indices = np.arange(number * self._batch, min((number + 1) * self._batch, len(self.images)))
@@ -174,12 +213,12 @@ def host_batches(source, first_batch=0, threads=1):
         With ``source.views`` crops of each image in consecutive rows: rows ``views * i`` to ``views * (i + 1) - 1`` of
         the images have label ``i``.
     """
-    memory, views, side = Arena(), source.views, source.cropper.crop
+    memory, views, side, reader = Arena(), source.views, source.cropper.crop, source.reader(first_batch)
 
     def make(number):
         indices, params = source.indices_and_params(number)
         x = memory.empty((len(indices), views, side, side, 3), np.float32)
-        for part, images in _read(source.images, indices, memory):
+        for part, images in _in_chunks(reader(number, indices), len(indices), source.images.size, memory):
             for view in range(views):
                 rows = slice(part.start * views + view, part.stop * views, views)
                 source.cropper(images, params.select(rows), out=x[part, view])
@@ -202,7 +241,7 @@ def raw_batches(source, first_batch=0, threads=2, empty=None):
     ------
     RawBatch
     """
-    empty = empty or Arena().empty
+    empty, reader = empty or Arena().empty, source.reader(first_batch)
 
     def copied(array):
         copy = empty(array.shape, array.dtype)
@@ -212,7 +251,7 @@ def raw_batches(source, first_batch=0, threads=2, empty=None):
     def make(number):
         indices, params = source.indices_and_params(number)
         images = empty((len(indices), source.images.size, source.images.size, 3), np.uint8)
-        source.images.read(indices, out=images)
+        reader(number, indices)(slice(None), images)
         params = augment.AugmentParams(*(None if array is None else copied(array) for array in params))
         return RawBatch(images, source.images.labels[indices], indices, params)
 
@@ -254,10 +293,20 @@ def _cropper(mean, recipe, factors=()):
     return augment.Cropper(mean, crop, recipe.data.mean == "image", [*factors, recipe.data.scale])
 
 
-def _read(images, indices, memory):
+def _direct(images):
+    # Return ``batch(number, indices)``, which returns ``read(part, out)``, which writes a slice of the batch to out.
+    def batch(number, indices):
+        return lambda part, out: images.read(indices[part], out=out)
+
+    return batch
+
+
+def _in_chunks(read, count, size, memory):
     # Yield (slice, images), a few images at a time, each time in the same memory.
-    few = max(1, _CHUNK // (images.size**2 * 3))
-    space = memory.empty((min(few, len(indices)), images.size, images.size, 3), np.uint8)
-    for start in range(0, len(indices), few):
-        part = slice(start, min(start + few, len(indices)))
-        yield part, images.read(indices[part], out=space[: part.stop - start])
+    few = max(1, _CHUNK // (size**2 * 3))
+    space = memory.empty((min(few, count), size, size, 3), np.uint8)
+    for start in range(0, count, few):
+        part = slice(start, min(start + few, count))
+        images = space[: part.stop - start]
+        read(part, images)
+        yield part, images

@@ -1,4 +1,7 @@
-"""Which image is at which position of an epoch: a function of the seed, the epoch and the position alone."""
+"""Which image is at which position of an epoch: a function of the seed, the epoch and the position alone.
+
+In the order of shards it depends on the set's shards and on the size of the buffer as well.
+"""
 
 import numpy as np
 
@@ -18,6 +21,51 @@ def order(sampling, seed, epoch, labels):
     if sampling == "balanced":
         return balanced(seed, epoch, labels)
     return randomness.permutation(randomness.key(seed, "order", epoch), len(labels))
+
+
+def stream(seed, epoch, starts):
+    """Return the images of an epoch in the order in which they are read: shard after shard, the shards shuffled.
+
+    Parameters
+    ----------
+    seed, epoch : int
+    starts : int64 (shards + 1,)
+        The number of the first image of each shard, and the number of all images.
+
+    Returns
+    -------
+    int64 (n,)
+    """
+    shards = randomness.permutation(randomness.key(seed, "shards of an epoch", epoch), len(starts) - 1)
+    return np.concatenate([np.empty(0, np.int64), *(np.arange(starts[k], starts[k + 1]) for k in shards)])
+
+
+def through_buffer(seed, epoch, read, buffer):
+    """Shuffle a stream of images with a buffer of so many.
+
+    Image number i of the stream gets the key i + u ``buffer``, where u is uniform from 0 to 1, and the images come in
+    the order of their keys. So the image at position p has been read when p + ``buffer`` images have: at most
+    ``buffer`` are kept at a time. With a buffer as large as the set the order is still not that of `order`.
+
+    Parameters
+    ----------
+    seed, epoch : int
+    read : int64 (n,)
+        From `stream`.
+    buffer : int
+        1: the order stays as it is.
+
+    Returns
+    -------
+    int64 (n,)
+
+    Examples
+    --------
+    >>> through_buffer(0, 0, np.arange(12), 4).tolist()
+    [0, 2, 1, 4, 5, 3, 6, 7, 8, 9, 10, 11]
+    """
+    drawn = randomness.bits(randomness.key(seed, "shuffle buffer", epoch), read).astype(np.int64)
+    return read[np.argsort((np.arange(len(read)) << 32) + drawn * buffer, kind="stable")]
 
 
 def balanced(seed, epoch, labels):

@@ -2,7 +2,9 @@
 
 Reading is strict: no key twice, exactly the fields of the format, each of its type, and whole numbers only. "check"
 is a hash of all the other fields, so that any change is noticed. A set whose test images have no labels has a format of
-its own, which versions that do not know it refuse: its labels are 0 and mean nothing.
+its own, which versions that do not know it refuse: its labels are 0 and mean nothing. So has a set of JPEG files, with
+a field "jpeg": their quality; how many are the sources' own files; the bytes of all; the sum of the squared differences
+between their pixels and those they were made from, and the largest difference.
 """
 
 import hashlib
@@ -19,6 +21,7 @@ from tinyalex.system import storage, tensorfile
 NAME, MEAN = "manifest.json", "mean.f32"
 FORMAT = "tinyalex prepared set 1"
 _UNLABELLED = "tinyalex prepared set 2"  # the same fields; its test images have no labels
+_JPEG, _UNLABELLED_JPEG = "tinyalex prepared set 3", "tinyalex prepared set 4"  # with a field "jpeg" as well
 _REMEDY = "copy the set again from an intact copy, or prepare it in another folder"
 
 _HEX = re.compile("[0-9a-f]{32}")
@@ -52,11 +55,12 @@ _FIELDS = {
     "decoder": {"pillow": str, "libjpeg": str, "filter": str},
     "check": _HEX,
 }
+_OF_JPEG = {"jpeg": {"quality": int, "kept": int, "bytes": int, "squares": int, "largest": int}}
 
 
 def is_unlabelled(manifest):
     """Return whether the test images of a set have no labels."""
-    return manifest["format"] == _UNLABELLED
+    return manifest["format"] in (_UNLABELLED, _UNLABELLED_JPEG)
 
 
 def write(folder, fields, unlabelled=False):
@@ -66,7 +70,7 @@ def write(folder, fields, unlabelled=False):
     ----------
     folder : Path
     fields : dict
-        All fields of the format except "format", "identity" and "check", which are added.
+        All fields of the format except "format", "identity" and "check", which are added; "jpeg" for JPEG files alone.
     unlabelled : bool
         Whether the test images have no labels.
 
@@ -80,7 +84,8 @@ def write(folder, fields, unlabelled=False):
     StorageError
         If there is no space or no permission; then no file is left behind.
     """
-    made = {"format": _UNLABELLED if unlabelled else FORMAT, "identity": _identity(fields)} | fields
+    formats = (_JPEG, _UNLABELLED_JPEG) if "jpeg" in fields else (FORMAT, _UNLABELLED)
+    made = {"format": formats[unlabelled], "identity": _identity(fields)} | fields
     made["check"] = _digest(_text(made))
     _check_all(Path(folder) / NAME, made)
     storage.write_text(Path(folder) / NAME, _text(made))
@@ -150,7 +155,7 @@ def _check_all(path, found):
         version = found["format"]
     except (TypeError, KeyError):
         raise DataError(f"{path}: format: missing; not the manifest of a prepared set") from None
-    if version not in (FORMAT, _UNLABELLED):
+    if version not in (FORMAT, _UNLABELLED, _JPEG, _UNLABELLED_JPEG):
         newer = isinstance(version, str) and re.fullmatch(FORMAT[:-1] + "[0-9]+", version)
         what = "written by another version of tinyalex; use that one" if newer else "not the manifest of a prepared set"
         raise DataError(f"{path}: format: {version!r}, not {FORMAT!r}; {what}")
@@ -160,7 +165,8 @@ def _check_all(path, found):
 
 def _wrong(found):
     # Yield (field, what is wrong), types before values.
-    yield from _wrong_types(found, _FIELDS, "")
+    with_jpeg = found["format"] in (_JPEG, _UNLABELLED_JPEG)
+    yield from _wrong_types(found, _FIELDS | (_OF_JPEG if with_jpeg else {}), "")
     size, classes, statistics = found["size"], found["classes"], found["statistics"]
     if not 1 <= size <= 1 << 12:
         yield "size", f"{size} is not from 1 to 4096"
@@ -189,6 +195,8 @@ def _wrong(found):
         yield "statistics", "not 3 sums and 3 x 3 products"
     if statistics["mean"]["file"] != MEAN:
         yield "statistics.mean.file", f"{statistics['mean']['file']!r}, not {MEAN!r}"
+    if with_jpeg and not 1 <= found["jpeg"]["quality"] <= 100:
+        yield "jpeg.quality", f"{found['jpeg']['quality']} is not from 1 to 100"
 
 
 def _wrong_types(found, wanted, where):

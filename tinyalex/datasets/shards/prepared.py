@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from tinyalex.datasets.dataset import Dataset, ImageSet
-from tinyalex.datasets.shards import manifest, test_list
+from tinyalex.datasets.shards import jpeg, manifest, test_list
 from tinyalex.datasets.shards.shard_set import ShardSet
 from tinyalex.datasets.shards.shards import SPLITS
 from tinyalex.datasets.statistics import principal_colours
@@ -44,6 +44,10 @@ class PreparedSet(Dataset):
     def colour(self):
         sums = self.manifest["statistics"]
         return principal_colours(sums["pixels"], sums["sum"], sums["products"])
+
+    @property
+    def decoder(self):
+        return f"libjpeg {jpeg.library()}" if "jpeg" in self.manifest else ""
 
     def test_list(self):
         if found := test_list.read(Path(self.name), self.manifest):

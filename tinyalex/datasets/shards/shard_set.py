@@ -30,6 +30,10 @@ class ShardSet:
     size : int
         Side S of an image, in pixels.
     labels : int64 (n,)
+    starts : int64 (shards + 1,)
+        The number of the first image of each shard, and the number of all images.
+    is_jpeg : bool
+        Whether the images are decoded each time they are read.
 
     Raises
     ------
@@ -42,8 +46,9 @@ class ShardSet:
         allow_many_files()
         self._made_from = folder, manifest, split
         count = len(manifest["splits"][split]["shards"])
+        self.is_jpeg = "jpeg" in manifest
         self.size, self._shards = manifest["size"], [Shard(folder, manifest, split, k) for k in range(count)]
-        self._starts = np.cumsum([0, *map(len, self._shards)])
+        self.starts = np.cumsum([0, *map(len, self._shards)])
         self.labels = np.concatenate([np.empty(0, np.int64), *(shard.labels for shard in self._shards)])
         if len(self):
             self._spot_check()
@@ -52,7 +57,7 @@ class ShardSet:
         return ShardSet, self._made_from  # a copy, for example in another process, opens the files itself
 
     def __len__(self):
-        return int(self._starts[-1])
+        return int(self.starts[-1])
 
     def read(self, indices, out=None):
         """Return the images at ``indices``, read in the order in which they are stored.
@@ -71,7 +76,7 @@ class ShardSet:
         Raises
         ------
         DataError
-            If a shard cannot be read after several tries over some seconds.
+            If a shard cannot be read after several tries over some seconds, or a JPEG file is damaged.
         """
         indices = np.asarray(indices, np.int64)
         if len(indices) and not 0 <= indices.min() <= indices.max() < len(self):
@@ -87,16 +92,45 @@ class ShardSet:
                 self._shards[shards[lo]].read(int(rows[lo]), targets)
         return out
 
+    def fetch(self, first, count):
+        """Read consecutive images of one shard as they are stored: a list of pixels, or of JPEG files.
+
+        Parameters
+        ----------
+        first : int
+            Number of the first image within the set.
+        count : int
+
+        Returns
+        -------
+        list of uint8 (S, S, 3), or of bytes
+            Each to be passed to `unpack`.
+        """
+        (shard,), (row,) = self._shards_and_rows(np.array([first]))
+        return self._shards[shard].fetch(int(row), count)
+
+    def unpack(self, indices, contents, out):
+        """Write the pixels of images, as fetched, to arrays; DataError if a JPEG file is damaged."""
+        shards, rows = self._shards_and_rows(np.asarray(indices))
+        for shard, row, content, each in zip(shards.tolist(), rows.tolist(), contents, out, strict=True):
+            self._shards[shard].unpack(row, content, each)
+
+    def drop_cached(self, first, count):
+        """Drop consecutive images of one shard from the system's page cache."""
+        (shard,), (row,) = self._shards_and_rows(np.array([first]))
+        self._shards[shard].drop_cached(int(row), count)
+
     def _shards_and_rows(self, indices):
         # The shard of each image, and its position in that shard.
-        shards = np.searchsorted(self._starts, indices, side="right") - 1
-        return shards, indices - self._starts[shards]
+        shards = np.searchsorted(self.starts, indices, side="right") - 1
+        return shards, indices - self.starts[shards]
 
     def _spot_check(self):
         # Different images each time, so that damage is found sooner or later; no result depends on the choice.
         chosen = randomness.below(randomness.key(time.time_ns(), "spot check"), len(self), np.arange(_SPOT_CHECKS))
         for shard, row, image in zip(*self._shards_and_rows(chosen), self.read(chosen), strict=True):
-            if line := self._shards[shard].damaged(int(row), image):
+            line = self._shards[shard].damaged(int(row), image)
+            if line and not self._shards[shard].foreign_decoder:
                 raise DataError(line)
 
 

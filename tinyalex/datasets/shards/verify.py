@@ -1,5 +1,6 @@
 """Verify a prepared set: quickly everything except the pixels, or in full every byte and the statistics."""
 
+import math
 import threading
 from pathlib import Path
 
@@ -69,7 +70,27 @@ def _describe(folder, found, show):
     notes = {"left out": sum(len(found["splits"][split]["skipped"]) for split in SPLITS)} | found["odd"]
     notes["duplicates"] = len(found["duplicates"])
     show("notes on the images: " + (", ".join(f"{n:,} {what}" for what, n in notes.items() if n) or "none"))
+    if "jpeg" in found:
+        show(jpeg_line(found))
     show(_line(manifest.NAME, True, f"fields, counts and hash; identity {found['identity'][:8]}"))
+
+
+def jpeg_line(found):
+    """Return a line about the JPEG files of a set and how their pixels differ from those that they were made from.
+
+    Parameters
+    ----------
+    found : dict
+        The set's manifest.
+    """
+    jpeg, images = found["jpeg"], sum(part["count"] for part in found["splits"].values())
+    line = f"stored as JPEG of quality {jpeg['quality']}, {jpeg['bytes'] / max(1, images) / 1000:.1f} kB an image"
+    if jpeg["kept"]:
+        line += f"; {jpeg['kept']:,} of {images:,} are the sources' own files"
+    if not jpeg["squares"]:
+        return f"{line}; the pixels are those of a set without --jpeg"
+    rms = math.sqrt(jpeg["squares"] / (images * 3 * found["size"] ** 2))
+    return f"{line}; pixels differ from those of a set without --jpeg by {rms:.2g} (rms), at most {jpeg['largest']}"
 
 
 def _open(folder, found, split, faults, show):
@@ -91,8 +112,13 @@ def _read_all(path, found, shards, mean, faults, show):
     jobs = [(shard, split == source) for split in SPLITS for shard in shards[split]]
     with _Reader(found["size"], sum(len(shard) for shard, _ in jobs), faults) as reader:
         parallel.workers().run(reader.read, jobs)
-    show(_line("pixels", len(faults) == known, f"{counted(reader.count, 'image')}, each compared with its hash"))
-    if source not in SPLITS:
+    text = f"{counted(reader.count, 'image')}, each compared with its hash"
+    if reader.decoded_otherwise:
+        text += f"; {reader.decoded_otherwise:,} decode to slightly other pixels ({jobs[0][0].foreign_decoder})"
+    show(_line("pixels", len(faults) == known, text))
+    if reader.decoded_otherwise:
+        show(f"{'statistics':<14} not computed again, because of the other decoder")
+    elif source not in SPLITS:
         show(f"{'statistics':<14} taken from another set, {source[:8]}; not computed again")
     elif faults:
         show(f"{'statistics':<14} not computed again, because of the faults above")
@@ -106,7 +132,7 @@ class _Reader:
     # Reads shards in several threads; adds up pixels and collects faults under a lock.
 
     def __init__(self, size, count, faults):
-        self._size, self._faults, self.count, self._summed = size, faults, 0, 0
+        self._size, self._faults, self.count, self._summed, self.decoded_otherwise = size, faults, 0, 0, 0
         self._total, self._products = np.zeros((size, size, 3), np.int64), np.zeros((3, 3), np.int64)
         self._lock, self._stopped = threading.Lock(), False
         self._bar = bars.bar(total=count, unit=" images")
@@ -125,17 +151,26 @@ class _Reader:
         for first in range(0, len(shard), few):
             if self._stopped:
                 return
-            images = space[: len(shard) - first]
+            images, errors, otherwise = space[: len(shard) - first], [], 0
             try:
-                shard.read(first, list(images))
+                contents = shard.fetch(first, len(images))
             except DataError as error:
                 with self._lock:
                     self._faults.append(error)
                 return
-            lines = [shard.damaged(first + at, image) for at, image in enumerate(images)]
+            for at, (content, image) in enumerate(zip(contents, images, strict=True), first):
+                try:
+                    shard.unpack(at, content, image)
+                except DataError as error:
+                    errors.append(error)
+                    continue
+                if line := shard.damaged(at, image):
+                    otherwise += bool(shard.foreign_decoder)
+                    errors += [] if shard.foreign_decoder else [DataError(line)]
             sums = pixel_sums(images) if summed else (0, 0)
             with self._lock:
-                self._faults += [DataError(line) for line in lines if line]
+                self._faults += errors
+                self.decoded_otherwise += otherwise
                 self._total += sums[0]
                 self._products += sums[1]
                 self._summed += summed * len(images)
