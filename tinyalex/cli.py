@@ -129,7 +129,10 @@ def _run(argv):
                 )
         if "threads" in options:
             _start_threads(options.threads, ranks)
-        return options.run_command.run(options) or 0
+        code = options.run_command.run(options) or 0
+        if ranks:
+            ranks.leave()
+        return code
     except SystemExit as stop:  # --help and --version
         return stop.code or 0
     except BrokenPipeError:  # the reader of our output, such as head, has closed the pipe
@@ -138,9 +141,11 @@ def _run(argv):
     except KeyboardInterrupt:
         return _end_all(ranks, "interrupted", 130)
     except Interrupted as stop:
-        if ranks and not ranks.leads:
-            return stop.exit_code
-        return _report(str(stop), stop.exit_code, "tinyalex:")
+        if not ranks or ranks.leads:
+            _report(str(stop), stop.exit_code, "tinyalex:")
+        if ranks:
+            ranks.leave()
+        return stop.exit_code
     except Exception as error:
         if "--debug" in argv:
             with contextlib.suppress(OSError):

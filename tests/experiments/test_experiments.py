@@ -130,6 +130,46 @@ def test_the_papers_numbers_are_those_of_the_runs_in_the_authors_notes(name, poi
     assert comparison.paper == points and source in comparison.source
 
 
+def test_init_counts_the_seeds_with_which_a_net_starts_to_learn(striped, tmp_path, monkeypatch):
+    made = recipe.load("cifar10-columns", [*SMALL, "learning.epochs=1"])
+    comparison, recipes = catalogue.find("init", made)
+    assert {key for each in recipes for key in changed_keys(made, each)} == {"init.weights", "init.biases"}
+    weights = {arm.folder: each.init.weights for arm, each in zip(comparison.arms, recipes, strict=True)}
+    biases = {arm.folder: each.init.biases for arm, each in zip(comparison.arms, recipes, strict=True)}
+    published = recipe.load("original").init, recipe.load("paper").init
+    assert (weights["2012"], biases["2012"]) == (published[0].weights, published[0].biases)
+    assert (weights["text"], biases["text"]) == (published[1].weights, published[1].biases)
+    assert weights["caffe"]["fc6"] == 0.005 and biases["caffe"]["conv2"] == 0.1 and not any(biases["he"].values())
+    errors_of = {"2012-0": 0.1, "2012-1": 0.2, "text-0": 0.5, "text-1": 0.29, "caffe-0": 0.5, "caffe-1": 0.49}
+    keys = ("top1_error", "top5_error", "train_error", "gap")
+    monkeypatch.setattr(
+        "tinyalex.experiments.compare.trial",
+        lambda recipe, dataset, folder, *rest, **named: dict.fromkeys(keys, errors_of.get(folder.name, 0.0)),
+    )
+    result = experiment("init", made, striped, tmp_path, 2, ["cpu"], 1, quiet)
+    # 48 images of two classes: guessing errs for 50 %, with a standard error of 7 %
+    assert [arm["starts"] for arm in result["arms"]] == [[True, True], [False, False], [False, False], [True, True]]
+    line = "starts to learn: the program of 2012 2 of 2, the paper's text 0 of 2, Caffe 0 of 2, He, biases of 0 2 of 2"
+    assert line in report.text(result) and "these runs" not in report.text(result)
+
+
+def test_a_net_that_does_not_learn_is_trained_to_the_end_by_init_alone(striped, tmp_path, monkeypatch):
+    calls, real = [], trial.train
+
+    def stalling(*arguments, options, **named):
+        calls.append(options.weak_signal)
+        if len(calls) % 2:
+            raise errors.StalledError("loss: the level of guessing")
+        return real(*arguments, options=options, **named)
+
+    monkeypatch.setattr(trial, "train", stalling)
+    made = recipe.load("cifar10-columns", [*SMALL, "learning.epochs=1"])
+    found = trial.trial(made, striped, tmp_path / "a", ["cpu"], 0, quiet, weak_signal=True)
+    assert calls == [True, True] and 0 <= found["train_error"] <= 1
+    with pytest.raises(errors.StalledError):
+        trial.trial(made, striped, tmp_path / "b", ["cpu"], 0, quiet)
+
+
 def test_size_divides_the_training_images(striped, tmp_path):
     made = recipe.load("cifar10-columns", [*SMALL, "learning.epochs=1"])
     comparison, recipes = catalogue.find("size", made)

@@ -240,6 +240,15 @@ def test_codes_separate_clusters():
     assert again.fit(values[:300], epochs=15) == losses and (again.codes(values) == codes).all()
 
 
+def test_pixels_to_code_are_means_of_at_most_32_by_32():
+    for side, factor in ((64, 2), (32, 1), (20, 1), (96, 3)):
+        images = pictures(2, side)
+        kept = side // factor
+        small = gallery._small(ImageSet(images, np.zeros(2, np.int64))).reshape(2, kept, kept, 3)
+        block = images[1, factor : 2 * factor, 3 * factor : 4 * factor].reshape(-1, 3)
+        assert kept <= 32 and small[1, 1, 3] == pytest.approx(block.mean(axis=0))
+
+
 def test_neighbours_draws_a_row_per_query():
     queries, found = pictures(2, 24), pictures(6, 24).reshape(2, 3, 24, 24, 3)
     codes = noise(2, 12) > 0, noise(2, 3, 12) > 0

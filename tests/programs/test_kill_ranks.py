@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -20,7 +21,7 @@ LATER = """
 import sys
 import tinyalex.system.storage as storage
 from tinyalex import cli
-from tinyalex.errors import DataError, StorageError
+from tinyalex.errors import DataError, DeviceError, StorageError
 from tinyalex.training.loop import Training
 
 step = Training.train_step
@@ -103,9 +104,11 @@ def test_usage_errors_are_said_once(data, tmp_path):
         assert done.returncode == 2 and len(lines(done.stderr)) == 1 and message in done.stderr
 
 
+BROKEN = "fail(DataError('no shard 3'))"
 FAULTS = {  # act of a rank before its third step, exit code, message
-    "an error on all": ("fail(DataError('no shard 3'))", 3, "no shard 3"),
-    "an error on one": ("training.world.rank == 1 and fail(DataError('no shard 3'))", 3, "no shard 3"),
+    "broken data on all": (BROKEN, 3, "rank 0: no shard 3; stopped at step 2, saved in "),
+    "broken data on one": (f"training.world.rank == 1 and {BROKEN}", 3, "rank 1: no shard 3; stopped at step 2, saved"),
+    "no device on one": ("training.world.rank == 1 and fail(DeviceError('no cuda:0'))", 8, "error: no cuda:0"),
     "a bug on one": ("training.world.rank == 1 and fail(RuntimeError('oh'))", 1, "RuntimeError: oh; a bug in tinyalex"),
     "not a number on one": ("if training.world.rank == 1: batch.images[0, 0] = float('nan')", 5, "first on rank 1; no"),
     "a full disk": (
@@ -121,18 +124,46 @@ def test_an_error_ends_all_ranks_and_is_said_once(data, tmp_path, fault):
     done = by_mpiexec(data, tmp_path / "run", 3, act)
     assert done.returncode == code, done.stderr
     assert len(lines(done.stderr)) == 1 and message in done.stderr
+    assert (tmp_path / "run" / "checkpoint-00000002.safetensors").exists() == ("stopped at step 2" in message)
 
 
 @pytest.mark.slow
-def test_interrupted_by_ctrl_c_at_the_launcher_the_run_is_saved(data, tmp_path):
-    words = kill_ranks.command(data, tmp_path / "run", 60)
-    process = subprocess.Popen(
-        [*words, "--ranks", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    assert any("epoch 2" in line for line in process.stdout)
-    os.killpg(process.pid, signal.SIGINT)
+@pytest.mark.parametrize("send", [os.killpg, os.kill])
+def test_interrupted_by_ctrl_c_at_the_launcher_the_run_is_saved(data, tmp_path, send):
+    """Ctrl-C reaches the launcher's process group; `kill -INT` the launcher alone."""
+    process = training_of_two(data, tmp_path / "run", 2000)
+    send(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 75 and len(lines(errors)) == 1 and "resume with: " in errors and "--ranks 2" in errors
+
+
+@pytest.mark.slow
+def test_a_launcher_that_is_killed_takes_the_ranks_with_it(data, tmp_path):
+    process = training_of_two(data, tmp_path / "run", 2000)
+    ranks = kill_ranks.ranks_of(process)
+    assert len(ranks) == 2
+    process.kill()
+    until = time.monotonic() + 60
+    while any(map(runs, ranks.values())):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    process.communicate()
+    assert '"saved"' in log(tmp_path / "run")
+
+
+def training_of_two(data, out, epochs, *more):
+    """Start a training on two ranks; return the launcher when the second epoch has ended."""
+    words = [*kill_ranks.command(data, out, epochs, *more), "--ranks", "2", "--save-every", "60"]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert any("epoch 2" in line for line in process.stdout)
+    return process
+
+
+def runs(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 @pytest.mark.slow
@@ -174,6 +205,52 @@ def test_a_rank_that_hangs_before_the_ranks_have_met_ends_all(tmp_path):
 
 
 @pytest.mark.slow
+def test_a_run_whose_ranks_were_all_suspended_goes_on(data, tmp_path):
+    process = training_of_two(data, tmp_path / "run", 2000, "--patience", "3")
+    ranks = kill_ranks.ranks_of(process).values()
+    for number, seconds in ((signal.SIGSTOP, 8), (signal.SIGCONT, 2)):
+        for pid in ranks:
+            os.kill(pid, number)
+        time.sleep(seconds)
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 75 and len(lines(errors)) == 1
+
+
+# A command whose rank stops (as by SIGSTOP) where it calls a function.
+STOPS = """
+import os, signal, sys
+from tinyalex import cli
+from {module} import {place} as place
+
+if os.environ["PMI_RANK"] == "{rank}":
+    place.{function} = lambda *_, **more: os.kill(os.getpid(), signal.SIGSTOP)
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command, rank, module, place, function", [
+    ("train", 0, "tinyalex.commands", "train", "_show_results"),  # the report is made after the last step
+    ("train", 1, "tinyalex.ranks.world", "World", "leave"),
+    ("experiment", 0, "tinyalex.experiments", "compare", "trial"),
+    ("experiment", 1, "tinyalex.experiments", "compare", "trial"),
+])  # fmt: skip
+def test_a_rank_that_is_stopped_while_it_works_by_itself_ends_all(
+    data, tmp_path, command, rank, module, place, function
+):
+    from tinyalex.ranks import launch
+
+    words = kill_ranks.command(data, tmp_path / "run", 1)[3:]
+    if command == "experiment":
+        words = ["experiment", "dropout", "--recipe", "shapes", "--seeds", "1", "--epochs", "1", "--train-images", "64"]
+        words += ["--out", tmp_path / "experiments"]
+    source = STOPS.format(rank=rank, module=module, place=place, function=function)
+    done = run([launch.mpiexec(), "-n", "3", sys.executable, "-c", source, *words, "--patience", "5"])
+    assert done.returncode and f": rank {rank} has shown no sign of life for 5 s; it hangs" in done.stderr
+
+
+@pytest.mark.slow
 def test_an_end_of_mpiexec_is_said(data, tmp_path):
     words = kill_ranks.command(data, tmp_path / "run", 60)
     process = subprocess.Popen([*words, "--ranks", "2"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -206,7 +283,8 @@ def shared_memory():
 
 @pytest.mark.slow
 def test_random_interruptions_change_no_bits():
-    assert kill_ranks.main(kills=4, seed=1, epochs=12, show=lambda line: None) == []
+    wrong, summary = kill_ranks.main(kills=4, seed=1, epochs=60, show=lambda line: None)
+    assert wrong == [] and "; the same bits; " in summary
 
 
 @pytest.mark.slow

@@ -8,8 +8,9 @@ import pytest
 from tests.support.ranks import on_ranks
 from tests.support.small_runs import final, quiet, same, small, stripes, timeless
 from tinyalex.devices import parallel
-from tinyalex.errors import CheckpointError, DivergedError, Interrupted, UsageError
+from tinyalex.errors import CheckpointError, DataError, DivergedError, Interrupted, UsageError
 from tinyalex.ranks import parts as rules
+from tinyalex.runs import resume
 from tinyalex.runs import train as runs_train
 from tinyalex.training import evaluation
 from tinyalex.training.loop import Training
@@ -125,6 +126,58 @@ def test_the_first_start_decides_the_parts(tmp_path):
     assert "parts = 2" in (tmp_path / "recipe.toml").read_text()
     with pytest.raises(CheckpointError, match=r"learning.parts 2, now it is 4"):
         train(tmp_path, recipe_in(4), 2)
+
+
+@pytest.mark.parametrize("parts, ranks, message", [
+    (17, 2, "learning.parts: 17, but a batch has 16 images; give fewer parts"),
+    (0, 17, "ranks: 17, but a batch has 16 images; give fewer ranks"),
+])  # fmt: skip
+def test_more_parts_than_images_are_refused(tmp_path, parts, ranks, message):
+    with pytest.raises(UsageError, match=message):
+        train(tmp_path, recipe_in(parts), ranks)
+    assert not list(tmp_path.iterdir())
+    assert resume.parts(recipe_in(16), tmp_path, 2) == 16
+
+
+def fail_on(monkeypatch, ranks, step):
+    """Let the data of some ranks break before a step."""
+    train_step = Training.train_step
+
+    def failing(training, *arguments):
+        if training.step == step and training.world.rank in ranks:
+            raise DataError("no shard 3")
+        return train_step(training, *arguments)
+
+    monkeypatch.setattr(Training, "train_step", failing)
+    return train_step
+
+
+@pytest.mark.parametrize("ranks", [{1}, {0}, {1, 2}, {0, 1, 2}])
+def test_broken_data_on_any_rank_are_known_to_all_and_the_run_is_saved(tmp_path, monkeypatch, ranks):
+    train(tmp_path / "whole", recipe_in(4), 1)
+    train_step = fail_on(monkeypatch, ranks, 4)
+    raised = []
+
+    def run(world):
+        try:
+            runs_train.train(recipe_in(4), DATA, tmp_path / "run", seed=3, show=quiet, world=world)
+        except DataError as error:
+            raised.append(str(error))
+
+    on_ranks(3, run)
+    assert len(raised) == 3 and len(set(raised)) == 1
+    assert raised[0].startswith(f"rank {min(ranks)}: no shard 3; stopped at step 4, saved in ")
+    monkeypatch.setattr(Training, "train_step", train_step)
+    train(tmp_path / "run", recipe_in(0), 2)
+    assert same(final(tmp_path / "whole"), final(tmp_path / "run"))
+    assert timeless(tmp_path / "whole") == timeless(tmp_path / "run")
+
+
+def test_data_that_break_before_the_first_step_save_nothing(tmp_path, monkeypatch):
+    fail_on(monkeypatch, {1}, 0)
+    with pytest.raises(DataError, match="^no shard 3$"):
+        train(tmp_path, recipe_in(4), 3)
+    assert not list(tmp_path.glob("checkpoint-*"))
 
 
 def test_testing_gives_the_bits_of_one_rank():

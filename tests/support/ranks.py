@@ -12,6 +12,7 @@ from tinyalex.ranks.world import World
 class _Shared:
     def __init__(self, size):
         self.size, self.barrier, self.slots = size, threading.Barrier(size, timeout=60), [None] * size
+        self.arrived = [0] * size  # how often each rank has called Ibarrier
         self.queues = {(a, b): queue.Queue() for a in range(size) for b in range(size)}
 
 
@@ -25,8 +26,16 @@ class Communicator:
         self._shared.barrier.wait()
 
     def Ibarrier(self):
-        self.Barrier()
-        return SimpleNamespace(Test=lambda: True)
+        arrived = self._shared.arrived
+        arrived[self.rank] += 1
+        number = arrived[self.rank]
+
+        def test():
+            if self._shared.barrier.broken:
+                raise threading.BrokenBarrierError
+            return min(arrived) >= number
+
+        return SimpleNamespace(Test=test)
 
     def allgather(self, value):
         self._shared.slots[self.rank] = value
@@ -49,10 +58,16 @@ class Communicator:
 
     def Isend(self, array, other, tag):
         self._shared.queues[self.rank, other].put((tag, array.copy()))
-        return _Request(lambda: None)
+        return _Request(lambda: None)  # it is sent
 
     def Irecv(self, array, other, tag):
         return _Request(lambda: self._receive(array, other, tag))
+
+    def Iprobe(self, other, tag):
+        return any(found == tag for found, _ in list(self._shared.queues[other, self.rank].queue))
+
+    def Recv(self, array, other, tag):
+        self._receive(array, other, tag)
 
     def _receive(self, array, other, tag):
         # Other sums may be under way: their messages wait.
@@ -79,6 +94,9 @@ class _Request:
     def __init__(self, complete):
         self._complete = complete
 
+    def Test(self):
+        return True
+
     @staticmethod
     def Waitall(requests):
         for request in requests:
@@ -90,11 +108,16 @@ def on_ranks(size, function, patience=300.0):
     shared, results, errors = _Shared(size), [None] * size, [None] * size
 
     def run(rank):
+        world = None
         try:
-            results[rank] = function(World(Communicator(shared, rank), patience))
+            world = World(Communicator(shared, rank), patience)
+            results[rank] = function(world)
         except BaseException as error:
             errors[rank] = error
             shared.barrier.abort()
+        finally:
+            if world:
+                world.close()
 
     threads = [threading.Thread(target=run, args=(rank,)) for rank in range(size)]
     for thread in threads:

@@ -121,19 +121,19 @@ def run(options):
         if options.views == 10 and not run.recipe.data.flip:
             without_reflections.append(path)
         del run
-    if not world.leads:
-        return
-    average, labels = total / len(options.runs), np.asarray(images.labels)
-    result = evaluation.score(average, labels) if labelled else None
-    try:
-        if options.json:
-            print_line(json.dumps(_as_json(options, scores, result, average, labels, dataset.classes)))
-        else:
-            _print(options, where, scores, result, average, labels, dataset, words, without_reflections)
-    finally:  # neither of the two fails because the other one does
-        written = _write(options.write, average, dataset.classes, names) if options.write else None
-    if written:
-        show(written)
+    with world.apart():
+        if world.leads:
+            average, labels = total / len(options.runs), np.asarray(images.labels)
+            result = evaluation.score(average, labels) if labelled else None
+            try:
+                if options.json:
+                    print_line(json.dumps(_as_json(options, scores, result, average, labels, dataset.classes)))
+                else:
+                    _print(options, where, scores, result, average, labels, dataset, words, without_reflections)
+            finally:  # neither of the two fails because the other one does
+                written = _write(options.write, average, dataset.classes, names) if options.write else None
+            if written:
+                show(written)
 
 
 def _print(options, where, scores, result, average, labels, dataset, words, without_reflections):

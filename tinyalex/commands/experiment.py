@@ -66,7 +66,7 @@ def options(command):
 def run(options):
     """Train the nets of the comparison, print the result and save it."""
     from tinyalex.devices.device import Device
-    from tinyalex.experiments import catalogue, report
+    from tinyalex.experiments import catalogue
     from tinyalex.experiments.experiment import experiment
     from tinyalex.ranks import launch
 
@@ -98,8 +98,14 @@ def run(options):
     show = print_if_possible if world.leads else lambda text: None
     show(f"{options.name}: seeds {list(range(seeds))}, devices {' '.join(options.devices)}; results go to {out}")
     result = experiment(options.name, recipe, dataset, out, seeds, options.devices, search_epochs, show, steps, world)
-    if not world.leads:
-        return
+    with world.apart():
+        if world.leads:
+            _show_results(result, out)
+
+
+def _show_results(result, out):
+    from tinyalex.experiments import report
+
     print_line("\n" + report.text(result))
     paths, reason = report.write(result, out)
     print_line(f"saved {', '.join(map(str, paths))}")

@@ -1,5 +1,6 @@
 """Train a network, or resume a run that was stopped."""
 
+import contextlib
 import functools
 import shlex
 from pathlib import Path
@@ -30,7 +31,7 @@ from tinyalex.commands.options import (
     test_share,
     user_path,
 )
-from tinyalex.errors import DataError, StorageError, UsageError
+from tinyalex.errors import DataError, Interrupted, StorageError, UsageError
 from tinyalex.recipes import recipe as recipes
 from tinyalex.recipes.settings import FILES
 from tinyalex.runs.resume import SAVE_EVERY, ResumeOptions
@@ -118,11 +119,12 @@ def run(options):
     """Train or resume, then draw the figures and print the test error."""
     from tinyalex.devices.device import Device
     from tinyalex.experiments import footnote3
-    from tinyalex.gallery.gallery import QUICK, Gallery
+    from tinyalex.gallery.gallery import QUICK
     from tinyalex.ranks import launch
     from tinyalex.report import pages
-    from tinyalex.runs import checkpoint, finetune, retention, run_folder
+    from tinyalex.runs import finetune, run_folder
     from tinyalex.runs import train as runs_train
+    from tinyalex.training import reference
 
     set_loader_threads(options)
     overrides = list(options.set) + ([] if options.epochs is None else [f"learning.epochs={options.epochs}"])
@@ -169,6 +171,8 @@ def run(options):
     if world.size > 1:
         devices = f"{world.size} ranks, {devices}"
     show(f"{describe_dataset(dataset)}; results go to {out}; {devices}, seed {options.seed}")
+    for line in reference.expectations(recipe, len(dataset.train), len(dataset.test)):
+        show(line)
     if world.leads:
         warn_of_slow_blas(options.devices)
     resume_options = ResumeOptions(
@@ -183,11 +187,23 @@ def run(options):
             world=world, how=options.sum, after_epoch=progress,
         )  # fmt: skip
     except Exception as error:
-        if progress:
-            progress.stopped(str(error))
+        together = isinstance(error, Interrupted)  # the ranks stop at the same step
+        with world.apart() if together else contextlib.nullcontext():
+            if progress:
+                progress.stopped(str(error))
         raise
-    if not world.leads:
-        return
+    with world.apart():
+        if world.leads:
+            _show_results(options, out, dataset, result, progress)
+
+
+def _show_results(options, out, dataset, result, progress):
+    # What comes after training: the pictures and the report.
+    from tinyalex.experiments import footnote3
+    from tinyalex.gallery.gallery import QUICK, Gallery
+    from tinyalex.runs import checkpoint, retention, run_folder
+
+    show = print_if_possible
     last_run = out / footnote3.STAGES[-1] if options.footnote_3 else out
     for path, reason in retention.pinned(checkpoint.by_step(last_run)).items():
         show(f"{path} is kept: {reason}")

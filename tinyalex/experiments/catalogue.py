@@ -60,6 +60,8 @@ class Comparison(NamedTuple):
     found : tuple of str, optional
         Who found that the other nets are worse, and by which measure, "top1_error", "train_error" or "gap". Default:
         the paper, by top-1 error where it has a number, else by how much they overfit.
+    starts : bool
+        Whether to count the seeds with which a net starts to learn, and to train nets whose signal is weak at first.
     """
 
     title: str
@@ -68,6 +70,7 @@ class Comparison(NamedTuple):
     paper: tuple
     source: str
     found: tuple[str, str] | None = None
+    starts: bool = False
 
 
 def _noise(recipe):
@@ -92,6 +95,15 @@ def _ones(recipe):
     # Paper §5: biases of 1 in conv2, conv4, conv5 and the hidden fully connected layers.
     return {"biases": {"default": 0.0} | dict.fromkeys(("conv2", "conv4", "conv5", "fc6", "fc7"), 1.0)}
 
+
+def _initial(weights, bias):
+    # The values of weights, and the biases that the paper sets to 1.
+    biases = {"default": 0.0} | (dict.fromkeys(("conv2", "conv4", "conv5", "fc6", "fc7"), bias) if bias else {})
+    return lambda recipe: {"weights": weights, "biases": biases}
+
+
+_OF_2012 = {"default": 0.01, "conv3": 0.03, "conv4": 0.03, "conv5": 0.03}
+_OF_CAFFE = {"default": 0.01, "fc6": 0.005, "fc7": 0.005}
 
 COMPARISONS = {
     "norm": Comparison(
@@ -185,6 +197,21 @@ COMPARISONS = {
         (None, None),
         '"this initialization accelerates the early stages of learning"',
         ("the paper", "train_error"),
+    ),
+    "init": Comparison(
+        "the first values: with which a net starts to learn",
+        "5",
+        (
+            Arm("the program of 2012", init=_initial(_OF_2012, 1.0), folder="2012"),
+            Arm("the paper's text", init=_initial({"default": 0.01}, 1.0), folder="text"),
+            Arm("Caffe", init=_initial(_OF_CAFFE, 0.1), folder="caffe"),
+            Arm("He, biases of 0", init=_initial({"default": "he", "fc8": 0.01}, 0.0), folder="he"),
+        ),
+        (None, None),
+        '"from a zero-mean Gaussian distribution with standard deviation 0.01", with biases of 1 in some layers; the '
+        "program of 2012 has 0.03 in conv3 to conv5, Caffe's copy biases of 0.1",
+        ("the paper", "train_error"),
+        starts=True,
     ),
     "size": Comparison(
         "the number of training images",

@@ -40,7 +40,8 @@ def compare(comparison, recipes, dataset, out, seeds, devices, show, world=ALONE
     Returns
     -------
     dict
-        "arms", one per net: "name" and, for each of `MEASURES`, a list with one error per seed. "effects", one per net
+        "arms", one per net: "name" and, for each of `MEASURES`, a list with one error per seed; where the comparison
+        counts it, "starts", whether the net learns anything, for each seed. "effects", one per net
         after the first: "name" and, for each measure, the difference from the first net, ``{"mean", "deviation",
         "half", "verdict"}`` as in `effect.Effect`. Errors are fractions; with one seed "deviation" and "half" are None.
     """
@@ -51,7 +52,8 @@ def compare(comparison, recipes, dataset, out, seeds, devices, show, world=ALONE
         if arm.share < 1:
             train = sample.share(images.train, "train", round(arm.share * len(images.train)))
             images = Dataset(images.name, images.classes, train, images.test)
-        return trial(recipe, images, _folder(out, arm, seed), devices, seed, show=lambda line: None)
+        quiet = {"show": lambda line: None, "weak_signal": comparison.starts}
+        return trial(recipe, images, _folder(out, arm, seed), devices, seed, **quiet)
 
     if world.size > 1:
         trials = list(itertools.product(range(seeds), zip(comparison.arms, recipes, strict=True)))
@@ -71,8 +73,17 @@ def compare(comparison, recipes, dataset, out, seeds, devices, show, world=ALONE
                 f"seed {seed}  {arm.name:<20} test error {found['top1_error']:.2%},{top5} "
                 f"training {found['train_error']:.2%}{_time_left(left, trained)}"
             )
+    if comparison.starts:
+        for arm in arms:
+            arm["starts"] = [_learns(error, dataset) for error in arm["train_error"]]
     effects = [{"name": arm["name"]} | {m: _effect(arms[0][m], arm[m]) for m in MEASURES} for arm in arms[1:]]
     return {"arms": arms, "effects": effects}
+
+
+def _learns(error, dataset):
+    # Whether a training error is lower than that of guessing by more than three standard errors.
+    guessing = 1 - 1 / len(dataset.classes)
+    return bool(error < guessing - 3 * np.sqrt(guessing * (1 - guessing) / len(dataset.train)))
 
 
 def _effect(reference, other):

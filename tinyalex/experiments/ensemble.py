@@ -46,12 +46,13 @@ def ensemble(recipe, dataset, out, seeds, devices, show, world=ALONE):
             for seed in range(world.rank, seeds, world.size):
                 train(seed)
     views, found = 10 if recipe.data.flip else 1, []
-    for seed in range(seeds if world.leads else 0):
-        train(seed)
-        run = run_folder.load(folders[seed], devices[: recipe.net.columns])
-        found.append(evaluation.probabilities(run.network, dataset.test, run.mean, run.recipe, views))
-        score = evaluation.score(found[-1], dataset.test.labels)
-        show(f"seed {seed}  test error {score.top1_error:.2%}, top-5 {score.top5_error:.2%}")
+    with world.apart():
+        for seed in range(seeds if world.leads else 0):
+            train(seed)
+            run = run_folder.load(folders[seed], devices[: recipe.net.columns])
+            found.append(evaluation.probabilities(run.network, dataset.test, run.mean, run.recipe, views))
+            score = evaluation.score(found[-1], dataset.test.labels)
+            show(f"seed {seed}  test error {score.top1_error:.2%}, top-5 {score.top5_error:.2%}")
     averaged = []
     for nets in range(1, len(found) + 1):
         scores = [

@@ -57,6 +57,10 @@ def _comparison(result):
         "",
         "± is the standard deviation over the seeds; differences are paired by seed, with 95 % confidence intervals",
     ]
+    counted_starts = any("starts" in arm for arm in result["arms"])
+    if counted_starts:
+        counts = [f"{arm['name']} {sum(arm['starts'])} of {len(arm['starts'])}" for arm in result["arms"]]
+        lines += ["", f"seeds with which the net starts to learn: {', '.join(counts)}"]
     for effect in result["effects"]:
         lines += ["", f"{effect['name']} compared with {result['arms'][0]['name']}:"]
         for measure, name, paper in (
@@ -70,7 +74,8 @@ def _comparison(result):
             if measure == "top5_error" and not _has_top5(result):
                 continue
             lines.append(f"  {name:<26}{_difference(effect[measure])}" + (f"; paper +{paper} points" if paper else ""))
-        lines.append(f"  {_sentence(result, effect)}")
+        if not counted_starts:
+            lines.append(f"  {_sentence(result, effect)}")
     return [*lines, f"the paper: {result['source']}"]
 
 

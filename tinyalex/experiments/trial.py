@@ -3,9 +3,10 @@
 import json
 from pathlib import Path
 
-from tinyalex.errors import StorageError, UsageError
+from tinyalex.errors import StalledError, StorageError, UsageError
 from tinyalex.recipes import recipe as recipes
 from tinyalex.runs import run_folder
+from tinyalex.runs.resume import ResumeOptions
 from tinyalex.runs.train import train
 from tinyalex.system import storage
 from tinyalex.training import evaluation
@@ -13,7 +14,7 @@ from tinyalex.training import evaluation
 RESULT = "result.json"
 
 
-def trial(recipe, dataset, folder, devices, seed, show):
+def trial(recipe, dataset, folder, devices, seed, show, weak_signal=False):
     """Train a net to the end and measure its errors, or read the errors that an earlier call saved.
 
     Parameters
@@ -27,6 +28,8 @@ def trial(recipe, dataset, folder, devices, seed, show):
     seed : int
     show : callable
         Called with the lines that training prints.
+    weak_signal : bool
+        Train a net that does not learn to the end, too.
 
     Returns
     -------
@@ -37,7 +40,13 @@ def trial(recipe, dataset, folder, devices, seed, show):
     path = Path(folder) / RESULT
     if not path.is_file():
         devices = devices[: recipe.net.columns]
-        score = train(recipe, dataset, folder, devices, seed, show=show)
+        named = {"show": show, "options": ResumeOptions(weak_signal=weak_signal)}
+        try:
+            score = train(recipe, dataset, folder, devices, seed, **named)
+        except StalledError:
+            if not weak_signal:
+                raise
+            score = train(recipe, dataset, folder, devices, seed, **named)  # resumes, and does not stop a second time
         run = run_folder.load(folder, devices)
         on_training = evaluation.evaluate(run.network, dataset.train, run.mean, run.recipe)
         found = {"top1_error": score.top1_error, "top5_error": score.top5_error, "train_error": on_training.top1_error}

@@ -33,6 +33,7 @@ WITHOUT_CHECKPOINT = ("curves", "architecture")  # drawn from the log and the re
 WITH_IMAGES = ("panel", "neighbours", "codes", "occlusion", "saliency", "patches")  # need a data set
 SHOWN_QUERIES, SHOWN_RESULTS = 5, 6  # Figure 4, right: number of queries drawn, and of images found for each
 QUERIES = 1000  # test images over which retrieval is scored
+PIXELS = 32  # side, at most, of the images whose pixels are coded
 EXPLAINED, UNITS = 5, 5  # test images for which occlusion, saliency and patches are drawn, and patches of each
 
 
@@ -149,14 +150,12 @@ class Gallery:
 
     def _codes(self):
         images, queries, features, query_features = self._last_hidden_layer()
-        coder = AutoEncoder(features.shape[1])
-        coder.fit(features)
-        codes, query_codes = coder.codes(features), coder.codes(query_features)
-        found = hamming(query_codes, codes, SHOWN_RESULTS)
+        (codes, query_codes), found = _coded(features, query_features)
         same = retrieval.precision(found, images.labels, queries.labels)
+        by_pixels = retrieval.precision(_coded(_small(images), _small(queries))[1], images.labels, queries.labels)
         heading = (
-            f"Nearest of {len(images):,} training images by codes of {codes.shape[1]} bits instead of "
-            f"{features.shape[1]} numbers. Same class: {100 * same:.0f} %."
+            f"Nearest of {len(images):,} training images by codes of {codes.shape[1]} bits for {features.shape[1]} "
+            f"numbers. Same class: {100 * same:.0f} %; codes of pixels: {100 * by_pixels:.0f} %."
         )
         return self._draw_found(images, queries, found, heading, (query_codes, codes)), heading
 
@@ -219,6 +218,24 @@ def first_kernels(network):
     means = ", ".join(f"column {name} {mean:.2f}" for name, mean in found.means.items())
     chance = f"below {found.by_chance:.2f} in 95 % of random splits of the same kernels"
     return kernels(columns), f"colourfulness: {means}; difference {found.difference:.2f} ({chance})"
+
+
+def _small(images):
+    # The pixels of images, averaged to at most 32 x 32 as in the work on auto-encoders that the paper compares with.
+    pixels = images.images
+    n, side, _, channels = pixels.shape
+    factor = -(-side // PIXELS)
+    cut = side // factor * factor
+    blocks = pixels[:, :cut, :cut].reshape(n, cut // factor, factor, cut // factor, factor, channels)
+    return blocks.mean(axis=(2, 4), dtype=np.float32).reshape(n, -1)
+
+
+def _coded(stored, queries):
+    # Codes of both by an auto-encoder of the stored rows, and the stored rows nearest to each query by these codes.
+    coder = AutoEncoder(stored.shape[1])
+    coder.fit(stored)
+    codes, query_codes = coder.codes(stored), coder.codes(queries)
+    return (codes, query_codes), hamming(query_codes, codes, SHOWN_RESULTS)
 
 
 def _flat(images):

@@ -1,22 +1,27 @@
 """Starts a command as several ranks with MPI's own launcher, and deals a machine's devices out to them."""
 
+import ctypes
 import importlib.util
+import math
+import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import IO
 
 import tinyalex
 from tinyalex.errors import DeviceError, Interrupted, UsageError
-from tinyalex.ranks.world import World
+from tinyalex.ranks.world import HANGS, World
 
 _ABORTED = re.compile(r"Abort\(\d+\) on node \d+ ")  # what MPICH says of ranks that have said themselves why they end
+_SAME_REQUEST = 1.0  # seconds within which a signal that comes again counts as the same request
 _BANNER, _BANNER_END = "=   BAD TERMINATION OF ONE OF YOUR APPLICATION", "Please see the FAQ page"
 
 
@@ -50,33 +55,65 @@ def run(ranks: int, argv: Sequence[str]) -> int:
     # The ranks find the modules that the launcher finds, and none in the folder that it is called in.
     safe = [] if Path(tinyalex.__file__).parents[1] == Path.cwd() else ["-P"]
     command = [mpiexec(), "-n", str(ranks), sys.executable, *safe, "-m", "tinyalex", *argv]
-    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)  # mpiexec has it as well, and hands it on
     hang_up = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # also in mpiexec, which would end with the terminal
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    # mpiexec and the ranks outlive this process, if that is killed, until they have saved: mpiexec has the pipes' ends
+    # that are read, too, as it would end at once when nobody has them.
+    (output, into_output), (errors, into_errors) = os.pipe(), os.pipe()
+    # A group of its own: a signal to the group of this process, such as Ctrl-C, reaches mpiexec once, from here.
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=into_output,
+        stderr=into_errors,
+        pass_fds=(output, errors),
+        process_group=0,
+        preexec_fn=_asked_to_stop_after(os.getpid()),
+    )
+    os.close(into_output)
+    os.close(into_errors)
     asked: list[int] = []  # signals that were handed on
+    last: dict[int, float] = {}  # when each of them came
 
     def hand_on(number: int, _: object) -> None:
-        asked.append(number)
-        process.send_signal(_FORWARDED[signal.Signals(number)])
+        again = time.monotonic() - last.get(number, -math.inf) < _SAME_REQUEST
+        last[number] = time.monotonic()
+        if not again:
+            asked.append(number)
+            process.send_signal(_FORWARDED[signal.Signals(number)])
 
     forwarded = [number for number in _FORWARDED if number != signal.SIGHUP or hang_up is not signal.SIG_IGN]
     handlers = {number: signal.signal(number, hand_on) for number in forwarded} | {signal.SIGHUP: hang_up}
+    killed: list[str] = []  # how a rank ended
+    reported: list[str] = []  # what ranks said before they ended
     try:
-        killed: list[str] = []  # how a rank ended
-        reported: list[str] = []  # what ranks said before they ended
-        pumps = [
-            threading.Thread(target=_pump, args=(process.stdout, sys.stdout.buffer, killed, reported)),
-            threading.Thread(target=_pump, args=(process.stderr, sys.stderr.buffer, killed, reported)),
-        ]
-        for pump in pumps:
-            pump.start()
-        code = process.wait()
-        for pump in pumps:
-            pump.join()
+        with open(output, "rb") as printed, open(errors, "rb") as complaints:
+            pumps = [
+                threading.Thread(target=_pump, args=(printed, sys.stdout.buffer, killed, reported)),
+                threading.Thread(target=_pump, args=(complaints, sys.stderr.buffer, killed, reported)),
+            ]
+            for pump in pumps:
+                pump.start()
+            code = process.wait()
+            for pump in pumps:
+                pump.join()
     finally:
-        for number, handler in [*handlers.items(), (signal.SIGINT, interrupt)]:
+        for number, handler in handlers.items():
             signal.signal(number, handler)
     return _outcome(code, asked, killed, reported)
+
+
+def _asked_to_stop_after(launcher: int) -> Callable[[], object] | None:
+    # For mpiexec, before it starts: the kernel sends it SIGTERM, which it hands on, when this process is killed.
+    if sys.platform != "linux":
+        return None
+    prctl, on_parents_death = ctypes.CDLL(None).prctl, 1
+
+    def ask() -> None:
+        prctl(on_parents_death, signal.SIGTERM)
+        if os.getppid() != launcher:  # it is gone already
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    return ask
 
 
 def _outcome(code: int, asked: Sequence[int], killed: Sequence[str], reported: Sequence[str]) -> int:
@@ -88,19 +125,25 @@ def _outcome(code: int, asked: Sequence[int], killed: Sequence[str], reported: S
         return Interrupted.exit_code
     if reported:  # mpiexec may have the code of a rank that it ended itself
         return code if code in _CODES else DeviceError.exit_code
+    if signal.SIGINT in asked:
+        raise KeyboardInterrupt
     if signal.SIGTERM in asked:
-        raise DeviceError("ended by SIGTERM, before there was anything to save")
+        raise DeviceError("ended by SIGTERM when there was nothing to save")
     if killed and f"signal {signal.SIGALRM:d})" in killed[0]:
         raise DeviceError("the ranks did not find each other within --patience; one of them hangs or was stopped")
     if code in _CODES and not killed:
         return code
     how = f"was ended by signal {-code}" if code < 0 else f"ended with exit code {code}"
     what = f"a rank ended without a message ({killed[0]})" if killed else f"mpiexec {how}, and with it all ranks"
+    if killed and f"signal {signal.SIGTERM:d})" in killed[0]:  # as mpiexec does to the others when one has ended
+        what = f"a rank was ended, or did not find the others within --patience ({killed[0]})"
     raise DeviceError(f"{what}; a checkpoint is whole if there is one, and the same command goes on from it")
 
 
-# By signal, what mpiexec gets for it: a closed terminal is a request to save, which mpiexec hands on as SIGUSR1 only.
+# By signal, what mpiexec gets for it. A rank that is still starting ends at SIGTERM without a traceback. A closed
+# terminal is a request to save, which mpiexec hands on as SIGUSR1 only.
 _FORWARDED = {
+    signal.SIGINT: signal.SIGTERM,
     signal.SIGTERM: signal.SIGTERM,
     signal.SIGUSR1: signal.SIGUSR1,
     signal.SIGHUP: signal.SIGUSR1,
@@ -129,6 +172,8 @@ def _pump(source: IO[bytes], target: IO[bytes], killed: list[str], reported: lis
         elif not _ABORTED.match(text) and not text.startswith(_OF_MPICH):
             if text.startswith(("tinyalex: error:", "tinyalex: stopped")):
                 reported.append(text)
+                if HANGS in text and len(reported) > 1:  # a rank leaves the others time to report first: not enough
+                    continue
             _write(target, line)
 
 

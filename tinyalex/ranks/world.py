@@ -15,11 +15,12 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from tinyalex.errors import DeviceError, Interrupted, UsageError
+from tinyalex.errors import DataError, DeviceError, Interrupted, UsageError
+from tinyalex.ranks.heartbeats import Heartbeats
 
 PATIENCE = 300.0  # seconds that a rank waits for the others
 _SIZES = {  # variables in which launchers say how many processes they have started
@@ -31,6 +32,7 @@ _SIZES = {  # variables in which launchers say how many processes they have star
 _SPEAKS_AFTER = 0.75  # seconds that each rank leaves the rank before it to report an error first
 _STOPS_WITHIN = 10.0  # seconds that a rank that was stopped leaves the others to stop by themselves
 _HEARD_WITHIN = 0.3  # seconds that the launcher needs to read the last lines before the ranks are ended
+HANGS = "hangs or was stopped"  # in what ranks report of another one
 
 
 class World:
@@ -42,6 +44,8 @@ class World:
         None: this process is the only rank.
     patience : float
         Seconds to wait for the other ranks, before this one ends the run.
+    finalize : callable, optional
+        Ends MPI in this process.
 
     Attributes
     ----------
@@ -55,14 +59,17 @@ class World:
         Time spent with sums of gradients.
     """
 
-    def __init__(self, communicator: Any = None, patience: float = PATIENCE) -> None:
-        self.communicator, self.patience = communicator, patience
+    def __init__(
+        self, communicator: Any = None, patience: float = PATIENCE, finalize: Callable[[], object] | None = None
+    ) -> None:
+        self.communicator, self.patience, self._finalize = communicator, patience, finalize
         self.rank = communicator.rank if communicator else 0
         self.size = communicator.size if communicator else 1
         self.local_rank, self.local_size = 0, 1
         self.sent = self.received = 0
         self.seconds = 0.0
-        self._waiting: tuple[float, str] | None = None  # since when, and for what
+        self._waiting: tuple[str] | None = None  # for what; another object each time
+        self._left = threading.Event()
         if communicator:
             machines = communicator.allgather(platform.node())
             self.local_rank = machines[: self.rank].count(machines[self.rank])
@@ -78,18 +85,41 @@ class World:
     @contextlib.contextmanager
     def waiting(self, purpose: str) -> Iterator[None]:
         """In the block, this rank waits for the others; if that takes longer than `patience`, the run ends."""
-        self._waiting = time.monotonic(), purpose
+        self._waiting = (purpose,)
         try:
             yield
         finally:
             self._waiting = None
 
     def agree(self, value: Any, purpose: str = "agreeing") -> list[Any]:
-        """Return the values that all ranks gave, in the order of the ranks: the same list in every rank."""
+        """Return the values that all ranks gave, in the order of the ranks: the same list in every rank.
+
+        Raises
+        ------
+        DataError
+            In all ranks, if one has called `share_error` instead.
+        """
         if self.size == 1:
             return [value]
         with self.waiting(purpose):
-            return self.communicator.allgather(value)
+            found = self.communicator.allgather(value)
+        for rank, given in enumerate(found):
+            if isinstance(given, _Failure):
+                raise _SharedError(f"rank {rank}: {given.message}")
+        return found
+
+    def share_error(self, error: DataError) -> DataError:
+        """Let all ranks raise an error of this one, where they would `agree` next; return what they raise.
+
+        An error that all have raised already is returned as it is.
+        """
+        if self.size == 1 or isinstance(error, _SharedError):
+            return error
+        try:
+            self.agree(_Failure(str(error)))
+        except _SharedError as shared:
+            return shared
+        return error
 
     def join_lists(self, own: list[Any]) -> list[Any]:
         """Return the items that all ranks gave, those of rank 0 first."""
@@ -113,35 +143,55 @@ class World:
 
     @contextlib.contextmanager
     def apart(self) -> Iterator[None]:
-        """In the block, this rank works by itself; at its end it waits for all others, as long as that takes.
+        """In the block, this rank works by itself; at its end it waits for all others, as long as they show life.
 
-        A rank that is stopped in the block (`Interrupted`) waits for a short while only, as the same signal may have
-        reached the others, and then ends them.
+        One that has shown none for `patience` seconds, because it hangs or was stopped by SIGSTOP, ends the run.
+        A rank that is asked to stop in the block (`Interrupted`) waits for a short while only, as the same signal may
+        have reached the others, and then ends them.
 
         Raises
         ------
         Interrupted
             If this rank or another one was stopped.
         """
-        try:
+        if self.size == 1:
             yield
+            return
+        heartbeats = Heartbeats(self.communicator, self.patience)
+        try:
+            with heartbeats:
+                yield
         except Interrupted as stop:
-            self._meet(stop.exit_code)
+            self._meet(heartbeats, stop.exit_code)
             raise
-        if any(self._meet()):
+        if any(self._meet(heartbeats)):
             raise Interrupted("stopped, as another rank was; the same command goes on")
 
-    def _meet(self, code: int = 0) -> list[int]:
-        # Wait for all ranks, without keeping a processor busy; return their codes. With a code, wait only for a while.
+    def leave(self) -> None:
+        """Wait for all ranks, as at the end of `apart`, and end MPI; nothing else may be called after it."""
         if self.size == 1:
-            return [code]
+            return
+        self._meet(Heartbeats(self.communicator, self.patience))
+        with self.waiting("leaving"):
+            if self._finalize:
+                self._finalize()
+        self.close()
+
+    def close(self) -> None:
+        """End the thread that watches how long this rank waits."""
+        self._left.set()
+
+    def _meet(self, heartbeats: Heartbeats, code: int = 0) -> list[int]:
+        # Wait for all ranks, without keeping a processor busy; return their codes. With a code, wait only for a while.
         request, began = self.communicator.Ibarrier(), time.monotonic()
         while not request.Test():
+            if lost := heartbeats.exchange():
+                self._give_up(f"rank {lost[0]} has shown no sign of life for {self.patience:g} s; it")
             if code and time.monotonic() - began > _STOPS_WITHIN:
                 sys.stderr.write(f"tinyalex: stopped, as rank {self.rank} was; the same command goes on\n")
                 self.abort(code)
             time.sleep(0.02)
-        return self.communicator.allgather(code)
+        return self.agree(code)
 
     def check_equal(self, facts: dict[str, str]) -> None:
         """Raise a UsageError, in all ranks, that names the first rank with other facts than rank 0.
@@ -174,20 +224,32 @@ class World:
         time.sleep(min(3.0, _SPEAKS_AFTER * self.rank))
 
     def _watch(self) -> None:
-        while True:
-            time.sleep(min(1.0, self.patience / 4))
+        # Counts its own short waits: the time in which all ranks were suspended is not in them.
+        every, counted, times = min(1.0, self.patience / 4), None, 0
+        while not self._left.wait(every):
             waiting = self._waiting
-            if waiting and time.monotonic() - waiting[0] > self.patience:
-                self.let_lower_ranks_speak()
-                line = (
-                    f"rank {self.rank}: the other ranks did not answer for {self.patience:g} s ({waiting[1]}); one of "
-                    "them hangs or was stopped; the last checkpoint is whole, the same command resumes the run"
-                )
-                with contextlib.suppress(OSError):
-                    sys.stderr.write(f"tinyalex: error: {line}\n")
-                    sys.stderr.flush()
-                time.sleep(_HEARD_WITHIN)
-                os._exit(DeviceError.exit_code)  # an orderly end would wait for the others again
+            counted, times = waiting, times + 1 if waiting and waiting is counted else 0
+            if waiting and times * every >= self.patience:
+                self._give_up(f"the other ranks did not answer for {self.patience:g} s ({waiting[0]}); one of them")
+
+    def _give_up(self, what: str) -> None:
+        # Report a rank that hangs, and end this process at once: an orderly end would wait for the others again.
+        self.let_lower_ranks_speak()
+        line = f"rank {self.rank}: {what} {HANGS}; the last checkpoint is whole, the same command resumes the run"
+        with contextlib.suppress(OSError):
+            sys.stderr.write(f"tinyalex: error: {line}\n")
+            sys.stderr.flush()
+        time.sleep(_HEARD_WITHIN)
+        os._exit(DeviceError.exit_code)
+
+
+class _Failure(NamedTuple):
+    # What a rank gives in place of a value if it has none.
+    message: str
+
+
+class _SharedError(DataError):
+    """Data that a rank could not read; all ranks raise it."""
 
 
 ALONE = World()
@@ -220,6 +282,7 @@ def join(patience: float = PATIENCE, communicator: Callable[[], Any] | None = No
 
 
 def _meeting(found: str | None, patience: float, communicator: Callable[[], Any] | None) -> World:
+    finalize = None
     if communicator is None:
         try:
             with warnings.catch_warnings():
@@ -231,7 +294,7 @@ def _meeting(found: str | None, patience: float, communicator: Callable[[], Any]
                 f"{found}: has started this process, but mpi4py cannot be used ({reason}); install it: pip install "
                 "'.[mpi]'"
             ) from None
-        whole = MPI.COMM_WORLD
+        whole, finalize = MPI.COMM_WORLD, MPI.Finalize
     else:
         whole = communicator()
     told = next((os.environ[name] for name in _SIZES if name.endswith(("SIZE", "TASKS")) and name in os.environ), "1")
@@ -240,7 +303,7 @@ def _meeting(found: str | None, patience: float, communicator: Callable[[], Any]
             f"{found}: has started {told} processes, but each finds itself alone: the launcher belongs to another MPI "
             "than mpi4py uses; use --ranks, or the mpiexec beside this Python"
         )
-    world = World(whole, patience)
+    world = World(whole, patience, finalize)
     if communicator is None:  # all ranks have met: they have exchanged the names of their machines
         _free_names()
     return world

@@ -55,16 +55,19 @@ class CheckpointManager:
         tested : bool
             Whether the last entry of `Training.errors` is the test error of these weights.
         """
+        training, path = self._training, self._write(tested)
+        if not tested:
+            self._log.write("saved", time=time.time(), epoch=training.epoch, step=training.step, path=path.name)
+        self._saved_at, self._stop.save_requested, self._drops = time.monotonic(), False, training.rates.drops
+        return path
+
+    def _write(self, tested):
         training, path = self._training, None
         if training.world.size > 1:
             _check_weights(training)
         if training.world.leads:
             path = run_folder.save(training, self._folder, self._origin, tested, self._log.say)
-        path = training.world.broadcast(path, "the checkpoint of rank 0")
-        if not tested:
-            self._log.write("saved", time=time.time(), epoch=training.epoch, step=training.step, path=path.name)
-        self._saved_at, self._stop.save_requested, self._drops = time.monotonic(), False, training.rates.drops
-        return path
+        return training.world.broadcast(path, "the checkpoint of rank 0")
 
     def after_step(self, metrics):
         """Check a step's loss; if no later step has been launched yet, call `save_if_due`.
@@ -103,9 +106,10 @@ class CheckpointManager:
         try:
             yield
         except DataError as error:
-            if not self._training.step or self._training.world.size > 1:  # the other ranks know nothing of it
+            if not self._training.step:
                 raise
-            path = run_folder.save(self._training, self._folder, self._origin, say=self._log.say)
+            error = self._training.world.share_error(error)
+            path = self._write(tested=False)
             raise DataError(
                 f"{error}; stopped at step {self._training.step}, saved in {path}; repair the data, then the same "
                 "command resumes the run"

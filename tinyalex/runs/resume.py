@@ -15,6 +15,7 @@ from tinyalex.runs import checkpoint, finetune, fingerprint, retention, run_fold
 from tinyalex.system import hashes, storage
 from tinyalex.training import health
 from tinyalex.training.loop import Training
+from tinyalex.words import counted
 
 # Settings that --change allows to change: those of learning, and the algorithm of the convolutions.
 LEARNING = (
@@ -130,8 +131,16 @@ def parts(recipe_: Recipe, folder: Path, ranks: int) -> int:
     """Return into how many parts the batches of the run in a folder are divided: see ``learning.parts``.
 
     For a new run the recipe's number or, if that is 0, the number of ranks; 0 if there is only one.
+
+    Raises
+    ------
+    UsageError
+        If a batch has fewer images than parts.
     """
-    given = recipe_.learning.parts
+    given, batch = recipe_.learning.parts, recipe_.learning.batch
+    if max(given, ranks) > batch:
+        what, less = ("learning.parts", "parts") if given else ("ranks", "ranks")
+        raise UsageError(f"{what}: {max(given, ranks)}, but a batch has {counted(batch, 'image')}; give fewer {less}")
     if given or not any(folder.glob("checkpoint-*.safetensors")):
         return given or (ranks if ranks > 1 else 0)
     _, metadata = run_folder.read(checkpoint.newest(folder))

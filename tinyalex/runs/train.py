@@ -21,7 +21,7 @@ from tinyalex.runs.resume import ResumeOptions
 from tinyalex.runs.runlog import Log, NoLog, quietly
 from tinyalex.system import hashes, storage
 from tinyalex.system.signals import StopRequests
-from tinyalex.training import cautions, health, schedule
+from tinyalex.training import cautions, health, reference, schedule
 from tinyalex.training.evaluation import Score, evaluate, shows_top5
 from tinyalex.training.loop import Training
 from tinyalex.training.step_metrics import RunningMeans
@@ -83,6 +83,7 @@ def train(
     _check_memory(recipe, dataset, devices, kernels, show, world)
     training = Training(recipe, dataset, devices, seed, kernels, world, how)
     steps, result = training.recipe.learning.epochs * training.steps_per_epoch, None
+    recorded = reference.find(training.recipe, len(dataset.need("train")), len(dataset.need("test")))
     with contextlib.ExitStack() as stack:
         signals = stack.enter_context(StopRequests(saves=True))
         requests = AgreedRequests(signals, world) if world.size > 1 else None
@@ -130,6 +131,8 @@ def train(
             mean = result.mean_class_error  # equal to the top-1 error where all classes have as many images
             of_classes = f"  mean of the classes {mean:.2%}" if abs(mean - result.top1_error) > 1e-9 else ""
             log.say(f"epoch {training.epoch:.0f}  test error {result.top1_error:.2%}{of_classes}{top5}")
+            if recorded:
+                log.say(recorded.line(training.errors))
             checkpoints.monitor.dead_relus(dead)
             if errors := [metrics.read()[1] for metrics in training.epoch_metrics]:  # none after a resumed epoch's end
                 trained, balanced = float(np.mean(errors)), training.recipe.data.sampling == "balanced"
