@@ -149,7 +149,8 @@ assert (np.abs(stalled - np.log(12)) < 0.02).all() and mended[-1] < 2.0
 # Nothing crashed, and no number is wrong. The first net is exactly as good as guessing, epoch after epoch: its logits
 # do not depend on the picture, so the only thing that it can learn is how frequent each class is. With the same rate,
 # images and order, the second learns. Only the initial weights differ. This is what the runs that "stay at 6.9" look
-# like from inside, and why you should know the loss of guessing before you start a run.
+# like from inside, and why you should know the loss of guessing before you start a run. Lesson 20 has four other
+# reasons why a net does not learn.
 
 figure, (axes, training) = plt.subplots(1, 2, figsize=(11.5, 3.9), width_ratios=[2, 1])
 for (name, curve), colour in zip(curves.items(), (VERMILION, BLUE), strict=True):

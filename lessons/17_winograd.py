@@ -194,6 +194,12 @@ keep(figure, "17_winograd")
 # ---
 # - ``tinyalex train --set net.convolution=im2col --out runs/im2col``: up to which digit are the losses those of
 #   ``tinyalex train``?
+#
+#   .. answer::
+#
+#      Step by step: of the first two to the last digit, of the third to the seventh, of the twelfth only to the third.
+#      Each step adds its rounding, and training makes small differences larger.
+#
 # - Why are there no transforms for 11 x 11 at stride 1? Count the points.
 #
 #   .. answer::

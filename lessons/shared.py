@@ -1,6 +1,7 @@
 """Helpers of the lessons: a photograph, small images, training epoch by epoch, the look of figures and their folder."""
 
 import json
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -15,7 +16,8 @@ from tinyalex.layers import LRN
 from tinyalex.recipes import recipe
 from tinyalex.training.loop import Training
 
-matplotlib.use("Agg")  # figures are written to files; no window opens
+if "ipykernel" not in sys.modules:  # in a notebook figures are shown
+    matplotlib.use("Agg")  # figures are written to files; no window opens
 
 HERE = Path(__file__).parent
 OUT = HERE / "out"

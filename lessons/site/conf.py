@@ -1,14 +1,15 @@
 """Sphinx configuration: build the pages with ``sphinx-build -W lessons/site lessons/out/site``.
 
 The build executes every lesson, and fails if one fails. It writes the pages of the reference from the package's
-docstrings (see reference.py); pages.py renders formulas. Neither building nor reading the pages needs a network.
+docstrings (reference.py), makes the downloads complete (notebooks.py), saves each figure for light and for dark pages
+(dark.py), and shapes the pages (pages.py, contents.py, look.py). Neither building nor reading them needs a network.
 """
 
 import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]  # for reference.py, pages.py, shared.py and tinyalex
+sys.path[:0] = [str(HERE), str(HERE.parent), str(HERE.parents[1])]  # for the extensions here, shared.py and tinyalex
 
 import reference  # noqa: E402
 
@@ -17,7 +18,8 @@ from tinyalex.claims import ledger, page  # noqa: E402
 project = "tinyalex"
 author = "tinyalex contributors"
 project_copyright = "tinyalex contributors, MIT"
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_gallery.gen_gallery", "pages"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx_gallery.gen_gallery"]
+extensions += ["pages", "contents", "notebooks", "look"]
 html_math_renderer = "mathml"  # of pages.py
 exclude_patterns = ["lessons/GALLERY_HEADER.rst"]
 
@@ -70,7 +72,6 @@ sphinx_gallery_conf = {
     "show_signature": False,
     "min_reported_time": 1000,
     "write_computation_times": False,
-    "image_scrapers": ("matplotlib",),
-    "reset_modules": ("matplotlib", "shared.style"),
-    "image_srcset": ["2x"],
+    "image_scrapers": ("dark.save_light_and_dark",),
+    "reset_modules": ("matplotlib", "shared.style", "notebooks.trace"),
 }

@@ -36,7 +36,8 @@ def where(moved):
 def test_figures_draws_what_needs_no_images(moved, tmp_path, capsys):
     assert main(["figures", str(moved / "run"), "--out", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == f"{where(moved)}: add --data to draw panel, neighbours, codes, occlusion, saliency, patches"
+    missing = "panel, neighbours, codes, occlusion, saliency, patches, deconvolution"
+    assert lines[0] == f"{where(moved)}: add --data to draw {missing}"
     assert sorted(path.name for path in tmp_path.glob("*.png")) == ["architecture.png", "curves.png", "kernels.png"]
 
 

@@ -14,11 +14,14 @@ from tinyalex.cli import main
 from tinyalex.datasets import folders
 from tinyalex.datasets.loading.loader import prepare_image
 from tinyalex.datasets.picture import square
+from tinyalex.errors import PictureError
 from tinyalex.explain.crop import crop_of
+from tinyalex.explain.deconvolution import deconvolution
 from tinyalex.explain.occlusion import Occlusion, occlusion
 from tinyalex.explain.saliency import saliency
 from tinyalex.explain.strongest import main_part, strongest_units, unit_gradient
 from tinyalex.figures.explanation import salient
+from tinyalex.figures.page import new_figure
 from tinyalex.gallery.gallery import WITH_IMAGES, Gallery
 from tinyalex.runs import run_folder
 from tinyalex.runs.train import train
@@ -74,9 +77,10 @@ def test_overlay_is_orange_where_positive_and_blue_where_negative():
     assert figures.needed(hardly._replace(drop=np.array([[0.1, -0.3]]))) == 0.3
 
 
+@pytest.mark.parametrize("deconvolved", [False, True])
 @pytest.mark.parametrize("classes", [2, 7])
 @pytest.mark.parametrize("shape", [(40, 60), (90, 20)])
-def test_the_explanation_shows_its_images_and_texts(folder, classes, shape):
+def test_the_explanation_shows_its_images_and_texts(folder, classes, shape, deconvolved):
     picture, crop = pictures(1, 90)[0][: shape[0], : shape[1]], pictures(1, 20)[0]
     words = [f"a class with a rather long name {i}, synonym" for i in range(classes)]
     network = run_folder.load(folder / "run").network
@@ -84,13 +88,16 @@ def test_the_explanation_shows_its_images_and_texts(folder, classes, shape):
     gradient = saliency(network, noise(1, 20, 20, 3), [0])[0]
     patches = [(crop[:5], f"conv5b {i}: 12.3") for i in range(6)]
     p = np.full(classes, 1 / classes)
-    figure = figures.explanation(picture, (2, 1, 18, 18), crop, p, words, 0, found, gradient, patches, "conv5")
+    projections = [figures.projected(noise(5, 5, 3))] * 6 if deconvolved else []
+    figure = figures.explanation(
+        picture, (2, 1, 18, 18), crop, p, words, 0, found, gradient, patches, "conv5", projections
+    )
     shown = [image.get_array() for image in figure.axes[0].images]
     np.testing.assert_array_equal(shown[1], crop)
     np.testing.assert_array_equal(shown[2], figures.overlay(crop, found.drop, figures.needed(found)))
     np.testing.assert_array_equal(shown[3], figures.overlay(crop, gradient, salient(gradient)))
     np.testing.assert_array_equal(shown[0][2:18, 1:18], picture[2:18, 1:18])
-    assert (shown[0][18:] >= picture[18:]).all() and len(shown) == 10
+    assert (shown[0][18:] >= picture[18:]).all() and len(shown) == 10 + 6 * deconvolved
     assert "conv5b 3: 12.3" in texts(figure.axes[0])
     assert_no_overlap(figure)
 
@@ -147,14 +154,20 @@ def test_a_test_image_is_explained_by_its_name(tmp_path, monkeypatch, capsys):
     assert main(["explain", "level/2.png", "--run", "run", "--data", "moved", "--out", "a.png"]) == 0
 
 
-@pytest.mark.parametrize("name", ["occlusion", "saliency", "patches"])
-def test_the_gallery_draws_test_images_with_what_the_net_looks_at(folder, name):
+@pytest.mark.parametrize("name, count", [("occlusion", 4), ("saliency", 4), ("patches", 12), ("deconvolution", 48)])
+def test_the_gallery_draws_test_images_with_what_the_net_looks_at(folder, name, count):
     gallery = Gallery(folder / "run", stripes())
     figure, line = gallery.draw(name)
     assert name in WITH_IMAGES and len(line) > 20
     images = figure.axes[0].images
-    assert len(images) == 2 * (6 if name == "patches" else 2)  # of two classes
+    assert len(images) == count  # of two classes, or of six maps
     assert_no_overlap(figure)
+
+
+def test_a_projection_is_grey_where_it_is_0():
+    shown = figures.projected([[[0.0, 2.0, -2.0]], [[1.0, np.nan, -9.0]]], largest=2.0).tolist()
+    assert shown == [[[128, 255, 0]], [[191, 128, 0]]]
+    assert (figures.projected(np.zeros((2, 2, 3))) == 128).all()
 
 
 # The command.
@@ -179,6 +192,15 @@ def test_it_prints_what_it_computes_and_draws_it(folder, tmp_path, monkeypatch, 
     assert len(re.findall(r"^conv5[ab]: map", out, re.M)) == len(units) > 0
     part = main_part(unit_gradient(run.network, x, units[0]))
     assert f"most of its gradient is in rows {part.top} to {part.bottom - 1}, columns {part.left}" in out
+    drawn = []
+    monkeypatch.setattr(figures, "explanation", lambda *given: drawn.extend(given[-1]) or new_figure(1, 1))
+    assert main([*command, "--out", "other.png"]) == 0
+    for unit, shown in zip(units, drawn, strict=True):
+        part = main_part(unit_gradient(run.network, x, unit))
+        expected = figures.projected(part.of(deconvolution(run.network, x, unit)))
+        np.testing.assert_array_equal(shown, expected)
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
     assert (tmp_path / "picture-explained.png").read_bytes().startswith(b"\x89PNG") and "picture-explained.png" in out
     assert main(command) == 0  # replaces its own picture
     (tmp_path / "picture-explained.png").write_bytes(b"mine")
@@ -192,6 +214,22 @@ def test_another_class_and_layer_and_devices(folder, tmp_path, capsys):
         out = capsys.readouterr().out
         assert f"occlusion: {name} " in out and "conv2" in out and "conv5" not in out
     assert main([*command, "--no-kernels"]) == 0 and "readable layers" in capsys.readouterr().out
+
+
+def test_without_relu_there_is_no_deconvolution_and_a_line_says_so(folder, tmp_path, capsys):
+    train(small("net.activation=tanh", epochs=1), stripes(), tmp_path / "tanh", show=quiet)
+    line = "no deconvolution: tanh1 is a Tanh, and it is defined for ReLU alone"
+    command = [
+        "explain",
+        str(folder / "picture.png"),
+        "--run",
+        str(tmp_path / "tanh"),
+        "--out",
+        str(tmp_path / "a.png"),
+    ]
+    assert main(command) == 0 and line in capsys.readouterr().out
+    with pytest.raises(PictureError, match="deconvolution: tanh1 is a Tanh; it is defined for nets of ReLU"):
+        Gallery(tmp_path / "tanh", stripes()).draw("deconvolution")
 
 
 @pytest.mark.parametrize("words, code, message", [

@@ -37,7 +37,7 @@ PARAMETERS = [pytest.param(name, marks=[pytest.mark.lessons] if seconds(name) > 
 
 
 def test_the_lessons_are_numbered():
-    assert [name[:2] for name in TEXTS] == [f"{number:02d}" for number in (*range(1, 19), 21, 22)]
+    assert [name[:2] for name in TEXTS] == [f"{number:02d}" for number in range(1, 23)]
 
 
 @pytest.mark.parametrize("name", TEXTS)
@@ -49,6 +49,7 @@ def test_a_lesson_has_a_complete_header(name):
     assert "§" in field(name, "Paper")
     assert field(name, "Run") == f"``python lessons/{name}.py``"
     readme = " ".join((ROOT / "README.md").read_text(encoding="utf-8").split())
+    assert f"| `lessons/{name}.py` |" in readme
     assert seconds(name) <= 45 and "at most 45 seconds on two cores" in readme
 
 

@@ -1,10 +1,18 @@
-"""Check the built web pages: no broken links, nothing loaded from other servers, no errors in a browser.
+"""Check the built web pages: links, downloads, and how every page looks in a browser.
 
-Run: ``python -m tests.programs.check_site lessons/out/site``. Links and sources are checked in the files. If Chromium
-is installed, every page is also opened in a wide and in a narrow window, without network.
+Run: ``python -m tests.programs.check_site lessons/out/site``. Links and sources are checked in the files. Every page is
+also opened in Chromium, without network, in a wide light window and in a narrow dark one: no error in the console, no
+page wider than its window, no clipped line, no line of code that wraps in the wide window (what a lesson prints may),
+pictures for dark pages in dark pages, and the page to try computes what the package computes. This needs Playwright
+(the extra ``site``) and an installed Chromium; without them the pages are not opened.
+
+``--notebooks PYTHON`` also runs every notebook that the site offers, in an empty folder, with that Python, in whose
+environment only the package, nbclient and ipykernel are installed.
 """
 
 import argparse
+import base64
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -14,8 +22,34 @@ from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-WINDOWS = ("1280,1600", "420,900")
+import numpy as np
+
+WINDOWS = ((1280, "light"), (390, "dark"))
 _LOADS = {("script", "src"), ("img", "src"), ("img", "srcset"), ("iframe", "src"), ("source", "src"), ("link", "href")}
+
+# In the page: what is wider than the window, or cut off, and which lines of code wrap.
+_LOOK = """(wide) => {
+    const found = [], root = document.documentElement;
+    if (root.scrollWidth > window.innerWidth) found.push("the page is " + root.scrollWidth + " pixels wide");
+    for (const box of document.querySelectorAll("pre, p, li, td, h1, h2, h3, dt")) {
+        const style = getComputedStyle(box), text = box.textContent.trim().slice(0, 60);
+        if (!box.checkVisibility()) continue;
+        if (box.scrollWidth > box.clientWidth + 1 && style.display !== "inline") found.push("clipped: " + text);
+    }
+    if (wide && location.pathname.includes("/lessons/")) for (const line of document.querySelectorAll(
+        ":not(.sphx-glr-script-out) > .highlight pre .line")) {
+        const style = getComputedStyle(line);
+        const height = parseFloat(style.lineHeight) || 1.2 * parseFloat(style.fontSize);
+        if (line.checkVisibility() && line.getBoundingClientRect().height > 1.5 * height)
+            found.push("wraps: " + line.textContent.trim().slice(0, 60));
+    }
+    const shown = [...document.querySelectorAll("article img")].filter((image) => image.checkVisibility());
+    for (const image of shown) if (image.complete && !image.naturalWidth) found.push("no picture: " + image.src);
+    const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+    for (const image of shown) if (/sphx_glr_\\w+_\\d{3}(_dark)?\\.png/.test(image.src) &&
+        image.src.includes("_dark.") !== dark) found.push("a picture for the other colour scheme: " + image.src);
+    return found;
+}"""
 
 
 class _Page(HTMLParser):
@@ -59,44 +93,130 @@ def broken_links(folder):
             yield f"{style.name}: loads from {target or ''}//"
 
 
-def browser_errors(page, browser, window):
-    """Open a page in a headless browser without network; yield the errors of its console and its loader."""
-    with tempfile.TemporaryDirectory() as profile:
+def lesson_faults(folder):
+    """Yield a line for each lesson's page that lacks its downloads, a fold, a link to the paper or a dark picture."""
+    for path in sorted(Path(folder).glob("lessons/[0-9][0-9]_*.html")):
+        text = path.read_text(encoding="utf-8")
+        for what, pattern in (
+            ("visible notebook", rf'class="downloads.*?{path.stem}\.ipynb'),
+            ("visible archive", rf'class="downloads.*?{path.stem}\.zip'),
+            ("folded code of the figure", r'<details class="plot">.*?keep'),
+            ("link to its section of the paper", r'href="\.\./paper\.html#section-'),
+            ("picture for dark pages", r"_dark\.png"),
+        ):
+            if not re.search(pattern, text, re.S):
+                yield f"{path.name}: no {what}"
+
+
+def notebook_errors(path, python):
+    """Run a notebook in an empty folder with another Python; yield a line if it fails or shows no figure."""
+    code = (
+        "import sys, nbclient, nbformat\n"
+        "notebook = nbformat.read(sys.argv[1], 4)\n"
+        "nbclient.NotebookClient(notebook, timeout=1200, resources={'metadata': {'path': '.'}}).execute()\n"
+        "outputs = [output for cell in notebook.cells for output in cell.get('outputs', [])]\n"
+        "sys.exit(not any('image/png' in output.get('data', {}) for output in outputs) and 'it shows no figure')\n"
+    )
+    with tempfile.TemporaryDirectory() as empty:
         done = subprocess.run(
-            [
-                browser, "--headless", "--no-sandbox", "--disable-gpu", f"--window-size={window}",
-                f"--user-data-dir={profile}",
-                "--host-resolver-rules=MAP * ~NOTFOUND", "--enable-logging=stderr", "--log-level=0",
-                "--virtual-time-budget=2000",
-                "--dump-dom", page.resolve().as_uri(),
-            ],
-            capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
-    if "<html" not in done.stdout:
-        yield f"{page.name}: the browser did not open it"
-    for line in done.stderr.splitlines():
-        if "CONSOLE" in line and ("rror" in line or "ERR_" in line or "efused" in line):
-            yield f"{page.name}: {line.split('] ', 1)[-1]}"
+            [python, "-c", code, str(Path(path).resolve())], cwd=empty, capture_output=True, text=True
+        )
+    if done.returncode:
+        yield f"{Path(path).name}: {(done.stderr.strip() or 'failed').splitlines()[-1]}"
+
+
+class Browser:
+    """Chromium without network, driven by Playwright."""
+
+    def __init__(self, executable):
+        from playwright.sync_api import sync_playwright
+
+        self.driver = sync_playwright().start()
+        self.chromium = self.driver.chromium.launch(executable_path=executable, args=["--no-sandbox", "--disable-gpu"])
+
+    def close(self):
+        """End the browser and its driver."""
+        self.chromium.close()
+        self.driver.stop()
+
+    def faults(self, path, width, scheme):
+        """Open a page in a window of some width, light or dark; yield what is wrong with it."""
+        context = self.chromium.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
+        page, found = context.new_page(), []
+        page.on("console", lambda message: found.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: found.append(str(error)))
+        page.on("requestfailed", lambda request: found.append(f"could not load {request.url}"))
+        page.goto(Path(path).resolve().as_uri())
+        found += page.evaluate(_LOOK, width > 1000)
+        if page.query_selector("#look"):
+            page.wait_for_selector("#look[data-ready]", timeout=60_000)
+            found += look_faults(page)
+        context.close()
+        for fault in dict.fromkeys(found):
+            yield f"{Path(path).name}, {width} pixels, {scheme}: {fault}"
+
+
+def look_faults(page):
+    """Yield what is wrong with the page to try: its maps against those of the package, and what the mouse does."""
+    from tinyalex.layers import LRN, Conv2d, MaxPool, ReLU
+
+    data = page.evaluate("tinyalexLook.data")
+    size, k, maps, columns = (data[key] for key in ("size", "k", "maps", "columns"))
+    pixels = np.array(page.evaluate("tinyalexLook.pixels()"), float).reshape(1, size, size, 4)[..., :3]
+    kernels, biases = (np.frombuffer(base64.b64decode(data[key]), "<f4") for key in ("kernels", "biases"))
+    conv = Conv2d(3, maps, k, data["stride"]).build(dtype="float64")
+    conv.W.value = kernels.reshape(maps, k, k, 3).transpose(1, 2, 3, 0).astype(float)
+    conv.b.value = biases.astype(float)
+    norm = data["norm"]
+    lrn = LRN(norm["n"], norm["k"], norm["alpha"], norm["beta"])
+    stages = {"sum": conv.forward((pixels - data["mean"]) * data["scale"])}
+    stages["relu"] = ReLU().forward(stages["sum"])
+    stages["norm"] = np.concatenate([lrn.forward(half) for half in np.split(stages["relu"], columns, axis=3)], axis=3)
+    stages["pool"] = MaxPool(3, 2, rounding="floor").forward(stages["norm"])
+    for name, ours in stages.items():
+        for number in (0, maps // columns, maps - 1):
+            shown = np.array(page.evaluate(f"Array.from(tinyalexLook.stage('{name}', {number}))"))
+            if not np.allclose(shown.reshape(ours.shape[1:3]), ours[0, :, :, number], rtol=1e-4, atol=1e-5):
+                yield f"map {number} after {name} differs from the package's"
+    box, before = page.locator("#look .photo").bounding_box(), page.inner_text("#look .numbers")
+    for across, down in ((0.3, 0.6), (0.7, 0.6), (0.7, 0.35)):
+        page.mouse.move(box["x"] + across * box["width"], box["y"] + down * box["height"])
+        now = page.inner_text("#look .numbers")
+        if now == before:
+            yield "moving the mouse over the picture changes nothing"
+        before = now
+    page.locator("#look .kernels button").nth(maps - 1).click()
+    if page.locator("#look .kernels button[aria-pressed=true]").count() != 1:
+        yield "a click does not choose one kernel"
 
 
 def main():
     """Check a folder of pages; print what is wrong, and exit with 1 if anything is."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("folder", type=Path)
-    folder = parser.parse_args().folder
-    found, pages = list(broken_links(folder)), sorted(folder.rglob("*.html"))
-    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    for page in pages if browser else []:
-        for window in WINDOWS:
-            found += browser_errors(page, browser, window)
+    parser.add_argument("--notebooks", metavar="PYTHON", help="run the notebooks with this Python")
+    parser.add_argument("--only", default="", help="open only pages and notebooks whose path contains this")
+    options = parser.parse_args()
+    folder = options.folder
+    found = [*broken_links(folder), *lesson_faults(folder)]
+    pages = [path for path in sorted(folder.rglob("*.html")) if options.only in path.as_posix()]
+    executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    opened = "not opened, because Chromium or Playwright is not installed"
+    if executable and importlib.util.find_spec("playwright"):
+        browser = Browser(executable)
+        for page in pages:
+            for width, scheme in WINDOWS:
+                found += browser.faults(page, width, scheme)
+        browser.close()
+        opened = f"opened in {len(WINDOWS)} windows of {Path(executable).name}"
+    notebooks = []
+    if options.notebooks:
+        notebooks = [path for path in sorted(folder.rglob("_downloads/**/*.ipynb")) if options.only in path.as_posix()]
+        for path in notebooks:
+            found += notebook_errors(path, options.notebooks)
     for line in found:
         print(line)
-    opened = (
-        f"opened in {len(WINDOWS)} windows of {Path(browser).name}"
-        if browser
-        else "not opened, because Chromium is not installed"
-    )
-    print(f"{len(pages)} pages, {opened}; {len(found) or 'no'} errors")
+    print(f"{len(pages)} pages, {opened}; {len(notebooks)} notebooks run; {len(found) or 'no'} errors")
     sys.exit(bool(found))
 
 

@@ -395,6 +395,48 @@ answer(
 )
 
 
+def unpool(y, x, window, stride, add=True, last=False, middle=False):
+    back = np.zeros(x.shape)
+    for i, j, m in np.ndindex(y.shape):
+        part = x[stride * i : stride * i + window, stride * j : stride * j + window, m]
+        position = part.size - 1 - part[::-1, ::-1].argmax() if last else part.argmax()
+        row, column = np.unravel_index(part.size // 2 if middle else position, part.shape)
+        where = stride * i + row, stride * j + column, m
+        back[where] = y[i, j, m] + (back[where] if add else 0)
+    return back
+
+
+answer(
+    19,
+    {"unpool": unpool},
+    last_maximum={"unpool": lambda y, x, k, s: unpool(y, x, k, s, last=True)},
+    overwritten={"unpool": lambda y, x, k, s: unpool(y, x, k, s, add=False)},
+    always_in_the_middle={"unpool": lambda y, x, k, s: unpool(y, x, k, s, middle=True)},
+    stride_forgotten={"unpool": lambda y, x, k, s: unpool(y, x, k, 1)},
+)
+
+
+def signal(logits, axis=0, centred=False):
+    return np.sqrt(logits.var(axis=axis).mean() / (logits.var() if centred else (logits**2).mean()))
+
+
+def dead(y):
+    return 1 - (y > 0).any(axis=(0, 1, 2)).mean()
+
+
+answer(
+    20,
+    {"signal": signal, "dead": dead},
+    across_classes={"signal": lambda logits: signal(logits, axis=1)},
+    not_divided={"signal": lambda logits: logits.std(axis=0).mean()},
+    size_without_the_mean={"signal": lambda logits: signal(logits, centred=True)},
+    zeros_counted={"dead": lambda y: (y == 0).mean()},
+    units_of_one_place={"dead": lambda y: 1 - (y > 0).any(axis=0).mean()},
+    active_share={"dead": lambda y: (y > 0).any(axis=(0, 1, 2)).mean()},
+    mean_too_small={"dead": lambda y: (y.mean(axis=(0, 1, 2)) < 0.1).mean()},
+)
+
+
 def gather(dy, t, h, w, c, ho, wo, window, stride, clip=True, first=1, order="pixels"):
     i, j, channel = t // (w * c), t // c % w, t % c
     total = 0.0

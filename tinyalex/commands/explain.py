@@ -1,4 +1,4 @@
-"""Show what a net looks at in an image: occlusion, saliency, and what its strongest units see."""
+"""Show what a net looks at in an image: occlusion, saliency, what its strongest units see, and deconvolutions."""
 
 import os
 from pathlib import Path
@@ -55,6 +55,7 @@ def run(options):
     from tinyalex.datasets import names
     from tinyalex.datasets.loading.loader import prepare_image
     from tinyalex.explain.crop import crop_of
+    from tinyalex.explain.deconvolution import deconvolution, obstacle
     from tinyalex.explain.occlusion import occlusion
     from tinyalex.explain.saliency import saliency
     from tinyalex.explain.strongest import convolutions, main_part, strongest_units, unit_gradient
@@ -86,7 +87,9 @@ def run(options):
         print_line(f"  {probabilities[i]:6.1%}  {run.words[i]}")
     print_line(_of_occlusion(covered, run.words[label]))
     print_line(f"saliency: half of it is in {_half(gradient):.0%} of the pixels")
-    patches = []
+    patches, projections, between = [], [], obstacle(network)
+    if between:
+        print_line(f"no deconvolution: {between.name} is a {type(between).__name__}, and it is defined for ReLU alone")
     for unit in units:
         part = main_part(unit_gradient(network, x, unit))
         print_line(
@@ -94,8 +97,12 @@ def run(options):
             f"{_rectangle(unit.field)} of the net's input, most of its gradient is in {_rectangle(part)}"
         )
         patches.append((part.of(crop), f"{unit.layer} {unit.map}: {unit.value:.3g}"))
+        if not between:
+            projections.append(figures.projected(part.of(deconvolution(network, x, unit))))
     words = run.words
-    figure = figures.explanation(picture, frame, crop, probabilities, words, label, covered, gradient, patches, layer)
+    figure = figures.explanation(
+        picture, frame, crop, probabilities, words, label, covered, gradient, patches, layer, projections
+    )
     figures.save(figure, out, marked=False)
     print_line(f"picture: {out}")
 

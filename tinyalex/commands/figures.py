@@ -82,6 +82,7 @@ def _out(options, default):
 
 def _run(options, folder, out):
     from tinyalex import figures
+    from tinyalex.explain.deconvolution import obstacle
     from tinyalex.gallery.gallery import NAMES, WITH_IMAGES, WITHOUT_CHECKPOINT, Gallery
     from tinyalex.runs import run_folder
 
@@ -105,6 +106,9 @@ def _run(options, folder, out):
             names = [name for name in names if name not in WITH_IMAGES]
         elif with_images:
             gallery.dataset = check_classes(gallery.run, load_dataset_of_run(gallery.run, options))
+        if "deconvolution" in names and not options.only and (layer := obstacle(gallery.run.network)):
+            print_line(f"no deconvolution: {layer.name} is a {type(layer).__name__}, and it is defined for ReLU alone")
+            names = [name for name in names if name != "deconvolution"]
     for name in names:
         figure, line = gallery.draw(name)
         figures.save(figure, out / f"{name}.png")

@@ -27,10 +27,12 @@ from tinyalex.layers import (
     Square,
     Tanh,
 )
+from tinyalex.network.columns import Stage
 from tinyalex.network.network import Network
 from tinyalex.words import did_you_mean
 
 _NONLINEARITIES = ReLU, Tanh, Abs, Logistic, ScaledTanh, SoftReLU, Square
+_NOWHERE = Field(0, 0, 0, 0)  # until it is computed
 
 
 class Unit(NamedTuple):
@@ -94,28 +96,64 @@ def strongest_units(network: Network, image: np.ndarray, count: int = 8, layer: 
     UsageError
         If the network has no such convolution.
     """
-    network.require_arrays()
-    image = np.asarray(image, network.dtype)
-    if image.shape != network.input_shape:
-        raise ShapeError(f"image: got {image.shape}, this network reads {network.input_shape}")
-    names = convolutions(network)
-    if not names:
-        raise UsageError("network: it has no convolution; give one that has")
-    if layer is not None and layer not in names:
-        raise UsageError(f"layer {layer!r}: no such convolution{did_you_mean(layer, names)}")
-    found = []
-    for convolution, outputs in _outputs(network, image, layer or names[-1]):
-        cuts = ranges(outputs.shape[2], len(convolution.names))
-        for name, cut in zip(convolution.names, cuts, strict=True):
-            maps = outputs[..., cut]
-            where = maps.reshape(-1, maps.shape[2]).argmax(axis=0)
-            for number, (row, column) in enumerate(zip(*np.unravel_index(where, maps.shape[:2]), strict=True)):
-                found.append((float(maps[row, column, number]), name, number, int(row), int(column), convolution))
-    found = sorted((each for each in found if each[0] > 0), key=lambda each: (-each[0], *each[1:3]))[:count]
-    return [
-        Unit(name, number, row, column, value, receptive_field(network, convolution, row, column))
-        for value, name, number, row, column, convolution in found
-    ]
+    image, name = np.asarray(image, network.dtype), _checked(network, np.shape(image), layer)
+    found = [unit for _, units in _maxima(network, image[None], name) for unit in units if unit.value > 0]
+    found = sorted(found, key=lambda unit: (-unit.value, unit.layer, unit.map))[:count]
+    return [_with_field(network, unit) for unit in found]
+
+
+def strongest_images(
+    network: Network, images: np.ndarray, count: int = 9, layer: str | None = None, batch: int = 64
+) -> dict[tuple[str, int], list[tuple[int, Unit]]]:
+    """Find, for every map of a convolution, the images in which its largest output is largest.
+
+    Parameters
+    ----------
+    network : Network
+        Built.
+    images : ndarray, shape (n, h, w, k)
+        Prepared as for `Network.predict`; converted to the network's dtype.
+    count : int
+        Images for each map.
+    layer : str, optional
+        One of `convolutions`; default: the last.
+    batch : int
+        Images at a time.
+
+    Returns
+    -------
+    dict
+        By (layer with its column, map): pairs of the image's index and the unit, the strongest first. There are fewer
+        than ``count`` if the map has an output above 0 in fewer images.
+
+    Raises
+    ------
+    ShapeError
+        If the images are not those of the network.
+    UsageError
+        If the network has no such convolution.
+
+    Examples
+    --------
+    >>> from tinyalex import alexnet, recipe
+    >>> shapes = recipe.load("shapes", ["net.classes=12"])
+    >>> network = alexnet.build(shapes.net, shapes.init)
+    >>> found = strongest_images(network, np.zeros((2, 56, 56, 3)), layer="conv1")
+    >>> len(found), found["conv1b", 15]  # 16 maps in each column; of black images all outputs are 0
+    (32, [])
+    """
+    images = np.asarray(images, network.dtype)
+    name = _checked(network, images.shape[1:], layer, "images")
+    found: dict[tuple[str, int], list[tuple[int, Unit]]] = {}
+    for first in range(0, len(images), batch):
+        for index, units in _maxima(network, images[first : first + batch], name):
+            for unit in units:
+                best = found.setdefault((unit.layer, unit.map), [])
+                if unit.value > 0:
+                    best.append((first + index, unit))
+                    best.sort(key=lambda pair: (-pair[1].value, pair[0]))
+                    del best[count:]
+    return {key: [(index, _with_field(network, unit)) for index, unit in best] for key, best in found.items()}
 
 
 def unit_gradient(network: Network, image: np.ndarray, unit: Unit) -> np.ndarray:
@@ -135,12 +173,34 @@ def unit_gradient(network: Network, image: np.ndarray, unit: Unit) -> np.ndarray
     ndarray, shape (h, w, k), in the network's dtype
         0 outside ``unit.field``, up to the rounding of Winograd's algorithm.
     """
+    return down_to_image(network, image, unit, 1.0, replicas(network, gradients=True))
+
+
+def down_to_image(network: Network, image: np.ndarray, unit: Unit, start: float, stages: list[Stage]) -> np.ndarray:
+    """Carry a number from the output of one unit back to the image.
+
+    Parameters
+    ----------
+    network : Network
+        Built.
+    image : ndarray, shape (h, w, k)
+        As for `strongest_units`.
+    unit : Unit
+        What `strongest_units` returned.
+    start : float
+        The number.
+    stages : list of Stage
+        Of `replicas` with gradients. Their layers' backward decides what is carried back.
+
+    Returns
+    -------
+    ndarray, shape (h, w, k), in the network's dtype
+    """
     network.require_arrays()
     image, devices = np.asarray(image, network.dtype), network.devices
     number, index, depth, first, _ = next(_positions(network, unit.layer))
-    stages = replicas(network, gradients=True, count=number + 1)
     with network.step():
-        xs = _on_devices(network, image)
+        xs = _on_devices(network, image[None])
         for stage in stages[:number]:
             xs = stage.forward(xs, devices)
         stage, layers = stages[number], stages[number].columns[index][:depth]
@@ -149,7 +209,7 @@ def unit_gradient(network: Network, image: np.ndarray, unit: Unit) -> np.ndarray
             for layer in layers:
                 y = layer.forward(y)
             one = np.zeros(y.shape, network.dtype)
-            one[0, unit.row, unit.column, first + unit.map] = 1
+            one[0, unit.row, unit.column, first + unit.map] = start
             dy = device.put(one)
             for layer in reversed(layers):
                 dy = layer.backward(dy)
@@ -195,6 +255,41 @@ def _between(sums: np.ndarray, rest: float) -> tuple[int, int]:
     return min(int(first), len(sums) - 1), min(int(last) + 1, len(sums))
 
 
+def _checked(network: Network, shape: tuple[int, ...], layer: str | None, what: str = "image") -> str:
+    # The convolution that is meant.
+    network.require_arrays()
+    if shape != network.input_shape:
+        raise ShapeError(f"{what}: got {shape}, this network reads {network.input_shape}")
+    names = convolutions(network)
+    if not names:
+        raise UsageError("network: it has no convolution; give one that has")
+    if layer is not None and layer not in names:
+        raise UsageError(f"layer {layer!r}: no such convolution{did_you_mean(layer, names)}")
+    return layer or names[-1]
+
+
+def _maxima(network: Network, images: np.ndarray, name: str) -> Iterator[tuple[int, list[Unit]]]:
+    # For each image, and each column's part of a convolution, the largest unit of every map, without its field.
+    for convolution, outputs in _outputs(network, images, name):
+        n, h, w, _ = outputs.shape
+        for each, cut in zip(convolution.names, ranges(outputs.shape[3], len(convolution.names)), strict=True):
+            flat = outputs[..., cut].reshape(n, h * w, -1)
+            where, values = flat.argmax(axis=1), flat.max(axis=1)
+            for index in range(n):
+                yield (
+                    index,
+                    [
+                        Unit(each, number, int(position) // w, int(position) % w, float(value), _NOWHERE)
+                        for number, (position, value) in enumerate(zip(where[index], values[index], strict=True))
+                    ],
+                )
+
+
+def _with_field(network: Network, unit: Unit) -> Unit:
+    *_, layer = next(_positions(network, unit.layer))
+    return unit._replace(field=receptive_field(network, layer, unit.row, unit.column))
+
+
 def _positions(network: Network, name: str) -> Iterator[tuple[int, int, int, int, Layer]]:
     # Where the output of a column's convolution is, after its nonlinearity: the stage, the column, the layers up to
     # there, the first of the column's maps among those of the layer, and the convolution.
@@ -207,15 +302,15 @@ def _positions(network: Network, name: str) -> Iterator[tuple[int, int, int, int
                     yield number, index, i + 1 + follows, cuts[name].start if name in cuts else 0, layer
 
 
-def _on_devices(network: Network, image: np.ndarray) -> list:
-    # A batch of one image, on the device of each column.
-    batch = np.ascontiguousarray(image[None])
+def _on_devices(network: Network, images: np.ndarray) -> list:
+    # A batch of images on the device of each column.
+    batch = np.ascontiguousarray(images)
     uploaded = {device: device.to_device(batch) for device in dict.fromkeys(network.devices)}
     return [uploaded[device] for device in network.devices]
 
 
-def _outputs(network: Network, image: np.ndarray, name: str) -> list[tuple[Layer, np.ndarray]]:
-    # For each column the convolution, and its output (h, w, maps) after the nonlinearity that follows it.
+def _outputs(network: Network, images: np.ndarray, name: str) -> list[tuple[Layer, np.ndarray]]:
+    # For each column the convolution, and its output (n, h, w, maps) after the nonlinearity that follows it.
     stages, kept = replicas(network), list[tuple[Layer, np.ndarray]]()
     wanted = {  # the replica that computes the output, and the network's convolution
         id(stages[number].columns[index][depth - 1]): layer
@@ -224,10 +319,10 @@ def _outputs(network: Network, image: np.ndarray, name: str) -> list[tuple[Layer
 
     def keep(layer: Layer, y: Array) -> None:
         if id(layer) in wanted:
-            kept.append((wanted[id(layer)], layer.device.get(y)[0].copy()))
+            kept.append((wanted[id(layer)], layer.device.get(y).copy()))
 
     with network.step():
-        xs = _on_devices(network, image)
+        xs = _on_devices(network, images)
         for stage in stages:
             xs = stage.forward(xs, network.devices, forward_hook=keep)
             if kept:

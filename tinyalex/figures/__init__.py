@@ -9,7 +9,7 @@ from tinyalex.figures.architecture import architecture
 from tinyalex.figures.averages import averages
 from tinyalex.figures.colourfulness import colourfulness, specialisation
 from tinyalex.figures.contact_sheet import mosaic
-from tinyalex.figures.explanation import explanation, heat_maps, needed, overlay, salient
+from tinyalex.figures.explanation import explanation, heat_maps, needed, overlay, projected, salient
 from tinyalex.figures.kernel_grid import kernels
 from tinyalex.figures.learning_curves import curves
 from tinyalex.figures.neighbours import neighbours
@@ -34,6 +34,7 @@ __all__ = [
     "neighbours",
     "overlay",
     "panel",
+    "projected",
     "race",
     "rate_test",
     "salient",

@@ -36,6 +36,25 @@ def overlay(image, values, largest=None):
     return np.rint(grey * (1 - strength) + colour * strength).astype(np.uint8)
 
 
+def projected(values, largest=None):
+    """Show numbers of the net's input, of which 0 is the mean image, as colours around a middle grey.
+
+    Parameters
+    ----------
+    values : array, shape (h, w, 3)
+        What `tinyalex.explain.deconvolution.deconvolution` returned, or a part of it.
+    largest : float, optional
+        The absolute value that becomes 0 or 255 (default: the largest there is). NaN counts as 0.
+
+    Returns
+    -------
+    uint8 array, shape (h, w, 3)
+    """
+    values = np.nan_to_num(np.asarray(values, np.float64), posinf=0, neginf=0)
+    largest = np.abs(values).max(initial=0) if largest is None else largest
+    return np.rint(127.5 + 127.5 * np.clip(values / (largest if largest > 0 else 1), -1, 1)).astype(np.uint8)
+
+
 def salient(saliency):
     """Return the value at which the colour of a saliency map is strongest: few pixels have more, often much more."""
     return float(np.quantile(np.nan_to_num(saliency), 0.995))
@@ -46,7 +65,7 @@ def needed(occlusion):
     return max(_PALE * occlusion.whole, float(np.abs(occlusion.drop).max(initial=0)))
 
 
-def explanation(picture, frame, crop, probabilities, words, label, occlusion, saliency, patches, layer):
+def explanation(picture, frame, crop, probabilities, words, label, occlusion, saliency, patches, layer, projections=()):
     """Draw what a net makes of one picture.
 
     Parameters
@@ -67,6 +86,8 @@ def explanation(picture, frame, crop, probabilities, words, label, occlusion, sa
         Patches of the crop, with captions.
     layer : str
         The convolution whose strongest units answer to these patches.
+    projections : list of uint8 arrays
+        For each patch what `projected` made of the unit's deconvolution there; none if there is no deconvolution.
 
     Returns
     -------
@@ -81,7 +102,8 @@ def explanation(picture, frame, crop, probabilities, words, label, occlusion, sa
     best = np.argsort(-np.asarray(probabilities), kind="stable")[:count]
     lines = name_lines([words[c] for c in best], LINES)
     bar = BAR + (lines - 1) * NAME_LINE
-    last = below + max(count * bar, PATCH + CAPTION)
+    rows = PATCH + CAPTION + (LINE + PATCH if len(projections) else 0)
+    last = below + max(count * bar, rows)
     width = 2 * MARGIN + 4 * SIDE + 3 * GAP
     figure, axes = page(width, last + MARGIN)
     pale = np.asarray(picture, np.float64)
@@ -117,6 +139,12 @@ def explanation(picture, frame, crop, probabilities, words, label, occlusion, sa
         x = left + number * (PATCH + GAP / 2)
         draw_image(axes, patch, x, below + 0.22, PATCH - 0.05)
         write(axes, x, below + 0.22 + PATCH + 0.03, caption, SIZE - 1.5, INK, va="center")
+    for number, projection in enumerate(projections[:6]):
+        x = left + number * (PATCH + GAP / 2)
+        draw_image(axes, projection, x, below + 0.22 + PATCH + CAPTION, PATCH - 0.05)
+    if len(projections):
+        text = "the same, by deconvolution: what in them raised the unit's output"
+        write(axes, left, below + 0.22 + PATCH + LINE + 0.03, text, SIZE, MUTED, va="center")
     return figure
 
 

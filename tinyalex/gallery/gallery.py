@@ -9,12 +9,13 @@ from tinyalex.datasets.loading.loader import prepare_image
 from tinyalex.datasets.sample import share
 from tinyalex.errors import PictureError
 from tinyalex.explain.crop import crop_of
+from tinyalex.explain.deconvolution import deconvolution, obstacle
 from tinyalex.explain.occlusion import occlusion
 from tinyalex.explain.saliency import saliency
-from tinyalex.explain.strongest import convolutions, main_part, strongest_units, unit_gradient
+from tinyalex.explain.strongest import convolutions, main_part, strongest_images, strongest_units, unit_gradient
 from tinyalex.figures.architecture import architecture
 from tinyalex.figures.colourfulness import colourfulness, specialisation
-from tinyalex.figures.explanation import heat_maps, needed, overlay, salient
+from tinyalex.figures.explanation import heat_maps, needed, overlay, projected, salient
 from tinyalex.figures.kernel_grid import kernels
 from tinyalex.figures.learning_curves import curves
 from tinyalex.figures.neighbours import neighbours
@@ -27,14 +28,18 @@ from tinyalex.recipes.settings import FILES
 from tinyalex.runs import run_folder
 from tinyalex.words import counted
 
-NAMES = ("curves", "architecture", "kernels", "panel", "neighbours", "codes", "occlusion", "saliency", "patches")
+NAMES = (
+    *("curves", "architecture", "kernels", "panel", "neighbours", "codes"),
+    *("occlusion", "saliency", "patches", "deconvolution"),
+)
 QUICK = ("curves", "kernels", "panel")  # drawn at the end of training
 WITHOUT_CHECKPOINT = ("curves", "architecture")  # drawn from the log and the recipe
-WITH_IMAGES = ("panel", "neighbours", "codes", "occlusion", "saliency", "patches")  # need a data set
+WITH_IMAGES = ("panel", "neighbours", "codes", "occlusion", "saliency", "patches", "deconvolution")  # need a data set
 SHOWN_QUERIES, SHOWN_RESULTS = 5, 6  # Figure 4, right: number of queries drawn, and of images found for each
 QUERIES = 1000  # test images over which retrieval is scored
 PIXELS = 32  # side, at most, of the images whose pixels are coded
 EXPLAINED, UNITS = 5, 5  # test images for which occlusion, saliency and patches are drawn, and patches of each
+MAPS, OF_EACH, SEARCHED = 6, 4, 512  # maps whose deconvolutions are drawn, images of each, test images searched
 
 
 class Gallery:
@@ -136,6 +141,34 @@ class Gallery:
             rows.append(([crop, *cut, *[np.full_like(crop, 255)] * blank], [caption, *captions, *["none"] * blank]))
         line = f"what the strongest units of {layer} answer to: the patches with most of their gradients"
         return heat_maps(rows, ["the net reads", *(f"unit {i + 1}" for i in range(UNITS))]), line
+
+    def _deconvolution(self):
+        network, test = self.run.network, self.dataset.need("test")
+        if layer := obstacle(network):
+            kind = type(layer).__name__
+            raise PictureError(
+                f"deconvolution: {layer.name} is a {kind}; it is defined for nets of ReLU; leave it out of --only"
+            )
+        chosen = np.sort(randomness.permutation(randomness.key(0, "deconvolution"), len(test))[:SEARCHED])
+        images = test.read(chosen)
+        inputs = np.stack([prepare_image(image, self.run.mean, self.run.recipe) for image in images])
+        found = strongest_images(network, inputs, OF_EACH)
+        alive = [best for best in found.values() if best]
+        rows, size, side = [], len(self.run.mean), self.run.recipe.net.input
+        for best in [alive[number * len(alive) // MAPS] for number in range(min(MAPS, len(alive)))]:
+            pictures, captions = [], []
+            for index, unit in best:
+                crop = crop_of(images[index], size, side)[0]
+                pictures += [unit.field.of(crop), projected(unit.field.of(deconvolution(network, inputs[index], unit)))]
+                captions += [
+                    self.run.words[int(test.labels[chosen[index]])],
+                    f"{unit.layer} {unit.map}: {unit.value:.3g}",
+                ]
+            blank = 2 * OF_EACH - len(pictures)  # fewer images excite the map
+            rows.append((pictures + [np.full_like(images[0], 255)] * blank, captions + ["none"] * blank))
+        layer = convolutions(network)[-1]
+        line = f"{len(rows)} maps of {layer}: the images, of {len(images):,}, that excite each most, deconvolved"
+        return heat_maps(rows, ["image", "deconvolution"] * OF_EACH), line
 
     def _neighbours(self):
         images, queries, features, query_features = self._last_hidden_layer()

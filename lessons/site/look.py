@@ -1,0 +1,81 @@
+"""Sphinx extension: the directive ``look``, the first layer of a recorded net over a photograph, to try with the mouse.
+
+The weights and the photograph are in the page; static/look.js computes everything from them in the browser.
+"""
+
+import base64
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+from docutils import nodes
+from docutils.parsers.rst import Directive
+from PIL import Image
+from safetensors.numpy import load_file
+from shared import photograph
+
+from tinyalex.recipes import recipe
+
+RUN = Path(__file__).parents[2] / "data" / "runs" / "shapes"
+SIZE = 224  # pixels of the photograph's sides
+
+PAGE = """<div id="look">
+<noscript>This page computes in the browser, with JavaScript, which is switched off here.</noscript>
+<div class="look-pictures">
+<figure><canvas class="photo" tabindex="0" role="img" aria-label="the picture; arrow keys move the patch"></canvas>
+<figcaption>the picture</figcaption></figure>
+<figure><canvas class="map" tabindex="0" role="img" aria-label="the map; arrow keys move the position"></canvas>
+<figcaption>the map of the chosen kernel, <span class="shape"></span></figcaption></figure>
+</div>
+<div class="look-stages" role="radiogroup" aria-label="what the map shows">
+<label><input type="radio" name="stage" value="sum"> convolution</label>
+<label><input type="radio" name="stage" value="relu" checked> ReLU</label>
+<label><input type="radio" name="stage" value="norm"> normalized</label>
+<label><input type="radio" name="stage" value="pool"> pooled</label>
+</div>
+<div class="look-product"><canvas class="patch"></canvas> &times; <canvas class="kernel"></canvas> =
+<canvas class="product"></canvas></div>
+<p class="numbers" aria-live="polite"></p>
+<div class="kernels"></div>
+<p><label>A picture of your own (it stays on this machine): <input class="own" type="file" accept="image/*"></label></p>
+</div>
+<script type="application/json" id="look-data">%s</script>
+<script src="_static/look.js"></script>
+"""
+
+
+def data():
+    """Return what look.js reads: kernels (maps, k, k, 3) and biases as float32 in base64, and the picture as a JPEG."""
+    settings, weights = recipe.load(RUN / "recipe.toml"), load_file(RUN / "conv1.safetensors")
+    columns = [name.removesuffix(".W") for name in sorted(weights) if name.endswith(".W")]
+    kernels = np.concatenate([weights[f"{name}.W"] for name in columns], axis=3).transpose(3, 0, 1, 2)
+    biases = np.concatenate([weights[f"{name}.b"] for name in columns])
+    picture = io.BytesIO()
+    Image.fromarray(photograph(SIZE)).save(picture, "JPEG", quality=88)
+    return {
+        "k": kernels.shape[1], "stride": settings.net.stride, "size": SIZE, "maps": len(kernels),
+        "columns": len(columns), "scale": settings.data.scale, "mean": weights["mean"].tolist(),
+        "norm": {"n": settings.net.norm_size, "k": settings.net.norm_k, "alpha": settings.net.norm_alpha,
+                 "beta": settings.net.norm_beta},
+        "kernels": _base64(np.ascontiguousarray(kernels, "<f4")), "biases": _base64(biases.astype("<f4")),
+        "picture": "data:image/jpeg;base64," + base64.b64encode(picture.getvalue()).decode(),
+    }  # fmt: skip
+
+
+def _base64(array):
+    return base64.b64encode(array.tobytes()).decode()
+
+
+class Look(Directive):
+    """The elements that look.js fills, its data, and the script itself."""
+
+    def run(self):
+        """Return the page as raw HTML."""
+        return [nodes.raw("", PAGE % json.dumps(data()), format="html")]
+
+
+def setup(app):
+    """Register the directive."""
+    app.add_directive("look", Look)
+    return {"parallel_read_safe": True}
