@@ -181,7 +181,7 @@ def test_an_export_predicts_the_same(capsys, pictures):
     images = [pictures / "test" / name / "0.ppm" for name in CLASSES]
     found = output_of(capsys, "predict", *images, "--run", WEIGHTS)
     for each, wanted in zip(found, EXPECTED["predict"], strict=True):
-        probabilities = {one["class"]: one["probability"] for one in each["top5"]}
+        probabilities = {one["class"]: one["probability"] for one in each["classes"]}
         assert probabilities == pytest.approx(wanted, rel=TOLERANCE)
         assert list(probabilities) == list(wanted)
 

@@ -235,8 +235,8 @@ def test_predict_prints_and_draws_the_top_classes(workspace, tmp_path, capsys):
     assert main([*command, "--json", "--picture", str(picture)]) == 0
     [answer] = json.loads(capsys.readouterr().out)
     assert answer["image"] == str(image)
-    assert sorted(entry["class"] for entry in answer["top5"]) == ["a", "b", "c"]
-    probabilities = [entry["probability"] for entry in answer["top5"]]
+    assert sorted(entry["class"] for entry in answer["classes"]) == ["a", "b", "c"]
+    probabilities = [entry["probability"] for entry in answer["classes"]]
     assert probabilities == sorted(probabilities, reverse=True)
     assert sum(probabilities) == pytest.approx(1, abs=1e-5)
     assert picture.is_file()
@@ -322,7 +322,7 @@ def test_predict_agrees_with_evaluate(workspace, capsys):
     files = sorted((workspace / "data" / "test").glob("*/*.png"))
     main(["predict", *map(str, files), "--run", str(workspace / "run"), "--json"])
     answers = json.loads(capsys.readouterr().out)
-    wrong = sum(answer["top5"][0]["class"] != file.parent.name for file, answer in zip(files, answers, strict=True))
+    wrong = sum(answer["classes"][0]["class"] != file.parent.name for file, answer in zip(files, answers, strict=True))
     main(["evaluate", str(workspace / "run"), "--json"])
     assert wrong / 9 == pytest.approx(json.loads(capsys.readouterr().out)["top1_error"])
 

@@ -1,5 +1,6 @@
 """A folder of photographs and one command: advice, a prepared set that is made once, and training, on toys."""
 
+import json
 import os
 import re
 import shlex
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import tinyalex
 from tests.support.folders import names
 from tinyalex import datasets
 from tinyalex.cli import main
@@ -69,6 +71,7 @@ def test_one_command_prepares_trains_and_uses_the_set_again(here, capsys):
     assert re.search(r"of training, from \d steps? timed here now( \(.*\))?, and \d+ s to prepare the images\n", said)
     (made,) = sets()
     assert f"images: prepared once, in {made.relative_to('.')}" in said and made.name.startswith("my photos-64-")
+    assert "recipe: runs/my photos/recipe.toml has all of its settings\n" in said and "[net]" not in said
     kept = recipe.load("runs/my photos/recipe.toml")
     assert Path(kept.data.set) == made.resolve() and kept.data.test_share is None
     assert datasets.load(made).train.size == 64
@@ -162,7 +165,69 @@ def test_a_recipe_that_is_named_is_the_one_that_is_used(here, capsys):
     photographs(here / "p", side=(100, 140))
     assert main(["train", "cifar10-columns", "--data", "p", "--set", "net.classes=0", *QUICK]) == 0
     assert sets()[0].name.startswith("p-32-") and recipe.load("runs/cifar10-columns/recipe.toml").net.input == 28
-    assert "test images of 32 x 32" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "test images of 32 x 32" in said and "[net]\n" in said and "maps = [4, 4, 4, 4, 4]\n" in said
+
+
+def test_steps_that_change_nothing_are_warned_of(here, capsys):
+    """learning.steps is a least number; the warning comes when a run begins, not when it goes on."""
+    photographs(here / "p")
+    command = ["train", "--data", "p", *QUICK]  # 16 images in batches of 8
+    assert main([*command, "--set", "learning.steps=2"]) == 0
+    line = "learning.steps=2 changes nothing: it is a least number, and the recipe's 1 epoch are 2 steps"
+    assert line in capsys.readouterr().err
+    assert main([*command, "--set", "learning.steps=2"]) == 0 and line not in capsys.readouterr().err
+    assert main([*command, "--set", "learning.steps=3", "--out", "other"]) == 0
+    said = capsys.readouterr()
+    assert "changes nothing" not in said.err and "epoch 2" in said.out
+
+
+def test_the_worst_classes_and_mistakes_are_found_with_the_commands_of_readme(here, capsys):
+    """README's example, with the names that its outputs give: worst classes, worst mistakes, one of them explained."""
+    text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    section = text.split("## Your own photographs")[1].split("\n## ")[0]
+    commands = [line.strip() for line in section.splitlines() if line.startswith("    tinyalex ")]
+    assert commands[1] == "tinyalex train --data photos" and commands[3].startswith("tinyalex evaluate runs/photos ")
+    photographs(here / "photos", classes=3, each=20)
+    assert main([*shlex.split(commands[1])[1:], *QUICK]) == 0
+    capsys.readouterr()
+    assert main(shlex.split(commands[3])[1:]) == 0
+    table = capsys.readouterr().out.partition("\nclass ")[2].splitlines()[1:4]
+    errors = [float(row.split("%")[0].split()[-1]) for row in table]
+    assert errors == sorted(errors, reverse=True) and errors[0] > 0
+    page = Path("runs/photos/report.html").read_text(encoding="utf-8")
+    shown = re.findall(r'<p class="file">([^<]*)</p>', page)
+    assert shown and all(Path("photos", name).is_file() for name in shown)
+    command = commands[4].replace("cat/0017.jpg", shlex.quote(shown[0]))
+    assert command in page
+    assert main(shlex.split(command)[1:]) == 0
+    assert capsys.readouterr().out.startswith(f"{shown[0]}: 64 x 64 pixels")
+    assert Path(f"{Path(shown[0]).stem}-explained.png").is_file()
+
+
+def test_all_images_of_a_folder_can_be_tested_on(here, capsys):
+    """--test-share 1: the error is that of a plain count over all files; nothing is left to train on."""
+    for folder, count in (("p", 10), ("new", 7)):
+        photographs(here / folder, each=count, side=(64, 65))
+    assert main(["train", "--data", "p", *QUICK]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "runs/p", "--data", "new", "--test-share", "1", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    net, wrong = tinyalex.load("runs/p"), 0
+    for path in sorted(Path("new").rglob("*.png")):
+        wrong += net.predict(path).classes[0] != path.parent.name
+    assert found["count"] == 14 and found["top1_error"] == pytest.approx(wrong / 14)
+    assert "top5_error" not in found and "top5_error" not in found["nets"][0]
+    assert main(["train", "--data", "new", "--test-share", "1"]) == 2
+    assert "--test-share 1: leaves no images to train on" in capsys.readouterr().err
+    photographs(here / "large", each=3, side=(70, 90))
+    assert main(["evaluate", "runs/p", "--data", "large", "--test-share", "1"]) == 3
+    error = capsys.readouterr().err
+    command = re.search(r"tinyalex (prepare --test-share 1 --size 64 \S+ (\S+));", error)
+    assert main(shlex.split(command[1])) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "runs/p", "--data", command[2]]) == 0
+    assert "0 training and 6 test images" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -322,15 +387,13 @@ def test_prepare_warns_of_enlargement_and_of_a_missing_test_split(here, capsys):
 
 
 def test_a_set_much_larger_than_its_source_is_told():
-    from tinyalex.commands.own_images import enlargement
-
     digits = survey.Survey(60_000, 10_000, (6_000,) * 10, (28,), 1.0, 20_000_000, 0.0)
-    assert list(enlargement(digits, 256, "--size"))[1] == (
+    assert list(survey.enlargement(digits, 256, "--size"))[1] == (
         "warning: the set takes 13.8 GB, although the images take 20.0 MB; with --size 28 it takes 164.6 MB"
     )
-    assert list(enlargement(digits, 28, "--size")) == []
+    assert list(survey.enlargement(digits, 28, "--size")) == []
     photos = survey.Survey(1_000_000, 50_000, (1_000,) * 1000, (375, 500), 0.0, 120 * 10**9, 0.0)
-    assert list(enlargement(photos, 256, "--size")) == []
+    assert list(survey.enlargement(photos, 256, "--size")) == []
 
 
 # The advice: which recipe for which images.
@@ -369,9 +432,9 @@ def test_choice(count, side, grey, on_gpu, name, overrides):
 
 def test_rare_classes_count_more():
     found = advice.choose(survey.Survey(410, 40, (400, 10), (64,), 0.0, 0, 0.0))
-    assert found.overrides == ["learning.class_weights=balanced"] and "rare classes count more" in found.reason
+    assert found.overrides == ["data.sampling=balanced"] and "rare classes are drawn" in found.reason
     started = advice.choose(survey.Survey(410, 40, (400, 10), (64,), 0.0, 0, 0.0), run=recipe.load("tiny-imagenet"))
-    assert (started.name, started.overrides) == ("finetune", ["learning.class_weights=balanced"])
+    assert (started.name, started.overrides) == ("finetune", ["data.sampling=balanced"])
     assert advice.choose(survey.Survey(60, 6, (50, 10), (64,), 0.0, 0, 0.0)).overrides == []
 
 
@@ -410,7 +473,7 @@ def test_advise_prints_facts_recipe_time_and_command(here, capsys):
         f"{1 - 6 / 13:.1%}"
     )
     assert lines[2].startswith(
-        "recipe photos-64: 13 images are few; images of rare classes count more (learning.class_weights): "
+        "recipe photos-64: 13 images are few; rare classes are drawn as often as others (data.sampling): "
         "images of 64 x 64, batches of 32, 1,000 steps"
     )
     assert re.fullmatch(
@@ -433,10 +496,11 @@ def test_sizes_are_found_in_headers_and_grey_in_pixels(tmp_path):
 
 
 def test_measured_runs_are_those_that_readme_shows():
-    rows = [
-        f"| {row.data} | `{row.recipe}` | {row.error:.1%} | {row.guessing:.1%} | {row.seeds} |".replace("%", " %")
-        for row in advice.MEASURED
-    ]
+    rows = []
+    for row in advice.MEASURED:
+        spread = f" ({min(row.errors):.1%} to {max(row.errors):.1%})" if len(row.errors) > 1 else ""
+        cells = [row.data, f"`{row.recipe}`", f"{row.error:.1%}{spread}", f"{row.guessing:.1%}", str(len(row.errors))]
+        rows.append(f"| {' | '.join(cells)} |".replace("%", " %"))
     text = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     section = text.split("## Your own photographs")[1].split("\n## ")[0]
     assert [line for line in section.splitlines() if line.startswith("|")][2:] == rows and len(rows) > 1

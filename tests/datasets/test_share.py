@@ -46,9 +46,10 @@ def test_a_share_of_every_class_to_test_on_is_that_of_a_prepared_set(path, tmp_p
 
 @pytest.mark.parametrize("share, message", [
     (0.3, "--test-share 0.3: there are 9 test images already; leave the option out"),
-    (1.0, "--test-share 1.0: give a number from 0 up to, but not including, 1"),
-    (-0.1, "--test-share -0.1: give a number from 0 up to, but not including, 1"),
-    (float("nan"), "--test-share nan: give a number from 0 up to, but not including, 1"),
+    (1.0, "--test-share 1: there are 9 test images already; leave the option out"),
+    (1.1, "--test-share 1.1: give a number from 0 to 1"),
+    (-0.1, "--test-share -0.1: give a number from 0 to 1"),
+    (float("nan"), "--test-share nan: give a number from 0 to 1"),
 ])  # fmt: skip
 def test_a_share_to_test_on_that_cannot_be_used(tmp_path, share, message):
     path = draw(tmp_path / "set", "train", "test")

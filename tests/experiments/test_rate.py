@@ -134,3 +134,10 @@ def test_the_command(tmp_path, capsys):
     assert (tmp_path / "rate" / "result.png").stat().st_size > 10_000
     assert main([*command[:3], "3"]) == 2
     assert capsys.readouterr().err == "tinyalex: error: --steps 3: too few to see a curve; give 10 or more\n"
+    for words, line in (
+        (["rate", "--epochs", "3"], "--epochs 3: rate takes steps, not epochs; give --steps (default: 200)"),
+        (["dropout", "--steps", "30"], "--steps 30: for rate only; give --epochs"),
+        (["rate", "--search-epochs", "1"], "--search-epochs 1: for relu-tanh only; leave it out"),
+    ):
+        assert main(["experiment", *words]) == 2
+        assert capsys.readouterr().err == f"tinyalex: error: {line}\n"

@@ -1,6 +1,7 @@
 """`tinyalex explain`: the crop that the net reads, the numbers that it prints, and the picture that it draws."""
 
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from tests.support.figure_checks import assert_no_overlap, noise, pictures, text
 from tests.support.small_runs import quiet, small, stripes
 from tinyalex import figures
 from tinyalex.cli import main
+from tinyalex.datasets import folders
 from tinyalex.datasets.loading.loader import prepare_image
 from tinyalex.datasets.picture import square
 from tinyalex.errors import PictureError
@@ -98,6 +100,58 @@ def test_the_explanation_shows_its_images_and_texts(folder, classes, shape, deco
     assert (shown[0][18:] >= picture[18:]).all() and len(shown) == 10 + 6 * deconvolved
     assert "conv5b 3: 12.3" in texts(figure.axes[0])
     assert_no_overlap(figure)
+
+
+@pytest.mark.parametrize("name", ["a cat", "the grey cat of my grandmother in the garden", "cat_" * 14 + "end"])
+def test_the_explanation_shows_the_whole_name_of_a_class(name):
+    crop = pictures(1, 20)[0]
+    found = Occlusion(5, 5, np.arange(2), np.arange(2), 0.5, np.full((2, 2), 0.2), np.full((20, 20), 0.3))
+    figure = figures.explanation(crop, (0, 0, 20, 20), crop, np.array([0.4, 0.6]), ["b", name], 1, found,
+                                 np.ones((20, 20)), [(crop, "conv5 1: 2")], "conv5")  # fmt: skip
+    shown = ["".join(texts(axes)).replace(" ", "") for axes in figure.axes]
+    assert f"neededfor{name.replace(' ', '')}" in shown[0] and name.replace(" ", "") in shown[1]
+    assert "…" not in "".join(shown)
+    assert_no_overlap(figure)
+
+
+def test_an_occlusion_that_changes_nothing_is_said_to(folder, tmp_path, monkeypatch, capsys):
+    from tinyalex.commands import explain
+
+    some = Occlusion(4, 3, np.arange(2), np.arange(2), 0.8, np.array([[0.79, 0.8], [0.8, 0.77]]), np.zeros((9, 9)))
+    assert not some.matters and some._replace(covered=some.covered - 0.02).matters
+    line = explain._of_occlusion(some, "cat")
+    assert line.endswith("; no position changes that by a twentieth: cover more at a time, with --patch 8")
+    assert "twentieth" not in explain._of_occlusion(some._replace(covered=some.covered - 0.02), "cat")
+    assert explain._of_occlusion(some._replace(patch=9), "cat").endswith("twentieth")
+    crop = pictures(1, 20)[0]
+    some = some._replace(drop=np.zeros((20, 20)))
+    figure = figures.explanation(crop, (0, 0, 20, 20), crop, np.array([0.4, 0.6]), ["dog", "cat"], 1, some,
+                                 np.ones((20, 20)), [], "conv5")  # fmt: skip
+    assert "no position matters for cat" in texts(figure.axes[0])
+
+
+def test_a_test_image_is_explained_by_its_name(tmp_path, monkeypatch, capsys):
+    """The names are those of the report; a file of that name comes first."""
+    root = tmp_path / "photos"
+    for split, count in (("train", 8), ("test", 3)):
+        for label, name in enumerate(("up", "level")):
+            (root / split / name).mkdir(parents=True)
+            for k in range(count):
+                pixels = np.roll(pictures(1, 24)[0], k + 8 * label, axis=label)
+                Image.fromarray(pixels).save(root / split / name / f"{k}.png")
+    monkeypatch.chdir(tmp_path)
+    train(small("data.set=photos", epochs=1), folders.load(root), "run", show=quiet)
+    capsys.readouterr()
+    assert main(["explain", "level/2.png", "--run", "run", "--out", "a.png"]) == 0
+    by_name = capsys.readouterr().out
+    assert main(["explain", "photos/test/level/2.png", "--run", "run", "--out", "a.png"]) == 0
+    assert capsys.readouterr().out.partition(":")[2] == by_name.partition(":")[2]
+    assert main(["explain", "level/9.png", "--run", "run"]) == 3
+    assert "level/9.png: No such file, and no test image of " in capsys.readouterr().err
+    shutil.move(root, tmp_path / "moved")
+    assert main(["explain", "level/2.png", "--run", "run"]) == 3
+    assert "if it is a test image, add --data" in capsys.readouterr().err
+    assert main(["explain", "level/2.png", "--run", "run", "--data", "moved", "--out", "a.png"]) == 0
 
 
 @pytest.mark.parametrize("name, count", [("occlusion", 4), ("saliency", 4), ("patches", 12), ("deconvolution", 48)])

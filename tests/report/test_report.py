@@ -6,6 +6,7 @@ import io
 import json
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,10 +15,11 @@ from PIL import Image
 from tests.support.small_runs import NET, after, quiet, small, stripes
 from tinyalex.cli import main
 from tinyalex.datasets import Dataset, ImageSet
+from tinyalex.datasets.dataset import ImageNames
 from tinyalex.errors import StorageError
 from tinyalex.recipes import recipe
 from tinyalex.report import elements, pages, progress, results
-from tinyalex.runs import run_folder
+from tinyalex.runs import checkpoint, run_folder
 from tinyalex.runs.train import train
 from tinyalex.system import ownership
 from tinyalex.training import evaluation, loop
@@ -150,7 +152,7 @@ def test_the_numbers_are_those_of_the_log(run, content):
             assert f"{100 * record['top1_error']:.2f} %" in page.text and f"{record['loss']:.4f}" in page.text
     last = [record for record in records if record["event"] == "test"][-1]
     assert f"Tested on {last['count']} images after epoch {last['epoch']:g}" in page.text
-    assert f"Computed for this page: test error {100 * last['top1_error']:.2f} % on 40 test images" in page.text
+    assert f"test error {100 * last['top1_error']:.2f} % on 40 test images" in page.text
     for name, share in last["dead_relu"].items():
         assert f"{name} {share:.1%}" in page.text
 
@@ -166,7 +168,7 @@ def test_the_matrix_and_the_mistakes_are_those_of_a_plain_count(run):
     cells = [td.text or "" for td in results.by_class(tested).iter("td")][:4]
     assert [int(cell or 0) for cell in cells] == [n for row in counts for n in row]
     wrong = counts[0][1] + counts[1][0]
-    cards = [figure for figure in results.mistakes(tested).iter("figure")]
+    cards = [figure for figure in results.mistakes(tested, []).iter("figure")]
     assert len(cards) == min(results.MISTAKES, wrong)
 
 
@@ -180,7 +182,8 @@ def predicted_by(probabilities, labels, words):
 
     Run.words = words
     Run.recipe = small("net.input=8")
-    return results.Tested(Run, ImageSet(images, np.asarray(labels)), len(labels), np.asarray(probabilities))
+    names = [f"{words[label]}/{k}.jpg" for k, label in enumerate(labels)]
+    return results.Tested(Run, ImageSet(images, np.asarray(labels)), len(labels), np.asarray(probabilities), names)
 
 
 @pytest.mark.parametrize("classes", [3, 16, 17, 120])
@@ -216,12 +219,79 @@ def test_errors_by_class_for_any_number_of_classes(classes):
 def test_worst_mistakes_are_the_surest_ones():
     labels = np.array([0, 1, 2, 0, 1, 2])
     p = np.array([[0.1, 0.8, 0.1], [0.2, 0.7, 0.1], [0.5, 0.3, 0.2], [0.0, 0.05, 0.95], [np.nan] * 3, [0, 0, 1.0]])
-    section = results.mistakes(predicted_by(p, labels, ["a", "b", "c"]))
+    section = results.mistakes(predicted_by(p, labels, ["a", "b", "c"]), ["--run", "my run"])
     shown = ["".join(figure.itertext()) for figure in section.iter("figure")]
+    assert [each.rpartition(" ")[2][-7:] for each in shown] == ["a/3.jpg", "a/0.jpg", "c/2.jpg"]
+    assert "".join(section.find("pre").itertext()) == "tinyalex explain a/3.jpg --run 'my run'"
     assert [each[0] for each in shown] == ["a", "a", "c"]  # images 3, 0 and 2: 95, 80 and 50 %
     assert [re.findall(r"(\d+)% [abc]", each)[0] for each in shown] == ["95", "80", "50"]
-    none = results.mistakes(predicted_by(p[[1, 5]], labels[[1, 5]], ["a", "b", "c"]))
+    none = results.mistakes(predicted_by(p[[1, 5]], labels[[1, 5]], ["a", "b", "c"]), [])
     assert "There is no wrong prediction" in "".join(none.itertext())
+
+
+def test_a_mistake_keeps_its_name_where_only_some_images_are_looked_at():
+    """Of an ImageSet whose pixels hold each image's number, the names belong to the pixels."""
+    images = np.arange(60, dtype=np.uint8)[:, None, None, None] * np.ones((1, 24, 24, 3), np.uint8)
+    labels = np.arange(60) % 2
+    names = ImageNames([f"{k}.png" for k in range(60)], {})
+    both = Dataset("numbers", ["even", "odd"], *[ImageSet(images, labels)] * 2, listed=names)
+    training = loop.Training(small(), both)
+
+    class Run:
+        network, recipe, mean = training.network, training.recipe, both.mean
+
+    tested = results.Tested.compute(Run, both, 20)
+    assert len(tested.names) == 20 and tested.whole == 60
+    pixels = tested.images.read(np.arange(20))[:, 0, 0, 0]
+    assert [int(name.removesuffix(".png")) for name in tested.names] == pixels.tolist()
+
+
+def test_the_page_says_which_checkpoint_it_is_about(run, tmp_path, capsys):
+    """The page and its commands take the best checkpoint unless --last is given, as predict and explain do."""
+    folder, dataset = run
+    copied = tmp_path / "run"
+    shutil.copytree(folder, copied)
+    best, last = checkpoint.best(copied), checkpoint.newest(copied)
+    if best == last:  # let the last one be worse
+        for path, metadata in checkpoint.by_step(copied):
+            if path == last:
+                tensors, _ = checkpoint.read(path)
+                metadata["errors"][-1] = 0.99
+                path.unlink()
+                checkpoint.write(path, tensors, metadata)
+    best = checkpoint.best(copied)
+    assert best != last
+    test = ImageSet(dataset.test.images, 1 - dataset.test.labels)  # so that there are mistakes
+    dataset = Dataset(dataset.name, dataset.classes, dataset.train, test)
+    for loaded, words, option in (
+        (run_folder.load(copied, best=True), f"{best.name}, which had the lowest test error", ""),
+        (
+            run_folder.load(copied),
+            f"{last.name}, the last one (predict, explain and export take {best.name}",
+            " --last",
+        ),
+    ):
+        page = Page(pages.page([copied], pages.Contents(loaded, dataset))[0])
+        assert f"Computed for this page, with {words}" in page.text
+        found = re.search(r"tinyalex explain test/\d{5} --run (\S+run\S*)( --last)?", page.text)
+        assert found[1] == str(copied) and (found[2] or "") == option
+
+
+def test_a_run_with_weighted_classes_is_judged_by_their_mean_error():
+    """The lowest top-1 error was after epoch 1, the lowest mean error of the classes after epoch 2."""
+    errors = [(0.02, 0.5), (0.05, 0.25), (0.04, 0.3)]
+    records = [
+        {"event": "test", "step": k, "epoch": float(k), "time": 9e8, "count": 40, "loss": 1.0, "top1_error": top1,
+         "mean_class_error": mean} for k, (top1, mean) in enumerate(errors, start=1)
+    ]  # fmt: skip
+    for switch, lowest in (("balanced", "mean error of the classes was 25.00 %, after epoch 2."),
+                           ("none", "test error was 2.00 %, after epoch 1.")):  # fmt: skip
+        made = progress.LoggedRun(Path("run"), small(f"learning.class_weights={switch}"), records)
+        shown = " ".join(progress.overview(made, None).itertext())
+        assert f"The lowest {lowest}" in shown and "30.00 %mean of the classes" in shown.replace(" mean", "mean")
+        assert ("mean of the classes, epoch 2" in "".join(progress.comparison([made, made]).itertext())) == (
+            switch == "balanced"
+        )
 
 
 NETS = {  # recipe, settings, devices

@@ -103,7 +103,7 @@ def test_the_commands_take_best_and_last(folder, tmp_path, capsys):
         assert f"weights after step {step}, test error " in line
         assert checkpoint.inspect(out)["step"] == step
         assert main(["predict", photo, "--run", run, "--json", *options]) == 0
-        shown = json.loads(capsys.readouterr().out)[0]["top5"]
+        shown = json.loads(capsys.readouterr().out)[0]["classes"]
         wanted = tinyalex.load(out).predict(photo)
         assert [item["class"] for item in shown] == wanted.classes
         assert [item["probability"] for item in shown] == wanted.probabilities.tolist()

@@ -339,6 +339,20 @@ def test_first_gradient_that_is_not_finite_is_named(data):
     assert health.first_gradient_not_finite(run.network) == "fc7a/b"  # it is the nearest to the loss
 
 
+@pytest.mark.parametrize("sampling, field", [("balanced", "mean_class_error"), ("each image once", "top1_error")])
+def test_overfitting_compares_errors_of_the_same_kind(tmp_path, monkeypatch, sampling, field):
+    """Where training draws all classes equally often, the test error is the mean of the classes."""
+    seen, whole = [], stripes()
+    monkeypatch.setattr(health.TrainingMonitor, "overfitting", lambda self, training, test, *_: seen.append(test))
+    few = np.sort(np.r_[np.flatnonzero(whole.test.labels == 0)[:2], np.flatnonzero(whole.test.labels == 1)])
+    test = ImageSet(whole.test.images[few], whole.test.labels[few])
+    made = small(f"data.sampling={sampling}", epochs=1)
+    train(made, Dataset("unequal", whole.classes, whole.train, test), tmp_path, show=quiet)
+    (record,) = [each for each in run_folder.read_log(tmp_path) if each["event"] == "test"]
+    assert seen == [pytest.approx(record[field], abs=1e-6)]
+    assert record["top1_error"] != record["mean_class_error"]
+
+
 def test_overfitting_is_said_once_with_the_switches_that_are_not_on():
     lines = []
     the_monitor = monitor(lines)

@@ -26,9 +26,9 @@ def options(command):
 
 def run(options):
     """Print what is in the images, a recipe with its settings and time, and the command that trains it."""
-    from tinyalex.datasets import download
+    from tinyalex.datasets import download, survey
     from tinyalex.devices import parallel
-    from tinyalex.training import advice
+    from tinyalex.training import advice, cautions
 
     if options.data == "shapes":
         raise UsageError("shapes: the drawn images have a recipe of their own; to train it, type tinyalex train")
@@ -37,9 +37,9 @@ def run(options):
         chosen = own_images.advised(source, options.devices, options.init_from)
         made = own_images.with_run(recipes.load(chosen.name, chosen.overrides), Path(), options.init_from)
         print_line(own_images.describe(source))
-        for line in own_images.imbalance(source):
+        if line := cautions.unequal(source.survey):
             print_line(line)
-        for line in own_images.enlargement(source.survey, made.image_size):
+        for line in survey.enlargement(source.survey, made.image_size):
             print_line(line)
         print_line(f"recipe {made.name}: {chosen.reason}: {own_images.plan(made, source)}")
         workers = parallel.processors()

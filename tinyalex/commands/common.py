@@ -154,7 +154,7 @@ def load_dataset(data, seed, show=print_line, size=None):
         source = Path(data.set)
         if source.is_file() and containers.refusal(source):
             raise
-        if remedy := suggestion.remedy(source, size):
+        if remedy := suggestion.remedy(source, size, data.test_share):
             raise DataError(f"{error}; or {remedy}") from error
         if source.is_dir() and (instead := containers.instead_of_images(source)):
             raise DataError(f"{source}: no images found; {instead}") from error

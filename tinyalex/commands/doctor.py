@@ -1,6 +1,7 @@
 """Show what this machine offers: processor, memory, GPUs, and which recipes fit."""
 
 import argparse
+import functools
 import json
 import shlex
 from importlib import metadata
@@ -81,13 +82,15 @@ def inspect_machine():
     }
 
 
+@functools.cache  # the fast forms of all recipes take seconds to count
 def memory_of(name):
     """Estimate the memory that training a recipe takes.
 
     Returns
     -------
     dict
-        "name"; "batch"; "bytes" on one device; "columns", a list of the bytes on each of two devices, a column each.
+        "name"; "batch"; "bytes" on one GPU; "columns", a list of the bytes on each of two GPUs, a column each; "host",
+        the bytes on the CPU, with tests and checkpoints.
     """
     from tinyalex.network import alexnet, memory
     from tinyalex.recipes import recipe
@@ -96,10 +99,12 @@ def memory_of(name):
     if made.net.classes == 0:
         made = recipe.with_classes(made, CLASSES)
     batch = made.learning.images_at_once()
+    network = alexnet.describe(made.net, made.init)
     return {
         "name": name,
         "batch": batch,
-        "bytes": sum(memory.needed(alexnet.describe(made.net, made.init), batch)),
+        "bytes": sum(memory.needed(network, batch)),
+        "host": sum(memory.on_host(network, batch)) // 2,
         "columns": memory.needed(alexnet.describe(made.net, made.init, made.net.columns), batch),
     }
 
@@ -172,11 +177,12 @@ def _fits(report):
     free = [gpu["free"] for gpu in report["cuda"]["gpus"]]
     device = f"cuda:{free.index(max(free))}" if free else "cpu"
     room = max(free) if free else report["memory"]["free"] or report["memory"]["total"]
-    largest = max(report["recipes"], key=lambda entry: entry["bytes"])
-    about = f"{largest['name']} takes about {_gib(largest['bytes'])} GiB"
-    if len(largest["columns"]) > 1:
+    needed = "bytes" if free else "host"
+    largest = max(report["recipes"], key=lambda entry: entry[needed])
+    about = f"{largest['name']} takes about {_gib(largest[needed])} GiB"
+    if free and len(largest["columns"]) > 1:
         about += f", or {_gib(max(largest['columns']))} per device on two devices"
-    too_large = [entry["name"] for entry in report["recipes"] if room is not None and entry["bytes"] > room]
+    too_large = [entry["name"] for entry in report["recipes"] if room is not None and entry[needed] > room]
     if too_large:
         fitting = ", ".join(entry["name"] for entry in report["recipes"] if entry["name"] not in too_large) or "none"
         return f"fit on {device}: {fitting}; too large: {', '.join(too_large)} ({about}; use a smaller learning.batch)"

@@ -49,7 +49,7 @@ def options(command):
         help=f"{RUN}; with several runs, their nets' probabilities are averaged",
     )
     command.add_argument("--data", type=user_path, metavar="DIR", help=f"{DATA} (default: the first run's)")
-    test_share(command, "the first run's")
+    test_share(command, "the first run's", whole=True)
     command.add_argument(
         "--views",
         type=int,
@@ -72,7 +72,7 @@ def options(command):
         "classes; test images without labels are only written",
     )
     command.add_argument("--json", action="store_true", help="print a JSON object; errors are fractions")
-    checkpoint(command, best=False)
+    checkpoint(command, best=False)  # of the best one the error would be too low: these images chose it
     machine(command, None, "a GPU if there is one, else cpu")
     loader_threads(command)
     ranks(command)
@@ -204,16 +204,21 @@ def _probabilities(run, images, options):
 
 def _as_json(options, scores, result, average, labels, classes):
     from tinyalex.training import confusion
+    from tinyalex.training.evaluation import shows_top5
 
-    found = {**(result._asdict() if result else {"count": len(labels)}), "views": options.views}
+    def fields(score):  # without what says nothing, as in the text
+        return {name: value for name, value in score._asdict().items() if name != "top5_error" or with_top5}
+
+    with_top5 = shows_top5(len(classes))
+    found = {**(fields(result) if result else {"count": len(labels)}), "views": options.views}
     found["devices"] = list(options.devices)
     found["nets"] = [
-        {"run": str(net.path), "step": net.step, "checkpoint": net.checkpoint.name, **score._asdict()}
+        {"run": str(net.path), "step": net.step, "checkpoint": net.checkpoint.name, **fields(score)}
         | ({"better": net.better[0].name} if net.better else {})
         for net, score in scores
     ]
     if options.classes:
-        rows = [row._asdict() for row in confusion.by_class(average, labels) if row.count]
+        rows = [fields(row) for row in confusion.by_class(average, labels) if row.count]
         for row in rows:
             row["class"], confused_with = classes[row.pop("label")], row["taken_for"]
             row["taken_for"] = None if confused_with < 0 else classes[confused_with]

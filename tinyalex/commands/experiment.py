@@ -10,6 +10,8 @@ from tinyalex.experiments.rate import STEPS, rates_of
 from tinyalex.recipes import recipe as recipes
 from tinyalex.recipes.settings import FILES
 
+SEARCH_EPOCHS = 2
+
 
 def options(command):
     """Add the command's options to its parser."""
@@ -35,18 +37,19 @@ def options(command):
     command.add_argument(
         "--seeds", help=f"train each net N times, with different seeds (default: 5; for {RACE} and {RATE}: 1)", **number
     )
-    command.add_argument("--steps", default=STEPS, help=f"{RATE} only: steps (default: {STEPS})", **number)
+    command.add_argument("--steps", help=f"{RATE} only: steps (default: {STEPS})", **number)
     command.add_argument("--train-images", default=5000, help="use at most N training images (default: 5000)", **number)
     command.add_argument("--test-images", default=2000, help="use at most N test images (default: 2000)", **number)
     command.add_argument(
         "--epochs",
-        help=f"epochs of each training (default: the recipe's); for {RACE}: at most so many (default: 60)",
+        help=f"epochs of each training (default: the recipe's); for {RACE}: at most so many (default: 60); not for "
+        f"{RATE}, which takes --steps",
         **number,
     )
     command.add_argument(
         "--search-epochs",
-        default=2,
-        help=f"{RACE} only: train with each learning rate for N epochs before the rates are compared (default: 2)",
+        help=f"{RACE} only: train with each learning rate for N epochs before the rates are compared (default: "
+        f"{SEARCH_EPOCHS})",
         **number,
     )
     command.add_argument(
@@ -68,20 +71,23 @@ def run(options):
     from tinyalex.ranks import launch
 
     world = options.world
+    _check_options(options)
     if world.size > 1 and options.name in (RACE, RATE):
         raise UsageError(f"--ranks: {options.name} takes one step after the other; leave out --ranks")
     options.devices = launch.own_devices(options.devices, world)
     recipe = _recipe(options)
     if recipe.net.kind == FILES:
         raise UsageError(f"experiment: varies nets of other kinds than {FILES}, which recipe {recipe.name} has")
+    steps = STEPS if options.steps is None else options.steps
     if options.name == RATE:
-        rates_of(1.0, options.steps)  # raises UsageError now
+        rates_of(1.0, steps)  # raises UsageError now
     elif options.name not in (RACE, ENSEMBLE):
         catalogue.find(options.name, recipe)  # raises UsageError now if this net cannot be varied that way
     for name in options.devices:
         Device(name)
     warn_of_slow_blas(options.devices)
-    images = options.train_images, options.test_images, options.search_epochs
+    search_epochs = SEARCH_EPOCHS if options.search_epochs is None else options.search_epochs
+    images = options.train_images, options.test_images, search_epochs
     seeds = (1 if options.name in (RACE, RATE) else 5) if options.seeds is None else options.seeds
     if min(*images, seeds) < 1:
         raise UsageError("--seeds, --train-images, --test-images and --search-epochs: give 1 or more for each")
@@ -91,9 +97,7 @@ def run(options):
     out = Path(options.out) / options.name
     show = print_if_possible if world.leads else lambda text: None
     show(f"{options.name}: seeds {list(range(seeds))}, devices {' '.join(options.devices)}; results go to {out}")
-    result = experiment(
-        options.name, recipe, dataset, out, seeds, options.devices, options.search_epochs, show, options.steps, world
-    )
+    result = experiment(options.name, recipe, dataset, out, seeds, options.devices, search_epochs, show, steps, world)
     with world.apart():
         if world.leads:
             _show_results(result, out)
@@ -107,6 +111,16 @@ def _show_results(result, out):
     print_line(f"saved {', '.join(map(str, paths))}")
     if reason:
         print_line(f"warning: the picture is not drawn ({reason}); the same command draws it from what is saved")
+
+
+def _check_options(options):
+    # An option that does nothing in this experiment is refused, with the one to use.
+    if options.name == RATE and options.epochs is not None:
+        raise UsageError(f"--epochs {options.epochs}: {RATE} takes steps, not epochs; give --steps (default: {STEPS})")
+    if options.name != RATE and options.steps is not None:
+        raise UsageError(f"--steps {options.steps}: for {RATE} only; give --epochs")
+    if options.name != RACE and options.search_epochs is not None:
+        raise UsageError(f"--search-epochs {options.search_epochs}: for {RACE} only; leave it out")
 
 
 def _images(recipe, train, test):

@@ -1,12 +1,13 @@
 """Show what a net looks at in an image: occlusion, saliency, what its strongest units see, and deconvolutions."""
 
+import os
 from pathlib import Path
 
 import numpy as np
 
-from tinyalex.commands.common import load_run, print_line
-from tinyalex.commands.options import RUN, checkpoint, kernels_note, machine, no_kernels, user_path
-from tinyalex.errors import UsageError
+from tinyalex.commands.common import load_dataset_of_run, load_run, moved_data, print_line, print_to_stderr
+from tinyalex.commands.options import DATA, RUN, checkpoint, kernels_note, machine, no_kernels, test_share, user_path
+from tinyalex.errors import DataError, UsageError
 from tinyalex.words import did_you_mean
 
 _UNITS = 6
@@ -14,7 +15,12 @@ _UNITS = 6
 
 def options(command):
     """Add the command's options to its parser."""
-    command.add_argument("image", type=user_path, metavar="IMAGE", help="an image file of any size")
+    command.add_argument(
+        "image",
+        type=user_path,
+        metavar="IMAGE",
+        help="an image file of any size, or the name of a test image as report.html shows it",
+    )
     command.add_argument("--run", type=user_path, required=True, metavar="RUN", help=RUN)
     command.add_argument(
         "--class",
@@ -34,6 +40,10 @@ def options(command):
     command.add_argument(
         "--out", type=user_path, metavar="FILE", help="PNG file for the picture (default: IMAGE-explained.png, here)"
     )
+    command.add_argument(
+        "--data", type=user_path, metavar="DIR", help=f"for the name of a test image: {DATA} (default: the run's)"
+    )
+    test_share(command, "the run's")
     checkpoint(command, best=True)
     machine(command)
     no_kernels(command)
@@ -55,8 +65,9 @@ def run(options):
     if out.suffix.lower() != ".png":
         raise UsageError(f"--out {out}: a PNG file is written; give a name that ends in .png")
     figures.check_files([out], marked=False)
-    picture = read_image(options.image)
+    picture = read_image(options.image) if os.path.exists(options.image) else None
     run = load_run(options.run, options.devices, options.kernels, options.best)
+    picture = _test_image(options, run) if picture is None else picture
     network, size = run.network, len(run.mean)
     x = prepare_image(picture, run.mean, run.recipe)
     crop, frame = crop_of(picture, size, run.recipe.net.input)
@@ -96,17 +107,39 @@ def run(options):
     print_line(f"picture: {out}")
 
 
+def _test_image(options, run):
+    # The test image of the run's data that has the given name, as it is stored in the set.
+    moved = moved_data(run) if options.data is None else ""
+    if moved or not (options.data or run.recipe.data.set):
+        remedy = f"; if it is a test image, add --data ({moved})" if moved else "; give the path of an image"
+        raise DataError(f"{options.image}: No such file{remedy}")
+    dataset = load_dataset_of_run(run, options, print_to_stderr)
+    found = [k for k, name in enumerate(dataset.test_names()) if name == options.image]
+    if len(found) != 1:
+        which = f"{len(found)} test images" if found else "no test image"
+        raise DataError(
+            f"{options.image}: No such file, and {which} of {dataset.name} with this name; give the path of an image, "
+            "or a name below a mistake in report.html"
+        )
+    return dataset.need("test").read(np.array(found))[0]
+
+
 def _of_occlusion(found, name):
     from tinyalex.explain.receptive_field import Field
 
     row, column = np.unravel_index(found.covered.argmin(), found.covered.shape)
     top, left = found.tops[row], found.lefts[column]
     lowest = _rectangle(Field(top, left, top + found.patch, left + found.patch))
-    return (
+    line = (
         f"occlusion: {name} {found.whole:.1%}; with {found.patch} x {found.patch} pixels covered, at "
         f"{found.covered.size} positions {found.stride} pixels apart, {found.covered.min():.1%} to "
         f"{found.covered.max():.1%}, lowest at {lowest}"
     )
+    if found.matters:
+        return line
+    larger = min(2 * found.patch, *found.drop.shape)
+    remedy = f": cover more at a time, with --patch {larger}" if larger > found.patch else ""
+    return f"{line}; no position changes that by a twentieth{remedy}"
 
 
 def _rectangle(field):

@@ -94,14 +94,14 @@ def changes(command):
     )
 
 
-def test_share(command, default):
-    """Add ``--test-share``; None, the default, stands for the given one."""
+def test_share(command, default, whole=False):
+    """Add ``--test-share``; None, the default, stands for the given one. ``whole``: 1 is offered."""
     command.add_argument(
         "--test-share",
         type=float,
         metavar="F",
         help="if a folder or an archive of images has no test images: the fraction of every class to test on, from 0 "
-        f"to 1 (default: {default})",
+        f"to 1{'; 1: all images' if whole else ''} (default: {default})",
     )
 
 

@@ -14,7 +14,6 @@ from tinyalex.recipes import recipe as recipes
 from tinyalex.words import counted
 
 _MOST_SMALL = 2000  # training images: of fewer, a fifth is tested on, of more a tenth
-_LARGER, _LARGE = 10, 100e6  # times the bytes of the source, and bytes: of a larger prepared set a line warns
 _BUSY = 1.5  # if a step takes so many times as long as its processor time, the line has both
 _DAMAGED = "remove that folder: the same command prepares the images again"
 
@@ -67,6 +66,8 @@ def opened(path, share, show):
         yield _finished(path, show)
         return
     source = Path(path)
+    if share == 1:
+        raise UsageError("--test-share 1: leaves no images to train on; give a number below 1, such as 0.2")
     if not source.exists():
         raise DataError(f"{path}: no such folder or file; give a folder, a tar or a zip of images")
     with _scratch() as scratch:
@@ -142,33 +143,6 @@ def advised(source, devices, init_from):
     return advice.choose(source.survey, not Device(devices[0]).on_host, run)
 
 
-def enlargement(survey, size, option=""):
-    """Yield warnings about images that ``size`` enlarges, and about a set that is much larger than its source.
-
-    Parameters
-    ----------
-    survey : Survey
-    size : int
-        Side of the prepared images.
-    option : str
-        The option that gives another size, which the warnings then name: "--size".
-    """
-    smallest, half = survey.side(0), survey.side(0.5)
-    if share := survey.smaller(size):
-        remedy = f"; {option} {smallest} enlarges none" if option else ""
-        yield (
-            f"warning: {share:.0%} of the images (of {len(survey.sides):,} looked at) are smaller than {size} x {size} "
-            f"and are enlarged; the smallest has {smallest} pixels{remedy}"
-        )
-    images = survey.train + survey.test
-    made = 3 * size**2 * images
-    if survey.source_bytes and made > max(_LARGE, _LARGER * survey.source_bytes):
-        yield (
-            f"warning: the set takes {_bytes(made)}, although the images take {_bytes(survey.source_bytes)}"
-            + (f"; with {option} {half} it takes {_bytes(3 * half**2 * images)}" if option and half < size else "")
-        )
-
-
 def describe(source):
     """Return a line about what is in a source."""
     found = source.survey
@@ -183,18 +157,6 @@ def describe(source):
         f"{source.path}: {counted(total, 'image')}, {counted(found.classes, 'class')}, {each} to train on, {what} "
         f"{sides}, {colour}; {source.note}"
     )
-
-
-def imbalance(source):
-    """Yield a line if some classes have many times as many images as others."""
-    from tinyalex.training import cautions
-
-    found = source.survey
-    if found.imbalance > cautions.UNEQUAL:
-        yield (
-            f"imbalance: the largest class has {found.imbalance:.0f} times as many images as the smallest; always "
-            f"answering it is wrong for {1 - max(found.counts) / sum(found.counts):.1%}"
-        )
 
 
 def plan(made, source):
@@ -271,6 +233,7 @@ def prepare(source, made, parent, share, show):
     Path
         The prepared set.
     """
+    from tinyalex.datasets import survey
     from tinyalex.devices import parallel
     from tinyalex.prepare import once
 
@@ -282,7 +245,7 @@ def prepare(source, made, parent, share, show):
         show(f"images: {out}, prepared earlier from {source.path}, which has not changed since")
         return out
     show(f"images: prepared once, in {out}, which is used again as long as {source.path} does not change")
-    for line in enlargement(source.survey, made.image_size):
+    for line in survey.enlargement(source.survey, made.image_size):
         show(line)
     name = os.fsencode(Path(os.path.realpath(source.path)).name).decode("utf-8", "replace")
     try:
@@ -344,10 +307,3 @@ def _minutes(seconds):
     if seconds < 90:
         return f"{max(1, round(seconds))} s"
     return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"
-
-
-def _bytes(count):
-    for unit, name in ((1e9, "GB"), (1e6, "MB")):
-        if count >= unit:
-            return f"{count / unit:,.1f} {name}"
-    return f"{count / 1e3:,.1f} kB"

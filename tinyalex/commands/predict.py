@@ -29,7 +29,11 @@ def options(command):
     )
     command.add_argument("--run", type=user_path, required=True, metavar="RUN", help=RUN)
     form = command.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="print a JSON list with one object per image")
+    form.add_argument(
+        "--json",
+        action="store_true",
+        help="print a JSON list with one object per image: image, and classes, the five most probable first; or error",
+    )
     form.add_argument(
         "--csv",
         action="store_true",
@@ -145,8 +149,8 @@ class _Json:
 
     def add(self, path, best=(), error=None):
         classes, words = self._run.classes, self._run.words
-        top5 = [{"class": classes[i], "words": words[i], "probability": p} for i, p in best]
-        self._items.append({"image": path, "error": str(error)} if error else {"image": path, "top5": top5})
+        found = [{"class": classes[i], "words": words[i], "probability": p} for i, p in best]
+        self._items.append({"image": path, "error": str(error)} if error else {"image": path, "classes": found})
 
     def end(self):
         print_line(json.dumps(self._items, indent=2, ensure_ascii=False))

@@ -3,7 +3,6 @@
 import os
 from pathlib import Path
 
-from tinyalex.commands import own_images
 from tinyalex.commands.common import print_if_possible, print_line
 from tinyalex.commands.options import user_path
 from tinyalex.errors import UsageError
@@ -130,7 +129,7 @@ def run(options):
                 "warning: no test images, which training needs; --test-share 0.1 takes a tenth of every class for them"
             )
         size = options.size or usual_size(index.kind)
-        for line in own_images.enlargement(survey.of_index(index, decode=False), size, "--size"):
+        for line in survey.enlargement(survey.of_index(index, decode=False), size, "--size"):
             print_line(line)
         made = preparation.make(index, names)
     for line in _summary(made, out):

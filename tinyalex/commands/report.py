@@ -2,7 +2,14 @@
 
 from pathlib import Path
 
-from tinyalex.commands.common import check_classes, load_dataset_of_run, load_run, print_line, print_warning
+from tinyalex.commands.common import (
+    check_classes,
+    load_dataset_of_run,
+    load_run,
+    print_line,
+    print_warning,
+    which_checkpoint,
+)
 from tinyalex.commands.options import DATA, checkpoint, machine, test_share, user_path
 from tinyalex.errors import CheckpointError, DataError, UsageError
 from tinyalex.report import AMONG, TEST_IMAGES
@@ -39,7 +46,7 @@ def options(command):
         metavar="N",
         help=f"search the nearest images among N training images (default: {AMONG})",
     )
-    checkpoint(command, best=False)
+    checkpoint(command, best=True)
     machine(command)
 
 
@@ -75,11 +82,14 @@ def _contents(options, folder):
     from tinyalex.report import pages
 
     limits = {"test_images": options.test_images, "among": options.among}
+    limits["given"] = ["--data", str(options.data)] if options.data else []
+    limits["given"] += [] if options.test_share is None else ["--test-share", f"{options.test_share:g}"]
     if not any(folder.glob("checkpoint-*")):
         why = "The run has no checkpoint yet, so only its log is shown."
         print_line(f"{folder}: {why}")
         return pages.Contents(None, None, why, **limits)
     run = load_run(folder, options.devices, best=options.best)
+    print_line(f"{run.path}: {which_checkpoint(run)}")
     if not (options.data or run.recipe.data.set):
         why = "The run's recipe names no data set; add --data for what needs images."
     else:

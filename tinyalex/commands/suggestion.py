@@ -9,18 +9,19 @@ import zipfile
 from pathlib import Path
 
 
-def remedy(source, size=None):
+def remedy(source, size=None, share=None):
     """Return what to do with images that training cannot read as they are: the command, and the option for after it.
 
-    None if no file in it has the name of an image. ``size`` is the side of the images that are needed, if it is known.
+    None if no file in it has the name of an image. ``size`` is the side of the images that are needed, if it is known,
+    ``share`` that of each class to test on, if the user gave one.
     """
-    if not (command := prepare_command(source, size)):
+    if not (command := prepare_command(source, size, share)):
         return None
     out = shlex.quote(command[-1])
     return f"prepare the images, which may have any size and layout: {shlex.join(command)}; then give --data {out}"
 
 
-def prepare_command(source, size=None):
+def prepare_command(source, size=None, share=None):
     """Return the command that prepares the images of a folder or an archive, as a list of words.
 
     None if no file in it has the name of an image, or of an archive of ILSVRC's images.
@@ -35,9 +36,9 @@ def prepare_command(source, size=None):
         return None
     splits = {root_name(part) for name in names for part in name.split("/")[:-1]}
     splits |= {found.split for found in archives}
-    share = [] if splits & {"val", "test"} else ["--test-share", "0.1"]
+    tested = [] if splits & {"val", "test"} else ["--test-share", f"{share or 0.1:g}"]
     side = ["--size", str(size)] if size else []
-    return ["tinyalex", "prepare", *share, *side, str(source), str(_new_folder(source))]
+    return ["tinyalex", "prepare", *tested, *side, str(source), str(_new_folder(source))]
 
 
 def _some_names(source, most=20_000):

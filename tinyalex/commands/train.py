@@ -11,6 +11,7 @@ from tinyalex.commands.common import (
     load_dataset,
     load_run,
     print_if_possible,
+    print_warning,
     score_line,
     set_loader_threads,
     warn_of_slow_blas,
@@ -34,6 +35,7 @@ from tinyalex.errors import DataError, Interrupted, StorageError, UsageError
 from tinyalex.recipes import recipe as recipes
 from tinyalex.recipes.settings import FILES
 from tinyalex.runs.resume import SAVE_EVERY, ResumeOptions
+from tinyalex.words import counted
 
 
 def options(command):
@@ -157,8 +159,14 @@ def run(options):
         recipe, dataset = _advised(options, overrides, out, show)
     else:
         recipe, dataset = _with_images(with_data(recipe, options.data, options.test_share), options, out, show)
-    recipe = recipes.with_steps(recipes.with_classes(recipe, len(dataset.classes)), len(dataset.need("train")))
-    show(recipes.to_toml(recipe, texts=False))
+    recipe = recipes.with_classes(recipe, len(dataset.classes))
+    if world.leads and not any(first_run.glob("checkpoint-*")):
+        _warn_of_steps(recipe, len(dataset.need("train")), overrides)
+    recipe = recipes.with_steps(recipe, len(dataset.need("train")))
+    if advised:
+        show(f"recipe: {first_run / run_folder.RECIPE} has all of its settings")
+    else:
+        show(recipes.to_toml(recipe, texts=False))
     devices = f"devices {' '.join(options.devices)}{kernels_note(options)}"
     if world.size > 1:
         devices = f"{world.size} ranks, {devices}"
@@ -206,7 +214,7 @@ def _show_results(options, out, dataset, result, progress):
     for reason, paths in missing.items():
         again = shlex.join(["tinyalex", "figures", str(last_run)])
         show(f"warning: not drawn: {', '.join(map(str, paths))} ({reason}); to draw them later: {again}")
-    load = functools.partial(load_run, last_run, options.devices, options.kernels)
+    load = functools.partial(load_run, last_run, options.devices, options.kernels, best=True)
     if reason := progress.finished(last_run, dataset, load):
         again = shlex.join(["tinyalex", "report", str(last_run)])
         show(f"warning: {last_run / run_folder.REPORT}: {reason}; to write it again: {again}")
@@ -214,10 +222,24 @@ def _show_results(options, out, dataset, result, progress):
         show(f"report: {last_run / run_folder.REPORT}")
 
 
+def _warn_of_steps(recipe, images, overrides):
+    # learning.steps is a least number: a warning if the user gives one that changes nothing.
+    from tinyalex.training import advice
+
+    steps, epochs = advice.steps(recipe, images)
+    given = any(value.partition("=")[0].strip() == "learning.steps" for value in overrides)
+    if given and recipe.learning.steps and epochs == recipe.learning.epochs:
+        print_warning(
+            f"learning.steps={recipe.learning.steps} changes nothing: it is a least number, and the recipe's "
+            f"{counted(epochs, 'epoch')} are {counted(steps, 'step')}; for fewer, give --epochs"
+        )
+
+
 def _advised(options, overrides, out, show):
     # The recipe that suits the data, or that of the run in ``out``, and the data, after three lines about them.
     from tinyalex.datasets import download
     from tinyalex.runs.run_folder import RECIPE
+    from tinyalex.training import cautions
 
     path = str(download.cifar10()) if options.data == "cifar10" else options.data
     if any(out.glob("checkpoint-*")) and (out / RECIPE).is_file():
@@ -228,15 +250,15 @@ def _advised(options, overrides, out, show):
     with own_images.opened(path, options.test_share, show) as source:
         chosen = own_images.advised(source, options.devices, options.init_from)
         suited = chosen.overrides
-        if any(value.startswith("data.sampling") for value in overrides):  # the other way to balance classes
-            suited = [value for value in suited if not value.startswith("learning.class_weights")]
+        if any(value.startswith("learning.class_weights") for value in overrides):  # the other way to balance classes
+            suited = [value for value in suited if not value.startswith("data.sampling")]
         made = recipes.load(chosen.name, [*suited, *overrides])
         made = own_images.with_run(made, out, options.init_from)
         if options.no_prepare and source.index is not None:
-            remedy = suggestion.remedy(Path(path), made.image_size)
+            remedy = suggestion.remedy(Path(path), made.image_size, options.test_share)
             raise DataError(f"{path}: has to be prepared (--no-prepare); {remedy}")
         show(own_images.describe(source))
-        for line in own_images.imbalance(source):
+        if line := cautions.unequal(source.survey):
             show(line)
         show(f"recipe {made.name}: {chosen.reason}: {own_images.plan(made, source)}")
         earlier = own_images.prepared_earlier(path, made, out.parent, options.test_share)

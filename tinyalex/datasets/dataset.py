@@ -155,8 +155,18 @@ class Dataset:
 
     def test_list(self) -> ImageNames:
         """Return the names of the test images, with labels or without; numbers if they did not come from files."""
+        return self.listed or ImageNames(self._numbers(), {})
+
+    def test_names(self) -> list[str]:
+        """Return a name for each test image, as `test_list` does; numbers also if the names cannot be read."""
+        try:
+            return self.test_list().names
+        except DataError:
+            return self._numbers()
+
+    def _numbers(self) -> list[str]:
         images = self.test if self.unlabelled is None else self.unlabelled
-        return self.listed or ImageNames([f"test/{k:05d}" for k in range(len(images))], {})
+        return [f"test/{k:05d}" for k in range(len(images))]
 
     @property
     def decoder(self) -> str:

@@ -54,12 +54,7 @@ def share(images, purpose, count, factor=1):
     ImageSet
     """
     labels = np.asarray(images.labels)
-    order = randomness.permutation(randomness.key(0, "share", purpose), len(labels))
-    rank = np.empty(len(labels), np.int64)  # of an image among those of its class, in random order
-    for label in np.unique(labels):
-        members = order[labels[order] == label]
-        rank[members] = np.arange(len(members))
-    chosen = np.sort(order[np.argsort(rank[order], kind="stable")][:count])
+    chosen = chosen_indices(labels, purpose, count)
     small = images.size // factor
     pixels = np.empty((len(chosen), small, small, 3), np.uint8)
     for start in range(0, len(chosen), 512):
@@ -69,3 +64,13 @@ def share(images, purpose, count, factor=1):
             read = np.rint(read.reshape(len(part), small, factor, small, factor, 3).mean(axis=(2, 4)))
         pixels[start : start + 512] = read
     return ImageSet(pixels, labels[chosen])
+
+
+def chosen_indices(labels, purpose, count):
+    """Return which images `share` reads, int64, ascending: ``labels`` are those of all images."""
+    order = randomness.permutation(randomness.key(0, "share", purpose), len(labels))
+    rank = np.empty(len(labels), np.int64)  # of an image among those of its class, in random order
+    for label in np.unique(labels):
+        members = order[labels[order] == label]
+        rank[members] = np.arange(len(members))
+    return np.sort(order[np.argsort(rank[order], kind="stable")][:count])

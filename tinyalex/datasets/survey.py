@@ -1,5 +1,7 @@
 """What is in a set of images before any is prepared: how many, of which classes and sizes, grey or in colour.
 
+`enlargement` has the warnings about a size that does not suit them.
+
 Counts are of all images. Sizes and colours are those of a sample, of which the first are decoded completely, for as
 long as a second or two: that also measures how long preparing the whole set takes on this disk.
 """
@@ -9,7 +11,7 @@ import io
 import itertools
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +25,7 @@ from tinyalex.errors import DataError
 
 _SAMPLE = 300  # images whose headers are read
 _DECODED, _SECONDS = 40, 1.5  # of these, at most so many are decoded, in about that time
+_LARGER, _LARGE = 10, 100e6  # times the bytes of the source, and bytes: of a larger prepared set a line warns
 _HEADER = 1 << 16  # bytes of a file that usually hold the size of its picture
 
 
@@ -112,6 +115,40 @@ def of_prepared(dataset: Dataset, grey: int = 0) -> Survey:
     return Survey(
         len(dataset.train), len(dataset.test), tuple(counts), (dataset.train.size,), grey / max(1, images), 0, 0.0
     )
+
+
+def enlargement(found: Survey, size: int, option: str = "") -> Iterator[str]:
+    """Yield warnings about images that ``size`` enlarges, and about a set that is much larger than its source.
+
+    Parameters
+    ----------
+    found : Survey
+    size : int
+        Side of the prepared images.
+    option : str
+        The option that gives another size, which the warnings then name: "--size".
+    """
+    smallest, half = found.side(0), found.side(0.5)
+    if share := found.smaller(size):
+        remedy = f"; {option} {smallest} enlarges none" if option else ""
+        yield (
+            f"warning: {share:.0%} of the images (of {len(found.sides):,} looked at) are smaller than {size} x {size} "
+            f"and are enlarged; the smallest has {smallest} pixels{remedy}"
+        )
+    images = found.train + found.test
+    made = 3 * size**2 * images
+    if found.source_bytes and made > max(_LARGE, _LARGER * found.source_bytes):
+        yield (
+            f"warning: the set takes {_bytes(made)}, although the images take {_bytes(found.source_bytes)}"
+            + (f"; with {option} {half} it takes {_bytes(3 * half**2 * images)}" if option and half < size else "")
+        )
+
+
+def _bytes(count: float) -> str:
+    for unit, name in ((1e9, "GB"), (1e6, "MB")):
+        if count >= unit:
+            return f"{count / unit:,.1f} {name}"
+    return f"{count / 1e3:,.1f} kB"
 
 
 def _look(entry: Entry, decode: bool) -> tuple[int, bool] | None:

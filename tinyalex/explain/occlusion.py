@@ -15,6 +15,7 @@ from tinyalex.labels import check as check_labels
 from tinyalex.network.network import Network
 
 PARTS, POSITIONS = 5, 15  # by default a patch is a fifth of the side, and is put at 15 x 15 positions or more
+MATTERS = 0.05  # of the probability: the least change that is worth a colour
 
 
 class Occlusion(NamedTuple):
@@ -41,6 +42,11 @@ class Occlusion(NamedTuple):
     whole: float
     covered: np.ndarray
     drop: np.ndarray
+
+    @property
+    def matters(self) -> bool:
+        """Whether the patch changes the probability by a twentieth of it or more at any position."""
+        return bool(np.abs(self.covered - self.whole).max() >= MATTERS * self.whole)
 
 
 def corners(side: int, patch: int, stride: int) -> np.ndarray:

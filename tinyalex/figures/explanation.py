@@ -2,12 +2,14 @@
 
 import numpy as np
 
-from tinyalex.figures.page import BLUE, INK, MUTED, VERMILION, draw_image, page, short_name, write
-from tinyalex.figures.top_five import BAR, draw_bars
+from tinyalex.figures.page import BLUE, INK, MUTED, VERMILION, draw_image, page, short_name, wrapped, write
+from tinyalex.figures.top_five import BAR, draw_bars, name_lines
+from tinyalex.figures.top_five import LINE as NAME_LINE
 
 SIDE, GAP, MARGIN, CAPTION, LINE = 2.0, 0.16, 0.2, 0.3, 0.17  # inches
 PATCH = 0.93  # inches: side of a patch beside others
-SIZE = 8
+_PALE = 0.05  # of the probability, as in `Occlusion.matters`: smaller changes are paler
+SIZE, LINES = 8, 3  # points; lines that the name of a class may take
 _COLORS = [np.array([int(color[i : i + 2], 16) for i in (1, 3, 5)]) for color in (VERMILION, BLUE)]
 
 
@@ -60,7 +62,7 @@ def salient(saliency):
 
 def needed(occlusion):
     """Return the drop at which the colour of an occlusion map is strongest: the largest, but 5 % of the probability."""
-    return max(0.05 * occlusion.whole, float(np.abs(occlusion.drop).max(initial=0)))
+    return max(_PALE * occlusion.whole, float(np.abs(occlusion.drop).max(initial=0)))
 
 
 def explanation(picture, frame, crop, probabilities, words, label, occlusion, saliency, patches, layer, projections=()):
@@ -92,31 +94,37 @@ def explanation(picture, frame, crop, probabilities, words, label, occlusion, sa
     matplotlib.figure.Figure
     """
     count = min(5, len(words))
-    top = MARGIN + CAPTION + LINE
+    name = words[label].split(",")[0]
+    what = f"orange: needed for {name}" if occlusion.matters else f"no position matters for {name}"
+    needed_for = wrapped(what, SIDE, SIZE, LINES)
+    top = MARGIN + CAPTION + len(needed_for) * LINE
     below = top + SIDE + GAP
+    best = np.argsort(-np.asarray(probabilities), kind="stable")[:count]
+    lines = name_lines([words[c] for c in best], LINES)
+    bar = BAR + (lines - 1) * NAME_LINE
     rows = PATCH + CAPTION + (LINE + PATCH if len(projections) else 0)
-    last = below + max(count * BAR, rows)
+    last = below + max(count * bar, rows)
     width = 2 * MARGIN + 4 * SIDE + 3 * GAP
     figure, axes = page(width, last + MARGIN)
     pale = np.asarray(picture, np.float64)
     outside = np.ones(pale.shape[:2], bool)
     outside[frame[0] : frame[2], frame[1] : frame[3]] = False
     pale[outside] = 255 - 0.35 * (255 - pale[outside])
-    name = words[label].split(",")[0]
     panels = [
-        (pale.astype(np.uint8), "the picture", f"{picture.shape[1]} x {picture.shape[0]} pixels"),
-        (crop, "what the net reads", f"{crop.shape[1]} x {crop.shape[0]} pixels"),
-        (overlay(crop, occlusion.drop, needed(occlusion)), "occlusion", f"orange: needed for {name}"),
-        (overlay(crop, saliency, salient(saliency)), "saliency", "orange: changes that score"),
+        (pale.astype(np.uint8), "the picture", [f"{picture.shape[1]} x {picture.shape[0]} pixels"]),
+        (crop, "what the net reads", [f"{crop.shape[1]} x {crop.shape[0]} pixels"]),
+        (overlay(crop, occlusion.drop, needed(occlusion)), "occlusion", needed_for),
+        (overlay(crop, saliency, salient(saliency)), "saliency", ["orange: changes that score"]),
     ]
     for number, (image, title, caption) in enumerate(panels):
         left = MARGIN + number * (SIDE + GAP)
         write(axes, left, MARGIN + 0.1, title, SIZE + 1, weight="bold", va="center")
-        write(axes, left, MARGIN + 0.1 + LINE, short_name(caption, SIDE, SIZE), SIZE, MUTED, va="center")
+        for row, line in enumerate(caption, start=1):
+            write(axes, left, MARGIN + 0.1 + row * LINE, line, SIZE, MUTED, va="center")
         draw_image(axes, image, left, top, SIDE)
     height = last + MARGIN
-    bars = figure.add_axes((MARGIN / width, 1 - (below + count * BAR) / height, SIDE / width, count * BAR / height))
-    draw_bars(bars, probabilities, label, words, count)
+    bars = figure.add_axes((MARGIN / width, 1 - (below + count * bar) / height, SIDE / width, count * bar / height))
+    draw_bars(bars, probabilities, label, words, count, lines)
     left = MARGIN + SIDE + GAP
     write(
         axes,

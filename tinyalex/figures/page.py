@@ -149,12 +149,37 @@ def text_width(text, size, weight="normal"):
 
 def short_name(name, width, size, weight="normal"):
     """Cut a class name at the first comma (ImageNet lists synonyms) and shorten it to ``width`` inches."""
-    name = " ".join((name.split(",")[0].strip() or name).split())[:200]
-    shown = name
+    return cut(" ".join((name.split(",")[0].strip() or name).split())[:200], width, size, weight)
+
+
+def cut(text, width, size, weight="normal"):
+    """Shorten a text to ``width`` inches; it then ends with an ellipsis."""
+    shown = text
     while shown and text_width(shown, size, weight) > width:
-        name = name[:-1].rstrip()
-        shown = name + "…" if name else ""
+        text = text[:-1].rstrip()
+        shown = text + "…" if text else ""
     return shown
+
+
+def wrapped(text, width, size, most, weight="normal"):
+    """Break a text into lines of ``width`` inches, ``most`` of them or fewer; what is left of it is cut off.
+
+    Returns
+    -------
+    list of str
+    """
+    lines, words = [], text.split()
+    while words and len(lines) < most - 1:
+        count = 1
+        while count < len(words) and text_width(" ".join(words[: count + 1]), size, weight) <= width:
+            count += 1
+        line = " ".join(words[:count])
+        fitting = len(line)  # of a single word that is longer than a line
+        while fitting > 1 and text_width(line[:fitting], size, weight) > width:
+            fitting -= 1
+        lines.append(line[:fitting])
+        words = ([line[fitting:]] if fitting < len(line) else []) + words[count:]
+    return [*lines, cut(" ".join(words), width, size, weight)] if words else lines
 
 
 def check_files(paths, marked=True):

@@ -2,11 +2,12 @@
 
 import numpy as np
 
-from tinyalex.figures.page import FAINT, INK, LIGHT_BLUE, MUTED, PINK, draw_image, page, short_name, write
+from tinyalex.figures.page import FAINT, INK, LIGHT_BLUE, MUTED, PINK, draw_image, page, short_name, wrapped, write
 
 A_ROW = 4
-SIDE, CAPTION, BAR, GAP = 2.0, 0.26, 0.19, 0.22  # inches
+SIDE, CAPTION, BAR, GAP, LINE = 2.0, 0.26, 0.19, 0.22, 0.15  # inches
 SIZE = 8
+NAME = 0.76 * SIDE  # of a class, beside its probability
 
 
 def panel(images, labels, probabilities, classes):
@@ -48,9 +49,22 @@ def panel(images, labels, probabilities, classes):
     return figure
 
 
-def draw_bars(axes, probabilities, label, classes, count):
-    """Draw horizontal bars of ``SIDE`` inches for the most probable classes, with their names written over them."""
+def name_lines(names, most):
+    """Return how many lines the longest of some names of classes takes beside its probability, at most ``most``."""
+    return max(1, *(len(wrapped(_first(name), NAME, SIZE, most, "bold")) for name in names))
+
+
+def _first(name):
+    return " ".join((name.split(",")[0].strip() or name).split())[:200]
+
+
+def draw_bars(axes, probabilities, label, classes, count, lines=1):
+    """Draw horizontal bars of ``SIDE`` inches for the most probable classes, with their names written over them.
+
+    Names take ``lines`` lines or fewer, for which the axes have to be high enough: see `name_lines`.
+    """
     best = np.argsort(-probabilities, kind="stable")[:count]
+    bar = axes.get_position().height * axes.figure.get_figheight() / count  # inches
     colors = [PINK if c == label else LIGHT_BLUE for c in best]
     axes.set(xlim=(0, 1), ylim=(count - 0.5, -0.5), xticks=[], yticks=[], facecolor=FAINT)
     axes.spines[:].set_visible(False)
@@ -58,7 +72,9 @@ def draw_bars(axes, probabilities, label, classes, count):
     axes.hlines(np.arange(1, count) - 0.5, 0, 1, color="white", linewidth=1.5)
     for row, c in enumerate(best):
         weight = "bold" if c == label else "normal"
-        name = short_name(classes[c], 0.76 * SIDE, SIZE, weight)
-        write(axes, 0.025, row, name, SIZE, weight=weight, va="center_baseline")
+        name = wrapped(_first(classes[c]), NAME, SIZE, lines, weight)
+        for k, line in enumerate(name):
+            y = row + (k - (len(name) - 1) / 2) * LINE / bar
+            write(axes, 0.025, y, line, SIZE, weight=weight, va="center_baseline")
         percent = f"{100 * probabilities[c]:.0f} %" if probabilities[c] >= 0.005 else "< 1 %"
         write(axes, 0.975, row, percent, SIZE - 1, INK if c == label else MUTED, ha="right", va="center_baseline")

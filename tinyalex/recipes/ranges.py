@@ -154,7 +154,7 @@ RULES: dict[str, Rule] = {
     "init.anew": _sequence(_TEXT),
     "init.like_run": _YES_NO,
     "data.set": _PATH,
-    "data.test_share": _or(None, _BELOW_ONE),
+    "data.test_share": _or(None, _number("from 0 to 1", lambda x: 0 <= x <= 1)),
     "data.size": _or(None, _whole(1)),
     "data.flip": _YES_NO,
     "data.shared_crop": _whole(1),

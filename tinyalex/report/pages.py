@@ -14,6 +14,7 @@ from tinyalex.errors import TinyalexError
 from tinyalex.report import AMONG, TEST_IMAGES, progress, results
 from tinyalex.report.elements import element, text
 from tinyalex.report.progress import LoggedRun, section
+from tinyalex.runs import run_folder
 from tinyalex.runs.run_folder import REPORT
 from tinyalex.system import ownership, storage
 
@@ -34,11 +35,13 @@ class Contents:
         Why there is no data set, or no checkpoint, and what to type.
     test_images, among : int
         Predict at most so many test images; search the nearest images among at most so many training images.
+    given : sequence of str
+        Options that name the data, such as ``--data photos``, for commands that the page shows.
     """
 
-    def __init__(self, run, dataset, why="", test_images=TEST_IMAGES, among=AMONG):
+    def __init__(self, run, dataset, why="", test_images=TEST_IMAGES, among=AMONG, given=()):
         self.run, self.dataset, self.why = run, dataset, why
-        self.test_images, self.among = test_images, among
+        self.test_images, self.among, self.given = test_images, among, list(given)
 
 
 def page(folders, contents=None, state=None, again=None):
@@ -82,11 +85,13 @@ def page(folders, contents=None, state=None, again=None):
         )
         return None
 
-    tested = None
+    tested, explain = None, []
     if contents and contents.run and contents.dataset:
+        which, choice = _checkpoint(contents.run, first.folder)
+        explain = ["--run", str(first.folder), *choice, *contents.given]
         try:
             tested = results.Tested.compute(contents.run, contents.dataset, contents.test_images)
-            lines.append(results.line(tested))
+            lines.append(results.line(tested, which))
         except (TinyalexError, MemoryError, OSError) as error:
             missing["the test images"] = " ".join(str(error).split())
             lines.append(f"The test images are not shown: {missing['the test images']}")
@@ -100,13 +105,10 @@ def page(folders, contents=None, state=None, again=None):
         add("The runs side by side", progress.comparison, runs)
     add("Learning curves", progress.curves, runs)
     if tested is not None and len(tested.labels):
-        for title, make in (
-            ("Errors by class", results.by_class),
-            ("Worst mistakes", results.mistakes),
-            ("Test images", results.panel),
-            ("What the net looks at", results.looks),
-        ):
-            add(title, make, tested)
+        add("Errors by class", results.by_class, tested)
+        add("Worst mistakes", results.mistakes, tested, explain)
+        add("Test images", results.panel, tested)
+        add("What the net looks at", results.looks, tested)
         add("Nearest training images", results.neighbours, tested, contents.dataset, contents.among)
     if contents and contents.run:
         add("The first layer's kernels", results.kernels, contents.run)
@@ -116,6 +118,18 @@ def page(folders, contents=None, state=None, again=None):
     seed = contents.run.metadata["seed"] if contents and contents.run else None
     add("How to go on", progress.commands, first, seed, state, again)
     return _document(", ".join(run.name for run in runs), made, state == "running"), missing
+
+
+def _checkpoint(run, folder):
+    # Which checkpoint a page is about, in words, and the options with which other commands take it.
+    judged_by = run.metadata.get("judged_by", "test error")
+    better = run_folder.better_than(run, folder)
+    if better is None and run.metadata.get("tested"):
+        return f"{run.path.name}, which had the lowest {judged_by}, and which predict, explain and export take too", []
+    if better is None:
+        return run.path.name, []
+    instead = f"predict, explain and export take {better[0].name}, which had a lower {judged_by}"
+    return f"{run.path.name}, the last one ({instead})", ["--last"]
 
 
 def _document(title, sections, running):

@@ -65,9 +65,15 @@ class LoggedRun:
 
     @property
     def best_test(self) -> dict[str, Any]:
-        """The record of the test with the lowest error, the first of several; empty if there was none."""
-        tests = [record for record in self.of("test") if record.get("top1_error") is not None]
-        return min(tests, key=lambda record: record["top1_error"], default={})
+        """The record of the test with the lowest error that the run is judged by, the first of several; or empty."""
+        tests = [record for record in self.of("test") if record.get(self.judged) is not None]
+        return min(tests, key=lambda record: record[self.judged], default={})
+
+    @property
+    def judged(self) -> str:
+        """The field of a test's record by which epochs and checkpoints are compared."""
+        weighted = self.recipe is not None and self.recipe.judged_by != "test error"
+        return "mean_class_error" if weighted else "top1_error"
 
     @property
     def epochs(self) -> int | None:
@@ -125,6 +131,9 @@ def overview(run: LoggedRun, state: str | None, result: Any = None):
         )
         if "top5_error" in last:
             facts.append(_fact(percent(last["top5_error"]), "test error (top-5)"))
+        mean = last.get("mean_class_error")
+        if mean is not None and mean != last.get("top1_error"):
+            facts.append(_fact(percent(mean), "mean of the classes"))
         facts.append(_fact(number(last.get("loss")), "test loss"))
     facts.append(_fact(f"{done:g}" + (f" of {epochs}" if epochs else ""), "epochs"))
     lines = []
@@ -137,7 +146,8 @@ def overview(run: LoggedRun, state: str | None, result: Any = None):
     elif epochs and done < epochs:
         lines.append(f"Trained for {done:g} of {counted(epochs, 'epoch')}.")
     if last and best and best["step"] != last["step"]:
-        lines.append(f"The lowest test error was {percent(best['top1_error'])}, after epoch {best['epoch']:g}.")
+        what = run.recipe.judged_by if run.recipe else "test error"
+        lines.append(f"The lowest {what} was {percent(best[run.judged])}, after epoch {best['epoch']:g}.")
     if last:
         lines.append(
             f"Tested on {counted(last['count'], 'image')} after epoch {last['epoch']:g}, at {_at(last['time'])}."
@@ -250,7 +260,8 @@ def comparison(runs: Sequence[LoggedRun]):
     for run in runs:
         last, best = run.last_test, run.best_test
         cells = [percent(last.get("top1_error")), number(last.get("loss"))] if last else ["", ""]
-        lowest = f"{percent(best['top1_error'])} (epoch {best['epoch']:g})" if best else ""
+        of_classes = "mean of the classes, " if run.judged == "mean_class_error" else ""
+        lowest = f"{percent(best[run.judged])} ({of_classes}epoch {best['epoch']:g})" if best else ""
         rows.append([run.name, f"{last.get('epoch', 0):g}", *cells, lowest])
     settings = [_flat(run.recipe) for run in runs]
     keys = list(dict.fromkeys(key for each in settings for key in each))
@@ -318,10 +329,15 @@ def resources(run: LoggedRun):
     if run.recipe and run.recipe.net.classes:
         network = alexnet.describe(run.recipe.net, run.recipe.init)
         count = sum(parameter.size for parameter in network.parameters())
-        needed = sum(memory.needed(network, run.recipe.learning.batch))
+        batch = run.recipe.learning.batch
+        on_gpu, on_host = sum(memory.needed(network, batch)), sum(memory.on_host(network, batch)) / 2
         rows.append(["parameters", f"{count:,}, {4 * count / 2**20:,.1f} MiB"])
         rows.append(
-            ["memory", f"about {needed / 2**30:.2f} GiB for a step of {counted(run.recipe.learning.batch, 'image')}"]
+            [
+                "memory",
+                f"about {on_host / 2**30:.2f} GiB on the CPU, {on_gpu / 2**30:.2f} GiB on a GPU, for batches of "
+                f"{counted(batch, 'image')}",
+            ]
         )
     return section("resources", "Time and memory", table(["what", "how much"], rows)) if rows else None
 

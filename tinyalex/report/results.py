@@ -1,5 +1,6 @@
 """The parts of a report that need the weights: errors by class, mistakes, and what the net looks at."""
 
+import shlex
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from tinyalex import randomness
 from tinyalex.datasets.loading.loader import prepare_image
-from tinyalex.datasets.sample import share
+from tinyalex.datasets.sample import chosen_indices, share
 from tinyalex.explain.crop import crop_of
 from tinyalex.explain.occlusion import occlusion
 from tinyalex.explain.saliency import saliency
@@ -39,21 +40,25 @@ class Tested:
     whole : int
         Test images in all.
     probabilities : ndarray, shape (n, classes)
+    names : list of str
+        Of the images' files, or numbers: see `tinyalex.datasets.Dataset.test_names`.
     """
 
     run: Any
     images: Any
     whole: int
     probabilities: np.ndarray
+    names: list[str]
 
     @classmethod
     def compute(cls, run, dataset, most):
         """Predict at most ``most`` of a data set's test images."""
-        images = dataset.need("test")
+        images, names = dataset.need("test"), dataset.test_names()
         whole = len(images)
         if whole > most:
+            names = [names[k] for k in chosen_indices(np.asarray(images.labels), "report", most)]
             images = share(images, "report", most)
-        return cls(run, images, whole, evaluation.probabilities(run.network, images, run.mean, run.recipe))
+        return cls(run, images, whole, evaluation.probabilities(run.network, images, run.mean, run.recipe), names)
 
     @property
     def labels(self):
@@ -78,12 +83,11 @@ class Tested:
         return prepare_image(image, self.run.mean, self.run.recipe)
 
 
-def line(tested):
-    """Return a line about what was computed for the report."""
+def line(tested, which):
+    """Return a line about what was computed for the report; ``which`` says with which checkpoint."""
     score = evaluation.score(tested.probabilities, tested.labels)
     part = f"{score.count:,} of the {tested.whole:,}" if score.count < tested.whole else f"{score.count:,}"
-    step = tested.run.metadata["step"]
-    return f"Computed for this page: test error {percent(score.top1_error)} on {part} test images, at step {step:,}."
+    return f"Computed for this page, with {which}: test error {percent(score.top1_error)} on {part} test images."
 
 
 def by_class(tested):
@@ -168,8 +172,15 @@ def _classes(tested):
     return [worst, element("div", part(f"The {BEST} with the fewest", rows[-BEST:][::-1]), rest)]
 
 
-def mistakes(tested):
-    """Return the section with the wrong predictions in which the net was surest."""
+def mistakes(tested, options):
+    """Return the section with the wrong predictions in which the net was surest.
+
+    Parameters
+    ----------
+    tested : Tested
+    options : list of str
+        Those of the command that explains one of them: ``--run`` and the run, and others that it needs.
+    """
     wrong = np.flatnonzero((tested.predicted != tested.labels) & (tested.predicted >= 0))
     if not len(wrong):
         return section(
@@ -182,8 +193,13 @@ def mistakes(tested):
         f"Of {counted(len(wrong), 'mistake')}, those in which the net was surest: sorted by how much more probable the "
         "wrong class is than the right one."
     )
-    text = f"{which} The name below an image, and the pink bar, are the right class."
-    return section("mistakes", "Worst mistakes", element("p", text), cards)
+    text = f"{which} The name below an image, and the pink bar, are the right class; below that is the image's file."
+    command = shlex.join(["tinyalex", "explain", tested.names[worst[0]], *options])
+    explain = [
+        element("p", "What the net looks at in one of them, here the first; put the name of another one in its place:"),
+        element("pre", element("code", command)),
+    ]
+    return section("mistakes", "Worst mistakes", element("p", text), cards, explain)
 
 
 def _card(tested, index):
@@ -195,7 +211,8 @@ def _card(tested, index):
     if label not in best:
         bars.append(element("li", bar(float(p[label]), f"{p[label]:.1%} {tested.word(label)}", "pink")))
     name = element("figcaption", tested.word(label), title=tested.run.words[label])
-    return element("figure", picture(tested.crop(index), tested.word(label)), name, element("ul", bars))
+    file = element("p", tested.names[index], class_="file")
+    return element("figure", picture(tested.crop(index), tested.word(label)), name, element("ul", bars), file)
 
 
 def panel(tested):
@@ -239,7 +256,11 @@ def looks(tested):
         )
         shown = [
             (crop, what),
-            (overlay(crop, found.drop, needed(found)), f"occlusion: {name} falls to {found.covered.min():.0%}"),
+            (
+                overlay(crop, found.drop, needed(found)),
+                f"occlusion: {name} falls to {found.covered.min():.0%}"
+                + ("" if found.matters else ", so no position matters"),
+            ),
             (overlay(crop, gradient, salient(gradient)), f"saliency of {name}"),
         ]
         for unit in strongest_units(network, x, UNITS):

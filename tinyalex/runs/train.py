@@ -135,8 +135,9 @@ def train(
                 log.say(recorded.line(training.errors))
             checkpoints.monitor.dead_relus(dead)
             if errors := [metrics.read()[1] for metrics in training.epoch_metrics]:  # none after a resumed epoch's end
-                trained = float(np.mean(errors))
-                checkpoints.monitor.overfitting(trained, result.top1_error, len(dataset.need("test")), training.recipe)
+                trained, balanced = float(np.mean(errors)), training.recipe.data.sampling == "balanced"
+                tested = mean if balanced else result.top1_error  # then the training images are balanced too
+                checkpoints.monitor.overfitting(trained, tested, len(dataset.need("test")), training.recipe)
             checkpoints.save(tested=True)
             after_epoch(out)
         result = result or _test(training, checkpoints.stop_if_requested)

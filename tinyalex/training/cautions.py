@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from tinyalex.datasets.dataset import Dataset, Images
 from tinyalex.errors import DataError
 from tinyalex.recipes.recipe import Recipe
 from tinyalex.words import counted
+
+if TYPE_CHECKING:
+    from tinyalex.datasets.survey import Survey  # imports Pillow, which training does without
 
 FEW_STEPS = 500  # the recipe shapes takes 600
 SMALL_CROP = 1 / 3  # of an image's area; 224 of 256 pixels are 77 %, 224 of 388 a third
@@ -78,6 +81,16 @@ def classes(labels: np.ndarray, words: list[str]) -> str | None:
     return (
         f"{counted(int(count[most]), 'training image')} of {words[most]}, {count[least]:,} of {words[least]}: a net "
         f"learns to answer {words[most]} too often; {remedy}"
+    )
+
+
+def unequal(found: "Survey") -> str | None:
+    """Return what `classes` checks as a fact about images that were surveyed, for who trains them with advice."""
+    if found.imbalance <= UNEQUAL:
+        return None
+    return (
+        f"imbalance: the largest class has {found.imbalance:.0f} times as many images as the smallest; always "
+        f"answering it is wrong for {1 - max(found.counts) / sum(found.counts):.1%}"
     )
 
 

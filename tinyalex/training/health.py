@@ -19,6 +19,7 @@ from tinyalex.words import counted
 WEAK = 0.02  # with a signal below this, training is likely to stall: see `signal`
 STALL_WARNING, STALL_END = 2000 * 256, 10000 * 256  # images after which the loss should be below the level of guessing
 _STALLED = 0.05  # a loss above ln(classes) minus this is at the level of guessing
+_AT_ONCE = 16  # images on the host whose units are looked at together: every layer's output is kept for them
 _DEAD = 0.9  # warn when a larger fraction of a ReLU's units is 0 for every image
 _WAITING, _LONG = 0.25, 30.0  # warn when an epoch waited for data for more than this fraction of its time, and seconds
 _OVERFITTED, _FEW_TESTED = 0.2, 20  # warn if the test error is higher than training's by more; not of a few images
@@ -139,8 +140,10 @@ def dead_relu_fraction(network: Network, images: np.ndarray | DeviceBatch) -> di
             active = layer.device.get((y > 0).any(axis=tuple(range(y.ndim - 1))))
             outputs.append((layer.relu.names[0], id(layer.device), active))
 
-    with network.step():
-        network.forward(images, forward_hook=forward_hook)
+    at_once = _AT_ONCE if isinstance(images, np.ndarray) else len(images)
+    for first in range(0, len(images), at_once):
+        with network.step():
+            network.forward(images[first : first + at_once], forward_hook=forward_hook)
     ever_active: dict[tuple[str, int], np.ndarray] = {}
     for name, column, active in outputs:
         ever_active[name, column] = ever_active.get((name, column), False) | active

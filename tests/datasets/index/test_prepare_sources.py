@@ -383,7 +383,7 @@ def test_few_classes_and_few_images(toy, look):
 
 
 @pytest.mark.parametrize(
-    "options", [{"test_share": 1}, {"test_share": -0.1}, {"classes": 1}, {"classes": 4}, {"per_class": 0}]
+    "options", [{"test_share": 1.5}, {"test_share": -0.1}, {"classes": 1}, {"classes": 4}, {"per_class": 0}]
 )
 def test_options_out_of_range(toy, look, options):
     with pytest.raises(UsageError, match="^--(test-share|subset)"):

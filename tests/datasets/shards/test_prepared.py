@@ -91,7 +91,7 @@ def test_predictions_give_words(trained, tmp_path, capsys):
     Image.fromarray(pictures("test", 1, 24)[1][0]).save(tmp_path / "a.png")
     predict = ["predict", str(tmp_path / "a.png"), "--run", str(trained / "run")]
     assert main([*predict, "--json"]) == 0
-    top = json.loads(capsys.readouterr().out)[0]["top5"]
+    top = json.loads(capsys.readouterr().out)[0]["classes"]
     assert sorted((each["class"], each["words"]) for each in top) == [(f"n{k:08d}", WORDS[k]) for k in range(3)]
     assert main(predict) == 0
     text = capsys.readouterr().out

@@ -29,8 +29,8 @@ def parse(text):
 
 def check(test_share, classes, per_class):
     """Refuse numbers out of range."""
-    if not 0 <= test_share < 1:
-        raise UsageError(f"--test-share {test_share}: give a number from 0 up to, but not including, 1")
+    if not 0 <= test_share <= 1:
+        raise UsageError(f"--test-share {test_share}: give a number from 0 to 1")
     if classes is not None and classes < 2:
         raise UsageError(f"--subset {classes}: give two classes or more")
     if per_class is not None and per_class < 1:
@@ -50,7 +50,7 @@ def split_off_test(index, share, seed, show):
     ----------
     index : Index
     share : float
-        Of every class; at least one image is taken and one is left, if the class has two.
+        Of every class; at least one image is taken and one is left, if the class has two. 1: all images.
     seed : int
     show : callable
         Called with a line of text that says how many images were taken.
@@ -62,11 +62,14 @@ def split_off_test(index, share, seed, show):
     check_no_test(share, len(index.splits["test"]))
     if not share:
         return index
+    train = index.splits["train"]
+    if share == 1:
+        show(f"test images: all {len(train):,}, as --test-share 1 says")
+        return dataclasses.replace(index, splits={"train": [], "test": train})
     test = set()
     for label, entries in _by_class(index.splits["train"]).items():
         count = min(max(1, round(share * len(entries))), len(entries) - 1)
         test |= set(_drawn(entries, count, seed, "test share", index.classes[label]))
-    train = index.splits["train"]
     show(f"test images: {len(test):,} of {len(train):,}, a share of {share:g} drawn from every class")
     kept, taken = ([entry for entry in train if (entry in test) == out] for out in (False, True))
     return dataclasses.replace(index, splits={"train": kept, "test": taken})
