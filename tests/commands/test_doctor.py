@@ -10,7 +10,7 @@ import pytest
 
 from tinyalex.cli import main
 from tinyalex.commands import doctor
-from tinyalex.devices import cuda
+from tinyalex.devices import cuda, parallel
 from tinyalex.recipes import recipe
 
 GIB = 2**30
@@ -110,7 +110,10 @@ def test_eleven_lines_with_gpus(with_cupy):
     assert line(doctor.text(report()), "peers").endswith("--devices cuda:0 cuda:0")
 
 
-def test_which_recipes_fit(with_cupy):
+def test_which_recipes_fit(with_cupy, monkeypatch):
+    monkeypatch.setattr(parallel, "_workers", None)
+    parallel.set_threads(2)  # each thread's arrays count
+    doctor.memory_of.cache_clear()
     with_cupy(None)
     assert line(doctor.text(report()), "recipes").startswith("all fit on cpu")
     small = line(doctor.text(report(free=GIB)), "recipes")

@@ -14,6 +14,14 @@ ROOT = Path(__file__).parents[2]
 LESSONS = {path.stem: path.read_text(encoding="utf-8") for path in (ROOT / "lessons").glob("[0-9][0-9]_*.py")}
 
 
+@pytest.fixture(autouse=True)
+def settings():
+    """Restore matplotlib's settings, which the lessons' shared.py changes, after each test."""
+    matplotlib = pytest.importorskip("matplotlib")
+    with matplotlib.rc_context():
+        yield
+
+
 def site(name):
     """Import a file of lessons/site, or skip if Sphinx is not installed."""
     pytest.importorskip("sphinx")

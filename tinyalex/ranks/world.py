@@ -77,6 +77,12 @@ class World:
         if self.size > 1:
             threading.Thread(target=self._watch, name="tinyalex ranks", daemon=True).start()
 
+    def __reduce__(self) -> tuple[type["World"], tuple[None, float]]:
+        # For deep copies and for pickling, as of a training: other ranks cannot be copied.
+        if self.size > 1:
+            raise TypeError("World: several ranks cannot be copied or pickled")
+        return World, (None, self.patience)
+
     @property
     def leads(self) -> bool:
         """Whether this is rank 0, which writes the run folder and the log, and prints."""
