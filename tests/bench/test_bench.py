@@ -7,9 +7,11 @@ import itertools
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -398,14 +400,25 @@ def test_nets_that_pytorch_lacks_are_measured_alone(monkeypatch):
 
 
 def test_command_measures_all_recipes(monkeypatch, capsys):
+    def measured(made, chosen, batch, rounds, *_, actions):
+        if made.name == "broken":
+            raise errors.DivergedError("the loss is not finite")
+        assert (rounds, actions[0]) == (1, "step")
+        asked.append((made.name, [each.name for each in chosen], batch))
+        return made_up(["winograd"]) | {"recipe": made.name}
+
+    asked = []
     monkeypatch.setattr(contenders, "torch_installed", lambda: False)
-    monkeypatch.setattr(overview, "recipes", lambda changes: [recipe.load("paper", [*SMALL, *changes])] * 2)
-    assert main(["bench", "--all", "--rounds", "1", "--batch", "2", "--least", "0"]) == 0
-    printed = capsys.readouterr().out
-    assert sum(line.startswith("  paper ") for line in printed.splitlines()) == 2
-    monkeypatch.setattr(overview, "recipes", lambda changes: [recipe.load("paper", SMALL), None])
-    assert main(["bench", "--all", "--rounds", "1", "--batch", "2", "--least", "0"]) != 0
-    assert sum(line.startswith("  paper ") for line in capsys.readouterr().out.splitlines()) == 1  # what was measured
+    monkeypatch.setattr(measure, "measure", measured)
+    assert main(["bench", "--all", "--rounds", "1", "--set", "learning.batch=32"]) == 0
+    assert [each[0] for each in asked] == [made.name for made in overview.recipes()]
+    assert all(each[1:] == (["winograd"], 32) for each in asked)
+    rows = [line.split()[0] for line in capsys.readouterr().out.splitlines() if re.match(r"  [\w-]+ +128 ", line)]
+    assert rows == [each[0] for each in asked]
+    broken = replace(recipe.load("paper"), name="broken")
+    monkeypatch.setattr(overview, "recipes", lambda changes: [recipe.load("paper"), broken])
+    assert main(["bench", "--all", "--rounds", "1", "--batch", "2"]) == 5
+    assert "\n  paper " in capsys.readouterr().out  # what was measured before the error
 
 
 @pytest.mark.parametrize(

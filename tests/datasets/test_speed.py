@@ -11,6 +11,7 @@ from tinyalex.cli import main
 from tinyalex.datasets import speed
 from tinyalex.datasets.shards.shards import Shard
 from tinyalex.datasets.speed import Speed
+from tinyalex.recipes import recipe
 
 PIXELS, FILE = 196_608, 26_600  # bytes of an image of 256 x 256
 
@@ -82,6 +83,7 @@ def test_a_set_is_read_one_by_one_and_in_order(tmp_path, monkeypatch, quality):
 
 
 def test_the_commands(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(recipe, "names", lambda: ["shapes"])  # the memory of all takes seconds to estimate
     monkeypatch.setattr(speed, "_SECONDS", 0.02)
     monkeypatch.setattr(speed.of_folder, "__defaults__", (256, 0.02))
     monkeypatch.setattr(speed.of_set, "__defaults__", (0.02,))
