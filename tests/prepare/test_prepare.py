@@ -530,6 +530,15 @@ def test_other_settings(source, whole, prepare, tmp_path, finished):
     assert contents(out) | {".lock": b""} == before | {".lock": b""}
 
 
+def test_classes_of_one_image_have_none_to_test_on(prepare, tmp_path):
+    for name in ("cat", "dog"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        Image.new("RGB", (16, 16), "red" if name == "cat" else "blue").save(tmp_path / "photos" / name / "1.png")
+    code, lines, _ = prepare(tmp_path / "photos", tmp_path / "set", "--size", 16, "--test-share", 0.2)
+    (warning,) = [line for line in lines if line.startswith("warning: no test images")]
+    assert code == 0 and "no class has enough images to spare one" in warning
+
+
 def test_a_damaged_plan(source, whole, prepare, tmp_path):
     unfinished(whole, tmp_path / "set")
     (tmp_path / "set" / "work" / "plan.json").write_text('{"size": 16')

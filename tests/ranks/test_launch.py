@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.ranks import on_ranks
 from tinyalex.cli import main
+from tinyalex.devices import parallel
 from tinyalex.errors import DeviceError, Interrupted, UsageError
 from tinyalex.ranks import launch, world
 
@@ -58,8 +59,11 @@ def test_one_process_alone_needs_no_mpi(monkeypatch, variables, name):
     (["--patience", "nan"], "--patience nan: give a number of seconds above 0"),
     (["--patience", "0"], "--patience 0: give a number of seconds above 0"),
     (["--ranks", "0"], "--ranks 0: give a number of processes, 1 or more"),
+    (["--ranks", "17"], "--ranks 17: this machine has 3 processors; give 16 or fewer, or start them on several "
+     "machines with mpiexec"),
 ])  # fmt: skip
-def test_numbers_that_are_refused(options, message, capsys):
+def test_numbers_that_are_refused(options, message, capsys, monkeypatch):
+    monkeypatch.setattr(parallel, "processors", lambda: 3)
     assert main(["train", *options]) == 2
     assert capsys.readouterr().err == f"tinyalex: error: {message}\n"
 

@@ -125,9 +125,10 @@ def run(options):
             test_set=options.test_set,
         )
         if not index.splits["test"]:
-            print_line(
-                "warning: no test images, which training needs; --test-share 0.1 takes a tenth of every class for them"
-            )
+            advice = "--test-share 0.1 takes a tenth of every class for them"
+            if options.test_share:
+                advice = "no class has enough images to spare one; give more of them, or a larger --test-share"
+            print_line(f"warning: no test images, which training needs; {advice}")
         size = options.size or usual_size(index.kind)
         for line in survey.enlargement(survey.of_index(index, decode=False), size, "--size"):
             print_line(line)

@@ -17,10 +17,13 @@ from pathlib import Path
 from typing import IO
 
 import tinyalex
+from tinyalex.devices import parallel
 from tinyalex.errors import DeviceError, Interrupted, UsageError
 from tinyalex.ranks.world import HANGS, World
+from tinyalex.words import counted
 
 _ABORTED = re.compile(r"Abort\(\d+\) on node \d+ ")  # what MPICH says of ranks that have said themselves why they end
+_AT_LEAST, _PER_PROCESSOR = 16, 4  # ranks that may be started, whatever they are good for
 _SAME_REQUEST = 1.0  # seconds within which a signal that comes again counts as the same request
 _BANNER, _BANNER_END = "=   BAD TERMINATION OF ONE OF YOUR APPLICATION", "Please see the FAQ page"
 
@@ -50,6 +53,11 @@ def run(ranks: int, argv: Sequence[str]) -> int:
     argv : sequence of str
         The command's arguments, without the program's name.
     """
+    if ranks > (most := max(_AT_LEAST, _PER_PROCESSOR * parallel.processors())):
+        raise UsageError(
+            f"--ranks {ranks}: this machine has {counted(parallel.processors(), 'processor')}; give {most} or fewer, "
+            "or start them on several machines with mpiexec"
+        )
     if ":" in argv:
         raise UsageError("':' separates programs for mpiexec; give './:' or another name")
     # The ranks find the modules that the launcher finds, and none in the folder that it is called in.
