@@ -148,7 +148,7 @@ class Browser:
         page.on("requestfailed", lambda request: found.append(f"could not load {request.url}"))
         page.goto(Path(path).resolve().as_uri())
         found += page.evaluate(_LOOK, width > 1000)
-        if page.query_selector("#look"):
+        if page.query_selector("#look-data"):
             page.wait_for_selector("#look[data-ready]", timeout=60_000)
             found += look_faults(page)
         context.close()
