@@ -357,22 +357,24 @@ def overlap(train, test):
     )  # fmt: skip
 
 
-def depth(train, test):
-    """Leaving out a convolution (§1, §7): test error of a net of three."""
-    left_out = {"all three": None, "without conv1": 1, "without conv2": 2, "without conv3": 3}
+def compare_with_the_first(train, test, nets, claim):
+    """Compare the test errors of nets of three convolutions, given by their settings, with that of the first."""
 
     def measure(name, seed):
-        net = convolutional(16, 3, seed=seed, without=left_out[name])
+        net = convolutional(depth=3, seed=seed, **nets[name])
         net.train(train, 1500, 0.02)
         return {"test error": net.error(centre(test.pixels), test.labels)}
 
-    first, *others = left_out
-    return compare(
-        list(left_out),
-        measure,
-        {f"{name} the error is higher": lambda e, name=name: e[name]["test error"] > e[first]["test error"]
-         for name in others},
-    )  # fmt: skip
+    first, *others = nets
+    holds = {claim.format(name): lambda e, name=name: e[name]["test error"] > e[first]["test error"] for name in others}
+    return compare(list(nets), measure, holds)
+
+
+def depth(train, test):
+    """Leaving out a convolution (§1, §7): test error of a net of three."""
+    left_out = {"all three": None, "without conv1": 1, "without conv2": 2, "without conv3": 3}
+    nets = {name: {"maps": 16, "without": number} for name, number in left_out.items()}
+    return compare_with_the_first(train, test, nets, "{} the error is higher")
 
 
 def decay(train, test):
@@ -442,19 +444,7 @@ def columns(train, test):
         "no exchange": {"maps": 16, "groups": (1, 2, 2)},
         "half the kernels": {"maps": 8, "last": 16},
     }
-
-    def measure(name, seed):
-        net = convolutional(depth=3, seed=seed, **nets[name])
-        net.train(train, 1500, 0.02)
-        return {"test error": net.error(centre(test.pixels), test.labels)}
-
-    first, *others = nets
-    return compare(
-        list(nets),
-        measure,
-        {f"{name}: the error is higher": lambda e, name=name: e[name]["test error"] > e[first]["test error"]
-         for name in others},
-    )  # fmt: skip
+    return compare_with_the_first(train, test, nets, "{}: the error is higher")
 
 
 NAMES = {

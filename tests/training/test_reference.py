@@ -1,4 +1,4 @@
-"""What a runner is told to expect, and the line after each epoch beside a recorded run of the same recipe and data."""
+"""The lines of `train` on what to expect, and the line after each epoch beside a recorded run of the same recipe."""
 
 from dataclasses import replace
 from pathlib import Path
