@@ -8,6 +8,7 @@ import pytest
 from tests.support import folders, prepared_sets
 from tinyalex import datasets
 from tinyalex.cli import main
+from tinyalex.commands import prepare
 from tinyalex.datasets import speed
 from tinyalex.datasets.shards.shards import Shard
 from tinyalex.datasets.speed import Speed
@@ -66,7 +67,7 @@ def test_a_set_that_fits_into_memory_needs_nothing():
 
 @pytest.mark.parametrize("quality", [None, 90])
 def test_a_set_is_read_one_by_one_and_in_order(tmp_path, monkeypatch, quality):
-    monkeypatch.setattr(speed, "_PIECE", 3 * 24**2 * 4)
+    monkeypatch.setattr(speed, "PIECE", 3 * 24**2 * 4)
     images = datasets.load(prepared_sets.make(tmp_path / "set", train=40, size=24, per_shard=10, quality=quality)).train
     read, fetch, dropped, drop = [], Shard.fetch, [], Shard.drop_cached
     monkeypatch.setattr(
@@ -80,6 +81,10 @@ def test_a_set_is_read_one_by_one_and_in_order(tmp_path, monkeypatch, quality):
     assert len(pieces) == 12 and sum(count for _, _, count in pieces) == 40 - 0 and len(dropped) == 40 + 12
     assert min(found.one_by_one, found.in_order, found.decoded) > 0 and found.size == 24
     assert found.stored == 3 * 24**2 if quality is None else found.stored == found.as_jpeg < 3 * 24**2
+
+
+def test_another_format_is_compared_at_the_quality_of_prepare():
+    assert speed._QUALITY == prepare.QUALITY
 
 
 def test_the_commands(tmp_path, capsys, monkeypatch):

@@ -129,7 +129,7 @@ def run_all(options):
         if value != default
     ]  # fmt: skip
     if given or not options.kernels:
-        raise UsageError(f"{' '.join(given) or '--no-kernels'}: not with --all, which compares tinyalex as shipped")
+        raise UsageError(f"{' '.join(given) or '--no-kernels'}: not with --all; leave it out, or give one recipe")
     if options.rounds < 1 or (options.batch is not None and options.batch < 1):
         raise UsageError(f"--batch {options.batch} --rounds {options.rounds}: give 1 or more for each")
     warn_of_slow_blas(["cpu"])

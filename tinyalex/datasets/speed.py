@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tinyalex import randomness
+from tinyalex.datasets.loading.shuffle_buffer import PIECE
 from tinyalex.datasets.shards import jpeg
 from tinyalex.devices import parallel
 from tinyalex.errors import StorageError
@@ -23,7 +24,6 @@ from tinyalex.system.storage import drop_cached
 
 _SECONDS = 1.0  # of each measurement
 _READERS = 4  # threads that read one by one, as many as training on a GPU has
-_PIECE = 4 << 20  # bytes of pixels that are read by one call in the order of shards
 _FILE = 128 << 20  # bytes of the file that is written to measure a disk
 _QUALITY = 90  # of the JPEG files with which another format is compared
 _OF_PHOTOGRAPHS = 0.135  # bytes of such a file, for one of their pixels
@@ -69,7 +69,7 @@ def of_set(images, seconds=_SECONDS):
     -------
     Speed
     """
-    count, few = len(images), max(1, _PIECE // (3 * images.size**2))
+    count, few = len(images), max(1, PIECE // (3 * images.size**2))
     chosen = randomness.permutation(randomness.key(time.time_ns(), "speed"), count)
     pieces = [(first, min(few, int(end) - first)) for start, end in zip(images.starts, images.starts[1:], strict=False)
               for first in range(int(start), int(end), few)]  # fmt: skip
@@ -117,7 +117,7 @@ def of_folder(folder, size=256, seconds=_SECONDS):
                 return _rate(spans, read, seconds, threads)
 
             one_by_one = measure([(int(spot), 1) for spot in spots], _READERS)
-            few = max(1, _PIECE // record)
+            few = max(1, PIECE // record)
             in_order = measure([(first, few) for first in range(0, _FILE // record - few, few)], 1)
     except OSError as error:
         raise StorageError(f"{folder}: cannot be measured ({error.strerror}); give a folder to write to") from error

@@ -155,7 +155,7 @@ def reads(monkeypatch):
 @pytest.mark.parametrize("threads", [0, 3])
 @pytest.mark.parametrize("first", [0, 6])
 def test_shards_are_read_once_from_their_beginning_to_their_end(dataset, reads, monkeypatch, threads, first):
-    monkeypatch.setattr(shuffle_buffer, "_PIECE", 3 * 24**2 * 3)  # three images
+    monkeypatch.setattr(shuffle_buffer, "PIECE", 3 * 24**2 * 3)  # three images
     made, most = in_order_of_shards(batch=4, buffer=12), 0
     buffers, init = [], shuffle_buffer.ShuffleBuffer.__init__
     monkeypatch.setattr(

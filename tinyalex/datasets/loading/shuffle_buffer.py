@@ -8,7 +8,7 @@ import threading
 
 import numpy as np
 
-_PIECE = 4 << 20  # bytes of pixels that are read by one call
+PIECE = 4 << 20  # bytes of pixels that are read by one call
 _MOST = 512  # images that are read by one call; the system allows 1,024 buffers
 
 
@@ -33,7 +33,7 @@ class ShuffleBuffer:
         self._images, self._batch, self._first, self._end = images, batch, first, end
         self._position = np.empty(len(stream), np.int64)  # of each image in the stream
         self._position[stream] = np.arange(len(stream))
-        self._size = max(1, min(_MOST, _PIECE // (3 * images.size**2)))
+        self._size = max(1, min(_MOST, PIECE // (3 * images.size**2)))
         self._states = {}  # one for each process: a forked one reads on its own
 
     def take(self, number, indices):
