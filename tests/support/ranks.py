@@ -13,11 +13,14 @@ class _Shared:
     def __init__(self, size):
         self.size, self.barrier, self.slots = size, threading.Barrier(size, timeout=60), [None] * size
         self.arrived = [0] * size  # how often each rank has called Ibarrier
-        self.queues = {(a, b): queue.Queue() for a in range(size) for b in range(size)}
+        self.queues = {}  # one for each sender, receiver and tag
+
+    def messages(self, sender, receiver, tag):
+        return self.queues.setdefault((sender, receiver, tag), queue.Queue())
 
 
 class Communicator:
-    """One rank's end. Like MPI it delivers messages between two ranks in the order in which they were sent."""
+    """One rank's end. Like MPI it delivers messages of one tag between two ranks in the order in which they were sent."""
 
     def __init__(self, shared, rank):
         self._shared, self.rank, self.size, self.aborted = shared, rank, shared.size, None
@@ -51,39 +54,26 @@ class Communicator:
         array[...] = self.allgather(array.copy())[0]
 
     def Allgather(self, own, whole):
-        whole[...] = np.concatenate(self.allgather(own))
+        whole[...] = np.concatenate(self.allgather(own.copy()))
 
     def Allreduce(self, own, total):
-        total[...] = sum(self.allgather(own))
+        total[...] = sum(self.allgather(own.copy()))
 
     def Isend(self, array, other, tag):
-        self._shared.queues[self.rank, other].put((tag, array.copy()))
+        self._shared.messages(self.rank, other, tag).put(array.copy())
         return _Request(lambda: None)  # it is sent
 
     def Irecv(self, array, other, tag):
         return _Request(lambda: self._receive(array, other, tag))
 
     def Iprobe(self, other, tag):
-        return any(found == tag for found, _ in list(self._shared.queues[other, self.rank].queue))
+        return not self._shared.messages(other, self.rank, tag).empty()
 
     def Recv(self, array, other, tag):
         self._receive(array, other, tag)
 
     def _receive(self, array, other, tag):
-        # Other sums may be under way: their messages wait.
-        waiting, found = [], None
-        messages = self._shared.queues[other, self.rank]
-        while found is None:
-            message = messages.get(timeout=60)
-            if message[0] == tag:
-                found = message[1]
-            else:
-                waiting.append(message)
-        rest = list(messages.queue)
-        messages.queue.clear()
-        for message in waiting + rest:
-            messages.put(message)
-        array[...] = found
+        array[...] = self._shared.messages(other, self.rank, tag).get(timeout=60)
 
     def Abort(self, code):
         self._shared.barrier.abort()
