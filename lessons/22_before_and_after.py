@@ -345,5 +345,5 @@ keep(figure, "22_before_and_after")
 #
 # Exercise
 # --------
-# Find the largest batch of any net that fits into a GPU's memory, in ``lessons/exercises/ex22_batch.py``; then
-# ``pytest -m ex22``.
+# Find the largest batch for which a net fits into a GPU's memory when it does not train but predicts, in
+# ``lessons/exercises/ex22_batch.py``; then ``pytest -m ex22``.
