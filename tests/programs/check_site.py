@@ -1,11 +1,11 @@
 """Check the built web pages: links, downloads, and how every page looks in a browser.
 
-Run: ``python -m tests.programs.check_site lessons/out/site``. The Chinese pages are below ``zh``. Links and sources are checked in the files. Every page is
-also opened in Chromium (of the pages of source code every twentieth), without network, in a wide light window and in a
-narrow dark one: no error in the console, no page wider than its window, no clipped line, no line of code that wraps in
-the wide window (what a lesson prints may), pictures for dark pages in dark pages, and the page to try computes what the
-package computes. This needs Playwright (the extra ``site``) and an installed Chromium; without them the pages are not
-opened.
+Run: ``python -m tests.programs.check_site lessons/out/site``. Links, sources and the Chinese pages, below ``zh``, are
+checked in the files. Every page is also opened in Chromium (of the pages of source code every twentieth), without
+network, in a wide light window and in a narrow dark one: no error in the console, no page wider than its window, no
+clipped line, no line of code that wraps in the wide window (what a lesson prints may), pictures for dark pages in dark
+pages, and the page to try computes what the package computes. This needs Playwright (the extra ``site``) and an
+installed Chromium; without them the pages are not opened.
 
 ``--notebooks PYTHON`` also runs every notebook that the site offers, in an empty folder, with that Python, in whose
 environment only the package, nbclient and ipykernel are installed.
