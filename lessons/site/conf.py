@@ -54,7 +54,7 @@ def setup(app):
 
 def _write_claims(app, exception):
     """Write the page of the paper's claims, which `tinyalex claims --html` also writes."""
-    if exception is None:
+    if exception is None and app.config.language == "en":
         (Path(app.outdir) / "claims.html").write_text(page.page(ledger.load()), encoding="utf-8")
 
 

@@ -38,7 +38,7 @@ def translated(app, docname, text):
 def configure(app, config):
     """In a build of the Chinese pages: take what the English build has run, and leave out what is in English alone."""
     if is_chinese(app):
-        config.sphinx_gallery_conf["run_stale_examples"] = False
+        config.sphinx_gallery_conf["filename_pattern"] = "$^"  # runs no lesson; keeps the pages of those that were run
         config.exclude_patterns = [*config.exclude_patterns, "api/*"]
         config.suppress_warnings = [*config.suppress_warnings, "toc.excluded"]
 
@@ -46,12 +46,17 @@ def configure(app, config):
 def build_chinese(app, exception):
     """Build the Chinese pages after the English ones."""
     if exception is None and app.builder.name == "html" and not is_chinese(app):
-        command = [sys.executable, "-m", "sphinx", "-q", "-b", "html", "-c", str(app.confdir)]
-        command += [
+        command = [
+            sys.executable,
+            "-m",
+            "sphinx",
+            "-q",
+            "-b",
+            "html",
+            "-c",
+            str(app.confdir),
             "-D",
             f"language={LANGUAGE}",
-            "-D",
-            f"plot_gallery={int(app.config.plot_gallery not in (False, '0'))}",
         ]
         command += ["-W"] if app.warningiserror else []
         if subprocess.run([*command, str(app.srcdir), str(app.outdir / FOLDER)]).returncode:
