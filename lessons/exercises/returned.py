@@ -62,4 +62,4 @@ def derivative(name, result):
     line = f"{name}: at x{list(result.index)} your backward says {yours:.6g}, the numerical derivative is {right:.6g}"
     if np.isclose(yours, -right):
         return line + ", of the opposite sign"
-    return line + (f", {yours / right:.3g} times as large" if yours * right > 0 else "")
+    return line + (f", {yours / right:.3g} times as large" if yours * right > 0 and 0.1 < yours / right < 10 else "")
