@@ -184,9 +184,9 @@ assert 0.65 < pure["trained", "conv1"] < 0.75 and pure["trained", "conv3"] > 0.8
 
 # %%
 # By lot it would be **36%**, and in the untrained net it is about that. The trained net's maps have more images of one
-# class, 69 % in conv1, and over 80 % in conv3 and conv5. So conv5 adds little here: the patterns differ in
-# direction, width and colour, and the 11 x 11 pixels of conv1 already show both. Photographs of things do not differ in single lines
-# and colours; there the later layers have more to add.
+# class, 69 % in conv1, and over 80 % in conv3 and conv5. So conv5 adds little here: the patterns differ in direction,
+# width and colour, and the 11 x 11 pixels of conv1 already show these. Photographs of things do not differ in single
+# lines and colours; there the later layers have more to add.
 
 outputs, xs = {}, [inputs]
 for stage in readable.trunk:
