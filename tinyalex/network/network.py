@@ -271,7 +271,7 @@ class Network:
             Called as ``forward_hook(layer, y)`` with every layer's output. It gets one block of images at a time:
             on the CPU the convolutional stages (the trunk) divide a batch into blocks, which worker threads compute, so
             that a layer's blocks arrive one by one and in no fixed order. The fully connected stages (the head), and
-            all stages on a GPU, have one block, the whole batch. Copy the y that you keep: its memory may be used again.
+            all stages on a GPU, have one block, the whole batch. Copy a y you keep: its memory may be used again.
 
         Returns
         -------
