@@ -116,7 +116,8 @@ def link_english(app, doctree, docname):
     """Turn links to pages that exist in English alone to those beside the folder of the Chinese pages."""
     if is_chinese(app):
         for link in doctree.findall(nodes.reference):
-            link["refuri"] = re.sub(ENGLISH_ONLY, r"\1../\2", link.get("refuri", ""))
+            if "refuri" in link:
+                link["refuri"] = re.sub(ENGLISH_ONLY, r"\1../\2", link["refuri"])
 
 
 def link_other(app, pagename, templatename, context, doctree):
