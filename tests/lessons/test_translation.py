@@ -1,5 +1,6 @@
 """The Chinese pages and the Chinese README say what the English ones say now; translate.py --check lists the same."""
 
+import ast
 import csv
 import importlib
 import re
@@ -24,6 +25,16 @@ SECTIONS_NOT_YET = 14
 @pytest.mark.parametrize("page", [page for page in translate.PAGES if page not in NOT_YET])
 def test_the_translation_of_a_page_is_complete_and_up_to_date(page):
     assert list(translate.out_of_date(page)) == []
+
+
+def test_the_words_that_extensions_write_are_translated():
+    """A message is a string in ``_(...)``; Sphinx has translations of its own for a few words."""
+    code = "".join(path.read_text(encoding="utf-8") for path in SITE.glob("*.py"))
+    used = {ast.literal_eval(text) for text, _ in re.findall(r"\b_\((([\"']).+?\2)\)", code)}
+    known = {m.id: m.string for m in translate.messages(translate.read(translate.MESSAGES / "sphinx.po"))}
+    assert len(used) > 15 and not [text for text in used if not known.get(text)]
+    for text, translation in known.items():
+        assert set(re.findall(r"{\d}", text)) == set(re.findall(r"{\d}", translation)), text
 
 
 def test_readme_is_translated_section_by_section():
