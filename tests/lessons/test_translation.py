@@ -18,7 +18,7 @@ translate = importlib.import_module("translate")
 importlib.import_module("contents")
 sys.path[:2] = []
 
-NOT_YET = set(translate.LESSONS) - {"lessons/01_convolution"}
+NOT_YET = {*translate.LESSONS[1:8], *translate.LESSONS[16:]}
 
 
 @pytest.mark.parametrize("page", [page for page in translate.PAGES if page not in NOT_YET])
