@@ -18,7 +18,7 @@ translate = importlib.import_module("translate")
 importlib.import_module("contents")
 sys.path[:2] = []
 
-NOT_YET = {*translate.LESSONS[1:8], *translate.LESSONS[16:]}
+NOT_YET = {"lessons/07_update", "lessons/17_winograd", "lessons/18_ranks", "lessons/21_cuda"}
 
 
 @pytest.mark.parametrize("page", [page for page in translate.PAGES if page not in NOT_YET])
