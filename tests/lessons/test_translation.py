@@ -19,7 +19,6 @@ importlib.import_module("contents")
 sys.path[:2] = []
 
 
-
 @pytest.mark.parametrize("page", translate.PAGES)
 def test_the_translation_of_a_page_is_complete_and_up_to_date(page):
     assert list(translate.out_of_date(page)) == []
