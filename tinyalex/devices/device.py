@@ -249,9 +249,12 @@ class Device:
         self.precision = "float32" if reason else precision
 
     def rounded(self, x: Array) -> Array:
-        """Return a float32 array stored in bfloat16; x itself if it already is."""
+        """Return an array of floating numbers stored in bfloat16; x itself if it already is."""
         if x.dtype == BFLOAT16:
             return x
+        if x.dtype != np.float32:
+            with self:
+                x = x.astype("float32")
         if x.ndim == 2 and x.strides[0] < x.strides[1]:  # a transposed matrix remains one, for cuBLAS reads both ways
             return self.rounded(x.T).T
         return self._convert("round_to_bfloat16", bfloat16.rounded, x, BFLOAT16)
