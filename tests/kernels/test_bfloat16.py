@@ -15,7 +15,7 @@ from tinyalex.devices.bfloat16 import BFLOAT16
 from tinyalex.devices.device import Device
 from tinyalex.errors import DeviceError, ShapeError
 from tinyalex.layers import LRN, AvgPool, Conv2d, Dropout, Linear, MaxPool, ReLU, SpatialNorm
-from tinyalex.network import alexnet
+from tinyalex.network import alexnet, summary
 from tinyalex.network.columns import Exchange, Stage
 from tinyalex.network.fusion import FusedLayer
 from tinyalex.network.storage import Bfloat16Stage
@@ -228,8 +228,8 @@ def test_cublas_gets_bfloat16_numbers_and_sums_in_float32(out, turned):
 # Whole networks.
 
 
-def first_step(devices, precision="bf16", norm="paper", dtype="float32"):
-    net = recipe.Net(input=67, maps=(8, 16, 24, 24, 16), hidden=16, classes=5, norm=norm, precision=precision)
+def first_step(devices, precision="bf16", norm="paper", dtype="float32", **more):
+    net = recipe.Net(input=67, maps=(8, 16, 24, 24, 16), hidden=16, classes=5, norm=norm, precision=precision, **more)
     built = alexnet.build(net, recipe.Init({"default": "he"}), devices, 0, dtype)
     images, labels = noise(6, 67, 67, 3).astype(dtype), np.array([4, 0, 1, 2, 3, 0])
     with built.step(), built.devices[0] as device:
@@ -256,14 +256,19 @@ def test_a_network_is_near_that_of_float64(on_kernels, devices, norm):  # noqa: 
         least = 0.999 if name.startswith("fc") else 0.9
         assert (got[name] * gradient).sum() > least * np.linalg.norm(got[name]) * np.linalg.norm(gradient), name
     parameter = built.parameters()[0]
-    assert parameter.value.dtype == np.float32 and np.abs(built.predict(noise(2, 67, 67, 3)).sum(axis=1) - 1).max() < 1e-6
+    assert (
+        parameter.value.dtype == np.float32 and np.abs(built.predict(noise(2, 67, 67, 3)).sum(axis=1) - 1).max() < 1e-6
+    )
 
 
 @pytest.mark.parametrize("devices", [["fake:0", "fake:1"], pytest.param(["kernels"] * 2, marks=pytest.mark.slow)])
 def test_half_the_bytes_cross(on_kernels, devices):  # noqa: F811
-    whole_bytes, half = (sum(sum(each.values()) for each in first_step(devices, precision)[0].crossed().values())
-                         for precision in ("float32", "bf16"))  # fmt: skip
-    assert half == whole_bytes / 2
+    """Of all but the logits; the summary of the net says how many."""
+    for split in (False, True):
+        for precision, itemsize in (("float32", 4), ("bf16", 2)):
+            built = first_step(devices, precision, fc8="split" if split else "a")[0]
+            crossed = sum(sum(each.values()) for each in built.crossed().values())
+            assert crossed == summary.exchanged(built, 6, itemsize)
 
 
 def test_outputs_for_hooks_are_in_float32(on_kernels):  # noqa: F811
@@ -319,7 +324,7 @@ def test_another_rounding_is_noticed(monkeypatch, wrong):
     ("patches", "const store *x, store *patches", "const real *x, store *patches", "conv 3x3 pad 1", TypeError),
     ("patches", "Vector<real, PART> sum", "Vector<store, PART> sum", "conv 3x3 pad 1", DeviceError),
     ("patches", "Vector<real, PART> sum", "Vector<store, PART> sum", "conv of fours, groups 2", DeviceError),
-    ("rectify", "real value = values.at[e] + bias.at[e]", "real value = values.at[e]", "conv 3x3 pad 1", AssertionError),
+    ("rectify", "values.at[e] + bias.at[e]", "values.at[e]", "conv 3x3 pad 1", AssertionError),
     ("rectify", "    real sum = 0;", "    store sum = 0;", "conv 3x3 pad 1", DeviceError),
 ])  # fmt: skip
 def test_a_wrong_type_in_a_kernel_is_noticed(monkeypatch, module, right, wrong, case, error):
@@ -361,7 +366,8 @@ def test_a_kernel_reads_and_writes_half_the_bytes():
     """``store`` of a kernel is of two bytes, and four neighbours are read at once."""
     code = """
     static_assert(sizeof(store) == 2 && sizeof(Vector<store, 4>) == 8 && alignof(Vector<store, 4>) == 8, "");
-    static_assert(sizeof(Vector<real, 4>) == 16 && alignof(Vector<real, 4>) == 16 && alignof(Vector<store, 1>) == 2, "");
+    static_assert(sizeof(Vector<real, 4>) == 16 && alignof(Vector<real, 4>) == 16, "");
+    static_assert(alignof(Vector<store, 1>) == 2, "");
     extern "C" __global__ void nothing(store *x, int count) {}
     """
     x = np.zeros(4, BFLOAT16)
