@@ -15,8 +15,9 @@ from typing import Any, Self, TypeAlias
 import numpy as np
 from numpy.typing import DTypeLike
 
-from tinyalex.devices import cuda, gemm, launch
+from tinyalex.devices import bfloat16, cuda, gemm, launch
 from tinyalex.devices.arena import Arena
+from tinyalex.devices.bfloat16 import BFLOAT16
 from tinyalex.devices.fake import FakeArray, FakeNumPy
 from tinyalex.devices.parallel import ranges, workers
 from tinyalex.devices.upload import DeviceBatch
@@ -44,8 +45,9 @@ class Device:
     ----------
     xp : module
         NumPy, CuPy, or the fake NumPy of this device.
-    tf32 : bool
-        Whether float32 matrix products on a GPU may round their operands to 11 significant bits (TF32).
+    precision : {"float32", "tf32", "bf16"}
+        What the factors of float32 matrix products may be rounded to on a GPU: "tf32" to 11 significant bits, "bf16" to
+        8. Products are summed in float32.
     kernels : bool
         As given.
     kernel_dtypes : set of dtype
@@ -76,7 +78,7 @@ class Device:
             raise UsageError(f"device '{name}': no such kind of device; use cpu, cuda:0, cuda:1, ... or fake:0, ...")
         self.name, self.kind, self.index = name, kind, int(index or 0)
         self.kernels, self._arena, self._depth = kernels, Arena(), 0
-        self.tf32, self.memory, self.total = False, 0, 0
+        self.precision, self.memory, self.total = "float32", 0, 0
         self.kernel_dtypes = {np.dtype("float32")} if kernels else set()
         self._compiled: dict[tuple, Any] = {}  # kernels, by source, name, type and constants
         self.xp: Any = {"cpu": lambda: np, "fake": lambda: FakeNumPy(name), "cuda": self._cupy}[kind]()
@@ -92,11 +94,11 @@ class Device:
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy is the same device with memory, streams and compiled kernels of its own.
-        return {"name": self.name, "kernels": self.kernels, "tf32": self.tf32}
+        return {"name": self.name, "kernels": self.kernels, "precision": self.precision}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(state["name"], state["kernels"])  # type: ignore[misc]
-        self.tf32 = state["tf32"]
+        self.precision = state["precision"]
 
     @property
     def on_host(self) -> bool:
@@ -151,6 +153,10 @@ class Device:
         """Copy an array of this device to the host, after all work on it."""
         return np.array(array) if self.kind == "cpu" else array.get(stream=self.stream)
 
+    def get_float(self, array: Array) -> np.ndarray:
+        """Copy an array to the host; one that is stored in bfloat16 as float32."""
+        return self.get(self.widened(array))
+
     def get_async(self, array: Array) -> Callable[[], np.ndarray]:
         """Start copying an array to the host; return a function that waits for the copy and returns it.
 
@@ -197,13 +203,26 @@ class Device:
         return copy
 
     def matmul(self, a: Array, b: Array, out: Array) -> Array:
-        """Write the product of two matrices to ``out`` and return it; on the CPU the workers split its longer side."""
+        """Write the product of two matrices to ``out`` and return it; on the CPU the workers split its longer side.
+
+        In "bf16" the matrices may be stored in bfloat16, each of the three for itself.
+        """
+        if self.precision != "bf16" or out.dtype not in (np.float32, BFLOAT16):
+            return self._multiply(a, b, out)
+        a, b = self.rounded(a), self.rounded(b)
+        if self.kind == "cuda":
+            return self._multiply(a, b, out)
+        product = self._multiply(self.widened(a), self.widened(b), out=self.empty(out.shape, "float32"))
+        out[...] = product if out.dtype != BFLOAT16 else self.rounded(product)
+        return out
+
+    def _multiply(self, a: Array, b: Array, out: Array) -> Array:
         rows, columns = out.shape
         if not a.size:  # no images: BLAS takes no empty matrices
             out[...] = 0
         elif self.kind == "cuda" and gemm.supports(a, b, out):
             a, b = (gemm.arranged(self.xp, matrix) for matrix in (a, b))
-            gemm.gemm(self._cublas, self.cupy_device.cublas_handle, a, b, out, self.tf32)
+            gemm.gemm(self._cublas, self.cupy_device.cublas_handle, a, b, out, self.precision == "tf32")
         elif not self.on_host or rows * columns * a.shape[1] < 1 << 22 or workers().busy:
             self.xp.matmul(a, b, out=out)
         elif columns >= rows:
@@ -212,6 +231,52 @@ class Device:
         else:
             workers().run(lambda s: self.xp.matmul(a[s], b, out=out[s]), ranges(rows, workers().count))
         return out
+
+    @property
+    def lacks_bfloat16(self) -> str | None:
+        """Why activations cannot be stored in bfloat16 on this device; None if they can."""
+        if self.kind == "cpu" and self.on_host:
+            return "bf16 is for GPUs"
+        if self.kind == "cuda" and (capability := cuda.capability(self.cupy_device)) < (8, 0):
+            return f"bf16 takes compute capability 8.0, and this GPU has {capability[0]}.{capability[1]}"
+        return "bf16 takes the CUDA kernels" if self.kind == "cuda" and not self.kernels else None
+
+    def use(self, precision: str, fall_back: bool = False) -> None:
+        """Set `precision`; where the device lacks "bf16", raise a DeviceError, or with ``fall_back`` set "float32"."""
+        reason = self.lacks_bfloat16 if precision == "bf16" else None
+        if reason and not fall_back:
+            raise DeviceError(f"{self.name}: {reason}; use --set net.precision=float32")
+        self.precision = "float32" if reason else precision
+
+    def rounded(self, x: Array) -> Array:
+        """Return an array of floating numbers stored in bfloat16; x itself if it already is."""
+        if x.dtype == BFLOAT16:
+            return x
+        if x.dtype != np.float32:
+            with self:
+                x = x.astype("float32")
+        if x.ndim == 2 and x.strides[0] < x.strides[1]:  # a transposed matrix remains one, for cuBLAS reads both ways
+            return self.rounded(x.T).T
+        return self._convert("round_to_bfloat16", bfloat16.rounded, x, BFLOAT16)
+
+    def widened(self, x: Array) -> Array:
+        """Return an array stored in bfloat16 as float32; x itself if it is of another type."""
+        return self._convert("widen_to_float", bfloat16.widened, x, "float32") if x.dtype == BFLOAT16 else x
+
+    def sum_of(self, arrays: list[Array]) -> Array:
+        """Return the sum of arrays of one type; of those stored in bfloat16, it is computed in float32 and rounded."""
+        first, *others = arrays
+        if not others or first.dtype != BFLOAT16:
+            return sum(others, start=first)
+        return self.rounded(self.sum_of([self.widened(array) for array in arrays]))
+
+    def _convert(self, name: str, on_host: Callable[[Any, Array], Array], x: Array, dtype: DTypeLike) -> Array:
+        with self:
+            if self.on_host or not x.size:
+                return on_host(self.xp, x)
+            x, y = self.xp.ascontiguousarray(x), self.empty(x.shape, dtype)
+            self.launch(bfloat16.SOURCE, name, len(x), x.size // len(x), x, y)
+            return y
 
     def kernels_for(self, x: Array, cuda: ModuleType) -> ModuleType | None:
         """Choose the form of an operation on an array.
@@ -231,10 +296,11 @@ class Device:
         return cuda if x.size and self.has_cuda_kernels(x.dtype) else None
 
     def has_cuda_kernels(self, dtype: DTypeLike) -> bool:
-        """Whether this device runs CUDA kernels for arrays of this type."""
-        return not self.on_host and np.dtype(dtype) in self.kernel_dtypes
+        """Whether this device runs CUDA kernels for arrays of this type: for bfloat16 those of float32."""
+        dtype = np.dtype(dtype)
+        return not self.on_host and (np.dtype("float32") if dtype == BFLOAT16 else dtype) in self.kernel_dtypes
 
-    def launch(self, code: str, name: str, rows: int, count: int, *arguments: Any, **constants: int) -> None:
+    def launch(self, code: str, name: str, rows: int, count: int, *arguments: Any, **constants: int | str) -> None:
         """Start a kernel: one thread for each of ``count`` numbers in each of ``rows`` rows.
 
         Parameters
@@ -246,10 +312,12 @@ class Device:
         rows, count : int
         *arguments : arrays, then numbers
             The kernel's parameters are the arrays, then ``count``, then the numbers.
-        **constants : int
+        **constants : int or str
             Macros for the source.
         """
         ordered, real = launch.typed(count, arguments)
+        if launch.stores_bfloat16(arguments):
+            constants["STORE"] = "bf16"
         self._start(code, name, real, constants, launch.grid(rows, count), ordered)
 
     def _start(
@@ -257,7 +325,7 @@ class Device:
         code: str,
         name: str,
         real: np.dtype,
-        constants: dict[str, int],
+        constants: dict[str, int | str],
         grid: tuple[tuple[int, int], int],
         arguments: list,
     ) -> None:

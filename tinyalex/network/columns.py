@@ -91,22 +91,21 @@ class Exchange:
             dx = None
             for reader, dy in enumerate(dys):
                 if source in self.routes[reader] and dy is not None:
-                    with devices[reader]:
-                        dy = self._part(dy, source, reader)
+                    with devices[reader] as device:
+                        dy = self._part(dy, source, reader, device)
                     dy = self._transfer(dy, "backward", reader, source, devices)
-                    with devices[source]:
-                        dx = dy if dx is None else dx + dy
+                    with devices[source] as device:
+                        dx = dy if dx is None else device.sum_of([dx, dy])
             dxs.append(dx)
         return dxs
 
-    def _part(self, dy: Array, source: int, reader: int) -> Array:
+    def _part(self, dy: Array, source: int, reader: int, device: Device) -> Array:
         # The gradient of one source in that of a reader's joined input: a view, or a sum if the reader reads it twice.
         sources = self.routes[reader]
         if sources == [source]:
             return dy
         parts = inputs_of(dy, [self._shapes[each] for each in sources])
-        first, *others = [part for part, each in zip(parts, sources, strict=True) if each == source]
-        return sum(others, start=first)
+        return device.sum_of([part for part, each in zip(parts, sources, strict=True) if each == source])
 
     def _transfer(self, x: Array, direction: str, source: int, destination: int, devices: Sequence[Device]) -> Array:
         if self.gpus[source] == self.gpus[destination]:
