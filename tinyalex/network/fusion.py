@@ -23,12 +23,18 @@ class FusedLayer(Layer):
 
     def forward(self, x, training=False, step=None):
         y = self.layer.product(x)
-        scale, mask = 1.0, None
+        scale = 1.0 if training or not self.dropout else 1.0 - self.dropout.p
+
+        def rectified(step):
+            mask = None
+            if self.dropout and training:
+                mask = self.dropout.p, self.dropout.key(step), step.first, self.dropout.first_unit
+            rectify.rectify(self.device, y, self.b.value, self.relu is not None, scale, mask)
+
         if self.dropout and training:
-            mask = self.dropout.p, self.dropout.key(step), step.first, self.dropout.first_unit
-        elif self.dropout:
-            scale = 1.0 - self.dropout.p
-        rectify.rectify(self.device, y, self.b.value, self.relu is not None, scale, mask)
+            self.device.issue_with(step, rectified)
+        else:
+            rectified(None)
         self.saved = y, scale
         return y
 
