@@ -85,7 +85,7 @@ assert np.allclose(by_hand, augment.draw_colours(0, 0, np.arange(3), colour, "20
 
 # %%
 # A shift is drawn "only once for all the pixels of a particular training image", so only the brightness and the colour
-# of the light change, not the shapes. In 2012 the whole image was then divided by 1.1, and for the last 25 of 90 epochs
+# of the light change, not the shapes. In 2012 the whole image was then divided by 1.1, and for the last 24 of 91 epochs
 # the noise was off. The paper mentions neither.
 #
 # The package's cropper

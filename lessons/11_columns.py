@@ -111,9 +111,9 @@ print(f"exchanging before every layer: {total:,} bytes, {total / sum(by_hand.val
 # Two GPUs against one
 # --------------------
 # "The two-GPU net takes slightly less time to train than the one-GPU net", says §3.2. The one-GPU net of footnote 2 has
-# half the kernels of each convolution, but not of conv5, and reads them all. It needs **391.5** million multiply-adds
-# for an image; the busier of the two GPUs, which also has fc8, **364.3** million: **7%** less. What the exchanges cost
-# must be less than that.
+# half the kernels of each convolution, but not of conv5, and each kernel reads all maps of the layer before. It needs
+# **391.5** million multiply-adds for an image; the busier of the two GPUs, which also has fc8, **364.3** million:
+# **7%** less. What the exchanges cost must be less than that.
 
 busier = max(
     sum(row.multiply_adds for row in column)

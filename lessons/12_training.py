@@ -10,8 +10,8 @@ Lesson 12: A training run that you can stop and resume
 :Run: ``python lessons/12_training.py``
 
 The paper's run took "five to six days". In that time a machine may crash or be needed for something else, so a run must
-be able to stop and resume. "About the same" result is not good enough: if the resumed run differs in one bit, something
-is missing from the checkpoint, and you do not know what.
+be able to stop and resume. A result that is "about the same" is not good enough: if the resumed run differs in one bit,
+something is missing from the checkpoint, and you do not know what.
 """
 
 # %%

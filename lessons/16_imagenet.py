@@ -132,10 +132,10 @@ assert gains["overlapping pooling"][0] < 2 * gains["overlapping pooling"][1]
 # would change: each number is from a single run of five days. "Ten views" is the exception, because it compares
 # predictions of the same weights.
 #
-# Two more receipts. §6: "in our experience they do not differ by more than 0.1%", validation and test errors. An error
-# of 16.4 % on 50,000 images alone has a standard error of **0.17** points, so so close an agreement needs luck as well.
-# §7: "our results have improved as we have made our network larger and trained it longer". In the notes run 145 was
-# continued from 90 to 135 epochs: from 40.66 % to **40.25** % top-1 error (and 17.99 % top-5).
+# Two more statements can be checked. §6: "in our experience they do not differ by more than 0.1%", validation and test
+# errors. An error of 16.4 % on 50,000 images alone has a standard error of **0.17** points, so so close an agreement
+# needs luck as well. §7: "our results have improved as we have made our network larger and trained it longer". In the
+# notes run 145 was continued from 90 to 135 epochs: from 40.66 % to **40.25** % top-1 error (and 17.99 % top-5).
 
 deviation = 100 * sqrt(0.164 * (1 - 0.164) / 50_000)
 print(f"16.4 % on 50,000 images: standard error {deviation:.2f} points")

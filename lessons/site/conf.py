@@ -2,7 +2,8 @@
 
 The build executes every lesson, and fails if one fails. It writes the pages of the reference from the package's
 docstrings (reference.py), makes the downloads complete (notebooks.py), saves each figure for light and for dark pages
-(dark.py), and shapes the pages (pages.py, contents.py, look.py). Neither building nor reading them needs a network.
+(dark.py), shapes the pages (pages.py, contents.py, look.py), and builds them in Chinese too (languages.py). Neither
+building nor reading them needs a network.
 """
 
 import sys
@@ -19,16 +20,21 @@ project = "tinyalex"
 author = "tinyalex contributors"
 project_copyright = "tinyalex contributors, MIT"
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "sphinx_gallery.gen_gallery"]
-extensions += ["pages", "contents", "notebooks", "look"]
+extensions += ["pages", "contents", "notebooks", "look", "languages"]
 html_math_renderer = "mathml"  # of pages.py
 exclude_patterns = ["lessons/GALLERY_HEADER.rst"]
 
 html_theme = "furo"
 html_title = "tinyalex"
 html_copy_source = html_show_sourcelink = False
+templates_path = ["templates"]
 html_static_path = ["static"]
 html_css_files = ["lessons.css"]
 pygments_style = "friendly"
+
+locale_dirs = ["locale"]
+gettext_compact = gettext_location = False
+gettext_last_translator = gettext_language_team = ""
 
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
@@ -48,7 +54,7 @@ def setup(app):
 
 def _write_claims(app, exception):
     """Write the page of the paper's claims, which `tinyalex claims --html` also writes."""
-    if exception is None:
+    if exception is None and app.config.language == "en":
         (Path(app.outdir) / "claims.html").write_text(page.page(ledger.load()), encoding="utf-8")
 
 

@@ -58,23 +58,43 @@ def linked(text):
     return re.sub(r"`([^`]+)`", link, text)
 
 
+def paper_text():
+    """Return the page of the paper's sections in reStructuredText: source, lessons and claims of each."""
+    claims, text = ledger.load(), ""
+    for section, heading, texts in sections():
+        text += f".. _{anchor(section)}:\n\n" if section else ""
+        text += f"{heading}\n{'-' * len(heading)}\n\n"
+        text += "".join(f":Source: {linked(each)}\n" for each in texts)
+        named = [f":doc:`lessons/{name}`" for name, (_, own) in lessons().items() if section in own]
+        text += f":Lessons: {'; '.join(named)}\n" if section and named else ""
+        own = [claim for claim in claims if claim.section == section]
+        if own:
+            text += f":Claims: `{counted(len(own), 'claim')} <claims.html#claim-{own[0].number}>`__\n"
+        text += "\n"
+    return text
+
+
+def exercise_text():
+    """Return the list of the exercises in reStructuredText: what to write, the lesson, and the file."""
+    by_number, text = {name[:2]: name for name in lessons()}, ""
+    for path in sorted((ROOT / "lessons" / "exercises").glob("ex[0-9][0-9]_*.py")):
+        number, docstring = path.name[2:4], ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+        what = re.match(r"Exercise \d+: (.+?) \(lesson \d+\)", docstring)[1]
+        escaped = (what[0].upper() + what[1:]).replace("|", r"\|")
+        lesson = by_number["01" if number == "00" else number]
+        text += (
+            f"- **{int(number)}.** {escaped}. :doc:`Lesson {int(lesson[:2])} <lessons/{lesson}>`, "
+            f":download:`{path.name} <../exercises/{path.name}>`, ``pytest -m ex{number}``\n"
+        )
+    return text
+
+
 class PaperMap(SphinxDirective):
     """The sections of the paper: source, lessons and claims of each."""
 
     def run(self):
         """Return a section for each section of the paper."""
-        claims, text = ledger.load(), ""
-        for section, heading, texts in sections():
-            text += f".. _{anchor(section)}:\n\n" if section else ""
-            text += f"{heading}\n{'-' * len(heading)}\n\n"
-            text += "".join(f":Source: {linked(each)}\n" for each in texts)
-            named = [f":doc:`{title} <lessons/{name}>`" for name, (title, own) in lessons().items() if section in own]
-            text += f":Lessons: {'; '.join(named)}\n" if section and named else ""
-            own = [claim for claim in claims if claim.section == section]
-            if own:
-                text += f":Claims: `{counted(len(own), 'claim')} <claims.html#claim-{own[0].number}>`__\n"
-            text += "\n"
-        return self.parse_text_to_nodes(text, allow_section_headings=True)
+        return self.parse_text_to_nodes(paper_text(), allow_section_headings=True)
 
 
 class ExerciseList(SphinxDirective):
@@ -82,17 +102,7 @@ class ExerciseList(SphinxDirective):
 
     def run(self):
         """Return a list with an item for each exercise."""
-        by_number, text = {name[:2]: name for name in lessons()}, ""
-        for path in sorted((ROOT / "lessons" / "exercises").glob("ex[0-9][0-9]_*.py")):
-            number, docstring = path.name[2:4], ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
-            what = re.match(r"Exercise \d+: (.+?) \(lesson \d+\)", docstring)[1]
-            escaped = (what[0].upper() + what[1:]).replace("|", r"\|")
-            lesson = by_number["01" if number == "00" else number]
-            text += (
-                f"- **{int(number)}.** {escaped}. :doc:`Lesson {int(lesson[:2])} <lessons/{lesson}>`, "
-                f":download:`{path.name} <../exercises/{path.name}>`, ``pytest -m ex{number}``\n"
-            )
-        return self.parse_text_to_nodes(text)
+        return self.parse_text_to_nodes(exercise_text())
 
 
 def setup(app):

@@ -2,8 +2,8 @@
 
 Formulas become MathML, which browsers draw without a script; docutils, which is installed with Sphinx, converts them.
 ``.. answer::`` becomes an HTML ``details`` element; in formats other than HTML its content is simply there. In the
-pages of the lessons the code that draws a figure is folded, the downloads stand below the title, and the sections that
-the field *Paper* names are links to the page of the paper.
+pages of the lessons the code that draws a figure is folded, the downloads stand below the title, and the sections
+that its header names are links to the page of the paper.
 """
 
 import re
@@ -12,6 +12,7 @@ from pathlib import Path
 from docutils import nodes
 from docutils.parsers.rst import Directive
 from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx.locale import _
 
 DOWNLOADS = """.. rst-class:: downloads
 
@@ -29,7 +30,7 @@ class Answer(Directive):
         """Return the parsed content between the tags of a ``details`` element."""
         content = nodes.container(classes=["answer"])
         self.state.nested_parse(self.content, self.content_offset, content)
-        return [_html("<details><summary>Answer</summary>"), content, _html("</details>")]
+        return [_html(f"<details><summary>{_('Answer')}</summary>"), content, _html("</details>")]
 
 
 def _html(text):
@@ -79,14 +80,14 @@ def split_plot(code):
 
 
 def finish(app, doctree):
-    """Fold the code of figures in a lesson, and link the sections of its field *Paper*."""
+    """Fold the code of figures in a lesson, and link the sections that its header names."""
     if not is_lesson(app.env.docname):
         return
     for block in list(doctree.findall(nodes.literal_block)):
         before, plot = split_plot(block.astext())
         if plot:
             parts = [
-                _html('<details class="plot"><summary>The code of the figure</summary>'),
+                _html(f'<details class="plot"><summary>{_("The code of the figure")}</summary>'),
                 None,
                 _html("</details>"),
             ]
@@ -94,9 +95,9 @@ def finish(app, doctree):
             if before.strip():
                 parts.insert(0, nodes.literal_block(before.rstrip(), before.rstrip(), **block.attributes))
             block.replace_self(parts)
-    for field in doctree.findall(nodes.field):
-        if field.children[0].astext() == "Paper":
-            for text in list(field.children[1].findall(nodes.Text)):
+    for field in doctree.findall(nodes.field_body):
+        for text in list(field.findall(nodes.Text)):
+            if "§" in text and not isinstance(text.parent, nodes.literal | nodes.reference):
                 text.parent.replace(text, list(_linked(text.astext())))
 
 

@@ -275,6 +275,18 @@ def test_class_folders(pictures, form, inside, tmp_path):
         assert found.labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3 and found.labels.dtype == np.int64
 
 
+def test_classes_of_a_folder_have_the_words_of_its_list(pictures, tmp_path):
+    contents = {name: png(image) for name, image in pictures.items()}
+    contents["words.txt"] = b"dog\tdog, domestic dog\nant\tant, emmet\ncow\tcow\n"
+    folder = Path(store(contents, "folder", tmp_path, "."))
+    dataset = datasets.load(folder)
+    assert dataset.classes == ["ant", "cat", "dog"]
+    assert dataset.words == ["ant, emmet", "cat", "dog, domestic dog"]
+    (folder / "words.txt").unlink()
+    without = datasets.load(folder)
+    assert without.words == without.classes and without.identity == dataset.identity
+
+
 def test_two_sets_in_one_folder_are_refused(pictures, tmp_path):
     contents = {f"{home}/{name}": png(image) for home in "xy" for name, image in pictures.items()}
     path = store(contents, "folder", tmp_path, ".")

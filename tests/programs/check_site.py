@@ -1,11 +1,11 @@
 """Check the built web pages: links, downloads, and how every page looks in a browser.
 
-Run: ``python -m tests.programs.check_site lessons/out/site``. Links and sources are checked in the files. Every page is
-also opened in Chromium (of the pages of source code every twentieth), without network, in a wide light window and in a
-narrow dark one: no error in the console, no page wider than its window, no clipped line, no line of code that wraps in
-the wide window (what a lesson prints may), pictures for dark pages in dark pages, and the page to try computes what the
-package computes. This needs Playwright (the extra ``site``) and an installed Chromium; without them the pages are not
-opened.
+Run: ``python -m tests.programs.check_site lessons/out/site``. Links, sources and the Chinese pages, below ``zh``, are
+checked in the files. Every page is also opened in Chromium (of the pages of source code every twentieth), without
+network, in a wide light window and in a narrow dark one: no error in the console, no page wider than its window, no
+clipped line, no line of code that wraps in the wide window (what a lesson prints may), pictures for dark pages in dark
+pages, and the page to try computes what the package computes. This needs Playwright (the extra ``site``) and an
+installed Chromium; without them the pages are not opened.
 
 ``--notebooks PYTHON`` also runs every notebook that the site offers, in an empty folder, with that Python, in whose
 environment only the package, nbclient and ipykernel are installed.
@@ -111,6 +111,22 @@ def lesson_faults(folder):
                 yield f"{path.name}: no {what}"
 
 
+def language_faults(folder):
+    """Yield a line for each page that lacks the link to the page in the other language, and if Chinese is missing."""
+    folder = Path(folder)
+    chinese = [path for path in sorted(folder.glob("zh/**/*.html")) if path.stem not in ("genindex", "search")]
+    if not chinese:
+        yield f"{folder}: no Chinese pages"
+    for path in chinese:
+        text, english = path.read_text(encoding="utf-8"), folder / path.relative_to(folder / "zh")
+        if 'lang="zh-CN"' not in text or not re.search("[\u4e00-\u9fff]", text):
+            yield f"{path.relative_to(folder)}: not in Chinese"
+        for page, other in ((path, english), (english, path)):
+            links = _Page(page.read_text(encoding="utf-8")).links if page.is_file() else []
+            if other.resolve() not in [(page.parent / target).resolve() for _, _, target in links]:
+                yield f"{page.relative_to(folder)}: no link to {other.relative_to(folder)}"
+
+
 def notebook_errors(path, python):
     """Run a notebook in an empty folder with another Python; yield a line if it fails or shows no figure."""
     code = (
@@ -201,10 +217,11 @@ def main():
     parser.add_argument("--only", default="", help="open only pages and notebooks whose path contains this")
     options = parser.parse_args()
     folder = options.folder
-    found = [*broken_links(folder), *lesson_faults(folder)]
+    found = [*broken_links(folder), *lesson_faults(folder), *lesson_faults(folder / "zh")]
     pages = [path for path in sorted(folder.rglob("*.html")) if options.only in path.as_posix()]
     sources = [path for path in pages if "_modules" in path.parts]  # all alike, and too many to open each
     pages = [path for path in pages if path not in sources] + sources[::20]
+    found += language_faults(folder)
     executable = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
     opened = "not opened, because Chromium or Playwright is not installed"
     if executable and importlib.util.find_spec("playwright"):
@@ -216,7 +233,7 @@ def main():
         opened = f"opened in {len(WINDOWS)} windows of {Path(executable).name}"
     notebooks = []
     if options.notebooks:
-        notebooks = [path for path in sorted(folder.rglob("_downloads/**/*.ipynb")) if options.only in path.as_posix()]
+        notebooks = [path for path in sorted(folder.glob("_downloads/**/*.ipynb")) if options.only in path.as_posix()]
         for path in notebooks:
             found += notebook_errors(path, options.notebooks)
     for line in found:

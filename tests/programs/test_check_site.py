@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from tests.lessons.test_pages import ROOT, site
-from tests.programs.check_site import Browser, broken_links, lesson_faults, notebook_errors
+from tests.programs.check_site import Browser, broken_links, language_faults, lesson_faults, notebook_errors
 
 SITE = ROOT / "lessons" / "site"
 
@@ -60,6 +60,23 @@ def test_a_lesson_without_one_of_its_parts_is_found(tmp_path):
     for part in ("01_a.ipynb", "01_a.zip", "paper.html#", 'class="plot"', "_dark.png"):
         page.write_text(LESSON.replace(part, "x"), encoding="utf-8")
         assert len(list(lesson_faults(tmp_path))) == 1, part
+
+
+def test_a_page_without_its_other_language_is_found(tmp_path):
+    (tmp_path / "zh").mkdir()
+    english, chinese = '<a href="zh/a.html">中文</a>', '<html lang="zh-CN"><a href="../a.html">English</a>卷积'
+    for first, second, faults in (
+        (english, chinese, 0),
+        ("no link", chinese, 1),
+        (english, chinese.replace("../a.html", "b.html"), 1),
+        (english, chinese.replace("zh-CN", "en"), 1),
+        (english, chinese.replace("卷积", "convolution"), 1),
+    ):
+        (tmp_path / "a.html").write_text(first, encoding="utf-8")
+        (tmp_path / "zh" / "a.html").write_text(second, encoding="utf-8")
+        assert len(list(language_faults(tmp_path))) == faults, (first, second)
+    shutil.rmtree(tmp_path / "zh")
+    assert len(list(language_faults(tmp_path))) == 1
 
 
 BAD = {

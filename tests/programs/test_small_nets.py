@@ -5,10 +5,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy.stats import t as student
+from scipy.stats import ttest_rel
 
 from tests.programs import small_nets
 from tests.programs.small_nets import Net, centre, compare, connected, convolutional
 from tinyalex import randomness
+
+
+SEEDS = {name: 20 for name in ("overlap", "depth", "decay", "bias", "norm", "columns")}  # five of the others
 
 
 def drawn(count=60, seed=0):
@@ -71,6 +76,16 @@ def test_sentences_are_counted_by_seed():
                                     "late": lambda e: e["a"]["error"] >= 30})  # fmt: skip
     assert found["holds"] == {"b is higher": "5 of 5 seeds", "a is higher": "0 of 5 seeds", "late": "2 of 5 seeds"}
     assert found["nets"]["b"]["error"] == {"mean": 21.0, "deviation": 15.8, "seeds": [1.0, 11.0, 21.0, 31.0, 41.0]}
+    assert found["differences"] == {"b minus a": {"error": {"mean": 1.0, "standard error": 0.0}}}
+
+
+def test_differences_are_those_of_one_seed():
+    a, b = [10.0, 20.0, 30.0, 40.0], [12.0, 20.0, 31.0, 45.0]
+    found = small_nets.differences({"a": {"error": {"seeds": a}}, "b": {"error": {"seeds": b}}})
+    t, p = ttest_rel(b, a)  # p from t, so that the order of the nets and the root of n count
+    mean, error = found["b minus a"]["error"].values()
+    assert mean == 2.0 and mean / error == pytest.approx(t, rel=0.01) and 0.1 < p < 0.2
+    assert 2 * student.sf(3, 19) == pytest.approx(0.007, abs=0.0005)  # as the program says of twenty seeds
 
 
 @pytest.mark.parametrize("path", sorted(small_nets.OUT.glob("*.json")), ids=lambda path: path.stem)
@@ -78,8 +93,9 @@ def test_a_recorded_measurement_agrees_with_itself(path):
     found = json.loads(path.read_text(encoding="utf-8"))
     assert path.stem in small_nets.NAMES and path.with_suffix(".png").is_file()
     assert found["command"].endswith(f"--only {path.stem}")
+    assert found["differences"] == small_nets.differences(found["nets"])
     for numbers in found["nets"].values():
         for each in numbers.values():
-            assert len(each["seeds"]) == 5
+            assert len(each["seeds"]) == SEEDS.get(path.stem, 5)
             assert each["mean"] == pytest.approx(np.mean(each["seeds"]), abs=0.051)
             assert each["deviation"] == pytest.approx(np.std(each["seeds"], ddof=1), abs=0.051)

@@ -20,7 +20,7 @@ class _Shared:
 
 
 class Communicator:
-    """One rank's end. Like MPI it delivers messages of one tag between two ranks in the order in which they were sent."""
+    """One rank's end. Like MPI it delivers the messages of a tag from one rank to another in their order."""
 
     def __init__(self, shared, rank):
         self._shared, self.rank, self.size, self.aborted = shared, rank, shared.size, None

@@ -111,6 +111,8 @@ class Dataset:
         Names of the test images, if they came from files.
     unlabelled : Images or None
         Test images without labels, if there are none with labels; their labels are 0 and mean nothing.
+    described : list of str or None
+        Each class in words, as a file such as words.txt has it for "n01443537".
 
     Raises
     ------
@@ -135,6 +137,7 @@ class Dataset:
     test: Images
     listed: ImageNames | None = field(default=None, kw_only=True)
     unlabelled: Images | None = field(default=None, kw_only=True)
+    described: list[str] | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         for split in ("train", "test"):
@@ -175,8 +178,8 @@ class Dataset:
 
     @property
     def words(self) -> list[str]:
-        """Names of the classes to show to people; ``classes``, on one line each, unless the set has others."""
-        return [names.shown(str(name)) for name in self.classes]
+        """Names of the classes to show to people, on one line each: ``described``, or ``classes``."""
+        return [names.shown(str(name)) for name in self.described or self.classes]
 
     @cached_property
     def mean(self) -> np.ndarray:

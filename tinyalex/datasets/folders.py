@@ -136,7 +136,7 @@ def _read(path, index, show):
         for split, entries in splits.items()
     }
     listed = ImageNames([entry.name for entry in splits.get("unlabelled") or splits["test"]], index.ids)
-    return Dataset(str(path), index.classes, **sets, listed=listed)
+    return Dataset(str(path), index.classes, **sets, listed=listed, described=index.words)
 
 
 def _contents(entries):

@@ -47,7 +47,7 @@ def test_a_whole_set(folder, capsys):
         "train          right: 20 images in 4 shards: sizes, headers, labels, lists of hashes; 6 to 7 images a class",
         "test           right: 10 images in 2 shards: sizes, headers, labels, lists of hashes; 3 to 4 images a class",
         "pixels         not read; --full reads them all",
-        "no damage found; --full also checks the pixels",
+        "all but the pixels is unchanged; --full also checks these",
     ]
     assert main(["verify", str(folder), "--full"]) == 0
     assert capsys.readouterr().out.splitlines()[-3:] == [
