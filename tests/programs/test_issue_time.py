@@ -1,4 +1,4 @@
-"""The program that times the issuing of steps on a GPU that does nothing: what it counts is what a step has to issue."""
+"""The program that times how steps are issued to a GPU that does nothing counts what a step has to issue."""
 
 import pytest
 

@@ -338,7 +338,7 @@ class Device:
 
     def _compile(self, code: str, name: str, real: np.dtype, constants: dict[str, int]) -> Callable:
         # A function of the blocks, the threads of each, and the arguments, which starts the kernel.
-        return launch.compiled(self.xp, code, name, real, constants)
+        return launch.compiled(self._module, code, name, real, constants)
 
     @contextlib.contextmanager
     def step(self) -> Iterator[Self]:

@@ -24,19 +24,18 @@ class FusedLayer(Layer):
     def forward(self, x, training=False, step=None):
         y = self.layer.product(x)
         scale = 1.0 if training or not self.dropout else 1.0 - self.dropout.p
-
-        def rectified(step):
-            mask = None
-            if self.dropout and training:
-                mask = self.dropout.p, self.dropout.key(step), step.first, self.dropout.first_unit
-            rectify.rectify(self.device, y, self.b.value, self.relu is not None, scale, mask)
-
-        if self.dropout and training:
-            self.device.issue_with(step, rectified)
+        if training and self.dropout:
+            self.device.issue_with(step, lambda step: self._rectify(y, scale, self._mask(step)))
         else:
-            rectified(None)
+            self._rectify(y, scale)
         self.saved = y, scale
         return y
+
+    def _rectify(self, y, scale, mask=None):
+        rectify.rectify(self.device, y, self.b.value, self.relu is not None, scale, mask)
+
+    def _mask(self, step):
+        return self.dropout.p, self.dropout.key(step), step.first, self.dropout.first_unit
 
     def backward(self, dy):
         # y = m max(0, z + b):  dz = dy where y > 0,  db sums dz over its rows
