@@ -168,7 +168,8 @@ def test_section_on_a_run_of_days(capsys):
     assert {key.split(".")[0] for key in resume.CHANGEABLE} == {"learning", "net"}
     learning = {f"learning.{each.name}" for each in fields(Learning)}
     assert learning - resume.CHANGEABLE == {"learning.batch", "learning.parts"} and resume.CHANGEABLE - learning == {
-        "net.convolution"
+        "net.convolution",
+        "net.precision",
     }
     programs = re.findall(r"python -m tests\.programs\.(\w+)", text)
     assert len(programs) == 5 and all((ROOT / "tests" / "programs" / f"{name}.py").is_file() for name in programs)

@@ -697,3 +697,20 @@ def test_memory_of_a_read_that_nobody_waits_for_is_kept_until_the_copy_has_ended
     device.synchronize()
     device.get_async(array)()
     assert len(device._arriving) == 1 and device._arriving[0][1].base is not memory()
+
+
+@pytest.mark.parametrize(("capability", "kernels", "said"), [
+    ("75", True, "bf16 takes compute capability 8.0, and this GPU has 7.5"),
+    ("80", False, "bf16 takes the CUDA kernels"),
+    ("80", True, None),
+    ("120", True, None),
+])  # fmt: skip
+def test_a_gpu_without_bfloat16_says_so_in_one_line(plant, capability, kernels, said):
+    plant().cuda.Device.compute_capability = capability
+    device = Device("cuda:0", kernels)
+    assert device.lacks_bfloat16 == said
+    if said:
+        with pytest.raises(DeviceError, match=f"^cuda:0: {said}; use --set net.precision=float32$"):
+            device.use("bf16")
+    device.use("bf16", fall_back=True)
+    assert device.precision == ("float32" if said else "bf16")

@@ -16,6 +16,7 @@ from tests.support.shim import ShimDevice
 from tinyalex import kernels
 from tinyalex.datasets.loading.augment import AugmentParams, Cropper
 from tinyalex.devices import gemm, launch
+from tinyalex.devices.bfloat16 import BFLOAT16
 from tinyalex.errors import DeviceError
 from tinyalex.kernels import patches, softmax
 from tinyalex.layers import LRN, Conv2d, Dropout, Linear, MaxPool, ReLU, SoftmaxLoss
@@ -78,7 +79,7 @@ def test_three_steps_of_a_whole_network(on_kernels, kind, norm, columns):
         close(str(name), got[name], value, 1e-12)
     if kind == "kernels":
         started = {name for device in on_kernels for name in getattr(device, "started", [])}
-        missing = {"cut", "average_pool", "average_pool_backward"}
+        missing = {"cut", "average_pool", "average_pool_backward", "round_to_bfloat16", "widen_to_float"}
         missing |= {"around", "around_backward", "relu", "relu_backward"} if norm == "paper" else set()
         assert started == EVERY - missing - ({"add_part"} if columns == 1 else set())
     assert all(isinstance(run.columns[0][0], fusion.FusedLayer) for run in built.executors if run.name != "softmax")
@@ -303,8 +304,8 @@ BUGS = [
     ("pooling", "pixel < Z ? 0 : (pixel - Z) / S + 1", "pixel / S", "max pool 3/2 ceil"),
     ("pooling", "min(j / S, WO - 1)", "j / S", "max pool 2/2 floor"),
     ("pooling", "e < PART", "e < 1", "max pool of fours"),
-    ("relu", "x[at] <= 0 ? 0 : x[at]", "x[at]", "relu"),
-    ("relu", "y[at] > 0 ? dy[at] : 0", "dy[at]", "relu"),
+    ("relu", "value <= 0 ? 0 : value", "value", "relu"),
+    ("relu", "y[at] > 0 ? (real)dy[at] : 0", "dy[at]", "relu"),
     ("pooling", "sum / (down * across)", "sum / (Z * Z)", "avg pool 3/2 ceil"),
     ("pooling", "/ area", "/ (Z * Z)", "avg pool 3/2 ceil"),
 ]
@@ -473,6 +474,9 @@ def test_gemm_raises_on_unsupported_arrays():
         gemm.arguments(0, pointed(a[:, ::2]), pointed(np.zeros((3, 2))), pointed(np.zeros((4, 2))))
     with pytest.raises(ValueError, match="its rows do not lie together"):
         gemm.arguments(0, pointed(a), pointed(np.zeros((6, 2))), pointed(np.zeros((2, 4)).T))
+    half = np.zeros((4, 6), BFLOAT16)
+    assert gemm.supports(half, half, half) and gemm.supports(half, half, np.zeros((4, 6), np.float32))
+    assert not gemm.supports(half, half, a) and not gemm.supports(half, np.zeros((4, 6), np.float32), half)
     assert not gemm.supports(a, a, np.zeros((4, 6), np.float32)) and not gemm.supports(a * 1j, a * 1j, a * 1j)
 
 

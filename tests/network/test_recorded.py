@@ -35,7 +35,7 @@ def fake_gpus(monkeypatch):
     monkeypatch.setattr(networks, "Device", lambda name, kernels=True: FakeGPU(name, kernels))
 
 
-def built(columns, *more, record=True, names=("fake:0", "fake:1")):
+def built(columns, *more, record=True, names=("fake:0", "fake:1"), precision="float32"):
     """A small net with all that `original` has; the last layer is on column a alone."""
     own, both = ([[0], [1]], [[0, 1], [0, 1]]) if columns == 2 else ([[0]], [[0]])
 
@@ -50,7 +50,7 @@ def built(columns, *more, record=True, names=("fake:0", "fake:1")):
             Stage("out", Exchange([[0, 1], []] if columns == 2 else own), [[Linear(8 * columns, 5)], []][:columns]),
         ],
         (14, 14, 3),
-    ).build(names[:columns])
+    ).build(names[:columns], precision=precision)
     if record:
         network.record_steps()
     return network
@@ -99,6 +99,13 @@ def both_ways(columns=1, repeated=2, **how):
 def test_repeated_steps_give_the_same_bits(columns):
     """Also on two columns' streams, each of which has to wait for the other in every repetition."""
     both_ways(columns)
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+def test_repeated_steps_in_bfloat16_give_the_same_bits(columns):
+    written, network = (built(columns, record=record, precision="bf16") for record in (False, True))
+    same(train(written), train(network))
+    assert network.recorded.repeated == 2
 
 
 @pytest.mark.parametrize("names", ["cuda:0", "cuda:0 cuda:0"])
@@ -169,7 +176,7 @@ def test_other_arrays_and_other_rounding_are_recorded_anew():
     def switch(network):
         def before_step(number):
             for device in network.devices:
-                device.tf32 = number >= 3
+                device.precision = "tf32" if number >= 3 else "float32"
 
         return before_step
 

@@ -28,8 +28,8 @@ class Ours:
     def __init__(self, task):
         made = recipe.parse(task["recipe"])
         parallel.set_threads(task["threads"])
-        arithmetic = {"tf32": task.get("tf32", False), "kernels": task.get("kernels", True)}
-        self.network = net.build(made, task["devices"], task["convolution"], **arithmetic)
+        arithmetic = net.precision(task), task.get("kernels", True)
+        self.network = net.build(made, task["devices"], task["convolution"], *arithmetic)
         self.network.record_steps()
         learning = made.learning
         self.optimizer = Optimizer(self.network, learning.momentum, learning.weight_decay, learning.layer_weight_decay)

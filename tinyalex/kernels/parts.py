@@ -7,13 +7,13 @@ import math
 
 SOURCE = """
 // From one row to the next there are FROM_WIDE and TO_WIDE numbers.
-extern "C" __global__ void copy_part(const real *from, real *to, int count, int from_wide, int to_wide)
+extern "C" __global__ void copy_part(const store *from, store *to, int count, int from_wide, int to_wide)
 {
     EACH(row, t, count);
     to[(size_t)row * to_wide + t] = from[(size_t)row * from_wide + t];
 }
 
-extern "C" __global__ void add_part(const real *a, const real *b, real *sum, int count, int a_wide, int b_wide)
+extern "C" __global__ void add_part(const store *a, const store *b, store *sum, int count, int a_wide, int b_wide)
 {
     EACH(row, t, count);
     sum[(size_t)row * count + t] = a[(size_t)row * a_wide + t] + b[(size_t)row * b_wide + t];
@@ -30,9 +30,9 @@ def copy(device, destination, source):
 def add(device, a, b):
     """Return the sum of two arrays of one shape; each may be a part of an array with a longer last axis."""
     if not device.has_cuda_kernels(a.dtype):
-        return device.add(a, b)
+        return device.sum_of([a, b])
     total = device.empty(a.shape, a.dtype)
-    return total if _launch(device, "add_part", (a, b), a, b, total) else device.add(a, b)
+    return total if _launch(device, "add_part", (a, b), a, b, total) else device.sum_of([a, b])
 
 
 def contiguous(device, array):

@@ -3,18 +3,19 @@
 import math
 
 SOURCE = """
-extern "C" __global__ void relu(const real *x, real *y, int count)
+extern "C" __global__ void relu(const store *x, store *y, int count)
 {
     EACH(row, t, count);
     const size_t at = (size_t)row * count + t;
-    y[at] = x[at] <= 0 ? 0 : x[at];  // a NaN stays
+    const real value = x[at];
+    y[at] = value <= 0 ? 0 : value;  // a NaN stays
 }
 
-extern "C" __global__ void relu_backward(const real *dy, const real *y, real *dx, int count)
+extern "C" __global__ void relu_backward(const store *dy, const store *y, store *dx, int count)
 {
     EACH(row, t, count);
     const size_t at = (size_t)row * count + t;
-    dx[at] = y[at] > 0 ? dy[at] : 0;
+    dx[at] = y[at] > 0 ? (real)dy[at] : 0;
 }
 """
 

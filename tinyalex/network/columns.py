@@ -4,7 +4,6 @@ A column is a list of layers on one device. A stage is a list of columns that ru
 each stage an `Exchange` copies maps from column to column; nothing else passes between columns.
 """
 
-import functools
 import math
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -107,8 +106,7 @@ class Exchange:
         if sources == [source]:
             return dy
         inputs = inputs_of(dy, [self._shapes[each] for each in sources])
-        its = [part for part, each in zip(inputs, sources, strict=True) if each == source]
-        return functools.reduce(functools.partial(parts.add, device), its)
+        return device.sum_of([part for part, each in zip(inputs, sources, strict=True) if each == source])
 
     def _transfer(self, x: Array, direction: str, source: int, destination: int, devices: Sequence[Device]) -> Array:
         if self.gpus[source] == self.gpus[destination]:

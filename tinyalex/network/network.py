@@ -25,6 +25,7 @@ from tinyalex.network.columns import Crossed, ForwardHook, Shape, Stage
 from tinyalex.network.fast import FastStage
 from tinyalex.network.fusion import fuse
 from tinyalex.network.recorded import RecordedNetwork
+from tinyalex.network.storage import Bfloat16Stage
 from tinyalex.randomness import Step
 
 
@@ -57,7 +58,7 @@ class Network:
         One for each column; set by `build`. Columns of one GPU have the same.
     executors : list
         What runs each of `stages` on these devices: the stage itself; on the CPU a `FastStage`, or a `BlockedStage` of
-        the readable layers; or its form with fused GPU kernels. Set by `build`.
+        the readable layers; or its form with fused GPU kernels, or with activations in bfloat16. Set by `build`.
     recorded : RecordedNetwork or None
         What repeats training steps; set by `record_steps`.
     shapes : list of list of tuple
@@ -152,6 +153,8 @@ class Network:
         seed: int | None = 0,
         dtype: str | np.dtype = "float32",
         kernels: bool = True,
+        precision: str = "float32",
+        fall_back: bool = False,
     ) -> "Network":
         """Put each column on its device, allocate and initialize the parameters, and return the network.
 
@@ -164,6 +167,16 @@ class Network:
         dtype : str or dtype
         kernels : bool
             Whether layers may use the fast forms of `tinyalex.kernels`. False runs the readable layers one by one.
+        precision : {"float32", "tf32", "bf16"}
+            On a GPU, of a net in float32: "tf32" rounds the factors of matrix products, "bf16" also what is stored of
+            the activations and their gradients (`tinyalex.network.storage`).
+        fall_back : bool
+            Compute in float32 on a device that lacks "bf16", instead of raising an error.
+
+        Raises
+        ------
+        DeviceError
+            If a device is not there, or cannot compute in "bf16".
         """
         columns = max(self.gpus) + 1
         if isinstance(devices, str):
@@ -175,6 +188,8 @@ class Network:
         if len(devices) != columns:
             raise UsageError(f"devices: {len(devices)} given, this form of the net has {columns} column(s)")
         made, self.dtype = of_one_kind([Device(name, kernels) for name in devices]), np.dtype(dtype)
+        for device in made:
+            device.use(precision if self.dtype == np.float32 else "float32", fall_back)
         self.devices = [made[gpu] for gpu in self.gpus]
         for index, layer in self.layers():
             with self.devices[index]:
@@ -186,7 +201,11 @@ class Network:
 
     def _make_executors(self) -> None:
         self.executors = list(self.stages)
-        if self.devices[0].on_host:
+        if self.devices[0].precision == "bf16" and self.dtype == np.float32:
+            stages = map(fuse, self.stages) if self.devices[0].has_cuda_kernels(self.dtype) else self.stages
+            logits = self.last_layers()
+            self.executors = [Bfloat16Stage(stage, logits) for stage in stages]
+        elif self.devices[0].on_host:
             shapes = self.shapes[: len(self.trunk)]
             readable = [BlockedStage(*pair, self.dtype.itemsize) for pair in zip(self.trunk, shapes, strict=True)]
             self.executors[: len(self.trunk)] = readable

@@ -95,7 +95,7 @@ class _Kind:
     ) -> None:
         images = arrays[devices[0]]
         self.training, self.has_kernels = training, bool(images.size) and devices[0].has_cuda_kernels(images.dtype)
-        self._settings = images.shape, images.dtype, training, *(device.tf32 for device in devices)
+        self._settings = images.shape, images.dtype, training, *(device.precision for device in devices)
         self._arrays = [array for parameter in parameters for array in (parameter.value, parameter.grad)]
 
     def same(self, other: "_Kind | None") -> bool:
