@@ -67,14 +67,16 @@ class Steps:
     columns : int
         1 or 2, each on a GPU of its own.
     batch : int
+    settings : sequence of str
+        Changes to the recipe, ``"net.norm=none"``.
     """
 
-    def __init__(self, code, name, columns, batch):
+    def __init__(self, code, name, columns, batch, settings=()):
         self._code, self._parts = code, None
         with code.current() as module, null_gpu.planted(module("devices.cuda")):
             # Weights of zeros: drawing 61 million of them takes longer than all that is measured.
             module("layers.layer").first_value = lambda parameter, seed, dtype: np.zeros(parameter.shape, dtype)
-            made = module("recipes.recipe").load(name, [f"learning.batch={batch}"])
+            made = module("recipes.recipe").load(name, [f"learning.batch={batch}", *settings])
             side, classes = made.net.input + 32, made.net.classes or 12
             images = np.broadcast_to(np.zeros((), np.uint8), (100 * batch, side, side, 3))
             datasets = module("datasets")
@@ -200,12 +202,12 @@ def measure(sides, rounds, steps):
     return {name: statistics.median(times) for name, times in found.items()}
 
 
-def main(name, rounds, steps, batch, beside):
+def main(name, rounds, steps, batch, beside, settings):
     """Measure and print."""
     print(f"arrays: {'CuPy' if null_gpu.NullCuPy().arrays_of_cupy else 'NumPy, as CuPy is not installed'}")
     folders = {"this code": "."} | ({"beside": beside} if beside else {})
     for columns in (1, 2):
-        sides = {side: Steps(Code(folder), name, columns, batch) for side, folder in folders.items()}
+        sides = {side: Steps(Code(folder), name, columns, batch, settings) for side, folder in folders.items()}
         medians = measure(sides, rounds, steps)
         for side, seconds in medians.items():
             issued = sides[side].issued()
@@ -225,5 +227,6 @@ if __name__ == "__main__":
     parser.add_argument("--steps", type=int, default=10, help="in each round")
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--beside", metavar="FOLDER", help="another checkout, to compare this one with")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change the recipe")
     options = parser.parse_args()
-    main(options.name, options.rounds, options.steps, options.batch, options.beside)
+    main(options.name, options.rounds, options.steps, options.batch, options.beside, options.set)
