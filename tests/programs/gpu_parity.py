@@ -1,12 +1,13 @@
 """Compares a GPU's results with NumPy's: `python -m tests.programs.gpu_parity`, on a machine with a GPU.
 
 Three whole steps of the full-size nets in float64, by kernels and by array operations, in two columns on one GPU and
-in the grouped form; the same steps asynchronously and serially, bit for bit; a step's allocations and memory. Prints a
-line for each check; the exit code is 1 if one failed.
+in the grouped form; the same steps asynchronously and serially, and recorded ones repeated, bit for bit; a step's
+allocations and memory. Prints a line for each check; the exit code is 1 if one failed.
 """
 
 import argparse
 import functools
+import itertools
 import sys
 import time
 
@@ -63,7 +64,7 @@ def first_values(name):
     return {what: np.array(value) for what, value in built.state().items()}
 
 
-def run(name, devices, dtype="float64", steps=3, batch=8, **options):
+def run(name, devices, dtype="float64", steps=3, batch=8, record=False, **options):
     """Take steps; return every number that comes out, on the host."""
     made = recipe.load(name)
     with Devices(**options):
@@ -71,10 +72,13 @@ def run(name, devices, dtype="float64", steps=3, batch=8, **options):
     built.load(first_values(name))
     for device in built.devices:
         device.tf32 = False
+    if record:
+        built.record_steps()
     optimizer, (images, labels), seen = Optimizer(built), batch_of(made.net, batch), {}
     for number in range(steps):
         with built.step(), built.devices[0] as device:
-            loss, logits = built.loss_and_backward(images.astype(dtype), labels, step=Step(3, number))
+            others = np.roll(images, number, axis=0).astype(dtype)
+            loss, logits = built.loss_and_backward(others, labels, step=Step(3, number))
             optimizer.update(1e-3, 2e-3, {"conv1": 0.0} if number == 2 else None)
             seen["loss", number], seen["logits", number] = device.get(loss), device.get(logits)
         seen |= {(number, what): device.get(g) for what, device, g in built.tensors("grad")}
@@ -119,6 +123,15 @@ def asynchronous_is_serial(options):
         runs = [run("paper", [GPU] * 2, dtype, batch=32, serial=serial) for serial in (False, False, True)]
         yield same_bits(*runs[:2]), f"{dtype}: {GPU} {GPU} twice, three steps: the same bits"
         yield same_bits(runs[0], runs[2]), f"{dtype}: two streams and one, three steps: the same bits"
+
+
+@check
+def repeated_steps_are_as_written(options):
+    """Steps that repeat the calls of a recorded step give the bits of steps that run as they are written."""
+    for name in ("paper", "original"):
+        for count in (1, 2):
+            runs = [run(name, [GPU] * count, "float32", steps=4, batch=32, record=record) for record in (False, True)]
+            yield same_bits(*runs), f"{name}, {' '.join([GPU] * count)}: two repeated steps have the same bits"
 
 
 @check
@@ -168,11 +181,14 @@ def nothing_is_allocated(options):
 @check
 def speed(options):
     """Images per second, and the CPU time to launch a step; nothing is checked."""
-    for devices, tf32 in (([GPU], True), ([GPU], False), ([GPU] * 2, True)):
+    kinds = (([GPU], True), ([GPU], False), ([GPU] * 2, True))
+    for (devices, tf32), record in itertools.product(kinds, (False, True)):
         made = recipe.load("paper")
         built = alexnet.build(made.net, made.init, devices, 1)
         for device in built.devices:
             device.tf32 = tf32
+        if record:
+            built.record_steps()
         optimizer, (images, labels) = Optimizer(built), batch_of(made.net, 128)
         batch = DeviceBatch({device: device.put(images.astype(np.float32)) for device in built.devices})
 
@@ -197,7 +213,8 @@ def speed(options):
         yield (
             True,
             (
-                f"{' '.join(devices)}, {'TF32' if tf32 else 'float32'}: {1000 * taken:.2f} ms a step, "
+                f"{' '.join(devices)}, {'TF32' if tf32 else 'float32'}{', repeated' if record else ''}: "
+                f"{1000 * taken:.2f} ms a step, "
                 f"{128 / taken:,.0f} images/s; launched in {1000 * launched / 30:.2f} ms"
             ),
         )

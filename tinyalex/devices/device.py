@@ -334,7 +334,8 @@ class Device:
         kernel = self._compiled.get(key)
         if kernel is None:
             kernel = self._compiled[key] = self._compile(code, name, real, constants)
-        self.issue(kernel, *launch.grid(rows, count), ordered)
+        blocks, threads = launch.grid(rows, count)
+        self.issue(kernel, blocks, (threads,), ordered)
 
     def _compile(self, code: str, name: str, real: np.dtype, constants: dict[str, int]) -> Callable:
         # A function of the blocks, the threads of each, and the arguments, which starts the kernel.
