@@ -65,7 +65,7 @@ class Device:
     total : int
         Bytes of a GPU's memory.
     tape : Tape or None
-        What records the work that this device is given at the moment: see `tinyalex.devices.tape`.
+        What keeps the calls that start work on this device at the moment: see `tinyalex.devices.tape`.
 
     Raises
     ------
