@@ -415,7 +415,7 @@ def test_arrays_of_2_to_the_31_numbers_raise():
 
 
 @pytest.mark.parametrize("rows, count, expected", [
-    (5, 1, ((5, 1), (32,))), (5, 33, ((5, 1), (64,))), (1, 256, ((1, 1), (256,))), (9, 257, ((9, 2), (256,))),
+    (5, 1, ((5, 1), 32)), (5, 33, ((5, 1), 64)), (1, 256, ((1, 1), 256)), (9, 257, ((9, 2), 256)),
 ])  # fmt: skip
 def test_grids(rows, count, expected):
     assert launch.grid(rows, count) == expected

@@ -13,6 +13,7 @@ import pytest
 from tests.support import shim
 from tests.support.fake_gpu import FakeGPU
 from tests.support.layer_cases import noise
+from tests.support.small_runs import small, stripes
 from tinyalex.devices import device as devices
 from tinyalex.devices.happens_before import Race
 from tinyalex.devices.tape import Tape
@@ -22,7 +23,9 @@ from tinyalex.network import network as networks
 from tinyalex.network import recorded
 from tinyalex.network.columns import Exchange, Stage
 from tinyalex.network.network import Network
+from tinyalex.network.recorded import RecordedNetwork
 from tinyalex.randomness import Step
+from tinyalex.training.loop import Training
 from tinyalex.training.optimizer import Optimizer
 
 LABELS = np.array([0, 4, 1])
@@ -165,6 +168,7 @@ def test_shorter_batch_runs_as_written_and_the_recording_is_kept():
     both_ways(repeated=3, sizes=(3, 3, 3, 2, 3, 3))
 
 
+@pytest.mark.slow
 def test_another_number_of_images_twice_is_recorded_instead():
     both_ways(repeated=2, sizes=(3, 3, 3, 2, 2, 2))
 
@@ -235,6 +239,7 @@ def test_error_while_recording_leaves_the_network_as_it_was(monkeypatch):
     assert network.recorded.repeated == 2
 
 
+@pytest.mark.slow
 def test_tests_between_repetitions_do_not_disturb_them():
     def predict(network):
         return lambda number: network.predict(noise(3, 14, 14, 3).astype("float32")) if number == 3 else None
@@ -246,6 +251,22 @@ def test_tests_between_repetitions_do_not_disturb_them():
             del results[name]
     same(*seen)
     assert nets[1].recorded.repeated == 2
+
+
+@pytest.mark.slow
+def test_training_repeats_steps_and_gives_the_same_bits(monkeypatch):
+    """Three epochs in two columns: batches are uploaded, the last is shorter, and metrics are read a step later."""
+    states = []
+    for supports in (lambda network: False, RecordedNetwork.supports):
+        monkeypatch.setattr(RecordedNetwork, "supports", staticmethod(supports))
+        training = Training(small(), stripes(), ["fake:0", "fake:1"])
+        for _ in range(3):
+            assert all(np.isfinite(metrics.read()).all() for metrics in training.train_steps(training.batches()))
+            training.errors.append(0.5)
+        states.append(training.state_dict())
+    assert training.async_metrics and training.network.recorded.repeated == 18 - 2 - 3
+    for kind in ("values", "momenta"):
+        same(*(state[kind] for state in states))
 
 
 def test_copies_of_a_network_record_for_themselves():

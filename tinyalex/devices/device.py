@@ -68,7 +68,7 @@ class Device:
     total : int
         Bytes of a GPU's memory.
     tape : Tape or None
-        What records the work that this device is given at the moment: see `tinyalex.devices.tape`.
+        What keeps the calls that start work on this device at the moment: see `tinyalex.devices.tape`.
 
     Raises
     ------
@@ -404,7 +404,8 @@ class Device:
         kernel = self._compiled.get(key)
         if kernel is None:
             kernel = self._compiled[key] = self._compile(code, name, real, constants)
-        self.issue(kernel, *launch.grid(rows, count), ordered)
+        blocks, threads = launch.grid(rows, count)
+        self.issue(kernel, blocks, (threads,), ordered)
 
     def _compile(self, code: str, name: str, real: np.dtype, constants: dict[str, int | str]) -> Callable:
         # A function of the blocks, the threads of each, and the arguments, which starts the kernel.

@@ -57,9 +57,9 @@ _MISSING = re.compile(
 
 
 def grid(rows, count):
-    """Return the blocks, (rows, parts of a row), and the threads of each, (threads,)."""
+    """Return the blocks, (rows, parts of a row), and the threads of each."""
     threads = min(THREADS, -(-count // 32) * 32)
-    return (rows, -(-count // threads)), (threads,)
+    return (rows, -(-count // threads)), threads
 
 
 def width(*sizes):

@@ -5,8 +5,8 @@ the same calls with the same arguments. A `Tape` keeps these calls while a step 
 repeat the step it makes them again, with the next images. The arrays stay where they are: the tape keeps their memory.
 
 Work that is not started by `Device.issue` would be missing in a repetition. So while a tape records, a device's array
-module is replaced: a function that may start work makes the tape give up. It also gives up if the step's arrays take
-more memory than there is room for.
+module is replaced: when another function of it is used that may start work, the tape is discarded. It is also discarded
+if the step's arrays take more memory than there is room for.
 """
 
 import contextlib
@@ -47,7 +47,7 @@ class Tape:
 
     @contextlib.contextmanager
     def recording(self) -> Iterator["Tape"]:
-        """Keep what the devices are given to do in the block."""
+        """Keep the calls by which the devices start work in the block."""
         modules = [device.xp for device in self._devices]
         try:
             for device in self._devices:
@@ -75,10 +75,10 @@ class Tape:
         """Count the bytes of a new array."""
         self.room -= size
         if self.room < 0:
-            self.give_up()
+            self.discard()
 
-    def give_up(self) -> None:
-        """Forget the calls; the step itself goes on."""
+    def discard(self) -> None:
+        """Drop all calls, and keep no more; the step itself goes on."""
         self.complete = False
         self._calls.clear()
         self._held.clear()
@@ -86,7 +86,7 @@ class Tape:
     def uses(self, device: Any, array: Any) -> list[tuple[list, int]]:
         """Return where an array is an argument, as lists of arguments, each with an index, to replace it there.
 
-        The tape gives up if only a part of the array is an argument, or an address in it.
+        The tape is discarded if only a part of the array is an argument, or an address in it.
         """
         found, first = [], device.address(array)
         span = range(first, first + max(1, array.nbytes))
@@ -96,9 +96,9 @@ class Tape:
                     if getattr(argument, "ndim", 0) and device.address(argument) in span:
                         found.append((each, index))
                         if argument.shape != array.shape:
-                            self.give_up()
+                            self.discard()
         if any(owner is device and device.address(held) in span for owner, held in self._held):
-            self.give_up()
+            self.discard()
         return found
 
     def repeat(self, step: Step | None) -> None:
@@ -118,5 +118,5 @@ class _Guarded:
 
     def __getattr__(self, name: str) -> Any:
         if name not in _SAFE:
-            self._tape.give_up()
+            self._tape.discard()
         return getattr(self._module, name)

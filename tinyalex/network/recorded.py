@@ -47,7 +47,7 @@ class RecordedNetwork:
         self._last: _Kind | None = None  # of the last step
         self._recording: _Recording | None = None  # the latest one
         self._running: _Recording | None = None  # the one that this step makes or repeats, if any
-        self._useless = False  # whether a recording has failed
+        self._failed = False  # whether a recording has failed
 
     @staticmethod
     def supports(network: Any) -> bool:
@@ -64,7 +64,7 @@ class RecordedNetwork:
             self._running, self.repeated = self._recording, self.repeated + 1
             return self._running.repeat_forward(arrays, step)
         self._running = None
-        if self._useless or not second or not kind.has_kernels:
+        if self._failed or not second or not kind.has_kernels:
             return self._network.forward(DeviceBatch(arrays), training=training, step=step)
         self._recording = None  # free its arrays first
         recording = _Recording(self._network, self._devices, kind)
@@ -83,8 +83,8 @@ class RecordedNetwork:
             self._keep(self._running)
 
     def _keep(self, recording: "_Recording") -> None:
-        self._useless = not recording.useful
-        self._recording = self._running = None if self._useless else recording
+        self._failed = not recording.useful
+        self._recording = self._running = None if self._failed else recording
 
 
 class _Kind:
