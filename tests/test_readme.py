@@ -189,7 +189,7 @@ def test_speed_beside_pytorch_is_the_recorded_one():
 def test_old_names_of_recipe_keys_are_read():
     text = " ".join(section("Recipes").split())
     new = [key.split(".")[-1] for key in recipe.OLD_NAMES.values()]
-    assert len(new) == 3 and all(f"`{key}`" in text for key in new) and "had other names in earlier versions" in text
+    assert len(new) == 4 and all(f"`{key}`" in text for key in new) and "had other names in earlier versions" in text
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "predict", "bench"])

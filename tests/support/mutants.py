@@ -448,7 +448,7 @@ PLACES = {
     },
     "network.columns:Exchange.backward": {
         "columns: one column's gradient not sent home": ("and dy is not None", "and dx is None"),
-        "columns: gradient counted twice": ("else dx + dy", "else dx + 2 * dy"),
+        "columns: gradient counted twice": ("sum_of([dx, dy])", "sum_of([dx, dy, dy])"),
     },
     "network.columns:Exchange._part": {
         "columns: gradient sent to the wrong home": (

@@ -1,7 +1,7 @@
 """im2col and col2im on a GPU; the readable forms are in `tinyalex.layers.patches`.
 
 A row of a launch is a row of output positions, (n, i), or of pixels, (n, y). If the channels allow it, a thread moves
-four neighbours at once, 16 bytes: these kernels are limited by instructions, not by memory.
+four neighbours at once, 16 bytes of float32: these kernels are limited by instructions, not by memory.
 """
 
 from tinyalex.devices.bfloat16 import BFLOAT16
