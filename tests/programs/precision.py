@@ -87,7 +87,7 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, metavar="FILE", help="for all curves, as JSON")
     options = parser.parse_args()
-    name, changes = (options.recipe, []) if options.recipe else SMALL[options.net]
+    name, changes = (options.recipe, ["net.classes=0"]) if options.recipe else SMALL[options.net]
     settings = [f"learning.epochs={options.epochs}", *changes]
     dataset = datasets.load(options.data or recipe.load(name).data.set) if options.recipe else small_images()
     found = {run: {} for run in options.runs}
