@@ -6,7 +6,7 @@ Kernels that sum nothing, or sum whole numbers, have to give NumPy's bits. ml_dt
 import numpy as np
 import pytest
 
-from tests.kernels.test_kernels import CUBLAS, SIZES, on_kernels, pointed  # noqa: F401  (on_kernels: a fixture)
+from tests.kernels.test_kernels import SIZES, on_kernels, pointed  # noqa: F401  (on_kernels: a fixture)
 from tests.support import shim
 from tests.support.layer_cases import STEP, noise
 from tinyalex import kernels
@@ -221,7 +221,7 @@ def test_products_are_within_one_rounding(device, stored, turned):
 def test_cublas_gets_bfloat16_numbers_and_sums_in_float32(out, turned):
     a, b, result = whole(3, 40, purpose="a"), whole(40, 5, purpose="b"), np.zeros((3, 5), out)
     left, right = (nearest(each.T).T if turned else nearest(each) for each in (a, b))
-    gemm.gemm(CUBLAS, 0, pointed(left), pointed(right), pointed(result))
+    shim.gemm_ex(*gemm.arguments(0, pointed(left), pointed(right), pointed(result)))
     assert np.array_equal(result, nearest(a @ b) if out == BFLOAT16 else a @ b)
 
 

@@ -1,12 +1,13 @@
 """Compares a GPU's results with NumPy's: `python -m tests.programs.gpu_parity`, on a machine with a GPU.
 
 Three whole steps of the full-size nets in float64, by kernels and by array operations, in two columns on one GPU and
-in the grouped form; the same steps asynchronously and serially, bit for bit; a step's allocations and memory. Prints a
-line for each check; the exit code is 1 if one failed.
+in the grouped form; the same steps asynchronously and serially, and recorded ones repeated, bit for bit; a step's
+allocations and memory. Prints a line for each check; the exit code is 1 if one failed.
 """
 
 import argparse
 import functools
+import itertools
 import sys
 import time
 from dataclasses import replace
@@ -64,16 +65,19 @@ def first_values(name):
     return {what: np.array(value) for what, value in built.state().items()}
 
 
-def run(name, devices, dtype="float64", steps=3, batch=8, precision="float32", **options):
+def run(name, devices, dtype="float64", steps=3, batch=8, precision="float32", record=False, **options):
     """Take steps; return every number that comes out, on the host."""
     made = recipe.load(name)
     with Devices(**options):
         built = alexnet.build(replace(made.net, precision=precision), None, devices, None, dtype)
     built.load(first_values(name))
+    if record:
+        built.record_steps()
     optimizer, (images, labels), seen = Optimizer(built), batch_of(made.net, batch), {}
     for number in range(steps):
         with built.step(), built.devices[0] as device:
-            loss, logits = built.loss_and_backward(images.astype(dtype), labels, step=Step(3, number))
+            others = np.roll(images, number, axis=0).astype(dtype)
+            loss, logits = built.loss_and_backward(others, labels, step=Step(3, number))
             optimizer.update(1e-3, 2e-3, {"conv1": 0.0} if number == 2 else None)
             seen["loss", number], seen["logits", number] = device.get(loss), device.get(logits)
         seen |= {(number, what): device.get(g) for what, device, g in built.tensors("grad")}
@@ -135,6 +139,15 @@ def bfloat16_beside_float32(options):
 
 
 @check
+def repeated_steps_are_as_written(options):
+    """Steps that repeat the calls of a recorded step give the bits of steps that run as they are written."""
+    for name, precision, count in itertools.product(("paper", "original"), ("float32", "bf16"), (1, 2)):
+        runs = [run(name, [GPU] * count, "float32", 4, 32, precision, record) for record in (False, True)]
+        what = f"{name}, {' '.join([GPU] * count)}, {precision}"
+        yield same_bits(*runs), f"{what}: two repeated steps have the same bits"
+
+
+@check
 def nothing_is_allocated(options):
     """After the first step all memory comes from CuPy's pool and none is allocated by CUDA; report the total."""
     import cupy
@@ -181,9 +194,12 @@ def nothing_is_allocated(options):
 @check
 def speed(options):
     """Images per second, and the CPU time to launch a step; nothing is checked."""
-    for devices, precision in (([GPU], "tf32"), ([GPU], "float32"), ([GPU] * 2, "tf32"), ([GPU], "bf16")):
+    kinds = (([GPU], "tf32"), ([GPU], "float32"), ([GPU] * 2, "tf32"), ([GPU], "bf16"), ([GPU] * 2, "bf16"))
+    for (devices, precision), record in itertools.product(kinds, (False, True)):
         made = recipe.load("paper")
         built = alexnet.build(replace(made.net, precision=precision), made.init, devices, 1)
+        if record:
+            built.record_steps()
         optimizer, (images, labels) = Optimizer(built), batch_of(made.net, 128)
         batch = DeviceBatch({device: device.put(images.astype(np.float32)) for device in built.devices})
 
@@ -208,7 +224,7 @@ def speed(options):
         yield (
             True,
             (
-                f"{' '.join(devices)}, {precision}: {1000 * taken:.2f} ms a step, "
+                f"{' '.join(devices)}, {precision}{', repeated' if record else ''}: {1000 * taken:.2f} ms a step, "
                 f"{128 / taken:,.0f} images/s; launched in {1000 * launched / 30:.2f} ms"
             ),
         )

@@ -15,10 +15,10 @@ from tinyalex.devices import bfloat16, emulated, launch
 from tinyalex.devices.bfloat16 import BFLOAT16
 from tinyalex.devices.device import Device
 from tinyalex.errors import DeviceError
-from tinyalex.kernels import cut, patches, pooling, rectify, response, softmax, update
+from tinyalex.kernels import cut, parts, patches, pooling, rectify, relu, response, softmax, update
 
-SOURCES = {module.__name__.split(".")[-1]: module.SOURCE
-           for module in (bfloat16, cut, patches, pooling, rectify, response, softmax, update)}  # fmt: skip
+_MODULES = bfloat16, cut, parts, patches, pooling, rectify, relu, response, softmax, update
+SOURCES = {module.__name__.split(".")[-1]: module.SOURCE for module in _MODULES}
 
 # Set in a process that preloads the sanitizers' libraries (`test_sanitizers`). Results must not depend on the order of
 # the threads, so there the last one runs first.
@@ -37,9 +37,9 @@ class ShimDevice(emulated.EmulatedDevice):
             pytest.skip("no g++ to compile the kernels with")
         super().__init__(*dtypes)
 
-    def _start(self, code, name, real, constants, grid, arguments):
-        run(launch.source(code, real, constants), name, *grid, arguments)
-        self.started.append(name)
+    @staticmethod
+    def _run(*call):
+        run(*call)
 
 
 class AnySize(ShimDevice):
@@ -48,7 +48,7 @@ class AnySize(ShimDevice):
     On a GPU sizes are macros. Here all but ``PART``, which C++ needs as a constant, are variables.
     """
 
-    def _start(self, code, name, real, constants, grid, arguments):
+    def _compile(self, code, name, real, constants):
         sizes = {key: value for key, value in constants.items() if key not in ("PART", "STORE")}
         if sizes:
             names = list(sizes)
@@ -56,11 +56,14 @@ class AnySize(ShimDevice):
             setter = f'extern "C" void set_sizes(const int *values) {{ {values} }}\n'
             code = f"static int {', '.join(names)};\n{setter}{code}"
         text = launch.source(code, real, {key: constants[key] for key in constants.keys() - sizes.keys()})
-        if sizes:
-            built(text).set_sizes((ctypes.c_int * len(sizes))(*sizes.values()))
-        blocks, threads = grid
-        run(text, name, blocks, threads, arguments)
-        self.started.append(name)
+
+        def start(blocks, threads, arguments):
+            if sizes:
+                built(text).set_sizes((ctypes.c_int * len(sizes))(*sizes.values()))
+            run(text, name, blocks, *threads, arguments)
+            self.started.append(name)
+
+        return start
 
 
 def device(name, kernels=True):

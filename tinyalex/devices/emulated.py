@@ -81,11 +81,21 @@ class EmulatedDevice(Device):
         self.kernel_dtypes: set[np.dtype] = {np.dtype(dtype) for dtype in dtypes}
         self.started: list[str] = []
 
-    def _start(self, code, name, real, constants, grid, arguments):
-        run(launch.source(code, real, constants), name, *grid, arguments)
-        self.started.append(name)
+    def _compile(self, code, name, real, constants):
+        text = launch.source(code, real, constants)
+
+        def start(blocks, threads, arguments):
+            self._run(text, name, blocks, *threads, arguments)
+            self.started.append(name)
+
+        return start
+
+    @staticmethod
+    def _run(*call):
+        run(*call)
 
 
+@functools.cache
 def kernels(text: str) -> dict[str, list[str]]:
     """Return the kernels of a CUDA source by name, each with the types of its parameters.
 

@@ -13,6 +13,7 @@ _TYPES = {  # CUDA_R_32F, CUDA_R_64F, CUDA_R_16BF; CUBLAS_COMPUTE_32F, _32F_FAST
 }
 _DEFAULT_ALGORITHM = -1
 _ONE, _ZERO = ({char: np.full(1, value, char) for char in "fd"} for value in (1, 0))
+_ADDRESSES = {char: (_ONE[char].ctypes.data, _ZERO[char].ctypes.data) for char in "fd"}
 
 
 def supports(a, b, out):
@@ -21,18 +22,16 @@ def supports(a, b, out):
     return a.dtype == b.dtype and fits and out.dtype.char in _TYPES
 
 
-def gemm(cublas, handle, a, b, out, tf32=False):
-    """Write the product of ``a`` (m, k) and ``b`` (k, n) to ``out`` (m, n), on the current stream.
+def arguments(handle, a, b, out, tf32=False):
+    """Return the arguments with which cuBLAS's gemmEx writes the product of ``a`` (m, k) and ``b`` (k, n) to ``out``.
 
     Parameters
     ----------
-    cublas : module
-        ``cupy_backends.cuda.libs.cublas``.
     handle : int
         cuBLAS's handle of the GPU.
     a, b : array
         Contiguous along rows or along columns; `arranged` makes sure of that.
-    out : array
+    out : array, shape (m, n)
         Contiguous along rows.
     tf32 : bool
         Whether float32 factors may be rounded to 11 significant bits.
@@ -47,10 +46,11 @@ def gemm(cublas, handle, a, b, out, tf32=False):
     if turned:
         raise ValueError(f"a product of strides {out.strides}: its rows do not lie together")
     kind, *computes, char = _TYPES[a.dtype.char]
+    one, zero = _ADDRESSES[char]
     # cuBLAS is column-major and reads our rows as columns, so it computes out' = b' a'.
-    cublas.gemmEx(
-        *(handle, b_turned, a_turned, n, m, k, _ONE[char].ctypes.data, b.data.ptr, kind, ldb, a.data.ptr, kind, lda),
-        *(_ZERO[char].ctypes.data, out.data.ptr, _TYPES[out.dtype.char][0], ldc, computes[tf32], _DEFAULT_ALGORITHM),
+    return (
+        *(handle, b_turned, a_turned, n, m, k, one, b.data.ptr, kind, ldb, a.data.ptr, kind, lda),
+        *(zero, out.data.ptr, _TYPES[out.dtype.char][0], ldc, computes[tf32], _DEFAULT_ALGORITHM),
     )
 
 

@@ -6,7 +6,7 @@ and the weights get a row of zeros. (In bfloat16 it is a multiple of eight, 368.
 """
 
 from tinyalex.devices.parallel import ranges
-from tinyalex.kernels import patches
+from tinyalex.kernels import parts, patches
 
 ROOM = 20  # patches are kept if the GPU's memory holds one layer's patches this many times
 
@@ -54,7 +54,7 @@ def product_backward(device, dy, saved, W, dW, kernel, stride, pad, groups, inpu
             device.matmul(P.T, dy[:, outputs], out=dW[:, outputs])
         else:
             rounded = device.empty((P.shape[1], maps // groups), dW.dtype)
-            dW[:, outputs] = device.matmul(P.T, dy[:, outputs], out=rounded)[: len(W)]
+            parts.copy(device, dW[:, outputs], device.matmul(P.T, dy[:, outputs], out=rounded)[: len(W)])
         if input_gradient:
             weights = _rounded(device, W[:, outputs], P.shape[1])
             dP = device.matmul(dy[:, outputs], weights.T, out=P)  # reuse P's buffer
@@ -74,5 +74,5 @@ def _rounded(device, W, length):
     if len(W) == length:
         return W
     whole = device.zeros((length, W.shape[1]), W.dtype)
-    whole[: len(W)] = W
+    parts.copy(device, whole[: len(W)], W)
     return whole

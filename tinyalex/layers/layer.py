@@ -266,7 +266,8 @@ class Layer:
         dtype = getattr(x, "dtype", None)
         self.expect(dtype is not None, f"x as a {type(x).__name__}", "an array: use numpy.array(x, 'float32')")
         reads = dtype.kind in "fc" or (dtype == BFLOAT16 and self.device.precision == "bf16")  # type: ignore[union-attr]
-        self.expect(reads, f"x in {dtype}", "float32 or float64: use x.astype('float32')")
+        if not reads:
+            self.expect(False, f"x in {dtype}", "float32 or float64: use x.astype('float32')")
         self.expect(self.built, "x before build()", "build() first: layer.build().forward(x)")
         return self.output_shape(x.shape[1:])
 
@@ -285,8 +286,8 @@ class Layer:
     def kernels_of_forward(self, dy: Array) -> ModuleType | None:
         """Return in backward what `kernels_for` returned in forward; kernels of a GPU need a dy in x's dtype."""
         kernels, dtype = self.form
-        fits = not kernels or self.device.on_host or dy.dtype == dtype
-        self.expect(fits, f"dy in {dy.dtype}", f"{dtype}, which x was: use dy.astype('{dtype}')")
+        if kernels and not self.device.on_host and dy.dtype != dtype:
+            self.expect(False, f"dy in {dy.dtype}", f"{dtype}, which x was: use dy.astype('{dtype}')")
         return kernels
 
     def whole(self, least: int = 1, **values: Any) -> list[int]:

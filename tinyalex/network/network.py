@@ -24,6 +24,7 @@ from tinyalex.network.blocks import BlockedStage
 from tinyalex.network.columns import Crossed, ForwardHook, Shape, Stage
 from tinyalex.network.fast import FastStage
 from tinyalex.network.fusion import fuse
+from tinyalex.network.recorded import RecordedNetwork
 from tinyalex.network.storage import Bfloat16Stage
 from tinyalex.randomness import Step
 
@@ -58,6 +59,8 @@ class Network:
     executors : list
         What runs each of `stages` on these devices: the stage itself; on the CPU a `FastStage`, or a `BlockedStage` of
         the readable layers; or its form with fused GPU kernels, or with activations in bfloat16. Set by `build`.
+    recorded : RecordedNetwork or None
+        What repeats training steps; set by `record_steps`.
     shapes : list of list of tuple
         One image's shape in each column, before the first stage and after every stage.
     """
@@ -65,6 +68,7 @@ class Network:
     devices: list[Device]
     dtype: np.dtype
     executors: list[Stage | BlockedStage | FastStage]
+    recorded: RecordedNetwork | None = None
     _forward_images: int | None = None  # of the last forward, if backward may follow it
 
     def __init__(self, stages: list[Stage], input_shape: Sequence[int], gpus: Sequence[int] | None = None) -> None:
@@ -108,7 +112,8 @@ class Network:
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy gets executors of its own: they hold recorded calls on arrays that must not be shared.
-        return {name: value for name, value in vars(self).items() if name not in ("executors", "_forward_images")}
+        own = "executors", "recorded", "_forward_images"
+        return {name: value for name, value in vars(self).items() if name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -210,6 +215,14 @@ class Network:
                         self.executors[number] = FastStage(run.stage, run.shapes, run, self.dtype)
         elif self.devices[0].has_cuda_kernels(self.dtype):
             self.executors = list(map(fuse, self.stages))
+
+    def record_steps(self) -> None:
+        """Let `loss_and_backward` repeat the calls of an earlier step where that is possible: on GPUs.
+
+        The results are the same. Settings of layers must not be changed any more: see `tinyalex.network.recorded`.
+        """
+        self.require_arrays()
+        self.recorded = RecordedNetwork(self) if RecordedNetwork.supports(self) else None
 
     def weigh_classes(self, weights: Sequence[float] | np.ndarray | None) -> None:
         """Let an image count in the loss as much as its class weighs: see `SoftmaxLoss`. None: all count the same."""
@@ -392,12 +405,20 @@ class Network:
         self._check_images(images)
         check_labels(labels, len(images), self.classes)
         with self.devices[0] as device, fitting(self.devices, len(images)):
-            logits = self.forward(images, training=training, step=step)
+            self._forward_images = None
+            recorded = None if head_done else self.recorded
+            if recorded:
+                logits = recorded.forward(images, training=training, step=step)
+            else:
+                logits = self.forward(images, training=training, step=step)
             loss = self.loss.forward_checked(logits, device.put(labels))
             dlogits = self.loss.backward()
             if share != 1:
                 loss, dlogits = loss * share, dlogits * share
-            self.backward(dlogits, head_done)
+            if recorded:
+                recorded.backward(dlogits)
+            else:
+                self.backward(dlogits, head_done)
         return loss, logits
 
     def predict(self, images: np.ndarray | DeviceBatch, batch: int = 128) -> np.ndarray:

@@ -13,13 +13,13 @@ from collections.abc import Iterable, Sequence
 
 from tinyalex.devices.bfloat16 import BFLOAT16
 from tinyalex.devices.device import Array, Device
-from tinyalex.layers import LRN, AvgPool, ChannelSlice, Layer, MaxPool, SpatialNorm
+from tinyalex.layers import LRN, AvgPool, ChannelSlice, Layer, MaxPool, ReLU, SpatialNorm
 from tinyalex.network.columns import ForwardHook, Stage
 from tinyalex.network.fusion import FusedLayer
 from tinyalex.randomness import Step
 
 # With CUDA kernels, these read arrays stored in bfloat16; the others read float32.
-_READ_BFLOAT16 = FusedLayer, MaxPool, AvgPool, LRN, SpatialNorm, ChannelSlice
+_READ_BFLOAT16 = FusedLayer, ReLU, MaxPool, AvgPool, LRN, SpatialNorm, ChannelSlice
 
 
 class Bfloat16Stage(Stage):
