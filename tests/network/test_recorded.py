@@ -125,24 +125,46 @@ def test_repeated_steps_make_patches_again_where_memory_is_small(monkeypatch):
     network = built(1)
     network.devices[0].memory = 240_000
     same(train(built(1, record=False)), train(network))
-    assert network.recorded.repeated == 2 and network.devices[0].started.count("im2col") == 3 * 4
+    assert network.recorded.repeated == 2 and network.devices[0].started.count("im2col") == 3 * (4 + 1)
 
 
 FAULTS = {
     "the recorded step's mask": (devices.Device, "issue_with", lambda device, *call: device.issue(*call[::-1])),
     "the recorded images": (Tape, "uses", lambda *_: []),
-    "no count of bytes": (recorded._Recording, "_crossed", property(lambda _: [], lambda *_: None)),
-    "the logits' own array": (recorded._Recording, "_copy", lambda recording, array: array),
+    "no count of bytes": (
+        recorded._Recording,
+        "_crossed",
+        property(lambda made: [(each, {}) for each in made._exchanges], lambda *_: None),
+    ),
     "work that is missing": (devices.Device, "copy", lambda device, to, source: operator.setitem(to, ..., source)),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_fault_in_a_repetition_is_noticed(fault, monkeypatch):
-    as_written(2, sizes=(3, 3, 3))
+def test_fault_in_a_repetition_is_noticed_and_does_no_harm(fault, monkeypatch):
+    """The first repetition is checked; this step and all others are then taken as they are written."""
+    written = as_written(2, sizes=(3, 3, 3))
     monkeypatch.setattr(*FAULTS[fault], raising=False)
+    network = built(2)
+    with pytest.warns(UserWarning, match="a repeated step differs from one as it is written; no more are repeated"):
+        same(written, train(network, sizes=(3, 3, 3)))
+    assert network.recorded.repeated == 0 and network.recorded._recording is None
+
+
+@pytest.mark.parametrize("fault", [name for name in FAULTS if name != "no count of bytes"])
+def test_without_the_check_the_fault_would_show(fault, monkeypatch):
+    as_written(2)
+    monkeypatch.setattr(*FAULTS[fault], raising=False)
+    monkeypatch.setattr(recorded, "_bits", lambda *_: b"")
     with pytest.raises(AssertionError):
-        both_ways(2, repeated=1, sizes=(3, 3, 3))
+        both_ways(2)
+
+
+def test_logits_that_the_next_step_overwrites_are_noticed(monkeypatch):
+    as_written(2, sizes=(3, 3, 3, 3))
+    monkeypatch.setattr(recorded._Recording, "_copy", lambda recording, array: array)
+    with pytest.raises(AssertionError):
+        both_ways(2)
 
 
 def test_stream_that_does_not_wait_in_a_repetition_is_noticed(monkeypatch):

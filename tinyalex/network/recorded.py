@@ -4,9 +4,13 @@ The first step with a number of images runs as it is written, the second in a ro
 it. A last, shorter batch runs as it is written. A step repeats another one only if it has as many images, the
 parameters lie in the same arrays, and products are rounded alike. All other settings of layers are those of the
 recorded step.
+
+The first repetition is checked: the same step runs once more as it is written. If the logits, the gradients or the
+bytes copied between columns are not the same to the bit, all steps run as they are written from then on, this one too.
 """
 
 import operator
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -61,8 +65,13 @@ class RecordedNetwork:
         kind = _Kind(self._devices, arrays, training, self._parameters)
         second, self._last = kind.same(self._last), kind
         if self._recording and self._recording.complete and kind.same(self._recording.kind):
-            self._running, self.repeated = self._recording, self.repeated + 1
-            return self._running.repeat_forward(arrays, step)
+            self._running = self._recording
+            if self._running.checked:
+                self.repeated += 1
+                return self._running.repeat_forward(arrays, step)
+            logits = self._running.check_forward(arrays, step)
+            self._keep_if_equal(self._running)
+            return logits
         self._running = None
         if self._failed or not second or not kind.has_kernels:
             return self._network.forward(DeviceBatch(arrays), training=training, step=step)
@@ -76,8 +85,12 @@ class RecordedNetwork:
         """Compute every parameter's gradient, as `Network.backward` does."""
         if not self._running:
             self._network.backward(dlogits)
-        elif self._running.complete:
+        elif self._running.checked:
             self._running.repeat_backward(dlogits)
+        elif self._running.complete:
+            self._running.check_backward(dlogits)
+            self._keep_if_equal(self._running)
+            self.repeated += not self._failed
         else:
             self._running.record_backward(dlogits)
             self._keep(self._running)
@@ -85,6 +98,11 @@ class RecordedNetwork:
     def _keep(self, recording: "_Recording") -> None:
         self._failed = not recording.useful
         self._recording = self._running = None if self._failed else recording
+
+    def _keep_if_equal(self, recording: "_Recording") -> None:
+        self._keep(recording)
+        if self._failed:
+            warnings.warn("a repeated step differs from one as it is written; no more are repeated", stacklevel=3)
 
 
 class _Kind:
@@ -109,7 +127,7 @@ class _Recording:
 
     def __init__(self, network: Any, devices: Sequence[Device], kind: _Kind) -> None:
         self.kind, self._network, self._devices = kind, network, devices
-        self.complete = False  # whether it can be repeated
+        self.complete = self.checked = False  # whether it can be repeated, and whether the first repetition was checked
         self._forward = Tape(devices, sum(device.memory for device in devices) // ROOM)
         self._exchanges = [stage.exchange for stage in network.stages]
         self._before = [Counter(exchange.crossed) for exchange in self._exchanges]
@@ -144,16 +162,45 @@ class _Recording:
         return self._copy(self._logits)  # the next step overwrites them, and the caller may keep what it gets
 
     def repeat_backward(self, dlogits: Array) -> None:
-        self._network.devices[0].copy(self._dlogits, dlogits)
-        self._backward.repeat(None)
+        self._repeat_backward(dlogits)
         for exchange, bytes_ in self._crossed:
             exchange.crossed.update(bytes_)
+
+    def check_forward(self, arrays: dict[Device, Array], step: Step | None) -> Array:
+        """Repeat forward, then take it as it is written, and return the latter's logits."""
+        self._before = [Counter(exchange.crossed) for exchange in self._exchanges]
+        repeated = self.repeat_forward(arrays, step)
+        logits = self._network.forward(DeviceBatch(arrays), training=self.kind.training, step=step)
+        self.useful = _bits(self._devices[0], logits) == _bits(self._devices[0], repeated)
+        return logits
+
+    def check_backward(self, dlogits: Array) -> None:
+        """Repeat backward, then take it as it is written, and leave the latter's gradients."""
+        self._repeat_backward(dlogits)
+        repeated = self._gradients()
+        self._network.backward(dlogits)
+        counts = zip(self._crossed, self._before, strict=True)
+        self.useful = self._gradients() == repeated and all(
+            exchange.crossed - before == bytes_ for (exchange, bytes_), before in counts
+        )
+        self.checked = True
+
+    def _repeat_backward(self, dlogits: Array) -> None:
+        self._network.devices[0].copy(self._dlogits, dlogits)
+        self._backward.repeat(None)
+
+    def _gradients(self) -> list[bytes]:
+        return [_bits(device, gradient) for _, device, gradient in self._network.tensors("grad")]
 
     def _copy(self, array: Array) -> Array:
         device = self._network.devices[0]
         copy = device.empty(array.shape, array.dtype)
         device.copy(copy, array)
         return copy
+
+
+def _bits(device: Device, array: Array) -> bytes:
+    return device.get(array).tobytes()
 
 
 def _recordable(layer: Layer) -> bool:
