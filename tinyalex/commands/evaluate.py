@@ -220,8 +220,8 @@ def _as_json(options, scores, result, average, labels, classes):
     if options.classes:
         rows = [fields(row) for row in confusion.by_class(average, labels) if row.count]
         for row in rows:
-            row["class"], confused_with = classes[row.pop("label")], row["taken_for"]
-            row["taken_for"] = None if confused_with < 0 else classes[confused_with]
+            row["class"] = classes[row.pop("label")]
+            row["taken_for"] = [classes[label] for label in row["taken_for"]]
         found["classes"] = rows
         found["confused"] = [
             pair._asdict() | {"first": classes[pair.first], "second": classes[pair.second]}
@@ -243,8 +243,8 @@ def _tables(average, labels, words):
     yield f"{'class':<{width}}{'images':>8}{'top-1 error':>13}{top5}  most often mistaken for"
     rows = [row for row in confusion.by_class(average, labels) if row.count]
     for row in sorted(rows, key=lambda row: (-row.top1_error, -row.top5_error, row.label)):
-        mistake = f"{names[row.taken_for]} ({row.times:,})" if row.times else ""
         top5 = f"{row.top5_error:>13.2%}" if with_top5 else ""
+        mistake = row.mistaken_for(names)
         yield f"{padded(names[row.label], width)}{row.count:>8,}{row.top1_error:>13.2%}{top5}  {mistake}".rstrip()
     name, mean = "mean of the classes", np.mean([row.top1_error for row in rows])
     yield f"{name}{mean:>{width + 21 - len(name)}.2%}"
