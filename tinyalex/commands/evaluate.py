@@ -145,7 +145,9 @@ def _print(options, where, scores, result, average, labels, dataset, words, with
     for net, score in scores:
         print_line(f"{net.path}, step {net.step}: {score_line(score, classes)}")
         if net.better:
-            print_line(f"  {net.path} also holds {_shown(net.better)}; --best takes it")
+            print_line(
+                f"  {net.path} also holds {_shown(net.better)}; --best takes it, as predict, explain and report do"
+            )
     if len(scores) > 1:
         means = np.mean([score for _, score in scores], axis=0)
         print_line(f"mean of these {len(scores)} errors: {score_line(result._make(means), classes)}")
@@ -155,7 +157,7 @@ def _print(options, where, scores, result, average, labels, dataset, words, with
 
 
 class _Net(NamedTuple):
-    # What is printed of one of the nets: ``better`` is a checkpoint that had a lower error, and its metadata.
+    # What is printed of one of the nets: ``better`` is what `better_than` returns.
     path: str
     step: int
     checkpoint: Path
@@ -163,10 +165,10 @@ class _Net(NamedTuple):
 
 
 def _shown(better):
-    path, metadata = better
+    path, compared, metadata = better
     from tinyalex.runs import retention
 
-    return f"{path.name}, which had a lower {retention.error(metadata)} after epoch {len(metadata['errors'])}"
+    return f"{path.name}, which had {compared} {retention.error(metadata)} after epoch {len(metadata['errors'])}"
 
 
 def _write(path, average, classes, names):
