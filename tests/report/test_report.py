@@ -497,8 +497,8 @@ def test_a_page_is_recognised_in_a_run_that_was_copied_without_its_marker(copied
 
 
 @pytest.mark.parametrize("words, code, message", [
-    (["nowhere"], 4, "nowhere: no such folder; give the folder of a run"),
-    (["."], 4, "has neither a log nor a checkpoint"),
+    (["nowhere"], 4, "nowhere: no such run; give "),
+    (["."], 4, ".: holds no run; give "),
     (["RUN", "--out", "page.txt"], 2, "give a name that ends in .html"),
     (["RUN", "--test-images", "0"], 2, "--test-images 0: give 1 or more"),
     (["RUN", "--among", "0"], 2, "--among 0: give 1 or more"),

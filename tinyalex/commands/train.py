@@ -7,6 +7,7 @@ from pathlib import Path
 
 from tinyalex.commands import own_images, suggestion
 from tinyalex.commands.common import (
+    check_writable,
     describe_dataset,
     load_dataset,
     load_run,
@@ -147,6 +148,7 @@ def run(options):
         raise UsageError(f"--save-every {options.save_every:g}: give a number of minutes above 0")
     if out.exists() and not out.is_dir():
         raise StorageError(f"{out}: is a file; give a folder as --out")
+    check_writable(out)
     for folder in [out / stage for stage in footnote3.STAGES] if options.footnote_3 else [out]:
         run_folder.check_files(
             folder, QUICK, [run_folder.REPORT]

@@ -49,6 +49,15 @@ def folder(parent: str | Path, source: str | Path, size: int, share: float | Non
     return Path(parent) / FOLDER / f"{name}-{size}-{digest.hexdigest()}"
 
 
+def source_name(made: Path) -> str:
+    """Return the name of the source of a set, by the name of the set's folder, as `folder` gives it.
+
+    >>> source_name(Path("runs/prepared/my-photos-64-0123456789ab"))
+    'my-photos'
+    """
+    return made.name.rsplit("-", 2)[0]
+
+
 def _state(root: str) -> Iterator[str]:
     # A line for each file that may be part of a set: its path, size and time of change.
     if os.path.isfile(root):
