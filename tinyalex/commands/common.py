@@ -298,13 +298,18 @@ def check_classes(run, dataset):
     """
     from tinyalex.datasets import parts
 
-    if differing := sorted(set(dataset.classes) ^ set(run.classes)):
-        raise DataError(
-            f"{dataset.name}: does not have the {counted(len(run.classes), 'class')} of the run "
-            f"({brief(differing[0])} is only in one of the two); give the data that the run was trained on"
-        )
+    check_class_names(run, dataset.name, dataset.classes)
     classes = list(run.classes)
     return dataset if list(dataset.classes) == classes else parts.reordered(dataset, classes)
+
+
+def check_class_names(run, name, classes):
+    """Raise `DataError` if the classes of the data with a name are not those of a run, in any order."""
+    if differing := sorted(set(classes) ^ set(run.classes)):
+        raise DataError(
+            f"{name}: does not have the {counted(len(run.classes), 'class')} of the run "
+            f"({brief(differing[0])} is only in one of the two); give the data that the run was trained on"
+        )
 
 
 def describe_dataset(dataset):

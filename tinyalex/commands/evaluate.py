@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tinyalex.commands import own_images
 from tinyalex.commands.common import (
     batch_that_fits,
     check_classes,
     choose_device,
     describe_dataset,
-    load_dataset_of_run,
     load_run,
     print_line,
     print_to_stderr,
@@ -35,7 +35,7 @@ from tinyalex.commands.options import (
     test_share,
     user_path,
 )  # fmt: skip
-from tinyalex.errors import ForeignFileError, UsageError
+from tinyalex.errors import DataError, ForeignFileError, UsageError
 from tinyalex.words import counted
 
 
@@ -49,7 +49,7 @@ def options(command):
         help=f"{RUN}; with several runs, their nets' probabilities are averaged",
     )
     command.add_argument("--data", type=user_path, metavar="DIR", help=f"{DATA} (default: the first run's)")
-    test_share(command, "the first run's", whole=True)
+    test_share(command, "the first run's recipe's, or a tenth to a fifth", whole=True)
     command.add_argument(
         "--views",
         type=int,
@@ -98,13 +98,18 @@ def run(options):
     for path in options.runs:  # one at a time, because several nets may not fit into memory
         run = load_run(path, options.devices, options.kernels, options.best)
         show = (print_to_stderr if options.json else print_line) if world.leads else lambda text: None
-        ordered = check_classes(run, dataset or load_dataset_of_run(run, options, show))
+        ordered = check_classes(run, dataset or own_images.load_to_test(run, path, options, show))
         if dataset is None:
             dataset, words = ordered, run.words
         labelled = dataset.unlabelled is None or not options.write
         images = dataset.need("test") if labelled else dataset.unlabelled
         if options.classes and not labelled:
             raise UsageError(f"--classes: the test images of {dataset.name} have no labels; leave the option out")
+        if options.data and world.leads and (seen := _trained_on(run, images)):
+            show(
+                f"warning: {path} was trained on {seen:,} of these {counted(len(images), 'image')}; the error on them "
+                "says nothing about new ones"
+            )
         if options.write:
             names = dataset.test_list()  # before the work, as a set may have none
         batch = min(run.recipe.learning.batch, len(images) * options.views)
@@ -154,6 +159,21 @@ def _print(options, where, scores, result, average, labels, dataset, words, with
         print_line(f"average of these {len(scores)} nets: {score_line(result, classes)}")
     if options.classes:
         print_line("\n".join(["", *_tables(average, labels, words)]))
+
+
+def _trained_on(run, images):
+    # How many of some images are among those of the prepared set that a run was trained on, by the hashes of pixels.
+    from tinyalex.datasets.shards import prepared, shards
+
+    try:
+        trained = prepared.load(Path(run.recipe.data.set)).train.hashes
+    except DataError:  # it is no prepared set, or is no longer there
+        return 0
+    hashes = getattr(images, "hashes", None)
+    if hashes is None:
+        found = (shards.record_hash(image) for k in range(len(images)) for image in images.read(np.array([k])))
+        hashes = np.array([int.from_bytes(each, "little") for each in found], np.uint64)
+    return int(np.isin(hashes, trained).sum())
 
 
 class _Net(NamedTuple):

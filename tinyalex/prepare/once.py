@@ -16,7 +16,7 @@ from tinyalex.datasets.index.documents import is_document
 from tinyalex.datasets.picture import is_image
 from tinyalex.datasets.shards import manifest
 from tinyalex.errors import BusyError, StorageError, UsageError
-from tinyalex.prepare import complete, pipeline
+from tinyalex.prepare import complete, pipeline, plan
 
 FOLDER = "prepared"
 _BAD = 0.05  # share of the images that may be left out because they cannot be decoded; a line tells how many were
@@ -86,6 +86,16 @@ def _is_part(name: str) -> bool:
 def is_complete(out: Path) -> bool:
     """Return whether the set in a folder is complete."""
     return (out / manifest.NAME).is_file()
+
+
+def is_made_of(out: Path, index: Any, size: int) -> bool:
+    """Return whether the set in a folder is of the images of an index, and none of their files was changed since."""
+    identity, _ = plan.make(index, out, size, pipeline.Settings().seed)
+    if manifest.read(out)["plan"] != identity:
+        return False
+    made = (out / manifest.NAME).stat().st_mtime_ns
+    files = {entry.file for entries in index.splits.values() for entry in entries}
+    return all(os.stat(file).st_mtime_ns <= made for file in files)
 
 
 def make(out: Path, index: Any, names: list[str], size: int, workers: int, show: Callable[[str], object]) -> None:
