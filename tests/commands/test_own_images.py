@@ -17,13 +17,15 @@ from PIL import Image
 
 import tinyalex
 from tests.support.folders import names
-from tinyalex import datasets
+from tinyalex import datasets, figures
 from tinyalex.cli import main
 from tinyalex.datasets import survey
 from tinyalex.datasets.index import sources
+from tinyalex.figures.page import new_figure
 from tinyalex.prepare import once
 from tinyalex.recipes import recipe
 from tinyalex.runs import checkpoint
+from tinyalex.system import ownership
 from tinyalex.training import advice
 
 # One step, of a net that is small enough for a test, whatever recipe was chosen.
@@ -120,6 +122,24 @@ def test_names_of_classes_that_were_added_are_no_other_images(here, capsys):
     assert "holds a run on other images than p has now" in capsys.readouterr().err
     shutil.copytree(here / "p", here / "other" / "p")
     assert main(["train", "--data", "other/p", *QUICK]) == 4 and len(sets()) == 1
+
+
+def test_pictures_that_tinyalex_drew_are_left_out(here, capsys):
+    photographs(here / "p", each=4)
+    before = once.folder(here, here / "p", 64, None)
+    figure = new_figure(1, 1)
+    figures.save(figure, here / "p" / "class 0" / "kernels.png")
+    figures.save(figure, here / "p" / "class 1" / "1-explained.png", marked=False)
+    named = (here / "p" / "class 0" / "kernels.png", here / "p" / "class 1" / "1-explained.png")
+    assert all(map(ownership.is_drawn, named)) and ownership.is_picture(named[0])
+    assert not ownership.is_drawn(here / "p" / "class 0" / "1.png")
+    lines = []
+    index = sources.index([here / "p"], here, lines.append)
+    assert len(index.splits["train"]) == 8 and "kernels.png and 1 more (a picture that tinyalex drew)" in lines[-1]
+    assert once.folder(here, here / "p", 64, None) == before
+    old = named[1].read_bytes().replace(b"Software", b"Sxftware")  # as earlier versions marked what a user named
+    named[1].write_bytes(old)
+    assert ownership.is_drawn(named[1])
 
 
 def test_what_training_should_know_of_its_images_is_said(here, capsys):

@@ -218,8 +218,8 @@ def as_png(figure):
 
     png = io.BytesIO()
     FigureCanvasAgg(figure).print_png(
-        png, metadata={"Software": None}
-    )  # without matplotlib's version, which would change the bytes
+        png, metadata={"Software": ownership.SOFTWARE}
+    )  # not matplotlib's version, which would change the bytes
     return png.getvalue()
 
 

@@ -17,6 +17,7 @@ from tinyalex.datasets.picture import is_image
 from tinyalex.datasets.shards import manifest
 from tinyalex.errors import BusyError, StorageError, UsageError
 from tinyalex.prepare import complete, pipeline, plan
+from tinyalex.system import ownership
 
 FOLDER = "prepared"
 _BAD = 0.05  # share of the images that may be left out because they cannot be decoded; a line tells how many were
@@ -75,6 +76,8 @@ def _state(root: str) -> Iterator[str]:
                 try:
                     status = os.stat(path)
                 except OSError:  # a dangling link
+                    continue
+                if ownership.is_drawn(path):  # which are left out of sets
                     continue
                 yield f"{os.path.relpath(path, root)}\0{status.st_size} {status.st_mtime_ns}\n"
 
