@@ -162,12 +162,12 @@ def _classes(tested):
         ]
 
     def part(title, chosen):
-        return element("div", element("h3", title), table(headings, map(cells, chosen), class_="numbers"))
+        return element("div", element("h3", title), table(headings, map(cells, chosen), class_="numbers named"))
 
     if len(rows) <= WORST + BEST:
         return [part("Each class", rows)]
     between = rows[WORST:-BEST][:ALL]
-    rest = unfold(counted(len(between), "other class"), table(headings, map(cells, between), class_="numbers"))
+    rest = unfold(counted(len(between), "other class"), table(headings, map(cells, between), class_="numbers named"))
     worst = part(f"The {WORST} classes with the most errors", rows[:WORST])
     return [worst, element("div", part(f"The {BEST} with the fewest", rows[-BEST:][::-1]), rest)]
 
