@@ -103,7 +103,7 @@ def opened(path, share, show, to_test=False):
                     "none is left to test on; add images"
                 )
             note = f"no test images: {counted(len(index.splits['test']), 'image')} of them, {part:.0%} of every class"
-            note += ", at least one" if part * total < len(index.classes) else ""
+            note += ", rounded to whole images" if abs(len(index.splits["test"]) / total - part) > 0.05 else ""
             note += ", to test on" if share is None else ", to test on as --test-share says"
             tested = {entry.label for entry in index.splits["test"]}
             alone = [name for label, name in enumerate(index.classes) if label not in tested]
