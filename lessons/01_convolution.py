@@ -128,10 +128,11 @@ print("tinyalex.layers.Conv2d agrees to 1e-12")
 #    dx_a = \sum_i dy_i \frac{\partial y_i}{\partial x_a} = \sum_i dy_i w_{a-i} \\
 #    dx = dy * w
 #
-# The sum has i + (a - i) = a: indices that *add up*, where forward has i + u = a, a difference. That is what
-# mathematics calls a convolution, written \*, over all positions at which dy and w overlap ("full"). Forward, which
-# the field calls convolution, is a correlation. Hence the kernel turned by 180 degrees that you read about: a
-# convolution is a correlation with the turned kernel.
+# In this sum the two indices, i of dy and a - i of w, add up to a. In forward the two indices, i + u of x and u of w,
+# differ by i. A sum in which the indices add up is what mathematics calls a convolution, written \*, here over all
+# positions at which dy and w overlap ("full"). A sum in which they differ by a fixed number is a correlation. So
+# forward, which the field calls convolution, is a correlation. Hence the kernel turned by 180 degrees that you read
+# about: a convolution is a correlation with the turned kernel.
 
 row, w = x[100, :9, 0], np.array([1.0, 2.0, -1.0])
 dy = np.array([1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 10.0])
@@ -166,21 +167,28 @@ for name, o, title in zip("abcd", range(4), titles, strict=True):
     most = np.abs(by_product[..., o]).max()
     axes[name].imshow(by_product[..., o], "gray" if o == 0 else "RdBu_r", vmin=-most, vmax=most)
     axes[name].set_title(title, color=INK, fontsize=9)
+    if o:
+        axes[name].set_xlabel("red: above 0, blue: below 0", fontsize=8)
 bare(*axes.values())
 keep(figure, "01_convolution")
 
 # %%
 # Try
 # ---
-# - ``im2col(x, k, 1).size / x.size``: 217 x 217 positions, and the matrix is more than a hundred times as large as the
-#   image.
+# To try something in any lesson, start it with ``python -i``, here ``python -i lessons/01_convolution.py``. When the
+# lesson has ended, Python waits for your lines and knows all names of the lesson. To change a line that is further up,
+# edit a copy of the file beside it.
+#
+# - With a stride of 1 there are 217 x 217 positions. How many times as large as the image is the matrix then? Type
+#   ``im2col(x, k, 1).size / x.size``.
 #
 #   .. answer::
 #
 #      110.6: 217 x 217 rows of 363 numbers against 227 x 227 x 3. This is why fast libraries never store the whole
 #      matrix.
 #
-# - Transpose ``(0, 1, 2, 3, 4)`` instead of ``(0, 1, 3, 4, 2)``: which assertion fails, and how would you reorder W?
+# - Write ``(0, 1, 2, 3, 4)`` in place of ``(0, 1, 3, 4, 2)`` in ``im2col``: which assertion fails, and how would you
+#   reorder W?
 #
 #   .. answer::
 #

@@ -98,7 +98,8 @@ print(f"two layers: probabilities off by {np.median(gap):.3f} in the median, sam
 assert np.median(gap) > 1e-3 and same > 0.8
 
 # %%
-# The probabilities are off by a few points, and the top class is nearly always the same: a reasonable approximation.
+# The probabilities are off by **0.069** in the median, 7 points. For **91.0%** of the inputs the top class is the same;
+# for one input in eleven it is another. So for two layers it is an approximation, and for this small net a rough one.
 #
 # Does it help?
 # -------------
@@ -117,10 +118,11 @@ for data, seeds in measured("few images", "few images, dropout").items():
     assert data != "middles" or better == 0
 
 # %%
-# Not here, for no seed: with half of its units dropped the net has hardly begun to learn. The *test* error shows it,
-# for which no units are dropped (the training error is measured with dropout on). Dropout helps a net that overfits and
-# is trained long enough, like AlexNet with 60 million parameters and 90 epochs. It does not help with too little
-# training.
+# Not here, for no seed. Guessing among 12 classes has an error of 91.7 %; without dropout the net has come far below
+# that, with dropout it is still at **75.7%** on the drawn images. With half of its units dropped the net has hardly
+# begun to learn. The *test* error shows it, for which no units are dropped (the training error is measured with dropout
+# on). Dropout helps a net that overfits and is trained long enough, like AlexNet with 60 million parameters and 90
+# epochs. It does not help with too little training.
 #
 # A net that overfits
 # -------------------
@@ -215,9 +217,9 @@ keep(figure, "06_dropout")
 #
 #   .. answer::
 #
-#      Those of the weights that read dropped units, in fc7 and fc8. Their inputs are twice as large, so the same net
-#      has half the weights, and its gradient is twice as large: a quarter of the rate makes the same steps. Biases and
-#      all other layers are as before.
+#      Those of the weights that read dropped units, in fc7 and fc8. Their inputs are twice as large. So the same net
+#      has weights w' = w / 2, and their gradients are g' = 2 g. In each step w' has to move half as far as w:
+#      rate' x 2 g = rate x g / 2, so rate' = rate / 4. Biases and all other layers are as before.
 #
 # Exercise
 # --------

@@ -23,7 +23,7 @@ ln 1000 = 6.908 is the loss of guessing among 1000 classes. Runs that stayed the
 #
 # What does a layer do to that size? Let an output be the sum of n products of weights and inputs, z = w1 a1 + ... + wn
 # an, where n is the fan-in, the weights are drawn independently with mean 0 and deviation sigma, and a = max(0, z') of
-# the layer before, whose z' are as often above 0 as below it.
+# the layer before, whose z' have a distribution that is symmetric about 0: z' and -z' are equally probable.
 #
 # .. math::
 #
@@ -58,15 +58,21 @@ gains = np.prod([0.01 * np.sqrt(fan_in / 2) for fan_in in shapes.values()])
 print(f"conv3 to conv5 together at 0.01: {gains:.3f}")
 
 # %%
-# At 0.01 the gains of the three layers are **0.34**, **0.29** and **0.29**, together **0.029**. Gain 1 needs 0.0295 and
+# (conv3 reads all 256 maps of the two columns, conv4 and conv5 only the 192 of their own column; see lesson 10.) At
+# 0.01 the gains of the three layers are **0.34**, **0.29** and **0.29**, together **0.029**. Gain 1 needs 0.0295 and
 # **0.0340**. He and others published that rule in 2015. The authors' file of 2012 has 0.03 in exactly these three
 # layers, and 0.01 in all others; the paper says 0.01 in each layer.
 #
 # The whole net, untrained
 # ------------------------
 # Weights are drawn once, with the paper's 0.01. Four versions differ by a factor of 3 in three layers, and by the
-# biases: 1 in conv2, conv4, conv5, fc6 and fc7 as in the paper, or 0.1 as in Caffe, whose authors found that 1 "gave
-# flat loss". (Only the biases are Caffe's here: its fc6 and fc7 begin at 0.005.)
+# biases: 1 in conv2, conv4, conv5, fc6 and fc7 as in the paper, or 0.1 as in Caffe. Caffe's authors found that biases
+# of 1 "gave flat loss". The weights here are not Caffe's: in Caffe those of fc6 and fc7 begin at 0.005.
+#
+# A ``forward_hook`` is called with the output of each layer. On the CPU a convolutional layer computes its batch in
+# blocks of a few images, on several threads, and the hook is called for each block: here for half of the six images at
+# a time, if there are two threads. So keep all blocks of a layer and join them before you take a deviation across
+# images.
 
 settings = recipe.load("paper")
 network = alexnet.build(settings.net, settings.init)
@@ -93,7 +99,7 @@ def spread(factor, bias):
     def forward_hook(layer, y):
         name = layer.name.split()[0].rstrip("a")
         if name in LAYERS:
-            found.setdefault(name, []).append(np.array(y))
+            found.setdefault(name, []).append(np.array(y))  # a block of images
 
     logits = network.forward(crops, forward_hook=forward_hook)
     assert logits.shape == (6, 1000)
@@ -113,10 +119,11 @@ for name, (factor, bias) in versions.items():
     print(f"{name:52} spread of the logits {lines[name][-1]:.4f}, loss {losses[name]:.3f}")
 
 # %%
-# All four begin near the loss of guessing; with biases of 1 a little above it, because the logits are random, but they
-# are *the same* random logits for all pictures. The versions differ in how much the logits depend on the picture: more
-# than ten times as much with the authors' file as with the paper's text. A factor of 3 in three layers could give 27;
-# it is less because the biases do not grow with the weights.
+# All four begin near the loss of guessing; with biases of 1 a little above it, because the logits are random, but
+# they are *the same* random logits for all pictures. The versions differ in how much the logits depend on the picture:
+# more than ten times as much with the authors' file as with the paper's text. A factor of 3 in three layers could give
+# 27. It would be exactly 27 if the biases grew too, 3 times in conv3, 9 times in conv4 and 27 times from conv5 on: then
+# all outputs from conv5 on would be 27 times as large. But the biases stay as they are, and the factor is smaller.
 
 text, file = lines["the text: 0.01, biases 1"], lines["the authors' file: 0.03 in conv3 to conv5, biases 1"]
 print(f"spread of the logits, authors' file over the text: {file[-1] / text[-1]:.0f} times")
@@ -186,19 +193,21 @@ keep(figure, "08_init")
 #
 #      conv1 with 255 times the deviation, 2.55; all other layers as before, because conv1's outputs are then the same.
 #
-# - ``settings = recipe.load("modern")`` has He's initialisation in all layers but the last, and biases of 0. Multiply
-#   ``crops`` by ``settings.data.scale`` and print ``spread(1, 0.0)[0]``: what is the spread of its logits?
+# - The recipe ``modern`` has He's initialisation in all layers but the last, and biases of 0. What is the spread of its
+#   logits? (In a copy of this file write ``recipe.load("modern")`` in place of ``recipe.load("paper")``, multiply
+#   ``crops`` by ``settings.data.scale`` in the line after they are made, and end the file after the function ``spread``
+#   with ``print(spread(1, 0.0)[0])``.)
 #
 #   .. answer::
 #
 #      0.04 for the logits, more than with the authors' file. fc8 alone, which begins at 0.01, reduces it from 0.19.
 #
-# - Which of the two LRN layers reduces the signal more? (The ``forward_hook`` is called for ``norm1`` and ``norm2``
-#   too.)
+# - Which of the two LRN layers reduces the signal more? (The ``forward_hook`` is called for ``relu1``, ``norm1``,
+#   ``relu2`` and ``norm2`` too. Join the blocks, as ``spread`` does.)
 #
 #   .. answer::
 #
-#      Both divide by about 1.7 to 1.8: norm1 from 3.65 to 2.05, norm2 from 0.72 to 0.43. Most of it is the constant
+#      Both divide by about 1.7 to 1.8: norm1 from 4.75 to 2.66, norm2 from 0.90 to 0.53. Most of it is the constant
 #      2^0.75 = 1.68 of lesson 4.
 #
 # Exercise

@@ -39,7 +39,7 @@ def features(images):
 
     def forward_hook(layer, y):
         if layer.name.split()[0] in ("relu7", "relu7a"):
-            rows.append(np.array(y))
+            rows.append(np.array(y))  # of the whole batch, in order; a convolutional layer would give blocks of it
 
     for batch in test_batches(images, data.mean, run.recipe, 60):
         run.network.forward(batch.images, forward_hook=forward_hook)

@@ -72,21 +72,42 @@ print("two outputs with 4 products instead of 6: the same")
 # %%
 # Where it comes from
 # -------------------
-# Take the polynomials g0 + g1 t + g2 t² and y0 + y1 t. Their *product* has degree 3, so its values at four points
-# determine it: evaluate both at 0, 1, -1 (and "at infinity", which means the leading coefficient), multiply point by
-# point, and solve for the coefficients. This multiplies polynomials; transposed, the same three matrices compute the
-# correlation, which is what a convolutional layer does. The circle multiplies element by element:
+# First multiply two polynomials: g0 + g1 t + g2 t² of the kernel, and p0 + p1 t, with as many coefficients as there are
+# outputs. The product s has degree 3, so its values at four points determine it. Evaluate both polynomials at 0, 1 and
+# -1 (and "at infinity", which means the leading coefficient), multiply point by point, and solve for the four
+# coefficients of s. A matrix A evaluates p, a matrix G evaluates g, and a matrix B solves. The circle multiplies
+# element by element:
+#
+# .. math::
+#
+#    s = B [(G g) \odot (A p)]
+#
+# A convolutional layer computes something else, the correlation. The same three matrices compute it too, transposed:
+#
+# 1. For a given g the line above is s = M p, with the matrix M = B diag(G g) A. As a coefficient of a product, s[i] is
+#    the sum of all g[i - j] p[j]. So g[i - j] stands in row i and column j of M.
+# 2. The correlation is y[j] = d[j] g[0] + d[j + 1] g[1] + d[j + 2] g[2], the sum of all g[i - j] d[i]. These are the
+#    same numbers with rows and columns exchanged: y is M, transposed, times d.
+# 3. The transpose of a product is the product of the transposes in the opposite order. So for M, transposed, we get
 #
 # .. math::
 #
 #    y = A^T [(G g) \odot (B^T d)]
 
 A, G, B = cook_toom(2, ("0", "1", "-1"))
+p = draw(2)
 assert A.shape == (4, 2) and G.shape == (4, 3) and B.shape == (4, 4)
+assert np.allclose(B @ ((G @ g) * (A @ p)), np.convolve(g, p), rtol=1e-13)  # the polynomials' product
 assert np.allclose(A.T @ ((G @ g) * (B.T @ d)), two_outputs(d, g), rtol=1e-13)
-print("G =", G.tolist())
+for i in range(4):
+    print(f"m{i + 1}: G {G[i]}, B, transposed {B.T[i]}, A {A[i]}")
 
 # %%
+# Each line belongs to one of the products above: a row of G is its factor from g, a row of the transposed B its factor
+# from d, and a row of A says how it goes into y0 and y1. In m1 both factors have the opposite sign here, which changes
+# nothing. In m4 only the factor from d has, d3 - d1, so y1 *adds* m4. (Solving divides by 2. The division is done in G,
+# because G g is computed only once.)
+#
 # m outputs of an r-tap kernel take m + r - 1 products for every m. In two dimensions this works in both directions: m x
 # m outputs take (m + r - 1)² products, not m² r². For m = 4 and r = 3 that is **36** instead of **144**. The package
 # also has m = 5, **49** instead of **225**, because 3 tiles of 5 cover 13 pixels with little waste.
@@ -123,7 +144,7 @@ print("tinyalex.layers.winograd agrees with Conv2d, forward and backward")
 # conv1 becomes a 3 x 3 convolution of 48 channels with stride 1. Tiles at the edge are computed whole and clipped.
 
 network = alexnet.describe(recipe.load("original").net, devices=2)
-before, after = {}, {}  # products of one image, by layer
+before, after, tiles = {}, {}, {}  # products of one image, and m, by layer
 for stage, shapes in zip(network.stages, network.shapes, strict=False):
     shape = stage.exchange.output_shapes(shapes)[0]
     for layer in stage.columns[0]:
@@ -131,12 +152,13 @@ for stage, shapes in zip(network.stages, network.shapes, strict=False):
             m, down, across = layer.tiling(shape)
             k, s = layer.geometry["kernel"], layer.geometry["stride"]
             channels = layer.channels * s * s
-            before[layer.name] = layer.multiply_adds(shape)
+            before[layer.name], tiles[layer.name] = layer.multiply_adds(shape), m
             after[layer.name] = down * across * (m + -(-k // s) - 1) ** 2 * channels * layer.maps
         shape = layer.output_shape(shape)
 for name in before:
     print(
-        f"{name}: {before[name]:12,} products, {after[name]:12,} by tiles, {before[name] / after[name]:.2f} times fewer"
+        f"{name}: {before[name]:12,} products, {after[name]:12,} by tiles with m = {tiles[name]}, "
+        f"{before[name] / after[name]:.2f} times fewer"
     )
 ratio = sum(before.values()) / sum(after.values())
 print(f"all five: {ratio:.1f} times fewer")

@@ -61,7 +61,8 @@ class Count:
 # Grey digits of 32 x 32 pixels. Two convolutions of 5 x 5, each followed by a pool that averages 2 x 2 pixels and has a
 # factor and a bias to learn for each map; then three layers that are fully connected (C5 is called a convolution, but
 # its kernel covers the whole map). In C3 not every map reads every map: of 16, six read 3 maps, nine read 4, and one
-# reads all 6. "A non-complete connection scheme keeps the number of connections within reasonable bounds."
+# reads all 6. "A non-complete connection scheme keeps the number of connections within reasonable bounds. More
+# importantly, it forces a break of symmetry in the network": maps that read different maps learn different features.
 
 lenet = Count(32, 32, 1).add("C1", Conv2d(1, 6, 5), Tanh())
 lenet.add("S2", AvgPool(2, 2), extra=2 * 6)
@@ -124,10 +125,11 @@ print(f"images for each parameter: {60_000 / trained:.2f} and {1_281_167 / alex.
 # numbers in an image, but only **21.4** times as many images. LeNet-5 has an image for each parameter, AlexNet
 # **0.02**; hence §4, "Reducing Overfitting". Fourteen years brought no new *kind* of net: convolutions, pools, then
 # full layers, trained by backprop; the convolutions do **82.0%** of the work in one and **91.9%** in the other. New are
-# ReLU for tanh (§3.1), the largest instead of the mean in a pool (§3.4), dropout (§4.2), a softmax, and two GPUs.
+# ReLU for tanh (§3.1), two GPUs (§3.2), normalisation (§3.3), pools that overlap (§3.4) and take the largest number
+# instead of the mean, dropout (§4.2), and a softmax. (LeNet-5 was trained on distorted images too.)
 #
-# Even the columns have a forerunner. In C3 as in conv2, maps read only some of the maps before: to save connections
-# then, to save memory and copies now.
+# Even the columns have a forerunner. In C3 as in conv2, maps read only some of the maps before: in LeNet-5 to save
+# connections and to make maps differ, in AlexNet to save memory and copies.
 
 saved = {"C3": (6 * 16 * 25 + 16, lenet.parameters["C3"]), "conv2": (5 * 5 * 96 * 256 + 256, alex.parameters["conv2"])}
 for name, (full, real) in saved.items():
@@ -138,7 +140,8 @@ for name, (full, real) in saved.items():
 # ---------------
 # "A single GTX 580 GPU has only 3GB of memory, which limits the maximum size of the networks that can be trained on
 # it." Training keeps each weight three times (value, gradient, momentum) and each output twice (value, gradient), for
-# 128 images. How large may the net be? Multiply all maps and units by the same factor.
+# 128 images. How large may the net be? Multiply all maps and units by the same factor. GB are 10^9 bytes here; if the
+# card's 3 GB are 3 x 2^30 bytes, there is 7 % more room.
 
 
 def gigabytes(sums, batch=128):
@@ -153,20 +156,23 @@ def scaled(factor):
 for factor in (0.5, 1.0, 1.5, 2.0):
     net = scaled(factor)
     print(f"{factor:3} times the width: {net.sums[0] / 1e6:6.1f} million parameters, {gigabytes(net.sums):.2f} GB")
-widest = max(factor for factor in np.arange(0.5, 2, 0.01) if gigabytes(scaled(factor).sums) < 3)
-on_two = max(factor for factor in np.arange(0.5, 2, 0.01) if gigabytes(scaled(factor).sums) < 6)
-print(f"AlexNet {gigabytes(alex.sums):.2f} GB; 3 GB allow {widest:.2f} times the width, 6 GB {on_two:.2f} times")
+sizes = {factor: gigabytes(scaled(factor).sums) for factor in np.arange(0.5, 2, 0.01)}
+widest, in_gib, on_two = (max(f for f, size in sizes.items() if size < room) for room in (3, 3 * 2**30 / 1e9, 6))
+print(f"AlexNet {gigabytes(alex.sums):.2f} GB; 3 GB allow {widest:.2f} times the width, 6 GB {on_two:.2f} times; "
+      f"3 x 2^30 bytes allow {in_gib:.2f} times")  # fmt: skip
 outputs = 2 * 128 * alex.sums[2] * 4 / 1e9 / gigabytes(alex.sums)
 print(f"share of the outputs: {outputs:.0%}, of conv1 and pool1 alone "
       f"{outputs * (alex.outputs['conv1'] + alex.outputs['pool1']) / alex.sums[2]:.0%}")  # fmt: skip
 assert 2.5 < gigabytes(alex.sums) < 3 and 1 < widest < 1.2
 
 # %%
-# The whole net takes **2.70** GB. Everything else has to share the remaining tenth: the next images, the buffers of the
-# convolutions, the screen. So on one GPU this net is the limit at best. Two have room for **1.83** times the width. Of
-# the memory **73%** is outputs, **36%** those of conv1 and pool1 alone, although conv1's stride of 4 leaves only every
-# sixteenth position. The columns cut through the *maps*: each GPU has half of the outputs and half of the weights.
-# With half of the images instead (lesson 11), each would have half of the outputs, and all of the weights.
+# The net takes **2.70** GB by this count; 3 GB would hold **1.08** times its width (3 x 2^30 bytes **1.14** times). But
+# the count leaves out the next images, the buffers of the convolutions and the screen. With these, one GPU is full or
+# too small: the authors write of "networks which are too big to fit on one GPU". Two would hold **1.83** times the
+# width; the authors used them for this net, with room to spare. Of the memory **73%** is outputs, **36%** those of
+# conv1 and pool1 alone, although conv1's stride of 4 leaves only every sixteenth position. The columns cut through the
+# *maps*: each GPU has half of the outputs and half of the weights. With half of the images instead (lesson 11), each
+# would have half of the outputs, and all of the weights.
 #
 # VGG-16, 2014
 # ------------
@@ -189,8 +195,8 @@ print(f"VGG-16: {vgg.sums[0]:,} parameters, {full:.0%} of them in full layers; "
 assert vgg.sums[0] == 138_357_544  # "138 million" in its Table 2
 
 # %%
-# **138,357,544** parameters, **89%** of them in the same three full layers that AlexNet has. And **15.47** billion
-# multiply-adds.
+# **138,357,544** parameters, **89%** of them in the last three layers, which are full as in AlexNet. And **15.47**
+# billion multiply-adds.
 #
 # GoogLeNet, 2014
 # ---------------
@@ -283,13 +289,15 @@ for name, net in nets.items():
     batches[name] = int((3e9 - 12 * size) // (8 * numbers))
     error = f"{published[name]} %" if name in published else ""
     print(f"{name:10}{size:13,}{work:16,}{4e-6 * numbers:15.2f}{batches[name]:15,}{error:>13}")
-assert batches["VGG-16"] < 10 and batches["ResNet-50"] < 15
+with_gib = [int((3 * 2**30 - 12 * int(net.sums[0])) // (8 * int(net.sums[2]))) for net in list(nets.values())[1:]]
+print("batches in 3 x 2^30 bytes:", *with_gib)
+assert batches["VGG-16"] < 10 and batches["ResNet-50"] < 15 and with_gib == [161, 6, 45, 11]
 
 # %%
 # AlexNet fills a GTX 580 with **147** images. On the same GPU VGG-16 could be trained with batches of **5**, ResNet-50
-# with **11**: they needed the GPUs of 2014 and 2015. Parameters are not what made nets better: from AlexNet to
-# GoogLeNet the error is halved with fewer of them. What grew is depth, the outputs, and the work that each parameter
-# does: **12** multiply-adds in AlexNet, **226** in GoogLeNet.
+# with **11** (6 and 11 if the card has 3 x 2^30 bytes): they needed the GPUs of 2014 and 2015. Parameters are not what
+# made nets better: from AlexNet to GoogLeNet the error is halved with fewer of them. What grew is depth, the outputs,
+# and the work that each parameter does: **12** multiply-adds in AlexNet, **226** in GoogLeNet.
 
 print("multiply-adds for each parameter:", *(f"{name} {net.sums[1] / net.sums[0]:.0f}" for name, net in nets.items()))
 
@@ -337,5 +345,5 @@ keep(figure, "22_before_and_after")
 #
 # Exercise
 # --------
-# Find the largest batch of any net that fits into a GPU's memory, in ``lessons/exercises/ex22_batch.py``; then
-# ``pytest -m ex22``.
+# Find the largest batch for which a net fits into a GPU's memory when it does not train but predicts, in
+# ``lessons/exercises/ex22_batch.py``; then ``pytest -m ex22``.

@@ -1,6 +1,6 @@
 """AlexNet (Krizhevsky, Sutskever and Hinton, 2012) on one page: forward, backward and training, in NumPy alone.
 
-`python lessons/alexnet.py [IMAGES [EPOCHS]]` draws images, trains a small AlexNet on them and tests it: half a minute.
+`python lessons/alexnet.py [IMAGES [EPOCHS]]` draws images, trains a small AlexNet on them and tests it: about a minute.
 § are the paper's sections. n images of h x w pixels and c channels are an array (n, h, w, c). L is the loss, and dx is
 short for dL/dx. A layer takes x and returns two things: y, and a function `backward` that takes dy and returns dx.
 """
@@ -140,7 +140,7 @@ def main(count=2000, epochs=6, side=33):
     images -= images[:count].mean(axis=0)                               # §2
     net = alexnet(side, k=5, stride=2, maps=(16, 32, 32, 32, 32), hidden=256, classes=8)
     for epoch in range(1, epochs + 1):
-        rate = 0.02 if epoch < 0.8 * epochs else 0.002                  # §5 divides it by 10 when the error stalls
+        rate = 0.02 if epoch < 0.8 * epochs else 0.002                  # §5 divides it by 10; before, errors may jump
         batches = np.array_split(rng.permutation(count), count // 32 + 1)
         losses = [learn(net, images[batch], labels[batch], rate) for batch in batches]
         wrong = forward(net, images[count:], training=False)[0].argmax(axis=1) != labels[count:]

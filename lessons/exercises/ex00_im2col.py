@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from returned import array
+from returned import alike, array
 
 from tinyalex.devices.device import Device
 from tinyalex.layers import patches as package
@@ -23,8 +23,9 @@ def test_im2col():
     for (h, w, c), k, stride, pad in (((5, 5, 1), 3, 1, 0), ((5, 7, 2), 3, 1, 1), ((9, 8, 3), 5, 2, 2)):
         x = normal(key(0, "ex00", h), np.arange(h * w * c)).reshape(h, w, c)
         ours = package.im2col(Device("cpu"), x[None], k, stride, pad)
-        yours = array("im2col", im2col(x.copy(), k, stride, pad), ours.shape)
+        yours = array("im2col", im2col(x.copy(), k, stride, pad), ours.shape, "float64")
         case = f"image {(h, w, c)}, k = {k}, stride {stride}, pad {pad}"
-        assert np.allclose(np.sort(yours, axis=None), np.sort(ours, axis=None)), f"{case}: these are other numbers"
+        same = np.allclose(np.sort(yours, axis=None), np.sort(ours, axis=None))
+        assert same, f"{case}: these are other numbers{alike(yours, ours)}"
         wrong = np.argwhere(~np.isclose(yours, ours))[:1]
         assert not len(wrong), f"{case}: the right numbers in another order, first at (row, column) {wrong[0]}"

@@ -3,7 +3,7 @@
 from fractions import Fraction
 
 import pytest
-from returned import sequence
+from returned import alike, sequence
 
 
 def three_outputs(d, g):
@@ -58,5 +58,6 @@ def test_three_outputs():
         y = sequence("three_outputs", three_outputs([Counted(v) for v in d], [Counted(v) for v in g]), 3)
         y = [output.value for output in y]
         expected = [d[i] * g[0] + d[i + 1] * g[1] for i in range(3)]
-        assert y == expected, f"d = {d}, g = {g}: {[str(v) for v in y]}, expected {expected}"
+        shown = ", ".join(map(str, y)), ", ".join(map(str, expected))
+        assert y == expected, f"d = {d}, g = {g}: the outputs are {shown[0]}, expected {shown[1]}{alike(y, expected)}"
         assert Counted.products <= 4, f"{Counted.products} multiplications of numbers from d and g; use only four"

@@ -1,4 +1,6 @@
-"""Exercise 20: two measurements of a net that does not learn (lesson 20). Check it: ``pytest -m ex20``."""
+"""Exercise 20: two more measurements of a net that does not learn (lesson 20). Check it: ``pytest -m ex20``."""
+
+import itertools
 
 import numpy as np
 import pytest
@@ -8,31 +10,50 @@ from tinyalex.randomness import key, normal
 
 
 def signal(logits):
-    """Return how much the logits depend on the image, from 0 to 1.
+    """Return how much the probabilities depend on the image, from 0 to 1.
 
-    logits: (n, classes) of n images. The variance across the images, averaged over the classes; its root divided by the
-    root of the mean of all squares.
+    logits: (n, classes) of n images. The lesson's signal has a flaw: a number that is added to all logits of one image
+    changes it, but not the probabilities. So first subtract from each image's logits their mean. Then, as in the
+    lesson: the variance across the images, averaged over the classes; its root divided by the root of the mean of all
+    squares.
     """
-    raise NotImplementedError("write signal: the deviation across images, divided by the size of the logits")
+    raise NotImplementedError("write signal: subtract each image's mean, then divide the deviation by the size")
 
 
-def dead(y):
-    """Return the share of maps that are 0 at every position of every image. y: (n, h, w, maps), after a ReLU."""
-    raise NotImplementedError("write dead: for each map, is any of its numbers above 0?")
+def dead(W, b, low, high):
+    """Return the share of units of a full layer, y = max(0, x W + b), that are 0 for *every* x from low to high.
+
+    W: (inputs, units), b: (units,). Each input may be any number from low to high, whatever the others are. 32 images
+    cannot show this. Which x makes x W + b of a unit as large as it can be?
+    """
+    raise NotImplementedError("write dead: which inputs give a unit its largest x W + b, and is that above 0?")
 
 
 @pytest.mark.ex20
 def test_health():
-    logits = 3 + normal(key(0, "ex20"), np.arange(40)[:, None], np.arange(12)) + np.arange(12)
-    deviations = [np.std([row[c] for row in logits]) for c in range(12)]
-    expected = (sum(d * d for d in deviations) / 12) ** 0.5 / (sum(z * z for z in logits.ravel()) / 480) ** 0.5
-    found = float(number("signal", signal(logits)))
-    assert np.isclose(found, expected), f"signal of logits of 12 classes: {found:.4f}, expected {expected:.4f}"
-    same = float(number("signal", signal(np.tile(logits[:1], (5, 1)))))
-    assert abs(same) < 1e-7, f"signal of five equal rows, which do not depend on the image: {same:.4f}, expected 0"
-    y = np.maximum(normal(key(1, "ex20"), np.arange(4 * 3 * 3 * 10)).reshape(4, 3, 3, 10), 0)
-    y[..., [2, 5, 6]] = 0
-    y[:, 1:, :, 7] = y[:, 0, 1:, 7] = y[1:, 0, 0, 7] = 0  # map 7 is above 0 in one corner of one image
-    y[0, 0, 0, 7] = 1
-    found = float(number("dead", dead(y)))
-    assert np.isclose(found, 0.3), f"three of ten maps are dead, and one is above 0 in one place: got {found:.3f}"
+    drawn = 3 + normal(key(0, "ex20"), np.arange(40)[:, None], np.arange(12)) + np.arange(12)
+    logits = drawn + 5 * normal(key(2, "ex20"), np.arange(40))[:, None]
+    centred = np.array([[z - sum(row) / 12 for z in row] for row in logits])
+    deviations = [np.std([row[c] for row in centred]) for c in range(12)]
+    size = (sum(z * z for z in centred.ravel()) / 480) ** 0.5
+    expected = (sum(d * d for d in deviations) / 12) ** 0.5 / size
+    hints = {
+        float(np.sqrt(logits.var(axis=0).mean() / (logits**2).mean())): "the mean of each image is not subtracted",
+        sum(deviations) / 12 / size: "take the mean of the variances, and then the root",
+        float(np.sqrt(centred.var(axis=1).mean()) / size): "the variance is across images: axis 0",
+    }
+    found = float(number("signal", signal(logits.copy())))
+    hint = next((f"; {text}" for value, text in hints.items() if np.isclose(found, value)), "")
+    assert np.isclose(found, expected), f"signal of logits of 12 classes: {found:.4f}, expected {expected:.4f}{hint}"
+    same = float(number("signal", signal(np.arange(5.0)[:, None] + drawn[:1])))
+    assert abs(same) < 1e-7, f"signal of five images with the same probabilities: {same:.4f}, expected 0"
+    for case, (low, high) in enumerate(((0.0, 1.0), (-1.0, 2.0), (-3.0, -1.0))):
+        W = normal(key(3, "ex20", case), np.arange(5)[:, None], np.arange(40))
+        b = 3 * normal(key(4, "ex20", case), np.arange(40)) - 2
+        corners = np.array(list(itertools.product((low, high), repeat=5)))  # the largest x W + b is at one of them
+        expected = sum(all(corner @ W[:, unit] + b[unit] <= 0 for corner in corners) for unit in range(40)) / 40
+        found = float(number("dead", dead(W.copy(), b.copy(), low, high)))
+        hint = "; these are the units that are not dead" if np.isclose(found, 1 - expected) else ""
+        assert np.isclose(found, expected), (
+            f"share of dead units for inputs from {low} to {high}: {found:.3f}, expected {expected:.3f}{hint}"
+        )

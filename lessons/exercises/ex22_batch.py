@@ -1,4 +1,4 @@
-"""Exercise 22: the largest batch that fits into a GPU's memory (lesson 22). Check it: ``pytest -m ex22``."""
+"""Exercise 22: the largest batch for which a net can predict (lesson 22). Check it: ``pytest -m ex22``."""
 
 import pytest
 from returned import number
@@ -9,14 +9,15 @@ GTX_580 = 3_000_000_000
 
 
 def largest_batch(layers, shape, memory):
-    """Return how many images a batch can have, at most, if a net trains in ``memory`` bytes of float32 numbers.
+    """Return how many images a batch can have, at most, if a net predicts in ``memory`` bytes of float32 numbers.
 
     layers: layers of the package, in their order. ``layer.output_shape(shape)`` is the shape of a layer's output for
     one image, ``parameter.size`` the size of each of its ``layer.parameters``. shape: of the image, (height, width,
-    channels). Training keeps every parameter with its gradient and its momentum, and for each image every layer's
-    output with its gradient; the images themselves are not counted. 0 if not even one image fits.
+    channels). Predicting is not training: it keeps every parameter once, and no gradients. One layer computes after the
+    other, and only its input and its output are needed meanwhile; the first layer's input are the images. 0 if not even
+    one image fits.
     """
-    raise NotImplementedError("write largest_batch: what the weights leave, divided by what an image takes")
+    raise NotImplementedError("write largest_batch: what the weights leave, divided by the most that an image takes")
 
 
 def net(maps, hidden):
@@ -29,7 +30,7 @@ def net(maps, hidden):
 @pytest.mark.ex22
 def test_largest_batch():
     for maps, hidden, memory, expected in (
-        (32, 256, 1 << 24, 28), (64, 512, 1 << 26, 57), (64, 4096, GTX_580, 4093), (96, 8192, 1 << 20, 0),
+        (32, 256, 1 << 24, 114), (64, 512, 1 << 26, 264), (64, 60_000, GTX_580, 7234), (96, 8192, 1 << 20, 0),
     ):  # fmt: skip
         got = number("largest_batch", largest_batch(net(maps, hidden), (56, 56, 3), memory))
         assert got == expected, f"{maps} maps, {hidden} units, {memory:,} bytes: {got}, expected {expected}"

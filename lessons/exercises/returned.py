@@ -36,3 +36,30 @@ def sequence(name, value, length):
     if len(value) != length:
         pytest.fail(f"{name} returned {len(value)} numbers; return {length} of them", pytrace=False)
     return value
+
+
+def alike(found, expected):
+    """Return what all numbers of a wrong answer have in common, as "; all have the opposite sign", or ""."""
+    found, expected = np.asarray(found, float), np.asarray(expected, float)
+    if np.allclose(found, -expected):
+        return "; all have the opposite sign"
+    factor = (found * expected).sum() / max((expected**2).sum(), 1e-300)
+    if np.allclose(found, factor * expected) and not np.isclose(factor, 1) and abs(factor) > 1e-12:
+        return f"; all are {factor:.4g} times what they should be"
+    for one in range(found.ndim):
+        for other in range(one):
+            swapped = found.swapaxes(other, one)
+            if swapped.shape == expected.shape and np.allclose(swapped, expected):
+                return f"; the axes {other} and {one} are exchanged"
+    return ""
+
+
+def derivative(name, result):
+    """Return a line on the worst derivative of a failed `gradcheck` result: what backward says, and what is right."""
+    if not result.wrong:
+        return f"{name}: {result.verdict}"
+    yours, right = result.analytic, result.numeric
+    line = f"{name}: at x{list(result.index)} your backward says {yours:.6g}, the numerical derivative is {right:.6g}"
+    if np.isclose(yours, -right):
+        return line + ", of the opposite sign"
+    return line + (f", {yours / right:.3g} times as large" if yours * right > 0 and 0.1 < yours / right < 10 else "")

@@ -12,8 +12,7 @@ from tests.programs import small_nets
 from tests.programs.small_nets import Net, centre, compare, connected, convolutional
 from tinyalex import randomness
 
-
-SEEDS = {name: 20 for name in ("overlap", "depth", "decay", "bias", "norm", "columns")}  # five of the others
+SEEDS = {name: 20 for name in ("overlap", "depth", "decay", "bias", "norm", "columns", "colour")}  # five of the others
 
 
 def drawn(count=60, seed=0):

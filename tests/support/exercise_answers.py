@@ -32,6 +32,7 @@ answer(
     channels_first={"im2col": lambda x, k, stride, pad: im2col(x, k, stride, pad, order=(2, 0, 1))},
     not_padded={"im2col": lambda x, k, stride, pad: im2col(x, k, stride, 0)},
     edge_repeated={"im2col": lambda x, k, stride, pad: im2col(x, k, stride, pad, where="edge")},
+    opposite_sign={"im2col": lambda *given: -im2col(*given)},
 )
 
 
@@ -74,6 +75,7 @@ answer(
     padding_of_forward={"input_gradient": lambda dy, W, pad: input_gradient(dy, W, pad, extra=pad)},
     mirrored_once={"input_gradient": lambda dy, W, pad: input_gradient(dy, W[::-1], pad)},
     halved={"input_gradient": lambda dy, W, pad: input_gradient(dy, W, pad) / 2},
+    opposite_sign={"input_gradient": lambda *given: -input_gradient(*given)},
 )
 
 answer(
@@ -395,45 +397,57 @@ answer(
 )
 
 
-def unpool(y, x, window, stride, add=True, last=False, middle=False):
+def unpool(y, x, window, stride, add=True, share=True, first=False, middle=False):
     back = np.zeros(x.shape)
     for i, j, m in np.ndindex(y.shape):
         part = x[stride * i : stride * i + window, stride * j : stride * j + window, m]
-        position = part.size - 1 - part[::-1, ::-1].argmax() if last else part.argmax()
-        row, column = np.unravel_index(part.size // 2 if middle else position, part.shape)
-        where = stride * i + row, stride * j + column, m
-        back[where] = y[i, j, m] + (back[where] if add else 0)
+        places = np.argwhere(part == part.max())
+        places = [np.array(part.shape) // 2] if middle else places[:1] if first else places
+        for row, column in places:
+            where = min(stride * i + row, len(x) - 1), min(stride * j + column, x.shape[1] - 1), m
+            back[where] = y[i, j, m] / (len(places) if share else 1) + (back[where] if add else 0)
     return back
 
 
 answer(
     19,
     {"unpool": unpool},
-    last_maximum={"unpool": lambda y, x, k, s: unpool(y, x, k, s, last=True)},
+    first_maximum_as_in_the_lesson={"unpool": lambda y, x, k, s: unpool(y, x, k, s, first=True)},
+    each_maximum_gets_all={"unpool": lambda y, x, k, s: unpool(y, x, k, s, share=False)},
     overwritten={"unpool": lambda y, x, k, s: unpool(y, x, k, s, add=False)},
     always_in_the_middle={"unpool": lambda y, x, k, s: unpool(y, x, k, s, middle=True)},
     stride_forgotten={"unpool": lambda y, x, k, s: unpool(y, x, k, 1)},
+    opposite_sign={"unpool": lambda *given: -unpool(*given)},
+    whole_numbers={"unpool": lambda *given: unpool(*given).astype(int)},
 )
 
 
-def signal(logits, axis=0, centred=False):
-    return np.sqrt(logits.var(axis=axis).mean() / (logits.var() if centred else (logits**2).mean()))
+def signal(logits, axis=0, centred=True):
+    logits = logits - logits.mean(axis=1, keepdims=True) if centred else logits
+    return np.sqrt(logits.var(axis=axis).mean() / (logits**2).mean())
 
 
-def dead(y):
-    return 1 - (y > 0).any(axis=(0, 1, 2)).mean()
+def dead(W, b, low, high):
+    return np.mean(np.maximum(W * low, W * high).sum(axis=0) + b <= 0)
 
 
 answer(
     20,
     {"signal": signal, "dead": dead},
+    as_in_the_lesson={"signal": lambda logits: signal(logits, centred=False)},
     across_classes={"signal": lambda logits: signal(logits, axis=1)},
-    not_divided={"signal": lambda logits: logits.std(axis=0).mean()},
-    size_without_the_mean={"signal": lambda logits: signal(logits, centred=True)},
-    zeros_counted={"dead": lambda y: (y == 0).mean()},
-    units_of_one_place={"dead": lambda y: 1 - (y > 0).any(axis=0).mean()},
-    active_share={"dead": lambda y: (y > 0).any(axis=(0, 1, 2)).mean()},
-    mean_too_small={"dead": lambda y: (y.mean(axis=(0, 1, 2)) < 0.1).mean()},
+    not_divided={"signal": lambda logits: (logits - logits.mean(axis=1, keepdims=True)).std(axis=0).mean()},
+    mean_of_deviations={
+        "signal": lambda logits: (
+            (c := logits - logits.mean(axis=1, keepdims=True)).std(axis=0).mean() / np.sqrt((c**2).mean())
+        )
+    },
+    mean_of_all_subtracted={"signal": lambda logits: signal(logits - logits.mean(), centred=False)},
+    largest_input={"dead": lambda W, b, low, high: np.mean(high * W.sum(axis=0) + b <= 0)},
+    bias_forgotten={"dead": lambda W, b, low, high: dead(W, 0 * b, low, high)},
+    middle_of_the_range={"dead": lambda W, b, low, high: np.mean((low + high) / 2 * W.sum(axis=0) + b <= 0)},
+    active_share={"dead": lambda *given: 1 - dead(*given)},
+    range_symmetric_about_0={"dead": lambda W, b, low, high: dead(W, b, -high, high)},
 )
 
 
@@ -461,21 +475,29 @@ answer(
 )  # fmt: skip
 
 
-def largest_batch(layers, shape, memory, copies=(3, 2), rounded=int, images=0, least=0):
-    parameters, outputs = 0, images * int(np.prod(shape))
+def largest_batch(layers, shape, memory, copies=1, rounded=int, inputs=True, most=max, least=0, itemsize=4):
+    parameters, needed = 0, []
     for layer in layers:
-        shape = layer.output_shape(shape)
+        before, shape = shape, layer.output_shape(shape)
         parameters += sum(parameter.size for parameter in layer.parameters)
-        outputs += int(np.prod(shape))
-    return max(least, int(rounded((memory - 4 * copies[0] * parameters) / (4 * copies[1] * outputs))))
+        needed.append(int(np.prod(shape)) + (int(np.prod(before)) if inputs else 0))
+    return max(least, int(rounded((memory - itemsize * copies * parameters) / (itemsize * most(needed)))))
 
 
 answer(
     22,
     {"largest_batch": largest_batch},
-    no_momentum={"largest_batch": lambda *given: largest_batch(*given, copies=(2, 2))},
-    no_gradients_of_outputs={"largest_batch": lambda *given: largest_batch(*given, copies=(3, 1))},
+    as_in_training={
+        "largest_batch": lambda *given: largest_batch(
+            *given, copies=3, inputs=False, most=lambda needed: 2 * sum(needed)
+        )
+    },
+    all_outputs_kept={"largest_batch": lambda *given: largest_batch(*given, inputs=False, most=sum)},
+    inputs_forgotten={"largest_batch": lambda *given: largest_batch(*given, inputs=False)},
+    momentum_kept={"largest_batch": lambda *given: largest_batch(*given, copies=3)},
+    first_layer_only={"largest_batch": lambda *given: largest_batch(*given, most=lambda needed: needed[0])},
+    last_layer_only={"largest_batch": lambda *given: largest_batch(*given, most=lambda needed: needed[-1])},
     rounded_up={"largest_batch": lambda *given: largest_batch(*given, rounded=np.ceil)},
     negative={"largest_batch": lambda *given: largest_batch(*given, least=-(10**9))},
-    numbers_for_bytes={"largest_batch": lambda layers, shape, memory: largest_batch(layers, shape, 4 * memory)},
+    numbers_for_bytes={"largest_batch": lambda *given: largest_batch(*given, itemsize=1)},
 )

@@ -85,9 +85,9 @@ def test_what_is_expected_on_imagenet_has_its_sources():
     assert "40.66 % top-1 and 18.21 % top-5" in first and "40.6640" in notes
     assert first.endswith("no errors after epochs 1, 5 and 25 are recorded")
     benchmarks = (ROOT / "BENCHMARKS.md").read_text(encoding="utf-8")
-    assert "Up to 9,412 images/s" in benchmarks and "| tinyalex, Winograd | 2,907.8 | 44.0 |" in benchmarks
-    assert reference.SPEEDS == {"one H200": 9412, "two CPU cores": 44.0}
-    assert "3.4 hours on one H200" in second and "31 days on two CPU cores" in second  # 1,281,167 x 91 / speed
+    assert "Up to 9,412 images/s" in benchmarks and "| `paper` | 128 | 1,681.7 |" in benchmarks
+    assert pytest.approx({"one H200": 9412, "two CPU cores": 128 / 1.6817}, abs=0.05) == reference.SPEEDS
+    assert "3.4 hours on one H200" in second and "18 days on two CPU cores" in second  # 1,281,167 x 91 / speed
     assert "37.47 %" in reference.expectations(recipe.load("original-2010"), 1_261_406, 150_000)[0]
     assert reference.expectations(recipe.load("original", ["net.classes=20"]), 10_000, 1000) == []
     assert reference.expectations(recipe.load("original"), 10_000, 1000) == []

@@ -268,7 +268,10 @@ class Network:
         step : Step, optional
             What dropout draws its mask from; a net with dropout needs it in training.
         forward_hook : callable, optional
-            Called as ``forward_hook(layer, y)`` with every layer's output.
+            Called as ``forward_hook(layer, y)`` with every layer's output. It gets one block of images at a time:
+            on the CPU the convolutional stages (the trunk) divide a batch into blocks, which worker threads compute, so
+            that a layer's blocks arrive one by one and in no fixed order. The fully connected stages (the head), and
+            all stages on a GPU, have one block, the whole batch. Copy a y you keep: its memory may be used again.
 
         Returns
         -------
