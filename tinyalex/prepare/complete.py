@@ -77,7 +77,7 @@ def cautions(made):
             "turn them, in a copy of the folder: mogrify -auto-orient FILES (ImageMagick)"
         )
     if made["duplicates"]:
-        yield f"{duplicates.describe(made['duplicates'], made['classes'])}; see the set's {manifest.NAME}"
+        yield f"{duplicates.describe(made['duplicates'], made['classes'])}; see the manifest"
 
 
 def header(task, record, classes):
