@@ -19,6 +19,7 @@ import tinyalex
 from tests.support.folders import names
 from tinyalex import datasets, figures
 from tinyalex.cli import main
+from tinyalex.commands import own_images
 from tinyalex.datasets import survey
 from tinyalex.datasets.index import sources
 from tinyalex.figures.page import new_figure
@@ -151,7 +152,8 @@ def test_what_training_should_know_of_its_images_is_said(here, capsys):
             exif = image.getexif()
             exif[0x0112] = 6
             image.save(path.with_name(f"turned {number}.png"), exif=exif)
-    assert main(["train", "--data", "p", *QUICK]) == 0
+    with own_images.opened("p", None, print) as source:  # as train and evaluate do
+        own_images.prepare(source, recipe.load("photos-64"), Path("runs"), None, print)
     out = capsys.readouterr().out
     assert "3 images with an EXIF orientation, which is ignored" in out
     assert re.search(r"duplicates: 3 images, \d of them in both training and test, 3 in several classes", out)
