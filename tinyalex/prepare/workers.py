@@ -140,7 +140,7 @@ class _Worker:
             self._process.join(_JOIN_SECONDS)
             code = self._process.exitcode
             how = signal.strsignal(-code) if code and code < 0 else f"exit code {code}"
-            if not self._started:
+            if not self._started and code and code > 0:  # if it was killed, memory may be short
                 raise _not_started(how) from None
             where = describe(self._task, self.part)
             raise DataError(
