@@ -4,7 +4,7 @@ Lesson 7: One update rule, written out
 
 :Question: What do momentum and weight decay do, and does it matter how a library writes the update?
 :Paper: §5, the update rule.
-:At the end: you have three rules that people call "SGD with momentum", and seen when they differ.
+:At the end: you have written three rules that people call "SGD with momentum", and seen when they differ.
 :Takes: 2 s on two cores.
 :Run: ``python lessons/07_update.py``
 

@@ -47,7 +47,7 @@ print("by hand:", two_outputs(np.array([1, 2, 3, 4]), np.array([1, 2, 3])))
 assert two_outputs(np.array([1, 2, 3, 4]), np.array([1, 2, 3])).tolist() == [14, 20]
 
 # %%
-# By hand, for d = (1, 2, 3, 4) and g = (1, 2, 3). The kernel's three sums are g0 = 1, (1 + 2 + 3) / 2 = 3,
+# By hand, for d = (1, 2, 3, 4) and g = (1, 2, 3). The kernel's four factors are g0 = 1, (1 + 2 + 3) / 2 = 3,
 # (1 - 2 + 3) / 2 = 1 and g2 = 3; they are computed once. Then
 #
 # - m1 = (1 - 3) x 1 = -2

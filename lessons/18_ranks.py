@@ -5,7 +5,7 @@ Lesson 18: Eight GPUs
 :Question: How do many GPUs train one net, why does their number change the result, and when is it worth it?
 :Paper: §1: "our results can be improved simply by waiting for faster GPUs and bigger datasets to become available".
 :At the end: you have summed a gradient in an order that does not depend on the number of GPUs, counted the bytes of
-    three ways to divide the work, and drawn how far each way goes, from 2 to 1,024 GPUs.
+    three ways to divide the work, and drawn how far data parallelism goes, from 2 to 1,024 GPUs.
 :Takes: 2 s on two cores.
 :Run: ``python lessons/18_ranks.py``
 
@@ -105,8 +105,9 @@ print("what three ranks have left of eight parts:", [Parts(8, 3).nodes(rank, 8) 
 # %%
 # With three ranks the second one has parts 2, 3 and 4: it may add 2 and 3, but 4 waits for 5, which is elsewhere. The
 # price is that some ranks send more than one array. What else could change the bits? The sizes of matrix products: BLAS
-# adds differently for 32 rows than for 64. So each part is computed alone, by a number of threads' shares that depends
-# on its size only. Dropout and crops are functions of the image's number in the batch (lesson 12), not of the rank.
+# adds differently for 32 rows than for 64. So each part is computed alone, and divided among threads into shares whose
+# number depends on the part's size only. Dropout and crops are functions of the image's number in the batch (lesson
+# 12), not of the rank.
 #
 # Bytes
 # -----
@@ -123,14 +124,14 @@ assert [round(megabytes) for megabytes in eight] == [427, 141, 112]
 
 # %%
 # With eight GPUs a rank receives **426.8** MB a step in the plain way, **141.1** MB with the trick and **111.7** MB as
-# factors. With 64 the order is reversed: **480.1** MB against **1,141.4** and **876.4**, because activations and
-# factors grow with the number of images, and the weights do not.
+# factors. With 64 the plain way is the cheapest: **480.1** MB against **1,141.4** and **876.4**, because activations
+# and factors grow with the number of images, and the weights do not.
 #
 # How far does it go?
 # -------------------
 # A model on paper. A GPU takes 6.6 ms for 128 images (measured on one H200 in TF32). The gradients of the fully
-# connected layers can travel while the convolutions go backward, half of that time; the rest cannot. Eight GPUs share a
-# machine; machines are connected by a network.
+# connected layers can travel while the convolutions go backward, which takes about half of the 6.6 ms; the other
+# gradients cannot. Eight GPUs share a machine; machines are connected by a network.
 
 STEP, HIDDEN = 6.61e-3, 3.3e-3  # seconds; measured in one GPU's benchmark, and about half of it
 LINKS = {  # bytes a second: between GPUs of a machine, for each, and between machines, for all eight together

@@ -81,8 +81,9 @@ print(f"{len(grid)} threads in a random order give the reference's numbers")
 # %%
 # The same in CUDA
 # ----------------
-# Line by line the same, in C++. ``EACH(row, t, count)`` is the package's macro for the first two lines. Sizes in
-# capital letters are macros too, so the compiler divides by constants, which is faster. ``real`` is float or double.
+# Line by line the same, in C++. ``EACH(row, t, count)`` is the package's macro for the thread's number and the early
+# return. Sizes in capital letters are macros too, so the compiler divides by constants, which is faster. ``real`` is
+# float or double.
 
 FORWARD = """
 extern "C" __global__ void max_pool(const real *x, real *y, unsigned char *winners, int count)
@@ -202,8 +203,8 @@ assert np.allclose(summed, right, atol=1e-6) and not np.allclose(raced, right, a
 # most, and adds up the gradients of those whose maximum it is. No two threads write to the same address, and the order
 # is fixed.
 #
-# Which windows cover pixel i? Window a has the pixels S a to S a + Z - 1. So a is at most i / S, and at least
-# (i - Z) / S + 1, rounded down, or 0 if i < Z.
+# Which windows cover pixel i? Window a has the pixels S a to S a + Z - 1. So a is at most the
+# smaller of i / S and HO - 1, and at least (i - Z) / S + 1, rounded down, or 0 if i < Z.
 
 BACKWARD = """
 extern "C" __global__ void max_pool_backward(const real *dy, const unsigned char *winners, real *dx, int count)

@@ -14,6 +14,7 @@ from docutils.parsers.rst import Directive
 from PIL import Image
 from safetensors.numpy import load_file
 from shared import photograph
+from sphinx.locale import _
 
 from tinyalex.recipes import recipe
 
@@ -21,28 +22,55 @@ RUN = Path(__file__).parents[2] / "data" / "runs" / "shapes"
 SIZE = 224  # pixels of the photograph's sides
 
 PAGE = """<div id="look">
-<noscript>This page computes in the browser, with JavaScript, which is switched off here.</noscript>
+<noscript>{noscript}</noscript>
 <div class="look-pictures">
-<figure><canvas class="photo" tabindex="0" role="img" aria-label="the picture; arrow keys move the patch"></canvas>
-<figcaption>the picture</figcaption></figure>
-<figure><canvas class="map" tabindex="0" role="img" aria-label="the map; arrow keys move the position"></canvas>
-<figcaption>the map of the chosen kernel, <span class="shape"></span></figcaption></figure>
+<figure><canvas class="photo" tabindex="0" role="img" aria-label="{picture_keys}"></canvas>
+<figcaption>{picture}</figcaption></figure>
+<figure><canvas class="map" tabindex="0" role="img" aria-label="{map_keys}"></canvas>
+<figcaption>{map}</figcaption></figure>
 </div>
-<div class="look-stages" role="radiogroup" aria-label="what the map shows">
-<label><input type="radio" name="stage" value="sum"> convolution</label>
-<label><input type="radio" name="stage" value="relu" checked> ReLU</label>
-<label><input type="radio" name="stage" value="norm"> normalized</label>
-<label><input type="radio" name="stage" value="pool"> pooled</label>
+<div class="look-stages" role="radiogroup" aria-label="{stages}">
+<label><input type="radio" name="stage" value="sum"> {sum}</label>
+<label><input type="radio" name="stage" value="relu" checked> {relu}</label>
+<label><input type="radio" name="stage" value="norm"> {norm}</label>
+<label><input type="radio" name="stage" value="pool"> {pool}</label>
 </div>
 <div class="look-product"><canvas class="patch"></canvas> &times; <canvas class="kernel"></canvas> =
 <canvas class="product"></canvas></div>
 <p class="numbers" aria-live="polite"></p>
 <div class="kernels"></div>
-<p><label>A picture of your own (it stays on this machine): <input class="own" type="file" accept="image/*"></label></p>
+<p><label>{own} <input class="own" type="file" accept="image/*"></label></p>
 </div>
-<script type="application/json" id="look-data">%s</script>
+<script type="application/json" id="look-data">{data}</script>
 <script src="_static/look.js"></script>
 """
+
+
+def labels():
+    """Return the words of the page in the language of the build."""
+    return {
+        "noscript": _("This page computes in the browser, with JavaScript, which is switched off here."),
+        "picture": _("the picture"),
+        "picture_keys": _("the picture; arrow keys move the patch"),
+        "map": _("the map of the chosen kernel, {0}").format('<span class="shape"></span>'),
+        "map_keys": _("the map; arrow keys move the position"),
+        "stages": _("what the map shows"),
+        "sum": _("convolution"),
+        "relu": _("ReLU"),
+        "norm": _("normalized"),
+        "pool": _("pooled"),
+        "own": _("A picture of your own (it stays on this machine):"),
+    }
+
+
+def words():
+    """Return what look.js writes, in the language of the build; it puts its values in place of {0}, {1}, ..."""
+    return {
+        "numbers": _("sum of {0} products {1}, bias {2}, together {3}, after ReLU {4}"),
+        "column": _("column {0}"),
+        "kernel": _("kernel {0}"),
+        "unreadable": _("The browser cannot read this file as a picture."),
+    }
 
 
 def data():
@@ -73,7 +101,8 @@ class Look(Directive):
 
     def run(self):
         """Return the page as raw HTML."""
-        return [nodes.raw("", PAGE % json.dumps(data()), format="html")]
+        page = PAGE.format(data=json.dumps({**data(), "words": words()}), **labels())
+        return [nodes.raw("", page, format="html")]
 
 
 def setup(app):

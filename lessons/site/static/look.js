@@ -5,7 +5,8 @@
   if (!root) return;
   const data = JSON.parse(document.getElementById("look-data").textContent);
   const floats = (text) => new Float32Array(Uint8Array.from(atob(text), (c) => c.charCodeAt(0)).buffer);
-  const { k, stride, size, maps, columns, mean, scale, norm } = data;
+  const { k, stride, size, maps, columns, mean, scale, norm, words } = data;
+  const say = (text, ...values) => text.replace(/\{(\d)\}/g, (_, n) => values[n]);
   const kernels = floats(data.kernels); // (maps, k, k, 3)
   const biases = floats(data.biases);
   const side = Math.floor((size - k) / stride) + 1; // output positions
@@ -110,8 +111,8 @@
     const most = largest(products);
     paint(part("product"), k, (n) => signed(products[n] / most));
     const z = response(o, state.row, state.column), sum = z - biases[o];
-    part("numbers").textContent = "sum of " + 3 * k * k + " products " + sum.toFixed(2) + ", bias " + biases[o].toFixed(2) +
-      ", together " + z.toFixed(2) + ", after ReLU " + Math.max(0, z).toFixed(2);
+    const values = [sum, biases[o], z, Math.max(0, z)].map((value) => value.toFixed(2));
+    part("numbers").textContent = say(words.numbers, 3 * k * k, ...values);
   }
 
   function answers() { // of all kernels to this patch
@@ -165,12 +166,12 @@
   }
   for (let c = 0; c < columns; c++) {
     const box = document.createElement("div");
-    box.dataset.column = "column " + "ab"[c];
+    box.dataset.column = say(words.column, "ab"[c]);
     part("kernels").append(box);
     for (let o = c * perColumn; o < (c + 1) * perColumn; o++) {
       const button = document.createElement("button"), canvas = document.createElement("canvas");
       button.type = "button";
-      button.setAttribute("aria-label", "kernel " + (o + 1));
+      button.setAttribute("aria-label", say(words.kernel, o + 1));
       drawKernel(canvas, o);
       button.append(canvas);
       for (const name of ["pointerenter", "click", "focus"]) button.addEventListener(name, () => { state.kernel = o; draw(); });
@@ -184,7 +185,7 @@
     if (!event.target.files.length) return;
     const image = new Image(), address = URL.createObjectURL(event.target.files[0]);
     image.onload = () => { load(image); URL.revokeObjectURL(address); };
-    image.onerror = () => { part("numbers").textContent = "The browser cannot read this file as a picture."; };
+    image.onerror = () => { part("numbers").textContent = words.unreadable; };
     image.src = address;
   });
   const first = new Image();
