@@ -207,7 +207,7 @@ def test_every_key_of_a_recipe_is_read():
     assert recipe.parse(recipe.to_toml(made)) == made
     net, data, learning = made.net, made.data, made.learning
     assert (net.input, net.columns, net.maps, net.hidden, net.bottleneck) == (18, 2, (4, 8, 8, 8, 8), 16, 8)
-    assert (net.norm, net.dropout, net.convolution, net.tf32) == ("2012", 0.1, "im2col", False)
+    assert (net.norm, net.dropout, net.convolution, net.precision) == ("2012", 0.1, "im2col", "float32")
     assert (made.init.weights["fc8"], made.init.biases["conv2"]) == (0.1, 0.1)
     assert (data.flip, data.shared_crop, data.mean, data.scale, data.colour) == (False, 2, "centre", 0.017, "2012")
     assert (learning.batch, learning.epochs, learning.momentum, learning.schedule) == (8, 12, 0.9, "phases")

@@ -168,7 +168,8 @@ def test_section_on_a_run_of_days(capsys):
     assert {key.split(".")[0] for key in resume.CHANGEABLE} == {"learning", "net"}
     learning = {f"learning.{each.name}" for each in fields(Learning)}
     assert learning - resume.CHANGEABLE == {"learning.batch", "learning.parts"} and resume.CHANGEABLE - learning == {
-        "net.convolution"
+        "net.convolution",
+        "net.precision",
     }
     programs = re.findall(r"python -m tests\.programs\.(\w+)", text)
     assert len(programs) == 5 and all((ROOT / "tests" / "programs" / f"{name}.py").is_file() for name in programs)
@@ -188,7 +189,7 @@ def test_speed_beside_pytorch_is_the_recorded_one():
 def test_old_names_of_recipe_keys_are_read():
     text = " ".join(section("Recipes").split())
     new = [key.split(".")[-1] for key in recipe.OLD_NAMES.values()]
-    assert len(new) == 3 and all(f"`{key}`" in text for key in new) and "had other names in earlier versions" in text
+    assert len(new) == 4 and all(f"`{key}`" in text for key in new) and "had other names in earlier versions" in text
 
 
 @pytest.mark.parametrize("command", ["train", "evaluate", "predict", "bench"])

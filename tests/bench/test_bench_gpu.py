@@ -46,6 +46,9 @@ def test_bytes_and_operations_of_the_papers_net():
     assert found["pool1/forward"] == [gpu_floor.Pass(4 * (y1 + 128 * 27 * 27 * 96) + 128 * 27 * 27 * 96)]
     assert found["drop6/backward"] == [gpu_floor.Pass(9 * 128 * 4096)]
     assert found["update"] == [gpu_floor.Pass(20 * 60_965_224)]
+    half = gpu_floor.passes(net.describe(recipe.load("paper")), 128, item=2)
+    assert half["conv1/forward"][1].bytes == 2 * (P1 + y1) + 4 * 34_848 and half["update"] == found["update"]
+    assert half["relu1/backward"] == [gpu_floor.Pass(6 * y1)] and half["loss/backward"] == found["loss/backward"]
     whole = sum(each.operations for row in found.values() for each in row)
     assert whole == 128 * 2 * (3 * 724_406_816 - 105_415_200)
 
@@ -180,7 +183,8 @@ def test_fingerprints_in_tf32_may_differ_more():
 
 def test_contender_with_another_arithmetic_is_reported():
     chosen, _ = contenders.choose(["tf32", "float32"], 2, "cuda:0")
-    ready = {name: {"tf32": "tf32" in name} for name in ("tf32", "float32", "machine", "machine-tf32")}
+    ready = {name: {"tf32": "tf32" in name} for name in ("tf32", "float32", "machine", "machine-tf32", "machine-bf16")}
+    ready["machine-bf16"] = {"tf32": True}
     assert measure.arithmetic_notes(chosen, ready, "cuda:0") == []
     ready["float32"] = {"tf32": True}
     assert measure.arithmetic_notes(chosen, ready, "cuda:0") == [
@@ -230,6 +234,9 @@ def test_pretend_gpu_is_named_as_such():
     ready = rates.ready()
     assert ready["work"]["copy"] == 8 << 20 and ready["work"]["product_tf32"] == 2 * 256**3
     assert ready["versions"]["GPU"] == "none (fake:0 stands for one)" and not ready["tf32"]
+    half = GpuRates({"devices": ["fake:0"], "tf32": True, "bf16": True, "threads": 1})
+    assert half.ready()["tf32"] and half.ready()["work"] == ready["work"]
+    half.product_bf16()
     for action in (rates.product_tf32, rates.product_float32, rates.copy, rates.synchronize):
         action()
 
@@ -270,7 +277,7 @@ def test_times_of_kernels_and_of_layers_that_run_together(monkeypatch):
     assert kernels["conv1/forward rectify|bytes"] == 4 * (2 * positions * maps + maps)
     patches = 4 * (2 * 67 * 67 * 3 + positions * 364)
     assert kernels["conv1/forward im2col|bytes"] == patches
-    assert side.network.devices[0].tf32
+    assert side.network.devices[0].precision == "tf32"
 
 
 # Tables, picture and files.
@@ -295,11 +302,11 @@ def made_up(names=tuple(contenders.ON_GPU)):
         if each.kind == "ours":
             found[each.name, "kernels"] = taken((0.01, 0.0), **kernels)
     found |= {key: taken((1.0, 0.0)) for key in measure.GPU_RATES.values()}
-    work = {"product_tf32": 250e12, "product_float32": 45e12, "copy": 4e12}
+    work = {"product_tf32": 250e12, "product_float32": 45e12, "product_bf16": 500e12, "copy": 4e12}
     versions = {"date": "2026-11-26", "CPU": "CPU of 2 words, and 3", "processors": 16, "threads": 16}
     versions |= {"system": "Linux x86_64", "tinyalex": "0.1.0", "Python": "3.12", "NumPy": "2.5", "BLAS": "b 0.3"}
     machines = {"machine": {"work": work, "tf32": False, "versions": versions | {"GPU": "NVIDIA H200 (140 GiB)"}}}
-    machines["machine-tf32"] = machines["machine"] | {"tf32": True}
+    machines["machine-tf32"] = machines["machine-bf16"] = machines["machine"] | {"tf32": True}
     ready = machines | {each.name: {"tf32": each.tf32} for each in chosen}
     result = measure.collect(made, chosen, 128, 1, ready, found, {each.name: 2**31 for each in chosen}, "cuda:0")
     return result | {"command": "tinyalex bench --device cuda:0"}
@@ -313,20 +320,23 @@ def with_torch(monkeypatch):
 
 def test_tables_of_a_gpu():
     result = made_up()
-    step, forward, layers, where, kernels, strict, _ = gpu_tables.tables(result)
+    step, forward, layers, where, kernels, strict, _, half, _ = gpu_tables.tables(result)
     ratios = ["x best TF32", "x best bf16", "x eager TF32", "x eager float32"]
     assert step.heads[1:8] == ["ms", "images/s", *ratios, "time/floor"]
     floors = {name: each["step"] for name, each in result["floors"].items()}
-    assert step.rows[0][:7] == ["tinyalex, TF32", "10.00", "12,800", "4.00", "5.00", "6.00", "7.00"]
+    assert step.rows[0][:7] == ["tinyalex, TF32", "10.00", "12,800", "5.00", "6.00", "7.00", "8.00"]
     assert step.rows[0][7] == f"{0.01 / floors['TF32']:.2f}" and step.rows[1][7] == f"{0.02 / floors['float32']:.2f}"
-    assert step.rows[4][0] == "PyTorch's best, bf16" and step.rows[4][7] == ""  # no floor is known
+    assert step.rows[5][0] == "PyTorch's best, bf16" and step.rows[5][7] == f"{0.06 / floors['bf16']:.2f}"
+    assert floors["bf16"] < 0.6 * floors["TF32"]
     assert step.rows[4][-1] == "2.00" and forward.rows[1][1] == "2.00"
     assert layers.rows[0][:2] == ["conv1", "1.000 / 1.000"]
     loss = next(row for row in layers.rows if row[0] == "loss")
-    assert loss[1] == loss[5] == "1.000 / 1.000"
+    assert loss[1] == loss[6] == "1.000 / 1.000"
     assert (where.title, strict.title) == (
         "Where the time goes: tinyalex, TF32", "Where the time goes: tinyalex, float32",
     )  # fmt: skip
+    assert half.title == "Where the time goes: tinyalex, bf16"
+    assert float(half.rows[0][6]) == pytest.approx(float(where.rows[0][6]) / 2, rel=0.01)
     conv2 = next(row for row in where.rows if row[0] == "conv2")
     over = 0.002 - sum(result["floors"]["TF32"]["layers"][f"conv2/{way}"] for way in ("forward", "backward"))
     assert conv2[5] == f"{1000 * over:.3f}"
@@ -334,7 +344,7 @@ def test_tables_of_a_gpu():
     assert kernels.rows[0] == ["conv1/forward im2col", "1.000", "2.000", "2,000", "50%", "", ""]
     assert kernels.rows[1] == ["conv1/forward product", "2.000", "1.000", "500", "12%", "45.0", "18%"]
     assert [row[:2] for row in kernels.rows[2:]] == [["1 others", "0.001"], ["all", "3.001"]]
-    for table in (step, forward, layers, where, strict, kernels):
+    for table in (step, forward, layers, where, strict, half, kernels):
         assert {len(row) for row in table.rows} == {len(table.heads)}
 
 
@@ -355,10 +365,11 @@ def test_layers_that_ran_with_the_one_before_are_left_blank():
 
 def test_report_of_a_gpu():
     text = report.markdown(made_up())
-    headline = "tinyalex trains 4.00 times as fast as PyTorch at its best in TF32"
+    headline = "tinyalex trains 5.00 times as fast as PyTorch at its best in TF32 and 2.00 times as fast as PyTorch at "
+    headline += "its best in bf16"
     assert report.text(made_up()).startswith(f"{headline}\n") and f"**{headline}.**" in text
     assert "at its best" not in report.text(made_up(["tf32", "torch-tf32", "torch-best-bf16"]))
-    assert "250.0 TF/s in TF32 and 45.0 in float32, copies at 4,000 GB/s" in text
+    assert "250.0 TF/s in TF32, 45.0 in float32 and 500.0 in bf16, copies at 4,000 GB/s" in text
     assert "NVIDIA H200 (140 GiB), CPU of 2 words" in text and "the images are on the device before" in text
     assert "Where the time goes: tinyalex, float32" in report.text(made_up())
 
@@ -372,12 +383,19 @@ def test_no_texts_overlap_in_the_picture_of_a_gpu(names):
 def test_command_on_a_pretend_device(tmp_path, capsys):
     pytest.importorskip("torch", reason="compares with PyTorch: pip install 'tinyalex[parity]'")
     options = ["--device", "fake:0", "--batch", "4", "--rounds", "1", "--least", "0", "--out", str(tmp_path)]
-    names = ["float32", "torch-float32", "torch-tf32"]
+    names = ["float32", "bf16", "torch-float32", "torch-tf32"]
     assert (
         main(["bench", "paper", *options, *(w for key in SMALL for w in ("--set", key)), "--contenders", *names]) == 0
     )
     printed = capsys.readouterr().out
-    for words in ("product_tf32", "Where the time goes: tinyalex, float32", "x eager TF32", "fake:0 stands for one"):
+    for words in (
+        "product_tf32",
+        "product_bf16",
+        "Where the time goes: tinyalex, bf16",
+        "Where the time goes: tinyalex, float32",
+        "x eager TF32",
+        "fake:0 stands for one",
+    ):
         assert words in printed
     result = json.loads((tmp_path / "bench.json").read_text())
     assert [each["name"] for each in result["contenders"]] == names

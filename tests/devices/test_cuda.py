@@ -90,7 +90,8 @@ class StubCuPy(types.ModuleType):
                 return event
 
             def wait_event(self, event):
-                self.do("wait", lambda: event.stream.run(event.position))
+                stream, position = event.stream, event.position  # as they are now: the event may be recorded again
+                self.do("wait", lambda: stream.run(position))
 
             def synchronize(self):
                 self.run(len(self.queue))
@@ -542,10 +543,14 @@ def noise(*shape):
     return normal(key(0, "cuda", *shape), np.arange(np.prod(shape))).reshape(shape)
 
 
-def a_step(devices, norm, fc8, dtype="float64"):
+def a_network(devices, norm, fc8, dtype):
     shape = {"input": 67, "maps": (6, 16, 24, 24, 16), "hidden": 16, "classes": 5}
     net = Net(**shape, norm=norm, fc8=fc8, convolution="im2col")  # as on a gpu
-    network = alexnet.build(net, Init({"default": "he"}), devices, 0, dtype)
+    return alexnet.build(net, Init({"default": "he"}), devices, 0, dtype)
+
+
+def a_step(devices, norm, fc8, dtype="float64"):
+    network = a_network(devices, norm, fc8, dtype)
     optimizer = Optimizer(network)
     host = network.devices[0]
     images, labels = noise(4, 67, 67, 3).astype(dtype), np.array([0, 4, 1, 1])
@@ -599,6 +604,27 @@ def test_training_step_through_kernels(plant, devices, norm):
 
 
 # What else may be wrong with a machine, or happen there.
+
+
+def test_repeated_steps_pass_cublas_the_same_addresses(plant):
+    """The arrays whose addresses are arguments of products stay, and so do the streams."""
+    stub, seen = plant(eager=True), []
+    for record in (False, True):
+        network = a_network(["cuda:0", "cuda:1"], "2012", "a", "float32")
+        optimizer, results = Optimizer(network), {}
+        if record:
+            network.record_steps()
+        for number in range(4):
+            images = noise(4, 67, 67, 3 + number)[..., number:].astype("float32")
+            with network.step(), network.devices[0] as device:
+                loss, logits = network.loss_and_backward(images, np.array([0, 4, 1, 1]), step=Step(0, number))
+                results |= {(number, "loss"): device.get(loss), (number, "logits"): device.get(logits)}
+            optimizer.update(0.01, 0.02)
+            results |= {(number, name): device.get(view) for name, device, view in network.tensors()}
+        seen.append(results)
+    assert network.recorded.repeated == 2 and (stub.gpus, stub.streams) == ([0], [])
+    for name, value in seen[0].items():
+        assert value.tobytes() == seen[1][name].tobytes(), name
 
 
 def test_an_old_cupy_is_named(plant, monkeypatch):
@@ -671,3 +697,20 @@ def test_memory_of_a_read_that_nobody_waits_for_is_kept_until_the_copy_has_ended
     device.synchronize()
     device.get_async(array)()
     assert len(device._arriving) == 1 and device._arriving[0][1].base is not memory()
+
+
+@pytest.mark.parametrize(("capability", "kernels", "said"), [
+    ("75", True, "bf16 takes compute capability 8.0, and this GPU has 7.5"),
+    ("80", False, "bf16 takes the CUDA kernels"),
+    ("80", True, None),
+    ("120", True, None),
+])  # fmt: skip
+def test_a_gpu_without_bfloat16_says_so_in_one_line(plant, capability, kernels, said):
+    plant().cuda.Device.compute_capability = capability
+    device = Device("cuda:0", kernels)
+    assert device.lacks_bfloat16 == said
+    if said:
+        with pytest.raises(DeviceError, match=f"^cuda:0: {said}; use --set net.precision=float32$"):
+            device.use("bf16")
+    device.use("bf16", fall_back=True)
+    assert device.precision == ("float32" if said else "bf16")

@@ -61,7 +61,8 @@ def sanitized(*pytest_arguments, program=("-m", "pytest")):
 
 @pytest.mark.slow
 def test_kernels_access_only_their_arrays():
-    done = sanitized("tests/layers/test_layers.py", "tests/kernels/test_kernels.py", "-k", KERNELS)
+    files = ["tests/layers/test_layers.py", "tests/kernels/test_kernels.py", "tests/kernels/test_bfloat16.py"]
+    done = sanitized(*files, "-k", KERNELS)
     assert done.returncode == 0, (done.stdout + done.stderr)[-5000:]
     assert int(re.search(r"(\d+) passed", done.stdout)[1]) > 400
 

@@ -237,7 +237,7 @@ def test_a_recipe_that_learns_otherwise_is_noticed(change, cuda_convnet):
 def test_recipes_of_run_145_differ_from_each_other_in_what_their_comments_say():
     original, half, six = (recipe.load(name) for name in ("original", "one-gpu", "six-conv"))
     for other in (half, six, recipe.load("original-2010")):
-        assert other.net.tf32 == original.net.tf32
+        assert other.net.precision == original.net.precision
         assert other.data == original.data
     assert six.learning == original.learning
     assert recipe.load("original-2010").net == original.net

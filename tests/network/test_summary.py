@@ -48,6 +48,7 @@ def test_bytes_between_the_columns():
     by_layer = {row.layer: row.exchanged_bytes for row in summary.rows(network)[0] if row.exchanged_bytes}
     # Column a receives b's pooled maps and sends as many bytes of gradients home; fc8 lives on it alone.
     assert by_layer == {"conv3a": 173_056, "fc6a": 36_864, "fc7a": 16_384, "fc8": 16_384}
+    assert summary.exchanged(network, 128, 2) == 60_030_976 / 2
     assert summary.exchanged(described(columns=1)[1], 128) == 0
     assert summary.exchanged(described(overrides=["net.fc8=split"])[1], 128) > 60_030_976
 
@@ -83,9 +84,11 @@ def test_other_nets_are_not_compared_with_the_paper():
     (["net.norm_window=all"], "the windows of normalization cross the columns"),
     (["net.pads=[2, 2, 1, 1, 1]", "net.conv_rounding=floor"],
      "padding 2, 2, 1, 1, 1; convolutions rounded down, pools up"),
-    (["net.norm=none", "net.norm_k=1", "net.norm_window=all"], ""),
-    (["net.pads=[0, 2, 1, 1, 1]"], ""),  # what it has without them
-    ([], ""),
+    (["net.norm=none", "net.norm_k=1", "net.norm_window=all"], "on a GPU: float32"),
+    (["net.pads=[0, 2, 1, 1, 1]"], "on a GPU: float32"),  # what it has without them
+    (["net.precision=tf32"], "on a GPU: float32, the factors of matrix products in TF32"),
+    (["net.precision=bf16"],
+     "on a GPU: activations and the factors of matrix products in bfloat16, all else in float32"),
 ])  # fmt: skip
 def test_switches_are_shown(overrides, line):
     assert summary.text(*described("paper", overrides=overrides)).splitlines()[1] == line

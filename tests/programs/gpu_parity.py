@@ -1,14 +1,16 @@
 """Compares a GPU's results with NumPy's: `python -m tests.programs.gpu_parity`, on a machine with a GPU.
 
 Three whole steps of the full-size nets in float64, by kernels and by array operations, in two columns on one GPU and
-in the grouped form; the same steps asynchronously and serially, bit for bit; a step's allocations and memory. Prints a
-line for each check; the exit code is 1 if one failed.
+in the grouped form; the same steps asynchronously and serially, and recorded ones repeated, bit for bit; a step's
+allocations and memory. Prints a line for each check; the exit code is 1 if one failed.
 """
 
 import argparse
 import functools
+import itertools
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 
@@ -63,18 +65,19 @@ def first_values(name):
     return {what: np.array(value) for what, value in built.state().items()}
 
 
-def run(name, devices, dtype="float64", steps=3, batch=8, **options):
+def run(name, devices, dtype="float64", steps=3, batch=8, precision="float32", record=False, **options):
     """Take steps; return every number that comes out, on the host."""
     made = recipe.load(name)
     with Devices(**options):
-        built = alexnet.build(made.net, None, devices, None, dtype)
+        built = alexnet.build(replace(made.net, precision=precision), None, devices, None, dtype)
     built.load(first_values(name))
-    for device in built.devices:
-        device.tf32 = False
+    if record:
+        built.record_steps()
     optimizer, (images, labels), seen = Optimizer(built), batch_of(made.net, batch), {}
     for number in range(steps):
         with built.step(), built.devices[0] as device:
-            loss, logits = built.loss_and_backward(images.astype(dtype), labels, step=Step(3, number))
+            others = np.roll(images, number, axis=0).astype(dtype)
+            loss, logits = built.loss_and_backward(others, labels, step=Step(3, number))
             optimizer.update(1e-3, 2e-3, {"conv1": 0.0} if number == 2 else None)
             seen["loss", number], seen["logits", number] = device.get(loss), device.get(logits)
         seen |= {(number, what): device.get(g) for what, device, g in built.tensors("grad")}
@@ -115,10 +118,33 @@ def three_steps_in_float64(options):
 @check
 def asynchronous_is_serial(options):
     """Two columns on two streams give the bits of one stream, and again the same bits."""
-    for dtype in ("float32", "float64"):
-        runs = [run("paper", [GPU] * 2, dtype, batch=32, serial=serial) for serial in (False, False, True)]
-        yield same_bits(*runs[:2]), f"{dtype}: {GPU} {GPU} twice, three steps: the same bits"
-        yield same_bits(runs[0], runs[2]), f"{dtype}: two streams and one, three steps: the same bits"
+    for dtype, precision in (("float32", "float32"), ("float64", "float32"), ("float32", "bf16")):
+        runs = [
+            run("paper", [GPU] * 2, dtype, batch=32, precision=precision, serial=serial)
+            for serial in (False, False, True)
+        ]
+        what = precision if dtype == "float32" else dtype
+        yield same_bits(*runs[:2]), f"{what}: {GPU} {GPU} twice, three steps: the same bits"
+        yield same_bits(runs[0], runs[2]), f"{what}: two streams and one, three steps: the same bits"
+
+
+@check
+def bfloat16_beside_float32(options):
+    """The loss and the logits before the first update; and the grouped form beside two columns on one GPU."""
+    exact = run("paper", [GPU], "float32", steps=1, batch=32)
+    grouped, split = (run("paper", devices, "float32", 1, 32, "bf16") for devices in ([GPU], [GPU] * 2))
+    for what in ("loss", "logits"):
+        yield holds(grouped, {(what, 0): exact[what, 0]}, 5e-2, f"bf16, {what} of the first step, beside float32")
+        yield holds(split, {(what, 0): grouped[what, 0]}, 5e-2, f"bf16, {what}, {GPU} {GPU} beside grouped")
+
+
+@check
+def repeated_steps_are_as_written(options):
+    """Steps that repeat the calls of a recorded step give the bits of steps that run as they are written."""
+    for name, precision, count in itertools.product(("paper", "original"), ("float32", "bf16"), (1, 2)):
+        runs = [run(name, [GPU] * count, "float32", 4, 32, precision, record) for record in (False, True)]
+        what = f"{name}, {' '.join([GPU] * count)}, {precision}"
+        yield same_bits(*runs), f"{what}: two repeated steps have the same bits"
 
 
 @check
@@ -168,11 +194,12 @@ def nothing_is_allocated(options):
 @check
 def speed(options):
     """Images per second, and the CPU time to launch a step; nothing is checked."""
-    for devices, tf32 in (([GPU], True), ([GPU], False), ([GPU] * 2, True)):
+    kinds = (([GPU], "tf32"), ([GPU], "float32"), ([GPU] * 2, "tf32"), ([GPU], "bf16"), ([GPU] * 2, "bf16"))
+    for (devices, precision), record in itertools.product(kinds, (False, True)):
         made = recipe.load("paper")
-        built = alexnet.build(made.net, made.init, devices, 1)
-        for device in built.devices:
-            device.tf32 = tf32
+        built = alexnet.build(replace(made.net, precision=precision), made.init, devices, 1)
+        if record:
+            built.record_steps()
         optimizer, (images, labels) = Optimizer(built), batch_of(made.net, 128)
         batch = DeviceBatch({device: device.put(images.astype(np.float32)) for device in built.devices})
 
@@ -197,7 +224,7 @@ def speed(options):
         yield (
             True,
             (
-                f"{' '.join(devices)}, {'TF32' if tf32 else 'float32'}: {1000 * taken:.2f} ms a step, "
+                f"{' '.join(devices)}, {precision}{', repeated' if record else ''}: {1000 * taken:.2f} ms a step, "
                 f"{128 / taken:,.0f} images/s; launched in {1000 * launched / 30:.2f} ms"
             ),
         )

@@ -1,10 +1,10 @@
 """Run all checks that need a GPU: `python -m tests.programs.on_gpu FOLDER [--only STEP ...] [--data PREPARED]`.
 
 The steps run one after the other, each with a log in the folder and a limit of its time: the tests on cuda:0; layers
-and whole steps compared with NumPy; compute-sanitizer over the layers' kernels; `tinyalex bench` beside PyTorch; the
-rehearsal of the full run; and with a prepared set, some epochs of the full-size net on it in two columns. After each
-step a line is printed, and summary.txt and the archive FOLDER.tar.gz have all that was done; the exit code is 1 if a
-step failed.
+and whole steps compared with NumPy; compute-sanitizer over the layers' kernels; `tinyalex bench` beside PyTorch, in
+TF32, float32 and bfloat16; how small nets learn in each of them; the rehearsal of the full run; and with a prepared
+set, some epochs of the full-size net on it in two columns. After each step a line is printed, and summary.txt and the
+archive FOLDER.tar.gz have all that was done; the exit code is 1 if a step failed.
 """
 
 import argparse
@@ -20,7 +20,16 @@ PYTHON = [sys.executable, "-X", "faulthandler"]
 WITHOUT_A_POOL = "import sys, cupy, pytest; cupy.cuda.set_allocator(None); sys.exit(pytest.main(sys.argv[1:]))"
 
 
-LIMITS = {"machine": 60, "tests": 240, "parity": 120, "sanitizer": 180, "bench": 400, "rehearsal": 300, "training": 400}
+LIMITS = {
+    "machine": 60,
+    "tests": 240,
+    "parity": 120,
+    "sanitizer": 180,
+    "bench": 400,
+    "precision": 90,
+    "rehearsal": 300,
+    "training": 400,
+}
 
 
 def steps(folder, data, epochs):
@@ -28,7 +37,7 @@ def steps(folder, data, epochs):
     parallel = ["-n", "8"] if importlib.util.find_spec("xdist") else []
     quiet = ["-q", "-p", "no:cacheprovider", "-p", "no:benchmark"]
     sanitizer = shutil.which("compute-sanitizer")
-    small = ["tests/layers/test_layers.py", "tests/kernels/test_kernels.py"]
+    small = ["tests/layers/test_layers.py", "tests/kernels/test_kernels.py", "tests/kernels/test_bfloat16.py"]
     small += ["-k", "cuda and (reference_implementation and kernels or steps or bits)"]
     train = ["train", "modern", "--data", str(data), "--devices", "cuda:0", "cuda:0", "--set", "net.classes=0"]
     return {
@@ -39,6 +48,10 @@ def steps(folder, data, epochs):
         if sanitizer
         else "no compute-sanitizer on the path",
         "bench": [*PYTHON, "-m", "tinyalex", "bench", "--device", "cuda:0", "--out", f"{folder}/bench"],
+        "precision": [
+            *PYTHON, "-m", "tests.programs.precision", "--out", f"{folder}/precision.json",
+            "--runs", "float32@cuda:0", "tf32@cuda:0", "bf16@cuda:0",
+        ],
         "rehearsal": [
             *PYTHON, "-m", "tests.programs.rehearsal", "--devices", "cuda:0", "cuda:0", "--size", "full",
             "--out", f"{folder}/rehearsal",

@@ -232,6 +232,18 @@ def test_old_keys_are_read_and_noted():
     assert sorted(old.notes) == sorted(NOTES)
 
 
+@pytest.mark.parametrize(("old", "new"), [("true", "tf32"), ("false", "float32")])
+def test_tf32_of_earlier_versions_is_read_as_a_precision(old, new):
+    made = recipe.load("shapes", [f"net.precision={new}"])
+    text = recipe.to_toml(made).replace(f'precision = "{new}"', f"tf32 = {old}")
+    assert recipe.parse(text) == made == recipe.load("shapes", [f"net.tf32={old}"])
+    assert recipe.parse(text).notes == ("net.tf32 is now called net.precision; the old name is still read",)
+    with pytest.raises(UsageError, match="^net.tf32: 1 is not valid; give true or false, or net.precision instead$"):
+        recipe.load("shapes", ["net.tf32=1"])
+    with pytest.raises(UsageError, match="^net.precision: 'fp16' is not valid; give 'float32' or 'tf32' or 'bf16'$"):
+        recipe.load("shapes", ["net.precision=fp16"])
+
+
 def test_a_resolved_recipe_has_the_new_keys_and_the_notes_as_comments():
     text = recipe.to_toml(recipe.parse(OLD))
     assert sorted(line[2:] for line in text.splitlines() if line.startswith("#")) == sorted(NOTES)

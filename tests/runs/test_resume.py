@@ -170,21 +170,25 @@ def test_t13_a_finished_run_stays_as_it_is(data, whole, tmp_path):
     ({"weight_decay": 0.1}, "learning.weight_decay 0.0, now it is 0.1"),
     ({"epochs": 3}, "learning.epochs 2, now it is 3"),
     ({"schedule": "plateau"}, "learning.schedule cosine, now it is plateau"),
+    ({"settings": ["net.precision=tf32"]}, "net.precision float32, now it is tf32"),
 ])  # fmt: skip
 def test_t11_learning_settings_may_change_with_change(data, tmp_path, monkeypatch, changed, message):
     with monkeypatch.context() as patch, pytest.raises(Interrupted):
         pressed(patch, signal.SIGTERM, 8)
         train(small(epochs=2), data, tmp_path, show=quiet)
     changed = {"epochs": 2} | changed
+    settings = changed.pop("settings", [])
     with pytest.raises(CheckpointError) as raised:
-        train(small(**changed), data, tmp_path, show=quiet)
+        train(small(*settings, **changed), data, tmp_path, show=quiet)
     assert message in str(raised.value) and "; add --change to resume with that, or give another --out" in str(
         raised.value
     )
     lines = []
-    train(small(**changed), data, tmp_path, show=lines.append, options=ResumeOptions(change=True))
+    train(small(*settings, **changed), data, tmp_path, show=lines.append, options=ResumeOptions(change=True))
     assert any(line.startswith("changed from step 8 on: ") and message in line for line in lines)
-    assert train(small(**changed), data, tmp_path, show=quiet)  # the changed settings are those of the run now
+    assert train(
+        small(*settings, **changed), data, tmp_path, show=quiet
+    )  # the changed settings are those of the run now
 
 
 @pytest.mark.parametrize("changed, message", [

@@ -382,7 +382,7 @@ PLACES = {
     },
     "layers.linear:Linear.product": {
         "linear: images read channel by channel": (
-            "x[..., inputs].reshape(",
+            "self.device.contiguous(x[..., inputs]).reshape(",
             "(x if x.ndim < 4 else x.transpose(0, 3, 1, 2).reshape(x.shape))[..., inputs].reshape(",
         ),
     },
@@ -392,7 +392,7 @@ PLACES = {
     },
     "layers.linear:Linear.product_backward": {
         "linear: weight gradient of images in reverse": ("dy[:, outputs], out=dW", "dy[::-1, outputs], out=dW"),
-        "linear: every group is the first": ("dx[..., inputs] = back", "dx[..., : part.shape[-1]] = back"),
+        "linear: every group is the first": ("copy(dx[..., inputs]", "copy(dx[..., : x.shape[-1] // self.groups]"),
         "linear: input gradient has the wrong sign": ("return dx", "return -dx"),
         "linear: input changed in place": ("return dx", "x += 1; return dx"),
     },
@@ -448,7 +448,7 @@ PLACES = {
     },
     "network.columns:Exchange.backward": {
         "columns: one column's gradient not sent home": ("and dy is not None", "and dx is None"),
-        "columns: gradient counted twice": ("else dx + dy", "else dx + 2 * dy"),
+        "columns: gradient counted twice": ("devices[source], dx, dy)", "devices[source], dx, 2 * dy)"),
     },
     "network.columns:Exchange._part": {
         "columns: gradient sent to the wrong home": (

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinyalex.devices import emulated, launch
+from tinyalex.devices import bfloat16, emulated, launch
+from tinyalex.devices.bfloat16 import BFLOAT16
 from tinyalex.devices.device import Device
 from tinyalex.errors import DeviceError
-from tinyalex.kernels import cut, patches, pooling, rectify, response, softmax, update
+from tinyalex.kernels import cut, parts, patches, pooling, rectify, relu, response, softmax, update
 
-SOURCES = {module.__name__.split(".")[-1]: module.SOURCE
-           for module in (cut, patches, pooling, rectify, response, softmax, update)}  # fmt: skip
+_MODULES = bfloat16, cut, parts, patches, pooling, rectify, relu, response, softmax, update
+SOURCES = {module.__name__.split(".")[-1]: module.SOURCE for module in _MODULES}
 
 # Set in a process that preloads the sanitizers' libraries (`test_sanitizers`). Results must not depend on the order of
 # the threads, so there the last one runs first.
@@ -36,9 +37,9 @@ class ShimDevice(emulated.EmulatedDevice):
             pytest.skip("no g++ to compile the kernels with")
         super().__init__(*dtypes)
 
-    def _start(self, code, name, real, constants, grid, arguments):
-        run(launch.source(code, real, constants), name, *grid, arguments)
-        self.started.append(name)
+    @staticmethod
+    def _run(*call):
+        run(*call)
 
 
 class AnySize(ShimDevice):
@@ -47,19 +48,22 @@ class AnySize(ShimDevice):
     On a GPU sizes are macros. Here all but ``PART``, which C++ needs as a constant, are variables.
     """
 
-    def _start(self, code, name, real, constants, grid, arguments):
-        sizes = {key: value for key, value in constants.items() if key != "PART"}
+    def _compile(self, code, name, real, constants):
+        sizes = {key: value for key, value in constants.items() if key not in ("PART", "STORE")}
         if sizes:
             names = list(sizes)
             values = " ".join(f"{key} = values[{i}];" for i, key in enumerate(names))
             setter = f'extern "C" void set_sizes(const int *values) {{ {values} }}\n'
             code = f"static int {', '.join(names)};\n{setter}{code}"
         text = launch.source(code, real, {key: constants[key] for key in constants.keys() - sizes.keys()})
-        if sizes:
-            built(text).set_sizes((ctypes.c_int * len(sizes))(*sizes.values()))
-        blocks, threads = grid
-        run(text, name, blocks, threads, arguments)
-        self.started.append(name)
+
+        def start(blocks, threads, arguments):
+            if sizes:
+                built(text).set_sizes((ctypes.c_int * len(sizes))(*sizes.values()))
+            run(text, name, blocks, *threads, arguments)
+            self.started.append(name)
+
+        return start
 
 
 def device(name, kernels=True):
@@ -82,10 +86,12 @@ def device(name, kernels=True):
 
 def gemm_ex(handle, turn_a, turn_b, m, n, k, alpha, a, a_type, lda, b, b_type, ldb, beta, c, c_type, ldc, compute, _):
     """cuBLAS's gemmEx on the host: C = A B of column-major matrices with leading dimensions."""
-    dtype = {0: np.float32, 1: np.float64}[c_type]
-    assert a_type == b_type == c_type and compute in {0: (68, 77), 1: (70,)}[c_type]
+    types = {0: np.float32, 1: np.float64, 14: BFLOAT16.type}
+    factor, result, scale = types[a_type], types[c_type], np.float64 if a_type == 1 else np.float32
+    assert a_type == b_type and c_type in {0: (0,), 1: (1,), 14: (14, 0)}[a_type]
+    assert compute in {0: (68, 77), 1: (70,), 14: (68,)}[a_type]
 
-    def matrix(pointer, rows, columns, leading, turn=0):
+    def matrix(pointer, rows, columns, leading, turn=0, dtype=factor):
         rows, columns = (columns, rows) if turn else (rows, columns)
         assert leading >= max(1, rows), "a leading dimension less than the column"
         memory = (ctypes.c_byte * (dtype().itemsize * leading * columns)).from_address(pointer)
@@ -93,10 +99,14 @@ def gemm_ex(handle, turn_a, turn_b, m, n, k, alpha, a, a_type, lda, b, b_type, l
         view = np.lib.stride_tricks.as_strided(whole, (rows, columns), (whole.itemsize, whole.itemsize * leading))
         return view.T if turn else view
 
-    assert dtype(ctypes.cast(alpha, ctypes.POINTER(np.ctypeslib.as_ctypes_type(dtype)))[0]) == 1
-    assert dtype(ctypes.cast(beta, ctypes.POINTER(np.ctypeslib.as_ctypes_type(dtype)))[0]) == 0
+    assert scale(ctypes.cast(alpha, ctypes.POINTER(np.ctypeslib.as_ctypes_type(scale)))[0]) == 1
+    assert scale(ctypes.cast(beta, ctypes.POINTER(np.ctypeslib.as_ctypes_type(scale)))[0]) == 0
     # Multiplied as row-major matrices, to give NumPy's bits.
-    matrix(c, m, n, ldc).T[...] = matrix(b, k, n, ldb, turn_b).T @ matrix(a, m, k, lda, turn_a).T
+    left, right = matrix(b, k, n, ldb, turn_b).T, matrix(a, m, k, lda, turn_a).T
+    if a_type == 14:
+        left, right = (bfloat16.widened(np, each) for each in (left, right))
+    product = left @ right
+    matrix(c, m, n, ldc, dtype=result).T[...] = product if c_type != 14 else bfloat16.rounded(np, product)
 
 
 @functools.cache

@@ -39,7 +39,8 @@ class Contender:
     compiled : bool
         Whether PyTorch compiles the net (`torch.compile`), which needs a C++ compiler, and on a GPU Triton as well.
     bf16 : bool
-        Whether PyTorch computes in bfloat16 where its autocast allows; weights and momenta stay float32.
+        Whether tinyalex stores activations in bfloat16, or PyTorch computes in it where its autocast allows; weights
+        and momenta stay float32. `tf32` is True as well then, as the factors of products are rounded.
     tuned : bool
         Whether PyTorch normalizes across maps by shifted slices, which compile to one kernel, and updates all weights
         by a fused SGD.
@@ -67,7 +68,7 @@ class Contender:
 
 TUNED, SHIPPED = "torch-tuned", "torch"
 TF32, FLOAT32, COLUMNS, TORCH_TF32, TORCH_FLOAT32 = "tf32", "float32", "tf32-columns", "torch-tf32", "torch-float32"
-BEST_TF32, BEST_BF16 = "torch-best-tf32", "torch-best-bf16"
+BF16, BEST_TF32, BEST_BF16 = "bf16", "torch-best-tf32", "torch-best-bf16"
 ON_CPU = {
     contender.name: contender
     for contender in (
@@ -97,6 +98,7 @@ ON_GPU = {
     for contender in (
         Contender(TF32, "tinyalex, TF32", devices=(GPU,), tf32=True),
         Contender(FLOAT32, "tinyalex, float32", devices=(GPU,)),
+        Contender(BF16, "tinyalex, bf16", devices=(GPU,), tf32=True, bf16=True),
         Contender(COLUMNS, "two columns, TF32", devices=(GPU, GPU), tf32=True),
         *(
             Contender(

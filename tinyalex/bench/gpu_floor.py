@@ -1,7 +1,8 @@
 """The least time of a training step with im2col on a GPU, from the bytes and operations of each layer (a roofline).
 
 A pass over arrays takes at least its bytes at the rate of a copy, or its operations at the rate of a large matrix
-product, whichever is longer; passes run one after the other. Numbers are float32. For n images, x and y are a layer's
+product, whichever is longer; passes run one after the other. Numbers are float32; in bf16 activations, patches and
+their gradients have half the bytes, weights and the loss do not. For n images, x and y are a layer's
 input and output, W its weights, P its patches, (n ho wo, k k c). How many numbers each pass reads and writes::
 
     convolution  forward   write patches: x + P              multiply: P + W + y
@@ -26,6 +27,7 @@ from tinyalex.bench.cpu_floor import FLOP, without_column
 from tinyalex.layers import LRN, AvgPool, ChannelSlice, Conv2d, Dropout, Linear, MaxPool, ReLU, SpatialNorm, Tanh
 
 ITEM = 4
+ITEMS = {"TF32": ITEM, "float32": ITEM, "bf16": 2}  # bytes of an activation's numbers
 
 
 class Pass(NamedTuple):
@@ -46,7 +48,7 @@ class Pass(NamedTuple):
     patches: int = 0
 
 
-def passes(network, batch):
+def passes(network, batch, item=ITEM):
     """List every pass of a training step.
 
     Parameters
@@ -54,6 +56,8 @@ def passes(network, batch):
     network : Network
         Described, for one device.
     batch : int
+    item : int
+        Bytes of a number in an activation: 2 in bf16.
 
     Returns
     -------
@@ -64,7 +68,7 @@ def passes(network, batch):
     for _, layer in network.layers():
         after = layer.output_shape(shape)
         x, y = batch * math.prod(shape), batch * math.prod(after)
-        forward, backward = _KINDS[type(layer)](layer, x, y, batch * layer.multiply_adds(shape))
+        forward, backward = _KINDS[type(layer)](layer, x, y, batch * layer.multiply_adds(shape), item)
         found[f"{without_column(layer.name)}/forward"], found[f"{without_column(layer.name)}/backward"] = (
             forward,
             backward,
@@ -94,49 +98,53 @@ def least(row, products, copies, patches=True):
     )
 
 
-def floors(network, batch, products, copies, patches=True):
+def floors(network, batch, products, copies, patches=True, item=ITEM):
     """Return the least seconds of a batch: "step", "forward", and "layers", whose keys are as in `passes`."""
-    layers = {name: least(row, products, copies, patches) for name, row in passes(network, batch).items()}
+    layers = {name: least(row, products, copies, patches) for name, row in passes(network, batch, item).items()}
     forward = sum(seconds for name, seconds in layers.items() if name.endswith("/forward") and "loss" not in name)
     return {"step": sum(layers.values()), "forward": forward, "layers": layers}
 
 
 def summary(network, batch, rates):
-    """Return the floors in TF32 and float32, with and without patches, and each layer's bytes and operations."""
-    kinds = ("TF32", "float32")
+    """Return the floors in TF32, float32 and bf16, with and without patches, and each layer's bytes and operations."""
+
+    def of_each(patches):
+        return {kind: floors(network, batch, rates[kind], rates["copy"], patches, item) for kind, item in ITEMS.items()}
+
     return {
-        "floors": {kind: floors(network, batch, rates[kind], rates["copy"]) for kind in kinds},
-        "floors_without_patches": {
-            kind: floors(network, batch, rates[kind], rates["copy"], patches=False) for kind in kinds
-        },
+        "floors": of_each(patches=True),
+        "floors_without_patches": of_each(patches=False),
         "bytes": {name: sum(step.bytes for step in row) for name, row in passes(network, batch).items()},
+        "bytes_bf16": {
+            name: sum(step.bytes for step in row) for name, row in passes(network, batch, ITEMS["bf16"]).items()
+        },
         "operations": {name: sum(step.operations for step in row) for name, row in passes(network, batch).items()},
     }
 
 
-def _convolution(layer, x, y, madds):
+def _convolution(layer, x, y, madds, item):
     W, P = layer.W.size, y // layer.maps * layer.geometry["kernel"] ** 2 * layer.channels
-    write = Pass(ITEM * (x + P), 0, ITEM * P)
-    multiply = Pass(ITEM * (P + W + y), FLOP * madds, ITEM * P)
+    write = Pass(item * (x + P), 0, item * P)
+    multiply = Pass(item * (P + y) + ITEM * W, FLOP * madds, item * P)
     inputs = [multiply, write] if layer.input_gradient else []  # as many bytes as forward
-    return [write, multiply], [write, multiply, Pass(ITEM * y), *inputs]
+    return [write, multiply], [write, multiply, Pass(item * y), *inputs]
 
 
-def _linear(layer, x, y, madds):
-    multiply = Pass(ITEM * (x + layer.W.size + y), FLOP * madds)
-    return [multiply], [multiply, multiply, Pass(ITEM * y)]
+def _linear(layer, x, y, madds, item):
+    multiply = Pass(item * (x + y) + ITEM * layer.W.size, FLOP * madds)
+    return [multiply], [multiply, multiply, Pass(item * y)]
 
 
-def _elementwise(layer, x, y, madds):
-    return [Pass(ITEM * (x + y))], [Pass(ITEM * (x + 2 * y))]
+def _elementwise(layer, x, y, madds, item):
+    return [Pass(item * (x + y))], [Pass(item * (x + 2 * y))]
 
 
-def _max_pool(layer, x, y, madds):
-    return [Pass(ITEM * (x + y) + y)], [Pass(ITEM * (x + y) + y)]
+def _max_pool(layer, x, y, madds, item):
+    return [Pass(item * (x + y) + y)], [Pass(item * (x + y) + y)]
 
 
-def _average_pool(layer, x, y, madds):
-    return [Pass(ITEM * (x + y))], [Pass(ITEM * (x + y))]
+def _average_pool(layer, x, y, madds, item):
+    return [Pass(item * (x + y))], [Pass(item * (x + y))]
 
 
 _KINDS = {

@@ -1,7 +1,7 @@
 """Lay out a measurement on a GPU as tables of texts: speeds, and the time of each layer and kernel beside the floor.
 
 The floor is that of im2col (`tinyalex.bench.gpu_floor`) at the GPU's rates of copies and products, which were measured
-in the same run, in the contender's own arithmetic (TF32 or float32; no floor is computed for bf16).
+in the same run, in the contender's own arithmetic: TF32, float32 or bf16.
 """
 
 from tinyalex.bench.contenders import BEST_BF16, BEST_TF32, TORCH_FLOAT32, TORCH_TF32
@@ -102,6 +102,7 @@ def _layers(result):
 
 def _where(result, contender):
     floor, values, rows = result["floors"][kind(contender)]["layers"], contender["layers"]["values"], []
+    counts = result["bytes_bf16" if kind(contender) == "bf16" else "bytes"], result["operations"]
     for names in _together(result, values):
         cells, over = [], 0.0
         for way in ("forward", "backward") if names != ["update"] else ("update",):
@@ -109,11 +110,9 @@ def _where(result, contender):
             own, least = (sum(each.get(key, 0.0) for key in keys) for each in (values, floor))
             cells, over = [*cells, _ms(own), _ms(least)], over + own - least
         cells += [""] * (4 - len(cells))
-        size, work = (
-            sum(result[what][key] for name in names for key in _keys(name)) / 1e9 for what in ("bytes", "operations")
-        )
+        size, work = (sum(count[key] for name in names for key in _keys(name)) / 1e9 for count in counts)
         rows.append([" ".join(names), *cells, _ms(over), f"{size:.3f}", f"{work:.1f}" if work else ""])
-    size, work = (sum(result[what].values()) / 1e9 for what in ("bytes", "operations"))
+    size, work = (sum(count.values()) / 1e9 for count in counts)
     over = sum(values.values()) - sum(floor.values())
     rows.append(["all", "", "", "", "", _ms(over), f"{size:.3f}", f"{work:.1f}"])
     heads = ["", "forward ms", "floor", "backward ms", "floor", "above floor", "GB", "GF"]

@@ -1,7 +1,7 @@
 """Measure contenders: in each round every contender runs one action, one after the other; then summarize.
 
-On a GPU its rates are measured by two processes, one in TF32 and one in float32. A sample is at least `COUNT` actions,
-after `WARMUP` unmeasured ones, and begins and ends when the GPU has finished its work.
+On a GPU its rates are measured by three processes, in TF32, in float32 and in bfloat16. A sample is at least `COUNT`
+actions, after `WARMUP` unmeasured ones, and begins and ends when the GPU has finished its work.
 """
 
 import contextlib
@@ -19,7 +19,8 @@ GPU_ACTIONS = ("step", "forward", "layers", "kernels")
 OWN = {*CPU_ACTIONS, *GPU_ACTIONS}  # actions of the contenders; the others measure the hardware
 CPU_RATES = {name: ("machine", name) for name in ("sgemm_one", "sgemm_all", "copy")}  # (process, action) of a rate
 GPU_RATES = {
-    "TF32": ("machine-tf32", "product_tf32"), "float32": ("machine", "product_float32"), "copy": ("machine", "copy"),
+    "TF32": ("machine-tf32", "product_tf32"), "float32": ("machine", "product_float32"),
+    "bf16": ("machine-bf16", "product_bf16"), "copy": ("machine", "copy"),
 }  # fmt: skip
 WARMUP, COUNT = 3, 20
 TOLERANCE = 1e-3  # between fingerprints of one net: far above the rounding of float32, far below the effect of a bug
@@ -97,10 +98,10 @@ def rate_processes(device):
     """Return the processes that measure a device's own rates: on a GPU one for each arithmetic."""
     if device == "cpu":
         return [Contender("machine", "", "cpu-rates")]
-    names = {"machine": False, "machine-tf32": True}
+    names = {"machine": (False, False), "machine-tf32": (True, False), "machine-bf16": (True, True)}
     return [
-        Contender(name, "", "gpu-rates", (device,), tf32=tf32, environment=gpu_environment(tf32))
-        for name, tf32 in names.items()
+        Contender(name, "", "gpu-rates", (device,), tf32=tf32, bf16=bf16, environment=gpu_environment(tf32))
+        for name, (tf32, bf16) in names.items()
     ]
 
 
@@ -207,7 +208,7 @@ def arithmetic_notes(contenders, ready, device):
     kinds = {True: "TF32", False: "float32"}
     requested = [*contenders, *rate_processes(device)] if device.startswith("cuda") else []
     return [
-        f"{each.name}: matrix products were computed in {kinds[not each.tf32]}, but {kinds[each.tf32]} was requested"
+        f"{each.name}: matrix products were computed in {kinds[not each.tf32]}, but {each.arithmetic} was requested"
         for each in requested
         if ready[each.name]["tf32"] != each.tf32
     ]

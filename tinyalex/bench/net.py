@@ -27,11 +27,10 @@ def describe(recipe, columns=1, convolution="im2col"):
     return _over_all_maps(alexnet.describe(replace(recipe.net, convolution=convolution), INIT, columns), columns)
 
 
-def build(recipe, devices, convolution="im2col", tf32=False, kernels=True):
+def build(recipe, devices, convolution="im2col", precision="float32", kernels=True):
     """Build the net of `describe` on the devices with these names."""
-    network = alexnet.build(replace(recipe.net, convolution=convolution), INIT, devices, kernels=kernels)
-    for device in network.devices:
-        device.tf32 = tf32
+    made = replace(recipe.net, convolution=convolution, precision=precision)
+    network = alexnet.build(made, INIT, devices, kernels=kernels)
     return _over_all_maps(network, len(network.devices))
 
 
@@ -42,10 +41,15 @@ def _over_all_maps(network, columns):
     return network
 
 
-def device(name, tf32):
-    """Return a device whose matrix products use TF32, or float32."""
+def precision(task):
+    """Return the precision, as recipes name it, that a contender's task has in "tf32" and "bf16"."""
+    return "bf16" if task.get("bf16") else "tf32" if task.get("tf32") else "float32"
+
+
+def device(name, precision):
+    """Return a device that computes in a precision."""
     found = Device(name)
-    found.tf32 = tf32
+    found.use(precision)
     return found
 
 

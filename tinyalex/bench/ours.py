@@ -1,5 +1,7 @@
 """The contender tinyalex: a recipe's net with its optimizer, one action at a time."""
 
+import contextlib
+
 from tinyalex.bench import net, timestamps
 from tinyalex.bench.kernel_times import timed_kernels
 from tinyalex.bench.layer_times import timed_layers
@@ -26,8 +28,9 @@ class Ours:
     def __init__(self, task):
         made = recipe.parse(task["recipe"])
         parallel.set_threads(task["threads"])
-        arithmetic = {"tf32": task.get("tf32", False), "kernels": task.get("kernels", True)}
-        self.network = net.build(made, task["devices"], task["convolution"], **arithmetic)
+        arithmetic = net.precision(task), task.get("kernels", True)
+        self.network = net.build(made, task["devices"], task["convolution"], *arithmetic)
+        self.network.record_steps()
         learning = made.learning
         self.optimizer = Optimizer(self.network, learning.momentum, learning.weight_decay, learning.layer_weight_decay)
         self.rates = learning.rate, learning.rate * learning.bias_rate
@@ -60,7 +63,7 @@ class Ours:
     def layers(self):
         """Take a training step and time each layer in it."""
         self._fill_queue()
-        with timed_layers(self.network) as timer:
+        with self._unrecorded(), timed_layers(self.network) as timer:
             self._gradient()
             devices = self.network.devices
             starts = [timestamps.stamp(device) for device in devices]
@@ -72,7 +75,8 @@ class Ours:
     def kernels(self):
         """Take a training step and time every kernel and product in it."""
         self._fill_queue()
-        with timed_layers(self.network) as layers, timed_kernels(self.network.devices, layers) as timer:
+        devices = self.network.devices
+        with self._unrecorded(), timed_layers(self.network) as layers, timed_kernels(devices, layers) as timer:
             self._gradient()
             self.optimizer.update(*self.rates)
         return timer.values()
@@ -95,6 +99,15 @@ class Ours:
         # While the GPU computes this step, the next one's kernels are issued: the GPU then never waits for the host.
         if self.network.devices[0].kind == "cuda":
             self.step()
+
+    @contextlib.contextmanager
+    def _unrecorded(self):
+        # A recorded step calls no layers.
+        recorded, self.network.recorded = self.network.recorded, None
+        try:
+            yield
+        finally:
+            self.network.recorded = recorded
 
     def _gradient(self):
         self.number += 1

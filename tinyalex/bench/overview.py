@@ -10,10 +10,10 @@ ACTIONS = {"step": "training step", "forward": "forward", "predict": "one image"
 
 
 def recipes(changes=()):
-    """Return the recipes that are made for a CPU: those that do not ask a GPU for TF32, and need no other run's net."""
+    """Return the recipes that are made for a CPU: those in float32 that need no other run's net."""
     made = [recipe.load(name, changes) for name in recipe.names()]
     made = [recipe.with_classes(each, each.net.classes or 10) for each in made]
-    return [each for each in made if not (each.net.tf32 or each.init.like_run)]
+    return [each for each in made if each.net.precision == "float32" and not each.init.like_run]
 
 
 def contenders(made):

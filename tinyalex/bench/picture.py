@@ -5,7 +5,7 @@ from tinyalex.figures.page import BLUE, MUTED, PALE, VERMILION, new_figure, text
 from tinyalex.words import counted
 
 SIZE = 9
-PANEL, NUMBER, GAP, BAR, TOP, BOTTOM = 2.4, 0.55, 0.9, 0.34, 0.65, 0.55  # inches
+PANEL, NUMBER, GAP, BAR, TOP, LINE, BOTTOM = 2.4, 0.55, 0.9, 0.34, 0.37, 0.14, 0.55  # inches
 
 
 def bars(result):
@@ -25,7 +25,7 @@ def bars(result):
     panels = _panels(result)
     names = 0.3 + max(text_width(each["title"], SIZE) for each in contenders)
     width, rows = names + len(panels) * (PANEL + GAP), BAR * len(contenders)
-    height = TOP + rows + BOTTOM
+    height = TOP + LINE * max(2, *(len(limits) for *_, limits in panels)) + rows + BOTTOM
     figure = new_figure(width, height)
     for number, (action, title, images, limits) in enumerate(panels):
         left = names + number * (PANEL + GAP)
@@ -79,14 +79,14 @@ def _panel(axes, speeds, contenders, title, limits):
     above = axes.get_xaxis_transform()
     inch = 1 / (BAR * len(speeds))
     lines = max(1, len(limits))
-    write(axes, 0, 1 + (0.2 + 0.14 * lines) * inch, title, SIZE + 1, weight="bold", transform=above)
+    write(axes, 0, 1 + (0.2 + LINE * lines) * inch, title, SIZE + 1, weight="bold", transform=above)
     for row, speed in enumerate(speeds):  # to the right of the bars, where no limit's line crosses the text
         beside = {"transform": axes.get_yaxis_transform(), "ha": "right", "va": "center"}
         write(axes, 1 + NUMBER / PANEL, row, f"{speed:,.0f}" if speed >= 1000 else f"{speed:.1f}", SIZE, **beside)
     for number, (name, limit) in enumerate(limits.items()):
         axes.axvline(limit, color=VERMILION, linewidth=1.2)
         label = {"transform": above, "ha": "right" if limit > axes.get_xlim()[1] / 2 else "left"}
-        write(axes, limit, 1 + (0.08 + 0.14 * number) * inch, f"{name} {limit:,.1f}", SIZE - 1.5, VERMILION, **label)
+        write(axes, limit, 1 + (0.08 + LINE * number) * inch, f"{name} {limit:,.1f}", SIZE - 1.5, VERMILION, **label)
 
 
 def _lines(text, width):

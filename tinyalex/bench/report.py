@@ -62,8 +62,9 @@ def rates(result):
     found = {name: rate / 1e9 for name, rate in result["rates"].items() if name != "samples"}
     if result["device"] != "cpu":
         return (
-            f"Rates of the GPU in the same run: large matrix products at {found['TF32'] / 1000:,.1f} TF/s in TF32 and "
-            f"{found['float32'] / 1000:,.1f} in float32, copies at {found['copy']:,.0f} GB/s read and written"
+            f"Rates of the GPU in the same run: large matrix products at {found['TF32'] / 1000:,.1f} TF/s in TF32, "
+            f"{found['float32'] / 1000:,.1f} in float32 and {found['bf16'] / 1000:,.1f} in bf16, "
+            f"copies at {found['copy']:,.0f} GB/s read and written"
         )
     return (
         f"Rates of the machine in the same run: float32 matrix products at {found['sgemm_one']:.0f} GF/s on one thread "

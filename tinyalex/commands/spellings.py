@@ -103,7 +103,10 @@ def _remedy(command, name, value, known):
         (("topk", "top-k", "k", "top"), lambda: "leave it out; the five most probable classes are shown"),
         (_FORCE, lambda: "no file that tinyalex did not make is replaced; give another --out"),
         (_TALK, lambda: "leave it out; --debug prints the traceback of an error"),
-        (_HALF, lambda: "arithmetic is in float32; on a GPU --set net.tf32=true is faster" if "--set" in known else ""),
+        (
+            _HALF,
+            lambda: "arithmetic is in float32; on a GPU --set net.precision=bf16 is faster" if "--set" in known else "",
+        ),
     ):
         if name in names and (text := meant()):
             return text

@@ -85,7 +85,7 @@ def options(command):
     command.add_argument("--seed", type=int, default=0, metavar="S", help="random seed (default: 0)")
     command.add_argument("--fresh", action="store_true", help="do not resume: stop if --out already holds a run")
     command.add_argument(
-        "--change", action="store_true", help="resume even if learning.* or net.convolution was changed"
+        "--change", action="store_true", help="resume even if learning.*, net.convolution or net.precision was changed"
     )
     command.add_argument(
         "--exact",
@@ -119,7 +119,6 @@ def options(command):
 
 def run(options):
     """Train or resume, then draw the figures and print the test error."""
-    from tinyalex.devices.device import Device
     from tinyalex.experiments import footnote3
     from tinyalex.gallery.gallery import QUICK
     from tinyalex.ranks import launch
@@ -135,8 +134,7 @@ def run(options):
     recipe = None if advised else load_recipe(options.recipe, options.rates, overrides)
     world = options.world
     options.devices = launch.own_devices(options.devices, world)
-    for name in options.devices:
-        Device(name, options.kernels)  # raises DeviceError now, not after the data is loaded
+    _check_devices(options, recipe)
     if options.footnote_3 and recipe and recipe.net.kind == FILES:
         own = recipe.learning.phases[:1]
         if own and own[0].lr_mult:
@@ -198,6 +196,14 @@ def run(options):
     with world.apart():
         if world.leads:
             _show_results(options, out, dataset, result, progress)
+
+
+def _check_devices(options, recipe):
+    # Raises DeviceError now, not after images have been prepared, unless the devices compute in the recipe's precision.
+    from tinyalex.devices.device import Device
+
+    for name in options.devices:
+        Device(name, options.kernels).use(recipe.net.precision if recipe else "float32")
 
 
 def _show_results(options, out, dataset, result, progress):
@@ -268,6 +274,7 @@ def _advised(options, overrides, out, show):
             suited = [value for value in suited if not value.startswith("data.sampling")]
         made = recipes.load(chosen.name, [*suited, *overrides])
         made = own_images.with_run(made, out, options.init_from)
+        _check_devices(options, made)
         if options.no_prepare and source.index is not None:
             remedy = suggestion.remedy(Path(path), made.image_size, options.test_share)
             raise DataError(f"{path}: has to be prepared (--no-prepare); {remedy}")

@@ -64,14 +64,20 @@ def find(name, index):
         extra = f"cuda{runtime.runtimeGetVersion() // 1000}"
         raise DeviceError(f"{name}: CuPy finds no cuBLAS ({error}); pip install 'tinyalex[{extra}]'") from error
     gpu = cupy.cuda.Device(index)
-    capability, built = str(getattr(gpu, "compute_capability", "")), runtime.runtimeGetVersion() // 1000
-    if capability.isdigit() and built >= 13 and int(capability) < 75:
+    (major, minor), built = capability(gpu), runtime.runtimeGetVersion() // 1000
+    if built >= 13 and (major, minor) < (7, 5):
         raise DeviceError(
-            f"{name}: this GPU has compute capability {capability[:-1]}.{capability[-1]}, which CUDA {built} no longer "
+            f"{name}: this GPU has compute capability {major}.{minor}, which CUDA {built} no longer "
             f"supports; pip uninstall cupy-cuda{built}x, pip install 'tinyalex[cuda12]'"
         )
     _in_use = True
     return cupy, cublas, gpu
+
+
+def capability(gpu):
+    """Return the compute capability of CuPy's device object as two numbers, (9, 0)."""
+    digits = str(getattr(gpu, "compute_capability", ""))
+    return (int(digits[:-1]), int(digits[-1])) if digits.isdigit() else (9, 0)
 
 
 def _can_keep_kernels():

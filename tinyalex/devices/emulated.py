@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from tinyalex.devices import launch
+from tinyalex.devices.bfloat16 import BFLOAT16
 from tinyalex.devices.device import Device
 from tinyalex.errors import DeviceError
 
@@ -27,10 +28,12 @@ typedef unsigned long size_t;
 struct Place { unsigned x, y; };
 static thread_local Place blockIdx, threadIdx, blockDim;
 #define __global__
-#define __device__ static
+#define __device__
 #define FUNCTION(name) \\
     static inline float name(float x) { return __builtin_##name##f(x); } \\
     static inline double name(double x) { return __builtin_##name(x); }
+static inline unsigned __float_as_uint(float x) { unsigned all; __builtin_memcpy(&all, &x, 4); return all; }
+static inline float __uint_as_float(unsigned all) { float x; __builtin_memcpy(&x, &all, 4); return x; }
 FUNCTION(sqrt)
 FUNCTION(exp)
 FUNCTION(log)
@@ -45,7 +48,7 @@ _DTYPES = {
     name: np.dtype(dtype)
     for name, dtype in {
         "float": "float32", "double": "float64", "unsigned char": "uint8", "int": "int32", "long long": "int64",
-        "bool": "bool",
+        "bool": "bool", "bf16": BFLOAT16.name,
     }.items()
 }  # fmt: skip
 
@@ -78,11 +81,21 @@ class EmulatedDevice(Device):
         self.kernel_dtypes: set[np.dtype] = {np.dtype(dtype) for dtype in dtypes}
         self.started: list[str] = []
 
-    def _start(self, code, name, real, constants, grid, arguments):
-        run(launch.source(code, real, constants), name, *grid, arguments)
-        self.started.append(name)
+    def _compile(self, code, name, real, constants):
+        text = launch.source(code, real, constants)
+
+        def start(blocks, threads, arguments):
+            self._run(text, name, blocks, *threads, arguments)
+            self.started.append(name)
+
+        return start
+
+    @staticmethod
+    def _run(*call):
+        run(*call)
 
 
+@functools.cache
 def kernels(text: str) -> dict[str, list[str]]:
     """Return the kernels of a CUDA source by name, each with the types of its parameters.
 
@@ -147,12 +160,14 @@ def run(
     types = kernels(text)[name]
     if len(types) != len(arguments):
         raise TypeError(f"{name} takes {len(types)} arguments, got {len(arguments)}")
-    (rows, parts), real = blocks, re.search(r"#define REAL (\w+)", text)[1]  # type: ignore[index]
+    rows, parts = blocks
+    macros = dict(re.findall(r"#define (REAL|STORE) (\w+)", text))
+    real, store = macros["REAL"], macros["STORE"].replace("real", macros["REAL"])
     if not (0 < rows < 1 << 31 and 0 < parts < 1 << 16 and 0 < threads <= 1024 and threads % 32 == 0):
         raise ValueError(f"{name}: {rows} x {parts} blocks of {threads} threads; no GPU runs such a grid")
     held: list[Any] = []
     for type_, argument in zip(types, arguments, strict=True):
-        wanted = _DTYPES[type_.removeprefix("const ").removesuffix(" *").replace("real", real)]
+        wanted = _DTYPES[type_.removeprefix("const ").removesuffix(" *").replace("real", real).replace("store", store)]
         if type_.endswith("*"):
             fits = isinstance(argument, np.ndarray) and argument.dtype == wanted
         else:  # a word has no sign
@@ -190,7 +205,8 @@ def _library(text, flags):
         (folder / "kernels.cpp").write_text(text)
         done = subprocess.run(
             ["g++", "-O1", "-Wall", "-Wno-unused", "-Wno-unknown-pragmas", "-Wno-unused-result", "-shared", "-fPIC"]
-            + ["-ffp-contract=off", *flags, "-o", str(folder / "kernels.so"), str(folder / "kernels.cpp")],
+            + ["-Wl,-Bsymbolic", "-ffp-contract=off", *flags]
+            + ["-o", str(folder / "kernels.so"), str(folder / "kernels.cpp")],
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         if done.returncode or done.stderr:

@@ -2,47 +2,55 @@
 
 import numpy as np
 
-# For float and double: CUDA's number of the type, and of the arithmetic, full and with operands rounded to TF32.
-_TYPES = {"f": (0, 68, 77), "d": (1, 70, 70)}  # CUDA_R_32F, CUDA_R_64F; CUBLAS_COMPUTE_32F, _32F_FAST_TF32, _64F
+from tinyalex.devices.bfloat16 import BFLOAT16
+
+# For float, double and bfloat16 (held as uint16): CUDA's number of the type, and of the arithmetic, full and with
+# factors rounded to TF32; the type of its scale factors.
+_TYPES = {  # CUDA_R_32F, CUDA_R_64F, CUDA_R_16BF; CUBLAS_COMPUTE_32F, _32F_FAST_TF32, _64F
+    "f": (0, 68, 77, "f"),
+    "d": (1, 70, 70, "d"),
+    BFLOAT16.char: (14, 68, 68, "f"),
+}
 _DEFAULT_ALGORITHM = -1
-_ONE, _ZERO = ({char: np.full(1, value, char) for char in _TYPES} for value in (1, 0))
+_ONE, _ZERO = ({char: np.full(1, value, char) for char in "fd"} for value in (1, 0))
+_ADDRESSES = {char: (_ONE[char].ctypes.data, _ZERO[char].ctypes.data) for char in "fd"}
 
 
 def supports(a, b, out):
-    """Whether `gemm` supports these arrays: all float32 or all float64."""
-    return a.dtype == b.dtype == out.dtype and out.dtype.char in _TYPES
+    """Whether `gemm` supports these arrays: all float32, all float64, or of bfloat16 to it or to float32."""
+    fits = a.dtype == out.dtype or (a.dtype, out.dtype.char) == (BFLOAT16, "f")
+    return a.dtype == b.dtype and fits and out.dtype.char in _TYPES
 
 
-def gemm(cublas, handle, a, b, out, tf32=False):
-    """Write the product of ``a`` (m, k) and ``b`` (k, n) to ``out`` (m, n), on the current stream.
+def arguments(handle, a, b, out, tf32=False):
+    """Return the arguments with which cuBLAS's gemmEx writes the product of ``a`` (m, k) and ``b`` (k, n) to ``out``.
 
     Parameters
     ----------
-    cublas : module
-        ``cupy_backends.cuda.libs.cublas``.
     handle : int
         cuBLAS's handle of the GPU.
     a, b : array
         Contiguous along rows or along columns; `arranged` makes sure of that.
-    out : array
+    out : array, shape (m, n)
         Contiguous along rows.
     tf32 : bool
-        Whether float32 operands may be rounded to 11 significant bits.
+        Whether float32 factors may be rounded to 11 significant bits.
 
     Raises
     ------
     ValueError
         If an array is contiguous along neither.
     """
-    (m, n), k, char = out.shape, a.shape[1], out.dtype.char
+    (m, n), k = out.shape, a.shape[1]
     (b_turned, ldb), (a_turned, lda), (turned, ldc) = map(_leading, (b, a, out))
     if turned:
         raise ValueError(f"a product of strides {out.strides}: its rows do not lie together")
-    kind, *computes = _TYPES[char]
+    kind, *computes, char = _TYPES[a.dtype.char]
+    one, zero = _ADDRESSES[char]
     # cuBLAS is column-major and reads our rows as columns, so it computes out' = b' a'.
-    cublas.gemmEx(
-        *(handle, b_turned, a_turned, n, m, k, _ONE[char].ctypes.data, b.data.ptr, kind, ldb, a.data.ptr, kind, lda),
-        *(_ZERO[char].ctypes.data, out.data.ptr, kind, ldc, computes[tf32], _DEFAULT_ALGORITHM),
+    return (
+        *(handle, b_turned, a_turned, n, m, k, one, b.data.ptr, kind, ldb, a.data.ptr, kind, lda),
+        *(zero, out.data.ptr, _TYPES[out.dtype.char][0], ldc, computes[tf32], _DEFAULT_ALGORITHM),
     )
 
 

@@ -4,6 +4,9 @@ A kernel runs over the rows of a matrix: ``row`` is the row's index, ``t`` the i
 one number of the result (or four neighbours) from all the inputs that it needs. No two threads write to the same
 address and none waits for another, so results are reproducible bit by bit. Sizes are macros, in capitals, so that the
 compiler divides by constants; a net has few different ones.
+
+A kernel computes in ``real``, float or double. Arrays of activations and of their gradients are of type ``store``: the
+same, or ``bf16`` of half the size, which is rounded when it is written and becomes a float when it is read.
 """
 
 import functools
@@ -11,12 +14,34 @@ import re
 
 import numpy as np
 
+from tinyalex.devices.bfloat16 import BFLOAT16
 from tinyalex.errors import DeviceError
 
 PREAMBLE = """
-typedef REAL real;
+// The upper half of a float, rounded to the nearest; of two that are equally near, to the even one.
+struct bf16 {
+    unsigned short bits;
+    bf16() = default;
+    __device__ bf16(float x)
+    {
+        const unsigned all = __float_as_uint(x);
+        bits = x != x ? 0x7FFF : (all + 0x7FFF + (all >> 16 & 1)) >> 16;  // else some NaNs would become infinite or 0
+    }
+    __device__ operator float() const { return __uint_as_float((unsigned)bits << 16); }
+};
 
-template <int count> struct alignas(count == 4 ? 16 : sizeof(real)) Reals { real at[count]; };  // 4 are read at once
+typedef REAL real;
+typedef STORE store;
+
+// Neighbours, of which 4 are read at once.
+template <class T, int count> struct alignas(count < 4 ? sizeof(T) : sizeof(T) < 4 ? 8 : 16) Vector { T at[count]; };
+
+template <int count> __device__ Vector<store, count> stored(const Vector<real, count> &values)
+{
+    Vector<store, count> result;
+    for (int e = 0; e < count; ++e) result.at[e] = values.at[e];
+    return result;
+}
 
 #define EACH(row, t, count) \\
     const int row = blockIdx.x, t = blockIdx.y * blockDim.x + threadIdx.x; \\
@@ -24,6 +49,7 @@ template <int count> struct alignas(count == 4 ? 16 : sizeof(real)) Reals { real
 """
 
 REALS = {"f": "float", "d": "double"}
+FLOAT = np.dtype("float32")
 THREADS = 256  # in a block, at most
 _MISSING = re.compile(
     "nvrtc.*(not found|No such file|cannot open|cannot be loaded)|cannot open source file", re.I | re.S
@@ -47,9 +73,9 @@ _word = functools.lru_cache(np.uint32)  # a net uses the same few numbers
 def typed(count, arguments):
     """Return a kernel's arguments in its order (arrays, ``count``, the other numbers), and the type of its ``real``.
 
-    The first array of a floating type determines what a ``real`` is.
+    The first array of a floating type determines what a ``real`` is; beside arrays of bfloat16 it is float32.
     """
-    arrays, numbers, real = [], [_word(count)], None
+    arrays, numbers, real = [], [_word(count)], FLOAT if stores_bfloat16(arguments) else None
     for argument in arguments:
         if isinstance(argument, int):
             numbers.append(_word(argument & 0xFFFFFFFF))
@@ -66,9 +92,19 @@ def typed(count, arguments):
     return arrays + numbers, real
 
 
+def real_of(dtype):
+    """Return the type that kernels compute in, for a type of stored arrays: float32 for bfloat16, else the same."""
+    return FLOAT if dtype == BFLOAT16 else dtype
+
+
+def stores_bfloat16(arguments):
+    """Whether one of a kernel's arguments is an array stored in bfloat16."""
+    return any(getattr(argument, "dtype", None) == BFLOAT16 for argument in arguments)
+
+
 def source(code, real, constants):
-    """Return the CUDA source of an operation for a type of real, with its macros."""
-    macros = {"REAL": REALS[real.char], **constants}
+    """Return the CUDA source of an operation for a type of real, with its macros; ``STORE`` is ``real`` by default."""
+    macros = {"REAL": REALS[real.char], "STORE": "real", **constants}
     return "".join(f"#define {name} {value}\n" for name, value in macros.items()) + PREAMBLE + code
 
 

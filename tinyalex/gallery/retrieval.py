@@ -68,7 +68,7 @@ def features(network, images, batch=128):
             xs = [device.to_device(part) for device in network.devices]
             for executor in network.executors[:last]:
                 xs = executor.forward(xs, network.devices)
-            columns = [network.devices[source].get(xs[source]).reshape(len(part), -1) for source in read]
+            columns = [network.devices[source].get_float(xs[source]).reshape(len(part), -1) for source in read]
             rows.append(np.concatenate(columns, axis=1))
     return np.concatenate(rows)
 

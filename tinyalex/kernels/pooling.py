@@ -16,16 +16,16 @@ __device__ int first(int pixel)
     return pixel < Z ? 0 : (pixel - Z) / S + 1;
 }
 
-extern "C" __global__ void max_pool(const real *x, real *y, unsigned char *winners, int count)
+extern "C" __global__ void max_pool(const store *x, store *y, unsigned char *winners, int count)
 {
     EACH(row, t, count);  // (n HO, WO C / PART)
     const int n = row / HO, top = row % HO * S, left = t / (C / PART) * S;
-    const real *corner = x + ((size_t)(n * H + top) * W + left) * C + t % (C / PART) * PART;
-    Reals<PART> best = *(const Reals<PART> *)corner;
+    const store *corner = x + ((size_t)(n * H + top) * W + left) * C + t % (C / PART) * PART;
+    Vector<store, PART> best = *(const Vector<store, PART> *)corner;
     Winners winner = {};
     for (int u = 0; u < Z && top + u < H; ++u) {
         for (int v = 0; v < Z && left + v < W; ++v) {
-            const Reals<PART> pixel = *(const Reals<PART> *)(corner + (u * W + v) * C);
+            const Vector<store, PART> pixel = *(const Vector<store, PART> *)(corner + (u * W + v) * C);
             for (int e = 0; e < PART; ++e) {
                 const bool first_nan = pixel.at[e] != pixel.at[e] && best.at[e] == best.at[e];
                 if (pixel.at[e] > best.at[e] || first_nan) {
@@ -35,33 +35,33 @@ extern "C" __global__ void max_pool(const real *x, real *y, unsigned char *winne
             }
         }
     }
-    ((Reals<PART> *)y)[(size_t)row * count + t] = best;
+    ((Vector<store, PART> *)y)[(size_t)row * count + t] = best;
     ((Winners *)winners)[(size_t)row * count + t] = winner;
 }
 
-extern "C" __global__ void max_pool_backward(const real *dy, const unsigned char *winners, real *dx, int count)
+extern "C" __global__ void max_pool_backward(const store *dy, const unsigned char *winners, store *dx, int count)
 {
     EACH(row, t, count);  // (n H, W C / PART)
     const int n = row / H, i = row % H, j = t / (C / PART);
-    Reals<PART> sum = {};
+    Vector<real, PART> sum = {};
     for (int a = min(i / S, HO - 1); a >= first(i); --a) {
         for (int b = min(j / S, WO - 1); b >= first(j); --b) {
             const size_t unit = ((size_t)(n * HO + a) * WO + b) * (C / PART) + t % (C / PART);
-            const Reals<PART> gradient = ((const Reals<PART> *)dy)[unit];
+            const Vector<store, PART> gradient = ((const Vector<store, PART> *)dy)[unit];
             const Winners winner = ((const Winners *)winners)[unit];
             for (int e = 0; e < PART; ++e) {
                 if (winner.at[e] == (i - a * S) * Z + j - b * S) sum.at[e] += gradient.at[e];
             }
         }
     }
-    ((Reals<PART> *)dx)[(size_t)row * count + t] = sum;
+    ((Vector<store, PART> *)dx)[(size_t)row * count + t] = stored(sum);
 }
 
-extern "C" __global__ void average_pool(const real *x, real *y, int count)
+extern "C" __global__ void average_pool(const store *x, store *y, int count)
 {
     EACH(row, t, count);  // (n HO, WO C)
     const int n = row / HO, top = row % HO * S, left = t / C * S, down = min(Z, H - top), across = min(Z, W - left);
-    const real *corner = x + ((size_t)(n * H + top) * W + left) * C + t % C;
+    const store *corner = x + ((size_t)(n * H + top) * W + left) * C + t % C;
     real sum = 0;
     for (int u = 0; u < down; ++u) {
         for (int v = 0; v < across; ++v) sum += corner[(u * W + v) * C];
@@ -69,7 +69,7 @@ extern "C" __global__ void average_pool(const real *x, real *y, int count)
     y[(size_t)row * count + t] = sum / (down * across);
 }
 
-extern "C" __global__ void average_pool_backward(const real *dy, real *dx, int count)
+extern "C" __global__ void average_pool_backward(const store *dy, store *dx, int count)
 {
     EACH(row, t, count);  // (n H, W C)
     const int n = row / H, i = row % H, j = t / C;
@@ -77,7 +77,7 @@ extern "C" __global__ void average_pool_backward(const real *dy, real *dx, int c
     for (int a = min(i / S, HO - 1); a >= first(i); --a) {
         for (int b = min(j / S, WO - 1); b >= first(j); --b) {
             const int area = min(Z, H - a * S) * min(Z, W - b * S);
-            sum += dy[((size_t)(n * HO + a) * WO + b) * C + t % C] / area;
+            sum += (real)dy[((size_t)(n * HO + a) * WO + b) * C + t % C] / area;
         }
     }
     dx[(size_t)row * count + t] = sum;

@@ -22,13 +22,13 @@ __device__ unsigned bits(unsigned low, unsigned high, unsigned image, unsigned u
 }
 
 // Overwrite y with y + b, then ReLU, then dropout; PART neighbouring outputs for each thread.
-extern "C" __global__ void rectify(real *y, const real *b, int count, int positive, real scale,
+extern "C" __global__ void rectify(store *y, const real *b, int count, int positive, real scale,
                                    int threshold, int low, int high, int image, int unit)
 {
     EACH(row, t, count);
-    Reals<PART> *const outputs = (Reals<PART> *)y + (size_t)row * count + t;
-    const Reals<PART> bias = ((const Reals<PART> *)b)[t % (OUTPUTS / PART)];
-    Reals<PART> values = *outputs;
+    Vector<store, PART> *const outputs = (Vector<store, PART> *)y + (size_t)row * count + t;
+    const Vector<real, PART> bias = ((const Vector<real, PART> *)b)[t % (OUTPUTS / PART)];
+    Vector<store, PART> values = *outputs;
     for (int e = 0; e < PART; ++e) {
         real value = values.at[e] + bias.at[e];
         if (positive && value <= 0) value = 0;  // a NaN stays
@@ -39,7 +39,7 @@ extern "C" __global__ void rectify(real *y, const real *b, int count, int positi
 }
 
 // One column of a stretch of rows: dy where the unit's output was positive, and their sum.
-extern "C" __global__ void rectify_backward(const real *dy, const real *y, real *dz, real *sums, int count,
+extern "C" __global__ void rectify_backward(const store *dy, const store *y, store *dz, real *sums, int count,
                                             int rows, int stretch, int positive, real scale)
 {
     EACH(row, t, count);  // (stretches, outputs)
@@ -112,7 +112,7 @@ def rectify_backward(device, dy, y, db, positive, scale=1.0):
     for left in range(passes, 0, -1):
         stretch = math.ceil(rows ** (1 / left))
         stretches = -(-rows // stretch)
-        sums = device.empty((stretches, outputs), dy.dtype) if left > 1 else db
+        sums = device.empty((stretches, outputs), db.dtype) if left > 1 else db
         arguments = *arrays, sums, rows, stretch, positive, scale
         device.launch(SOURCE, "rectify_backward", stretches, outputs, *arguments, OUTPUTS=outputs, PART=1)
         arrays, rows, positive = (sums, sums, sums), stretches, False

@@ -6,6 +6,8 @@ it from memory.
 
 import math
 
+from tinyalex.devices.launch import real_of
+
 SOURCE = """
 #define BEFORE (SIZE / 2)
 #define AFTER (SIZE - 1 - BEFORE)
@@ -21,20 +23,20 @@ __device__ real powers(real d, real beta, real *r)
     return *r * (*r * rsqrt(*r > 0 ? *r : 1));
 }
 
-extern "C" __global__ void across(const real *x, real *y, int count, real k, real alpha, real beta)
+extern "C" __global__ void across(const store *x, store *y, int count, real k, real alpha, real beta)
 {
     EACH(row, t, count);
     const int map = t % MAPS;
     const size_t at = (size_t)row * count + t;
     real sum = 0, r;
     for (int a = -BEFORE; a <= AFTER; ++a) {
-        const real v = map + a >= 0 && map + a < MAPS ? x[at + a] : 0;
+        const real v = map + a >= 0 && map + a < MAPS ? (real)x[at + a] : 0;
         sum += v * v;
     }
     y[at] = x[at] * powers(k + alpha * sum, beta, &r);
 }
 
-extern "C" __global__ void across_backward(const real *dy, const real *x, real *dx, int count,
+extern "C" __global__ void across_backward(const store *dy, const store *x, store *dx, int count,
                                            real k, real alpha, real beta)
 {
     EACH(row, t, count);
@@ -43,7 +45,7 @@ extern "C" __global__ void across_backward(const real *dy, const real *x, real *
     real v[2 * SIZE - 1];  // x from map - (SIZE - 1) to map + (SIZE - 1)
     for (int a = 0; a < 2 * SIZE - 1; ++a) {
         const int other = map + a - (SIZE - 1);
-        v[a] = other >= 0 && other < MAPS ? x[at + a - (SIZE - 1)] : 0;
+        v[a] = other >= 0 && other < MAPS ? (real)x[at + a - (SIZE - 1)] : 0;
     }
     real own = 0, cross = 0;
     for (int a = 0; a < SIZE; ++a) {  // the windows that contain this map; the middle of window a is v[BEFORE + a]
@@ -57,7 +59,7 @@ extern "C" __global__ void across_backward(const real *dy, const real *x, real *
     dx[at] = dy[at] * own - 2 * alpha * beta / SCALE * (v[SIZE - 1] * cross);
 }
 
-extern "C" __global__ void around(const real *x, real *y, real *p, real *q, int count, real k, real alpha, real beta)
+extern "C" __global__ void around(const store *x, store *y, real *p, real *q, int count, real k, real alpha, real beta)
 {
     EACH(row, t, count);  // (n H, W MAPS)
     const int i = row % H, j = t / MAPS;
@@ -66,7 +68,7 @@ extern "C" __global__ void around(const real *x, real *y, real *p, real *q, int 
     for (int u = -BEFORE; u <= AFTER; ++u) {
         for (int v = -BEFORE; v <= AFTER; ++v) {
             const bool inside = i + u >= 0 && i + u < H && j + v >= 0 && j + v < W;
-            const real other = inside ? x[at + (u * W + v) * MAPS] : 0;
+            const real other = inside ? (real)x[at + (u * W + v) * MAPS] : 0;
             sum += other * other;
         }
     }
@@ -75,7 +77,7 @@ extern "C" __global__ void around(const real *x, real *y, real *p, real *q, int 
     q[at] = x[at] * r * r * SCALE * p[at];
 }
 
-extern "C" __global__ void around_backward(const real *dy, const real *x, const real *p, const real *q, real *dx,
+extern "C" __global__ void around_backward(const store *dy, const store *x, const real *p, const real *q, store *dx,
                                            int count, real alpha, real beta)
 {
     EACH(row, t, count);  // (n H, W MAPS)
@@ -109,7 +111,7 @@ def forward(device, x, size, k, alpha, beta, groups):
     x = device.xp.ascontiguousarray(x)
     y = device.empty(x.shape, x.dtype)
     if groups is None:
-        p, q = (device.empty(x.shape, x.dtype) for _ in range(2))
+        p, q = (device.empty(x.shape, real_of(x.dtype)) for _ in range(2))
         _around(device, "around", x, size, x, y, p, q, k, alpha, beta)
         return y, (x, p, q)
     _across(device, "across", x, size, groups, x, y, k, alpha, beta)

@@ -1,6 +1,7 @@
 """Nonlinearities (paper §3.1): y = max(0, x), and the tanh that it was measured against in Figure 1."""
 
 from tinyalex.devices.device import Array
+from tinyalex.kernels import relu as cuda_kernels
 from tinyalex.layers.layer import Layer
 from tinyalex.randomness import Step
 
@@ -22,12 +23,17 @@ class ReLU(Layer):
 
     def forward(self, x: Array, training: bool = False, step: Step | None = None) -> Array:
         self.check_input(x)
-        self.saved = self.device.xp.maximum(x, 0)
+        if kernels := self.kernels_for(x, cuda=cuda_kernels):
+            self.saved = kernels.forward(self.device, x)
+        else:
+            self.saved = self.device.xp.maximum(x, 0)
         return self.saved  # y > 0 where x > 0, and the next layer holds y anyway
 
     def backward(self, dy: Array) -> Array:
         # dx = dy where x > 0, and 0 elsewhere, at x = 0 too (2012: ``neuron.cuh``).
         y = self.pop_saved()
+        if kernels := self.kernels_of_forward(dy):
+            return kernels.backward(self.device, dy, y)
         return self.device.xp.where(y > 0, dy, 0)
 
 

@@ -7,6 +7,7 @@ from numbers import Integral, Real
 from types import ModuleType
 from typing import Any, Self
 
+from tinyalex.devices.bfloat16 import BFLOAT16
 from tinyalex.devices.device import Array, Device, DTypeLike
 from tinyalex.devices.parallel import ranges
 from tinyalex.errors import OrderError, ShapeError
@@ -155,7 +156,8 @@ class Layer:
         Returns
         -------
         array of ``self.device``, shape (n, *output_shape), in x's dtype
-            float32, float64, or complex128 for the complex-step gradient check.
+            float32, float64, or complex128 for the complex-step gradient check. (Where a GPU's kernels read images
+            stored in bfloat16, the outputs are stored so too, or are float32.)
 
         Raises
         ------
@@ -263,7 +265,9 @@ class Layer:
         """
         dtype = getattr(x, "dtype", None)
         self.expect(dtype is not None, f"x as a {type(x).__name__}", "an array: use numpy.array(x, 'float32')")
-        self.expect(dtype.kind in "fc", f"x in {dtype}", "float32 or float64: use x.astype('float32')")  # type: ignore[union-attr]
+        reads = dtype.kind in "fc" or (dtype == BFLOAT16 and self.device.precision == "bf16")  # type: ignore[union-attr]
+        if not reads:
+            self.expect(False, f"x in {dtype}", "float32 or float64: use x.astype('float32')")
         self.expect(self.built, "x before build()", "build() first: layer.build().forward(x)")
         return self.output_shape(x.shape[1:])
 
@@ -282,8 +286,8 @@ class Layer:
     def kernels_of_forward(self, dy: Array) -> ModuleType | None:
         """Return in backward what `kernels_for` returned in forward; kernels of a GPU need a dy in x's dtype."""
         kernels, dtype = self.form
-        fits = not kernels or self.device.on_host or dy.dtype == dtype
-        self.expect(fits, f"dy in {dy.dtype}", f"{dtype}, which x was: use dy.astype('{dtype}')")
+        if kernels and not self.device.on_host and dy.dtype != dtype:
+            self.expect(False, f"dy in {dy.dtype}", f"{dtype}, which x was: use dy.astype('{dtype}')")
         return kernels
 
     def whole(self, least: int = 1, **values: Any) -> list[int]:

@@ -74,7 +74,8 @@ class Linear(Layer):
         W = self.W.value
         y = self.device.empty((len(x), self.outputs), self.device.xp.result_type(x, W))
         for inputs, outputs in grouped(self.inputs[-1], self.outputs, self.groups):
-            self.device.matmul(x[..., inputs].reshape(len(x), len(W)), W[:, outputs], out=y[:, outputs])
+            part = self.device.contiguous(x[..., inputs]).reshape(len(x), len(W))
+            self.device.matmul(part, W[:, outputs], out=y[:, outputs])
         self.saved = x
         return y
 
@@ -84,9 +85,10 @@ class Linear(Layer):
         x, W, dW = self.pop_saved(), self.W.value, self.W.grad
         dx = self.device.empty(x.shape, dy.dtype)
         for inputs, outputs in grouped(self.inputs[-1], self.outputs, self.groups):
-            part = x[..., inputs]
-            self.device.matmul(part.reshape(len(x), len(W)).T, dy[:, outputs], out=dW[:, outputs])
-            back = self.device.empty((len(x), len(W)), dy.dtype)
+            part = self.device.contiguous(x[..., inputs]).reshape(len(x), len(W))
+            self.device.matmul(part.T, dy[:, outputs], out=dW[:, outputs])
+            back = self.device.empty((len(x), len(W)), dy.dtype) if self.groups > 1 else dx.reshape(len(x), len(W))
             self.device.matmul(dy[:, outputs], W[:, outputs].T, out=back)
-            dx[..., inputs] = back.reshape(part.shape)
+            if self.groups > 1:
+                self.device.copy(dx[..., inputs], back.reshape(dx[..., inputs].shape))
         return dx

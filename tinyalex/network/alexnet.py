@@ -108,8 +108,9 @@ def build(
     seed: int | None = 0,
     dtype: str | np.dtype = "float32",
     kernels: bool = True,
+    fall_back: bool = False,
 ) -> Network:
-    """Lay out the net of a recipe and give it arrays: see `Network.build`.
+    """Lay out the net of a recipe and give it arrays, in its precision: see `Network.build`.
 
     With fewer devices than columns, or than GPUs of the authors' files, neighbouring ones are on one device.
 
@@ -128,7 +129,4 @@ def build(
         devices = (
             [devices[gpu * count // net.columns] for gpu in range(net.columns)] if count == len(devices) else devices
         )
-    network = describe(net, init, count).build(devices, seed, dtype, kernels)
-    for device in network.devices:
-        device.tf32 = net.tf32
-    return network
+    return describe(net, init, count).build(devices, seed, dtype, kernels, net.precision, fall_back)

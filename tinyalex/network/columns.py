@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
 from tinyalex.devices.device import Array, Device
+from tinyalex.kernels import parts
 from tinyalex.layers.joined import inputs_of, joined_shape
 from tinyalex.layers.layer import Layer
 from tinyalex.randomness import Step
@@ -68,6 +69,8 @@ class Exchange:
 
     def _join(self, xs: Sequence[Array], destination: int, devices: Sequence[Device]) -> Array:
         sources, device = self.routes[destination], devices[destination]
+        if sources == [destination]:
+            return xs[destination]
         with device:
             read = {
                 source: self._transfer(xs[source], "forward", source, destination, devices)
@@ -78,7 +81,7 @@ class Exchange:
             first, shapes = xs[sources[0]], [self._shapes[source] for source in sources]
             joined = device.empty((len(first), *joined_shape(shapes)), first.dtype)
             for part, source in zip(inputs_of(joined, shapes), sources, strict=True):
-                part[...] = read[source]
+                parts.copy(device, part, read[source])
         return joined
 
     def backward(self, dys: Sequence[Array], devices: Sequence[Device]) -> list[Array]:
@@ -91,28 +94,24 @@ class Exchange:
             dx = None
             for reader, dy in enumerate(dys):
                 if source in self.routes[reader] and dy is not None:
-                    with devices[reader]:
-                        dy = self._part(dy, source, reader)
+                    dy = self._part(dy, source, reader, devices[reader])
                     dy = self._transfer(dy, "backward", reader, source, devices)
-                    with devices[source]:
-                        dx = dy if dx is None else dx + dy
+                    dx = dy if dx is None else parts.add(devices[source], dx, dy)
             dxs.append(dx)
         return dxs
 
-    def _part(self, dy: Array, source: int, reader: int) -> Array:
+    def _part(self, dy: Array, source: int, reader: int, device: Device) -> Array:
         # The gradient of one source in that of a reader's joined input: a view, or a sum if the reader reads it twice.
         sources = self.routes[reader]
         if sources == [source]:
             return dy
-        parts = inputs_of(dy, [self._shapes[each] for each in sources])
-        first, *others = [part for part, each in zip(parts, sources, strict=True) if each == source]
-        return sum(others, start=first)
+        inputs = inputs_of(dy, [self._shapes[each] for each in sources])
+        return device.sum_of([part for part, each in zip(inputs, sources, strict=True) if each == source])
 
     def _transfer(self, x: Array, direction: str, source: int, destination: int, devices: Sequence[Device]) -> Array:
         if self.gpus[source] == self.gpus[destination]:
             return x
-        with devices[source] as device:
-            x = device.xp.ascontiguousarray(x)
+        x = parts.contiguous(devices[source], x)
         self.crossed[direction, source, destination] += x.nbytes
         return devices[destination].receive(x, devices[source])
 

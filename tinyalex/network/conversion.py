@@ -91,11 +91,12 @@ def of_files(description: Description, side: int) -> Recipe:
     except UsageError as error:
         reason = str(error).split("no recipe can say this net: ")[-1].removesuffix("; tinyalex train takes the files")
     texts, kind = description.texts, _kind(description)
+    precision = "tf32" if kind == "alexnet" else "float32"
     learning, left_out = learns(description)
     nearest = load(_NEAREST[kind])
     notes = _origin(description, nearest), f"the net is what the files say; no other kind of net can say it: {reason}"
     net = Net(
-        kind=FILES, input=side, classes=network.classes, tf32=kind == "alexnet", layers_cfg=texts[0],
+        kind=FILES, input=side, classes=network.classes, precision=precision, layers_cfg=texts[0],
         layer_params_cfg=texts[1],
     )  # fmt: skip
     return Recipe(description.run, net, Init(), nearest.data, learning, (*notes, *left_out))
@@ -159,7 +160,7 @@ def _net(description: Description, layers: dict[str, Layer], side: int) -> Net:
         "fc8": "split" if len(heads) > 1 else "a",
         "activation": " and ".join(units),
         "dropout": round(drops[0], 12) if drops else 0.0,
-        "tf32": _kind(description) == "alexnet",
+        "precision": "tf32" if _kind(description) == "alexnet" else "float32",
         "talk": tuple(
             name
             for name, layer in layers.items()

@@ -23,14 +23,19 @@ class FusedLayer(Layer):
 
     def forward(self, x, training=False, step=None):
         y = self.layer.product(x)
-        scale, mask = 1.0, None
-        if self.dropout and training:
-            mask = self.dropout.p, self.dropout.key(step), step.first, self.dropout.first_unit
-        elif self.dropout:
-            scale = 1.0 - self.dropout.p
-        rectify.rectify(self.device, y, self.b.value, self.relu is not None, scale, mask)
+        scale = 1.0 if training or not self.dropout else 1.0 - self.dropout.p
+        if training and self.dropout:
+            self.device.issue_with(step, lambda step: self._rectify(y, scale, self._mask(step)))
+        else:
+            self._rectify(y, scale)
         self.saved = y, scale
         return y
+
+    def _rectify(self, y, scale, mask=None):
+        rectify.rectify(self.device, y, self.b.value, self.relu is not None, scale, mask)
+
+    def _mask(self, step):
+        return self.dropout.p, self.dropout.key(step), step.first, self.dropout.first_unit
 
     def backward(self, dy):
         # y = m max(0, z + b):  dz = dy where y > 0,  db sums dz over its rows

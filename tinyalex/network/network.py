@@ -24,6 +24,8 @@ from tinyalex.network.blocks import BlockedStage
 from tinyalex.network.columns import Crossed, ForwardHook, Shape, Stage
 from tinyalex.network.fast import FastStage
 from tinyalex.network.fusion import fuse
+from tinyalex.network.recorded import RecordedNetwork
+from tinyalex.network.storage import Bfloat16Stage
 from tinyalex.randomness import Step
 
 
@@ -56,7 +58,9 @@ class Network:
         One for each column; set by `build`. Columns of one GPU have the same.
     executors : list
         What runs each of `stages` on these devices: the stage itself; on the CPU a `FastStage`, or a `BlockedStage` of
-        the readable layers; or its form with fused GPU kernels. Set by `build`.
+        the readable layers; or its form with fused GPU kernels, or with activations in bfloat16. Set by `build`.
+    recorded : RecordedNetwork or None
+        What repeats training steps; set by `record_steps`.
     shapes : list of list of tuple
         One image's shape in each column, before the first stage and after every stage.
     """
@@ -64,6 +68,7 @@ class Network:
     devices: list[Device]
     dtype: np.dtype
     executors: list[Stage | BlockedStage | FastStage]
+    recorded: RecordedNetwork | None = None
     _forward_images: int | None = None  # of the last forward, if backward may follow it
 
     def __init__(self, stages: list[Stage], input_shape: Sequence[int], gpus: Sequence[int] | None = None) -> None:
@@ -107,7 +112,8 @@ class Network:
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy gets executors of its own: they hold recorded calls on arrays that must not be shared.
-        return {name: value for name, value in vars(self).items() if name not in ("executors", "_forward_images")}
+        own = "executors", "recorded", "_forward_images"
+        return {name: value for name, value in vars(self).items() if name not in own}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
@@ -147,6 +153,8 @@ class Network:
         seed: int | None = 0,
         dtype: str | np.dtype = "float32",
         kernels: bool = True,
+        precision: str = "float32",
+        fall_back: bool = False,
     ) -> "Network":
         """Put each column on its device, allocate and initialize the parameters, and return the network.
 
@@ -159,6 +167,16 @@ class Network:
         dtype : str or dtype
         kernels : bool
             Whether layers may use the fast forms of `tinyalex.kernels`. False runs the readable layers one by one.
+        precision : {"float32", "tf32", "bf16"}
+            On a GPU, of a net in float32: "tf32" rounds the factors of matrix products, "bf16" also what is stored of
+            the activations and their gradients (`tinyalex.network.storage`).
+        fall_back : bool
+            Compute in float32 on a device that lacks "bf16", instead of raising an error.
+
+        Raises
+        ------
+        DeviceError
+            If a device is not there, or cannot compute in "bf16".
         """
         columns = max(self.gpus) + 1
         if isinstance(devices, str):
@@ -170,6 +188,8 @@ class Network:
         if len(devices) != columns:
             raise UsageError(f"devices: {len(devices)} given, this form of the net has {columns} column(s)")
         made, self.dtype = of_one_kind([Device(name, kernels) for name in devices]), np.dtype(dtype)
+        for device in made:
+            device.use(precision if self.dtype == np.float32 else "float32", fall_back)
         self.devices = [made[gpu] for gpu in self.gpus]
         for index, layer in self.layers():
             with self.devices[index]:
@@ -181,7 +201,11 @@ class Network:
 
     def _make_executors(self) -> None:
         self.executors = list(self.stages)
-        if self.devices[0].on_host:
+        if self.devices[0].precision == "bf16" and self.dtype == np.float32:
+            stages = map(fuse, self.stages) if self.devices[0].has_cuda_kernels(self.dtype) else self.stages
+            logits = self.last_layers()
+            self.executors = [Bfloat16Stage(stage, logits) for stage in stages]
+        elif self.devices[0].on_host:
             shapes = self.shapes[: len(self.trunk)]
             readable = [BlockedStage(*pair, self.dtype.itemsize) for pair in zip(self.trunk, shapes, strict=True)]
             self.executors[: len(self.trunk)] = readable
@@ -191,6 +215,14 @@ class Network:
                         self.executors[number] = FastStage(run.stage, run.shapes, run, self.dtype)
         elif self.devices[0].has_cuda_kernels(self.dtype):
             self.executors = list(map(fuse, self.stages))
+
+    def record_steps(self) -> None:
+        """Let `loss_and_backward` repeat the calls of an earlier step where that is possible: on GPUs.
+
+        The results are the same. Settings of layers must not be changed any more: see `tinyalex.network.recorded`.
+        """
+        self.require_arrays()
+        self.recorded = RecordedNetwork(self) if RecordedNetwork.supports(self) else None
 
     def weigh_classes(self, weights: Sequence[float] | np.ndarray | None) -> None:
         """Let an image count in the loss as much as its class weighs: see `SoftmaxLoss`. None: all count the same."""
@@ -373,12 +405,20 @@ class Network:
         self._check_images(images)
         check_labels(labels, len(images), self.classes)
         with self.devices[0] as device, fitting(self.devices, len(images)):
-            logits = self.forward(images, training=training, step=step)
+            self._forward_images = None
+            recorded = None if head_done else self.recorded
+            if recorded:
+                logits = recorded.forward(images, training=training, step=step)
+            else:
+                logits = self.forward(images, training=training, step=step)
             loss = self.loss.forward_checked(logits, device.put(labels))
             dlogits = self.loss.backward()
             if share != 1:
                 loss, dlogits = loss * share, dlogits * share
-            self.backward(dlogits, head_done)
+            if recorded:
+                recorded.backward(dlogits)
+            else:
+                self.backward(dlogits, head_done)
         return loss, logits
 
     def predict(self, images: np.ndarray | DeviceBatch, batch: int = 128) -> np.ndarray:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tinyalex.network.columns import Crossed, Shape
+from tinyalex.network.columns import Crossed, Shape, Stage
 from tinyalex.network.network import Network
 from tinyalex.ranks import ledger
 from tinyalex.recipes.recipe import Net, Recipe
@@ -32,7 +32,7 @@ class Row(NamedTuple):
     neurons, parameters, multiply_adds : int
         Neurons are 0 for layers without weights.
     activation_bytes : int
-        Bytes of the output in float32.
+        Bytes of the output.
     exchanged_bytes : int
         Bytes that this column receives before this layer in forward, and sends back in backward.
     """
@@ -47,8 +47,10 @@ class Row(NamedTuple):
     exchanged_bytes: int
 
 
-def rows(network: Network) -> dict[int, list[Row]]:
+def rows(network: Network, itemsize: int = 4) -> dict[int, list[Row]]:
     """Return ``{column index: [Row, ...]}`` of a network, which needs no arrays; columns of one GPU are together.
+
+    ``itemsize`` is the size of a stored activation: 4 bytes in float32, 2 in bfloat16, in which logits have 4 as well.
 
     Examples
     --------
@@ -59,8 +61,9 @@ def rows(network: Network) -> dict[int, list[Row]]:
     ('conv1a', (55, 55, 48), 17472)
     """
     table: dict[int, list[Row]] = {gpu: [] for gpu in sorted(network.gpus)}
+    logits = network.last_layers()
     for stage, before in zip(network.stages, network.shapes, strict=False):
-        crossing = stage.exchange.bytes_per_image(before)
+        crossing = _crossing(stage, before, itemsize)
         shapes = stage.exchange.output_shapes(before)
         for index, column in enumerate(stage.columns):
             received = crossing_of(crossing, index)
@@ -75,7 +78,7 @@ def rows(network: Network) -> dict[int, list[Row]]:
                         int(np.prod(shape)) if has_weights else 0,
                         sum(parameter.size for parameter in layer.parameters),
                         layer.multiply_adds(shapes[index]),
-                        4 * int(np.prod(shape)),
+                        (4 if layer in logits else itemsize) * int(np.prod(shape)),
                         received,
                     )
                 )
@@ -92,11 +95,15 @@ def crossing_of(crossing: Crossed, column: int) -> int:
     )
 
 
-def exchanged(network: Network, batch: int) -> int:
-    """Return the bytes that cross between columns in one training step."""
-    return batch * sum(
-        sum(s.exchange.bytes_per_image(b).values()) for s, b in zip(network.stages, network.shapes, strict=False)
-    )
+def _crossing(stage: Stage, before: list[Shape], itemsize: int) -> Crossed:
+    # What a stage's exchange copies; one without layers after it gathers logits.
+    return stage.exchange.bytes_per_image(before, itemsize if any(stage.columns) else 4)
+
+
+def exchanged(network: Network, batch: int, itemsize: int = 4) -> int:
+    """Return the bytes that cross between columns in one training step; ``itemsize`` as in `rows`."""
+    pairs = zip(network.stages, network.shapes, strict=False)
+    return batch * sum(sum(_crossing(stage, before, itemsize).values()) for stage, before in pairs)
 
 
 def for_ledger(network: Network) -> ledger.Net:
@@ -136,12 +143,15 @@ def text(recipe: Recipe, network: Network) -> str:
     titles = ["column a", "column b"][: recipe.net.columns]
     if recipe.net.kind == FILES:
         titles = [f"GPU {gpu}" for gpu in recipe.net.files.gpus]
-    lines, table, total = columns(network, titles, recipe.learning.batch)
-    head = [f"{recipe.name}: {_headline(recipe)}", *_switches(recipe.net)]
+    itemsize = 2 if recipe.net.precision == "bf16" else 4
+    lines, table, total = columns(network, titles, recipe.learning.batch, itemsize)
+    head = [f"{recipe.name}: {_headline(recipe)}", *_switches(recipe.net), _PRECISION[recipe.net.precision]]
     return "\n".join([*head, *lines, *_paper(recipe.net, table, total)])
 
 
-def columns(network: Network, titles: Sequence[str], batch: int) -> tuple[list[str], dict[int, list[Row]], np.ndarray]:
+def columns(
+    network: Network, titles: Sequence[str], batch: int, itemsize: int = 4
+) -> tuple[list[str], dict[int, list[Row]], np.ndarray]:
     """Format a network's layers column by column, and the sums below them.
 
     Parameters
@@ -151,6 +161,8 @@ def columns(network: Network, titles: Sequence[str], batch: int) -> tuple[list[s
     titles : sequence of str
         What stands above each column of `rows`; with a single one it is not shown.
     batch : int
+    itemsize : int
+        As in `rows`.
 
     Returns
     -------
@@ -160,7 +172,7 @@ def columns(network: Network, titles: Sequence[str], batch: int) -> tuple[list[s
     total : ndarray
         Neurons, parameters and multiply-adds in all.
     """
-    lines, table, total = [], rows(network), np.zeros(3, dtype=int)
+    lines, table, total = [], rows(network, itemsize), np.zeros(3, dtype=int)
     wide, kind = (
         max(w, *(1 + len(str(row[i])) for rows in table.values() for row in rows)) for i, w in ((0, 8), (1, 13))
     )
@@ -174,7 +186,7 @@ def columns(network: Network, titles: Sequence[str], batch: int) -> tuple[list[s
             sums += row[3:]
         lines.append(f"{'sum':<{wide + kind + 15}}" + _numbers(sums))
         total += sums[:3]
-    crossing = exchanged(network, batch)
+    crossing = exchanged(network, batch, itemsize)
     lines += [
         "",
         f"in all: {total[0]:,} neurons, {total[1]:,} parameters, {total[2]:,} multiply-adds for an image",
@@ -221,6 +233,11 @@ def _switches(net: Net) -> list[str]:
 
 
 _DIRECTION = {"ceil": "up", "floor": "down"}
+_PRECISION = {
+    "float32": "on a GPU: float32",
+    "tf32": "on a GPU: float32, the factors of matrix products in TF32",
+    "bf16": "on a GPU: activations and the factors of matrix products in bfloat16, all else in float32",
+}
 
 
 def _paper(net: Net, table: dict[int, list[Row]], total: np.ndarray) -> list[str]:

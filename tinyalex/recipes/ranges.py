@@ -145,7 +145,7 @@ RULES: dict[str, Rule] = {
     "net.fc8": _choice("a", "split"),
     "net.activation": _choice("relu", "tanh"),
     "net.convolution": _choice("auto", "im2col", older={"winograd": "auto"}),
-    "net.tf32": _YES_NO,
+    "net.precision": _choice("float32", "tf32", "bf16"),
     "net.dropout": _BELOW_ONE,
     "net.layers_cfg": _or(None, _DOCUMENT),
     "net.layer_params_cfg": _or(None, _DOCUMENT),
@@ -207,6 +207,7 @@ SYNONYMS = {  # names of settings in other programs
     **dict.fromkeys(("color", "color_jitter", "colour_jitter"), "data.colour"),
     **dict.fromkeys(("val_split", "test_split", "validation_split"), "data.test_share"),
     **dict.fromkeys(("dataset", "data"), "data.set"),
+    **dict.fromkeys(("dtype", "amp", "bf16", "mixed_precision"), "net.precision"),
 }
 
 

@@ -137,7 +137,9 @@ OLD_NAMES = {  # keys of earlier versions: what they are called now
     "learning.decay": "learning.weight_decay",
     "learning.decays": "learning.layer_weight_decay",
     "learning.phases.slow": "learning.phases.lr_mult",
+    "net.tf32": "net.precision",
 }
+_OLD_VALUES = {"net.tf32": {True: "tf32", False: "float32"}}  # and their values
 
 
 def _renamed(tables: dict[str, Any], section: str = "") -> tuple[dict[str, Any], list[str]]:
@@ -150,6 +152,7 @@ def _renamed(tables: dict[str, Any], section: str = "") -> tuple[dict[str, Any],
             key = f"{OLD_NAMES[old]}{name.removeprefix(old)}".removeprefix(section)
             if key in tables:
                 raise UsageError(f"{old}: was renamed to {OLD_NAMES[old]}, which is given too; remove {old}")
+            value = _old_value(old, value)
             notes.append(f"{old} is now called {OLD_NAMES[old]}; the old name is still read")
         elif any(old.startswith(f"{name}.") for old in OLD_NAMES):
             if isinstance(value, dict):
@@ -161,6 +164,14 @@ def _renamed(tables: dict[str, Any], section: str = "") -> tuple[dict[str, Any],
                 notes += [note for _, found in pairs for note in found]
         renamed[key] = value
     return renamed, notes
+
+
+def _old_value(key: str, value: Any) -> Any:
+    if key not in _OLD_VALUES:
+        return value
+    if not isinstance(value, bool):
+        raise UsageError(f"{key}: {value!r} is not valid; give true or false, or {OLD_NAMES[key]} instead")
+    return _OLD_VALUES[key][value]
 
 
 def with_classes(recipe: Recipe, classes: int) -> Recipe:

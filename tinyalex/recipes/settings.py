@@ -24,7 +24,7 @@ _OF_ALEXNET = (  # keys of net that the other kinds of nets lack
 )
 FILES = "cuda-convnet"  # the kind of a net that the authors' files describe
 _TEXTS = ("layers_cfg", "layer_params_cfg")
-_OF_FILES = ("kind", "input", "classes", "convolution", "tf32", *_TEXTS)  # the keys of such a net
+_OF_FILES = ("kind", "input", "classes", "convolution", "precision", *_TEXTS)  # the keys of such a net
 
 
 @lru_cache(maxsize=16)
@@ -66,12 +66,15 @@ class Net(_Checked):
     `fc8` is where the last layer is: on column "a" alone, as in 2012, or "split"
     over the columns. `classes` 0 means as many as the data has. `convolution` is the algorithm on the CPU: "auto" is
     Winograd's for layers whose kernel has transforms and whose groups have 8 channels or more (in conv1 the channels
-    are the pixels of a stride x stride block), and im2col for the others; "im2col" is im2col for all. `tf32` lets a GPU
-    round the operands of matrix products to 11 significant bits, which is several times as fast.
+    are the pixels of a stride x stride block), and im2col for the others; "im2col" is im2col for all.
+
+    `precision` has an effect only on a GPU. "tf32" rounds the factors of matrix products to 11 significant bits, which
+    is several times as fast as "float32". "bf16" rounds them to 8 bits, and stores activations and their gradients in
+    such numbers (bfloat16); weights, sums, normalization and loss stay in float32.
 
     The net of `kind` "cuda-convnet" is that of two files of 2012, whose texts are `layers_cfg` and `layer_params_cfg`:
-    the second has the constants of layers. Of the other keys only `input`, `classes`, `convolution` and `tf32` belong
-    to such a net; `columns` is the number of its GPUs.
+    the second has the constants of layers. Of the other keys only `input`, `classes`, `convolution` and `precision`
+    (without "bf16") belong to such a net; `columns` is the number of its GPUs.
     """
 
     section = "net"
@@ -100,7 +103,7 @@ class Net(_Checked):
     activation: str = "relu"
     dropout: float = 0.5
     convolution: str = "auto"
-    tf32: bool = False
+    precision: str = "float32"
     layers_cfg: str | None = None
     layer_params_cfg: str | None = None
 
@@ -158,6 +161,8 @@ class Net(_Checked):
         for key in _TEXTS:
             if getattr(self, key) is None:
                 raise UsageError(f"net.{key}: is missing; a net of kind {FILES!r} needs the text of that file")
+        if self.precision == "bf16":
+            raise UsageError(f"net.precision: 'bf16' is not valid for a net of kind {FILES!r}; use 'tf32' or 'float32'")
         gpus = len(self.files.gpus)
         for setting in fields(self):
             allowed = (setting.default, gpus) if setting.name == "columns" else (setting.default,)

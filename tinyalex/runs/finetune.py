@@ -33,9 +33,12 @@ def like_run(made: Recipe, source: str | Path) -> Recipe:
     tensors, metadata = read(source)
     of_run = recipe.parse(metadata["recipe"])
     layers = (*of_run.net.layers, "default")
+    # The other run's GPU may have had bfloat16 where this one's devices have not: only made's own setting asks for it.
+    precision = made.net.precision if "bf16" in (made.net.precision, of_run.net.precision) else of_run.net.precision
+    dropout = made.net.dropout if of_run.net.dropout else 0.0
     return replace(
         made,
-        net=replace(of_run.net, classes=0, dropout=made.net.dropout if of_run.net.dropout else 0.0),
+        net=replace(of_run.net, classes=0, dropout=dropout, precision=precision),
         init=replace(
             made.init,
             weights=of_run.init.weights,

@@ -17,7 +17,7 @@ from tinyalex.training import health
 from tinyalex.training.loop import Training
 from tinyalex.words import counted
 
-# Settings that --change allows to change: those of learning, and the algorithm of the convolutions.
+# Settings that --change allows to change: those of learning, the algorithm of the convolutions, and the precision.
 LEARNING = (
     "epochs",
     "steps",
@@ -38,7 +38,7 @@ LEARNING = (
     "stop_after",
     "phases",
 )
-CHANGEABLE = {*(f"learning.{key}" for key in LEARNING), "net.convolution"}
+CHANGEABLE = {*(f"learning.{key}" for key in LEARNING), "net.convolution", "net.precision"}
 SAVE_EVERY = 600.0  # seconds
 
 
@@ -218,5 +218,6 @@ def _shipped(made: Recipe) -> bool:
     if made.name not in recipe.names():
         return False
     ours = recipe.load(made.name)
-    net = dataclasses.replace(ours.net, classes=made.net.classes, convolution=made.net.convolution)
+    free = {key: getattr(made.net, key) for key in ("classes", "convolution", "precision")}
+    net = dataclasses.replace(ours.net, **free)
     return (net, ours.init, ours.data.scale, ours.data.mean) == (made.net, made.init, made.data.scale, made.data.mean)

@@ -345,7 +345,7 @@ def load(path: str | Path, devices: Sequence[str] = ("cpu",), kernels: bool = Tr
             if attempt == 2 or found.exists():
                 raise  # else a training process has removed it since: take the one that is newest now
     settings = recipe.parse(metadata["recipe"])
-    network = alexnet.build(settings.net, settings.init, devices, seed=None, kernels=kernels)
+    network = alexnet.build(settings.net, settings.init, devices, seed=None, kernels=kernels, fall_back=True)
     network.load({name: tensors[name] for name in network.state()})
     classes = list(metadata["classes"])
     words = list(metadata.get("words") or classes)

@@ -106,6 +106,8 @@ class Training:
         self.data_parallel = (
             DataParallel(self.network, self.world, self.parts, self.how) if self.parts.count > 1 else None
         )
+        if not self.data_parallel:
+            self.network.record_steps()
         self.step, self.epoch_metrics = 0, []
 
     @property

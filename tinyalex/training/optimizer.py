@@ -195,6 +195,8 @@ def _norm(device: Device, array: Array) -> float:
 
 def _of(table: Mapping[str, float], parameter: Parameter, default: float) -> float:
     # A tensor's own value, ``{"conv2.0/W": 0.1}``, else its layer's, ``{"conv2": 0.1}``.
+    if not table:
+        return default
     return table.get(f"{parameter.names[0]}/{parameter.kind}", table.get(parameter.layer, default))
 
 

@@ -14,7 +14,7 @@ from tinyalex.words import counted
 PATIENCE = 3  # tests: a run whose error has not fallen for so long, while the recorded one's has, is stalled
 _TOLERANCE = 0.02  # by which seeds differ at most late in training; more while the error falls steeply
 _ERRORS = 3.0  # standard errors that count as a difference
-_NO_MATTER = ("net.convolution", "net.tf32", "learning.parts")  # they change rounding errors alone
+_NO_MATTER = ("net.convolution", "net.precision", "learning.parts")  # they change rounding errors alone
 
 
 class Recorded(NamedTuple):
