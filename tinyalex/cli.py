@@ -35,6 +35,7 @@ _REMEDIES = dict.fromkeys(
 class _Parser(argparse.ArgumentParser):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        self.words = ()  # what was typed after the command
         self.several = {}  # options that take several values: see `tinyalex.commands.options.several`
 
     def format_help(self, everything=False):
@@ -62,7 +63,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message):
         if "arguments are required" in message:
-            message += spellings.required(self.prog.rpartition(" ")[2])
+            message += spellings.required(self.prog.rpartition(" ")[2], message, self.words)
         raise UsageError(f"{message}; see {self.prog} --help")
 
 
@@ -255,6 +256,7 @@ def _parse(argv):
     if name not in commands:
         parser.error(f"{name}: no such command{spellings.command(name, commands, words)}")
     command = commands[name]
+    command.words = words
     words = _one_value_each(words, command.several)
     if {"-h", "--help", "--help-all", "--"} & set(words):  # which Python 3.11 does not handle below
         return command.parse_args(words, options)

@@ -427,7 +427,7 @@ def test_gradcheck_of_a_wrong_layer_fails(capsys, monkeypatch):
     (["evaluate", "/nowhere"], 4, "/nowhere"),
     (["predict", "a.jpg"], 2, "--run"),
     (["summary", "--set", "net.classes=-1"], 2, "net.classes"),
-    (["figures", "/"], 4, "no checkpoint"),
+    (["figures", "/"], 4, "/: holds no run"),
 ])  # fmt: skip
 def test_wrong_input_gives_one_line_and_its_exit_code(options, code, message, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)

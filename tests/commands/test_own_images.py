@@ -17,13 +17,16 @@ from PIL import Image
 
 import tinyalex
 from tests.support.folders import names
-from tinyalex import datasets
+from tinyalex import datasets, figures
 from tinyalex.cli import main
+from tinyalex.commands import own_images
 from tinyalex.datasets import survey
 from tinyalex.datasets.index import sources
+from tinyalex.figures.page import new_figure
 from tinyalex.prepare import once
 from tinyalex.recipes import recipe
 from tinyalex.runs import checkpoint
+from tinyalex.system import ownership
 from tinyalex.training import advice
 
 # One step, of a net that is small enough for a test, whatever recipe was chosen.
@@ -97,7 +100,63 @@ def test_a_source_that_was_changed_is_prepared_anew(here, capsys):
     assert len(sets()) == 2
     capsys.readouterr()
     assert main(["train", "--data", "p", *QUICK]) == 4  # the run in runs/p has other images
-    assert "data set" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "runs/p: holds a run on other images than p has now" in error and len(sets()) == 2
+    assert shlex.split(error.rpartition(": ")[2])[:4] == ["tinyalex", "train", "--data", "p"]
+    assert error.endswith("--out runs/p-2\n")
+    assert main(["advise", "p", "--threads", "1"]) == 0
+    assert capsys.readouterr().out.endswith("to train: tinyalex train --data p --out runs/p-2\n")
+
+
+def test_names_of_classes_that_were_added_are_no_other_images(here, capsys):
+    photographs(here / "p")
+    assert main(["train", "--data", "p", *QUICK]) == 0
+    before = recipe.load("runs/p/recipe.toml")
+    Path("p/words.txt").write_text("class 0\tcat\nclass 1\tdog\n")
+    capsys.readouterr()
+    assert main(["train", "--data", "p", *QUICK]) == 0
+    out = capsys.readouterr().out
+    assert "resuming at step 2 of 2" in out and "the images have not changed since; names of classes that did" in out
+    assert len(sets()) == 1 and recipe.load("runs/p/recipe.toml") == before
+    (here / "p" / "class 0" / "0.png").touch()
+    assert main(["train", "--data", "p", *QUICK]) == 4
+    assert "holds a run on other images than p has now" in capsys.readouterr().err
+    shutil.copytree(here / "p", here / "other" / "p")
+    assert main(["train", "--data", "other/p", *QUICK]) == 4 and len(sets()) == 1
+
+
+def test_pictures_that_tinyalex_drew_are_left_out(here, capsys):
+    photographs(here / "p", each=4)
+    before = once.folder(here, here / "p", 64, None)
+    figure = new_figure(1, 1)
+    figures.save(figure, here / "p" / "class 0" / "kernels.png")
+    figures.save(figure, here / "p" / "class 1" / "1-explained.png", marked=False)
+    named = (here / "p" / "class 0" / "kernels.png", here / "p" / "class 1" / "1-explained.png")
+    assert all(map(ownership.is_drawn, named)) and ownership.is_picture(named[0])
+    assert not ownership.is_drawn(here / "p" / "class 0" / "1.png")
+    lines = []
+    index = sources.index([here / "p"], here, lines.append)
+    assert len(index.splits["train"]) == 8 and "kernels.png and 1 more (a picture that tinyalex drew)" in lines[-1]
+    assert once.folder(here, here / "p", 64, None) == before
+    old = named[1].read_bytes().replace(b"Software", b"Sxftware")  # as earlier versions marked what a user named
+    named[1].write_bytes(old)
+    assert ownership.is_drawn(named[1])
+
+
+def test_what_training_should_know_of_its_images_is_said(here, capsys):
+    photographs(here / "p", each=6)
+    for number in range(3):
+        path = here / "p" / "class 0" / f"{number}.png"
+        shutil.copy(path, here / "p" / "class 1" / f"copy {number}.png")
+        with Image.open(path) as image:
+            exif = image.getexif()
+            exif[0x0112] = 6
+            image.save(path.with_name(f"turned {number}.png"), exif=exif)
+    with own_images.opened("p", None, print) as source:  # as train and evaluate do
+        own_images.prepare(source, recipe.load("photos-64"), Path("runs"), None, print)
+    out = capsys.readouterr().out
+    assert "3 images with an EXIF orientation, which is ignored" in out
+    assert re.search(r"duplicates: 3 images, \d of them in both training and test, 3 in several classes", out)
 
 
 def test_the_name_of_the_set_changes_with_the_source_and_the_settings(tmp_path):
@@ -221,13 +280,17 @@ def test_all_images_of_a_folder_can_be_tested_on(here, capsys):
     assert main(["train", "--data", "new", "--test-share", "1"]) == 2
     assert "--test-share 1: leaves no images to train on" in capsys.readouterr().err
     photographs(here / "large", each=3, side=(70, 90))
-    assert main(["evaluate", "runs/p", "--data", "large", "--test-share", "1"]) == 3
-    error = capsys.readouterr().err
-    command = re.search(r"tinyalex (prepare --test-share 1 --size 64 \S+ (\S+));", error)
-    assert main(shlex.split(command[1])) == 0
-    capsys.readouterr()
-    assert main(["evaluate", "runs/p", "--data", command[2]]) == 0
-    assert "0 training and 6 test images" in capsys.readouterr().out
+    before = sets()
+    assert main(["evaluate", "runs/p", "--data", "large", "--test-share", "1"]) == 0  # prepared as training does
+    out = capsys.readouterr().out
+    (made,) = set(sets()) - set(before)
+    assert "0 training and 6 test images" in out and f"images: prepared once, in {made}" in out
+    assert "was trained on" not in out
+    assert main(["evaluate", "runs/p", "--data", "p", "--test-share", "1"]) == 0
+    assert "warning: runs/p was trained on 16 of these 20 images; " in capsys.readouterr().out
+    assert main(["evaluate", "runs/p", "--data", "large"]) == 0
+    out = capsys.readouterr().out
+    assert "large: no test images: 2 images of them" in out and "4 training and 2 test images" in out
 
 
 @pytest.mark.slow
@@ -289,7 +352,10 @@ def test_inside_the_source_nothing_is_written(here, capsys, monkeypatch):
     photographs(here / "p", each=4)
     monkeypatch.chdir(here / "p")
     assert main(["train", "--data", ".", *QUICK]) == 2
-    assert "inside the source .; give --out with a folder outside it" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "inside the source .; to train: tinyalex train --data . " in error and error.endswith("--out ../runs/p\n")
+    assert main(["advise", ".", "--threads", "1"]) == 0
+    assert capsys.readouterr().out.endswith("to train: tinyalex train --data . --out ../runs/p\n")
     assert names(here / "p") == ["class 0", "class 1"]
     assert main(["train", "--data", ".", "--out", "../runs/p", *QUICK]) == 0
 
@@ -469,9 +535,12 @@ def test_advise_prints_facts_recipe_time_and_command(here, capsys):
     assert lines[0].startswith("my photos: 16 images, 3 classes, 1 to 6 of each to train on, shorter sides of 7")
     assert ", grey; no test images: 3 images of them, 20% of every class, to test on" in lines[0]
     assert lines[1] == (
-        "imbalance: the largest class has 6 times as many images as the smallest; always answering it is wrong for "
-        f"{1 - 6 / 13:.1%}"
+        "imbalance: the largest class, class 1, has 6 times as many training images as the smallest, class 0; always "
+        f"answering class 1 is wrong for {1 - 6 / 13:.1%}"
     )
+    assert lines[2] == "warning: class class 0 has 1 training image: remove its folder or add images"
+    assert lines[3].startswith("warning: half of the classes have 6 training images or fewer: too few to learn from")
+    del lines[2:4]
     assert lines[2].startswith(
         "recipe photos-64: 13 images are few; rare classes are drawn as often as others (data.sampling): "
         "images of 64 x 64, batches of 32, 1,000 steps"

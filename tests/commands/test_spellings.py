@@ -1,10 +1,12 @@
 """First tries with the options and commands of other programs: each error names what to type, and that is accepted."""
 
 import shlex
+from pathlib import Path
 
 import pytest
 
 from tinyalex import cli
+from tinyalex.cli import main
 from tinyalex.commands import groups, spellings
 from tinyalex.recipes import ranges, recipe
 
@@ -154,3 +156,43 @@ def test_helps_fit_in_80_columns(command, capsys, monkeypatch):
     assert cli.main([command, "--help"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80 and len(lines) <= 52
+
+
+@pytest.fixture
+def beside_a_run(tmp_path, monkeypatch):
+    """A folder with something like a run in runs/flowers, and a folder of that name for photographs."""
+    monkeypatch.chdir(tmp_path)
+    for folder in ("runs/flowers", "runs/broken", "flowers/rose"):
+        Path(folder).mkdir(parents=True)
+    for run in ("runs/flowers", "runs/broken"):
+        Path(run, "checkpoint-00000001.safetensors").write_bytes(b"")
+    Path("runs/flowers/report.html").write_text("<!DOCTYPE html>")
+    Path("rose.jpg").write_bytes(b"")
+
+
+@pytest.mark.parametrize("command, message", [
+    ("explain rose.jpg runs/flowers", "arguments are required: --run; write --run runs/flowers; see"),
+    ("predict rose.jpg", "for example tinyalex predict photo.jpg --run runs/broken; see"),
+    ("report --run runs/flowers", "give the run without an option: tinyalex report runs/flowers"),
+    ("report flowers", "flowers: holds no run; give runs/flowers\n"),
+    ("figures flowers", "flowers: holds no run; give runs/flowers\n"),
+    ("predict rose.jpg --run flowers", "flowers: holds no run; give runs/flowers\n"),
+    ("predict rose.jpg --run runs/flower", "runs/flower: no such run; give runs/flowers\n"),
+    ("predict rose.jpg --run runs/flowers/report.html", "nor a file of weights; give its folder, runs/flowers\n"),
+    ("predict runs/flowers --run rose.jpg", "runs/flowers: a run; write --run runs/flowers, and the images without"),
+    ("verify nosuch", "nosuch: no such folder; give a folder made by tinyalex prepare\n"),
+    ("verify flowers", "flowers: not a prepared set; give runs/prepared/flowers-64-0123456789ab\n"),
+    ("verify runs/prepared", "runs/prepared: not a prepared set; give runs/prepared/flowers-64-0123456789ab\n"),
+])  # fmt: skip
+def test_a_run_or_a_set_that_is_meant_is_named(beside_a_run, capsys, command, message):
+    if command.startswith("verify"):
+        Path("runs/prepared/flowers-64-0123456789ab").mkdir(parents=True)
+        Path("runs/prepared/flowers-64-0123456789ab/manifest.json").write_text("{}")
+    assert main(command.split()) in (2, 3, 4)
+    assert message in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_to_is_refused_at_once(beside_a_run, monkeypatch, capsys):
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != Path.cwd())
+    assert main(["train", "--data", "flowers", "--out", "new/flowers"]) == 7
+    assert "is read-only here; give another folder: --out FOLDER" in capsys.readouterr().err

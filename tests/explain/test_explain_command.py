@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -147,7 +148,24 @@ def test_a_test_image_is_explained_by_its_name(tmp_path, monkeypatch, capsys):
     assert main(["explain", "photos/test/level/2.png", "--run", "run", "--out", "a.png"]) == 0
     assert capsys.readouterr().out.partition(":")[2] == by_name.partition(":")[2]
     assert main(["explain", "level/9.png", "--run", "run"]) == 3
-    assert "level/9.png: No such file, and no test image of " in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "level/9.png: No such file, and no test image of " in error and "report.html" in error
+    assert main(["explain", "level/7.png", "--run", "run"]) == 3  # a training image
+    assert "with this name; if it is a training image, give its path: " in (error := capsys.readouterr().err)
+    assert Path(error.strip().rpartition(": ")[2]).resolve() == root / "train" / "level" / "7.png"
+    assert main(["explain", "2.png", "--run", "run"]) == 3
+    assert "2.png: 2 test images of " in (error := capsys.readouterr().err) and "level/2.png or up/2.png" in error
+    (root / "test" / "level" / "2.png").rename(root / "test" / "level" / "alone.png")
+    assert main(["explain", "alone.png", "--run", "run", "--out", "a.png"]) == 0
+    assert main(["predict", "alone.png", "level/alone.png", "--run", "run"]) == 0
+    assert main(["predict", "level/7.png", "--run", "run"]) == 3
+    assert "give its path: " in capsys.readouterr().err
+    assert main(["explain", "run", "--run", "photos/test/level/alone.png"]) == 2
+    assert "run: a run; write --run run, and the image without an option" in capsys.readouterr().err
+    assert main(["predict", "photos", "--csv", "out.csv", "--run", "run"]) == 2
+    error = capsys.readouterr()
+    assert not error.out and "to write a file: tinyalex predict photos --csv --run run > out.csv\n" in error.err
+    (root / "test" / "level" / "alone.png").rename(root / "test" / "level" / "2.png")
     shutil.move(root, tmp_path / "moved")
     assert main(["explain", "level/2.png", "--run", "run"]) == 3
     assert "if it is a test image, add --data" in capsys.readouterr().err

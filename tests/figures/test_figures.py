@@ -13,6 +13,7 @@ from tests.support.figure_checks import assert_no_overlap, noise, pictures, text
 from tinyalex import figures, randomness
 from tinyalex.cli import main
 from tinyalex.errors import StorageError
+from tinyalex.figures import page as figure_page
 from tinyalex.figures import wiring
 from tinyalex.network import alexnet
 from tinyalex.recipes.settings import Net
@@ -279,3 +280,18 @@ def test_a_recipe_that_takes_its_classes_from_the_data_is_drawn(tmp_path, capsys
     assert main(["figures", "tiny-imagenet", "--out", str(tmp_path)]) == 0
     assert "with 1,000 classes; a run has as many as its data" in capsys.readouterr().out
     assert (tmp_path / "tiny-imagenet.png").is_file()
+
+
+def test_a_font_that_was_installed_after_the_list_of_fonts_is_found(monkeypatch):
+    from matplotlib import font_manager
+
+    fonts = font_manager.fontManager.ttflist
+    own, other = (next(f.fname for f in fonts if f.name == name) for name in ("DejaVu Sans", "STIXGeneral"))
+    char = chr(min(set(font_manager.get_font(other).get_charmap()) - set(font_manager.get_font(own).get_charmap())))
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", [f for f in fonts if f.name == "DejaVu Sans"])
+    for installed, found in (([], None), ([other], "STIXGeneral")):
+        figure_page._family.cache_clear()
+        figure_page._look_for_new_fonts.cache_clear()
+        monkeypatch.setattr(font_manager, "findSystemFonts", lambda installed=installed: installed)
+        assert figure_page._family(char) == found
+    figure_page._family.cache_clear()

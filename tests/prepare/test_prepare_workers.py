@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tinyalex.errors import DataError, Interrupted, StorageError
+from tinyalex.errors import DataError, DeviceError, Interrupted, StorageError
 from tinyalex.prepare import workers
 from tinyalex.system.signals import StopRequests
 
@@ -120,6 +120,14 @@ def test_an_unexpected_exception_keeps_its_traceback():
     with pytest.raises(KeyError, match="surprise") as caught:
         run(fault, ["x"])
     assert any('{}["surprise"]' in note for note in caught.value.__notes__)
+
+
+def test_a_worker_that_cannot_start_is_not_blamed_on_its_image(monkeypatch):
+    monkeypatch.setattr(multiprocessing.spawn, "_python_exe", b"/bin/false")
+    with pytest.raises(
+        DeviceError, match=r"^no worker process can be started: .* ended at once \((exit code 1|it reads nothing)\)"
+    ):
+        run(square, ["x"])
 
 
 def test_a_worker_that_dies_is_noticed_and_its_task_named():

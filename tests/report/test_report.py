@@ -275,6 +275,12 @@ def test_the_page_says_which_checkpoint_it_is_about(run, tmp_path, capsys):
         assert f"Computed for this page, with {words}" in page.text
         found = re.search(r"tinyalex explain test/\d{5} --run (\S+run\S*)( --last)?", page.text)
         assert found[1] == str(copied) and (found[2] or "") == option
+        step = loaded.metadata["step"]
+        (record,) = [each for each in run_folder.read_log(copied) if each["event"] == "test" and each["step"] == step]
+        tiles = page.text.partition("epoch of these numbers")[0]
+        assert f"{record['loss']:.4f}" in tiles and f"{record['epoch']:g}" in tiles.split()[-1:]
+        evaluate = f"tinyalex evaluate {copied} --best --classes" if not option else f"evaluate {copied} --classes"
+        assert evaluate in page.text and f"--run {copied}{option} " in page.text.partition("IMAGE")[2]
 
 
 def test_a_run_with_weighted_classes_is_judged_by_their_mean_error():
@@ -491,8 +497,8 @@ def test_a_page_is_recognised_in_a_run_that_was_copied_without_its_marker(copied
 
 
 @pytest.mark.parametrize("words, code, message", [
-    (["nowhere"], 4, "nowhere: no such folder; give the folder of a run"),
-    (["."], 4, "has neither a log nor a checkpoint"),
+    (["nowhere"], 4, "nowhere: no such run; give "),
+    (["."], 4, ".: holds no run; give "),
     (["RUN", "--out", "page.txt"], 2, "give a name that ends in .html"),
     (["RUN", "--test-images", "0"], 2, "--test-images 0: give 1 or more"),
     (["RUN", "--among", "0"], 2, "--among 0: give 1 or more"),

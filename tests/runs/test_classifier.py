@@ -124,7 +124,7 @@ def test_evaluate_names_its_checkpoint_and_a_better_one(folder, tmp_path, capsys
     assert main(command) == 0
     out = capsys.readouterr().out
     assert f"{folder / 'run'}, step 18: test error" in out
-    better = "checkpoint-00000012.safetensors, which had a lower test error, 25.00% after epoch 2; --best takes it"
+    better = "checkpoint-00000012.safetensors, which had a lower test error, 25.00% after epoch 2; --best takes it, as"
     assert better in out
     assert main([*command, "--json"]) == 0
     (found,) = json.loads(capsys.readouterr().out)["nets"]

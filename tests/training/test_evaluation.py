@@ -71,9 +71,9 @@ def test_confusion_against_a_simple_count():
         assert row.top1_error == np.mean([guess != row.label for guess in np.array(guesses)[mine]])
         assert np.isclose(row.top5_error, score(p[mine], labels[mine]).top5_error)
         others = np.where(np.arange(9) == row.label, 0, table[row.label])
-        assert (row.taken_for, row.times) == (int(others.argmax()), int(others.max()))
+        assert row.times == others.max() and row.taken_for == tuple(np.flatnonzero(others == others.max()))
     empty = confusion.by_class(p, labels)[8]
-    assert empty.count == 0 and np.isnan(empty.top1_error) and empty.taken_for == -1
+    assert empty.count == 0 and np.isnan(empty.top1_error) and empty.taken_for == ()
     pairs = {(a, b): int(table[a, b] + table[b, a]) for a in range(9) for b in range(a + 1, 9)}
     found = confusion.confused(p, labels, 100)
     assert {(pair.first, pair.second): pair.times for pair in found} == {k: n for k, n in pairs.items() if n}
@@ -82,6 +82,14 @@ def test_confusion_against_a_simple_count():
     )
     assert all(pair.first_as_second == table[pair.first, pair.second] for pair in found)
     assert confusion.confused(p, labels, 3) == found[:3]
+
+
+def test_equally_frequent_mistakes_are_all_named():
+    p = np.eye(9)[[1, 2, 1, 2, 3, 0, 1, 1, *range(2, 9)]]
+    rows = confusion.by_class(p, np.array([0, 0, 0, 0, 0, 0, 1, 1, *[2] * 7]))
+    names = list("abcdefghi")
+    assert [row.mistaken_for(names) for row in rows[:3]] == ["b, c (2 each)", "", "d, e, f, g, h and 1 other (1 each)"]
+    assert rows[0]._replace(taken_for=(1,)).mistaken_for(names) == "b (2)"
 
 
 def test_no_mistakes_no_pairs():

@@ -1,13 +1,16 @@
 """What commands share: printing, loading a run or a data set, completing a recipe."""
 
 import contextlib
+import difflib
 import os
 import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from tinyalex.commands import suggestion
-from tinyalex.errors import CheckpointError, DataError, UsageError
+from tinyalex.errors import CheckpointError, DataError, StorageError, UsageError
 from tinyalex.words import brief, counted
 
 CLASSES = 1000  # in what is shown of a recipe that takes the number of classes from the data
@@ -92,18 +95,37 @@ def load_run(path, devices=("cpu",), kernels=True, best=False):
     """Load a run; warn on stderr about checkpoints that were skipped because they are damaged."""
     from tinyalex.runs import run_folder
 
-    if not os.path.exists(path):
-        raise CheckpointError(f"{path}: no such run; {_runs_here(path)}")
-    if (
-        os.path.isdir(path)
-        and not any(Path(path).glob("checkpoint-*"))
-        and any(map(os.path.isdir, Path(path).iterdir()))
-    ):
-        raise CheckpointError(f"{path}: holds no run; {_runs_here(path)}")
+    check_run(path)
     run = run_folder.load(path, devices, kernels, best)
     for line in run.passed_over:
         print_warning(f"{line}; {run.path.name} is used")
     return run
+
+
+def check_run(path):
+    """Raise CheckpointError if a path can be no run; the message names runs that are there."""
+    from tinyalex.runs import run_folder
+
+    path = Path(path)
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such run; {_runs_here(path)}")
+    if path.is_dir() and not any(path.glob("checkpoint-*")) and not (path / run_folder.LOG).exists():
+        raise CheckpointError(f"{path}: holds no run; {_runs_here(path)}")
+    if path.is_file() and path.suffix != ".safetensors" and not _may_be_weights(path):
+        instead = f"give its folder, {path.parent}" if is_run(path.parent) else _runs_here(path)
+        raise CheckpointError(f"{path}: not a run, nor a file of weights; {instead}")
+
+
+def is_run(path):
+    """Return whether a folder holds checkpoints."""
+    return os.path.isdir(path) and any(Path(path).glob("checkpoint-*.safetensors"))
+
+
+def _may_be_weights(path):
+    # Whether a file begins as safetensors do: with the length of a header, 8 bytes, and the header, a JSON object.
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        return file.read(9)[8:] == b"{"
+    return True  # whoever reads it says why it cannot be read
 
 
 def which_checkpoint(run):
@@ -130,12 +152,15 @@ def batch_that_fits(run, batch, options):
 
 
 def _runs_here(path):
-    # What to give for a run that is not there: a run of that name, those in runs/, or how to make one.
+    # What to give for a run that is not there: a run of that or a similar name, those in runs/, or how to make one.
     inside = Path(path).glob("*/checkpoint-*.safetensors") if os.path.isdir(path) else ()
     runs = sorted({str(file.parent) for file in [*inside, *Path("runs").glob("*/checkpoint-*.safetensors")]})
     named = [run for run in runs if Path(run).name == Path(path).name]
+    word = Path(path).name.lower()
+    near = {run: difflib.SequenceMatcher(None, word, Path(run).name.lower()).ratio() for run in runs}
+    similar = [run for run in sorted(runs, key=near.__getitem__, reverse=True) if near[run] >= 0.6]
     if named or runs:
-        return f"give {' or '.join(named or runs[:4])}"
+        return f"give {' or '.join(named or similar[:1] or runs[:4])}"
     return "give the folder that tinyalex train --out wrote; tinyalex train makes one in runs/shapes"
 
 
@@ -205,6 +230,43 @@ def load_dataset_of_run(run, options, show=print_line):
     return dataset
 
 
+def find_test_image(name, dataset):
+    """Return a test image of a data set by its name in the report, or by its file's name alone if that is unique.
+
+    Returns
+    -------
+    uint8 array, shape (S, S, 3)
+        As it is stored in the set.
+
+    Raises
+    ------
+    DataError
+        If there is none of that name, or several are.
+    """
+    names, bare = dataset.test_names(), name.removeprefix("test/")
+    found = [k for k, other in enumerate(names) if other == name]
+    found = found or [k for k, other in enumerate(names) if other == bare or other.rpartition("/")[2] == bare]
+    if len(found) == 1:
+        return dataset.need("test").read(np.array(found))[0]
+    if found:
+        some = " or ".join(names[k] for k in found[:2])
+        raise DataError(f"{name}: {len(found)} test images of {dataset.name} have this name; give {some}")
+    sources = dataset.manifest["sources"] if hasattr(dataset, "manifest") else [dataset.name]
+    paths = [Path(source, part, name) for source in sources for part in ("", "train")]
+    if path := next((path for path in paths if path.is_file()), None):
+        remedy = f"if it is a training image, give its path: {path}"
+    else:
+        remedy = f"give the path of an image, such as {paths[0]}, or the name of a test image from report.html"
+    raise DataError(f"{name}: No such file, and no test image of {dataset.name} with this name; {remedy}")
+
+
+def check_writable(out):
+    """Raise StorageError if a folder cannot be made, or written to, before hours of work for it."""
+    there = next(path for path in (Path(out), *Path(out).absolute().parents) if path.exists())
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise StorageError(f"{out}: cannot be written, as {there} is read-only here; give another folder: --out FOLDER")
+
+
 def moved_data(run):
     """Return a line about the data of a run that are no longer where they were when it was trained; "" if they are."""
     path = run.recipe.data.set
@@ -236,13 +298,18 @@ def check_classes(run, dataset):
     """
     from tinyalex.datasets import parts
 
-    if differing := sorted(set(dataset.classes) ^ set(run.classes)):
-        raise DataError(
-            f"{dataset.name}: does not have the {counted(len(run.classes), 'class')} of the run "
-            f"({brief(differing[0])} is only in one of the two); give the data that the run was trained on"
-        )
+    check_class_names(run, dataset.name, dataset.classes)
     classes = list(run.classes)
     return dataset if list(dataset.classes) == classes else parts.reordered(dataset, classes)
+
+
+def check_class_names(run, name, classes):
+    """Raise `DataError` if the classes of the data with a name are not those of a run, in any order."""
+    if differing := sorted(set(classes) ^ set(run.classes)):
+        raise DataError(
+            f"{name}: does not have the {counted(len(run.classes), 'class')} of the run "
+            f"({brief(differing[0])} is only in one of the two); give the data that the run was trained on"
+        )
 
 
 def describe_dataset(dataset):

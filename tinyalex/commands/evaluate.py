@@ -10,12 +10,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tinyalex.commands import own_images
 from tinyalex.commands.common import (
     batch_that_fits,
     check_classes,
     choose_device,
     describe_dataset,
-    load_dataset_of_run,
     load_run,
     print_line,
     print_to_stderr,
@@ -35,7 +35,7 @@ from tinyalex.commands.options import (
     test_share,
     user_path,
 )  # fmt: skip
-from tinyalex.errors import ForeignFileError, UsageError
+from tinyalex.errors import DataError, ForeignFileError, UsageError
 from tinyalex.words import counted
 
 
@@ -49,7 +49,7 @@ def options(command):
         help=f"{RUN}; with several runs, their nets' probabilities are averaged",
     )
     command.add_argument("--data", type=user_path, metavar="DIR", help=f"{DATA} (default: the first run's)")
-    test_share(command, "the first run's", whole=True)
+    test_share(command, "the first run's recipe's, or a tenth to a fifth", whole=True)
     command.add_argument(
         "--views",
         type=int,
@@ -98,13 +98,18 @@ def run(options):
     for path in options.runs:  # one at a time, because several nets may not fit into memory
         run = load_run(path, options.devices, options.kernels, options.best)
         show = (print_to_stderr if options.json else print_line) if world.leads else lambda text: None
-        ordered = check_classes(run, dataset or load_dataset_of_run(run, options, show))
+        ordered = check_classes(run, dataset or own_images.load_to_test(run, path, options, show))
         if dataset is None:
             dataset, words = ordered, run.words
         labelled = dataset.unlabelled is None or not options.write
         images = dataset.need("test") if labelled else dataset.unlabelled
         if options.classes and not labelled:
             raise UsageError(f"--classes: the test images of {dataset.name} have no labels; leave the option out")
+        if options.data and world.leads and (seen := _trained_on(run, images)):
+            show(
+                f"warning: {path} was trained on {seen:,} of these {counted(len(images), 'image')}; the error on them "
+                "says nothing about new ones"
+            )
         if options.write:
             names = dataset.test_list()  # before the work, as a set may have none
         batch = min(run.recipe.learning.batch, len(images) * options.views)
@@ -145,7 +150,9 @@ def _print(options, where, scores, result, average, labels, dataset, words, with
     for net, score in scores:
         print_line(f"{net.path}, step {net.step}: {score_line(score, classes)}")
         if net.better:
-            print_line(f"  {net.path} also holds {_shown(net.better)}; --best takes it")
+            print_line(
+                f"  {net.path} also holds {_shown(net.better)}; --best takes it, as predict, explain and report do"
+            )
     if len(scores) > 1:
         means = np.mean([score for _, score in scores], axis=0)
         print_line(f"mean of these {len(scores)} errors: {score_line(result._make(means), classes)}")
@@ -154,8 +161,23 @@ def _print(options, where, scores, result, average, labels, dataset, words, with
         print_line("\n".join(["", *_tables(average, labels, words)]))
 
 
+def _trained_on(run, images):
+    # How many of some images are among those of the prepared set that a run was trained on, by the hashes of pixels.
+    from tinyalex.datasets.shards import prepared, shards
+
+    try:
+        trained = prepared.load(Path(run.recipe.data.set)).train.hashes
+    except DataError:  # it is no prepared set, or is no longer there
+        return 0
+    hashes = getattr(images, "hashes", None)
+    if hashes is None:
+        found = (shards.record_hash(image) for k in range(len(images)) for image in images.read(np.array([k])))
+        hashes = np.array([int.from_bytes(each, "little") for each in found], np.uint64)
+    return int(np.isin(hashes, trained).sum())
+
+
 class _Net(NamedTuple):
-    # What is printed of one of the nets: ``better`` is a checkpoint that had a lower error, and its metadata.
+    # What is printed of one of the nets: ``better`` is what `better_than` returns.
     path: str
     step: int
     checkpoint: Path
@@ -163,10 +185,10 @@ class _Net(NamedTuple):
 
 
 def _shown(better):
-    path, metadata = better
+    path, compared, metadata = better
     from tinyalex.runs import retention
 
-    return f"{path.name}, which had a lower {retention.error(metadata)} after epoch {len(metadata['errors'])}"
+    return f"{path.name}, which had {compared} {retention.error(metadata)} after epoch {len(metadata['errors'])}"
 
 
 def _write(path, average, classes, names):
@@ -220,8 +242,8 @@ def _as_json(options, scores, result, average, labels, classes):
     if options.classes:
         rows = [fields(row) for row in confusion.by_class(average, labels) if row.count]
         for row in rows:
-            row["class"], confused_with = classes[row.pop("label")], row["taken_for"]
-            row["taken_for"] = None if confused_with < 0 else classes[confused_with]
+            row["class"] = classes[row.pop("label")]
+            row["taken_for"] = [classes[label] for label in row["taken_for"]]
         found["classes"] = rows
         found["confused"] = [
             pair._asdict() | {"first": classes[pair.first], "second": classes[pair.second]}
@@ -243,8 +265,8 @@ def _tables(average, labels, words):
     yield f"{'class':<{width}}{'images':>8}{'top-1 error':>13}{top5}  most often mistaken for"
     rows = [row for row in confusion.by_class(average, labels) if row.count]
     for row in sorted(rows, key=lambda row: (-row.top1_error, -row.top5_error, row.label)):
-        mistake = f"{names[row.taken_for]} ({row.times:,})" if row.times else ""
         top5 = f"{row.top5_error:>13.2%}" if with_top5 else ""
+        mistake = row.mistaken_for(names)
         yield f"{padded(names[row.label], width)}{row.count:>8,}{row.top1_error:>13.2%}{top5}  {mistake}".rstrip()
     name, mean = "mean of the classes", np.mean([row.top1_error for row in rows])
     yield f"{name}{mean:>{width + 21 - len(name)}.2%}"

@@ -5,7 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from tinyalex.commands.common import load_dataset_of_run, load_run, moved_data, print_line, print_to_stderr
+from tinyalex.commands.common import (
+    find_test_image,
+    is_run,
+    load_dataset_of_run,
+    load_run,
+    moved_data,
+    print_line,
+    print_to_stderr,
+)
 from tinyalex.commands.options import DATA, RUN, checkpoint, kernels_note, machine, no_kernels, test_share, user_path
 from tinyalex.errors import DataError, UsageError
 from tinyalex.words import did_you_mean
@@ -61,6 +69,8 @@ def run(options):
     from tinyalex.explain.strongest import convolutions, main_part, strongest_units, unit_gradient
     from tinyalex.runs.classifier import read_image
 
+    if is_run(options.image):
+        raise UsageError(f"{options.image}: a run; write --run {options.image}, and the image without an option")
     out = Path(options.out or f"{Path(options.image).stem}-explained.png")
     if out.suffix.lower() != ".png":
         raise UsageError(f"--out {out}: a PNG file is written; give a name that ends in .png")
@@ -113,15 +123,7 @@ def _test_image(options, run):
     if moved or not (options.data or run.recipe.data.set):
         remedy = f"; if it is a test image, add --data ({moved})" if moved else "; give the path of an image"
         raise DataError(f"{options.image}: No such file{remedy}")
-    dataset = load_dataset_of_run(run, options, print_to_stderr)
-    found = [k for k, name in enumerate(dataset.test_names()) if name == options.image]
-    if len(found) != 1:
-        which = f"{len(found)} test images" if found else "no test image"
-        raise DataError(
-            f"{options.image}: No such file, and {which} of {dataset.name} with this name; give the path of an image, "
-            "or a name below a mistake in report.html"
-        )
-    return dataset.need("test").read(np.array(found))[0]
+    return find_test_image(options.image, load_dataset_of_run(run, options, print_to_stderr))
 
 
 def _of_occlusion(found, name):

@@ -5,6 +5,7 @@ from pathlib import Path
 from tinyalex.commands.common import (
     CLASSES,
     check_classes,
+    check_run,
     load_dataset_of_run,
     moved_data,
     print_line,
@@ -86,6 +87,8 @@ def _run(options, folder, out):
     from tinyalex.gallery.gallery import NAMES, WITH_IMAGES, WITHOUT_CHECKPOINT, Gallery
     from tinyalex.runs import run_folder
 
+    if not (folder / run_folder.RECIPE).is_file():
+        check_run(folder)
     names = options.only or NAMES
     if not folder.is_dir():
         if "curves" in (options.only or ()):

@@ -1,15 +1,17 @@
 """Images of one's own, of any size and layout: what is in them, which recipe suits them, and their prepared set."""
 
 import contextlib
+import itertools
 import os
 import shlex
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from tinyalex.commands.common import load_dataset
-from tinyalex.errors import DataError, StorageError, UsageError
+from tinyalex.commands import suggestion
+from tinyalex.commands.common import check_class_names, is_run, load_dataset, load_dataset_of_run
+from tinyalex.errors import CheckpointError, DataError, StorageError, UsageError
 from tinyalex.recipes import recipe as recipes
 from tinyalex.words import counted
 
@@ -33,6 +35,8 @@ class Source:
         Where the test images come from, for a line of text.
     share : float or None
         The share of every class that was drawn as test images; None if the source has test images of its own.
+    words : list of str
+        Names of the classes to show to people.
     """
 
     path: Path
@@ -40,10 +44,11 @@ class Source:
     index: Any
     note: str
     share: float | None = None
+    words: list[str] = field(default_factory=list)
 
 
 @contextlib.contextmanager
-def opened(path, share, show):
+def opened(path, share, show, to_test=False):
     """Index the images of a source and survey them; in the block, archives that had to be unpacked can be read.
 
     Parameters
@@ -54,6 +59,8 @@ def opened(path, share, show):
         ``--test-share``; None: a fifth or a tenth of every class, if there are no test images.
     show : callable
         Called with lines of text.
+    to_test : bool
+        Whether the images are only tested on; else some of them have to be training images.
 
     Yields
     ------
@@ -66,7 +73,7 @@ def opened(path, share, show):
         yield _finished(path, show)
         return
     source = Path(path)
-    if share == 1:
+    if share == 1 and not to_test:
         raise UsageError("--test-share 1: leaves no images to train on; give a number below 1, such as 0.2")
     if not source.exists():
         raise DataError(f"{path}: no such folder or file; give a folder, a tar or a zip of images")
@@ -78,7 +85,7 @@ def opened(path, share, show):
                 show(line)
         if share and index.splits["test"]:
             subset.check_no_test(share, len(index.splits["test"]))
-        if not index.splits["train"]:
+        if not index.splits["train"] and not to_test:
             found = counted(len(index.splits["test"]), "image")
             raise DataError(
                 f"{path}: its {found} are test images, by the names of folders or lists; add training images"
@@ -96,12 +103,13 @@ def opened(path, share, show):
                     "none is left to test on; add images"
                 )
             note = f"no test images: {counted(len(index.splits['test']), 'image')} of them, {part:.0%} of every class"
+            note += ", rounded to whole images" if abs(len(index.splits["test"]) / total - part) > 0.05 else ""
             note += ", to test on" if share is None else ", to test on as --test-share says"
             tested = {entry.label for entry in index.splits["test"]}
             alone = [name for label, name in enumerate(index.classes) if label not in tested]
             note += f", none of {alone[0]} and {counted(len(alone) - 1, 'other')}" if alone[1:] else ""
             note += f", none of {alone[0]}, which has a single image" if len(alone) == 1 else ""
-        yield Source(source, survey.of_index(index), index, note, part)
+        yield Source(source, survey.of_index(index), index, note, part, index.words)
 
 
 def is_finished(path):
@@ -119,7 +127,7 @@ def _finished(path, show):
     grey = dataset.manifest["odd"].get("grey", 0) if hasattr(dataset, "manifest") else 0
     dataset.need("train")
     note = counted(len(dataset.need("test")), "test image")
-    return Source(Path(path), survey.of_prepared(dataset, grey), None, note)
+    return Source(Path(path), survey.of_prepared(dataset, grey), None, note, words=dataset.words)
 
 
 @contextlib.contextmanager
@@ -141,6 +149,16 @@ def advised(source, devices, init_from):
 
     run = recipes.parse(finetune.read(init_from)[1]["recipe"], "a run") if init_from else None
     return advice.choose(source.survey, not Device(devices[0]).on_host, run)
+
+
+def facts(source):
+    """Yield a line about what is in a source, and one for each thing about its classes that may spoil a run."""
+    from tinyalex.training import cautions
+
+    yield describe(source)
+    for check in (cautions.unequal, cautions.single, cautions.few):
+        if line := check(source.survey, source.words):
+            yield line
 
 
 def describe(source):
@@ -234,13 +252,14 @@ def prepare(source, made, parent, share, show):
         The prepared set.
     """
     from tinyalex.datasets import survey
+    from tinyalex.datasets.shards import manifest
     from tinyalex.devices import parallel
-    from tinyalex.prepare import once
+    from tinyalex.prepare import complete, once
 
     if source.index is None:
         return source.path
     out = once.folder(parent, source.path, made.image_size, share)
-    _check_place(source.path, out)
+    check_place(source.path, out)
     if once.is_complete(out):
         show(f"images: {out}, prepared earlier from {source.path}, which has not changed since")
         return out
@@ -258,6 +277,8 @@ def prepare(source, made, parent, share, show):
         words += ["--test-share", f"{source.share:g}"] if source.share else []
         words += ["--max-bad", most.rpartition(" ")[2]]
         raise DataError(f"{told}; repair or remove them, or prepare without them: {shlex.join(words)}") from None
+    for line in complete.cautions(manifest.read(out)):
+        show(line)
     return out
 
 
@@ -271,13 +292,90 @@ def prepared_earlier(path, made, parent, share):
     return out if once.is_complete(out) else None
 
 
-def _check_place(path, out):
+def set_of_run(made, path, parent, share, source=None):
+    """Return the prepared set that a run was trained on, if it is made of the images of a source as they are now.
+
+    Lists may have changed since: they are names of classes, as other labels would give other images.
+
+    Parameters
+    ----------
+    made : Recipe
+        The run's, which names its set.
+    path : str
+        The source.
+    parent : Path
+        The folder that runs are in.
+    share : float or None
+        ``--test-share``.
+    source : Source, optional
+        What is known about the source, if it has been opened.
+
+    Returns
+    -------
+    Path or None
+        None if the run was trained on other images. A set that was removed since is where it has to be made again.
+    """
+    from tinyalex.prepare import once
+
+    own = Path(made.data.set)
+    if is_finished(path):
+        return own if os.path.realpath(path) == os.path.realpath(own) else None
+    place = once.folder(parent, path, made.image_size, share)
+    if place.name == own.name:
+        return place
+    if not once.is_complete(own):
+        return None
+    with contextlib.nullcontext(source) if source else opened(path, share, lambda _: None) as found:
+        return own if once.is_made_of(own, found.index, made.image_size) else None
+
+
+def check_place(path, out, remedy="give --out with a folder outside it"):
+    """Raise UsageError if a prepared set would be inside its source."""
     from tinyalex.datasets.index import sources
 
     try:
         sources.check_output([path], out)
     except UsageError as error:
-        raise UsageError(f"{str(error).split(';')[0]}; give --out with a folder outside it") from None
+        raise UsageError(f"{str(error).split(';')[0]}; {remedy}") from None
+
+
+def load_to_test(run, folder, options, show):
+    """Load the data set on which `tinyalex evaluate` tests a run: that of --data is prepared, if training would do it.
+
+    Parameters
+    ----------
+    run : Run
+    folder : str
+        The run, as it was given: sets are prepared beside it.
+    options : argparse.Namespace
+        With ``data`` and ``test_share``.
+    show : callable
+        Called with lines of text.
+
+    Returns
+    -------
+    Dataset
+    """
+    if options.data in (None, "cifar10") or is_finished(options.data):
+        return load_dataset_of_run(run, options, show)
+    lines, size = [], len(run.mean)
+    try:
+        dataset = load_dataset_of_run(run, options, lines.append)
+        if dataset.unlabelled is not None or (len(dataset.test) and dataset.test.size == size):
+            for line in lines:
+                show(line)
+            return dataset
+    except DataError:
+        if not suggestion.prepare_command(Path(options.data)):
+            raise
+    above = Path(folder) if is_run(folder) else Path(folder).parent
+    made = replace(run.recipe, data=replace(run.recipe.data, size=size))
+    with opened(options.data, options.test_share, show, to_test=True) as source:
+        check_class_names(run, options.data, source.index.classes)
+        if source.share and options.test_share is None:
+            show(f"{source.path}: {source.note}; to test on all images: --test-share 1")
+        place = prepare(source, made, above.parent, options.test_share, show)
+        return load(made, place, run.metadata["seed"], show)[1]
 
 
 def load(made, out, seed, show):
@@ -289,6 +387,27 @@ def load(made, out, seed, show):
         raise DataError(f"{str(error).split(';')[0]}; {_DAMAGED}") from error
 
 
+def default_out(path):
+    """Return the run folder for a source, if none is given: in ``runs``, here or, inside the source, beside it."""
+    out, source = Path("runs") / default_name(path), Path(os.path.realpath(path))
+    if source.is_dir() and source in Path(os.path.realpath(out)).parents:
+        return Path(os.path.relpath(source.parent)) / out
+    return out
+
+
+def free(out):
+    """Return a run folder that does not exist yet: ``runs/photos-2`` for ``runs/photos``."""
+    return next(path for k in itertools.count(2) if not (path := out.with_name(f"{out.name}-{k}")).exists())
+
+
+def refuse_other_images(out, path, again):
+    """Raise CheckpointError for a run folder that holds a run on other images; ``again``: the command for these."""
+    raise CheckpointError(
+        f"{out}: holds a run on other images than {path} has now, or with another --test-share; to train on these: "
+        f"{again}"
+    )
+
+
 def default_name(path):
     """Return the name of the run folder for a source, if no recipe is named: that of the source."""
     from tinyalex.datasets.index.archives import stem
@@ -296,9 +415,9 @@ def default_name(path):
     return stem(os.path.basename(os.path.realpath(path))) or "images"
 
 
-def command(path, share, init_from=None):
+def command(path, share, init_from=None, out=None):
     """Return the command that trains on a source with the recipe that suits it, to be typed."""
-    words = ["tinyalex", "train", "--data", str(path)]
+    words = ["tinyalex", "train", "--data", str(path), *(["--out", str(out)] if out else [])]
     words += ["--test-share", f"{share:g}"] if share is not None else []
     return shlex.join(words + (["--init-from", str(init_from)] if init_from else []))
 

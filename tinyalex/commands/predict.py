@@ -1,14 +1,25 @@
 """Show the five most probable classes of images."""
 
+import argparse
 import csv
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 
 import numpy as np
 
-from tinyalex.commands.common import batch_that_fits, load_run, print_line
+from tinyalex.commands.common import (
+    batch_that_fits,
+    find_test_image,
+    is_run,
+    load_dataset_of_run,
+    load_run,
+    moved_data,
+    print_line,
+    print_to_stderr,
+)
 from tinyalex.commands.options import RUN, checkpoint, kernels_note, machine, no_kernels, user_path
 from tinyalex.errors import DataError, TinyalexError, UsageError
 
@@ -25,7 +36,7 @@ def options(command):
         type=user_path,
         metavar="IMAGE",
         help="an image file of any size; or a folder: then all image files in it, and in folders in it; or -: then the "
-        "files and folders that standard input names, one a line",
+        "files and folders that standard input names, one a line; or the name of a test image as report.html shows it",
     )
     command.add_argument("--run", type=user_path, required=True, metavar="RUN", help=RUN)
     form = command.add_mutually_exclusive_group()
@@ -60,15 +71,16 @@ def run(options):
         raise UsageError(f"--picture {options.picture}: a PNG file is written; give a name that ends in .png")
     if options.picture:
         figures.check_files([options.picture], marked=False)
+    _check_images(options)
     run = load_run(options.run, options.devices, options.kernels, options.best)
-    net = Classifier(run)
+    net, read = Classifier(run), _Reader(run)
     report = (_Json if options.json else _Csv if options.csv else _Text)(run, options)
     errors, drawn, probabilities = [], [], []
     paths = [path for given in _given(options.images) for path in _files(given)]
     at_once = batch_that_fits(run, min(_AT_ONCE, len(paths)), options)
     for begin in range(0, len(paths), at_once):
         part = paths[begin : begin + at_once]
-        images = [_read(path) for path in part]
+        images = [read(path) for path in part]
         found = iter(net.probabilities([image for image in images if not isinstance(image, DataError)]))
         for path, image in zip(part, images, strict=True):
             if isinstance(image, DataError):
@@ -115,16 +127,44 @@ def _files(given):
     return [span.file for spans in listing.images.values() for span in spans] or [given]
 
 
-def _read(path):
-    # Return an image file as RGB, uint8 (h, w, 3), as `tinyalex prepare` reads it, or a DataError.
-    from tinyalex.runs.classifier import read_image
+def _check_images(options):
+    # Refuse, before any work, what can be no image: the run, and the name of a file for the table.
+    for given in options.images:
+        if is_run(given) and not os.path.isdir(options.run):
+            raise UsageError(f"{given}: a run; write --run {given}, and the images without an option")
+        table = Path(given).suffix.lower() in (".csv", ".json", ".tsv", ".txt")
+        if (options.csv or options.json) and table and not os.path.exists(given):
+            flag = "--csv" if options.csv else "--json"
+            words = ["tinyalex", *(word for word in options.argv if word != given)]
+            command = f"{shlex.join(words)} > {shlex.quote(given)}"
+            raise UsageError(f"{given}: no such file; {flag} takes no name, it prints; to write a file: {command}")
 
-    if os.path.isdir(path):
-        return DataError(f"{path}: a folder without images; give an image file, or a folder that holds some")
-    try:
-        return read_image(path)
-    except DataError as error:
-        return error
+
+class _Reader:
+    # Returns an image file as RGB, uint8 (h, w, 3), as `tinyalex prepare` reads it, or a test image of the run's data
+    # that has this name; or a DataError.
+    def __init__(self, run):
+        self._run, self._dataset = run, None
+
+    def __call__(self, path):
+        from tinyalex.runs.classifier import read_image
+
+        if os.path.isdir(path):
+            return DataError(f"{path}: a folder without images; give an image file, or a folder that holds some")
+        try:
+            return self._test_image(path) if self._is_name(path) else read_image(path)
+        except DataError as error:
+            return error
+
+    def _is_name(self, path):
+        data = self._run.recipe.data.set
+        return not os.path.lexists(path) and data not in ("", "shapes", "cifar10") and not moved_data(self._run)
+
+    def _test_image(self, name):
+        if self._dataset is None:
+            options = argparse.Namespace(data=None, test_share=None)
+            self._dataset = load_dataset_of_run(self._run, options, print_to_stderr)
+        return find_test_image(name, self._dataset)
 
 
 class _Text:

@@ -148,9 +148,8 @@ def _check(options):
 
 
 def _summary(made, out):
-    from tinyalex.datasets import duplicates
     from tinyalex.datasets.shards import manifest, verify
-    from tinyalex.prepare.complete import SKIPPED, left_out
+    from tinyalex.prepare.complete import SKIPPED, cautions, left_out
     from tinyalex.prepare.sheet import NAME
 
     counts = {split: part["count"] for split, part in made["splits"].items()}
@@ -172,8 +171,7 @@ def _summary(made, out):
         yield line
     elif (out / SKIPPED).exists():
         yield f"{out / SKIPPED} lists the files that were skipped"
-    if groups := made["duplicates"]:
-        yield f"{duplicates.describe(groups, made['classes'])}; see the manifest"
+    yield from cautions(made)
     if made["statistics"]["from"] == "test":
         yield "warning: mean image and colours are computed from the test images; to use a training set's: --mean-from"
     for name, version in made["decoder"].items():

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from tinyalex.commands.common import (
     check_classes,
+    check_run,
     load_dataset_of_run,
     load_run,
     print_line,
@@ -60,9 +61,9 @@ def run(options):
             raise UsageError(f"--{name.replace('_', '-')} {getattr(options, name)}: give 1 or more")
     folders = [Path(given) for given in options.runs]
     for folder in folders:
+        check_run(folder)
         if not folder.is_dir():
-            what = "a file" if folder.exists() else "no such folder"
-            raise CheckpointError(f"{folder}: {what}; give the folder of a run")
+            raise CheckpointError(f"{folder}: a file; give the folder of a run")
         if not run_folder.read_log(folder) and not any(folder.glob("checkpoint-*")):
             raise CheckpointError(f"{folder}: has neither a log nor a checkpoint; give the folder of a run")
     marked, out = options.out is None, Path(options.out or folders[0] / run_folder.REPORT)

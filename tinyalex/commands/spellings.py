@@ -1,6 +1,7 @@
 """What to type for options and commands that other programs have under other names."""
 
 import re
+from pathlib import Path
 
 from tinyalex.recipes.ranges import RULES, SYNONYMS
 from tinyalex.words import did_you_mean
@@ -23,7 +24,9 @@ EXAMPLES = {
     "verify": "tinyalex verify data/photos",
     "evaluate": "tinyalex evaluate runs/shapes",
     "predict": "tinyalex predict photo.jpg --run runs/shapes",
+    "explain": "tinyalex explain photo.jpg --run runs/shapes",
     "figures": "tinyalex figures runs/shapes",
+    "report": "tinyalex report runs/shapes",
     "experiment": "tinyalex experiment dropout",
     "export": "tinyalex export runs/shapes weights.safetensors",
     "convert": "tinyalex convert layers-145.cfg layer-params-145.cfg net.toml",
@@ -141,7 +144,7 @@ def _resume(command, value):
 
 
 def _run(command, value, known):
-    if command in ("evaluate", "figures", "export"):
+    if command in ("evaluate", "figures", "report", "export"):
         return f"give the run without an option: tinyalex {command} {value or 'RUN'}"
     if command == "train" and value and not re.search(r"[/.]", value):
         return _recipe(command, value)
@@ -192,6 +195,24 @@ def command(word, known, following=()):
     return f'; did you mean "tinyalex {here}"?' if here else did_you_mean(word, known)
 
 
-def required(command):
-    """Return the end of a line about arguments that are missing: an example of the command."""
-    return f"; for example {EXAMPLES[command]}" if command in EXAMPLES else ""
+def required(command, message, words=()):
+    """Return the end of a line about arguments that are missing.
+
+    Parameters
+    ----------
+    command : str
+    message : str
+        The beginning of the line.
+    words : sequence of str
+        What was typed after the command. If --run is missing and a word is a run, the line says to write it so.
+        Otherwise it has an example of the command, with a run that is there.
+    """
+    if "--run" in message and (run := next((word for word in words if _holds_run(Path(word))), None)):
+        return f"; write --run {run}"
+    here = sorted(str(folder) for folder in Path("runs").glob("*") if _holds_run(folder))
+    example = EXAMPLES.get(command, "").replace("runs/shapes", "runs/shapes" if not here else here[0])
+    return f"; for example {example}" if example else ""
+
+
+def _holds_run(folder):
+    return folder.is_dir() and any(folder.glob("checkpoint-*.safetensors"))

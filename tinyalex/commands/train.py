@@ -7,7 +7,9 @@ from pathlib import Path
 
 from tinyalex.commands import own_images, suggestion
 from tinyalex.commands.common import (
+    check_writable,
     describe_dataset,
+    is_run,
     load_dataset,
     load_run,
     print_if_possible,
@@ -145,6 +147,7 @@ def run(options):
         raise UsageError(f"--save-every {options.save_every:g}: give a number of minutes above 0")
     if out.exists() and not out.is_dir():
         raise StorageError(f"{out}: is a file; give a folder as --out")
+    check_writable(out)
     for folder in [out / stage for stage in footnote3.STAGES] if options.footnote_3 else [out]:
         run_folder.check_files(
             folder, QUICK, [run_folder.REPORT]
@@ -244,14 +247,25 @@ def _warn_of_steps(recipe, images, overrides):
 def _advised(options, overrides, out, show):
     # The recipe that suits the data, or that of the run in ``out``, and the data, after three lines about them.
     from tinyalex.datasets import download
+    from tinyalex.prepare import once
     from tinyalex.runs.run_folder import RECIPE
-    from tinyalex.training import cautions
 
     path = str(download.cifar10()) if options.data == "cifar10" else options.data
-    if any(out.glob("checkpoint-*")) and (out / RECIPE).is_file():
+    if not own_images.is_finished(path) and Path(path).exists():
+        again = _command(options, own_images.default_out(path))
+        own_images.check_place(path, out.parent / once.FOLDER, f"to train: {again}")
+    if is_run(out) and (out / RECIPE).is_file() and Path(path).exists():
         made = recipes.load(out / RECIPE, overrides)
-        if earlier := own_images.prepared_earlier(path, made, out.parent, options.test_share):
+        earlier = own_images.set_of_run(made, path, out.parent, options.test_share)
+        if earlier is None:
+            own_images.refuse_other_images(out, path, _command(options, own_images.free(out)))
+        if once.is_complete(earlier):
             show(f"{out}: holds a run with recipe {made.name}; images: {earlier}, prepared from {path}")
+            if not own_images.is_finished(path) and not own_images.prepared_earlier(
+                path, made, out.parent, options.test_share
+            ):
+                again = _command(options, own_images.free(out))
+                show(f"the images have not changed since; names of classes that did are those of a new run: {again}")
             return own_images.load(made, earlier, options.seed, show)
     with own_images.opened(path, options.test_share, show) as source:
         chosen = own_images.advised(source, options.devices, options.init_from)
@@ -264,8 +278,7 @@ def _advised(options, overrides, out, show):
         if options.no_prepare and source.index is not None:
             remedy = suggestion.remedy(Path(path), made.image_size, options.test_share)
             raise DataError(f"{path}: has to be prepared (--no-prepare); {remedy}")
-        show(own_images.describe(source))
-        if line := cautions.unequal(source.survey):
+        for line in own_images.facts(source):
             show(line)
         show(f"recipe {made.name}: {chosen.reason}: {own_images.plan(made, source)}")
         earlier = own_images.prepared_earlier(path, made, out.parent, options.test_share)
@@ -310,6 +323,11 @@ def _draw(gallery, names, folder):
     return paths, missing
 
 
-def _command(options):
-    # The command that resumes the run.
-    return shlex.join(["tinyalex", *(word for word in options.argv if word not in ("--fresh", "--weak-signal"))])
+def _command(options, out=None):
+    # The command that resumes the run; or, with ``out``, that trains the same in another folder.
+    words = [word for word in options.argv if word not in ("--fresh", "--weak-signal")]
+    if out is not None:
+        at = [k for k, word in enumerate(options.argv) if word == "--out"]
+        words = [word for k, word in enumerate(options.argv) if k not in at and k - 1 not in at]
+        words = [*(word for word in words if not word.startswith("--out=")), "--out", str(out)]
+    return shlex.join(["tinyalex", *words])

@@ -127,13 +127,28 @@ def _family(char):
     from matplotlib import font_manager
 
     own = font_manager.findfont(font_manager.FontProperties())
-    fonts = [font for font in font_manager.fontManager.ttflist if font.style == "normal"]
-    installed = {(font.name, font.fname) for font in fonts if not font.name.startswith("Last Resort")}  # boxes for all
-    for name, path in [("", own), *sorted(installed)]:
-        font = font_manager.get_font(path)
-        if font.scalable and font.get_char_index(ord(char)):
-            return name
+    for look in (lambda: None, _look_for_new_fonts):
+        look()
+        fonts = [font for font in font_manager.fontManager.ttflist if font.style == "normal"]
+        installed = {(font.name, font.fname) for font in fonts if not font.name.startswith("Last Resort")}  # only boxes
+        for name, path in [("", own), *sorted(installed)]:
+            if not Path(path).exists():
+                continue
+            font = font_manager.get_font(path)
+            if font.scalable and font.get_char_index(ord(char)):
+                return name
     return None
+
+
+@cache
+def _look_for_new_fonts():
+    # Add the fonts that were installed since matplotlib wrote its list of fonts, which it never renews.
+    from matplotlib import font_manager
+
+    known = {font.fname for font in font_manager.fontManager.ttflist}
+    for path in set(font_manager.findSystemFonts()) - known:
+        with contextlib.suppress(Exception):  # bitmap fonts, and those of damaged files
+            font_manager.fontManager.addfont(path)
 
 
 def text_width(text, size, weight="normal"):
@@ -218,8 +233,8 @@ def as_png(figure):
 
     png = io.BytesIO()
     FigureCanvasAgg(figure).print_png(
-        png, metadata={"Software": None}
-    )  # without matplotlib's version, which would change the bytes
+        png, metadata={"Software": ownership.SOFTWARE}
+    )  # not matplotlib's version, which would change the bytes
     return png.getvalue()
 
 

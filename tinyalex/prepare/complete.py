@@ -63,6 +63,23 @@ def left_out(made, out):
     return f"left out: {what}, for example {bad[0]['name']}: {bad[0]['reason']}; {out / SKIPPED} lists them"
 
 
+def cautions(made):
+    """Yield lines about the images of a finished set that whoever trains on it should know.
+
+    Parameters
+    ----------
+    made : dict
+        The set's manifest.
+    """
+    if count := made["odd"].get("exif orientation"):
+        yield (
+            f"{counted(count, 'image')} with an EXIF orientation, which is ignored: they may lie on their side; to "
+            "turn them, in a copy of the folder: mogrify -auto-orient FILES (ImageMagick)"
+        )
+    if made["duplicates"]:
+        yield f"{duplicates.describe(made['duplicates'], made['classes'])}; see the manifest"
+
+
 def header(task, record, classes):
     """Return the part of a manifest that `shards.Shard` needs to open one shard."""
     entry = {"file": task.path.name, "count": record.count, "hash": record.hash}

@@ -16,7 +16,8 @@ from tinyalex.datasets.index.documents import is_document
 from tinyalex.datasets.picture import is_image
 from tinyalex.datasets.shards import manifest
 from tinyalex.errors import BusyError, StorageError, UsageError
-from tinyalex.prepare import complete, pipeline
+from tinyalex.prepare import complete, pipeline, plan
+from tinyalex.system import ownership
 
 FOLDER = "prepared"
 _BAD = 0.05  # share of the images that may be left out because they cannot be decoded; a line tells how many were
@@ -49,6 +50,15 @@ def folder(parent: str | Path, source: str | Path, size: int, share: float | Non
     return Path(parent) / FOLDER / f"{name}-{size}-{digest.hexdigest()}"
 
 
+def source_name(made: Path) -> str:
+    """Return the name of the source of a set, by the name of the set's folder, as `folder` gives it.
+
+    >>> source_name(Path("runs/prepared/my-photos-64-0123456789ab"))
+    'my-photos'
+    """
+    return made.name.rsplit("-", 2)[0]
+
+
 def _state(root: str) -> Iterator[str]:
     # A line for each file that may be part of a set: its path, size and time of change.
     if os.path.isfile(root):
@@ -67,6 +77,8 @@ def _state(root: str) -> Iterator[str]:
                     status = os.stat(path)
                 except OSError:  # a dangling link
                     continue
+                if ownership.is_drawn(path):  # which are left out of sets
+                    continue
                 yield f"{os.path.relpath(path, root)}\0{status.st_size} {status.st_mtime_ns}\n"
 
 
@@ -77,6 +89,16 @@ def _is_part(name: str) -> bool:
 def is_complete(out: Path) -> bool:
     """Return whether the set in a folder is complete."""
     return (out / manifest.NAME).is_file()
+
+
+def is_made_of(out: Path, index: Any, size: int) -> bool:
+    """Return whether the set in a folder is of the images of an index, and none of their files was changed since."""
+    identity, _ = plan.make(index, out, size, pipeline.Settings().seed)
+    if manifest.read(out)["plan"] != identity:
+        return False
+    made = (out / manifest.NAME).stat().st_mtime_ns
+    files = {entry.file for entries in index.splits.values() for entry in entries}
+    return all(os.stat(file).st_mtime_ns <= made for file in files)
 
 
 def make(out: Path, index: Any, names: list[str], size: int, workers: int, show: Callable[[str], object]) -> None:

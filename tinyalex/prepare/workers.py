@@ -8,14 +8,17 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import traceback
+import warnings
 from multiprocessing import connection, resource_tracker
 
-from tinyalex.errors import DataError, Interrupted
+from tinyalex.errors import DataError, DeviceError, Interrupted
 
 _TICK = 0.2  # seconds between two progress reports
 _JOIN_SECONDS = 5.0  # how long to wait for a process that is ending
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_STARTED = "started"  # what a worker sends first
 
 
 class Reporter:
@@ -73,6 +76,8 @@ def run(job, tasks, count, stop, on_done, on_tick, describe):
         If a stop was requested.
     DataError
         If a worker died.
+    DeviceError
+        If one ended before it had started.
     Exception
         Whatever a job raised.
     """
@@ -105,16 +110,20 @@ def run(job, tasks, count, stop, on_done, on_tick, describe):
 class _Worker:
     def __init__(self, job):
         context = multiprocessing.get_context("spawn")
-        self.busy = self.computes = False
+        self.busy = self.computes = self._started = False
         self._task, self.part = None, 0
         self.pipe, theirs = context.Pipe()
         self._process = context.Process(target=_work, args=(job, theirs), daemon=True)
-        resource_tracker.ensure_running()  # else the first process would start it, and unblock the signals
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # the process inherits the blocked signals
-        try:
-            self._process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        with warnings.catch_warnings():  # of a tracker that died: then no process can start, which `receive` reports
+            warnings.filterwarnings("ignore", "resource_tracker")
+            resource_tracker.ensure_running()  # else the first process would start it, and unblock the signals
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # the process inherits the blocked signals
+            try:
+                self._process.start()
+            except BrokenPipeError:  # it has ended before it was told what to do
+                raise _not_started("it reads nothing") from None
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         theirs.close()
 
     def assign(self, task):
@@ -131,11 +140,16 @@ class _Worker:
             self._process.join(_JOIN_SECONDS)
             code = self._process.exitcode
             how = signal.strsignal(-code) if code and code < 0 else f"exit code {code}"
+            if not self._started and code and code > 0:  # if it was killed, memory may be short
+                raise _not_started(how) from None
             where = describe(self._task, self.part)
             raise DataError(
                 f"{where}: the worker process died on it ({how}); run the same command again, with fewer --workers if "
                 "memory is short; if it dies on the same image again, remove that image"
             ) from None
+        if message == _STARTED:
+            self._started = True
+            return None
         if isinstance(message, int):
             self.part = message
             return None
@@ -158,6 +172,13 @@ class _Worker:
         self._process.join()
 
 
+def _not_started(how):
+    return DeviceError(
+        f"no worker process can be started: {sys.executable} ended at once ({how}), before any image; check that this "
+        "user may run it and read its packages, and that there is enough memory"
+    )
+
+
 def _kill_all(workers):
     for worker in workers:
         worker.kill()
@@ -171,6 +192,7 @@ def _work(job, pipe):
     with contextlib.suppress(
         EOFError, BrokenPipeError, ConnectionResetError
     ):  # the caller is gone or has closed the pipe
+        pipe.send(_STARTED)
         while True:
             task = pipe.recv()
             try:

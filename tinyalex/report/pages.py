@@ -85,10 +85,11 @@ def page(folders, contents=None, state=None, again=None):
         )
         return None
 
-    tested, explain = None, []
-    if contents and contents.run and contents.dataset:
+    tested, choice, given = None, [], contents.given if contents else []
+    if contents and contents.run:
         which, choice = _checkpoint(contents.run, first.folder)
-        explain = ["--run", str(first.folder), *choice, *contents.given]
+    explain = ["--run", str(first.folder), *(option for option in choice if option == "--last"), *given]
+    if contents and contents.run and contents.dataset:
         try:
             tested = results.Tested.compute(contents.run, contents.dataset, contents.test_images)
             lines.append(results.line(tested, which))
@@ -100,7 +101,8 @@ def page(folders, contents=None, state=None, again=None):
     elif contents is None:
         now = shlex.join(["tinyalex", "report", str(first.folder)])
         lines.append(f"Pictures and errors by class are added when training has ended, or now by: {now}")
-    add("Where it stands", progress.overview, first, state, lines)
+    step = contents.run.metadata["step"] if contents and contents.run else None
+    add("Where it stands", progress.overview, first, state, lines, step)
     if len(runs) > 1:
         add("The runs side by side", progress.comparison, runs)
     add("Learning curves", progress.curves, runs)
@@ -116,19 +118,20 @@ def page(folders, contents=None, state=None, again=None):
     add("Time and memory", progress.resources, first)
     add("Configuration", progress.configuration, first)
     seed = contents.run.metadata["seed"] if contents and contents.run else None
-    add("How to go on", progress.commands, first, seed, state, again)
+    add("How to go on", progress.commands, first, seed, state, again, choice, given)
     return _document(", ".join(run.name for run in runs), made, state == "running"), missing
 
 
 def _checkpoint(run, folder):
-    # Which checkpoint a page is about, in words, and the options with which other commands take it.
+    # Which checkpoint a page is about, in words, and the option with which commands take it that have another default.
     judged_by = run.metadata.get("judged_by", "test error")
     better = run_folder.better_than(run, folder)
     if better is None and run.metadata.get("tested"):
-        return f"{run.path.name}, which had the lowest {judged_by}, and which predict, explain and export take too", []
+        which = f"{run.path.name}, which had the lowest {judged_by}, and which predict, explain and export take too"
+        return which, ["--best"]
     if better is None:
         return run.path.name, []
-    instead = f"predict, explain and export take {better[0].name}, which had a lower {judged_by}"
+    instead = f"predict, explain and export take {better[0].name}, which had {better[1]} {judged_by}"
     return f"{run.path.name}, the last one ({instead})", ["--last"]
 
 

@@ -111,7 +111,7 @@ def duration(seconds: float) -> str:
     return f"{minutes // 1440} d {minutes % 1440 // 60} h"
 
 
-def overview(run: LoggedRun, state: str | None, result: Any = None):
+def overview(run: LoggedRun, state: str | None, result: Any = None, step: int | None = None):
     """Return the section that says where a run stands.
 
     Parameters
@@ -121,21 +121,25 @@ def overview(run: LoggedRun, state: str | None, result: Any = None):
         "running"; or why it has stopped; or None, if that is not known.
     result : list of str, optional
         Lines about what was computed for this report.
+    step : int, optional
+        That of the checkpoint that the report is about (default: the one that was tested last).
     """
     last, best, epochs = run.last_test, run.best_test, run.epochs
-    done = last.get("epoch") or (run.of("epoch") or [{}])[-1].get("epoch") or 0
+    done = max(record.get("epoch") or 0 for record in (last, *run.of("epoch")[-1:]))
+    shown = next((record for record in run.of("test") if record["step"] == step), last)
     facts = []
-    if last:
+    if shown:
         facts.append(
-            _fact(percent(last.get("top1_error")), "test error (top-1)" if "top5_error" in last else "test error")
+            _fact(percent(shown.get("top1_error")), "test error (top-1)" if "top5_error" in shown else "test error")
         )
-        if "top5_error" in last:
-            facts.append(_fact(percent(last["top5_error"]), "test error (top-5)"))
-        mean = last.get("mean_class_error")
-        if mean is not None and mean != last.get("top1_error"):
+        if "top5_error" in shown:
+            facts.append(_fact(percent(shown["top5_error"]), "test error (top-5)"))
+        mean = shown.get("mean_class_error")
+        if mean is not None and mean != shown.get("top1_error"):
             facts.append(_fact(percent(mean), "mean of the classes"))
-        facts.append(_fact(number(last.get("loss")), "test loss"))
-    facts.append(_fact(f"{done:g}" + (f" of {epochs}" if epochs else ""), "epochs"))
+        facts.append(_fact(number(shown.get("loss")), "test loss"))
+        facts.append(_fact(f"{shown['epoch']:,g}", "epoch of these numbers"))
+    facts.append(_fact(f"{done:,g}" + (f" of {epochs:,}" if epochs else ""), "epochs trained"))
     lines = []
     if state == "running":
         lines.append(
@@ -144,13 +148,15 @@ def overview(run: LoggedRun, state: str | None, result: Any = None):
     elif state:
         lines.append(f"{state[0].upper()}{state[1:]}" if state.startswith("stopped") else f"Stopped: {state}")
     elif epochs and done < epochs:
-        lines.append(f"Trained for {done:g} of {counted(epochs, 'epoch')}.")
+        lines.append(f"Trained for {done:,g} of {counted(epochs, 'epoch')}.")
     if last and best and best["step"] != last["step"]:
         what = run.recipe.judged_by if run.recipe else "test error"
         lines.append(f"The lowest {what} was {percent(best[run.judged])}, after epoch {best['epoch']:g}.")
     if last:
+        last_error = f": test error {percent(last.get('top1_error'))}" if last is not shown else ""
         lines.append(
-            f"Tested on {counted(last['count'], 'image')} after epoch {last['epoch']:g}, at {_at(last['time'])}."
+            f"Tested on {counted(last['count'], 'image')} after epoch {last['epoch']:g}, at "
+            f"{_at(last['time'])}{last_error}."
         )
     else:
         lines.append("No epoch has been tested yet.")
@@ -359,7 +365,14 @@ def configuration(run: LoggedRun):
     return section("configuration", "Configuration", element("p", line), unfold("the whole recipe", whole))
 
 
-def commands(run: LoggedRun, seed: int | None, state: str | None, again: str | None = None):
+def commands(
+    run: LoggedRun,
+    seed: int | None,
+    state: str | None,
+    again: str | None = None,
+    choice: Sequence[str] = (),
+    given: Sequence[str] = (),
+):
     """Return the section with the commands that lead on from here.
 
     Parameters
@@ -371,8 +384,14 @@ def commands(run: LoggedRun, seed: int | None, state: str | None, again: str | N
         As in `overview`.
     again : str, optional
         The command that resumes the run, if it is known.
+    choice : sequence of str
+        ``--best`` or ``--last``, with which the commands take the checkpoint that the report is about.
+    given : sequence of str
+        Options that name the data.
     """
     folder = str(run.folder)
+    evaluated = [option for option in choice if option == "--best"]  # --last is the default there, and --best elsewhere
+    others = [option for option in choice if option == "--last"]
     epochs, done = run.epochs, run.last_test.get("epoch") or 0
     lines: list[tuple[str, str | list[str]]] = []
     if again is None and run.recipe is not None:
@@ -381,14 +400,14 @@ def commands(run: LoggedRun, seed: int | None, state: str | None, again: str | N
     if again and epochs and done < epochs:
         lines.append(("resume the training", again))
     lines += [
-        ("errors class by class", ["tinyalex", "evaluate", folder, "--classes"]),
-        ("the average of ten crops of each image", ["tinyalex", "evaluate", folder, "--views", "10"]),
-        ("classify your own images", ["tinyalex", "predict", "IMAGE", "--run", folder]),
-        ("what the net looks at in an image", ["tinyalex", "explain", "IMAGE", "--run", folder]),
-        ("all pictures, in files", ["tinyalex", "figures", folder]),
-        ("this page again", ["tinyalex", "report", folder]),
+        ("errors class by class", ["tinyalex", "evaluate", folder, *evaluated, "--classes", *given]),
+        ("the average of ten crops", ["tinyalex", "evaluate", folder, *evaluated, "--views", "10", *given]),
+        ("classify your own images", ["tinyalex", "predict", "IMAGE", "--run", folder, *others]),
+        ("what the net looks at in an image", ["tinyalex", "explain", "IMAGE", "--run", folder, *others]),
+        ("all pictures, in files", ["tinyalex", "figures", folder, *given]),
+        ("this page again", ["tinyalex", "report", folder, *others, *given]),
         ("this run beside another", ["tinyalex", "report", folder, "OTHER-RUN", "--out", "comparison.html"]),
-        ("the weights alone, in one file", ["tinyalex", "export", folder, "weights.safetensors"]),
+        ("the weights alone, in one file", ["tinyalex", "export", folder, "weights.safetensors", *others]),
     ]
     cells = [(what, words if isinstance(words, str) else shlex.join(words)) for what, words in lines]
     listed = (element("li", element("span", what), element("pre", element("code", words))) for what, words in cells)

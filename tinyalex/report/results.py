@@ -149,25 +149,25 @@ def _classes(tested):
     rows.sort(key=lambda row: (-row.top1_error, -row.top5_error, row.label))
     with_top5 = len(tested.run.words) > 5
     headings = ["class", "images", "error", *(["top-5 error"] if with_top5 else []), "most often taken for"]
+    words = [tested.word(label) for label in range(len(tested.run.words))]
 
     def cells(row):
-        taken = f"{tested.word(row.taken_for)} ({row.times})" if row.times else ""
         top5 = [percent(row.top5_error)] if with_top5 else []
         return [
             tested.word(row.label),
             f"{row.count:,}",
             bar(row.top1_error, percent(row.top1_error), "red"),
             *top5,
-            taken,
+            row.mistaken_for(words),
         ]
 
     def part(title, chosen):
-        return element("div", element("h3", title), table(headings, map(cells, chosen), class_="numbers"))
+        return element("div", element("h3", title), table(headings, map(cells, chosen), class_="numbers named"))
 
     if len(rows) <= WORST + BEST:
         return [part("Each class", rows)]
     between = rows[WORST:-BEST][:ALL]
-    rest = unfold(counted(len(between), "other class"), table(headings, map(cells, between), class_="numbers"))
+    rest = unfold(counted(len(between), "other class"), table(headings, map(cells, between), class_="numbers named"))
     worst = part(f"The {WORST} classes with the most errors", rows[:WORST])
     return [worst, element("div", part(f"The {BEST} with the fewest", rows[-BEST:][::-1]), rest)]
 

@@ -10,6 +10,7 @@ from typing import Any, overload
 import numpy as np
 
 from tinyalex.datasets import picture
+from tinyalex.datasets.index.archives import is_archive
 from tinyalex.datasets.loading.loader import prepare_image
 from tinyalex.errors import DataError
 from tinyalex.runs import run_folder
@@ -218,6 +219,8 @@ def _from_file(path: Any) -> np.ndarray:
     except OSError as error:
         raise DataError(f"{path}: {error.strerror}; give an image file") from error
     except DataError as error:
+        if is_archive(os.path.basename(path)):
+            raise DataError(f"{path}: an archive; unpack it, and give the folder or an image file") from error
         raise DataError(f"{path}: {error}; give another file") from error
 
 

@@ -352,14 +352,24 @@ def load(path: str | Path, devices: Sequence[str] = ("cpu",), kernels: bool = Tr
     return Run(network, settings, classes, words, tensors["data/mean"], metadata, rejected, found)
 
 
-def better_than(run: Run, folder: str | Path) -> tuple[Path, dict[str, Any]] | None:
-    """Return the checkpoint in a run's folder with a lower test error than that of a `Run`, and its metadata, or None.
+def better_than(run: Run, folder: str | Path) -> tuple[Path, str, dict[str, Any]] | None:
+    """Return the checkpoint in a run's folder that ``best`` takes, if it is not that of a `Run`, or None.
 
     If the weights of the `Run` were not tested, any tested checkpoint is better. Only headers are read.
+
+    Returns
+    -------
+    path : Path
+    compared : str
+        "a lower" or "an equal", for its test error: of equal ones the earliest is the best.
+    metadata : dict
     """
     own = run.metadata["errors"][-1] if run.metadata.get("tested") and run.metadata["errors"] else math.inf
     found = retention.by_error(checkpoint.by_step(folder)) if Path(folder).is_dir() else []
-    return found[0] if found and found[0][1]["errors"][-1] < own else None
+    if not found or (own, run.metadata["step"]) <= (found[0][1]["errors"][-1], found[0][1]["step"]):
+        return None
+    path, metadata = found[0]
+    return path, "a lower" if metadata["errors"][-1] < own else "an equal", metadata
 
 
 def check_export(path: str | Path) -> None:

@@ -28,6 +28,9 @@ from tinyalex.errors import ForeignFileError, StorageError
 MARKER = ".tinyalex.jsonl"
 _HEADER = b'{"tinyalex": "the files that tinyalex made here; it replaces and removes no others", "format": 1}\n'
 _PNG, _RESOLUTION = b"\x89PNG\r\n\x1a\n", b"\x00\x00\x17\x12\x00\x00\x17\x12\x01"  # 5906 pixels a metre
+SOFTWARE = "tinyalex"  # in the text "Software" of the pictures that tinyalex draws
+_DRAWN = (b"tEXtSoftware\0" + SOFTWARE.encode(), b"tEXttinyalex\0")  # the second: earlier ones that a user named
+_ENDS = 256  # bytes at the beginning and at the end of a picture, where its texts are
 _SIGNATURE = b"\n<!-- tinyalex "
 _PARTIAL = re.compile(r"\.(.*)\.([0-9a-f]{16})\.part", re.DOTALL)
 writing: set[str] = set()  # the partial files that this process is writing
@@ -154,7 +157,7 @@ def adopt(folder, names, fixed=(), growing=()):
 
 
 def is_picture(path):
-    """Return whether there is a PNG file as tinyalex draws its figures: 150 dots an inch, and no text in it.
+    """Return whether there is a PNG file as tinyalex draws its figures: 150 dots an inch, and no text but its name.
 
     Earlier versions kept no list of the pictures that they drew.
     """
@@ -166,9 +169,22 @@ def is_picture(path):
     while content.startswith(_PNG) and at + 8 <= len(content):
         length, kind = int.from_bytes(content[at : at + 4]), content[at + 4 : at + 8]
         resolution = content[at + 8 : at + 8 + length] if kind == b"pHYs" else resolution
-        kinds.add(kind)
+        if content[at + 4 : at + 8 + length] != _DRAWN[0]:
+            kinds.add(kind)
         at += 12 + length
     return kinds == {b"IHDR", b"pHYs", b"IDAT", b"IEND"} and resolution == _RESOLUTION
+
+
+def is_drawn(path):
+    """Return whether a file is a PNG picture that says that tinyalex drew it; only its two ends are read."""
+    if not str(path).lower().endswith(".png"):
+        return False
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        ends = file.read(_ENDS)
+        file.seek(max(_ENDS, os.fstat(file.fileno()).st_size - _ENDS))
+        ends += file.read(_ENDS)
+        return ends.startswith(_PNG) and any(text in ends for text in _DRAWN)
+    return False
 
 
 def signed_page(content):

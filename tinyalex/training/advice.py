@@ -58,6 +58,7 @@ class Measured(NamedTuple):
     recipe: str
     errors: tuple[float, ...]
     guessing: float
+    grey: bool = False
 
     @property
     def error(self) -> float:
@@ -71,7 +72,7 @@ MEASURED = (
     Measured(_EIGHT, 400, 8, "photos-64", (0.4075, 0.38, 0.4075), 0.875),
     Measured(_EIGHT, 400, 8, "finetune", (0.2925, 0.295, 0.295), 0.875),
     Measured("2 classes of 160 photographs, 64 x 64", 320, 2, "photos-64", (0.125,), 0.5),
-    Measured("5 classes of 80 grey photographs, 64 x 64", 400, 5, "photos-64", (0.31,), 0.8),
+    Measured("5 classes of 80 grey photographs, 64 x 64", 400, 5, "photos-64", (0.31,), 0.8, grey=True),
     Measured("animals and things, 128 of each, 227 x 227", 256, 2, "photos-128", (0.3125,), 0.5),
 )
 
@@ -126,13 +127,19 @@ def _by_size(survey: Survey, on_gpu: bool) -> Advice:
 
 
 def nearest(survey: Survey, name: str) -> Measured | None:
-    """Return the measured run of a recipe whose numbers of images and classes are nearest, if within a factor of 2."""
+    """Return the measured run of a recipe whose numbers of images and classes are nearest, if within a factor of 2.
+
+    None also for grey images if those were in colour, or the other way, and if some classes have far fewer images.
+    """
 
     def distance(row: Measured) -> float:
         ratios = (row.images / max(1, survey.train), row.classes / survey.classes)
         return max(abs(float(np.log2(ratio))) for ratio in ratios)
 
-    rows = [row for row in MEASURED if row.recipe == name and distance(row) <= 1]
+    if survey.imbalance > UNEQUAL:
+        return None
+    alike = [row for row in MEASURED if row.recipe == name and row.grey == (survey.grey > _GREY)]
+    rows = [row for row in alike if distance(row) <= 1]
     return min(rows, key=distance, default=None)
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 FEW_STEPS = 500  # the recipe shapes takes 600
 SMALL_CROP = 1 / 3  # of an image's area; 224 of 256 pixels are 77 %, 224 of 388 a third
 UNEQUAL = 5  # times as many images of the largest class as of the smallest
+FEW_IMAGES = 10  # training images of a class; the fewest that were measured are 40 (README)
 _GREY = 4  # levels, of 256, by which the colours of a pixel may differ on average in an image that counts as grey
 _SAMPLE = 128  # images looked at
 
@@ -84,13 +85,36 @@ def classes(labels: np.ndarray, words: list[str]) -> str | None:
     )
 
 
-def unequal(found: "Survey") -> str | None:
+def unequal(found: "Survey", words: list[str]) -> str | None:
     """Return what `classes` checks as a fact about images that were surveyed, for who trains them with advice."""
     if found.imbalance <= UNEQUAL:
         return None
+    most, least = (words[found.counts.index(count)] for count in (max(found.counts), min(found.counts)))
     return (
-        f"imbalance: the largest class has {found.imbalance:.0f} times as many images as the smallest; always "
-        f"answering it is wrong for {1 - max(found.counts) / sum(found.counts):.1%}"
+        f"imbalance: the largest class, {most}, has {found.imbalance:.0f} times as many training images as the "
+        f"smallest, {least}; always answering {most} is wrong for {1 - max(found.counts) / sum(found.counts):.1%}"
+    )
+
+
+def single(found: "Survey", words: list[str]) -> str | None:
+    """Check that no class has a single training image; a stray picture in a folder of its own is one."""
+    alone = [word for word, count in zip(words, found.counts, strict=True) if count == 1]
+    if not alone:
+        return None
+    if len(alone) == 1:
+        return f"warning: class {alone[0]} has 1 training image: remove its folder or add images"
+    classes = f"{len(alone):,} classes, such as {alone[0]},"
+    return f"warning: {classes} have 1 training image each: remove their folders or add images"
+
+
+def few(found: "Survey", words: list[str]) -> str | None:
+    """Check that most classes have enough images to learn from and to test on."""
+    half = sorted(found.counts)[len(found.counts) // 2]
+    if half >= FEW_IMAGES:
+        return None
+    return (
+        f"warning: half of the classes have {counted(half, 'training image')} or fewer: too few to learn from, and an "
+        f"error on {counted(found.test, 'test image')} says little; add images, some tens of each class"
     )
 
 

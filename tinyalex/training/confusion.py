@@ -1,11 +1,15 @@
 """Which classes a network confuses: error rates of each class, and the pairs of classes most often confused."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from tinyalex.labels import check as check_labels
 from tinyalex.training.evaluation import ranks
+from tinyalex.words import counted
+
+SHOWN = 5  # names of equally frequent mistakes in a table
 
 
 class ClassScore(NamedTuple):
@@ -15,16 +19,26 @@ class ClassScore(NamedTuple):
     ----------
     label, count : int
     top1_error, top5_error : float
-    taken_for, times : int
-        The wrong class predicted most often, and how often; -1 and 0 if there was none.
+    taken_for : tuple of int
+        The wrong classes predicted most often, in the order of their labels: several if they are equally frequent.
+    times : int
+        How often each of them was predicted; 0 if there is none.
     """
 
     label: int
     count: int  # type: ignore[assignment]  # hides tuple.count; `Score` has the same name
     top1_error: float
     top5_error: float
-    taken_for: int
+    taken_for: tuple[int, ...]
     times: int
+
+    def mistaken_for(self, names: Sequence[str]) -> str:
+        """Return the names of ``taken_for``, at most `SHOWN` of them, and how often: "mantis, red panda (7 each)"."""
+        if not self.times:
+            return ""
+        shown = ", ".join(names[label] for label in self.taken_for[:SHOWN])
+        more = f" and {counted(len(self.taken_for) - SHOWN, 'other')}" if len(self.taken_for) > SHOWN else ""
+        return f"{shown}{more} ({self.times:,}{' each' if len(self.taken_for) > 1 else ''})"
 
 
 class Pair(NamedTuple):
@@ -67,15 +81,15 @@ def by_class(probabilities: np.ndarray, labels: np.ndarray) -> list[ClassScore]:
     classes, rank, mistakes = probabilities.shape[1], ranks(probabilities, labels), _mistakes(probabilities, labels)
     labels = labels.astype(np.int64)  # those of no images may have another type
     count, wrong1, wrong5 = (np.bincount(labels, weight, minlength=classes) for weight in (None, rank >= 1, rank >= 5))
-    most: dict[int, tuple[int, int]] = {}
+    most: dict[int, tuple[tuple[int, ...], int]] = {}
     for (label, prediction), times in mistakes.items():
-        # Of equally frequent predictions the first one, with the lower label, is kept.
-        if times > most.get(label, (0, 0))[1]:
-            most[label] = prediction, times
+        before, highest = most.get(label, ((), 0))
+        if times >= highest:
+            most[label] = (*(before if times == highest else ()), prediction), times
     with np.errstate(invalid="ignore"):
         errors = np.stack([wrong1, wrong5], axis=1) / count[:, None]
     return [
-        ClassScore(label, int(count[label]), float(top1), float(top5), *most.get(label, (-1, 0)))
+        ClassScore(label, int(count[label]), float(top1), float(top5), *most.get(label, ((), 0)))
         for label, (top1, top5) in enumerate(errors)
     ]
 

@@ -6,6 +6,7 @@ from tinyalex.datasets import names
 from tinyalex.datasets.index.archives import is_archive
 from tinyalex.datasets.picture import is_image
 from tinyalex.errors import DataError
+from tinyalex.system.ownership import is_drawn
 
 
 def list_files(path, root, listing, above=()):
@@ -56,6 +57,8 @@ def _add(entry, parts, listing, above):
         listing.skipped.add("/".join(parts), "not a regular file")
     elif is_archive(entry.name):
         listing.packed[parts] = entry.path
+    elif is_drawn(entry.path):
+        listing.skipped.add("/".join(parts), "a picture that tinyalex drew")
     else:
         if is_image(entry.name):
             _check_image(entry)

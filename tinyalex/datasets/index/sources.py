@@ -8,6 +8,7 @@ No image is read here, and no archive is extracted into files.
 """
 
 import os
+import shlex
 from pathlib import Path
 
 from tinyalex.datasets import cifar, containers, names
@@ -215,7 +216,11 @@ def index_images(listings, show, skipped, numeric_folders=False, test_set=None):
         for listing in listings:
             if Path(listing.source).is_dir() and (instead := containers.instead_of_images(Path(listing.source))):
                 raise DataError(f"{listing.source}: no images found; {instead}")
-        raise DataError(f"{sources}: no images found{passed}; expected class folders, ILSVRC's tars, or CIFAR's files")
+        packed = next((listing.source for listing in listings if Path(listing.source).is_file()), None)
+        unpacked = f"; if they are in it, unpack it and give the folder: {_unpacking(packed)}" if packed else ""
+        raise DataError(
+            f"{sources}: no images found{passed}; expected class folders, ILSVRC's tars, or CIFAR's files{unpacked}"
+        )
     if nested := sorted(name for group in groups for name in group.classes if "/" in name):
         show(f"{groups[0].name}: folders inside folders; their classes are named by their paths, such as {nested[0]}")
     if not train and any(group.classes and len(group.base) == 1 for group in test):
@@ -240,6 +245,11 @@ def index_images(listings, show, skipped, numeric_folders=False, test_set=None):
         show(f"{test[0].name}: test images without labels, which `tinyalex evaluate --write` classifies")
         entries["test"] = sorted(Entry(image.name, 0, *image[1:]) for image in images_without)
     return Index(kind, classes, words, entries, skipped.rows(), documents.class_ids(classes), unlabelled)
+
+
+def _unpacking(archive):
+    command = ["unzip"] if str(archive).lower().endswith(".zip") else ["tar", "xf"]
+    return shlex.join([*command, str(archive)])
 
 
 def _documents(listings, groups, skipped, year):

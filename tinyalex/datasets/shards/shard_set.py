@@ -59,6 +59,11 @@ class ShardSet:
     def __len__(self):
         return int(self.starts[-1])
 
+    @property
+    def hashes(self):
+        """`shards.record_hash` of each image, as a little-endian number, uint64 (n,)."""
+        return np.concatenate([np.empty(0, np.uint64), *(shard.hashes for shard in self._shards)])
+
     def read(self, indices, out=None):
         """Return the images at ``indices``, read in the order in which they are stored.
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tinyalex.datasets import duplicates
 from tinyalex.datasets.shards import manifest, prepared, test_list
 from tinyalex.datasets.shards.shard_set import allow_many_files
 from tinyalex.datasets.shards.shards import SPLITS, Shard
@@ -70,6 +71,8 @@ def _describe(folder, found, show):
     notes = {"left out": sum(len(found["splits"][split]["skipped"]) for split in SPLITS)} | found["odd"]
     notes["duplicates"] = len(found["duplicates"])
     show("notes on the images: " + (", ".join(f"{n:,} {what}" for what, n in notes.items() if n) or "none"))
+    if found["duplicates"]:
+        show(duplicates.describe(found["duplicates"], found["classes"]))
     if "jpeg" in found:
         show(jpeg_line(found))
     show(_line(manifest.NAME, True, f"fields, counts and hash; identity {found['identity'][:8]}"))
