@@ -144,6 +144,7 @@ def test_convert_replaces_no_file_and_wants_a_toml(pair, tmp_path, capsys):
     assert "does not end in .toml" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_train_on_a_pair_resumes_and_its_run_is_read_as_any_other(pair, tmp_path, capsys):
     files, run = pair("example-layers/layers-19pct"), str(tmp_path / "run")
     classes = [f"class{n}" for n in range(10)]

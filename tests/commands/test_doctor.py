@@ -110,6 +110,7 @@ def test_eleven_lines_with_gpus(with_cupy):
     assert line(doctor.text(report()), "peers").endswith("--devices cuda:0 cuda:0")
 
 
+@pytest.mark.slow
 def test_which_recipes_fit(with_cupy, monkeypatch):
     monkeypatch.setattr(parallel, "_workers", None)
     parallel.set_threads(2)  # each thread's arrays count

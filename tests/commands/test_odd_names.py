@@ -30,6 +30,7 @@ def run(capsys):
     return run
 
 
+@pytest.mark.slow
 def test_the_whole_chain(run, tmp_path):
     """Prepare, verify, train, evaluate, predict, figures and export."""
     odd = tmp_path / os.fsdecode(b"r\xe9sum\xe9 \xe7\x8c\xab\n2")  # folders, too: not UTF-8, and with a line break

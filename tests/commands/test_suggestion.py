@@ -59,9 +59,7 @@ def test_the_command_in_the_message_prepares_what_training_cannot_read(kind, pic
     assert main([*words, "--set", "learning.batch=4"]) == 0
 
 
-@pytest.mark.parametrize(
-    "command", [["train", "--no-prepare"], ["experiment", "dropout"], ["figures", "RUN"], ["evaluate", "RUN"]]
-)
+@pytest.mark.parametrize("command", [["train", "--no-prepare"], ["experiment", "dropout"], ["figures", "RUN"]])
 def test_every_command_with_data_names_prepare(command, pictures, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     if "RUN" in command:

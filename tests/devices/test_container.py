@@ -295,6 +295,7 @@ def command(*words):
 
 
 @pytest.mark.parametrize("limit", [1, 4])
+@pytest.mark.slow
 def test_a_command_in_a_container_with_few_processes_uses_fewer_threads(group, limit):
     done = group("pids", {"pids.max": str(limit)}, command("doctor", "--json", "--threads", "8"))
     assert done.returncode == 0, done.stderr

@@ -62,6 +62,7 @@ def test_a_command_that_computes_says_it_once(processor, capsys):
 @pytest.mark.skipif(
     sys.platform != "linux" or "avx512f" not in machine._cpuinfo("flags"), reason="the processor has no AVX-512"
 )
+@pytest.mark.slow
 def test_an_inherited_variable_is_noticed_by_a_real_process():
     words = [sys.executable, "-m", "tinyalex", "doctor"]
     for chosen, slow in (("Haswell", 1), ("SkylakeX", 0)):

@@ -286,7 +286,8 @@ def test_a_font_that_was_installed_after_the_list_of_fonts_is_found(monkeypatch)
     from matplotlib import font_manager
 
     fonts = font_manager.fontManager.ttflist
-    own, other = (next(f.fname for f in fonts if f.name == name) for name in ("DejaVu Sans", "STIXGeneral"))
+    upright = [font for font in fonts if font.style == "normal" and font.weight == 400]
+    own, other = (next(f.fname for f in upright if f.name == name) for name in ("DejaVu Sans", "STIXGeneral"))
     char = chr(min(set(font_manager.get_font(other).get_charmap()) - set(font_manager.get_font(own).get_charmap())))
     monkeypatch.setattr(font_manager.fontManager, "ttflist", [f for f in fonts if f.name == "DejaVu Sans"])
     for installed, found in (([], None), ([other], "STIXGeneral")):

@@ -49,6 +49,7 @@ def test_every_layer(kind, method):
 
 
 @pytest.mark.parametrize("name", ["cifar10-relu", "cifar10-tanh", "cifar10-13pct", "cifar10-11pct"])
+@pytest.mark.slow
 def test_cifar_nets(name):
     results = gradcheck.suite(name)
     assert all(result.verdict == "ok" for result in results), gradcheck.table(results)

@@ -96,7 +96,7 @@ def test_an_answer_of_the_wrong_kind_is_told_in_one_line(number, name, how):
 def pytest_run(*arguments):
     return subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments],
-        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
+        cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT), "PYTEST_ADDOPTS": ""}, capture_output=True, text=True,
     )  # fmt: skip
 
 

@@ -366,6 +366,7 @@ def wait_for(condition):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.slow
 def test_stopped_on_request(source, whole, tmp_path, number):
     out = tmp_path / "set"
     process = kill_prepare.start(source, out)

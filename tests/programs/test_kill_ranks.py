@@ -73,6 +73,7 @@ def test_the_script_for_several_gpus_has_commands_that_exist(tmp_path):
             assert importlib.util.find_spec(command[2]), name
 
 
+@pytest.mark.slow
 def test_two_ranks_give_the_bits_of_one_process(data, tmp_path):
     assert run(kill_ranks.command(data, tmp_path / "one", 2)).returncode == 0
     done = run([*kill_ranks.command(data, tmp_path / "two", 2), "--ranks", "2"])
@@ -93,6 +94,7 @@ def test_a_launcher_of_another_mpi_is_named(data, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_usage_errors_are_said_once(data, tmp_path):
     for options, message in (
         (["--ranks", "0"], "--ranks 0: give a number of processes, 1 or more"),

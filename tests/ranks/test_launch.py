@@ -182,6 +182,7 @@ def test_a_rank_that_shows_no_life_ends_the_others(exits, capsys, end):
     )
 
 
+@pytest.mark.slow
 def test_a_rank_that_works_longer_than_the_patience_is_waited_for(exits):
     def work(ranks):
         for _ in range(2):

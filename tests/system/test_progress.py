@@ -59,7 +59,7 @@ def test_a_short_training_says_nothing_about_the_time_left(tmp_path, monkeypatch
 
 def test_evaluate_with_ten_views_says_how_long_it_takes(tmp_path, monkeypatch, capsys):
     train(small(epochs=1), stripes(), tmp_path / "run", show=quiet)
-    monkeypatch.setattr(evaluate, "load_dataset_of_run", lambda *_: stripes())
+    monkeypatch.setattr(evaluate.own_images, "load_to_test", lambda *_: stripes())
     clock = iter(range(0, 10_000, 5))
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     assert main(["evaluate", str(tmp_path / "run"), "--views", "10"]) == 0

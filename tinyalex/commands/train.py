@@ -251,7 +251,7 @@ def _advised(options, overrides, out, show):
     from tinyalex.runs.run_folder import RECIPE
 
     path = str(download.cifar10()) if options.data == "cifar10" else options.data
-    if not own_images.is_finished(path) and Path(path).exists():
+    if not options.no_prepare and not own_images.is_finished(path) and Path(path).exists():
         again = _command(options, own_images.default_out(path))
         own_images.check_place(path, out.parent / once.FOLDER, f"to train: {again}")
     if is_run(out) and (out / RECIPE).is_file() and Path(path).exists():

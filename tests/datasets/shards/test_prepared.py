@@ -98,6 +98,7 @@ def test_predictions_give_words(trained, tmp_path, capsys):
     assert all(word in text for word in WORDS) and "n0000" not in text
 
 
+@pytest.mark.slow
 def test_the_panel_gives_words(trained, monkeypatch):
     from tinyalex.gallery import gallery
 
