@@ -44,10 +44,10 @@ print(f"slope of tanh at 3: {1 - np.tanh(3) ** 2:.4f}")
 # %%
 # Through eight layers
 # --------------------
-# Eight layers of 200 units, weights scaled so that a signal keeps its size (lesson 8). How large is the gradient at the
-# first layer? For small inputs tanh is nearly linear, and the two are equal. For inputs of size 1, a third of the
-# gradient is left with tanh; for inputs of size 100 a fiftieth, because the tanh units of the first layer are
-# saturated. With ReLU the size of the inputs does not matter: max(0, 100 x) = 100 max(0, x).
+# Eight layers of 200 units, weights scaled so that a signal keeps its size (a *gain* of 1, lesson 8). How large is the
+# gradient at the first layer? For small inputs tanh is nearly linear, and the two are equal. For inputs of size 1, a
+# third of the gradient is left with tanh; for inputs of size 100 a fiftieth, because the tanh units of the first layer
+# are saturated. With ReLU this share does not depend on the size of the inputs: max(0, 100 x) = 100 max(0, x).
 
 
 def gradient_at_first_layer(kind, size):
@@ -171,7 +171,7 @@ print(f"raw pixels over scaled ones: {1 / 0.017:.1f}; its square: {(1 / 0.017) *
 # %%
 # Lines 1 to 4 are the lessons' net, with one change each. They rule out the logits at the start, the two columns, the
 # width of the layers, and large inputs as such. In line 4 large inputs saturate the first layer from the start: tanh
-# then reaches 25 % with two of the three seeds, and ReLU with none.
+# then reaches 25 % with two of the three seeds, and ReLU with none. (Why ReLU does not, these races do not show.)
 #
 # Lines 5 and 6 are the net of Figure 1. Line 5 has our start: pixels times 0.017, and weights with gain 1. Line 6 has
 # the authors' start: raw pixels, and weights of 0.0001 in conv1 and 0.01 elsewhere. With theirs ReLU is nearly twice as
@@ -281,9 +281,9 @@ keep(figure, "03_relu")
 # %%
 # Try
 # ---
-# - Divide the pixels by 255 and multiply conv1's weights by 255: are the outputs of the first batch the same? Those of
-#   the second? (The recipe's ``data.scale`` multiplies the pixels: ``small("data.scale=...")``. ``network.state()`` has
-#   the weights as ``"conv1a/W"`` and ``"conv1b/W"``, which can be changed in place.)
+# - The recipe multiplies the pixels by 0.017. Multiply them by 0.017 / 255 instead (``small("data.scale=6.6667e-05")``)
+#   and conv1's weights by 255 (``network.state()`` has them as ``"conv1a/W"`` and ``"conv1b/W"``, which can be changed
+#   in place): are the outputs of the first batch the same? Those of the second?
 #
 #   .. answer::
 #

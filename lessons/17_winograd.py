@@ -108,9 +108,10 @@ for i in range(4):
 # nothing. In m4 only the factor from d has, d3 - d1, so y1 *adds* m4. (Solving divides by 2. The division is done in G,
 # because G g is computed only once.)
 #
-# m outputs of an r-tap kernel take m + r - 1 products for every m. In two dimensions this works in both directions: m x
-# m outputs take (m + r - 1)² products, not m² r². For m = 4 and r = 3 that is **36** instead of **144**. The package
-# also has m = 5, **49** instead of **225**, because 3 tiles of 5 cover 13 pixels with little waste.
+# m outputs of an r-tap kernel take m + r - 1 products for every m. In two dimensions, transform first the columns of a
+# tile and then its rows, so that B' d becomes B' D B and G g becomes G K G' (a prime transposes). Then m x m outputs
+# take (m + r - 1)² products, not m² r². For m = 4 and r = 3 that is **36** instead of **144**. The package also has m =
+# 5, **49** instead of **225**, because 3 tiles of 5 cover 13 pixels with little waste.
 
 for m in (2, 4, 5):
     print(f"m = {m}: {(m + 2) ** 2} products instead of {9 * m * m}, {9 * m * m / (m + 2) ** 2:.2f} times fewer")
@@ -124,8 +125,8 @@ assert np.allclose(Y, direct, rtol=1e-11, atol=1e-12)
 print("a tile of 4 x 4 outputs agrees with direct convolution")
 
 # %%
-# The sum over channels is taken *before* A is applied. So each of the t x t elements of a tile becomes one matrix
-# product of shape (tiles, c) by (c, o): a few large products, which run fast.
+# A is applied last, so first add the products over the channels. For one of the t x t places in a tile this is, for all
+# tiles and all maps at once, a matrix (tiles, c) times a matrix (c, o): a few large products, which run fast.
 #
 # The package's layer
 # -------------------
@@ -140,8 +141,9 @@ assert np.allclose(fast.W.grad, direct.W.grad, rtol=1e-9, atol=1e-10)
 print("tinyalex.layers.winograd agrees with Conv2d, forward and backward")
 
 # %%
-# Now AlexNet's own layers. The algorithm needs stride 1, but each block of 4 x 4 pixels can be reshaped to channels:
-# conv1 becomes a 3 x 3 convolution of 48 channels with stride 1. Tiles at the edge are computed whole and clipped.
+# Now AlexNet's own layers. The algorithm needs stride 1, and conv1 has stride 4. So pad its 11 x 11 kernel with zeros
+# to 12 x 12, which is 3 x 3 blocks of 4 x 4, and take the 4 x 4 x 3 = 48 numbers of a block for channels: a step of 4
+# pixels is a step of one block. Tiles at the edge are computed whole and clipped.
 
 network = alexnet.describe(recipe.load("original").net, devices=2)
 before, after, tiles = {}, {}, {}  # products of one image, and m, by layer
@@ -219,7 +221,7 @@ keep(figure, "17_winograd")
 #
 #   .. answer::
 #
-#      Step by step: of the first two to the last digit, of the third to the seventh, of the twelfth only to the third.
+#      ``log.jsonl`` has the mean of every three steps. The first differs in the sixth decimal, the third in the fourth.
 #      Each step adds its rounding, and training makes small differences larger.
 #
 # - Why are there no transforms for 11 x 11 at stride 1? Count the points.

@@ -139,7 +139,8 @@ print("tinyalex.explain.occlusion agrees")
 # Saliency
 # --------
 # Occlusion takes many forward passes. One backward pass gives the change of the class's score z with every pixel. It
-# does not end at the weights of the first layer, but goes on to the image. First a check of three of the numbers:
+# does not end at the weights of the first layer, but goes on to the image. The *saliency* of a pixel is the largest
+# absolute value that this gradient has in its three colours. First a check of three of the numbers:
 
 x, label = inputs[chosen], labels[chosen]
 gradient = input_gradient(readable, x[None], [label])[0]  # (56, 56, 3)
@@ -150,7 +151,7 @@ for where in ((20, 30, 0), (28, 28, 1), (40, 22, 2)):
     assert np.isclose((up - down) / 2e-5, gradient[where], rtol=1e-3, atol=1e-6)
 untrained, shares = alexnet.build(settings.net, settings.init, seed=2), {}
 for name, net in (("trained", run.network), ("untrained", untrained)):
-    maps = saliency(net, inputs[:24], labels[:24])  # (24, 56, 56), the largest of the three colours
+    maps = saliency(net, inputs[:24], labels[:24])  # (24, 56, 56)
     for whose, shift in (("its own", 0), ("another image's", 1)):
         where = np.roll(pattern, shift, axis=0)
         shares[name, whose] = np.mean([each[part].sum() / each.sum() for each, part in zip(maps, where, strict=True)])
@@ -202,7 +203,7 @@ assert [index for index, _ in best["conv5"]["conv5a", 0]] == np.argsort(-largest
 # all others to 0, and go back to the image:
 #
 # - Max pooling: put each number where the maximum of its window was. They call these places switches.
-# - Normalisation: leave it out.
+# - Normalisation: leave it out, as they do.
 # - ReLU: max(0, .) again, of the numbers on their way back. (The gradient passes where the *input* was above 0.)
 # - Convolution: add each number times its kernel at its window.
 #

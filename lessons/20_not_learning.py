@@ -85,7 +85,7 @@ assert all(abs(last[name] - np.log(12)) < 0.1 for name in "ABCD") and last["E"] 
 #   their root mean square. It is 0 if all images get the same logits.
 # - *Dead units*: which share of a layer's ReLUs is 0 for all 32 images? Backward multiplies by 0 there, so these images
 #   do not change the weights of a dead unit. That is no harm yet: another image can give it a number above 0, or a
-#   layer before it that still learns. In an untrained net up to a third of a layer is dead on 32 images. But if a
+#   layer before it that still learns. In an untrained net about a third of a layer may be dead on 32 images. But if a
 #   *whole layer* is dead for all images, neither it nor any layer before it gets a gradient. Then nothing can bring it
 #   back.
 # - *Step*: how far does a step move the weights? Learning rate times gradient, divided by weights; the median layer.
@@ -178,8 +178,9 @@ assert first["C"][0] < health.WEAK / 10 and first["C"][1] < 0.5
 # %%
 # D: wrong labels
 # ---------------
-# In D there is a signal, the layers are alive, and a step is larger than in B. Can this net learn at all? Begin anew,
-# and give it the *same* 32 images again and again. A net that is in order learns them by heart.
+# In D there is a signal, the layers are alive, and a step is larger than in B, though smaller than in a net that
+# learns. Can this net learn at all? Begin anew, and give it the *same* 32 images again and again. A net that is in
+# order learns them by heart.
 
 by_heart, same = start("D"), next(start("D").batches())
 losses = [by_heart.train_step(same).read()[0] for _ in range(80)]

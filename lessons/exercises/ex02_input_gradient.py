@@ -13,7 +13,8 @@ def input_gradient(dy, W, pad):
     """Return dx of a convolution with stride 1.
 
     dy: (n, ho, wo, o), W: (k, k, c, o), pad: zeros around the input on each side. Returns (n, h, w, c), where
-    h = ho + k - 1 - 2 pad. Use loops, or a convolution of dy with the kernels rotated by 180 degrees.
+    h = ho + k - 1 - 2 pad. Use loops, or a convolution of dy with the kernels rotated by 180 degrees:
+    lesson 1 shows why.
     """
     raise NotImplementedError(
         "write input_gradient: dx of a pixel is the sum of dy * W over the outputs that read the pixel"

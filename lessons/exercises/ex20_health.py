@@ -40,7 +40,11 @@ def test_health():
     hints = {
         float(np.sqrt(logits.var(axis=0).mean() / (logits**2).mean())): "the mean of each image is not subtracted",
         sum(deviations) / 12 / size: "take the mean of the variances, and then the root",
-        float(np.sqrt(centred.var(axis=1).mean()) / size): "the variance is across images: axis 0",
+        float(np.sqrt(centred.var(axis=1).mean()) / size): (
+            "subtract the mean over the classes (axis 1), and take the variance across the images (axis 0)"
+        ),
+        -expected: "the opposite sign",
+        expected**2: "take the root of both",
     }
     found = float(number("signal", signal(logits.copy())))
     hint = next((f"; {text}" for value, text in hints.items() if np.isclose(found, value)), "")
