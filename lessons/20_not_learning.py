@@ -196,7 +196,7 @@ assert losses[-1] < 0.5 and found["D"][2] > 2 * found["B"][2] and (mixed == labe
 # E: learned by heart
 # -------------------
 # E's loss fell. (On its way it jumped above the loss of guessing, and fell again: a few bad steps are not a net that
-# does not learn.) But compare the two errors: the net knows nearly all of its 24 images by heart, and errs for most
+# does not learn.) But compare the two errors: the net knows all of its 24 images by heart, and errs for most
 # others. The loss in training alone cannot show this. The package compares both errors after each epoch, and warns:
 
 monitor.overfitting(*tested["E"], 480, trained["E"].recipe)

@@ -96,13 +96,18 @@ def _base64(array):
     return base64.b64encode(array.tobytes()).decode()
 
 
+def page():
+    """Return the elements that look.js fills, its data, and the script itself, as HTML."""
+    content = json.dumps({**data(), "words": words()}, default=str)  # outside a build, words are no strings yet
+    return PAGE.format(data=content, **labels())
+
+
 class Look(Directive):
-    """The elements that look.js fills, its data, and the script itself."""
+    """The page, in the text."""
 
     def run(self):
         """Return the page as raw HTML."""
-        page = PAGE.format(data=json.dumps({**data(), "words": words()}), **labels())
-        return [nodes.raw("", page, format="html")]
+        return [nodes.raw("", page(), format="html")]
 
 
 def setup(app):

@@ -1,6 +1,5 @@
 """The check of the web pages accepts good pages and finds every kind of error."""
 
-import json
 import shutil
 
 import pytest
@@ -146,7 +145,7 @@ def test_the_page_to_try_is_compared_with_the_package(tmp_path):
         pytest.skip("Chromium is not installed")
     look, script = site("look"), (SITE / "static" / "look.js").read_text(encoding="utf-8")
     page = tmp_path / "look.html"
-    page.write_text(look.PAGE % json.dumps(look.data()), encoding="utf-8")
+    page.write_text(look.page(), encoding="utf-8")
     (tmp_path / "_static").mkdir()
     browser = Browser(executable)
     try:
