@@ -122,10 +122,11 @@ for name, rows in measured("relu", "tanh").items():
     faster = sum(relu < tanh for relu, tanh in times)
     print(f"{name}: epochs to 25 %, seed by seed: ReLU {shown[0]}; tanh {shown[1]}; "
           f"ReLU faster for {faster} of {len(rows)} seeds")  # fmt: skip
-    assert name != "middles" or faster == 0
+    assert faster == 0 if name == "middles" else np.min(times) == 99
 
 # %%
-# On drawn images and with this small net, tanh is faster for every seed.
+# On drawn images and with this small net, tanh is faster for every seed. On 720 photographs of CIFAR-10 neither gets to
+# 25 % in twelve epochs.
 #
 # The paper's race
 # ----------------

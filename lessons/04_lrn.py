@@ -144,10 +144,11 @@ assert max(again["normalisation"], again["division by 1.68"]) < again["neither"]
 # %%
 # On drawn images the net with the layers is better than without for every seed, **12.0%** against **30.7%**, by much
 # more than the paper's 1.4 points. But the constant does as well: **13.0%**, better than the layers for three of the
-# five seeds. So what helps here is not inhibition. It is the *scale*: two divisions by 1.68 make signals and gradients
-# smaller, as a smaller initialisation would. The responses say why: the small net's inputs have standard deviation 1,
-# and at that size the layer *is* a constant. Before you credit a layer with what its name says, replace it by a
-# constant and compare. (With pixels from 0 to 255, as in the paper, the two differ; this net does not test that.)
+# five seeds. On 720 photographs of CIFAR-10 it is the same: **72.8%** with the layers, **80.6%** without, **72.0%**
+# with the constant. So what helps here is not inhibition. It is the *scale*: two divisions by 1.68 make signals and
+# gradients smaller, as a smaller initialisation would. The responses say why: the small net's inputs have standard
+# deviation 1, and at that size the layer *is* a constant. Before you credit a layer with what its name says, replace it
+# by a constant and compare. (With pixels from 0 to 255, as in the paper, the two differ; this net does not test that.)
 
 assert (tests[:, 1] < tests[:, 0]).sum() == 3
 nets = [Training(small(), middles(64, 12)).network for _ in range(2)]

@@ -125,9 +125,11 @@ for data, rows in measured("all", "no overlap").items():
     better = sum(with_ < without for with_, without in pairs)
     print(f"{data}: overlapping {np.mean([p[0] for p in pairs]):.1%}, not {np.mean([p[1] for p in pairs]):.1%}, "
           f"overlap better for {better} of {len(rows)} seeds")  # fmt: skip
+    assert data != "cifar10" or better == 0
 
 # %%
-# The seeds disagree, and differ more among themselves than the two kinds of pooling do. At which size would it show? An
+# On drawn images the seeds disagree, and differ more among themselves than the two kinds of pooling do. On 720
+# photographs of CIFAR-10 overlap is worse for all five, **72.8%** against **70.6%**. At which size would it show? An
 # error p on n images has a standard error of sqrt(p (1 - p) / n), the difference of two such errors one that is sqrt(2)
 # times as large. For 0.39 points to be two standard errors, n has to be 2 p (1 - p) (2 / 0.0039)².
 
