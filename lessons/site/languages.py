@@ -15,6 +15,7 @@ from pathlib import Path
 
 from docutils import nodes
 from sphinx.errors import SphinxError
+from sphinx.search.zh import SearchChinese
 from sphinx.transforms import SphinxTransform
 from sphinx.util.osutil import relative_uri
 
@@ -41,6 +42,7 @@ def configure(app, config):
         config.sphinx_gallery_conf["filename_pattern"] = "$^"  # runs no lesson; keeps the pages of those that were run
         config.exclude_patterns = [*config.exclude_patterns, "api/*"]
         config.suppress_warnings = [*config.suppress_warnings, "toc.excluded"]
+        SearchChinese.language_name = "English"  # Sphinx 9 takes the English stemmer, and names it by the language
 
 
 def build_chinese(app, exception):
