@@ -42,7 +42,6 @@ def configure(app, config):
         config.sphinx_gallery_conf["filename_pattern"] = "$^"  # runs no lesson; keeps the pages of those that were run
         config.exclude_patterns = [*config.exclude_patterns, "api/*"]
         config.suppress_warnings = [*config.suppress_warnings, "toc.excluded"]
-        SearchChinese.language_name = "English"  # Sphinx 9 takes the English stemmer, and names it by the language
 
 
 def build_chinese(app, exception):
@@ -63,6 +62,18 @@ def build_chinese(app, exception):
         command += ["-W"] if app.warningiserror else []
         if subprocess.run([*command, str(app.srcdir), str(app.outdir / FOLDER)]).returncode:
             raise SphinxError("the Chinese pages were not built; their errors stand above")
+
+
+class Search(SearchChinese):
+    """Finds Chinese words, which stand without spaces: two to four characters in a row, and longer ones in a clause."""
+
+    language_name = "English"  # of the stemmer, which Sphinx 9 would call ChineseStemmer
+
+    def split(self, input):
+        """Return the words of a text, its clauses, and all that two to four neighbouring characters may be."""
+        clauses = re.findall(r"[\u4e00-\u9fff]+", input)
+        parts = (clause[k : k + n] for clause in clauses for n in (2, 3, 4) for k in range(len(clause) - n + 1))
+        return [*super().split(input), *clauses, *parts]
 
 
 class LettersMayTouchMarkup(SphinxTransform):
@@ -141,6 +152,7 @@ def setup(app):
     app.connect("doctree-resolved", link_english)
     app.connect("html-page-context", link_other)
     app.connect("build-finished", build_chinese, priority=900)
+    app.add_search_language(Search)
     app.add_transform(LettersMayTouchMarkup)
     app.add_transform(LettersMayNotTouchMarkup)
     return {"parallel_read_safe": True}

@@ -16,6 +16,7 @@ SITE = ROOT / "lessons" / "site"
 sys.path[:0] = [str(SITE), str(SITE.parent)]
 translate = importlib.import_module("translate")
 importlib.import_module("contents")
+languages = importlib.import_module("languages")
 sys.path[:2] = []
 
 
@@ -160,3 +161,10 @@ def test_each_term_is_there_once():
     assert all(len(row) == 3 and row[0] and row[1] for row in rows)
     names = [row[0] for row in rows]
     assert len(names) > 120 and len(set(names)) == len(names) and names == sorted(names, key=str.lower)
+
+
+def test_chinese_words_are_found_in_a_text():
+    words = languages.Search({}).split("用反向传播训练网络。Dropout 也是。")
+    for word in ("反向传播", "训练", "传播训", "用反向传播训练网络", "Dropout"):
+        assert word in words
+    assert "络也" not in words and "网络。" not in words
