@@ -168,9 +168,8 @@ def _same_run(
         )
         if old != new
     ]
-    if any(
-        key == "learning.epochs" for key, _, _ in changed
-    ):  # epochs that are given replace the least number of steps
+    # Epochs that are given replace the least number of steps.
+    if any(key == "learning.epochs" for key, _, _ in changed):
         changed = [(key, old, new) for key, old, new in changed if (key, new) != ("learning.steps", None)]
     changes = recipe.describe(changed)
     if any(key not in CHANGEABLE for key, _, _ in changed):
