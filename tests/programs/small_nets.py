@@ -1,8 +1,8 @@
 """Measure what the paper says of learning, with nets that train in a second, on CIFAR-10 averaged to 8 x 8 pixels.
 
     tinyalex prepare --subset 10x400 --size 32 cifar10.tar data/cifar10-4000
-    python -m tests.programs.small_nets data/cifar10-4000                # all of NAMES, about twenty minutes
-    python -m tests.programs.small_nets data/cifar10-4000 --only crops
+    python -m tests.programs.small_nets data/cifar10-4000                # all of NAMES, about 25 minutes
+    python -m tests.programs.small_nets data/cifar10-4000                # all of NAMES, about 25 minutes
 
 Each measurement is made with five seeds, or with twenty where a point or two is to be seen, and written to
 ``data/runs/small-nets/NAME.json`` with a picture beside it: for each net the numbers of each seed, in percent or in
